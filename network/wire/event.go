@@ -1,0 +1,167 @@
+package wire
+
+import (
+	"encoding/json"
+	"fmt"
+)
+
+// EventType names an event on a task's channel.
+type EventType string
+
+// The events. Providers publish progress, artifact (inline), system and terminal; the network publishes request,
+// cancel_requested, artifact (uploaded) and safety-net terminals.
+const (
+	EventProgress        EventType = "progress"
+	EventArtifact        EventType = "artifact"
+	EventSystem          EventType = "system"
+	EventTerminal        EventType = "terminal"
+	EventRequest         EventType = "request"
+	EventCancelRequested EventType = "cancel_requested"
+)
+
+// TaskState of a task that has ended, or of one on its way. Only the first three are states of a terminal event.
+type TaskState string
+
+// The states; canceled has one l on the wire.
+const (
+	Completed TaskState = "completed"
+	Failed    TaskState = "failed"
+	Canceled  TaskState = "canceled"
+	Pending   TaskState = "pending"
+	Running   TaskState = "running"
+)
+
+// Final reports whether s is the state of a terminal event.
+func (s TaskState) Final() bool { return s == Completed || s == Failed || s == Canceled }
+
+// Terminal is the one and last event of a task.
+type Terminal struct {
+	State TaskState
+	// Error of a failed task: one of the Reason constants or a sentence for the consumer.
+	Error string
+	// Reason is "terminated" for a terminated task, else empty.
+	Reason string
+	// CompletionReason is "duration_expired" for a pipe task that ran its time, else empty.
+	CompletionReason string
+	// Version is the protocol version to echo; empty means ours.
+	Version string
+}
+
+// Fixed texts of terminal events.
+const (
+	ReasonTerminated      = "terminated"
+	ReasonDurationExpired = "duration_expired"
+)
+
+// EventMeta is the publisher metadata of a task event.
+func EventMeta(agentName, taskID, version string) []byte {
+	b, _ := encode(struct { // strings always encode
+		AgentName       string `json:"agentName"`
+		TaskID          string `json:"taskId"`
+		ProtocolVersion string `json:"protocolVersion"`
+	}{agentName, taskID, firstNonEmpty(version, ProtocolVersion)})
+	return b
+}
+
+// RunningEvent is the first event of a task, published before its handler is called.
+func RunningEvent(taskID string) []byte {
+	return fmt.Appendf(nil, `{"type":"progress","taskId":%s,"progress":0,"state":"running","protocolVersion":%q}`, quote(taskID), ProtocolVersion)
+}
+
+// StatusEvent carries a status text, cut so that the event fits into a message.
+func StatusEvent(taskID, text string) []byte {
+	return fmt.Appendf(nil, `{"type":"progress","taskId":%s,"message":%s,"protocolVersion":%q}`, quote(taskID), quoteText(text), ProtocolVersion)
+}
+
+// ArtifactEvent carries a reference to an artifact. An error means that it does not fit into a message on channel.
+func ArtifactEvent(channel, taskID, outputID string, ref ArtifactRef) ([]byte, error) {
+	b, err := encode(struct {
+		Type            EventType   `json:"type"`
+		TaskID          string      `json:"taskId"`
+		ArtifactRef     ArtifactRef `json:"artifactRef"`
+		OutputID        string      `json:"outputId,omitempty"`
+		ProtocolVersion string      `json:"protocolVersion"`
+	}{EventArtifact, taskID, ref, outputID, ProtocolVersion})
+	if err != nil {
+		return nil, fmt.Errorf("encode artifact event of task %s: %w", taskID, err)
+	}
+	if n := len(b) + len(channel); n > MaxMessageBytes {
+		return nil, fmt.Errorf("artifact event of task %s has %d bytes, more than the %d of a message", taskID, n, MaxMessageBytes)
+	}
+	return b, nil
+}
+
+// TerminalEvent encodes t; error texts are cut so that the event fits into a message.
+func TerminalEvent(taskID string, t Terminal) []byte {
+	b := fmt.Appendf(nil, `{"type":"terminal","taskId":%s,"state":%q`, quote(taskID), t.State)
+	if t.Error != "" {
+		b = fmt.Appendf(b, `,"error":%s`, quoteText(t.Error))
+	}
+	if t.Reason != "" {
+		b = fmt.Appendf(b, `,"reason":%s`, quote(t.Reason))
+	}
+	if t.CompletionReason != "" {
+		b = fmt.Appendf(b, `,"completionReason":%s`, quote(t.CompletionReason))
+	}
+	return fmt.Appendf(b, `,"protocolVersion":%s}`, quote(firstNonEmpty(t.Version, ProtocolVersion)))
+}
+
+// quote writes s as a JSON string; invalid UTF-8 becomes U+FFFD.
+func quote(s string) []byte {
+	b, _ := encode(s) // a string always encodes
+	return b
+}
+
+// quoteText is quote of s cut to MaxTextBytes as encoded: control characters grow to six bytes each.
+func quoteText(s string) []byte {
+	s = CutText(s, MaxTextBytes)
+	b := quote(s)
+	for limit := MaxTextBytes; len(b) > MaxTextBytes+2; {
+		limit = limit * MaxTextBytes / len(b)
+		b = quote(CutText(s, limit))
+	}
+	return b
+}
+
+// Event is a decoded event of a task's channel, as a consumer or the network reads it.
+type Event struct {
+	Type     EventType    `json:"type"`
+	TaskID   string       `json:"taskId"`
+	Message  string       `json:"message"`
+	State    TaskState    `json:"state"`
+	Error    string       `json:"error"`
+	Reason   string       `json:"reason"`
+	Artifact *ArtifactRef `json:"artifactRef"`
+	OutputID string       `json:"outputId"`
+	// Raw is the whole event as received.
+	Raw json.RawMessage `json:"-"`
+}
+
+// DecodeEvent reads an event leniently: consumers accept any object with a type, whatever its other members. Members of
+// an unexpected JSON type are left at zero. An error means that data is no event.
+func DecodeEvent(data []byte) (Event, error) {
+	var m map[string]json.RawMessage
+	if err := json.Unmarshal(data, &m); err != nil || m == nil {
+		return Event{}, fmt.Errorf("decode task event: not a JSON object")
+	}
+	e := Event{
+		Type:     EventType(stringMember(m, "type")),
+		TaskID:   stringMember(m, "taskId"),
+		Message:  stringMember(m, "message"),
+		State:    TaskState(stringMember(m, "state")),
+		Error:    stringMember(m, "error"),
+		Reason:   stringMember(m, "reason"),
+		OutputID: stringMember(m, "outputId"),
+		Raw:      data,
+	}
+	if e.Type == "" {
+		return Event{}, fmt.Errorf("decode task event: no type")
+	}
+	if raw := objectMember(m, "artifactRef"); raw != nil {
+		var ref ArtifactRef
+		if json.Unmarshal(raw, &ref) == nil {
+			e.Artifact = &ref
+		}
+	}
+	return e, nil
+}
