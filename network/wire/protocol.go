@@ -54,3 +54,9 @@ func CutText(s string, limit int) string {
 	}
 	return s[:cut] + ellipsis
 }
+
+// Keyset is one of the two PubNub key pairs of a deployment.
+type Keyset struct {
+	PublishKey   string `json:"publishKey"`
+	SubscribeKey string `json:"subscribeKey"`
+}
