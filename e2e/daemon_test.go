@@ -1,0 +1,223 @@
+package e2e
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/blocksd/blocksd/e2e/internal/system"
+)
+
+func TestTermDrains(t *testing.T) {
+	_, env := bin.Sandbox(t, bin.TestPlugins())
+	n := bin.Daemon(t, env, bin.TestPlugins(), "--drain", "3s")
+
+	_, short, shortResult := n.StartCall(t, "sleeper", "--text", "2s")
+	_, long, longResult := n.StartCall(t, "sleeper", "--text", "10m")
+	n.WaitRunning(t, short)
+	n.WaitRunning(t, long)
+	n.Signal(syscall.SIGTERM)
+
+	wantShape(t, shortResult(), 0, "submitted", "running", "status sleeping", "artifact text/plain slept 2s", "terminal completed")
+	task := longResult()
+	if last := task.Events[len(task.Events)-1]; task.Code == 0 || last.Type != "terminal" {
+		t.Errorf("the task that outlived the drain: exit %d, last event %+v", task.Code, last)
+	}
+	if code := n.Wait(t); code != 0 {
+		t.Errorf("daemon ended with %d", code)
+	}
+	// What is sent meanwhile waits for the next daemon.
+	_, _, waiting := n.StartCall(t, "sleeper", "--text", "1ms")
+	next := bin.Daemon(t, env, bin.TestPlugins())
+	wantShape(t, waiting(), 0, "submitted", "running", "status sleeping", "artifact text/plain slept 1ms", "terminal completed")
+	next.Stop(t)
+}
+
+func TestNetworkUnreachable(t *testing.T) {
+	_, env := bin.Sandbox(t, bin.TestPlugins())
+	gate := system.NewGate(t, env.Get("BLOCKSD_PUBNUB_ORIGIN"))
+	n := bin.Daemon(t, env.
+		With("BLOCKSD_PUBNUB_ORIGIN", gate.Addr()).
+		With("BLOCKS_BACKEND_URL", "http://"+gate.Addr()), bin.TestPlugins())
+	direct := &system.Network{Binaries: bin, Env: env} // consumers have a path of their own
+
+	_, running, runningResult := direct.StartCall(t, "sleeper", "--text", "3s")
+	n.WaitRunning(t, running)
+	gate.Cut()
+	cut := time.Now()
+	// Sent while the daemon hears nothing.
+	_, _, sent := direct.StartCall(t, "sleeper", "--text", "1ms")
+	system.Eventually(t, system.CallDeadline, "the daemon notices", func() bool { return !n.Status(t).Ready })
+	// The outage itself is what is tested; it has to last.
+	time.Sleep(time.Until(cut.Add(10 * time.Second)))
+	gate.Open(t)
+
+	for _, result := range []func() system.Task{runningResult, sent} {
+		task := result()
+		if last := task.Events[len(task.Events)-1]; task.Code != 0 || last.State != "completed" {
+			t.Errorf("exit %d, last event %+v, stderr %s", task.Code, last, task.Stderr)
+		}
+	}
+	n.WaitReady(t)
+	n.Stop(t)
+}
+
+func TestKilledDaemonLeavesNothing(t *testing.T) {
+	n := bin.Dev(t, bin.TestPlugins())
+	_, id, _ := n.StartCall(t, "sleeper", "--text", "10m")
+	n.WaitRunning(t, id)
+	var pids []int
+	for _, h := range n.Status(t).Handlers {
+		for _, p := range h.Processes {
+			pids = append(pids, p.PID)
+		}
+	}
+	if len(pids) < 2 {
+		t.Fatalf("handler processes %v, want one of each fixture", pids)
+	}
+	n.Kill()
+	system.Eventually(t, time.Second, fmt.Sprintf("no handler of %v is left", pids), func() bool {
+		for _, pid := range pids {
+			if system.Alive(pid) {
+				return false
+			}
+		}
+		return true
+	})
+}
+
+func TestOneDaemonPerStateDirectory(t *testing.T) {
+	n := bin.Dev(t, bin.Plugins())
+	r := bin.Run(t, n.Env, "run", "--plugins", bin.Plugins(), "--state-dir", n.StateDir, "--socket", filepath.Join(t.TempDir(), "s"))
+	wantSentence(t, r, 1, n.StateDir, fmt.Sprint(n.PID()))
+	if task := n.Call(t, "echo", "--text", "still here"); task.Code != 0 {
+		t.Errorf("the first daemon suffered: exit %d, %s", task.Code, task.Stderr)
+	}
+	n.Stop(t)
+}
+
+func TestUsersMistakes(t *testing.T) {
+	n := bin.Dev(t, bin.Plugins())
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	longSocket := filepath.Join(t.TempDir(), strings.Repeat("s", 120))
+	card := filepath.Join(t.TempDir(), "card.json")
+	writeFile(t, card, `{"identity":{"agentNam":"x"}}`)
+	config := filepath.Join(t.TempDir(), "blocksd.yaml")
+	writeFile(t, config, "drian: 3s\n")
+
+	for _, c := range []struct {
+		name string
+		env  system.Env
+		code int
+		args []string
+		want []string
+	}{
+		{"unknown agent", n.Env, 1, []string{"call", "nobody", "--text", "x"}, []string{"nobody"}},
+		{"wrong key", n.Env.With("BLOCKS_API_KEY", "bk_wrong"), 3, []string{"call", "echo", "--text", "x"}, []string{"key"}},
+		{"no key", n.Env.With("BLOCKS_API_KEY", ""), 2, []string{"call", "echo", "--text", "x"}, []string{"BLOCKS_API_KEY"}},
+		{"no such file", n.Env, 2, []string{"call", "echo", "--file", "first=/no/such/file"}, []string{"/no/such/file"}},
+		{"unknown flag", nil, 2, []string{"call", "echo", "--txet", "x"}, []string{"txet", "text"}},
+		{"unknown command", nil, 2, []string{"staus"}, []string{"staus", "status"}},
+		{"nobody listens", system.Env{"BLOCKSD_SOCKET=/no/such/socket"}, 1, []string{"status"}, []string{"/no/such/socket"}},
+		{"port taken", nil, 1, []string{"sandbox", "--listen", taken.Addr().String()}, []string{taken.Addr().String()}},
+		{"not on this machine alone", nil, 2, []string{"sandbox", "--listen", "0.0.0.0:0"}, []string{"0.0.0.0:0", "loopback"}},
+		{"socket path too long", n.Env, 2, []string{"run", "--state-dir", t.TempDir(), "--socket", longSocket}, []string{"--socket"}},
+		{"unknown key in the file", nil, 2, []string{"run", "--config", config, "--state-dir", t.TempDir()}, []string{"drian", "drain"}},
+		{"check of that file", nil, 2, []string{"check", "--config", config}, []string{"drian", "drain"}},
+	} {
+		t.Run(c.name, func(t *testing.T) { wantSentence(t, bin.Run(t, c.env, c.args...), c.code, c.want...) })
+	}
+	t.Run("a bad card", func(t *testing.T) {
+		r := bin.Run(t, nil, "check", card)
+		if r.Code != 2 || !strings.Contains(r.Stderr, "agentNam") || !strings.Contains(r.Stderr, "agentName") {
+			t.Errorf("exit %d, stderr %s", r.Code, r.Stderr)
+		}
+	})
+	t.Run("a good card", func(t *testing.T) {
+		if r := bin.Run(t, nil, "check", "../agent-card.json"); r.Code != 0 {
+			t.Errorf("exit %d, stderr %s", r.Code, r.Stderr)
+		}
+	})
+	n.Stop(t)
+}
+
+func TestWrongKeyIsFinal(t *testing.T) {
+	_, env := bin.Sandbox(t, bin.Plugins())
+	r := bin.Run(t, env.With("BLOCKS_API_KEY", "bk_wrong"), "run", "--plugins", bin.Plugins(), "--state-dir", t.TempDir(), "--socket", filepath.Join(t.TempDir(), "s"))
+	if r.Code != 3 {
+		t.Errorf("exit %d, want 3; stderr %s", r.Code, r.Stderr)
+	}
+	if strings.Contains(r.Stderr, "bk_wrong") {
+		t.Errorf("the key is in the output: %s", r.Stderr)
+	}
+}
+
+// TestBadPlugins puts one file of each kind of mistake beside a good handler, which must not notice.
+func TestBadPlugins(t *testing.T) {
+	bad := filepath.Join(bin.TestPlugins(), "badhandler")
+	dir := system.PluginDir(t, map[string]string{
+		"echo":                     filepath.Join(bin.Plugins(), "echo"),
+		"badhandler-never-answers": bad,
+		"badhandler-exit-at-start": bad,
+		"badhandler-wrong-version": bad,
+		"badhandler-not-a-plugin":  bad,
+	}, nil)
+	text := filepath.Join(dir, "script")
+	writeFile(t, text, "just text\n")
+	if err := os.Chmod(text, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	writable := filepath.Join(dir, "writable")
+	writeFile(t, writable, "")
+	if err := os.Chmod(writable, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	_, env := bin.Sandbox(t, dir)
+	state := t.TempDir()
+	n := &system.Network{Binaries: bin, StateDir: state, Env: env.With("BLOCKSD_SOCKET", filepath.Join(state, "s"))}
+	n.Process = bin.Start(t, env, "run", "--plugins", dir, "--state-dir", state, "--socket", filepath.Join(state, "s"))
+
+	system.Eventually(t, system.StartDeadline, "echo is online and every other file has its reason", func() bool {
+		r := n.Run(t, n.Env, "status", "--json")
+		if r.Code != 0 && r.Stdout == "" {
+			return false
+		}
+		s := n.Status(t)
+		all := strings.Join(s.Reasons, "\n")
+		for _, h := range s.Handlers {
+			if h.Name != "echo" {
+				all += "\n" + h.Name + ": " + h.Reason
+				if h.State == "ready" || h.Reason == "" {
+					return false
+				}
+			}
+		}
+		if len(s.Agents) == 0 || s.Agents[0].Name != "echo" || s.Agents[0].State != "online" {
+			return false
+		}
+		for _, name := range []string{"never-answers", "exit-at-start", "wrong-version", "not-a-plugin", "script", "writable"} {
+			if !strings.Contains(all, name) {
+				return false
+			}
+		}
+		return true
+	})
+	wantShape(t, n.Call(t, "echo", "--text", "x"), 0, "submitted", "running", "artifact text/plain Echoed request: x", "terminal completed")
+	n.Stop(t)
+}
+
+func writeFile(t *testing.T, path, text string) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}

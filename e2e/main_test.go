@@ -1,0 +1,26 @@
+// Package e2e tests the whole system: the real binaries, started and driven as users do.
+package e2e
+
+import (
+	"fmt"
+	"os"
+	"testing"
+
+	"go.uber.org/goleak"
+
+	"github.com/blocksd/blocksd/e2e/internal/system"
+)
+
+var bin system.Binaries
+
+func TestMain(m *testing.M) {
+	var err error
+	if bin, err = system.Build(".."); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
+		os.RemoveAll(bin.Dir)
+		os.Exit(code)
+	}))
+}
