@@ -1,0 +1,183 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+)
+
+// network is a sandbox and what a consumer needs to use it.
+type network struct {
+	*process
+	env       []string
+	base      string
+	origin    string
+	subscribe string
+	http      *http.Client
+
+	mu    sync.Mutex // guards what follows
+	token string
+	until time.Time // when to get the next token: they live for a minute
+}
+
+func startNetwork(bin, work, envFile string) (*network, error) {
+	path := filepath.Join(work, envFile)
+	p, err := start(work, []string{"LOG_LEVEL=warn"}, filepath.Join(bin, "blocksd"), "sandbox", "--listen", "127.0.0.1:0", "--agents", filepath.Join(bin, "plugins"), "--env-file", path)
+	if err != nil {
+		return nil, err
+	}
+	n := &network{process: p, http: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 64}, Timeout: 2 * time.Minute}}
+	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		b, err := os.ReadFile(path)
+		if err == nil {
+			n.env = strings.Fields(string(b))
+			break
+		}
+		if time.Now().After(deadline) {
+			p.stop()
+			return nil, fmt.Errorf("the sandbox wrote no %s: %s", path, p.output)
+		}
+	}
+	var cdm struct {
+		Playground struct{ SubscribeKey string }
+		API        struct{ BaseURL string }
+	}
+	if err := n.exchange("GET", n.get("BLOCKS_CDM_URL"), "", nil, &cdm); err != nil {
+		p.stop()
+		return nil, err
+	}
+	n.base, n.origin, n.subscribe = cdm.API.BaseURL, "http://"+n.get("BLOCKSD_PUBNUB_ORIGIN"), cdm.Playground.SubscribeKey
+	return n, nil
+}
+
+func (n *network) get(key string) string {
+	for _, kv := range n.env {
+		if k, v, _ := strings.Cut(kv, "="); k == key {
+			return strings.Trim(v, `'"`)
+		}
+	}
+	return ""
+}
+
+// times of a task by the network's clock.
+type times struct{ request, running, terminal time.Duration }
+
+// task sends one task to echo and follows its channel until the terminal event.
+func (n *network) task(limit time.Duration) (times, error) {
+	bearer, err := n.bearer()
+	if err != nil {
+		return times{}, err
+	}
+	var sent struct {
+		Result struct {
+			TaskID     string
+			Extensions struct {
+				Blocks struct {
+					ReadToken      string
+					StreamChannels struct{ Status string }
+				}
+			}
+		}
+		Error json.RawMessage
+	}
+	err = n.exchange("POST", n.base+"/api/v1/rpc", bearer, map[string]any{
+		"jsonrpc": "2.0", "id": "bench", "method": "SendMessage",
+		"params": map[string]any{"agentName": "echo", "billingMode": "free", "ownerId": "", "requestParts": []map[string]string{{"partId": "request", "text": "hello"}}},
+	}, &sent)
+	if err != nil {
+		return times{}, err
+	}
+	if sent.Result.TaskID == "" {
+		return times{}, fmt.Errorf("SendMessage: %s", sent.Error)
+	}
+	var seen times
+	cursor := "1000" // everything retained
+	for deadline := time.Now().Add(limit); time.Now().Before(deadline); {
+		var answer struct {
+			T struct{ T string }
+			M []struct {
+				P struct{ T string }
+				D struct{ Type, State, Error string }
+			}
+		}
+		url := fmt.Sprintf("%s/v2/subscribe/%s/%s/0?tt=%s&uuid=bench&auth=%s", n.origin, n.subscribe, sent.Result.Extensions.Blocks.StreamChannels.Status, cursor, sent.Result.Extensions.Blocks.ReadToken)
+		if err := n.exchange("GET", url, "", nil, &answer); err != nil {
+			return times{}, err
+		}
+		cursor = answer.T.T
+		for _, m := range answer.M {
+			units, err := strconv.ParseInt(m.P.T, 10, 64) // of 100 ns
+			if err != nil {
+				return times{}, err
+			}
+			at := time.Duration(units%864_000_000_000_000) * 100
+			switch {
+			case m.D.Type == "request":
+				seen.request = at
+			case m.D.Type == "progress" && m.D.State == "running":
+				seen.running = at
+			case m.D.Type == "terminal" && m.D.State == "completed":
+				seen.terminal = at
+				return seen, nil
+			case m.D.Type == "terminal":
+				return times{}, fmt.Errorf("task %s ended %s: %s", sent.Result.TaskID, m.D.State, m.D.Error)
+			}
+		}
+	}
+	return times{}, fmt.Errorf("task %s did not end within %s", sent.Result.TaskID, limit)
+}
+
+// bearer returns a consumer token that is still good.
+func (n *network) bearer() (string, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if time.Now().Before(n.until) {
+		return n.token, nil
+	}
+	var token struct{ AccessToken string }
+	if err := n.exchange("POST", n.base+"/api/v1/auth/agent/consumer-token", "", map[string]string{"apiKey": n.get("BLOCKS_API_KEY")}, &token); err != nil {
+		return "", err
+	}
+	n.token, n.until = token.AccessToken, time.Now().Add(30*time.Second)
+	return n.token, nil
+}
+
+func (n *network) exchange(method, url, bearer string, body, result any) error {
+	var payload io.Reader
+	if body != nil {
+		b, err := json.Marshal(body)
+		if err != nil {
+			return err
+		}
+		payload = strings.NewReader(string(b))
+	}
+	req, err := http.NewRequest(method, url, payload)
+	if err != nil {
+		return err
+	}
+	req.Header.Set("Content-Type", "application/json")
+	req.Header.Set("Blocks-Protocol-Version", "2026-05-01")
+	if bearer != "" {
+		req.Header.Set("Authorization", "Bearer "+bearer)
+	}
+	resp, err := n.http.Do(req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return err
+	}
+	if resp.StatusCode/100 != 2 {
+		return fmt.Errorf("%s: HTTP %d %s", strings.SplitN(url, "?", 2)[0], resp.StatusCode, b)
+	}
+	return json.Unmarshal(b, result)
+}
