@@ -1,0 +1,127 @@
+package unit
+
+import (
+	"bufio"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+var update = flag.Bool("update", false, "rewrite the expected lines of the scripts")
+
+// A script is a text file: a line that begins in the first column is an event, optionally after "+duration"; the lines
+// below it that begin with a tab are what is expected of it. "instances N" as the first line sets the number of processes.
+func TestScripts(t *testing.T) {
+	files, err := filepath.Glob("testdata/*.txt")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no scripts found: %v", err)
+	}
+	for _, file := range files {
+		t.Run(filepath.Base(file), func(t *testing.T) {
+			want, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := runScript(t, string(want))
+			if *update {
+				if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
+					t.Fatal(err)
+				}
+				return
+			}
+			if d := cmp.Diff(string(want), got); d != "" {
+				t.Errorf("script and unit disagree (-script +unit):\n%s", d)
+			}
+		})
+	}
+}
+
+func runScript(t *testing.T, script string) string {
+	t.Helper()
+	u := New(Policy{}, 1)
+	now := time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)
+	var out strings.Builder
+	lines := bufio.NewScanner(strings.NewReader(script))
+	for lines.Scan() {
+		line := lines.Text()
+		if strings.HasPrefix(line, "\t") {
+			continue // an expectation
+		}
+		fmt.Fprintln(&out, line)
+		if line == "" || strings.HasPrefix(line, "#") {
+			continue
+		}
+		words := strings.Fields(line)
+		if words[0] == "instances" {
+			n, _ := strconv.Atoi(words[1])
+			u = New(Policy{}, n)
+			continue
+		}
+		if strings.HasPrefix(words[0], "+") {
+			d, err := time.ParseDuration(words[0][1:])
+			if err != nil {
+				t.Fatalf("%s: %v", line, err)
+			}
+			now, words = now.Add(d), words[1:]
+		}
+		for _, a := range u.Step(parseEvent(t, words), now) {
+			switch a.Kind {
+			case StartProcess:
+				fmt.Fprintf(&out, "\tstart %d\n", a.Process)
+			case DrainProcess:
+				fmt.Fprintf(&out, "\tdrain %d\n", a.Process)
+			case StopProcess:
+				fmt.Fprintf(&out, "\tstop %d\n", a.Process)
+			case KillProcess:
+				fmt.Fprintf(&out, "\tkill %d\n", a.Process)
+			case SetTimer:
+				if a.At.IsZero() {
+					fmt.Fprintf(&out, "\ttimer none\n")
+				} else {
+					fmt.Fprintf(&out, "\ttimer +%v\n", a.At.Sub(now))
+				}
+			}
+		}
+		fmt.Fprintf(&out, "\tstate %v\n", u.State())
+	}
+	return out.String()
+}
+
+func parseEvent(t *testing.T, words []string) Event {
+	t.Helper()
+	kinds := map[string]EventKind{
+		"start": Start, "stop": Stop, "reset": Reset, "timer": Timer, "ready": ProcessReady, "unhealthy": ProcessUnhealthy,
+		"tainted": ProcessTainted, "idle": ProcessIdle, "exited": ProcessExited,
+	}
+	e := Event{Kind: kinds[words[0]], Jitter: 1}
+	if e.Kind == 0 {
+		t.Fatalf("unknown event %q", words[0])
+	}
+	for _, w := range words[1:] {
+		if n, err := strconv.ParseInt(w, 10, 64); err == nil {
+			e.Process = n
+		} else if j, ok := strings.CutPrefix(w, "jitter="); ok {
+			e.Jitter, _ = strconv.ParseFloat(j, 64)
+		} else {
+			for r := range reasons {
+				if reasons[r].name == w {
+					e.Reason = Reason(r)
+				}
+			}
+			if e.Reason == 0 {
+				t.Fatalf("unknown reason %q", w)
+			}
+		}
+	}
+	return e
+}

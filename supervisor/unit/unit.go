@@ -1,0 +1,347 @@
+// Package unit decides when the processes of one handler are started, taken out of use and stopped. It is a pure state
+// machine: events and the time go in, actions come out; it starts nothing itself and reads no clock.
+package unit
+
+import (
+	"slices"
+	"time"
+)
+
+// State of a handler as users see it.
+type State int
+
+// The states.
+const (
+	// Starting: a process is on its way, none is ready.
+	Starting State = iota + 1
+	// Ready: at least one process takes tasks.
+	Ready
+	// Unhealthy: what runs does not answer, or is being replaced.
+	Unhealthy
+	// Draining: everything is being stopped.
+	Draining
+	// BackingOff: waiting before the next start.
+	BackingOff
+	// Quarantined: failed too often; tried once in a while, or at once after a Reset.
+	Quarantined
+	// Stopped: nothing runs and nothing will.
+	Stopped
+)
+
+var stateNames = [...]string{
+	Starting: "starting", Ready: "ready", Unhealthy: "unhealthy", Draining: "draining",
+	BackingOff: "backing_off", Quarantined: "quarantined", Stopped: "stopped",
+}
+
+func (s State) String() string {
+	if s <= 0 || int(s) >= len(stateNames) {
+		return "unknown"
+	}
+	return stateNames[s]
+}
+
+// EventKind names what happened.
+type EventKind int
+
+// The events. All but Start, Timer, Reset and Stop are about one process.
+const (
+	Start            EventKind = iota + 1 // run the handler
+	Stop                                  // stop all of it, for good
+	Reset                                 // the operator, or a new binary, gives it another chance
+	Timer                                 // the time of the last SetTimer has come
+	ProcessReady                          // handshake, description and health are in order
+	ProcessUnhealthy                      // it missed its health checks
+	ProcessTainted                        // it did not let go of a task
+	ProcessIdle                           // a draining process holds no task any more
+	ProcessExited                         // it is gone, or could not be started; Reason says why
+)
+
+// Event is something that happened. Process is the number that StartProcess gave it.
+type Event struct {
+	Kind    EventKind
+	Process int64
+	// Reason of ProcessExited.
+	Reason Reason
+	// Jitter in [0,1) spreads the delay of a restart; of ProcessExited and ProcessUnhealthy.
+	Jitter float64
+}
+
+// ActionKind names what is to be done.
+type ActionKind int
+
+// The actions.
+const (
+	StartProcess ActionKind = iota + 1 // start process number Process
+	DrainProcess                       // give it no more tasks, and report ProcessIdle when it holds none
+	StopProcess                        // end it: ask, then signal, then kill
+	KillProcess                        // end it at once
+	SetTimer                           // send Timer at time At; replaces the timer before; zero At means none
+)
+
+// Action is something to do. Actions are carried out in order.
+type Action struct {
+	Kind    ActionKind
+	Process int64
+	At      time.Time
+}
+
+type phase int
+
+const (
+	starting phase = iota + 1
+	ready
+	retiring // takes no tasks, still works on some; its replacement is on its way
+	stopping // asked to end
+)
+
+type process struct {
+	phase     phase
+	readyAt   time.Time
+	unhealthy bool
+	// retireBy is when a retiring process is killed; zero when it may take its time.
+	retireBy time.Time
+}
+
+// Unit is the state machine of one handler. It is not safe for concurrent use.
+type Unit struct {
+	policy    Policy
+	instances int
+
+	wanted    bool
+	processes map[int64]*process
+	last      int64 // number of the process that was started last
+
+	// restarts are the times of counted restarts inside the window, oldest first; owed are failures whose restart is
+	// still to come. Together they may not exceed the limit.
+	restarts []time.Time
+	owed     int
+	total    int64 // counted restarts ever
+	inARow   int   // failures since the last stable run
+	notUntil time.Time
+
+	quarantined bool
+	probing     bool
+	probeAt     time.Time
+
+	timer time.Time // armed; zero when none is
+}
+
+// New returns a unit that keeps instances processes running once it gets Start.
+func New(p Policy, instances int) *Unit {
+	return &Unit{policy: p.Filled(), instances: max(instances, 1), processes: map[int64]*process{}}
+}
+
+// Step takes one event at time now, which must not go backwards. Events that no longer apply are ignored: the process
+// may have ended while the event was on its way.
+func (u *Unit) Step(e Event, now time.Time) []Action {
+	var out []Action
+	p := u.processes[e.Process]
+	switch e.Kind {
+	case Start:
+		u.wanted = true
+	case Stop:
+		u.wanted = false
+		out = u.stopAll(out)
+	case Reset:
+		u.quarantined, u.probing = false, false
+		u.restarts, u.owed, u.inARow = nil, 0, 0
+		u.notUntil = time.Time{}
+	case Timer:
+		u.timer = time.Time{}
+		out = u.expire(out, now)
+	case ProcessReady:
+		if p == nil || p.phase != starting {
+			break
+		}
+		p.phase, p.readyAt = ready, now
+		u.quarantined, u.probing = false, false
+	case ProcessUnhealthy:
+		if p == nil || p.phase != ready {
+			break
+		}
+		p.phase, p.unhealthy, p.retireBy = retiring, true, now.Add(u.policy.UnhealthyGrace)
+		out = append(out, Action{Kind: DrainProcess, Process: e.Process})
+		u.fail(Health, now.Sub(p.readyAt), e.Jitter, now)
+	case ProcessTainted:
+		// Not a failure that counts: otherwise consumers could quarantine a handler by canceling tasks.
+		if p == nil || p.phase != ready {
+			break
+		}
+		p.phase = retiring
+		out = append(out, Action{Kind: DrainProcess, Process: e.Process})
+	case ProcessIdle:
+		if p == nil || p.phase != retiring {
+			break
+		}
+		p.phase = stopping
+		out = append(out, Action{Kind: StopProcess, Process: e.Process})
+	case ProcessExited:
+		if p == nil {
+			break
+		}
+		delete(u.processes, e.Process)
+		if !u.wanted || p.phase == retiring || p.phase == stopping {
+			break // asked to end, or replaced already
+		}
+		var up time.Duration
+		if p.phase == ready {
+			up = now.Sub(p.readyAt)
+		}
+		u.fail(e.Reason, up, e.Jitter, now)
+	}
+	out = u.fill(out, now)
+	return u.arm(out)
+}
+
+// fail counts a failure and decides between a delayed restart and quarantine.
+func (u *Unit) fail(r Reason, up time.Duration, jitter float64, now time.Time) {
+	if up >= u.policy.StableAfter {
+		u.inARow = 0
+	}
+	u.inARow++
+	u.restarts = slices.DeleteFunc(u.restarts, func(t time.Time) bool { return now.Sub(t) >= u.policy.Window })
+	if r.hopeless() || u.probing || len(u.restarts)+u.owed >= u.policy.MaxRestarts*u.instances {
+		u.quarantined, u.probing = true, false
+		u.owed = 0
+		u.probeAt = now.Add(u.policy.ProbeEvery)
+		return
+	}
+	u.owed++
+	u.notUntil = now.Add(u.policy.delay(u.inARow, jitter))
+}
+
+// expire carries out what was waiting for the time to come.
+func (u *Unit) expire(out []Action, now time.Time) []Action {
+	for _, id := range u.ids() {
+		p := u.processes[id]
+		if p.phase == retiring && !p.retireBy.IsZero() && !now.Before(p.retireBy) {
+			p.phase = stopping
+			out = append(out, Action{Kind: KillProcess, Process: id})
+		}
+	}
+	if u.wanted && u.quarantined && !u.probing && !now.Before(u.probeAt) {
+		u.probing = true
+		out = u.start(out)
+	}
+	return out
+}
+
+// fill starts the processes that are missing, if they may be started now.
+func (u *Unit) fill(out []Action, now time.Time) []Action {
+	if !u.wanted || u.quarantined || now.Before(u.notUntil) {
+		return out
+	}
+	for n := u.missing(); n > 0; n-- {
+		if u.owed > 0 {
+			u.owed--
+			u.total++
+			u.restarts = append(u.restarts, now)
+		}
+		out = u.start(out)
+	}
+	return out
+}
+
+func (u *Unit) start(out []Action) []Action {
+	u.last++
+	u.processes[u.last] = &process{phase: starting}
+	return append(out, Action{Kind: StartProcess, Process: u.last})
+}
+
+func (u *Unit) stopAll(out []Action) []Action {
+	for _, id := range u.ids() {
+		if p := u.processes[id]; p.phase != stopping {
+			p.phase = stopping
+			out = append(out, Action{Kind: StopProcess, Process: id})
+		}
+	}
+	return out
+}
+
+// arm asks for the earliest time at which something is to be done.
+func (u *Unit) arm(out []Action) []Action {
+	var next time.Time
+	consider := func(t time.Time) {
+		if next.IsZero() || t.Before(next) {
+			next = t
+		}
+	}
+	for _, p := range u.processes {
+		if p.phase == retiring && !p.retireBy.IsZero() {
+			consider(p.retireBy)
+		}
+	}
+	switch {
+	case !u.wanted:
+	case u.quarantined && !u.probing:
+		consider(u.probeAt)
+	case !u.quarantined && u.missing() > 0:
+		consider(u.notUntil)
+	}
+	if next.Equal(u.timer) {
+		return out
+	}
+	u.timer = next
+	return append(out, Action{Kind: SetTimer, At: next})
+}
+
+func (u *Unit) missing() int {
+	n := u.instances
+	for _, p := range u.processes {
+		if p.phase == starting || p.phase == ready {
+			n--
+		}
+	}
+	return n
+}
+
+func (u *Unit) ids() []int64 {
+	ids := make([]int64, 0, len(u.processes))
+	for id := range u.processes {
+		ids = append(ids, id)
+	}
+	slices.Sort(ids)
+	return ids
+}
+
+// State of the whole handler: the best of its processes.
+func (u *Unit) State() State {
+	count := map[phase]int{}
+	for _, p := range u.processes {
+		count[p.phase]++
+	}
+	switch {
+	case !u.wanted && len(u.processes) > 0:
+		return Draining
+	case !u.wanted:
+		return Stopped
+	case count[ready] > 0:
+		return Ready
+	case u.quarantined:
+		return Quarantined
+	case count[starting] > 0:
+		return Starting
+	case count[retiring] > 0:
+		return Unhealthy
+	}
+	return BackingOff
+}
+
+// ProcessState is the state of one process, in the words of handler states.
+func (u *Unit) ProcessState(id int64) State {
+	p := u.processes[id]
+	switch {
+	case p == nil:
+		return Stopped
+	case p.unhealthy:
+		return Unhealthy
+	case p.phase == starting:
+		return Starting
+	case p.phase == ready:
+		return Ready
+	}
+	return Draining
+}
+
+// Restarts after a failure so far.
+func (u *Unit) Restarts() int64 { return u.total }
