@@ -1,0 +1,196 @@
+package task
+
+// The scripts in testdata show one race each: lines without indentation are the configuration and the events with
+// their time since the task was accepted, indented lines are what must follow: the actions in order, then "= phase"
+// if it changed. "go test ./runtime/task -update" writes what the machine does now.
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/blocksd/blocksd/network/wire"
+)
+
+var update = flag.Bool("update", false, "rewrite the expectations in testdata")
+
+var epoch = time.Date(2026, 5, 1, 0, 0, 0, 0, time.UTC)
+
+func TestScripts(t *testing.T) {
+	paths, err := filepath.Glob("testdata/*.txt")
+	if err != nil || len(paths) == 0 {
+		t.Fatalf("no scripts: %v", err)
+	}
+	for _, path := range paths {
+		t.Run(strings.TrimSuffix(filepath.Base(path), ".txt"), func(t *testing.T) {
+			want, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, err := runScript(string(want))
+			if err != nil {
+				t.Fatalf("%s: %v", path, err)
+			}
+			if *update {
+				if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
+					t.Fatal(err)
+				}
+				return
+			}
+			if diff := cmp.Diff(string(want), got); diff != "" {
+				t.Errorf("%s (-script +machine):\n%s", path, diff)
+			}
+		})
+	}
+}
+
+// runScript returns the script with the indented lines replaced by what the machine does.
+func runScript(script string) (string, error) {
+	var out strings.Builder
+	var s *State
+	for n, line := range strings.Split(strings.TrimRight(script, "\n"), "\n") {
+		if strings.HasPrefix(line, " ") {
+			continue
+		}
+		out.WriteString(line + "\n")
+		fields := strings.Fields(line)
+		if len(fields) == 0 || strings.HasPrefix(line, "#") {
+			continue
+		}
+		if fields[0] == "config" {
+			cfg, err := parseConfig(fields[1:])
+			if err != nil {
+				return "", fmt.Errorf("line %d: %w", n+1, err)
+			}
+			s = New(cfg)
+			continue
+		}
+		at, err := time.ParseDuration(fields[0])
+		if err != nil || s == nil || len(fields) < 2 {
+			return "", fmt.Errorf("line %d: want TIME EVENT after a config line", n+1)
+		}
+		ev, err := parseEvent(fields[1], strings.Join(fields[2:], " "))
+		if err != nil {
+			return "", fmt.Errorf("line %d: %w", n+1, err)
+		}
+		before := s.Phase()
+		for _, a := range s.Step(ev, epoch.Add(at)) {
+			out.WriteString("  " + actionText(a) + "\n")
+		}
+		if s.Phase() != before {
+			out.WriteString("  = " + s.Phase().String() + "\n")
+		}
+	}
+	return out.String(), nil
+}
+
+func parseConfig(fields []string) (Config, error) {
+	cfg := Config{Kind: wire.Request}
+	for _, f := range fields {
+		key, value, _ := strings.Cut(f, "=")
+		if key == "kind" {
+			cfg.Kind = wire.TaskKind(value)
+			continue
+		}
+		d, err := time.ParseDuration(value)
+		if err != nil {
+			return cfg, err
+		}
+		switch key {
+		case "grace":
+			cfg.Grace = d
+		case "limit":
+			cfg.Limit = d
+		case "expires":
+			cfg.Expires = epoch.Add(d)
+		default:
+			return cfg, fmt.Errorf("unknown setting %q", key)
+		}
+	}
+	return cfg, nil
+}
+
+func parseEvent(name, arg string) (Event, error) {
+	switch name {
+	case "start":
+		return Start{}, nil
+	case "dispatched":
+		pid, err := strconv.Atoi(arg)
+		return Dispatched{pid}, err
+	case "status":
+		return Status{arg}, nil
+	case "artifact":
+		id, err := strconv.Atoi(arg)
+		return Artifact{id}, err
+	case "cancel":
+		for r := wire.CancelUser; r <= wire.CancelShutdown; r++ {
+			if r.String() == arg {
+				return Cancel{r}, nil
+			}
+		}
+	case "over":
+		for timer := range Timers {
+			if timer.String() == arg {
+				return TimerFired{timer}, nil
+			}
+		}
+	case "settled":
+		return TerminalSettled{}, nil
+	case "done":
+		return HandlerDone{}, nil
+	case "error", "crash", "silent", "no-process", "call-ended":
+		kind := map[string]wire.FailureKind{"error": wire.HandlerError, "crash": wire.HandlerCrash, "silent": wire.HandlerSilent,
+			"no-process": wire.NoProcess, "call-ended": wire.CallEnded}[name]
+		return HandlerDone{&wire.TaskFailure{Kind: kind, Public: arg, Private: "secret"}}, nil
+	}
+	return nil, fmt.Errorf("unknown event %q %q", name, arg)
+}
+
+func actionText(a Action) string {
+	switch a := a.(type) {
+	case PublishRunning:
+		return "publish running"
+	case PublishStatus:
+		return "publish status " + a.Text
+	case PublishArtifact:
+		return fmt.Sprintf("publish artifact %d", a.ID)
+	case RefuseArtifact:
+		return fmt.Sprintf("refuse artifact %d", a.ID)
+	case PublishTerminal:
+		text := "publish terminal " + string(a.Terminal.State)
+		if a.Terminal.CompletionReason != "" {
+			text += " completionReason=" + a.Terminal.CompletionReason
+		}
+		if a.Terminal.Reason != "" {
+			text += " reason=" + a.Terminal.Reason
+		}
+		if a.Terminal.Error != "" {
+			text += " error=" + a.Terminal.Error
+		}
+		return text
+	case CallHandler:
+		return "call handler"
+	case TellHandler:
+		return fmt.Sprintf("tell handler %v grace=%v", a.Reason, a.Grace)
+	case EndCall:
+		return "end call"
+	case AbandonArtifacts:
+		return "abandon artifacts"
+	case SetTimer:
+		return fmt.Sprintf("set %v timer to %v", a.Timer, a.At.Sub(epoch))
+	case StopTimer:
+		return fmt.Sprintf("stop %v timer", a.Timer)
+	case FreeSlot:
+		return "free slot"
+	case Finished:
+		return "finished"
+	}
+	return fmt.Sprintf("unknown action %T", a)
+}
