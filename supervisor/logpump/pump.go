@@ -1,0 +1,169 @@
+// Package logpump turns what handlers write into log records of the daemon, and keeps the last lines for crash records.
+// It reads for ever, so that a handler never blocks on a full pipe, and holds a bounded amount of memory whatever is
+// written.
+package logpump
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"sync"
+	"time"
+)
+
+// Limits of a pump.
+const (
+	MaxLine = 64 << 10 // bytes of a line; the rest is dropped and the record says so
+	Kept    = 200      // lines kept for the crash record
+	// maxSkew is how far a handler's own time may be from ours before the record gets ours.
+	maxSkew = time.Minute
+)
+
+// Config of a pump.
+type Config struct {
+	// Log receives the records. Its attributes say which handler and process wrote them.
+	Log *slog.Logger
+	// Now defaults to time.Now.
+	Now func() time.Time
+}
+
+// Pump takes the output of one process, from several sources at once.
+type Pump struct {
+	log  *slog.Logger
+	now  func() time.Time
+	ring ring
+}
+
+// New returns a pump.
+func New(c Config) (*Pump, error) {
+	if c.Log == nil {
+		return nil, errors.New("logpump: Config.Log is missing")
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	return &Pump{log: c.Log, now: c.Now, ring: ring{size: Kept}}, nil
+}
+
+// Copy reads lines from r until it ends, whatever the reason.
+func (p *Pump) Copy(r io.Reader) {
+	var s source
+	br := bufio.NewReaderSize(r, MaxLine)
+	for {
+		line, err := br.ReadSlice('\n')
+		cut := errors.Is(err, bufio.ErrBufferFull)
+		if len(line) > 0 {
+			p.line(&s, line, cut)
+		}
+		for errors.Is(err, bufio.ErrBufferFull) {
+			_, err = br.ReadSlice('\n')
+		}
+		if err != nil {
+			return
+		}
+	}
+}
+
+// Tail returns the last n lines, oldest first.
+func (p *Pump) Tail(n int) []string { return p.ring.last(n) }
+
+// source is the state of one stream of lines.
+type source struct {
+	// panicking is true from the first line of a Go panic or a Python traceback until a line that is a log line again:
+	// the lines between belong to it.
+	panicking bool
+}
+
+func (p *Pump) line(s *source, line []byte, cut bool) {
+	line = bytes.TrimRight(line, "\r\n")
+	if len(bytes.TrimSpace(line)) == 0 {
+		return
+	}
+	p.ring.add(line)
+	e := Parse(line)
+	switch {
+	case startsPanic(line):
+		s.panicking = true
+	case line[0] == '{' && len(e.Attrs)+len(e.Message) > 0 && e.Message != string(line):
+		s.panicking = false
+	}
+	if s.panicking {
+		e.Level = max(e.Level, slog.LevelError)
+	}
+	p.emit(e, cut)
+}
+
+func startsPanic(line []byte) bool {
+	for _, prefix := range []string{"panic: ", "fatal error: ", "Traceback (most recent call last)", "SIGSEGV: ", "SIGABRT: "} {
+		if bytes.HasPrefix(line, []byte(prefix)) {
+			return true
+		}
+	}
+	return false
+}
+
+func (p *Pump) emit(e Entry, cut bool) {
+	ctx := context.Background()
+	if !p.log.Enabled(ctx, e.Level) {
+		return
+	}
+	at := p.now()
+	if d := at.Sub(e.Time); d > -maxSkew && d < maxSkew {
+		at = e.Time
+	}
+	r := slog.NewRecord(at, e.Level, e.Message, 0)
+	r.AddAttrs(e.Attrs...)
+	if cut {
+		r.AddAttrs(slog.Bool("cut", true))
+	}
+	_ = p.log.Handler().Handle(ctx, r) // a log that cannot be written must not stop the reading
+}
+
+// Writer is a stream of lines for writers that bring their output in pieces. Close it to emit an unfinished last line.
+type Writer struct {
+	pump *Pump
+	mu   sync.Mutex
+	s    source // guarded by mu, like the fields below
+	buf  []byte
+	cut  bool
+}
+
+// Writer returns a new stream of lines.
+func (p *Pump) Writer() *Writer { return &Writer{pump: p} }
+
+// Write never fails.
+func (w *Writer) Write(b []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	n := len(b)
+	for {
+		line, rest, found := bytes.Cut(b, []byte("\n"))
+		if room := MaxLine - len(w.buf); len(line) > room {
+			line, w.cut = line[:room], true
+		}
+		w.buf = append(w.buf, line...)
+		if !found {
+			return n, nil
+		}
+		w.flush()
+		b = rest
+	}
+}
+
+// Close emits what is left.
+func (w *Writer) Close() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.flush()
+	return nil
+}
+
+func (w *Writer) flush() {
+	if len(w.buf) > 0 {
+		w.pump.line(&w.s, w.buf, w.cut)
+	}
+	w.buf, w.cut = w.buf[:0], false
+}
