@@ -1,0 +1,234 @@
+package launch
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"go.uber.org/goleak"
+	"golang.org/x/sys/unix"
+)
+
+const patience = 10 * time.Second
+
+func TestMain(m *testing.M) {
+	if os.Getenv("LAUNCH_TEST_PARENT") != "" {
+		parent()
+		return
+	}
+	goleak.VerifyTestMain(m)
+}
+
+// parent is a stand-in for the daemon: it starts a sleeping child, prints its pid and waits to be killed.
+func parent() {
+	s := NewSpawner()
+	go func() { _ = s.Run(context.Background()) }()
+	p, err := s.Spawn(context.Background(), Spec{Path: "/bin/sleep", Args: []string{"600"}})
+	if err != nil {
+		panic(err)
+	}
+	os.Stdout.WriteString(strconv.Itoa(p.PID()) + "\n")
+	select {}
+}
+
+func spawner(t *testing.T) *Spawner {
+	t.Helper()
+	s := NewSpawner()
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan struct{})
+	go func() { defer close(ended); _ = s.Run(ctx) }()
+	t.Cleanup(func() { cancel(); <-ended })
+	return s
+}
+
+func shell(t *testing.T, s *Spawner, script string, env ...string) *Process {
+	t.Helper()
+	p, err := s.Spawn(t.Context(), Spec{Path: "/bin/sh", Args: []string{"-c", script}, Env: env})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = p.Signal(syscall.SIGKILL)
+		<-p.Done()
+		p.Stdout.Close()
+		p.Stderr.Close()
+	})
+	return p
+}
+
+func ended(t *testing.T, p *Process) Exit {
+	t.Helper()
+	select {
+	case <-p.Done():
+	case <-time.After(patience):
+		t.Fatal("process did not end")
+	}
+	return p.Exit()
+}
+
+func TestExits(t *testing.T) {
+	s := spawner(t)
+	if d := cmp.Diff(Exit{Code: 3}, ended(t, shell(t, s, "exit 3"))); d != "" {
+		t.Error(d)
+	}
+	if d := cmp.Diff(Exit{Code: -1, Signal: syscall.SIGKILL}, ended(t, shell(t, s, "kill -9 $$"))); d != "" {
+		t.Error(d)
+	}
+}
+
+func TestStdinIsEmptyAndEnvironmentIsExact(t *testing.T) {
+	s := spawner(t)
+	p := shell(t, s, "cat; env; pwd; exit 0", "PATH=/usr/bin:/bin", "A=1")
+	out, err := io.ReadAll(p.Stdout)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := string(out)
+	if !strings.Contains(got, "A=1\n") || strings.Contains(got, "HOME=") || !strings.HasSuffix(got, "\n/\n") {
+		t.Errorf("output %q", got)
+	}
+}
+
+func TestStartOfNothingIsOneSentence(t *testing.T) {
+	s := spawner(t)
+	_, err := s.Spawn(t.Context(), Spec{Path: "/nowhere/handler"})
+	if err == nil || err.Error() != "start /nowhere/handler: no such file or directory" || !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("error %v", err)
+	}
+}
+
+// A grandchild that holds the pipes neither delays Done nor survives it.
+func TestGroupDiesWithItsLeader(t *testing.T) {
+	s := spawner(t)
+	p := shell(t, s, "/bin/sleep 600 & echo $!; exit 0", "PATH=/usr/bin:/bin")
+	line, err := bufio.NewReader(p.Stdout).ReadString('\n')
+	if err != nil {
+		t.Fatal(err)
+	}
+	grandchild, _ := strconv.Atoi(strings.TrimSpace(line))
+	ended(t, p)
+	waitGone(t, grandchild)
+	if _, err := io.ReadAll(p.Stderr); err != nil {
+		t.Errorf("stderr did not end: %v", err)
+	}
+	if err := p.Signal(syscall.SIGTERM); err != nil {
+		t.Errorf("signal after the end: %v", err)
+	}
+	if p.Owns(os.Getpid()) || p.Owns(0) {
+		t.Error("owns a stranger")
+	}
+}
+
+// The children die when the process that runs the spawner is killed.
+func TestParentDeath(t *testing.T) {
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), "LAUNCH_TEST_PARENT=1")
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	line, err := bufio.NewReader(out).ReadString('\n')
+	if err != nil {
+		t.Fatal(err)
+	}
+	child, _ := strconv.Atoi(strings.TrimSpace(line))
+	if child <= 0 || unix.Kill(child, 0) != nil {
+		t.Fatalf("child %q does not live", line)
+	}
+	_ = cmd.Process.Kill()
+	_ = cmd.Wait()
+	waitGone(t, child)
+}
+
+// waitGone polls, because nothing tells a process about the end of one that is not its child.
+func waitGone(t *testing.T, pid int) {
+	t.Helper()
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+		stat, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+		if err != nil || strings.Contains(string(stat), ") Z ") {
+			return
+		}
+	}
+	t.Fatalf("process %d still lives", pid)
+}
+
+func TestSpawnAfterStop(t *testing.T) {
+	s := NewSpawner()
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	_ = s.Run(ctx)
+	if _, err := s.Spawn(t.Context(), Spec{Path: "/bin/true"}); !errors.Is(err, ErrStopped) {
+		t.Errorf("error %v", err)
+	}
+}
+
+func TestEnvironment(t *testing.T) {
+	daemon := []string{"PATH=/bin", "HOME=/root", "BLOCKS_API_KEY=secret", "BLOCKSD_SOCKET=/x", "MODEL=m", "OTHER=o", "LANG=C", "CREDENTIALS_DIRECTORY=/c"}
+	got := Environment(daemon, []string{"MODEL", "BLOCKS_API_KEY", "BLOCKSD_SOCKET"})
+	if d := cmp.Diff([]string{"PATH=/bin", "HOME=/root", "MODEL=m", "LANG=C"}, got); d != "" {
+		t.Error(d)
+	}
+}
+
+func TestSocketDirs(t *testing.T) {
+	temp, err := os.MkdirTemp("", "sd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(temp) })
+	base := filepath.Join(temp, "run")
+	for _, dir := range []string{"p-1", "keep"} {
+		if err := os.MkdirAll(filepath.Join(base, dir), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	d, err := OpenSocketDirs(base, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir, err := d.New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for path, mode := range map[string]fs.FileMode{base: 0o700, dir: 0o700} {
+		if info, err := os.Stat(path); err != nil || info.Mode().Perm() != mode {
+			t.Errorf("%s: %v %v", path, info, err)
+		}
+	}
+	left, _ := filepath.Glob(base + "/*")
+	if len(left) != 2 { // keep and the new one
+		t.Errorf("left: %v", left)
+	}
+
+	long := filepath.Join(temp, strings.Repeat("x", 100))
+	d, err = OpenSocketDirs(long, temp)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.HasPrefix(d.Base(), temp+"/blocksd-") {
+		t.Errorf("fallback is %s", d.Base())
+	}
+	if err := d.Close(); err != nil {
+		t.Error(err)
+	}
+	if err := os.Mkdir(long, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if _, err = OpenSocketDirs(long, long); err == nil || strings.Contains(err.Error(), "\n") || !strings.Contains(err.Error(), "shorter runtime directory") {
+		t.Errorf("error %v", err)
+	}
+}

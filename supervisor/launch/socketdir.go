@@ -1,0 +1,94 @@
+package launch
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+const (
+	// maxSocketPath is what fits into a Unix socket address on Linux, without the final zero.
+	maxSocketPath = 107
+	// longestSocket is the longest name below the runtime directory that we or go-plugin's Go server make.
+	longestSocket = "/p-4294967295/plugin4294967295"
+	processDir    = "p-"
+)
+
+// SocketDirs hands out one private directory per process.
+type SocketDirs struct {
+	base string
+	temp bool // base is ours alone and goes away at the end
+}
+
+// OpenSocketDirs creates base with mode 0700 and removes what an earlier daemon left there. When a socket path below base
+// would be longer than the kernel takes, a private directory below temp is used instead ("" is the system's).
+func OpenSocketDirs(base, temp string) (*SocketDirs, error) {
+	fits := func(dir string) bool { return len(dir)+len(longestSocket) <= maxSocketPath }
+	if base != "" {
+		abs, err := filepath.Abs(base)
+		if err != nil {
+			return nil, fmt.Errorf("use %s as runtime directory: %w", base, err)
+		}
+		if base = abs; fits(base) {
+			return openBase(base)
+		}
+	}
+	dir, err := os.MkdirTemp(temp, "blocksd-")
+	if err != nil {
+		return nil, fmt.Errorf("make a private directory for handler sockets: %w; set TMPDIR to a directory that can be written", err)
+	}
+	if !fits(dir) {
+		os.Remove(dir)
+		return nil, fmt.Errorf("handler sockets below %s or %s would have paths longer than the %d bytes that the system takes: choose a shorter runtime directory", base, filepath.Dir(dir), maxSocketPath)
+	}
+	return &SocketDirs{base: dir, temp: true}, nil
+}
+
+func openBase(base string) (*SocketDirs, error) {
+	if err := os.MkdirAll(base, 0o700); err != nil {
+		return nil, fmt.Errorf("make the runtime directory %s: %w", base, plain(err))
+	}
+	if err := os.Chmod(base, 0o700); err != nil {
+		return nil, fmt.Errorf("make the runtime directory %s private: %w", base, plain(err))
+	}
+	entries, err := os.ReadDir(base)
+	if err != nil {
+		return nil, fmt.Errorf("read the runtime directory %s: %w", base, plain(err))
+	}
+	for _, e := range entries {
+		if e.IsDir() && strings.HasPrefix(e.Name(), processDir) {
+			if err := os.RemoveAll(filepath.Join(base, e.Name())); err != nil {
+				return nil, fmt.Errorf("remove the old socket directory %s: %w", filepath.Join(base, e.Name()), plain(err))
+			}
+		}
+	}
+	return &SocketDirs{base: base}, nil
+}
+
+// Base is the directory in use.
+func (d *SocketDirs) Base() string { return d.base }
+
+// New makes a directory for one process; the caller removes it.
+func (d *SocketDirs) New() (string, error) {
+	dir, err := os.MkdirTemp(d.base, processDir)
+	if errors.Is(err, fs.ErrNotExist) { // somebody cleaned up below us
+		if err = os.MkdirAll(d.base, 0o700); err == nil {
+			dir, err = os.MkdirTemp(d.base, processDir)
+		}
+	}
+	if err != nil {
+		return "", fmt.Errorf("make a socket directory in %s: %w", d.base, plain(err))
+	}
+	return dir, nil
+}
+
+// Close removes the base directory if it was made for us.
+func (d *SocketDirs) Close() error {
+	if !d.temp {
+		return nil
+	}
+	return os.RemoveAll(d.base)
+}

@@ -1,0 +1,132 @@
+// Package launch starts handler processes and knows how each one ended. A process gets pipes that we own, a process group
+// of its own, a signal when the daemon dies, and an environment of listed names only; it never gets the daemon's terminal,
+// standard input or secrets.
+package launch
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+	"syscall"
+)
+
+// Spec is what to start.
+type Spec struct {
+	Path string
+	Args []string // without the program's name
+	Dir  string   // "" is the root directory
+	Env  []string // the whole environment, KEY=value
+}
+
+// Spawner starts processes, all from one thread of the operating system: Linux sends the parent-death signal when the
+// thread that forked ends, not when the process does, and Go ends threads as it likes unless they are locked.
+type Spawner struct {
+	requests chan request
+	done     chan struct{} // closed when Run has returned
+}
+
+type request struct {
+	spec  Spec
+	reply chan reply
+}
+
+type reply struct {
+	process *Process
+	err     error
+}
+
+// ErrStopped is returned by Spawn when the spawner does not run any more.
+var ErrStopped = errors.New("the process spawner has stopped")
+
+// NewSpawner returns a spawner; Spawn works while Run runs.
+func NewSpawner() *Spawner {
+	return &Spawner{requests: make(chan request), done: make(chan struct{})}
+}
+
+// Run serves Spawn until ctx ends. It must outlive every process: those still alive when it returns are killed by the
+// kernel, because the thread is given up with it. It may be called once.
+func (s *Spawner) Run(ctx context.Context) error {
+	defer close(s.done)
+	runtime.LockOSThread() // never unlocked: see above
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case r := <-s.requests:
+			p, err := start(r.spec)
+			r.reply <- reply{p, err}
+		}
+	}
+}
+
+// Spawn starts a process. It belongs to the caller, who must Kill it or wait for Done; its output must be read.
+func (s *Spawner) Spawn(ctx context.Context, spec Spec) (*Process, error) {
+	r := request{spec: spec, reply: make(chan reply, 1)}
+	select {
+	case s.requests <- r:
+	case <-s.done:
+		return nil, ErrStopped
+	case <-ctx.Done():
+		return nil, fmt.Errorf("start %s: %w", spec.Path, context.Cause(ctx))
+	}
+	a := <-r.reply // forking does not wait for anything but the kernel
+	return a.process, a.err
+}
+
+func start(spec Spec) (_ *Process, err error) {
+	var open []*os.File
+	defer func() {
+		if err != nil {
+			for _, f := range open {
+				f.Close()
+			}
+		}
+	}()
+	pipe := func() (r, w *os.File, err error) {
+		r, w, err = os.Pipe()
+		if err == nil {
+			open = append(open, r, w)
+		}
+		return r, w, err
+	}
+	null, err := os.Open(os.DevNull)
+	if err != nil {
+		return nil, fmt.Errorf("start %s: open its standard input: %w", spec.Path, err)
+	}
+	defer null.Close()
+	outR, outW, err := pipe()
+	if err != nil {
+		return nil, fmt.Errorf("start %s: make a pipe for its output: %w", spec.Path, err)
+	}
+	errR, errW, err := pipe()
+	if err != nil {
+		return nil, fmt.Errorf("start %s: make a pipe for its errors: %w", spec.Path, err)
+	}
+	dir := spec.Dir
+	if dir == "" {
+		dir = "/"
+	}
+	proc, err := os.StartProcess(spec.Path, append([]string{spec.Path}, spec.Args...), &os.ProcAttr{
+		Dir: dir, Env: spec.Env, Files: []*os.File{null, outW, errW},
+		Sys: &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("start %s: %w", spec.Path, plain(err))
+	}
+	outW.Close()
+	errW.Close()
+	p := &Process{Stdout: outR, Stderr: errR, proc: proc, done: make(chan struct{})}
+	go p.wait() // ends with the process; whoever owns the process waits for Done
+	return p, nil
+}
+
+// plain strips the path and the name of the system call, which the sentence around it names already.
+func plain(err error) error {
+	var pe *os.PathError
+	if errors.As(err, &pe) {
+		return pe.Err
+	}
+	return err
+}
