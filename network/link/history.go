@@ -1,0 +1,182 @@
+package link
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+)
+
+// historyPage is the largest page that the network gives.
+const historyPage = 100
+
+// readAttempts bounds how often a read is tried; its caller knows better than we do whether to go on.
+const readAttempts = 4
+
+// Stored is one message of a channel's history.
+type Stored struct {
+	Body      json.RawMessage
+	Meta      json.RawMessage // nil for none
+	Timetoken string
+	Publisher string
+}
+
+// Time returns the network's present time.
+func (l *Link) Time(ctx context.Context) (string, error) {
+	ctx, done, err := l.enter(ctx)
+	if err != nil {
+		return "", fmt.Errorf("read the network's time: %w", err)
+	}
+	defer done()
+	var v uint64
+	err = l.retryRead(ctx, func() error {
+		e := l.do(ctx, l.cfg.Timeouts.Request, "", nil, func(ctx context.Context) error {
+			_, _, err := l.sdk.TimeWithContext(ctx).Execute()
+			return err
+		})
+		if !e.ok() {
+			return e.failure("reading the time", "")
+		}
+		var ok bool
+		if v, ok = decodeTimeAnswer(e.answer); !ok {
+			return errors.New("the answer is not a time")
+		}
+		return nil
+	})
+	if err != nil {
+		return "", fmt.Errorf("read the network's time from %s: %w", l.cfg.Origin, err)
+	}
+	l.newest.see(v)
+	return formatTimetoken(v), nil
+}
+
+// decodeTimeAnswer reads [17069876543210000].
+func decodeTimeAnswer(b []byte) (uint64, bool) {
+	var a []json.RawMessage
+	if json.Unmarshal(b, &a) != nil || len(a) < 1 {
+		return 0, false
+	}
+	return parseTimetoken(a[0])
+}
+
+// History returns the stored messages of channel that are strictly newer than the timetoken after, oldest first; empty
+// means all. The error is a *StatusError where the token (empty for the link's) may not read it.
+func (l *Link) History(ctx context.Context, channel, token string, after string) ([]Stored, error) {
+	ctx, done, err := l.enter(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("read history of channel %s: %w", channel, err)
+	}
+	defer done()
+	var since uint64
+	if after != "" {
+		if since, err = strconv.ParseUint(after, 10, 63); err != nil {
+			return nil, fmt.Errorf("read history of channel %s: %q is no timetoken", channel, after)
+		}
+	}
+	var all []Stored
+	err = l.retryRead(ctx, func() (err error) {
+		all, err = l.history(ctx, channel, token, since)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read history of channel %s: %w", channel, err)
+	}
+	return all, nil
+}
+
+// history reads all pages, newest first as the network gives them, once.
+func (l *Link) history(ctx context.Context, channel, token string, since uint64) ([]Stored, error) {
+	var pages [][]Stored
+	var start uint64 // exclusive upper end of the next page; 0 for now
+	for {
+		e := l.do(ctx, l.cfg.Timeouts.Request, token, nil, func(ctx context.Context) error {
+			b := l.sdk.FetchWithContext(ctx).Channels([]string{channel}).Count(historyPage).IncludeMeta(true).IncludeUUID(true)
+			if start > 0 {
+				b.Start(int64(start))
+			}
+			_, _, err := b.Execute()
+			return err
+		})
+		if !e.ok() {
+			return nil, e.failure("reading history", channel)
+		}
+		page, size, err := decodeHistory(e.answer, channel)
+		if err != nil {
+			return nil, err
+		}
+		var oldest uint64
+		kept := page[:0]
+		for _, s := range page {
+			v, _ := strconv.ParseUint(s.Timetoken, 10, 64)
+			if oldest == 0 || v < oldest {
+				oldest = v
+			}
+			l.newest.see(v)
+			if v > since && (start == 0 || v < start) {
+				kept = append(kept, s)
+			}
+		}
+		pages = append(pages, kept)
+		// A page that does not lead further back would be asked for again and again.
+		if size < historyPage || oldest <= since || oldest == 0 || (start > 0 && oldest >= start) {
+			break
+		}
+		start = oldest
+	}
+	slices.Reverse(pages)
+	return slices.Concat(pages...), nil
+}
+
+// decodeHistory reads one page of the history of one channel, oldest first. Entries without a usable timetoken or
+// message are left out; size counts them.
+func decodeHistory(b []byte, channel string) (page []Stored, size int, err error) {
+	var answer struct {
+		Channels map[string][]json.RawMessage `json:"channels"`
+	}
+	if err := json.Unmarshal(b, &answer); err != nil {
+		return nil, 0, errors.New("the answer is not a page of history")
+	}
+	entries, ok := answer.Channels[channel]
+	if !ok && len(answer.Channels) == 1 { // the network may write the name percent-encoded
+		for _, entries = range answer.Channels {
+		}
+	}
+	for _, raw := range entries {
+		var m struct {
+			Message   json.RawMessage `json:"message"`
+			Timetoken json.RawMessage `json:"timetoken"`
+			UUID      json.RawMessage `json:"uuid"`
+			Meta      json.RawMessage `json:"meta"`
+		}
+		if json.Unmarshal(raw, &m) != nil {
+			continue
+		}
+		v, ok := parseTimetoken(m.Timetoken)
+		if !ok || v == 0 || len(m.Message) == 0 {
+			continue
+		}
+		s := Stored{Body: m.Message, Timetoken: formatTimetoken(v)}
+		_ = json.Unmarshal(m.UUID, &s.Publisher) // anything else than text counts as unknown
+		if t := string(m.Meta); t != `""` && t != "null" {
+			s.Meta = m.Meta
+		}
+		page = append(page, s)
+	}
+	return page, len(entries), nil
+}
+
+// retryRead calls read until it succeeds, the answer is final, ctx ends or it has failed often enough.
+func (l *Link) retryRead(ctx context.Context, read func() error) error {
+	for n := 1; ; n++ {
+		err := read()
+		var status *StatusError
+		if err == nil || n == readAttempts || errors.As(err, &status) && (status.final() || status.Status == 404) {
+			return err
+		}
+		if ctx.Err() != nil || sleep(ctx, backoff(n, l.cfg.Timeouts.BackoffStart, l.cfg.Timeouts.BackoffCap, l.cfg.Jitter())) != nil {
+			return l.gaveUp(ctx, fmt.Sprintf("gave up after %d attempts", n), err)
+		}
+	}
+}

@@ -1,0 +1,205 @@
+// Package link connects to PubNub: publishing, an ordered subscriber, presence, history and files. It is the only
+// importer of the PubNub SDK.
+//
+// The SDK sends every request but three: polls, because its subscribe loop reorders messages and stays dead after a
+// single 503 (the tests of this package show both); file downloads, because it neither escapes names nor takes a
+// context; and nothing else. Its parsers never see an answer of the network: they panic on answers that a faulty proxy
+// can produce, and round timetokens.
+package link
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	pubnub "github.com/pubnub/go/v7"
+
+	"github.com/blocksd/blocksd/network/wire"
+)
+
+// DefaultOrigin is the host of the real network; it is used with TLS.
+const DefaultOrigin = "ps.pndsn.com"
+
+// ErrClosed is the error of every call on a closed Link.
+var ErrClosed = errors.New("the link is closed")
+
+// Config of a Link. Origin, Keys.SubscribeKey and UserID are required.
+type Config struct {
+	// Origin is a host with or without a port, no scheme.
+	Origin string
+	// Secure means TLS.
+	Secure bool
+	// Keys of the deployment; without a publish key the link only listens.
+	Keys wire.Keyset
+	// UserID is the uuid of every request. Tokens may be bound to it.
+	UserID string
+	// Log is nil to discard.
+	Log *slog.Logger
+	// Transport is nil for one of our own, which finds dead paths within about 20 s and keeps connections open for
+	// concurrent requests.
+	Transport http.RoundTripper
+	// Now is nil for time.Now. It is only used to measure and to guess the network's time, never to order events.
+	Now func() time.Time
+	// Jitter returns a number in [0,1); nil for a random one.
+	Jitter   func() float64
+	Timeouts Timeouts
+}
+
+// Timeouts are the deadlines and waits of a Link. Zero means the default.
+type Timeouts struct {
+	// Request bounds one attempt of everything but polls, presence and file bodies. Default 10 s.
+	Request time.Duration
+	// Poll bounds one long poll; the network answers after 280 s at the latest. Default 300 s.
+	Poll time.Duration
+	// Presence bounds one presence update or heartbeat, so that two of them fit into the presence timeout. Default 5 s.
+	Presence time.Duration
+	// PresenceGap is the shortest time between two presence updates; a change after a longer pause goes out at once.
+	// Default 5 ms.
+	PresenceGap time.Duration
+	// Leave bounds the leave request. Default 3 s.
+	Leave time.Duration
+	// Stall is how long a file download may stand still. Default 30 s.
+	Stall time.Duration
+	// BackoffStart is the wait after the first failure; each further one doubles it, up to BackoffCap. Defaults 100 ms
+	// and 10 s.
+	BackoffStart time.Duration
+	BackoffCap   time.Duration
+}
+
+func (t Timeouts) withDefaults() Timeouts {
+	def := func(d *time.Duration, v time.Duration) {
+		if *d <= 0 {
+			*d = v
+		}
+	}
+	def(&t.Request, 10*time.Second)
+	def(&t.Poll, 300*time.Second)
+	def(&t.Presence, 5*time.Second)
+	def(&t.PresenceGap, 5*time.Millisecond)
+	def(&t.Leave, 3*time.Second)
+	def(&t.Stall, 30*time.Second)
+	def(&t.BackoffStart, 100*time.Millisecond)
+	def(&t.BackoffCap, 10*time.Second)
+	return t
+}
+
+// Link is one user of one keyset. Its methods may be called from any goroutine.
+type Link struct {
+	cfg       Config
+	log       *slog.Logger
+	transport http.RoundTripper
+	direct    *http.Client // polls and files
+	sdk       *pubnub.PubNub
+	token     atomic.Pointer[string]
+	newest    newest
+
+	mu     sync.Mutex
+	closed bool
+	calls  map[*call]struct{} // guarded by mu: what Close has to cancel
+	idle   sync.WaitGroup     // counts calls
+}
+
+type call struct{ cancel context.CancelFunc }
+
+// New makes a Link. Nothing is sent before the first call.
+func New(cfg Config) (*Link, error) {
+	switch {
+	case cfg.Origin == "":
+		return nil, errors.New("make PubNub link: no origin given")
+	case cfg.Keys.SubscribeKey == "":
+		return nil, fmt.Errorf("make PubNub link to %s: no subscribe key given", cfg.Origin)
+	case cfg.UserID == "":
+		return nil, fmt.Errorf("make PubNub link to %s: no user id given", cfg.Origin)
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	if cfg.Jitter == nil {
+		cfg.Jitter = rand.Float64
+	}
+	cfg.Timeouts = cfg.Timeouts.withDefaults()
+	l := &Link{cfg: cfg, log: cfg.Log, transport: cfg.Transport, calls: make(map[*call]struct{})}
+	if l.transport == nil {
+		l.transport = newTransport()
+	}
+	l.direct = &http.Client{Transport: l.transport, CheckRedirect: followWithoutReferer}
+	l.sdk = newSDK(cfg, sdkTransport{l})
+	return l, nil
+}
+
+// Close cancels every call, waits for them and frees what the link holds. It may be called more than once.
+func (l *Link) Close() {
+	l.mu.Lock()
+	if l.closed {
+		l.mu.Unlock()
+		l.idle.Wait()
+		return
+	}
+	l.closed = true
+	for c := range l.calls {
+		c.cancel()
+	}
+	l.mu.Unlock()
+	// After this no call of ours is inside the SDK any more, and no new one can get there: a destroyed SDK client hangs
+	// or panics.
+	l.idle.Wait()
+	destroySDK(l.sdk)
+	if c, ok := l.transport.(interface{ CloseIdleConnections() }); ok && l.cfg.Transport == nil {
+		c.CloseIdleConnections()
+	}
+}
+
+// SetToken sets the token of subscribe, presence and every call that brings none. It takes effect with the next
+// request; a poll under way is not interrupted.
+func (l *Link) SetToken(token string) { l.token.Store(&token) }
+
+func (l *Link) currentToken() string {
+	if t := l.token.Load(); t != nil {
+		return *t
+	}
+	return ""
+}
+
+// enter registers a call. The returned context ends with ctx or when the link closes; done must be called.
+func (l *Link) enter(ctx context.Context) (context.Context, func(), error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		return nil, nil, ErrClosed
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	c := &call{cancel}
+	l.calls[c] = struct{}{}
+	l.idle.Add(1)
+	var once sync.Once
+	return ctx, func() {
+		once.Do(func() {
+			cancel()
+			l.mu.Lock()
+			delete(l.calls, c)
+			l.mu.Unlock()
+			l.idle.Done()
+		})
+	}, nil
+}
+
+// sleep waits for d or the end of ctx.
+func sleep(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}

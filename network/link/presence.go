@@ -1,0 +1,271 @@
+package link
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"sync"
+	"time"
+)
+
+// ErrLeft is the error of WaitFirst on a Presence that has left.
+var ErrLeft = errors.New("presence has left the channel")
+
+// Presence announces one state on one channel. A change goes out at once; there is one request under way at a time, and
+// of several changes meanwhile only the latest is sent. Heartbeats carry the state, so that a network that has forgotten
+// it gets it back.
+type Presence struct {
+	link              *Link
+	channel           string
+	timeout, interval time.Duration
+
+	wake  chan struct{} // capacity 1
+	first chan struct{} // closed at the first acknowledgement
+	// sending is held around each request (capacity 1); Leave takes it so that its request is the last one.
+	sending chan struct{}
+
+	mu      sync.Mutex
+	want    []byte // the state to announce; nil before the first Set
+	version uint64 // counts changes of want and calls of Resync
+	sent    uint64 // the version that the network has acknowledged
+	acked   []byte
+	hasAck  bool
+	left    bool
+	leaving chan struct{} // closed when left becomes true
+}
+
+// NewPresence makes a Presence for channel. timeout is after how long the network takes us for gone (whole seconds),
+// interval the time between heartbeats. Nothing is sent before Run and Set.
+func (l *Link) NewPresence(channel string, timeout, interval time.Duration) *Presence {
+	return &Presence{
+		link: l, channel: channel, timeout: timeout, interval: interval,
+		wake: make(chan struct{}, 1), first: make(chan struct{}), sending: make(chan struct{}, 1), leaving: make(chan struct{}),
+	}
+}
+
+// Set changes the state, a JSON object. It never blocks and keeps a copy.
+func (p *Presence) Set(state []byte) {
+	p.mu.Lock()
+	p.want = bytes.Clone(state)
+	p.version++
+	p.mu.Unlock()
+	p.poke()
+}
+
+// Resync sends the state again; to be called after a reconnect, when the network may have forgotten it.
+func (p *Presence) Resync() {
+	p.mu.Lock()
+	p.version++
+	p.mu.Unlock()
+	p.poke()
+}
+
+func (p *Presence) poke() {
+	select {
+	case p.wake <- struct{}{}:
+	default:
+	}
+}
+
+// Acknowledged returns the state that the network last confirmed; ok is false before the first time.
+func (p *Presence) Acknowledged() (state []byte, ok bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return bytes.Clone(p.acked), p.hasAck
+}
+
+// WaitFirst returns when the network has confirmed a state for the first time.
+func (p *Presence) WaitFirst(ctx context.Context) error {
+	select {
+	case <-p.first:
+		return nil
+	case <-p.leaving:
+		return ErrLeft
+	case <-ctx.Done():
+		return fmt.Errorf("wait for the network to confirm presence on channel %s: %w", p.channel, ctx.Err())
+	}
+}
+
+// Run announces until ctx ends, the link closes or Leave is called; then it sends nothing more and returns ctx's error,
+// ErrClosed or nil.
+func (p *Presence) Run(ctx context.Context) error {
+	parent := ctx
+	ctx, done, err := p.link.enter(ctx)
+	if err != nil {
+		return err
+	}
+	defer done()
+	t := p.link.cfg.Timeouts
+	timer := time.NewTimer(p.interval) // the one timer: the next heartbeat, or the end of a wait
+	defer timer.Stop()
+	var (
+		beat = time.Now().Add(p.interval) // when the next heartbeat is due
+		next time.Time                    // before this no update is sent
+		bad  int
+	)
+	for {
+		now := time.Now()
+		due := beat
+		if p.dirty() {
+			due = next
+			if due.Before(now) {
+				due = now
+			}
+			if beat.Before(due) {
+				due = beat
+			}
+		}
+		timer.Reset(due.Sub(now))
+		select {
+		case <-ctx.Done():
+			if err := parent.Err(); err != nil {
+				return err
+			}
+			return ErrClosed
+		case <-p.leaving:
+			return nil
+		case <-p.wake:
+			continue
+		case <-timer.C:
+		}
+		now = time.Now()
+		heartbeat := !now.Before(beat)
+		err := p.send(ctx, heartbeat)
+		switch {
+		case errors.Is(err, ErrLeft):
+			return nil
+		case err != nil && ctx.Err() == nil:
+			bad++
+			p.link.log.Warn("could not announce presence", "channel", p.channel, "attempt", bad, "err", err)
+			next = time.Now().Add(backoff(bad, t.BackoffStart, min(t.BackoffCap, p.interval), p.link.cfg.Jitter()))
+			if heartbeat {
+				beat = next
+			}
+		case err == nil:
+			bad = 0
+			next = now.Add(t.PresenceGap)
+			if heartbeat {
+				beat = now.Add(p.interval)
+			}
+		}
+	}
+}
+
+func (p *Presence) dirty() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.want != nil && p.version != p.sent
+}
+
+// send makes one request: a heartbeat with the state, or the state alone.
+func (p *Presence) send(ctx context.Context, heartbeat bool) error {
+	select {
+	case p.sending <- struct{}{}:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	defer func() { <-p.sending }()
+	p.mu.Lock()
+	state, version, left := p.want, p.version, p.left
+	p.mu.Unlock()
+	if left {
+		return ErrLeft
+	}
+	var e *exchange
+	var op string
+	if heartbeat {
+		op = "heartbeat"
+		e = p.heartbeat(ctx, state)
+	} else {
+		op = "setting the presence state"
+		e = p.setState(ctx, state)
+	}
+	if !e.ok() {
+		return e.failure(op, p.channel)
+	}
+	if state == nil || heartbeat {
+		// A heartbeat also carries the state, but only the answer to a set-state says that the state was taken.
+		return nil
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.sent = version
+	p.acked = state
+	if !p.hasAck {
+		p.hasAck = true
+		close(p.first)
+	}
+	return nil
+}
+
+func (p *Presence) heartbeat(ctx context.Context, state []byte) *exchange {
+	q := map[string]string{"heartbeat": strconv.Itoa(int(p.timeout.Seconds()))}
+	if state != nil {
+		// As a query parameter of our own: the SDK would send its State unescaped.
+		name, _ := json.Marshal(p.channel)
+		q["state"] = "{" + string(name) + ":" + string(state) + "}"
+	}
+	return p.link.do(ctx, p.link.cfg.Timeouts.Presence, "", nil, func(ctx context.Context) error {
+		_, _, err := p.link.sdk.HeartbeatWithContext(ctx).Channels([]string{p.channel}).QueryParam(q).Execute()
+		return err
+	})
+}
+
+func (p *Presence) setState(ctx context.Context, state []byte) *exchange {
+	var members map[string]any
+	d := json.NewDecoder(bytes.NewReader(state))
+	d.UseNumber() // start times do not survive a float
+	if err := d.Decode(&members); err != nil || members == nil {
+		return &exchange{err: errors.New("the presence state is not a JSON object")}
+	}
+	return p.link.do(ctx, p.link.cfg.Timeouts.Presence, "", nil, func(ctx context.Context) error {
+		_, _, err := p.link.sdk.SetStateWithContext(ctx).Channels([]string{p.channel}).State(members).Execute()
+		return err
+	})
+}
+
+// Leave stops announcing and tells the network that we are gone. It waits for the request under way, which would
+// otherwise undo it, and for the answer, at most Timeouts.Presence and Timeouts.Leave. A Presence that has left stays so; make a new one
+// to come back. A poll that carries a heartbeat parameter joins again, so the subscription must have ended before.
+func (p *Presence) Leave(ctx context.Context) error {
+	ctx, done, err := p.link.enter(ctx)
+	if err != nil {
+		return fmt.Errorf("leave channel %s: %w", p.channel, err)
+	}
+	defer done()
+	p.mu.Lock()
+	if !p.left {
+		p.left = true
+		close(p.leaving)
+	}
+	p.mu.Unlock()
+	select {
+	case p.sending <- struct{}{}:
+	case <-ctx.Done():
+		return fmt.Errorf("leave channel %s: %w", p.channel, ctx.Err())
+	}
+	defer func() { <-p.sending }()
+	ctx, cancel := context.WithTimeout(ctx, p.link.cfg.Timeouts.Leave)
+	defer cancel()
+	for n := 1; ; n++ {
+		e := p.link.do(ctx, p.link.cfg.Timeouts.Leave, "", nil, func(ctx context.Context) error {
+			_, err := p.link.sdk.LeaveWithContext(ctx).Channels([]string{p.channel}).Execute()
+			return err
+		})
+		if e.ok() {
+			return nil
+		}
+		err := e.failure("leave", p.channel)
+		var status *StatusError
+		if errors.As(err, &status) && status.final() {
+			return err
+		}
+		t := p.link.cfg.Timeouts
+		if sleep(ctx, backoff(n, t.BackoffStart, t.BackoffCap, p.link.cfg.Jitter())) != nil {
+			return fmt.Errorf("leave channel %s: %w", p.channel, err)
+		}
+	}
+}

@@ -1,0 +1,175 @@
+package link
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"reflect"
+	"time"
+)
+
+// clockSkew is how far our clock may be ahead of the network's when nothing has been heard from it yet.
+const clockSkew = time.Minute
+
+// Message is one message to publish.
+type Message struct {
+	Channel string
+	// Token permits it; empty for the link's.
+	Token string
+	// Meta is publisher metadata as JSON, nil for none.
+	Meta []byte
+	// Body is the message as JSON.
+	Body []byte
+	// Store keeps it in the channel's history.
+	Store bool
+}
+
+// Publish sends m and returns its timetoken. It tries again, with growing random waits, until ctx ends or the answer is
+// final: then the error is a *StatusError (status 400, 403, 413 or 414).
+//
+// A stored message is not sent twice just because an answer was lost: history is asked first, for the same body from
+// the same publisher since the first attempt. Where history may not be read, it is sent again. Two concurrent publishes
+// of equal stored messages on one channel can be mistaken for each other.
+func (l *Link) Publish(ctx context.Context, m Message) (timetoken string, err error) {
+	if m.Channel == "" || len(m.Body) == 0 {
+		return "", fmt.Errorf("publish on channel %q: a channel and a body are required", m.Channel)
+	}
+	if l.cfg.Keys.PublishKey == "" {
+		return "", fmt.Errorf("publish on channel %s: the link has no publish key", m.Channel)
+	}
+	if m.Meta != nil && !json.Valid(m.Meta) {
+		return "", fmt.Errorf("publish on channel %s: the metadata is not JSON", m.Channel)
+	}
+	ctx, done, err := l.enter(ctx)
+	if err != nil {
+		return "", fmt.Errorf("publish on channel %s: %w", m.Channel, err)
+	}
+	defer done()
+
+	p := publication{m: m, text: string(m.Body), since: l.newest.v.Load()}
+	if p.since == 0 {
+		p.since = timetokenOf(l.cfg.Now().Add(-clockSkew))
+	}
+	for n := 1; ; n++ {
+		timetoken, wait, err := l.attempt(ctx, &p)
+		if err == nil {
+			return timetoken, nil
+		}
+		var status *StatusError
+		if errors.As(err, &status) && status.final() {
+			return "", err
+		}
+		if ctx.Err() == nil {
+			l.log.Debug("publish failed, trying again", "channel", m.Channel, "attempt", n, "err", err)
+			_ = sleep(ctx, max(wait, backoff(n, l.cfg.Timeouts.BackoffStart, l.cfg.Timeouts.BackoffCap, l.cfg.Jitter())))
+		}
+		if ctx.Err() != nil {
+			return "", l.gaveUp(ctx, fmt.Sprintf("publish on channel %s: gave up after %d attempts", m.Channel, n), err)
+		}
+	}
+}
+
+// publication is a message on its way.
+type publication struct {
+	m     Message
+	text  string // the body as the SDK takes it
+	since uint64 // a time of the network before the first attempt
+	// doubt means that the message may be stored though no answer says so.
+	doubt bool
+	// blind means that history may not be read with this token.
+	blind bool
+}
+
+// attempt looks for the message if it may be stored already, else sends it once. wait is what the network asks for.
+func (l *Link) attempt(ctx context.Context, p *publication) (timetoken string, wait time.Duration, err error) {
+	if p.doubt && !p.blind {
+		timetoken, found, err := l.lookUp(ctx, p.m, p.since)
+		var status *StatusError
+		switch {
+		case found:
+			return timetoken, 0, nil
+		case errors.As(err, &status) && status.final():
+			p.blind = true
+		case err != nil:
+			// Joined as text only: what history answers says nothing about the publish.
+			return "", 0, fmt.Errorf("look up whether the message is stored: %v", err)
+		}
+		p.doubt = false
+	}
+	e := l.do(ctx, l.cfg.Timeouts.Request, p.m.Token, p.m.Body, func(ctx context.Context) error {
+		b := l.sdk.PublishWithContext(ctx).Channel(p.m.Channel).Message(p.text).Serialize(false).UsePost(true).ShouldStore(p.m.Store)
+		if p.m.Meta != nil {
+			b.Meta(json.RawMessage(p.m.Meta))
+		}
+		_, _, err := b.Execute()
+		return err
+	})
+	if e.ok() {
+		if v, ok := decodePublishAnswer(e.answer); ok {
+			l.newest.see(v)
+			return formatTimetoken(v), 0, nil
+		}
+		e.err = errors.New("the answer is not one to a publish")
+	}
+	// A refusal for too many requests is the only failure that says that nothing was stored.
+	if p.m.Store && e.wrote.Load() && e.status != http.StatusTooManyRequests {
+		p.doubt = true
+	}
+	return "", retryAfter(e.header), e.failure("publish", p.m.Channel)
+}
+
+// gaveUp is the error of a call whose context ended: errors.Is finds the context's error, or ErrClosed.
+func (l *Link) gaveUp(ctx context.Context, what string, last error) error {
+	why := context.Cause(ctx)
+	l.mu.Lock()
+	if l.closed {
+		why = ErrClosed
+	}
+	l.mu.Unlock()
+	if last == nil || errors.Is(last, why) {
+		return fmt.Errorf("%s: %w", what, why)
+	}
+	return fmt.Errorf("%s: %w (%w)", what, last, why)
+}
+
+// lookUp searches history for a message that we may have published after the timetoken since.
+func (l *Link) lookUp(ctx context.Context, m Message, since uint64) (timetoken string, found bool, err error) {
+	stored, err := l.history(ctx, m.Channel, m.Token, since)
+	if err != nil {
+		return "", false, err
+	}
+	for _, s := range stored {
+		if s.Publisher == l.cfg.UserID && equalJSON(s.Body, m.Body) {
+			return s.Timetoken, true, nil
+		}
+	}
+	return "", false, nil
+}
+
+// equalJSON compares two JSON texts by value: history may write a message differently than it was sent.
+func equalJSON(a, b []byte) bool {
+	if bytes.Equal(a, b) {
+		return true
+	}
+	decode := func(t []byte) (v any, err error) {
+		d := json.NewDecoder(bytes.NewReader(t))
+		d.UseNumber() // as text: large numbers must not become equal by rounding
+		err = d.Decode(&v)
+		return v, err
+	}
+	va, errA := decode(a)
+	vb, errB := decode(b)
+	return errA == nil && errB == nil && reflect.DeepEqual(va, vb)
+}
+
+// decodePublishAnswer reads [1,"Sent","<timetoken>"].
+func decodePublishAnswer(b []byte) (uint64, bool) {
+	var a []json.RawMessage
+	if json.Unmarshal(b, &a) != nil || len(a) < 3 || string(bytes.TrimSpace(a[0])) != "1" {
+		return 0, false
+	}
+	return parseTimetoken(bytes.TrimSpace(a[2]))
+}

@@ -1,0 +1,45 @@
+package link
+
+import (
+	"net/http"
+	"reflect"
+	"unsafe"
+
+	pubnub "github.com/pubnub/go/v7"
+)
+
+// newSDK makes the one SDK client of a link. It never subscribes and never holds a token.
+func newSDK(cfg Config, rt http.RoundTripper) *pubnub.PubNub {
+	c := pubnub.NewConfigWithUserId(pubnub.UserId(cfg.UserID))
+	c.Origin = cfg.Origin
+	c.Secure = cfg.Secure
+	c.PublishKey = cfg.Keys.PublishKey
+	c.SubscribeKey = cfg.Keys.SubscribeKey
+	// Workers would limit how many publishes run at once, and a publish whose context has ended would hang in their
+	// queue for ever.
+	c.MaxWorkers = 0
+	// The policies of the SDK poll the time for a subscribe loop that we do not use.
+	c.PNReconnectionPolicy = pubnub.PNNonePolicy
+	c.SuppressLeaveEvents = true // concerns its own unsubscribing; we leave explicitly
+	// The SDK averages over all latencies of this many seconds for every request that it sends: at the default of 60
+	// that costs 0.3 ms per publish at 5,000 publishes a second. A negative age empties the list every second.
+	c.MaximumLatencyDataAge = -1
+	sdk := pubnub.NewPubNub(c)
+	sdk.SetClient(&http.Client{Transport: rt})
+	sdk.SetSubscribeClient(&http.Client{Transport: rt})
+	return sdk
+}
+
+// destroySDK ends sdk and the goroutine that its Destroy leaves behind. It must be called once, when no call is inside
+// sdk: a second Destroy panics and a publish after it hangs.
+func destroySDK(sdk *pubnub.PubNub) {
+	sdk.Destroy()
+	// The reader of the job queue waits for jobs until the queue is closed, which Destroy means to do and does not. The
+	// queue is not exported; with MaxWorkers 0 nobody ever sends on it. The version of the SDK is pinned, and the leak
+	// check of the tests fails if this stops working.
+	f := reflect.ValueOf(sdk).Elem().FieldByName("jobQueue")
+	if !f.IsValid() || f.Type() != reflect.TypeFor[chan *pubnub.JobQItem]() {
+		return
+	}
+	close(*(*chan *pubnub.JobQItem)(unsafe.Pointer(f.UnsafeAddr())))
+}

@@ -1,0 +1,171 @@
+package link
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// SubscribeConfig says what to subscribe to and whom to tell.
+type SubscribeConfig struct {
+	Channels []string
+	// Filter is an expression of the network; empty for none.
+	Filter string
+	// Heartbeat is the presence timeout that the polls announce; 0 for none.
+	Heartbeat time.Duration
+	// Cursor is the timetoken after which messages are wanted; empty for from now on.
+	Cursor string
+	// Token of each request; nil for the link's.
+	Token func() string
+	// OnState is told changes of state, with the reason for Lost and Denied. It is called from the loop, before the
+	// next request, and must not block.
+	OnState func(State, error)
+	// OnDenied gets a new token after a refusal. On nil the loop goes on from its cursor, on an error it calls again
+	// later. A nil OnDenied means that the loop only waits and tries again.
+	OnDenied func(ctx context.Context) error
+}
+
+// Subscribe receives messages until ctx ends or the link closes, and hands them to handle one at a time, in the order
+// of the network and without doubles. There is never more than one request under way; while handle works none is. It
+// survives every failure and returns only ctx.Err() or ErrClosed, or an error for a config that makes no sense.
+func (l *Link) Subscribe(ctx context.Context, c SubscribeConfig, handle func(Received)) error {
+	if len(c.Channels) == 0 {
+		return errors.New("subscribe: no channels given")
+	}
+	names := make([]string, len(c.Channels))
+	for i, name := range c.Channels {
+		names[i] = url.PathEscape(name) // also of commas, which separate names
+	}
+	var cursor uint64
+	if c.Cursor != "" && c.Cursor != "0" {
+		var err error
+		if cursor, err = strconv.ParseUint(c.Cursor, 10, 63); err != nil {
+			return fmt.Errorf("subscribe to %s: %q is no timetoken", strings.Join(c.Channels, ", "), c.Cursor)
+		}
+	}
+	if c.Token == nil {
+		c.Token = l.currentToken
+	}
+	parent := ctx
+	ctx, done, err := l.enter(ctx)
+	if err != nil {
+		return err
+	}
+	defer done()
+
+	s := subscription{link: l, c: c, channels: strings.Join(names, ","), handle: handle}
+	m := newPollMachine(cursor, c.OnDenied != nil, l.cfg.Timeouts, l.cfg.Jitter)
+	for event := pollEvent(started{}); ; {
+		for _, a := range m.Step(event, l.cfg.Now()) {
+			if event = s.act(ctx, a); event == nil && ctx.Err() != nil {
+				break
+			}
+		}
+		if ctx.Err() != nil {
+			if err := parent.Err(); err != nil {
+				return err
+			}
+			return ErrClosed
+		}
+	}
+}
+
+// subscription does what the machine decides.
+type subscription struct {
+	link     *Link
+	c        SubscribeConfig
+	channels string // escaped
+	handle   func(Received)
+}
+
+// act does one thing and returns what came of it, nil for actions that have no outcome.
+func (s *subscription) act(ctx context.Context, a pollAction) pollEvent {
+	log := s.link.log.With("channel", s.c.Channels)
+	switch a := a.(type) {
+	case request:
+		e := s.send(ctx, a)
+		if f, ok := e.(failed); ok && ctx.Err() == nil {
+			log.Debug("poll failed", "err", f.err)
+		}
+		return e
+	case wait:
+		_ = sleep(ctx, a.d)
+		return waited{}
+	case renew:
+		err := s.c.OnDenied(ctx)
+		if err != nil && ctx.Err() == nil {
+			log.Warn("could not renew the token of a subscription", "err", err)
+		}
+		return renewed{err}
+	case deliver:
+		s.handle(a.m)
+	case announce:
+		switch a.state {
+		case Lost, Denied:
+			log.Warn("subscription "+a.state.String(), "err", a.err)
+		default:
+			log.Debug("subscription " + a.state.String())
+		}
+		if s.c.OnState != nil {
+			s.c.OnState(a.state, a.err)
+		}
+	}
+	return nil
+}
+
+// send makes one handshake or poll.
+func (s *subscription) send(ctx context.Context, r request) pollEvent {
+	l := s.link
+	timeout := l.cfg.Timeouts.Request
+	q := url.Values{"tt": {"0"}}
+	if r.cursor != 0 {
+		timeout = l.cfg.Timeouts.Poll
+		q.Set("tt", formatTimetoken(r.cursor))
+	}
+	if r.region != 0 {
+		q.Set("tr", strconv.FormatInt(r.region, 10))
+	}
+	if s.c.Filter != "" {
+		q.Set("filter-expr", s.c.Filter)
+	}
+	if s.c.Heartbeat > 0 {
+		q.Set("heartbeat", strconv.Itoa(int(s.c.Heartbeat.Seconds())))
+	}
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	req, err := l.newRequest(ctx, "/v2/subscribe/"+url.PathEscape(l.cfg.Keys.SubscribeKey)+"/"+s.channels+"/0", q, s.c.Token())
+	if err != nil {
+		return failed{err}
+	}
+	resp, err := l.direct.Do(req)
+	if err != nil {
+		return failed{redact(err)}
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		body, _ := readBounded(resp.Body, maxAnswer)
+		return refused{&StatusError{Op: "subscribe", Channel: strings.Join(s.c.Channels, ","), Status: resp.StatusCode, Body: body}, retryAfter(resp.Header)}
+	}
+	body, err := readBounded(resp.Body, maxPoll)
+	if err != nil {
+		return failed{err}
+	}
+	answer, err := decodePoll(body)
+	if err != nil {
+		return failed{err}
+	}
+	if answer.malformed != nil {
+		l.log.Warn("skipped messages that cannot be read", "channel", s.c.Channels, "count", answer.skipped, "err", answer.malformed)
+	}
+	for _, m := range answer.entries {
+		if v, ok := parseTimetoken([]byte(m.Timetoken)); ok {
+			l.newest.see(v)
+		}
+	}
+	return answered{answer}
+}
