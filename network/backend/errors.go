@@ -1,0 +1,89 @@
+package backend
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+
+	"github.com/blocksd/blocksd/network/wire"
+)
+
+// Codes in error bodies that change what a client does.
+const (
+	codeForcedOffline  = "AGENT_FORCED_OFFLINE"
+	codeKeyInvalid     = "API_KEY_INVALID"
+	codeRefreshInvalid = "REFRESH_TOKEN_INVALID"
+)
+
+// ErrNotFound means that the registry shows no such agent to this caller.
+var ErrNotFound = errors.New("not found")
+
+// Error is a request to the API that did not succeed.
+type Error struct {
+	Op     string // what was attempted, as "connect"
+	Object string // on what, as "agent echo"
+	Status int    // 0: no answer
+	// Code is the machine-readable reason, may be empty; Message the network's text.
+	Code, Message string
+	err           error // why there is no answer
+}
+
+func (e *Error) Error() string {
+	s := e.Op
+	if e.Object != "" {
+		s += " " + e.Object
+	}
+	switch {
+	case e.Status == 0:
+		s = fmt.Sprintf("%s: the Blocks API gave no answer", s)
+		if e.err != nil {
+			s = fmt.Sprintf("%s: %v", s, e.err)
+		}
+		return s
+	case e.Status/100 != 2:
+		s = fmt.Sprintf("%s: the Blocks API answered with status %d", s, e.Status)
+		if e.Code != "" {
+			s += " (" + wire.CutText(e.Code, 64) + ")"
+		}
+	}
+	if e.Message != "" {
+		s += ": " + wire.CutText(e.Message, 300)
+	}
+	switch e.Code {
+	case codeForcedOffline:
+		s += "; an administrator must enable the agent again"
+	case codeKeyInvalid:
+		s += "; use a valid API key"
+	}
+	return s
+}
+
+func (e *Error) Unwrap() error { return e.err }
+
+// Final reports whether trying again is useless until an operator acts: the agent was taken offline, or the API key is
+// invalid.
+func (e *Error) Final() bool { return e.Code == codeForcedOffline || e.Code == codeKeyInvalid }
+
+// Temporary reports whether the same request may succeed later: no answer, 408, 429 or 5xx.
+func (e *Error) Temporary() bool {
+	return e.Status == 0 || e.Status == http.StatusRequestTimeout || e.Status == http.StatusTooManyRequests || e.Status >= 500
+}
+
+// answerError reads the two error bodies of the API: {"code","error"} and {"message"}.
+func answerError(a apiCall, status int, body []byte) *Error {
+	e := &Error{Op: a.op, Object: a.object, Status: status}
+	var o map[string]json.RawMessage
+	if json.Unmarshal(body, &o) != nil {
+		return e
+	}
+	text := func(key string) (s string) {
+		_ = json.Unmarshal(o[key], &s) // anything else than text is ignored
+		return s
+	}
+	e.Code = text("code")
+	if e.Message = text("error"); e.Message == "" {
+		e.Message = text("message")
+	}
+	return e
+}
