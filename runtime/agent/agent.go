@@ -1,0 +1,252 @@
+// Package agent is one instance of one agent on the Blocks Network: it connects, announces itself, receives control
+// messages, admits tasks, has a Dispatcher work on them, and publishes what comes of them. Every accepted task gets
+// exactly one terminal event.
+//
+// The decisions about a single task are made in package task; here is what carries them out. Nothing that arrives on
+// the control channel ever waits for the network, a handler or a disk.
+package agent
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/blocksd/blocksd/network/link"
+	"github.com/blocksd/blocksd/network/wire"
+)
+
+// The states of an agent, as Status shows them.
+const (
+	// StateConnecting: not reachable for tasks yet, or for the moment; the reason says what is being waited for.
+	StateConnecting = "connecting"
+	// StateOnline: announced in the network, which has acknowledged it, and able to take tasks.
+	StateOnline = "online"
+	// StateDraining: takes no more tasks; those that run may end.
+	StateDraining = "draining"
+	// StateOffline: stopped, or out of the network's sight because its handler is not available.
+	StateOffline = "offline"
+	// StateFailed: the network refused the authentication for good.
+	StateFailed = "failed"
+)
+
+// Status of an agent at one moment.
+type Status struct {
+	Name string
+	// State is one of the State constants; Reason explains it in one sentence, and may be empty.
+	State, Reason string
+	InstanceID    string
+	// BillingMode is empty until the registry has answered.
+	BillingMode wire.BillingMode
+	Handler     string
+	// Running tasks hold a slot of Concurrency.
+	Running, Concurrency int
+	Counts               Counts
+}
+
+// Counts since the agent was made.
+type Counts struct {
+	// Accepted = Completed + Failed + Canceled + tasks whose outcome is open.
+	Accepted, Completed, Failed, Canceled int64
+	// Outbox is how many terminal events the network has not acknowledged yet.
+	Outbox int64
+	// Undelivered terminal events were given up: refused for good, or not sent when their time or the agent ended.
+	Undelivered int64
+	// Refused tasks were not accepted.
+	Refused int64
+	// Ignored messages on the control channel were malformed or unknown.
+	Ignored int64
+}
+
+// TaskInfo is one task in flight.
+type TaskInfo struct {
+	TaskID, Agent, Handler string
+	// PID is nil until a process was chosen.
+	PID *int
+	// State is waiting, running, canceling or ending.
+	State string
+	// Since is when the task was accepted.
+	Since time.Time
+	// Deadline is when it is asked to end because its time is over; zero if never.
+	Deadline time.Time
+}
+
+// Agent is one instance of one agent. Its methods are safe for concurrent use.
+type Agent struct {
+	cfg       Config
+	name      string
+	log       *slog.Logger
+	startedAt time.Time
+
+	// work are the goroutines of tasks: handler calls, publishers, refusals. Run waits for them.
+	work sync.WaitGroup
+	// kick wakes the announcer; it holds at most one wake-up.
+	kick chan struct{}
+	// left closes when the announcer has left the network's presence for good.
+	left chan struct{}
+	// fatal closes when failure is set.
+	fatal chan struct{}
+
+	// mu guards everything below. It is taken inside the lock of a job, never around it, and never held over I/O:
+	// control messages need it.
+	mu       sync.Mutex
+	started  bool
+	phase    phase
+	failure  error
+	reason   string // why the agent is not connected
+	billing  wire.BillingMode
+	channel  string // the control channel
+	presence *link.Presence
+	// subscribed: the subscription was confirmed at least once; connected: it stands now; announced: the network has
+	// acknowledged our presence.
+	subscribed, connected, announced bool
+	availability                     wire.Availability
+	clockOffset                      time.Duration // the network's clock is ahead by this
+
+	jobs     map[string]*job // by task id
+	accepted int64           // numbers the jobs by age
+	running  int             // jobs that hold a slot
+	refusing int             // refusals on their way
+	idle     chan struct{}   // closed when jobs and refusing are empty; nil when nobody waits
+	finished memory
+	counts   Counts
+	quiet    throttle
+
+	shown   [2]string // state and reason at the last change
+	changed chan struct{}
+}
+
+// phase of the whole agent. It only grows.
+type phase int
+
+const (
+	serving phase = iota
+	draining
+	stopped
+)
+
+// New returns an agent that does nothing until Run. The error is a sentence for the operator.
+func New(cfg Config) (*Agent, error) {
+	cfg, err := cfg.check()
+	if err != nil {
+		return nil, err
+	}
+	a := &Agent{
+		cfg:       cfg,
+		name:      cfg.Card.AgentName,
+		log:       cfg.Log.With("agent", cfg.Card.AgentName),
+		startedAt: cfg.Now(),
+		kick:      make(chan struct{}, 1),
+		left:      make(chan struct{}),
+		fatal:     make(chan struct{}),
+		jobs:      map[string]*job{},
+		finished:  newMemory(cfg.Timeouts.Remember),
+		changed:   make(chan struct{}),
+	}
+	a.availability, _ = cfg.Dispatcher.Availability(cfg.Handler)
+	a.shown[0], a.shown[1] = a.state()
+	return a, nil
+}
+
+// Status returns the state and the counters. It is cheap however many tasks there are.
+func (a *Agent) Status() Status {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	s := Status{
+		Name: a.name, InstanceID: a.cfg.InstanceID, BillingMode: a.billing, Handler: a.cfg.Handler,
+		Running: a.running, Concurrency: a.cfg.Card.Concurrency, Counts: a.counts,
+	}
+	s.State, s.Reason = a.state()
+	return s
+}
+
+// Tasks returns the tasks in flight, the oldest first.
+func (a *Agent) Tasks() []TaskInfo {
+	jobs := a.snapshot()
+	infos := make([]TaskInfo, len(jobs))
+	for i, j := range jobs {
+		infos[i] = j.info()
+	}
+	return infos
+}
+
+// snapshot returns the jobs, the oldest first.
+func (a *Agent) snapshot() []*job {
+	a.mu.Lock()
+	jobs := make([]*job, 0, len(a.jobs))
+	for _, j := range a.jobs {
+		jobs = append(jobs, j)
+	}
+	a.mu.Unlock()
+	slices.SortFunc(jobs, func(x, y *job) int { return int(x.number - y.number) })
+	return jobs
+}
+
+// CancelTask asks a task to end on behalf of an operator; the terminal event will say that it was terminated. It does
+// not wait for the end. found is false when the agent has no such task in flight. err is that of ctx.
+func (a *Agent) CancelTask(ctx context.Context, taskID string) (found bool, err error) {
+	if err := ctx.Err(); err != nil {
+		return false, fmt.Errorf("cancel task %s: %w", taskID, err)
+	}
+	return a.cancel(taskID, wire.CancelTerminated), nil
+}
+
+// Changed returns a channel that closes when State or Reason change the next time.
+func (a *Agent) Changed() <-chan struct{} {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.changed
+}
+
+// state derives the state and its reason. mu is held.
+func (a *Agent) state() (state, reason string) {
+	handler := a.cfg.Handler
+	switch {
+	case a.failure != nil:
+		return StateFailed, a.failure.Error()
+	case a.phase == stopped:
+		return StateOffline, "The agent was stopped."
+	case a.phase == draining:
+		return StateDraining, "The agent is stopping: it takes no more tasks and lets those that run end."
+	case !a.connected:
+		if a.reason == "" {
+			return StateConnecting, "The agent has not reached the network yet."
+		}
+		return StateConnecting, a.reason
+	case a.availability == wire.Unavailable:
+		return StateOffline, fmt.Sprintf("Handler %s is not available, so the agent has left the network; see the state of the handler.", handler)
+	case a.availability != wire.Available:
+		return StateConnecting, fmt.Sprintf("No process of handler %s is ready, so the agent announces itself as full until one is.", handler)
+	case !a.announced:
+		return StateConnecting, "The network has not acknowledged the agent's presence yet."
+	}
+	return StateOnline, ""
+}
+
+// update tells whoever watches Changed if the state did change. mu is held.
+func (a *Agent) update() {
+	state, reason := a.state()
+	if now := [2]string{state, reason}; now != a.shown {
+		if state != a.shown[0] {
+			a.log.Info("agent state", "state", state, "reason", reason)
+		}
+		a.shown = now
+		close(a.changed)
+		a.changed = make(chan struct{})
+	}
+}
+
+// fail records that the authentication is final. The first reason stands.
+func (a *Agent) fail(err error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.failure != nil {
+		return
+	}
+	a.failure = fmt.Errorf("agent %s cannot go on: %w: %w", a.name, ErrFinal, err)
+	a.log.Error("agent failed", "err", a.failure)
+	close(a.fatal)
+	a.update()
+}

@@ -1,0 +1,169 @@
+package agent
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	mathrand "math/rand/v2"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/blocksd/blocksd/network/backend"
+	"github.com/blocksd/blocksd/network/card"
+	"github.com/blocksd/blocksd/network/wire"
+)
+
+// Dispatcher is what works on the tasks: the fleet of handler processes, or a Go function (see FuncDispatcher). All
+// methods are safe for concurrent use.
+type Dispatcher interface {
+	// Do gives the task to a process of the handler and returns when the call has ended: nil, or a *wire.TaskFailure.
+	// When no process is ready it may wait for one for a short while. When ctx ends it must end the call and return.
+	Do(ctx context.Context, handler string, task *wire.Task, port wire.TaskPort) error
+	// CancelTask asks the handler of a task that Do is working on to end it within grace. It returns once the handler
+	// was told.
+	CancelTask(ctx context.Context, taskID string, reason wire.CancelReason, grace time.Duration) error
+	// Availability returns how able the handler is to take tasks; the channel closes when that changes.
+	Availability(handler string) (wire.Availability, <-chan struct{})
+}
+
+// Slots is a limit on running tasks that several agents share.
+type Slots interface {
+	// TryAcquire takes a slot if one is free. It never blocks.
+	TryAcquire() bool
+	Release()
+}
+
+// Config of an Agent.
+type Config struct {
+	Card card.Card
+	// Handler is the name under which the Dispatcher knows what works on the tasks.
+	Handler string
+	// InstanceID names this instance in the network; empty for a new one.
+	InstanceID string
+	APIKey     string
+	Backend    *backend.Client
+	CDM        backend.CDM
+	// Origin is host or host:port of PubNub; Secure asks for TLS.
+	Origin string
+	Secure bool
+
+	Dispatcher Dispatcher
+	// Slots limits the tasks of all agents together; nil for no such limit.
+	Slots Slots
+
+	// Drain is how long running tasks may go on when the agent stops. 0 cancels them at once.
+	Drain time.Duration
+	// CancelGrace is how long a handler has after it was asked to end a task; DefaultCancelGrace if 0.
+	CancelGrace time.Duration
+	// InlineLimit is the largest artifact, in raw bytes, that travels inside its event; wire.DefaultInlineLimit if 0,
+	// at most wire.MaxInlineLimit.
+	InlineLimit int
+	// Version of the program, told to the network.
+	Version string
+
+	Log *slog.Logger // nil to discard
+	Now func() time.Time
+	// Jitter returns a number in [0,1) to spread retries with; nil for a random one.
+	Jitter   func() float64
+	Timeouts Timeouts
+}
+
+// DefaultCancelGrace is the time that a handler has to end a task when Config does not say.
+const DefaultCancelGrace = 5 * time.Second
+
+// Timeouts bound every wait of an agent; a zero member takes the default.
+type Timeouts struct {
+	// Connect is the longest time for one attempt at the registry or at connecting. Default 30 s.
+	Connect time.Duration
+	// RetryStart and RetryCap bound the wait between such attempts. Defaults 0.5 s and 30 s.
+	RetryStart, RetryCap time.Duration
+	// Leave is how long an explicit leave may take. Default 3 s.
+	Leave time.Duration
+	// Terminals is how long terminal events may still be on their way when the agent stops, after the cancel grace.
+	// Default 10 s.
+	Terminals time.Duration
+	// CallEnd is how long a handler's call that was ended may take to return when the agent stops. Default 5 s.
+	CallEnd time.Duration
+	// Refusal is how long the answer to a task that was not accepted is retried. Default 1 min.
+	Refusal time.Duration
+	// WriteToken is how long a task's write token is taken to be good, thus how long its terminal is retried. The
+	// network does not say. Default 24 h.
+	WriteToken time.Duration
+	// Remember is how long the outcome of a task is known, to answer a task that is delivered again. Default 1 h.
+	Remember time.Duration
+}
+
+func (t Timeouts) withDefaults() Timeouts {
+	for _, d := range []struct {
+		value    *time.Duration
+		fallback time.Duration
+	}{
+		{&t.Connect, 30 * time.Second},
+		{&t.RetryStart, 500 * time.Millisecond},
+		{&t.RetryCap, 30 * time.Second},
+		{&t.Leave, 3 * time.Second},
+		{&t.Terminals, 10 * time.Second},
+		{&t.CallEnd, 5 * time.Second},
+		{&t.Refusal, time.Minute},
+		{&t.WriteToken, 24 * time.Hour},
+		{&t.Remember, time.Hour},
+	} {
+		if *d.value <= 0 {
+			*d.value = d.fallback
+		}
+	}
+	return t
+}
+
+// check fills in the defaults and returns an error for what cannot be served.
+func (c Config) check() (Config, error) {
+	name := c.Card.AgentName
+	if err := wire.CheckAgentName(name); err != nil {
+		return c, fmt.Errorf("serve an agent: %w; set identity.agentName in its card", err)
+	}
+	switch {
+	case c.Card.Concurrency < 1:
+		return c, fmt.Errorf("serve agent %s: its card sets runtime.concurrency to %d, which would mean no limit at all; set it to 1 or more",
+			name, c.Card.Concurrency)
+	case c.Dispatcher == nil || c.Handler == "":
+		return c, fmt.Errorf("serve agent %s: no handler is given for it", name)
+	case c.Backend == nil || c.Origin == "":
+		return c, fmt.Errorf("serve agent %s: no network is given for it", name)
+	case c.APIKey == "":
+		return c, fmt.Errorf("serve agent %s: no API key is given for it; set BLOCKS_API_KEY", name)
+	case c.InlineLimit < 0 || c.InlineLimit > wire.MaxInlineLimit:
+		return c, fmt.Errorf("serve agent %s: an inline limit of %d bytes is outside of 0 to %d, above which an artifact does not fit into a message",
+			name, c.InlineLimit, wire.MaxInlineLimit)
+	}
+	if c.InlineLimit == 0 {
+		c.InlineLimit = wire.DefaultInlineLimit
+	}
+	if c.CancelGrace <= 0 {
+		c.CancelGrace = DefaultCancelGrace
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	if c.Jitter == nil {
+		c.Jitter = mathrand.Float64
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	if c.InstanceID == "" {
+		id, err := uuid.NewRandomFromReader(rand.Reader)
+		if err != nil {
+			return c, fmt.Errorf("serve agent %s: make an instance id: %w", name, err)
+		}
+		c.InstanceID = "AG-" + name + "-" + id.String()
+	}
+	c.Timeouts = c.Timeouts.withDefaults()
+	return c, nil
+}
+
+// ErrFinal marks an authentication that the network refused for good: the API key was revoked or the agent was taken
+// offline by an administrator. Trying again is useless until somebody acts.
+var ErrFinal = errors.New("authentication is final")

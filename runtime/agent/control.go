@@ -1,0 +1,144 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/blocksd/blocksd/network/link"
+	"github.com/blocksd/blocksd/network/wire"
+)
+
+// receive takes one control message. Messages come one at a time and in order; life is the context of what they start.
+// It waits for nothing but mu: whatever is slow runs elsewhere.
+func (a *Agent) receive(life context.Context, s *session, r link.Received) {
+	c, err := wire.DecodeControl(r.Body, r.Meta)
+	if c.Start != nil && c.Start.ControlToken != "" {
+		// At once and whatever becomes of the task: an instance that is always busy, or always refuses, needs it too.
+		s.link.SetToken(c.Start.ControlToken)
+	}
+	if refused := (*wire.StartTaskError)(nil); errors.As(err, &refused) {
+		a.admit(life, s, refused.Start, c.Broadcast, refused)
+		return
+	}
+	if err != nil {
+		a.ignore(c, err)
+		return
+	}
+	switch c.Type {
+	case wire.TypeStartTask:
+		a.admit(life, s, c.Start, c.Broadcast, nil)
+	case wire.TypeCancelTask:
+		a.cancel(c.TaskID, wire.CancelUser)
+	case wire.TypeExpireTask:
+		a.cancel(c.TaskID, wire.CancelExpired)
+	case wire.TypeTerminateTask:
+		a.cancel(c.TaskID, wire.CancelTerminated)
+	case wire.TypePauseTask, wire.TypeResumeTask, wire.TypeRetryTask:
+		// Handlers cannot be paused, so an event that says "paused" would be a lie.
+		a.log.Info("control message has no effect here", "type", c.Type, "task", c.TaskID)
+	default:
+		a.ignore(c, fmt.Errorf("%s is not supported", c.Type))
+	}
+}
+
+// ignore counts a message with which nothing can be done. Of each kind one is logged a minute, because whoever sends
+// one bad message usually sends many.
+func (a *Agent) ignore(c wire.Control, err error) {
+	kind := string(c.Type)
+	if errors.Is(err, wire.ErrIgnored) {
+		kind = "unknown" // the type of such a message is the sender's to choose
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.counts.Ignored++
+	if held, ok := a.quiet.allow(kind, a.cfg.Now()); ok {
+		a.log.Warn("control message ignored", "err", err, "more_like_it", held)
+	}
+}
+
+// cancel passes a reason to end on to a task in flight and reports whether there is one.
+func (a *Agent) cancel(taskID string, reason wire.CancelReason) bool {
+	a.mu.Lock()
+	j := a.jobs[taskID]
+	a.mu.Unlock()
+	if j == nil {
+		a.log.Debug("no such task in flight to end", "task", wire.CutText(taskID, maxLoggedID), "reason", reason)
+		return false
+	}
+	j.cancel(reason)
+	return true
+}
+
+// maxLoggedID bounds what a stranger's task id takes in the log.
+const maxLoggedID = 128
+
+// admit decides about a StartTask. broken is not nil when it cannot be run whatever the agent's state.
+//
+// Duplicates are looked for first, even of a broken message: a second message about a task that is running or has its
+// outcome must never lead to a second, different outcome.
+func (a *Agent) admit(life context.Context, s *session, start *wire.StartTask, broadcast bool, broken *wire.StartTaskError) {
+	id := start.Task.ID
+	log := a.log.With("task", wire.CutText(id, maxLoggedID))
+	a.mu.Lock()
+	if a.jobs[id] != nil {
+		a.mu.Unlock()
+		log.Warn("StartTask ignored: the task is running already")
+		return
+	}
+	if outcome, ok := a.finished.recall(id, a.cfg.Now()); ok {
+		a.mu.Unlock()
+		log.Info("StartTask of a task that is over: publishing its outcome again", "state", outcome.State)
+		a.answer(life, s, start, outcome)
+		return
+	}
+	if broken != nil {
+		a.mu.Unlock()
+		// invalid_start_task is answered for broadcasts too, because no instance can run it; a version that this
+		// instance does not speak another may.
+		log.Warn("StartTask refused", "reason", broken.Reason, "err", broken.Detail)
+		if !broadcast || broken.Reason == wire.ReasonInvalidStartTask {
+			terminal := wire.Terminal{State: wire.Failed, Error: broken.Reason}
+			if broken.Reason == wire.ReasonUnsupportedVersion {
+				terminal.Version = wire.CutText(start.Version, maxVersion)
+			}
+			a.refuse(life, s, start, terminal)
+		}
+		return
+	}
+	if why := a.full(); why != "" {
+		a.mu.Unlock()
+		log.Warn("StartTask refused", "reason", wire.ReasonAtCapacity, "err", why, "broadcast", broadcast)
+		if !broadcast { // another instance may take it
+			a.refuse(life, s, start, wire.Terminal{State: wire.Failed, Error: wire.ReasonAtCapacity})
+		}
+		return
+	}
+	a.running++
+	a.accepted++
+	a.counts.Accepted++
+	number, offset := a.accepted, a.clockOffset
+	a.announceSlots()
+	a.mu.Unlock()
+
+	a.newJob(life, s, start, number, offset).begin()
+}
+
+// maxVersion bounds the foreign version text that an answer repeats.
+const maxVersion = 64
+
+// full takes a place for one more task, or says why there is none. mu is held.
+//
+// While draining the answer is the same as when full: consumers know this text as "not begun here, safe to send
+// again", which a sentence of our own would not tell a program.
+func (a *Agent) full() string {
+	switch {
+	case a.phase != serving || a.failure != nil:
+		return "the agent is stopping"
+	case a.running >= a.cfg.Card.Concurrency:
+		return fmt.Sprintf("all %d slots of the agent are taken", a.cfg.Card.Concurrency)
+	case a.cfg.Slots != nil && !a.cfg.Slots.TryAcquire():
+		return "all slots of the daemon are taken"
+	}
+	return ""
+}

@@ -1,0 +1,85 @@
+package agent
+
+import (
+	"time"
+
+	"github.com/blocksd/blocksd/network/wire"
+)
+
+// drain ends the service in the order that loses nothing: out of the network's sight first, then the tasks.
+func (a *Agent) drain() {
+	t := a.cfg.Timeouts
+	a.mu.Lock()
+	a.phase = draining
+	a.update()
+	a.mu.Unlock()
+	a.wake()
+	if !await(a.left, t.Leave) {
+		a.log.Warn("the network did not confirm that the agent left; it will notice by itself", "waited", t.Leave)
+	}
+
+	if await(a.whenIdle(), a.cfg.Drain) {
+		return
+	}
+	for _, j := range a.snapshot() {
+		j.cancel(wire.CancelDrain)
+	}
+	if await(a.whenIdle(), a.cfg.CancelGrace+t.Terminals) {
+		return
+	}
+	for _, j := range a.snapshot() {
+		j.stopTimers()
+		info := j.info()
+		a.log.Error("stopping although a task is not over", "task", info.TaskID, "state", info.State)
+	}
+}
+
+// awaitWork waits for the goroutines of tasks, whose contexts have ended. A call that does not return in spite of that
+// is the Dispatcher's defect and must not keep the daemon alive.
+func (a *Agent) awaitWork() {
+	done := make(chan struct{})
+	go func() {
+		a.work.Wait()
+		close(done)
+	}()
+	if !await(done, a.cfg.Timeouts.CallEnd) {
+		a.log.Error("a handler's call did not return after it was ended; leaving it behind", "waited", a.cfg.Timeouts.CallEnd)
+	}
+}
+
+// whenIdle returns a channel that is closed once no task and no refusal is in flight.
+func (a *Agent) whenIdle() <-chan struct{} {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.idle == nil {
+		a.idle = make(chan struct{})
+	}
+	idle := a.idle
+	a.checkIdle()
+	return idle
+}
+
+// checkIdle closes idle if there is nothing in flight. mu is held.
+func (a *Agent) checkIdle() {
+	if a.idle != nil && len(a.jobs) == 0 && a.running == 0 && a.refusing == 0 {
+		close(a.idle)
+		a.idle = nil
+	}
+}
+
+// await reports whether done closed within d.
+func await(done <-chan struct{}, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-done:
+		return true
+	case <-timer.C:
+	}
+	select {
+	case <-done:
+		return true
+	default:
+		return false
+	}
+}

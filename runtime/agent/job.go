@@ -1,0 +1,256 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/blocksd/blocksd/network/link"
+	"github.com/blocksd/blocksd/network/wire"
+	"github.com/blocksd/blocksd/runtime/task"
+)
+
+// job carries out what the state machine of one accepted task decides. Its machine is stepped under mu by whoever has
+// an event, and every action is something that does not wait; so a job costs no goroutine of its own: there is the
+// handler's call, and a publisher while there is something to publish.
+type job struct {
+	agent   *Agent
+	session *session
+	number  int64 // by age
+	since   time.Time
+	task    wire.Task
+	token   string // the write token
+	channel string
+	meta    []byte
+	log     *slog.Logger
+
+	outbox queue
+	// call runs the handler in a goroutine; endCall ends its context.
+	call    func()
+	endCall context.CancelFunc
+	// tell asks the handler to end, in a goroutine.
+	tell func(reason wire.CancelReason, grace time.Duration)
+	// abandonArtifacts ends the publishing of artifacts; release ends everything that the job may still publish.
+	abandonArtifacts, release context.CancelFunc
+
+	mu      sync.Mutex // guards what follows; held while the machine's actions are performed
+	machine *task.State
+	timers  [task.Timers]*time.Timer
+	brought map[int]broughtArtifact
+	arrived int // numbers the artifacts
+}
+
+// newJob prepares an accepted task. offset is how far the network's clock is ahead of ours.
+func (a *Agent) newJob(life context.Context, s *session, start *wire.StartTask, number int64, offset time.Duration) *job {
+	now := a.cfg.Now()
+	t := start.Task
+	t.AgentName = a.name
+	cfg := task.Config{Kind: t.Kind, Grace: a.cfg.CancelGrace}
+	if limit := a.cfg.Card.MaxRunningTimeSec; limit != nil && *limit > 0 && t.Kind != wire.Pipe {
+		cfg.Limit = time.Duration(*limit) * time.Second
+		t.Deadline = now.Add(cfg.Limit)
+	}
+	if t.Kind == wire.Pipe {
+		cfg.Expires = time.UnixMilli(start.ExpiresAtMS).Add(-offset)
+		t.Deadline = cfg.Expires
+	}
+	j := &job{
+		agent: a, session: s, number: number, since: now, task: t, token: start.WriteToken,
+		channel: wire.TaskChannel(t.OrgID, t.ID),
+		meta:    wire.EventMeta(a.name, t.ID, ""),
+		log:     a.log.With("task", wire.CutText(t.ID, maxLoggedID)),
+		machine: task.New(cfg),
+	}
+	calling, endCall := context.WithCancel(life)
+	publishing, release := context.WithTimeout(life, a.cfg.Timeouts.WriteToken)
+	artifacts, abandon := context.WithCancel(publishing)
+	j.endCall, j.release, j.abandonArtifacts = endCall, release, abandon
+	j.call = func() { a.work.Go(func() { j.run(calling) }) }
+	j.tell = func(reason wire.CancelReason, grace time.Duration) {
+		a.work.Go(func() {
+			ctx, cancel := context.WithTimeout(calling, grace)
+			defer cancel()
+			if err := a.cfg.Dispatcher.CancelTask(ctx, t.ID, reason, grace); err != nil {
+				j.log.Info("the handler was not told to end the task; its call ends after the grace", "reason", reason, "err", err)
+			}
+		})
+	}
+	j.outbox = queue{
+		start: func(send func()) { a.work.Go(send) },
+		send: func(o outgoing) {
+			if o.artifact != nil {
+				o.artifact(artifacts)
+				return
+			}
+			j.publish(publishing, o)
+		},
+	}
+	return j
+}
+
+// begin makes the job known and starts it as one step, so that nothing can happen to it before its first event.
+func (j *job) begin() {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.agent.mu.Lock()
+	j.agent.jobs[j.task.ID] = j
+	j.agent.mu.Unlock()
+	j.log.Debug("task accepted", "kind", j.task.Kind)
+	j.step(task.Start{})
+}
+
+// post gives the machine an event.
+func (j *job) post(ev task.Event) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.step(ev)
+}
+
+func (j *job) cancel(reason wire.CancelReason) { j.post(task.Cancel{Reason: reason}) }
+
+// step performs what the machine answers to ev. mu is held.
+func (j *job) step(ev task.Event) {
+	for _, action := range j.machine.Step(ev, j.agent.cfg.Now()) {
+		j.perform(action)
+	}
+}
+
+// perform carries out one action without waiting for anything. mu is held.
+func (j *job) perform(action task.Action) {
+	id := j.task.ID
+	switch act := action.(type) {
+	case task.PublishRunning:
+		j.outbox.put(outgoing{body: wire.RunningEvent(id)})
+	case task.PublishStatus:
+		j.outbox.put(outgoing{body: wire.StatusEvent(id, act.Text), replaceable: true})
+	case task.PublishArtifact:
+		j.outbox.put(outgoing{artifact: j.brought[act.ID].publish})
+		delete(j.brought, act.ID)
+	case task.RefuseArtifact:
+		j.brought[act.ID].refuse()
+		delete(j.brought, act.ID)
+	case task.PublishTerminal:
+		j.agent.decided(act.Terminal)
+		j.outbox.put(outgoing{body: wire.TerminalEvent(id, act.Terminal), last: true})
+	case task.CallHandler:
+		j.call()
+	case task.TellHandler:
+		j.tell(act.Reason, act.Grace)
+	case task.EndCall:
+		j.endCall()
+	case task.AbandonArtifacts:
+		j.abandonArtifacts()
+	case task.SetTimer:
+		j.timers[act.Timer] = time.AfterFunc(act.At.Sub(j.agent.cfg.Now()), func() { j.post(task.TimerFired{Timer: act.Timer}) })
+	case task.StopTimer:
+		j.timers[act.Timer].Stop()
+		j.timers[act.Timer] = nil
+	case task.FreeSlot:
+		j.agent.freeSlot()
+	case task.Finished:
+		j.endCall()
+		j.release()
+		j.agent.over(id, j.machine.Outcome())
+	}
+}
+
+// run calls the handler.
+func (j *job) run(ctx context.Context) {
+	err := j.agent.cfg.Dispatcher.Do(ctx, j.agent.cfg.Handler, &j.task, port{j})
+	var failure *wire.TaskFailure
+	if err != nil && !errors.As(err, &failure) {
+		failure = &wire.TaskFailure{Kind: wire.HandlerError, Private: err.Error()}
+	}
+	if failure != nil {
+		j.log.Warn("handler did not finish the task", "handler", j.agent.cfg.Handler, "err", failure)
+	}
+	j.post(task.HandlerDone{Failure: failure})
+}
+
+// publish sends one event, for as long as it takes. Only the terminal is missed when it is refused: whoever reads the
+// task's channel waits for it.
+func (j *job) publish(ctx context.Context, o outgoing) {
+	_, err := j.session.link.Publish(ctx, link.Message{Channel: j.channel, Token: j.token, Meta: j.meta, Body: o.body, Store: true})
+	if err != nil && !o.last {
+		j.log.Warn("event could not be published", "channel", j.channel, "err", err)
+	}
+	if !o.last {
+		return
+	}
+	if err != nil {
+		j.log.Error("the outcome of the task could not be published; the network will end the task by itself", "channel", j.channel, "err", err)
+	}
+	j.agent.settled(err == nil)
+	j.post(task.TerminalSettled{})
+}
+
+// stopTimers disarms everything, because the agent is gone before the task is over.
+func (j *job) stopTimers() {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	for _, timer := range j.timers {
+		if timer != nil {
+			timer.Stop()
+		}
+	}
+}
+
+func (j *job) info() TaskInfo {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	info := TaskInfo{
+		TaskID: j.task.ID, Agent: j.agent.name, Handler: j.agent.cfg.Handler, State: j.machine.Phase().String(),
+		Since: j.since, Deadline: j.machine.Deadline(),
+	}
+	if pid := j.machine.PID(); pid != 0 {
+		info.PID = &pid
+	}
+	return info
+}
+
+// freeSlot gives a slot back and announces it. The lock of a job may be held.
+func (a *Agent) freeSlot() {
+	if a.cfg.Slots != nil {
+		a.cfg.Slots.Release()
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.running--
+	a.announceSlots()
+}
+
+// decided counts an outcome, whose terminal event is now on its way.
+func (a *Agent) decided(t wire.Terminal) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	switch t.State {
+	case wire.Completed:
+		a.counts.Completed++
+	case wire.Canceled:
+		a.counts.Canceled++
+	default:
+		a.counts.Failed++
+	}
+	a.counts.Outbox++
+}
+
+// settled counts a terminal event that the network has acknowledged, or that was given up.
+func (a *Agent) settled(delivered bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.counts.Outbox--
+	if !delivered {
+		a.counts.Undelivered++
+	}
+}
+
+// over forgets a job and remembers its outcome.
+func (a *Agent) over(id string, outcome wire.Terminal) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	delete(a.jobs, id)
+	a.finished.store(id, outcome, a.cfg.Now())
+	a.checkIdle()
+}

@@ -1,0 +1,142 @@
+package agent
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+
+	"github.com/blocksd/blocksd/network/backend"
+	"github.com/blocksd/blocksd/network/link"
+	"github.com/blocksd/blocksd/network/wire"
+	"github.com/blocksd/blocksd/runtime/task"
+)
+
+// port is what a running task offers to whoever works on it.
+type port struct{ *job }
+
+var _ wire.TaskPort = port{}
+
+// Dispatched implements wire.TaskPort.
+func (p port) Dispatched(pid int) { p.post(task.Dispatched{PID: pid}) }
+
+// Status implements wire.TaskPort.
+func (p port) Status(text string) { p.post(task.Status{Text: wire.CutText(text, wire.MaxTextBytes)}) }
+
+// broughtArtifact is an artifact between its arrival and the machine's decision about it.
+type broughtArtifact struct {
+	publish func(ctx context.Context) // called by the queue when it is the artifact's turn
+	refuse  func()
+}
+
+// errTaskOver answers an artifact that comes after the task's outcome was decided.
+var errTaskOver = errors.New("the task is over")
+
+// Artifact implements wire.TaskPort. It keeps its place in the order of what the task publishes, inline or uploaded.
+func (p port) Artifact(ctx context.Context, art wire.Artifact) error {
+	if len(art.Data) > wire.MaxArtifactBytes {
+		return fmt.Errorf("publish artifact %s of task %s: it has %d bytes, more than the %d that the network takes",
+			art.OutputID, p.task.ID, len(art.Data), wire.MaxArtifactBytes)
+	}
+	answer := make(chan error, 1)
+	p.bring(broughtArtifact{
+		publish: func(queue context.Context) {
+			// The caller's end and the task's decision both end the publish.
+			once, cancel := context.WithCancel(queue)
+			defer cancel()
+			defer context.AfterFunc(ctx, cancel)()
+			if err := once.Err(); err != nil {
+				answer <- err
+				return
+			}
+			answer <- p.publishArtifact(once, art)
+		},
+		refuse: func() { answer <- errTaskOver },
+	})
+	select {
+	case err := <-answer:
+		if err != nil {
+			return fmt.Errorf("publish artifact %s of task %s: %w", art.OutputID, p.task.ID, err)
+		}
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("publish artifact %s of task %s: %w", art.OutputID, p.task.ID, ctx.Err())
+	}
+}
+
+func (j *job) bring(b broughtArtifact) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.arrived++
+	if j.brought == nil {
+		j.brought = map[int]broughtArtifact{}
+	}
+	j.brought[j.arrived] = b
+	j.step(task.Artifact{ID: j.arrived})
+}
+
+// publishArtifact sends a small artifact inside its event and uploads any other; of an upload the network itself
+// publishes the event.
+func (j *job) publishArtifact(ctx context.Context, art wire.Artifact) error {
+	if len(art.Data) <= j.agent.cfg.InlineLimit {
+		// An event can be too large in spite of the limit, because of its names; then it is uploaded like a large one.
+		if body, err := wire.ArtifactEvent(j.channel, j.task.ID, art.OutputID, wire.InlineRef(art)); err == nil {
+			_, err = j.session.link.Publish(ctx, link.Message{Channel: j.channel, Token: j.token, Meta: j.meta, Body: body, Store: true})
+			if status(err) != http.StatusRequestEntityTooLarge {
+				return err
+			}
+		}
+	}
+	name, mime := art.FileName, art.MIMEType
+	if name == "" {
+		name = j.task.ID + "-artifact"
+	}
+	if mime == "" {
+		mime = wire.DefaultMIMEType
+	}
+	_, err := j.session.auth.UploadOutput(ctx, backend.Upload{
+		TaskID: j.task.ID, OutputID: art.OutputID, FileName: name, MIMEType: mime, Size: int64(len(art.Data)),
+		Open: func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(art.Data)), nil },
+	})
+	if final(err) {
+		j.agent.fail(err)
+	}
+	return err
+}
+
+// Input implements wire.TaskPort.
+func (p port) Input(ctx context.Context, part int) (wire.Input, error) {
+	fail := func(err error) (wire.Input, error) {
+		return wire.Input{}, fmt.Errorf("open the file of part %d of task %s: %w", part, p.task.ID, err)
+	}
+	if part < 0 || part >= len(p.task.Parts) {
+		return fail(fmt.Errorf("the task has %d parts", len(p.task.Parts)))
+	}
+	ref := p.task.Parts[part].File
+	if ref == nil {
+		return fail(errors.New("the part carries no file"))
+	}
+	in := wire.Input{Name: ref.FileName, MIMEType: ref.MIMEType, Size: ref.Size}
+	if ref.Kind == wire.RefInline {
+		data, err := ref.Inline()
+		if err != nil {
+			return fail(err)
+		}
+		in.Size, in.Body = int64(len(data)), io.NopCloser(bytes.NewReader(data))
+		return in, nil
+	}
+	if ref.Channel == "" || ref.FileID == "" || ref.FileName == "" {
+		return fail(errors.New("its reference lacks channel, fileId or fileName"))
+	}
+	body, size, err := p.session.link.OpenFile(ctx, ref.Channel, ref.FileID, ref.FileName, p.token)
+	if err != nil {
+		return fail(err)
+	}
+	if in.Size == 0 && size > 0 {
+		in.Size = size
+	}
+	in.Body = body
+	return in, nil
+}
