@@ -1,0 +1,236 @@
+package config
+
+import (
+	"errors"
+	"flag"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+var update = flag.Bool("update", false, "write the sample file")
+
+func write(t *testing.T, text string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "blocksd.yaml")
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func TestSampleFileIsTheDefaults(t *testing.T) {
+	path := filepath.Join("..", "..", "docs", "blocksd.example.yaml")
+	if *update {
+		if err := os.WriteFile(path, []byte(Sample()), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff(Sample(), string(b)); d != "" {
+		t.Errorf("%s is out of date, run the test with -update: %s", path, d)
+	}
+	got, warnings, err := Load(Sources{File: path})
+	if err != nil || len(warnings) > 0 {
+		t.Fatal(err, warnings)
+	}
+	if d := cmp.Diff(Default(), got, cmpopts.EquateEmpty()); d != "" {
+		t.Errorf("the sample file is not the defaults: %s", d)
+	}
+	for _, p := range paths("", keys) {
+		name := p[strings.LastIndexByte(p, '.')+1:]
+		if !strings.Contains(string(b), name+":") {
+			t.Errorf("the sample file lacks %s", p)
+		}
+	}
+}
+
+func TestDefaultsAreSafe(t *testing.T) {
+	c := Default()
+	if c.Drain != 30*time.Second || c.CancelGrace != 5*time.Second || !c.Plugins.Autoload || c.Socket != "/run/blocksd/blocksd.sock" {
+		t.Errorf("%+v", c)
+	}
+}
+
+func TestLayers(t *testing.T) {
+	path := write(t, `
+drain: 1m
+log:
+  level: warn
+network:
+  cdm_url: http://file/
+plugins:
+  dirs: [plugins, /abs]
+agents:
+  - card: cards/a.json
+    concurrency: 3
+handlers:
+  - name: echo
+    args: [-v]
+limits:
+`)
+	c, warnings, err := Load(Sources{
+		File: path,
+		Environ: []string{
+			"LOG_LEVEL=WARNING", "BLOCKSD_LOG__LEVEL=debug", "BLOCKS_CDM_URL=http://env/", "BLOCKSD_CANCEL_GRACE=7s", "BLOCKSD_DRAIN=2m",
+			"BLOCKSD_PUBNUB_ORIGIN=127.0.0.1:3001", "BLOCKSD_SOCKET=/for/clients", "BLOCKSD_SANDBOX_TOKEN=t", "BLOCKSD_HOST_SOCKET=h", "BLOCKS_API_KEY=k",
+			"ARTIFACT_INLINE_LIMIT_BYTES=100", "BLOCKSD_ENVIRONMENT=A,B", "PATH=/bin",
+		},
+		Flags: map[string]any{"drain": "3m", "state_dir": "/s"},
+	})
+	if err != nil || len(warnings) != 0 {
+		t.Fatal(err, warnings)
+	}
+	dir := filepath.Dir(path)
+	want := Default()
+	want.StateDir, want.Drain, want.CancelGrace, want.Environment = "/s", 3*time.Minute, 7*time.Second, []string{"A", "B"}
+	want.Log.Level, want.Network.CDMURL, want.Network.PubNubOrigin, want.Limits.InlineBytes = "debug", "http://env/", "127.0.0.1:3001", 100
+	want.Plugins.Dirs = []string{filepath.Join(dir, "plugins"), "/abs"}
+	want.Agents = []Agent{{Card: filepath.Join(dir, "cards/a.json"), Concurrency: 3}}
+	want.Handlers = []Handler{{Name: "echo", Args: []string{"-v"}, Instances: 1}}
+	if d := cmp.Diff(want, c, cmpopts.EquateEmpty()); d != "" {
+		t.Error(d)
+	}
+}
+
+func TestUnknownVariablesOnlyWarn(t *testing.T) {
+	_, warnings, err := Load(Sources{Environ: []string{"BLOCKSD_DRIAN=3s", "BLOCKSD_ZZZZZZZZZZ=1", "LOG_LEVEL=loud", "BLOCKSD_LOG=x"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []string{
+		`variable LOG_LEVEL is ignored: it must be debug, info, warn or error, not "loud"`,
+		`variable BLOCKSD_DRIAN is ignored: no key has this name, did you mean "BLOCKSD_DRAIN"?`,
+		`variable BLOCKSD_LOG is ignored: no key has this name`,
+		`variable BLOCKSD_ZZZZZZZZZZ is ignored: no key has this name`,
+	}
+	if d := cmp.Diff(want, warnings); d != "" {
+		t.Error(d)
+	}
+}
+
+func TestMistakes(t *testing.T) {
+	for _, c := range []struct{ name, file, want string }{
+		{"misspelt", "drian: 3s", `, line 1: key "drian" is unknown, did you mean "drain"?`},
+		{"misspelt below", "log:\n  levle: info", `, line 2: key "log.levle" is unknown, did you mean "log.level"?`},
+		{"wrong level", "level: info", `, line 1: key "level" is unknown, did you mean "log.level"?`},
+		{"nothing near", "zzzzzzzz: 1", `, line 1: key "zzzzzzzz" is unknown: known are state_dir, socket, drain, cancel_grace, environment, log, network, plugins, agents, handlers, limits, timeouts`},
+		{"in a list", "agents:\n- crad: x", `, line 2: key "agents[0].crad" is unknown, did you mean "agents[0].card"?; configuration file F, line 2: agents[0] lacks the required key "card"`},
+		{"twice", "drain: 1s\ndrain: 2s", `, line 2: key "drain" stands here and in line 1: keep one`},
+		{"no unit", "drain: 30", `, line 1: key "drain" must be a duration with a unit, such as 30s or 1m30s, not "30"`},
+		{"negative", "drain: -1s", `, line 1: key "drain" must be longer than nothing, not -1s`},
+		{"zero timeout", "timeouts: {handler_stop: 0s}", `, line 1: key "timeouts.handler_stop" must be longer than nothing, not 0s`},
+		{"not a number", "limits: {tasks: many}", `, line 1: key "limits.tasks" must be a whole number, not "many"`},
+		{"out of range", "limits: {inline_bytes: 100000}", `, line 1: key "limits.inline_bytes" must be from 0 to 23552, not 100000`},
+		{"not a level", "log: {level: loud}", `, line 1: key "log.level" must be debug, info, warn or error, not "loud"`},
+		{"not a truth", "plugins: {autoload: maybe}", `, line 1: key "plugins.autoload" must be true or false, not "maybe"`},
+		{"not a list", "plugins: {dirs: {a: 1}}", `, line 1: key "plugins.dirs" must be a list of texts, not map[a:1]`},
+		{"not a mapping", "log: info", `, line 1: the value of log must be a mapping of keys`},
+		{"top not a mapping", "- a", `, line 1: the value of  must be a mapping of keys`},
+		{"not YAML", "a: [", `: the file is not YAML: line 1: did not find expected node content`},
+		{"socket too long", "socket: /" + strings.Repeat("s", 120), `: control socket path /` + strings.Repeat("s", 120) + ` has 121 bytes, but a Unix socket path may have at most 107: choose a shorter one with --socket`},
+		{"address", "network: {cdm_url: 'localhost'}", `: key "network.cdm_url" must be an http or https address, not "localhost"`},
+		{"origin", "network: {pubnub_origin: 'http://x:1'}", `: key "network.pubnub_origin" must be host:port without a scheme, not "http://x:1"`},
+		{"names", "handlers: [{name: a}, {name: a}, {name: b/c, sha256: 12}]", `, line 1: key "handlers[2].sha256" must be a text, not 12`},
+		{"checksum", "handlers: [{name: a, sha256: '12'}]", `: handlers[0].sha256 must be 64 hexadecimal digits, not "12"`},
+		{"credential", "environment: [BLOCKS_API_KEY]", `: environment[0] would hand the credential BLOCKS_API_KEY to handlers, which never need one: remove it`},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			path := write(t, c.file)
+			_, _, err := Load(Sources{File: path})
+			var ps Problems
+			if !errors.As(err, &ps) {
+				t.Fatalf("got %v", err)
+			}
+			got := strings.ReplaceAll(err.Error(), path, "F")
+			want := strings.TrimSpace("configuration file F" + c.want)
+			if c.name == "top not a mapping" {
+				want = "configuration file F, line 1: the file must be a mapping of keys"
+			}
+			if d := cmp.Diff(want, got); d != "" {
+				t.Error(d)
+			}
+		})
+	}
+}
+
+func TestMistakesOutsideTheFile(t *testing.T) {
+	for _, c := range []struct {
+		s    Sources
+		want string
+	}{
+		{Sources{File: "/no/such/file"}, "read configuration file /no/such/file: there is no such file"},
+		{Sources{Environ: []string{"BLOCKSD_DRAIN=soon"}}, `variable BLOCKSD_DRAIN must be a duration with a unit, such as 30s or 1m30s, not "soon"`},
+		{Sources{Flags: map[string]any{"state_dir": ""}}, `key "state_dir" must not be empty`},
+		{Sources{Flags: map[string]any{"drain": "x"}}, `flag --drain must be a duration with a unit, such as 30s or 1m30s, not "x"`},
+	} {
+		if _, _, err := Load(c.s); err == nil || err.Error() != c.want {
+			t.Errorf("got  %v\nwant %s", err, c.want)
+		}
+	}
+}
+
+func TestAPIKey(t *testing.T) {
+	dir := t.TempDir()
+	file := func(name, text string) string {
+		p := filepath.Join(dir, name)
+		if err := os.WriteFile(p, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return p
+	}
+	own, shared, bad := file("own", "bk_own\n"), file("shared", "bk_shared"), file("bad", "two keys bk_secret")
+	file(CredentialName, "bk_credential\n")
+	none := func(string) string { return "" }
+	env := func(m map[string]string) func(string) string { return func(n string) string { return m[n] } }
+	for _, c := range []struct {
+		name, agentFile, sharedFile string
+		getenv                      func(string) string
+		want, err                   string
+	}{
+		{"own", own, shared, env(map[string]string{"BLOCKS_API_KEY": "bk_env"}), "bk_own", ""},
+		{"shared", "", shared, env(map[string]string{"BLOCKS_API_KEY": "bk_env"}), "bk_shared", ""},
+		{"variable", "", "", env(map[string]string{"BLOCKS_API_KEY": "bk_env", "CREDENTIALS_DIRECTORY": dir}), "bk_env", ""},
+		{"credential", "", "", env(map[string]string{"CREDENTIALS_DIRECTORY": dir}), "bk_credential", ""},
+		{"no credential", "", "", env(map[string]string{"CREDENTIALS_DIRECTORY": t.TempDir()}), "", ErrNoKey.Error()},
+		{"none", "", "", none, "", ErrNoKey.Error()},
+		{"missing", filepath.Join(dir, "x"), "", none, "", "read API key file: open " + filepath.Join(dir, "x") + ": no such file or directory"},
+		{"bad", bad, "", none, "", "API key file " + bad + " must hold one key and nothing else"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			cfg := Default()
+			cfg.Network.APIKeyFile = c.sharedFile
+			got, err := cfg.APIKey(c.agentFile, c.getenv)
+			if got != c.want || (err == nil) != (c.err == "") || err != nil && err.Error() != c.err {
+				t.Errorf("got %q, %v", got, err)
+			}
+			if err != nil && strings.Contains(err.Error(), "bk_") {
+				t.Errorf("the error holds a key: %v", err)
+			}
+		})
+	}
+}
+
+func FuzzFile(f *testing.F) {
+	f.Add([]byte(Sample()))
+	f.Add([]byte("agents: [{card: x}]\nhandlers: &a [{name: x}]\nplugins: *a"))
+	f.Add([]byte("a: &a [*a]"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		for _, p := range func() Problems { _, ps := parseFile(b); return ps }() {
+			if p.Message == "" || strings.Contains(p.Message, "\n") {
+				t.Errorf("problem is not one line: %q", p.Message)
+			}
+		}
+	})
+}

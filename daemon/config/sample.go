@@ -1,0 +1,71 @@
+package config
+
+import (
+	"fmt"
+	"strings"
+	"time"
+)
+
+const sampleHead = `# Configuration of blocksd: every key with its default. All of them may be left out.
+#
+# Layers, later ones win: defaults, this file, environment, flags of the command line. The variable of a key is its name
+# in capitals behind BLOCKSD_, with __ between levels: BLOCKSD_LOG__LEVEL=debug, BLOCKSD_PLUGINS__DIRS=/a,/b.
+# Unknown keys are errors. Check a file with: blocksd check --config FILE
+#
+# The word in brackets is what a change of the key needs: [live] nothing, [handler] a restart of the handlers concerned,
+# [daemon] a restart of the daemon. This version reads the file when it starts.
+`
+
+// Sample returns the annotated sample file, which docs/blocksd.example.yaml is a copy of.
+func Sample() string {
+	var b strings.Builder
+	b.WriteString(sampleHead)
+	writeSample(&b, "", keys)
+	return b.String()
+}
+
+func writeSample(b *strings.Builder, indent string, ks []key) {
+	for _, k := range ks {
+		if indent == "" {
+			b.WriteString("\n")
+		}
+		doc := k.doc
+		if k.reload != "" {
+			doc += " [" + k.reload + "]"
+		}
+		for line := range strings.Lines(doc) {
+			fmt.Fprintf(b, "%s# %s\n", indent, strings.TrimSuffix(line, "\n"))
+		}
+		switch k.kind {
+		case table:
+			fmt.Fprintf(b, "%s%s:\n", indent, k.name)
+			writeSample(b, indent+"  ", k.keys)
+		case tables:
+			fmt.Fprintf(b, "%s%s: []\n", indent, k.name)
+			for i, sub := range k.keys {
+				dash := "  "
+				if i == 0 {
+					dash = "- "
+				}
+				fmt.Fprintf(b, "%s#  %s%s:  # %s\n", indent, dash, sub.name, sub.doc)
+			}
+		default:
+			fmt.Fprintf(b, "%s%s: %s\n", indent, k.name, sampleValue(k.def))
+		}
+	}
+}
+
+func sampleValue(v any) string {
+	switch v := v.(type) {
+	case string:
+		if v == "" {
+			return `""`
+		}
+		return v
+	case time.Duration:
+		return v.String()
+	case []string:
+		return "[" + strings.Join(v, ", ") + "]"
+	}
+	return fmt.Sprint(v)
+}

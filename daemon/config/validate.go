@@ -1,0 +1,70 @@
+package config
+
+import (
+	"encoding/hex"
+	"fmt"
+	"net"
+	"net/url"
+	"path/filepath"
+	"strings"
+)
+
+// MaxSocketPath is the longest path that a Unix socket may have on Linux: 108 bytes with the final zero.
+const MaxSocketPath = 107
+
+// CheckSocketPath returns an error for a path that no Unix socket can have.
+func CheckSocketPath(path string) error {
+	if len(path) > MaxSocketPath {
+		return fmt.Errorf("control socket path %s has %d bytes, but a Unix socket path may have at most %d: choose a shorter one with --socket", path, len(path), MaxSocketPath)
+	}
+	return nil
+}
+
+// validate checks what no single key can tell.
+func validate(c Config) Problems {
+	var ps Problems
+	add := func(format string, args ...any) { ps = append(ps, Problem{Message: fmt.Sprintf(format, args...)}) }
+
+	if c.StateDir == "" {
+		add(`key "state_dir" must not be empty`)
+	}
+	if c.Socket == "" {
+		add(`key "socket" must not be empty`)
+	} else if err := CheckSocketPath(c.Socket); err != nil {
+		add("%s", err)
+	}
+	for _, address := range []struct{ key, value string }{{"network.cdm_url", c.Network.CDMURL}, {"network.backend_url", c.Network.BackendURL}} {
+		if address.value == "" {
+			continue
+		}
+		if u, err := url.Parse(address.value); err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+			add("key %q must be an http or https address, not %q", address.key, address.value)
+		}
+	}
+	if o := c.Network.PubNubOrigin; o != "" {
+		if _, _, err := net.SplitHostPort(o); err != nil && (strings.ContainsAny(o, "/ ") || strings.Contains(o, ":")) {
+			add(`key "network.pubnub_origin" must be host:port without a scheme, not %q`, o)
+		}
+	}
+	seen := map[string]bool{}
+	for i, h := range c.Handlers {
+		if seen[h.Name] {
+			add("handlers[%d] has the name %q of an earlier handler: names must be unique", i, h.Name)
+		}
+		seen[h.Name] = true
+		if h.Name != filepath.Base(h.Name) {
+			add("handlers[%d] has the name %q, which must not contain a slash", i, h.Name)
+		}
+		if b, err := hex.DecodeString(h.SHA256); h.SHA256 != "" && (err != nil || len(b) != 32) {
+			add("handlers[%d].sha256 must be 64 hexadecimal digits, not %q", i, h.SHA256)
+		}
+	}
+	for i, n := range c.Environment {
+		if n == "" || strings.Contains(n, "=") {
+			add("environment[%d] must be the name of a variable, not %q", i, n)
+		} else if strings.HasPrefix(n, "BLOCKS_API_KEY") || n == "CREDENTIALS_DIRECTORY" {
+			add("environment[%d] would hand the credential %s to handlers, which never need one: remove it", i, n)
+		}
+	}
+	return ps
+}
