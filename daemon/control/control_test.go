@@ -1,0 +1,200 @@
+package control
+
+import (
+	"context"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"go.uber.org/goleak"
+	"google.golang.org/protobuf/testing/protocmp"
+
+	controlv1 "github.com/blocksd/blocksd/proto/blocks/control/v1"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+type fakeDaemon struct{ canceled []string }
+
+func (f *fakeDaemon) Status() *controlv1.StatusResponse {
+	return &controlv1.StatusResponse{Ready: true, Version: "v", Pid: 7}
+}
+func (f *fakeDaemon) Handlers() []*controlv1.Handler {
+	return []*controlv1.Handler{{Name: "echo", State: "ready"}}
+}
+func (f *fakeDaemon) Tasks() []*controlv1.Task { panic("a mistake") }
+func (f *fakeDaemon) CancelTask(ctx context.Context, id string) error {
+	switch id {
+	case "none":
+		return ErrNoTask
+	case "slow":
+		return context.DeadlineExceeded
+	}
+	f.canceled = append(f.canceled, id)
+	return nil
+}
+
+// serve runs a server until the test ends and returns its socket.
+func serve(t *testing.T, d Daemon, uid uint32) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "s")
+	l, err := Listen(t.Context(), path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := NewServer(ServerConfig{Listener: l, Daemon: d, Log: slog.New(slog.DiscardHandler), UID: uid})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- s.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+		if _, err := os.Lstat(path); !os.IsNotExist(err) {
+			t.Errorf("the socket is left behind: %v", err)
+		}
+	})
+	return path
+}
+
+func dial(t *testing.T, path string) *Client {
+	t.Helper()
+	c, err := Dial(t.Context(), path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	return c
+}
+
+func wantError(t *testing.T, err error, want string) {
+	t.Helper()
+	if err == nil || err.Error() != want {
+		t.Errorf("got  %v\nwant %s", err, want)
+	}
+}
+
+func TestCalls(t *testing.T) {
+	f := &fakeDaemon{}
+	path := serve(t, f, UID())
+	c := dial(t, path)
+	s, err := c.Status(t.Context())
+	if d := cmp.Diff(f.Status(), s, protocmp.Transform()); d != "" || err != nil {
+		t.Error(d, err)
+	}
+	h, err := c.Handlers(t.Context())
+	if d := cmp.Diff(f.Handlers(), h, protocmp.Transform()); d != "" || err != nil {
+		t.Error(d, err)
+	}
+	if err := c.CancelTask(t.Context(), "t1"); err != nil || len(f.canceled) != 1 {
+		t.Error(err, f.canceled)
+	}
+	wantError(t, c.CancelTask(t.Context(), "none"), "cancel task none on the daemon at "+path+`: no task "none" runs here`)
+	wantError(t, c.CancelTask(t.Context(), "slow"), "cancel task slow on the daemon at "+path+": the handler of task slow did not take the cancel in time")
+	wantError(t, c.CancelTask(t.Context(), ""), "cancel task  on the daemon at "+path+": the task id is empty")
+	_, err = c.Tasks(t.Context()) // panics in the daemon
+	wantError(t, err, "ask for the tasks of the daemon at "+path+": the daemon failed to answer: see its log")
+	if _, err := c.Status(t.Context()); err != nil {
+		t.Errorf("the daemon did not survive a panic: %v", err)
+	}
+	info, err := os.Stat(path)
+	if err != nil || info.Mode().Perm() != 0o660 {
+		t.Errorf("mode of the socket %v, %v", info.Mode(), err)
+	}
+}
+
+// A peer that is neither root nor the daemon's user may read only. The test plays it by telling the server that the
+// daemon has another user, which cannot be done as root.
+func TestOthersMayOnlyRead(t *testing.T) {
+	if UID() == 0 {
+		ctx := t.Context()
+		if p, ok := peerOf(ctx); ok {
+			t.Errorf("a call without connection has the peer %v", p)
+		}
+	}
+	f := &fakeDaemon{}
+	path := serve(t, f, UID()+1)
+	c := dial(t, path)
+	if _, err := c.Status(t.Context()); err != nil {
+		t.Error(err)
+	}
+	err := c.CancelTask(t.Context(), "t1")
+	if UID() == 0 {
+		if err != nil {
+			t.Errorf("root is refused: %v", err)
+		}
+		return
+	}
+	if err == nil || !strings.Contains(err.Error(), "may read but not change anything") {
+		t.Errorf("another user may cancel: %v", err)
+	}
+}
+
+func TestNobodyAnswers(t *testing.T) {
+	dir := t.TempDir()
+	missing := filepath.Join(dir, "none")
+	_, err := Dial(t.Context(), missing)
+	wantError(t, err, "ask the daemon at "+missing+": there is no such socket: start a daemon, or name its socket with --socket or BLOCKSD_SOCKET")
+	stale := staleSocket(t, dir)
+	_, err = Dial(t.Context(), stale)
+	wantError(t, err, "ask the daemon at "+stale+": no daemon answers there any more: start one, or name its socket with --socket or BLOCKSD_SOCKET")
+	long := "/" + strings.Repeat("s", 120)
+	_, err = Dial(t.Context(), long)
+	wantError(t, err, "ask the daemon at "+long+": the path is too long for a Unix socket: name another with --socket or BLOCKSD_SOCKET")
+}
+
+// staleSocket leaves a socket that nobody listens on, as a killed daemon does.
+func staleSocket(t *testing.T, dir string) string {
+	t.Helper()
+	path := filepath.Join(dir, "stale")
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.SetUnlinkOnClose(false)
+	l.Close()
+	return path
+}
+
+func TestListen(t *testing.T) {
+	dir := t.TempDir()
+	stale := staleSocket(t, dir)
+	l, err := Listen(t.Context(), stale)
+	if err != nil {
+		t.Fatalf("a stale socket is not replaced: %v", err)
+	}
+	_, err = Listen(t.Context(), stale)
+	wantError(t, err, "open control socket "+stale+": another daemon answers on it: stop that one or choose another path with --socket")
+	l.Close()
+
+	file := filepath.Join(dir, "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, err = Listen(t.Context(), file)
+	wantError(t, err, "open control socket "+file+": there is a file of another kind: remove it or choose another path with --socket")
+	_, err = Listen(t.Context(), filepath.Join(file, "s"))
+	if err == nil || !strings.Contains(err.Error(), "make its directory") {
+		t.Errorf("got %v", err)
+	}
+	deep := filepath.Join(dir, "a", "s")
+	old := syscall.Umask(0)
+	defer syscall.Umask(old)
+	l, err = Listen(t.Context(), deep)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	if info, err := os.Stat(filepath.Dir(deep)); err != nil || info.Mode().Perm() != 0o750 {
+		t.Errorf("mode of the directory %v, %v", info.Mode(), err)
+	}
+}

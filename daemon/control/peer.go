@@ -1,0 +1,75 @@
+package control
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+
+	"golang.org/x/sys/unix"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/peer"
+)
+
+// Peer is who is at the other end of a control connection, by the kernel's word.
+type Peer struct {
+	PID int32
+	UID uint32
+}
+
+// peerInfo carries the Peer of a connection through gRPC.
+type peerInfo struct {
+	credentials.CommonAuthInfo
+	Peer
+}
+
+func (peerInfo) AuthType() string { return "peercred" }
+
+// peerCredentials are transport credentials of the server that put nothing on the wire: they ask the kernel once per
+// connection.
+type peerCredentials struct{}
+
+func (peerCredentials) ServerHandshake(conn net.Conn) (net.Conn, credentials.AuthInfo, error) {
+	u, ok := conn.(*net.UnixConn)
+	if !ok {
+		return nil, nil, errors.New("control connection is not a Unix socket")
+	}
+	raw, err := u.SyscallConn()
+	if err != nil {
+		return nil, nil, fmt.Errorf("read peer credentials: %w", err)
+	}
+	var cred *unix.Ucred
+	var credErr error
+	if err := raw.Control(func(fd uintptr) { cred, credErr = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED) }); err != nil {
+		return nil, nil, fmt.Errorf("read peer credentials: %w", err)
+	}
+	if credErr != nil {
+		return nil, nil, fmt.Errorf("read peer credentials: %w", credErr)
+	}
+	return conn, peerInfo{
+		CommonAuthInfo: credentials.CommonAuthInfo{SecurityLevel: credentials.PrivacyAndIntegrity},
+		Peer:           Peer{PID: cred.Pid, UID: cred.Uid},
+	}, nil
+}
+
+func (peerCredentials) ClientHandshake(context.Context, string, net.Conn) (net.Conn, credentials.AuthInfo, error) {
+	return nil, nil, errors.New("peer credentials are for the server")
+}
+
+func (peerCredentials) Info() credentials.ProtocolInfo {
+	return credentials.ProtocolInfo{SecurityProtocol: "peercred"}
+}
+
+func (c peerCredentials) Clone() credentials.TransportCredentials { return c }
+
+func (peerCredentials) OverrideServerName(string) error { return nil }
+
+// peerOf returns the peer of a call.
+func peerOf(ctx context.Context) (Peer, bool) {
+	p, ok := peer.FromContext(ctx)
+	if !ok {
+		return Peer{}, false
+	}
+	info, ok := p.AuthInfo.(peerInfo)
+	return info.Peer, ok
+}

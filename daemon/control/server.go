@@ -1,0 +1,146 @@
+// Package control is the daemon's local API: a gRPC server on a Unix socket that knows its peers, and the client that
+// the commands use.
+package control
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	controlv1 "github.com/blocksd/blocksd/proto/blocks/control/v1"
+)
+
+// Daemon is what the server asks. Its methods never block on network, disk or handlers, but for CancelTask, which
+// ends with its context.
+type Daemon interface {
+	Status() *controlv1.StatusResponse
+	Handlers() []*controlv1.Handler
+	Tasks() []*controlv1.Task
+	// CancelTask returns when the handler has been told; ErrNoTask when no such task runs here.
+	CancelTask(ctx context.Context, taskID string) error
+}
+
+// ErrNoTask means that no task with this id runs here.
+var ErrNoTask = errors.New("no such task runs here")
+
+const (
+	// cancelTimeout bounds CancelTask when the caller names no shorter deadline.
+	cancelTimeout = 10 * time.Second
+	// stopTimeout is how long calls in progress may take when the server stops.
+	stopTimeout = time.Second
+	// maxRequestBytes: requests hold a task id at most.
+	maxRequestBytes = 64 << 10
+)
+
+// ServerConfig of a Server.
+type ServerConfig struct {
+	Listener net.Listener // from Listen; closed by Run
+	Daemon   Daemon
+	Log      *slog.Logger
+	// UID of the user that may change things beside root; usually the daemon's own.
+	UID uint32
+}
+
+// Server serves the control API.
+type Server struct {
+	controlv1.UnimplementedControlServiceServer
+	cfg ServerConfig
+}
+
+// NewServer returns a server that Run makes answer.
+func NewServer(cfg ServerConfig) (*Server, error) {
+	if cfg.Listener == nil || cfg.Daemon == nil || cfg.Log == nil {
+		return nil, errors.New("control server needs a listener, a daemon and a log")
+	}
+	return &Server{cfg: cfg}, nil
+}
+
+// Run serves until ctx ends, lets calls in progress finish for a moment, and removes the socket.
+func (s *Server) Run(ctx context.Context) error {
+	g := grpc.NewServer(grpc.Creds(peerCredentials{}), grpc.MaxRecvMsgSize(maxRequestBytes), grpc.ChainUnaryInterceptor(s.recoverPanic, s.authorize))
+	controlv1.RegisterControlServiceServer(g, s)
+	served := make(chan error, 1)
+	go func() { served <- g.Serve(s.cfg.Listener) }()
+	select {
+	case err := <-served:
+		return fmt.Errorf("serve control socket: %w", err)
+	case <-ctx.Done():
+	}
+	force := time.AfterFunc(stopTimeout, g.Stop)
+	g.GracefulStop()
+	force.Stop()
+	<-served
+	return nil
+}
+
+// writes are the methods that change something.
+var writes = map[string]bool{controlv1.ControlService_CancelTask_FullMethodName: true}
+
+func (s *Server) authorize(ctx context.Context, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
+	if !writes[info.FullMethod] {
+		return next(ctx, req)
+	}
+	p, ok := peerOf(ctx)
+	if !ok || p.UID != 0 && p.UID != s.cfg.UID {
+		s.cfg.Log.Warn("control call refused", "method", info.FullMethod, "uid", p.UID, "pid", p.PID)
+		return nil, status.Errorf(codes.PermissionDenied, "user %d may read but not change anything: be root or user %d", p.UID, s.cfg.UID)
+	}
+	s.cfg.Log.Info("control call", "method", info.FullMethod, "uid", p.UID, "pid", p.PID)
+	return next(ctx, req)
+}
+
+// recoverPanic keeps a mistake in one call from ending the daemon and its tasks.
+func (s *Server) recoverPanic(ctx context.Context, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (resp any, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			s.cfg.Log.Error("control call panicked", "method", info.FullMethod, "err", fmt.Sprint(p))
+			err = status.Error(codes.Internal, "the daemon failed to answer: see its log")
+		}
+	}()
+	return next(ctx, req)
+}
+
+// Status implements the control API.
+func (s *Server) Status(context.Context, *controlv1.StatusRequest) (*controlv1.StatusResponse, error) {
+	return s.cfg.Daemon.Status(), nil
+}
+
+// ListHandlers implements the control API.
+func (s *Server) ListHandlers(context.Context, *controlv1.ListHandlersRequest) (*controlv1.ListHandlersResponse, error) {
+	return &controlv1.ListHandlersResponse{Handlers: s.cfg.Daemon.Handlers()}, nil
+}
+
+// ListTasks implements the control API.
+func (s *Server) ListTasks(context.Context, *controlv1.ListTasksRequest) (*controlv1.ListTasksResponse, error) {
+	return &controlv1.ListTasksResponse{Tasks: s.cfg.Daemon.Tasks()}, nil
+}
+
+// CancelTask implements the control API.
+func (s *Server) CancelTask(ctx context.Context, req *controlv1.CancelTaskRequest) (*controlv1.CancelTaskResponse, error) {
+	if req.GetTaskId() == "" {
+		return nil, status.Error(codes.InvalidArgument, "the task id is empty")
+	}
+	ctx, cancel := context.WithTimeout(ctx, cancelTimeout)
+	defer cancel()
+	err := s.cfg.Daemon.CancelTask(ctx, req.GetTaskId())
+	switch {
+	case errors.Is(err, ErrNoTask):
+		return nil, status.Errorf(codes.NotFound, "no task %q runs here", req.GetTaskId())
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
+		return nil, status.Errorf(codes.DeadlineExceeded, "the handler of task %s did not take the cancel in time", req.GetTaskId())
+	case err != nil:
+		return nil, status.Error(codes.Internal, err.Error())
+	}
+	return &controlv1.CancelTaskResponse{}, nil
+}
+
+// UID is the user of this process.
+func UID() uint32 { return uint32(os.Getuid()) }
