@@ -1,0 +1,105 @@
+package pubnub
+
+import (
+	"net/http"
+	"strings"
+)
+
+// request is one request with its path split and its query read leniently.
+type request struct {
+	w     http.ResponseWriter
+	r     *http.Request
+	seg   []string // escaped
+	query query
+}
+
+// is compares the path with a pattern of segments in which "*" stands for any segment.
+func (q *request) is(pattern ...string) bool {
+	if len(q.seg) != len(pattern) {
+		return false
+	}
+	for i, p := range pattern {
+		if p != "*" && p != q.seg[i] {
+			return false
+		}
+	}
+	return true
+}
+
+// query holds the pairs of a query string in their order.
+type query []pair
+
+type pair struct{ name, value string }
+
+// parseQuery accepts what clients really send: raw JSON, raw commas, semicolons, equal signs in values, broken escapes.
+func parseQuery(raw string) query {
+	if raw == "" {
+		return nil
+	}
+	out := make(query, 0, strings.Count(raw, "&")+1)
+	for raw != "" {
+		var item string
+		item, raw, _ = strings.Cut(raw, "&")
+		name, value, _ := strings.Cut(item, "=")
+		if name != "" {
+			out = append(out, pair{unescape(name), unescape(strings.ReplaceAll(value, "+", " "))})
+		}
+	}
+	return out
+}
+
+// get returns the first value of a parameter, "" if there is none.
+func (q query) get(name string) string {
+	for _, p := range q {
+		if p.name == name {
+			return p.value
+		}
+	}
+	return ""
+}
+
+// unescape decodes percent escapes; one that is broken stays as it is.
+func unescape(s string) string {
+	if !strings.Contains(s, "%") {
+		return s
+	}
+	var b strings.Builder
+	b.Grow(len(s))
+	for i := 0; i < len(s); i++ {
+		if s[i] == '%' && i+2 < len(s) {
+			hi, ok1 := hexDigit(s[i+1])
+			lo, ok2 := hexDigit(s[i+2])
+			if ok1 && ok2 {
+				b.WriteByte(hi<<4 | lo)
+				i += 2
+				continue
+			}
+		}
+		b.WriteByte(s[i])
+	}
+	return b.String()
+}
+
+func hexDigit(c byte) (byte, bool) {
+	switch {
+	case c >= '0' && c <= '9':
+		return c - '0', true
+	case c >= 'a' && c <= 'f':
+		return c - 'a' + 10, true
+	case c >= 'A' && c <= 'F':
+		return c - 'A' + 10, true
+	}
+	return 0, false
+}
+
+// names splits a list of a path: first at the commas, then decoded, because an escaped comma is part of a name. Empty
+// names, of which the list "," has two, are left out.
+func names(escaped string) []string {
+	var out []string
+	for _, part := range strings.Split(escaped, ",") {
+		if part != "" {
+			out = append(out, unescape(part))
+		}
+	}
+	return out
+}

@@ -1,0 +1,295 @@
+package pubsub
+
+import (
+	"bytes"
+	"container/heap"
+	"encoding/json"
+	"fmt"
+	"sort"
+	"strings"
+	"time"
+)
+
+const presenceSuffix = "-pnpres"
+
+// announceMax is the occupancy above which single joins and leaves are no longer announced on the presence channel.
+const announceMax = 20
+
+// IsPresence reports whether a name is that of a presence channel. Nobody is present on those.
+func IsPresence(name string) bool { return strings.HasSuffix(name, presenceSuffix) }
+
+// PresenceKind says what happened to a member of a channel.
+type PresenceKind int
+
+// The kinds. StateSet also comes for a state that did not change.
+const (
+	Joined PresenceKind = iota + 1
+	Left
+	TimedOut
+	StateSet
+)
+
+var presenceActions = [...]string{Joined: "join", Left: "leave", TimedOut: "timeout", StateSet: "state-change"}
+
+// PresenceEvent is a change of a member of a channel. State is what the member has announced last, nil for none.
+type PresenceEvent struct {
+	Kind          PresenceKind
+	Channel, UUID string
+	State         []byte
+}
+
+// member of a channel. One that is not present has only announced a state so far: a state may arrive before the first
+// poll, and after a leave.
+type member struct {
+	topic    *topic
+	uuid     string
+	present  bool
+	state    []byte
+	timeout  time.Duration
+	deadline time.Time
+	queuedAt time.Time // deadline under which it stands in the heap
+	removed  bool
+}
+
+// expiries is a heap of members by the deadline at which they were queued; a member that was heard of since is queued
+// again when its old deadline comes up.
+type expiries []*member
+
+func (e expiries) Len() int           { return len(e) }
+func (e expiries) Less(i, j int) bool { return e[i].queuedAt.Before(e[j].queuedAt) }
+func (e expiries) Swap(i, j int)      { e[i], e[j] = e[j], e[i] }
+func (e *expiries) Push(x any)        { *e = append(*e, x.(*member)) }
+func (e *expiries) Pop() any {
+	old := *e
+	m := old[len(old)-1]
+	old[len(old)-1] = nil
+	*e = old[:len(old)-1]
+	return m
+}
+
+// Heartbeat makes uuid present on the channels and keeps it so for timeout (0: the default). states are states to
+// announce, by channel.
+func (s *Space) Heartbeat(channels []string, uuid string, timeout time.Duration, states map[string]json.RawMessage) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.join(channels, uuid, timeout, states)
+}
+
+func (s *Space) join(channels []string, uuid string, timeout time.Duration, states map[string]json.RawMessage) {
+	if uuid == "" {
+		return
+	}
+	for _, name := range channels {
+		if IsPresence(name) || IsWildcard(name) {
+			continue
+		}
+		m := s.member(name, uuid)
+		if timeout > 0 {
+			m.timeout = timeout
+		}
+		s.keep(m)
+		state, hasState := states[name]
+		changed := hasState && !bytes.Equal(m.state, state)
+		if hasState {
+			m.state = bytes.Clone(state)
+		}
+		if !m.present {
+			m.present = true
+			s.announce(Joined, m, true)
+		} else if hasState {
+			s.announce(StateSet, m, changed)
+		}
+	}
+}
+
+// member returns the record of uuid on a channel, making one that is not present if needed.
+func (s *Space) member(channel, uuid string) *member {
+	t := s.channel(channel)
+	m := t.members[uuid]
+	if m == nil {
+		m = &member{topic: t, uuid: uuid, timeout: DefaultPresenceTimeout}
+		if t.members == nil {
+			t.members = map[string]*member{}
+		}
+		t.members[uuid] = m
+		s.keep(m)
+	}
+	return m
+}
+
+// keep starts the time-out of a member anew.
+func (s *Space) keep(m *member) {
+	m.deadline = s.cfg.Now().Add(m.timeout)
+	if m.queuedAt.IsZero() || m.deadline.Before(m.queuedAt) {
+		if m.queuedAt.IsZero() {
+			m.queuedAt = m.deadline
+			heap.Push(&s.due, m)
+			return
+		}
+		for i, other := range s.due { // a shorter time-out is rare: once in the life of a member
+			if other == m {
+				m.queuedAt = m.deadline
+				heap.Fix(&s.due, i)
+				return
+			}
+		}
+	}
+}
+
+func (s *Space) touch(channels []string, uuid string) {
+	for _, name := range channels {
+		if t := s.channels[name]; t != nil {
+			if m := t.members[uuid]; m != nil {
+				s.keep(m)
+			}
+		}
+	}
+}
+
+// Leave takes uuid off the channels.
+func (s *Space) Leave(channels []string, uuid string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, name := range channels {
+		if t := s.channels[name]; t != nil && t.members[uuid] != nil {
+			s.end(t.members[uuid], Left)
+		}
+	}
+}
+
+// SetState announces a state; it does not make uuid present.
+func (s *Space) SetState(channels []string, uuid string, state []byte) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, name := range channels {
+		if IsPresence(name) || IsWildcard(name) {
+			continue
+		}
+		m := s.member(name, uuid)
+		changed := !bytes.Equal(m.state, state)
+		m.state = bytes.Clone(state)
+		if m.present {
+			s.announce(StateSet, m, changed)
+		}
+	}
+}
+
+// State returns what uuid has announced on a channel, nil for nothing.
+func (s *Space) State(channel, uuid string) []byte {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if t := s.channels[channel]; t != nil && t.members[uuid] != nil {
+		return t.members[uuid].state
+	}
+	return nil
+}
+
+// Occupant is one who is present on a channel.
+type Occupant struct {
+	UUID  string
+	State []byte
+}
+
+// HereNow returns who is present on each of the channels, sorted by uuid; no channels means all of the space. A named
+// channel on which nobody is has no entry.
+func (s *Space) HereNow(channels []string) map[string][]Occupant {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	out := map[string][]Occupant{}
+	add := func(t *topic) {
+		for _, m := range t.members {
+			if m.present {
+				out[t.name] = append(out[t.name], Occupant{m.uuid, m.state})
+			}
+		}
+		sort.Slice(out[t.name], func(i, j int) bool { return out[t.name][i].UUID < out[t.name][j].UUID })
+	}
+	if len(channels) == 0 {
+		for _, t := range s.channels {
+			add(t)
+		}
+	}
+	for _, name := range channels {
+		if t := s.channels[name]; t != nil && out[name] == nil {
+			add(t)
+		}
+	}
+	return out
+}
+
+// WhereNow returns the channels on which uuid is present, sorted.
+func (s *Space) WhereNow(uuid string) []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	out := []string{}
+	for _, t := range s.channels {
+		if m := t.members[uuid]; m != nil && m.present {
+			out = append(out, t.name)
+		}
+	}
+	sort.Strings(out)
+	return out
+}
+
+// Expire ends the presence of those who have been silent for their time-out. It is to be called every now and then.
+func (s *Space) Expire() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := s.cfg.Now()
+	for len(s.due) > 0 && (s.due[0].removed || !s.due[0].queuedAt.After(now)) {
+		m := heap.Pop(&s.due).(*member)
+		switch {
+		case m.removed:
+		case m.deadline.After(now):
+			m.queuedAt = m.deadline
+			heap.Push(&s.due, m)
+		default:
+			s.end(m, TimedOut)
+		}
+	}
+}
+
+func (s *Space) end(m *member, kind PresenceKind) {
+	s.removeMember(m.topic, m.uuid)
+	if m.present {
+		s.announce(kind, m, true)
+	}
+	s.tidy(m.topic)
+}
+
+// removeMember leaves the record in the heap, marked, until its deadline comes up.
+func (s *Space) removeMember(t *topic, uuid string) {
+	t.members[uuid].removed = true
+	delete(t.members, uuid)
+}
+
+// announce tells the observer and, if news, those who have subscribed to the channel's presence.
+func (s *Space) announce(kind PresenceKind, m *member, news bool) {
+	if s.cfg.Observer != nil {
+		s.cfg.Observer.Presence(PresenceEvent{Kind: kind, Channel: m.topic.name, UUID: m.uuid, State: m.state})
+	}
+	name := m.topic.name + presenceSuffix
+	if s.channels[name] == nil || !news {
+		return
+	}
+	occupancy := 0
+	for _, other := range m.topic.members {
+		if other.present {
+			occupancy++
+		}
+	}
+	if occupancy > announceMax {
+		return
+	}
+	now := s.cfg.Now()
+	seconds := now.Unix()
+	action := presenceActions[kind]
+	uuid := AppendString(nil, m.uuid)
+	body := fmt.Appendf(nil, `{"action":%q,"timestamp":%d,"uuid":%s,"occupancy":%d`, action, seconds, uuid, occupancy)
+	if kind == StateSet {
+		body = fmt.Appendf(body, `,"data":%s`, m.state)
+	}
+	meta := fmt.Appendf(nil, `{"pn_action":%q,"pn_uuid":%s,"pn_timestamp":%d,"pn_occupancy":%d,"pn_ispresence":1,"pn_channel":%s}`,
+		action, uuid, seconds, occupancy, AppendString(nil, m.topic.name))
+	s.append(encode(s.cfg.SubscribeKey, Publication{Channel: name, Meta: meta, Body: append(body, '}')}))
+}

@@ -1,0 +1,300 @@
+// Package pubsub is the core of the PubNub side of the sandbox: the channels of one subscribe key with their messages,
+// history, waiting subscribers and presence. It knows nothing of HTTP. Time comes from outside, and nothing in it blocks
+// but its one mutex.
+package pubsub
+
+import (
+	"errors"
+	"strings"
+	"sync"
+	"time"
+)
+
+// Defaults of Config.
+const (
+	DefaultRingSize        = 100
+	DefaultMaxBytes        = 256 << 20
+	DefaultPresenceTimeout = 300 * time.Second
+)
+
+// minTimetoken keeps every timetoken at 17 digits, because clients compare them as text.
+const minTimetoken = 10_000_000_000_000_000
+
+// maxPatterns bounds the wildcard rings that are kept although nobody polls them.
+const maxPatterns = 256
+
+// Config of a Space.
+type Config struct {
+	SubscribeKey string
+	// Now is the clock of timetokens and presence.
+	Now func() time.Time
+	// RingSize is how many messages of a channel can be caught up with, and how many one answer carries at most.
+	RingSize int
+	// MaxBytes bounds the memory of all messages, stored or not; the oldest go first.
+	MaxBytes int64
+	// Observer is told what happens; may be nil.
+	Observer Observer
+}
+
+// Observer watches a space. All methods but Inspect are called under the lock of the space, in the order of the
+// timetokens; they must be quick and must not call the space.
+type Observer interface {
+	// Inspect looks at a publication before the lock is taken; what it returns is handed to Published.
+	Inspect(p Publication) any
+	Published(m *Message, note any)
+	// Polled says that a poll with a cursor has arrived: from here on its sender misses nothing.
+	Polled(uuid string, channels []string)
+	Presence(e PresenceEvent)
+}
+
+// Space holds the channels of one subscribe key.
+type Space struct {
+	cfg Config
+
+	mu       sync.Mutex // guards all below
+	last     int64      // newest timetoken
+	channels map[string]*topic
+	patterns map[string]*topic
+	newest   map[string]*Poll // held polls by identity: uuid, channels and filter
+	messages list
+	bytes    int64
+	due      expiries
+	closed   bool
+}
+
+// topic is a channel, or a wildcard pattern, which has only a ring and waiters.
+type topic struct {
+	name    string
+	ring    []*Message // newest messages, oldest first
+	log     []*Message // stored messages, oldest first
+	waiters map[*Poll]struct{}
+	members map[string]*member
+}
+
+// New returns an empty space.
+func New(cfg Config) (*Space, error) {
+	if cfg.SubscribeKey == "" {
+		return nil, errors.New("create pub/sub space: no subscribe key")
+	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	if cfg.RingSize <= 0 {
+		cfg.RingSize = DefaultRingSize
+	}
+	if cfg.MaxBytes <= 0 {
+		cfg.MaxBytes = DefaultMaxBytes
+	}
+	return &Space{
+		cfg: cfg, channels: map[string]*topic{}, patterns: map[string]*topic{}, newest: map[string]*Poll{},
+	}, nil
+}
+
+// SubscribeKey of the space.
+func (s *Space) SubscribeKey() string { return s.cfg.SubscribeKey }
+
+// Timetoken returns a fresh timetoken; everything published later has a greater one.
+func (s *Space) Timetoken() int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.tick()
+}
+
+// tick assigns the next timetoken: 100 ns units of Unix time, strictly increasing whatever the clock does.
+func (s *Space) tick() int64 {
+	s.last = max(s.cfg.Now().UnixNano()/100, s.last+1, minTimetoken)
+	return s.last
+}
+
+// Publish appends a message and wakes its subscribers. It returns false, and has done nothing, if the publication's
+// Unless said so.
+func (s *Space) Publish(p Publication) (timetoken int64, published bool) {
+	m := encode(s.cfg.SubscribeKey, p)
+	var note any
+	if s.cfg.Observer != nil {
+		note = s.cfg.Observer.Inspect(p)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if p.Unless != nil && p.Unless() {
+		return 0, false
+	}
+	// Timetoken and append under one lock: otherwise a reader of two channels could be given a cursor beyond a message
+	// that appears later.
+	s.append(m)
+	if s.cfg.Observer != nil {
+		s.cfg.Observer.Published(m, note)
+	}
+	return m.Timetoken, true
+}
+
+func (s *Space) append(m *Message) {
+	m.stamp(s.tick())
+	t := s.channel(m.Channel)
+	s.messages.push(m)
+	s.bytes += m.size()
+	m.refs++
+	if t.ring = append(t.ring, m); len(t.ring) > s.cfg.RingSize {
+		s.release(t.ring[0])
+		t.ring[0] = nil
+		t.ring = t.ring[1:]
+	}
+	if m.Stored {
+		m.refs++
+		t.log = append(t.log, m)
+	}
+	t.wake(m)
+	if len(s.patterns) > 0 {
+		s.appendToPatterns(m)
+	}
+	for s.bytes > s.cfg.MaxBytes && s.messages.first != m {
+		s.evict(s.messages.first)
+	}
+}
+
+// appendToPatterns gives m to the wildcards that cover its channel. Their rings hold no references: the newest messages
+// of a pattern are among the newest of its channels.
+func (s *Space) appendToPatterns(m *Message) {
+	for i := 0; i < len(m.Channel); i++ {
+		if m.Channel[i] != '.' {
+			continue
+		}
+		if t := s.patterns[m.Channel[:i]+".*"]; t != nil {
+			if t.ring = append(t.ring, m); len(t.ring) > s.cfg.RingSize {
+				t.ring[0] = nil
+				t.ring = t.ring[1:]
+			}
+			t.wake(m)
+		}
+	}
+}
+
+// channel returns the topic of a channel, making it if needed.
+func (s *Space) channel(name string) *topic {
+	t := s.channels[name]
+	if t == nil {
+		t = &topic{name: name}
+		s.channels[name] = t
+	}
+	return t
+}
+
+// pattern returns the topic of a wildcard. A new one is filled from the channels that it covers, so that a cursor from
+// before its first poll works.
+func (s *Space) pattern(name string) *topic {
+	if t := s.patterns[name]; t != nil {
+		return t
+	}
+	for other, t := range s.patterns {
+		if len(s.patterns) < maxPatterns {
+			break
+		}
+		if len(t.waiters) == 0 {
+			delete(s.patterns, other)
+		}
+	}
+	t := &topic{name: name}
+	prefix := strings.TrimSuffix(name, "*")
+	for _, c := range s.channels {
+		if strings.HasPrefix(c.name, prefix) {
+			t.ring = append(t.ring, c.ring...)
+		}
+	}
+	sortByTimetoken(t.ring)
+	if extra := len(t.ring) - s.cfg.RingSize; extra > 0 {
+		t.ring = t.ring[extra:]
+	}
+	s.patterns[name] = t
+	return t
+}
+
+// tidy forgets a channel in which nothing is left. Presence channels stay: events between two polls of a watcher would
+// have nowhere to go.
+func (s *Space) tidy(t *topic) {
+	if len(t.ring) == 0 && len(t.log) == 0 && len(t.waiters) == 0 && len(t.members) == 0 && !IsPresence(t.name) && s.channels[t.name] == t {
+		delete(s.channels, t.name)
+	}
+}
+
+// release gives back one reference to m; with the last one its bytes go.
+func (s *Space) release(m *Message) {
+	if m.refs--; m.refs == 0 {
+		s.bytes -= m.size()
+		s.messages.remove(m)
+		m.drop()
+	}
+}
+
+// evict takes the oldest message of the space out of its channel.
+func (s *Space) evict(m *Message) {
+	t := s.channels[m.Channel]
+	if len(t.log) > 0 && t.log[0] == m {
+		t.log[0] = nil
+		t.log = t.log[1:]
+		s.release(m)
+	}
+	if len(t.ring) > 0 && t.ring[0] == m {
+		t.ring[0] = nil
+		t.ring = t.ring[1:]
+		s.release(m)
+	}
+	s.tidy(t)
+}
+
+// Forget drops the messages, history and presence of channels that are no longer of interest.
+func (s *Space) Forget(channels ...string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, name := range channels {
+		for _, n := range [...]string{name, name + presenceSuffix} {
+			t := s.channels[n]
+			if t == nil {
+				continue
+			}
+			for _, m := range t.log {
+				s.release(m)
+			}
+			for _, m := range t.ring {
+				s.release(m)
+			}
+			t.log, t.ring = nil, nil
+			for uuid := range t.members {
+				s.removeMember(t, uuid)
+			}
+			if len(t.waiters) == 0 {
+				delete(s.channels, n)
+			}
+		}
+	}
+}
+
+// Close answers all held polls and those to come at once.
+func (s *Space) Close() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.closed = true
+	for _, topics := range [...]map[string]*topic{s.channels, s.patterns} {
+		for _, t := range topics {
+			for p := range t.waiters {
+				p.notify()
+			}
+		}
+	}
+}
+
+// Stats says how much a space holds.
+type Stats struct {
+	Channels, Messages, Members int
+	Bytes                       int64
+}
+
+// Stats returns the current sizes.
+func (s *Space) Stats() Stats {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	st := Stats{Channels: len(s.channels), Messages: s.messages.length, Bytes: s.bytes}
+	for _, t := range s.channels {
+		st.Members += len(t.members)
+	}
+	return st
+}
