@@ -102,8 +102,10 @@ type Agent struct {
 	// subscribed: the subscription was confirmed at least once; connected: it stands now; announced: the network has
 	// acknowledged our presence.
 	subscribed, connected, announced bool
-	availability                     wire.Availability
-	clockOffset                      time.Duration // the network's clock is ahead by this
+	// rejoined: a poll may have made us present since the last leave, while we are to be out of sight.
+	rejoined     bool
+	availability wire.Availability
+	clockOffset  time.Duration // the network's clock is ahead by this
 
 	jobs     map[string]*job // by task id
 	accepted int64           // numbers the jobs by age

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"sync"
+	"time"
 
 	"github.com/blocksd/blocksd/network/link"
 	"github.com/blocksd/blocksd/network/wire"
@@ -20,14 +21,22 @@ type announcement struct {
 // announce keeps the agent in the network's presence while it can take tasks, or will soon: from the first
 // confirmation of the subscription until the drain, except while the handler is unavailable. It owns the presence;
 // the slots are announced by whoever takes or frees one.
+//
+// While the agent is to be out of sight its subscription goes on, for the cancels of tasks that run. But each poll
+// makes the agent present again, so it leaves again after each message, and now and then for polls that brought none.
 func (a *Agent) announce(ctx context.Context, s *session) {
 	var current *announcement
+	gone := false // left for good
+	again := time.NewTimer(0)
+	defer again.Stop()
 	for {
 		availability, changed := a.cfg.Dispatcher.Availability(a.cfg.Handler)
 		a.mu.Lock()
 		a.availability = availability
 		over := a.phase != serving || a.failure != nil
 		want := a.subscribed && !over && availability != wire.Unavailable
+		hidden := a.subscribed && !want
+		rejoined := a.rejoined
 		channel := a.channel
 		a.announceSlots()
 		a.update()
@@ -40,9 +49,16 @@ func (a *Agent) announce(ctx context.Context, s *session) {
 		if want && current == nil {
 			current = a.join(ctx, s, channel)
 		}
-		if over {
+		if over && !gone {
+			gone = true
 			close(a.left)
-			return
+		}
+		again.Stop()
+		switch {
+		case hidden && rejoined:
+			again.Reset(pollAhead)
+		case hidden:
+			again.Reset(hideEvery)
 		}
 		select {
 		case <-ctx.Done():
@@ -52,7 +68,29 @@ func (a *Agent) announce(ctx context.Context, s *session) {
 			return
 		case <-changed:
 		case <-a.kick:
+		case <-again.C:
+			a.mu.Lock()
+			a.rejoined = false
+			a.mu.Unlock()
+			a.leaveOnce(ctx, s.link.NewPresence(channel, wire.PresenceTimeout, wire.HeartbeatInterval), channel)
 		}
+	}
+}
+
+const (
+	// pollAhead is how long after a message the next poll has surely been sent.
+	pollAhead = 250 * time.Millisecond
+	// hideEvery is how often an agent out of sight leaves again although no message came.
+	hideEvery = 10 * time.Second
+)
+
+// leaveLast leaves once more if a poll has made the agent present since. The subscription has ended.
+func (a *Agent) leaveLast(s *session) {
+	a.mu.Lock()
+	rejoined, channel := a.rejoined, a.channel
+	a.mu.Unlock()
+	if rejoined {
+		a.leaveOnce(context.Background(), s.link.NewPresence(channel, wire.PresenceTimeout, wire.HeartbeatInterval), channel)
 	}
 }
 
@@ -83,15 +121,21 @@ func (a *Agent) join(ctx context.Context, s *session, channel string) *announcem
 // leave ends an announcement with an explicit leave, so that no task is sent to an agent that is gone.
 func (a *Agent) leave(ctx context.Context, n *announcement) {
 	a.mu.Lock()
-	a.presence, a.announced = nil, false
+	a.presence, a.announced, a.rejoined = nil, false, false
 	a.mu.Unlock()
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), a.cfg.Timeouts.Leave)
-	defer cancel()
-	if err := n.presence.Leave(ctx); err != nil {
-		a.log.Warn("leaving the network's presence failed", "channel", n.channel, "err", err)
-	}
+	a.leaveOnce(ctx, n.presence, n.channel)
 	n.stop()
 	n.running.Wait()
+}
+
+// leaveOnce waits for the network's answer, even if ctx has ended: without it tasks would be sent here until the
+// network notices.
+func (a *Agent) leaveOnce(ctx context.Context, p *link.Presence, channel string) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), a.cfg.Timeouts.Leave)
+	defer cancel()
+	if err := p.Leave(ctx); err != nil {
+		a.log.Warn("leaving the network's presence failed", "channel", channel, "err", err)
+	}
 }
 
 // announceSlots tells the network how many slots are taken. It waits for nothing. mu is held, so that the latest number
@@ -102,7 +146,7 @@ func (a *Agent) announceSlots() {
 	}
 	concurrency := a.cfg.Card.Concurrency
 	active := a.running
-	if a.availability != wire.Available {
+	if a.availability != wire.Available || a.phase != serving {
 		active = concurrency // full: whatever came now would only wait
 	}
 	state, err := json.Marshal(wire.NewPresenceState(a.cfg.InstanceID, active, concurrency, a.startedAt))

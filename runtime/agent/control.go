@@ -12,6 +12,7 @@ import (
 // receive takes one control message. Messages come one at a time and in order; life is the context of what they start.
 // It waits for nothing but mu: whatever is slow runs elsewhere.
 func (a *Agent) receive(life context.Context, s *session, r link.Received) {
+	a.polled()
 	c, err := wire.DecodeControl(r.Body, r.Meta)
 	if c.Start != nil && c.Start.ControlToken != "" {
 		// At once and whatever becomes of the task: an instance that is always busy, or always refuses, needs it too.
@@ -39,6 +40,16 @@ func (a *Agent) receive(life context.Context, s *session, r link.Received) {
 		a.log.Info("control message has no effect here", "type", c.Type, "task", c.TaskID)
 	default:
 		a.ignore(c, fmt.Errorf("%s is not supported", c.Type))
+	}
+}
+
+// polled notes that a poll follows this message, which makes us present.
+func (a *Agent) polled() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.presence == nil {
+		a.rejoined = true
+		a.wake()
 	}
 }
 

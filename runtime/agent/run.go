@@ -55,6 +55,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	a.drain()
 	end()
 	services.Wait()
+	a.leaveLast(s)
 	a.awaitWork()
 	return a.verdict()
 }
