@@ -175,7 +175,8 @@ func (c *Client) confirm(ctx context.Context, call authorized, u Upload, uploadI
 			return decodeConfirmed(a, body)
 		}
 		e, ok := errors.AsType[*Error](err)
-		if !ok || n > 1 && !e.Temporary() && u.Published != nil && e.Status == http.StatusConflict {
+		if ok && n > 1 && !e.Temporary() && u.Published != nil {
+			// The repetition was refused, perhaps because the first one had succeeded after all.
 			if ref, found := u.Published(ctx); found {
 				return &ref, nil
 			}

@@ -1,0 +1,158 @@
+// Package client is the consumer's side of the Blocks Network: submit a task to an agent, follow its events, fetch its
+// artifacts.
+package client
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"sync"
+
+	"github.com/blocksd/blocksd/network/backend"
+	"github.com/blocksd/blocksd/network/link"
+	"github.com/blocksd/blocksd/network/wire"
+)
+
+// ErrClosed is the error of calls on a closed TaskClient or Session.
+var ErrClosed = errors.New("the session is closed")
+
+// Config of a TaskClient. Only APIKey is required.
+type Config struct {
+	// CDMURL is where the deployment document is; empty for the public deployment.
+	CDMURL string
+	// BackendURL replaces the API address of the document.
+	BackendURL string
+	APIKey     string
+	// PubNubOrigin is host:port of a PubNub that speaks plain HTTP, as a sandbox does. Empty for the one that the
+	// document names, else the real one.
+	PubNubOrigin string
+	// Log is nil to discard.
+	Log *slog.Logger
+	// HTTP is nil for a client of our own; it serves the API, not PubNub.
+	HTTP *http.Client
+}
+
+// TaskClient submits tasks. Its methods may be called from any goroutine.
+type TaskClient struct {
+	cfg      Config
+	log      *slog.Logger
+	cdm      backend.CDM
+	api      *backend.Client
+	consumer *backend.Consumer
+
+	mu     sync.Mutex
+	closed bool
+	links  map[wire.Keyset]*link.Link  // one per keyset, shared by the sessions
+	modes  map[string]wire.BillingMode // of agents that were looked up
+}
+
+// New fetches the deployment document and gets the first token, so that a wrong address or key shows here.
+func New(ctx context.Context, cfg Config) (*TaskClient, error) {
+	if cfg.APIKey == "" {
+		return nil, errors.New("connect to the Blocks Network: no API key given: set BLOCKS_API_KEY")
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	cdm, err := backend.FetchCDM(ctx, cfg.HTTP, cfg.CDMURL)
+	if err != nil {
+		return nil, err
+	}
+	base := cfg.BackendURL
+	if base == "" {
+		base = cdm.BaseURL
+	}
+	api, err := backend.New(backend.Config{BaseURL: base, HTTP: cfg.HTTP, Log: cfg.Log})
+	if err != nil {
+		return nil, err
+	}
+	c := &TaskClient{
+		cfg: cfg, log: cfg.Log, cdm: cdm, api: api, consumer: api.NewConsumer(cfg.APIKey),
+		links: make(map[wire.Keyset]*link.Link), modes: make(map[string]wire.BillingMode),
+	}
+	if _, err := c.consumer.UserID(ctx); err != nil {
+		api.Close()
+		return nil, err
+	}
+	return c, nil
+}
+
+// Close ends every session. Tasks go on.
+func (c *TaskClient) Close() {
+	c.mu.Lock()
+	c.closed = true
+	links := c.links
+	c.links = nil
+	c.mu.Unlock()
+	for _, l := range links {
+		l.Close()
+	}
+	c.api.Close()
+}
+
+// link returns the connection for a keyset.
+func (c *TaskClient) link(keys wire.Keyset) (*link.Link, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		return nil, ErrClosed
+	}
+	if l := c.links[keys]; l != nil {
+		return l, nil
+	}
+	cfg := link.Config{Origin: link.DefaultOrigin, Secure: true, Keys: keys, UserID: "blocks-task-" + randomHex(6), Log: c.log}
+	if origin := c.origin(); origin != "" {
+		cfg.Origin, cfg.Secure = origin, false
+	}
+	l, err := link.New(cfg)
+	if err != nil {
+		return nil, err
+	}
+	c.links[keys] = l
+	return l, nil
+}
+
+// origin is that of a PubNub with plain HTTP, empty for the real one.
+func (c *TaskClient) origin() string {
+	if c.cfg.PubNubOrigin != "" {
+		return c.cfg.PubNubOrigin
+	}
+	return c.cdm.PubNubOrigin
+}
+
+// mode returns how tasks of an agent are billed, which decides the keyset. It is looked up once.
+func (c *TaskClient) mode(ctx context.Context, agent string) (wire.BillingMode, error) {
+	c.mu.Lock()
+	m, ok := c.modes[agent]
+	c.mu.Unlock()
+	if ok {
+		return m, nil
+	}
+	a, err := c.consumer.Agent(ctx, agent)
+	if err != nil {
+		return "", err
+	}
+	if !a.BillingMode.Valid() {
+		return "", fmt.Errorf("look up agent %s: the registry names no billing mode for it", agent)
+	}
+	c.mu.Lock()
+	c.modes[agent] = a.BillingMode
+	c.mu.Unlock()
+	return a.BillingMode, nil
+}
+
+func (c *TaskClient) forgetMode(agent string) {
+	c.mu.Lock()
+	delete(c.modes, agent)
+	c.mu.Unlock()
+}
+
+func randomHex(n int) string {
+	b := make([]byte, n)
+	rand.Read(b) // never fails
+	return hex.EncodeToString(b)
+}
