@@ -1,0 +1,40 @@
+// Command badhandler is a handler for tests, of the agent "badhandler": it misbehaves. The text of a request names a
+// misdeed and its argument (misdeeds.go). A copy or link whose file name ends in one of the names in startup.go misbehaves
+// as soon as it is started.
+package main
+
+import (
+	"context"
+	_ "embed"
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/blocksd/blocksd/pluginsdk"
+	"google.golang.org/grpc"
+)
+
+//go:embed agent-card.json
+var card []byte
+
+func main() {
+	for suffix, misdeed := range startup {
+		if strings.HasSuffix(os.Args[0], "-"+suffix) || os.Getenv("BADHANDLER_START") == suffix {
+			misdeed()
+		}
+	}
+	pluginsdk.Serve(pluginsdk.Handler{
+		Name: "badhandler", Version: "0.1.0", Cards: [][]byte{card}, Run: run,
+		ServerOptions: []grpc.ServerOption{grpc.ChainStreamInterceptor(withoutResult)},
+	})
+}
+
+func run(ctx context.Context, t *pluginsdk.Task) error {
+	text, _ := t.Text("request")
+	name, argument, _ := strings.Cut(text, " ")
+	misdeed, ok := misdeeds[name]
+	if !ok {
+		return fmt.Errorf("unknown misdeed %q", name)
+	}
+	return misdeed(ctx, t, argument)
+}

@@ -1,0 +1,77 @@
+package main
+
+import (
+	"fmt"
+	"net"
+	"os"
+
+	handlerv1 "github.com/blocksd/blocksd/proto/blocks/handler/v1"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/health"
+	"google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/status"
+)
+
+// minimal is no misdeed: it serves the least that the contract asks for, without SDK and go-plugin, as a handler in another
+// language may. Its Describe, CancelTask and controller are UNIMPLEMENTED.
+func minimal() {
+	listener, err := net.Listen("unix", os.Getenv("PLUGIN_UNIX_SOCKET_DIR")+"/minimal")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	s := grpc.NewServer()
+	h := health.NewServer()
+	h.SetServingStatus("plugin", grpc_health_v1.HealthCheckResponse_SERVING)
+	grpc_health_v1.RegisterHealthServer(s, h)
+	handlerv1.RegisterHandlerServiceServer(s, &minimalService{})
+	fmt.Printf("1|1|unix|%s|grpc|\n", listener.Addr())
+	_ = s.Serve(listener)
+	os.Exit(0)
+}
+
+type minimalService struct {
+	handlerv1.UnimplementedHandlerServiceServer
+}
+
+// StartTask answers with what the request says, a message for each word.
+func (*minimalService) StartTask(r *handlerv1.StartTaskRequest, stream grpc.ServerStreamingServer[handlerv1.StartTaskResponse]) error {
+	send := func(m *handlerv1.StartTaskResponse) { _ = stream.Send(m) }
+	chunk := func(info bool, data string, last bool) {
+		c := &handlerv1.ArtifactChunk{Data: []byte(data), Last: last}
+		if info {
+			c.Info = &handlerv1.ArtifactInfo{MimeType: "text/plain"}
+		}
+		send(&handlerv1.StartTaskResponse{Event: &handlerv1.StartTaskResponse_Artifact{Artifact: c}})
+	}
+	switch text := r.GetTask().GetParts()[0].GetText(); text {
+	case "hang":
+		<-stream.Context().Done()
+		return stream.Context().Err()
+	case "status-error":
+		return status.Error(codes.Internal, "it broke")
+	case "empty-error":
+		send(&handlerv1.StartTaskResponse{Event: &handlerv1.StartTaskResponse_Error{Error: &handlerv1.Error{}}})
+	case "empty-message":
+		send(&handlerv1.StartTaskResponse{})
+		send(&handlerv1.StartTaskResponse{Event: &handlerv1.StartTaskResponse_Result{}})
+	case "unknown-info":
+		chunk(false, "x", true) // a first chunk without a description
+	case "unfinished":
+		chunk(true, "x", false)
+		send(&handlerv1.StartTaskResponse{Event: &handlerv1.StartTaskResponse_Result{}})
+	case "mixed":
+		chunk(true, "x", false)
+		chunk(true, "y", true)
+	case "after-result":
+		send(&handlerv1.StartTaskResponse{Event: &handlerv1.StartTaskResponse_Result{}})
+		chunk(true, "ignored", true)
+		<-stream.Context().Done()
+	default:
+		chunk(true, text[:len(text)/2], false)
+		chunk(false, text[len(text)/2:], true)
+		send(&handlerv1.StartTaskResponse{Event: &handlerv1.StartTaskResponse_Result{}})
+	}
+	return nil
+}

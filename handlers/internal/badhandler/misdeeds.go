@@ -1,0 +1,129 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/blocksd/blocksd/pluginsdk"
+)
+
+type misdeed func(ctx context.Context, t *pluginsdk.Task, argument string) error
+
+// misdeeds by the first word of the request. The last ones are no misdeeds but help tests to look inside.
+var misdeeds = map[string]misdeed{
+	"panic": func(context.Context, *pluginsdk.Task, string) error { panic("I was told to") },
+	"crash": func(context.Context, *pluginsdk.Task, string) error { // a panic that nobody recovers
+		go panic("the whole process goes down")
+		select {}
+	},
+	"exit": func(_ context.Context, _ *pluginsdk.Task, argument string) error {
+		fmt.Fprintln(stderr, "leaving")
+		os.Exit(atoi(argument))
+		return nil
+	},
+	"kill": func(context.Context, *pluginsdk.Task, string) error {
+		return syscall.Kill(os.Getpid(), syscall.SIGKILL)
+	},
+	"stop": func(context.Context, *pluginsdk.Task, string) error { // freezes the whole process
+		return syscall.Kill(os.Getpid(), syscall.SIGSTOP)
+	},
+	"ignore-cancel": func(_ context.Context, t *pluginsdk.Task, _ string) error {
+		t.Status("not listening")
+		select {}
+	},
+	"hang": func(ctx context.Context, t *pluginsdk.Task, _ string) error { // until it is canceled
+		t.Status("hanging")
+		<-ctx.Done()
+		return context.Cause(ctx)
+	},
+	"slow-cancel": func(ctx context.Context, t *pluginsdk.Task, argument string) error {
+		t.Status("hanging")
+		<-ctx.Done()
+		d, _ := time.ParseDuration(argument)
+		time.Sleep(d)
+		return context.Cause(ctx)
+	},
+	"stderr-bad-json": func(_ context.Context, t *pluginsdk.Task, _ string) error {
+		for _, line := range []string{`{"@message": 1}`, `{"@level": [], "@message": {}}`, `{"@timestamp": 5, "@message": "x"}`, `{`, "\xff\xfe{}", "\x00"} {
+			fmt.Fprintln(stderr, line)
+		}
+		return t.Send(pluginsdk.Text("done"))
+	},
+	"long-line": func(_ context.Context, t *pluginsdk.Task, _ string) error {
+		line := strings.Repeat("x", 1<<20)
+		for _, w := range []io.Writer{stdout, stderr, os.Stdout, os.Stderr} {
+			fmt.Fprintln(w, line)
+		}
+		return t.Send(pluginsdk.Text("done"))
+	},
+	"flood": func(_ context.Context, t *pluginsdk.Task, argument string) error {
+		for i := range max(atoi(argument), 10_000) {
+			fmt.Fprintln(stderr, "line", i)
+			fmt.Fprintln(stdout, "line", i)
+		}
+		return t.Send(pluginsdk.Text("done"))
+	},
+	"grandchild": func(_ context.Context, t *pluginsdk.Task, argument string) error { // one that holds the pipes; "setsid": outside of the group
+		cmd := exec.Command("sleep", "600")
+		cmd.Stdout, cmd.Stderr = stdout, stderr
+		cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: argument == "setsid"}
+		if err := cmd.Start(); err != nil {
+			return err
+		}
+		return t.Send(pluginsdk.Text(strconv.Itoa(cmd.Process.Pid)))
+	},
+	"error": func(_ context.Context, _ *pluginsdk.Task, argument string) error { return errors.New(argument) },
+	"private-error": func(_ context.Context, _ *pluginsdk.Task, argument string) error {
+		return pluginsdk.Private("Something went wrong.", errors.New(argument))
+	},
+	"status-flood": func(_ context.Context, t *pluginsdk.Task, argument string) error {
+		for i := range atoi(argument) {
+			t.Status("status " + strconv.Itoa(i))
+		}
+		return t.Send(pluginsdk.Text("done"))
+	},
+	"artifact": func(_ context.Context, t *pluginsdk.Task, argument string) error {
+		return t.Send(pluginsdk.Artifact{OutputID: "reply", FileName: "zeros.bin", Data: make([]byte, atoi(argument))})
+	},
+	"publish": func(ctx context.Context, t *pluginsdk.Task, argument string) error {
+		return t.Publish(ctx, pluginsdk.Artifact{OutputID: "reply", FileName: "zeros.bin", Data: make([]byte, atoi(argument))})
+	},
+	"host": hostCall,
+	"none": func(_ context.Context, t *pluginsdk.Task, _ string) error { return t.Send(pluginsdk.Text("good")) },
+	"pid": func(_ context.Context, t *pluginsdk.Task, _ string) error {
+		return t.Send(pluginsdk.Text(strconv.Itoa(os.Getpid())))
+	},
+	"environment": func(_ context.Context, t *pluginsdk.Task, _ string) error {
+		return t.Send(pluginsdk.Text(strings.Join(os.Environ(), "\n")))
+	},
+	"download": func(ctx context.Context, t *pluginsdk.Task, argument string) error {
+		f, err := t.File(ctx, argument)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		return t.Send(pluginsdk.Artifact{FileName: f.Name, MIMEType: f.MIMEType, Body: f})
+	},
+	"log": func(_ context.Context, t *pluginsdk.Task, argument string) error {
+		slog.Warn(argument, "task", t.ID)
+		fmt.Println("printed " + argument)
+		return t.Send(pluginsdk.Text("done"))
+	},
+}
+
+// The descriptors that the process was started with: go-plugin replaces os.Stdout and os.Stderr later.
+var stdout, stderr = os.Stdout, os.Stderr
+
+func atoi(s string) int {
+	n, _ := strconv.Atoi(s)
+	return n
+}
