@@ -132,7 +132,7 @@ func TestMistakes(t *testing.T) {
 		{"negative", "drain: -1s", `, line 1: key "drain" must be longer than nothing, not -1s`},
 		{"zero timeout", "timeouts: {handler_stop: 0s}", `, line 1: key "timeouts.handler_stop" must be longer than nothing, not 0s`},
 		{"not a number", "limits: {tasks: many}", `, line 1: key "limits.tasks" must be a whole number, not "many"`},
-		{"out of range", "limits: {inline_bytes: 100000}", `, line 1: key "limits.inline_bytes" must be from 0 to 23552, not 100000`},
+		{"out of range", "limits: {inline_bytes: 100000}", `, line 1: key "limits.inline_bytes" must be from 1 to 23552, not 100000`},
 		{"not a level", "log: {level: loud}", `, line 1: key "log.level" must be debug, info, warn or error, not "loud"`},
 		{"not a truth", "plugins: {autoload: maybe}", `, line 1: key "plugins.autoload" must be true or false, not "maybe"`},
 		{"not a list", "plugins: {dirs: {a: 1}}", `, line 1: key "plugins.dirs" must be a list of texts, not map[a:1]`},

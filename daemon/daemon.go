@@ -1,0 +1,460 @@
+// Package daemon builds the daemon's tree and runs it: state lock, control socket, handlers, agents; and takes it down
+// in reverse, so that no task loses its end.
+//
+// A problem of one handler, card or agent is a reason in the status and a line in the log; the rest goes on.
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/blocksd/blocksd/daemon/config"
+	"github.com/blocksd/blocksd/daemon/control"
+	"github.com/blocksd/blocksd/network/card"
+	"github.com/blocksd/blocksd/network/wire"
+	"github.com/blocksd/blocksd/runtime/agent"
+	"github.com/blocksd/blocksd/supervisor"
+	"github.com/blocksd/blocksd/supervisor/catalog"
+)
+
+// Config of a Daemon. Settings, Key and Log are required.
+type Config struct {
+	Settings config.Config
+	// Key returns the API key of an agent with this key file ("" for none of its own).
+	Key     func(keyFile string) (string, error)
+	Version string
+	Log     *slog.Logger
+	// Getenv reads NOTIFY_SOCKET, WATCHDOG_USEC and WATCHDOG_PID; nil when systemd is not to be told anything.
+	Getenv func(string) string
+	// OnAgent is called before an agent is started; an error keeps it from being served.
+	OnAgent func(card.Card) error
+}
+
+// ErrAuthFinal means that the network has refused the authentication of every agent for good: starting again would
+// change nothing.
+var ErrAuthFinal = errors.New("the network refuses the authentication of every agent for good")
+
+// stopMargin is added to drain and grace for what the agents still have to say, before they are left behind.
+const stopMargin = 30 * time.Second
+
+// fleetStopTimeout bounds the end of all handlers beyond their own time to stop.
+const fleetStopTimeout = 15 * time.Second
+
+// Daemon is one daemon. Its methods are safe for concurrent use.
+type Daemon struct {
+	cfg      Config
+	lock     *stateLock
+	listener net.Listener
+	notify   *notifier
+	slots    agent.Slots // nil for no limit
+
+	deployment deployment
+	changed    changes
+
+	// agents are the goroutines of agents, and of what waits for more of them.
+	agents sync.WaitGroup
+	// final closes when every agent has been refused for good.
+	final     chan struct{}
+	finalOnce sync.Once
+
+	// mu guards the fields that follow.
+	mu       sync.Mutex
+	fleet    *supervisor.Fleet
+	served   map[string]*served // by agent name
+	starting []*served          // to be started by launch
+	waiting  map[string]bool    // handlers whose description counts and has not come; false: not expected any more
+	reasons  []string
+	planned  bool
+	stopping bool
+}
+
+// New takes the state directory and opens the control socket, so that what stands in the way is an error here. Run or
+// Close must follow.
+func New(cfg Config) (*Daemon, error) {
+	if cfg.Log == nil || cfg.Key == nil {
+		return nil, errors.New("a daemon needs a log and a source of API keys")
+	}
+	if cfg.Getenv == nil {
+		cfg.Getenv = func(string) string { return "" }
+	}
+	d := &Daemon{
+		cfg: cfg, served: map[string]*served{}, waiting: map[string]bool{}, final: make(chan struct{}),
+		deployment: deployment{known: make(chan struct{})}, notify: newNotifier(cfg.Getenv, os.Getpid(), cfg.Log),
+	}
+	if n := cfg.Settings.Limits.Tasks; n > 0 {
+		d.slots = newSlots(n)
+	}
+	var err error
+	if d.lock, err = lockState(cfg.Settings.StateDir); err != nil {
+		return nil, err
+	}
+	if d.listener, err = control.Listen(context.Background(), cfg.Settings.Socket); err != nil {
+		return nil, errors.Join(err, d.lock.release())
+	}
+	return d, nil
+}
+
+// Close releases what New took. Run does it itself.
+func (d *Daemon) Close() error { return errors.Join(d.listener.Close(), d.lock.release()) }
+
+// Run serves until ctx ends, then drains and returns nil. An error that matches ErrAuthFinal means that no agent may
+// come back.
+func (d *Daemon) Run(ctx context.Context) error {
+	// The layers end one after the other, not all with ctx.
+	base := context.WithoutCancel(ctx)
+	controlCtx, stopControl := context.WithCancel(base)
+	fleetCtx, stopFleet := context.WithCancel(base)
+	agentsCtx, stopAgents := context.WithCancel(base)
+	defer stopControl()
+	defer stopFleet()
+	defer stopAgents()
+	defer d.lock.release()
+
+	controlDone, err := d.startControl(controlCtx)
+	if err != nil {
+		return errors.Join(err, d.listener.Close())
+	}
+	d.notify.send(notifyReady, "STATUS=starting")
+	d.cfg.Log.Info("daemon runs", "version", d.cfg.Version, "pid", os.Getpid(), "socket", d.cfg.Settings.Socket, "state_dir", d.cfg.Settings.StateDir)
+
+	var side sync.WaitGroup
+	sideCtx, stopSide := context.WithCancel(base)
+	side.Go(func() { d.notify.watch(sideCtx, d.alive) })
+	side.Go(func() { d.report(sideCtx) })
+
+	p := d.discover()
+	fleetDone, err := d.startFleet(fleetCtx, p)
+	if err == nil {
+		d.startAgents(agentsCtx, p)
+		select {
+		case <-ctx.Done():
+		case <-d.final:
+		}
+	}
+
+	d.notify.send(notifyStopping, "STATUS=stopping")
+	drained, stopExtending := context.WithCancel(base)
+	side.Go(func() { d.notify.extend(drained) })
+	d.drain(stopAgents)
+	stopFleet()
+	d.join("handlers", fleetDone, d.cfg.Settings.Timeouts.HandlerStop+fleetStopTimeout)
+	stopExtending()
+	stopSide()
+	side.Wait()
+	if d.deployment.client != nil {
+		d.deployment.client.Close()
+	}
+	stopControl()
+	d.cfg.Log.Info("daemon ends")
+	<-controlDone
+	select {
+	case <-d.final:
+		return errors.Join(err, fmt.Errorf("%w: check the API key, or ask an administrator of the network", ErrAuthFinal))
+	default:
+		return err
+	}
+}
+
+// startControl makes the control socket answer, before anything else is there to be asked about.
+func (d *Daemon) startControl(ctx context.Context) (<-chan struct{}, error) {
+	s, err := control.NewServer(control.ServerConfig{Listener: d.listener, Daemon: d, Log: d.cfg.Log, UID: control.UID()})
+	if err != nil {
+		return nil, err
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if err := s.Run(ctx); err != nil {
+			d.cfg.Log.Error("the control socket is lost; tasks go on", "err", err) // a watchdog restarts us
+		}
+	}()
+	return done, nil
+}
+
+// discover finds out what is to be served.
+func (d *Daemon) discover() plan {
+	found, skipped, err := catalog.Scan(d.cfg.Settings.Plugins.Dirs)
+	p := makePlan(d.cfg.Settings, found, card.Load)
+	for _, s := range skipped {
+		p.reasons = append(p.reasons, s.Reason)
+	}
+	for _, e := range split(err) {
+		p.reasons = append(p.reasons, e.Error())
+	}
+	for _, r := range p.reasons {
+		d.cfg.Log.Warn("not served", "reason", r)
+	}
+	return p
+}
+
+// startFleet starts the handlers.
+func (d *Daemon) startFleet(ctx context.Context, p plan) (<-chan struct{}, error) {
+	done := make(chan struct{})
+	c := d.cfg.Settings
+	fleet, err := supervisor.New(supervisor.Config{
+		Log: d.cfg.Log, RuntimeDir: filepath.Join(c.StateDir, "run"), Handlers: p.handlers, Environment: c.Environment,
+		Timeouts: supervisor.Timeouts{
+			Handshake: c.Timeouts.HandlerHandshake, Describe: c.Timeouts.HandlerDescribe, Health: c.Timeouts.HandlerHealth,
+			HealthInterval: c.Timeouts.HandlerHealthInterval, Stop: c.Timeouts.HandlerStop,
+		},
+		OnCards: d.described,
+	})
+	if err != nil {
+		close(done)
+		return done, fmt.Errorf("start the handlers: %w", err)
+	}
+	d.mu.Lock()
+	d.fleet = fleet
+	d.reasons = append(d.reasons, p.reasons...)
+	for _, h := range p.describe {
+		d.waiting[h] = true
+	}
+	d.mu.Unlock()
+	go func() {
+		defer close(done)
+		if err := fleet.Run(ctx); err != nil {
+			d.cfg.Log.Error("the handlers have ended", "err", err)
+		}
+	}()
+	return done, nil
+}
+
+// startAgents starts the agents whose cards are known, and waits for the cards of the other handlers.
+func (d *Daemon) startAgents(ctx context.Context, p plan) {
+	d.agents.Go(func() { d.launch(ctx) })
+	d.agents.Go(func() { d.findDeployment(ctx) })
+	for _, a := range p.agents {
+		d.start(a)
+	}
+	d.mu.Lock()
+	d.planned = true
+	d.mu.Unlock()
+	for _, h := range p.describe {
+		d.agents.Go(func() { d.awaitDescription(ctx, h) })
+	}
+	d.changed.broadcast()
+}
+
+// start serves one more agent, unless its name is taken or the daemon stops.
+func (d *Daemon) start(a assignment) {
+	s := newServed(a)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.stopping {
+		return
+	}
+	name := a.card.AgentName
+	if other, ok := d.served[name]; ok {
+		if other.handler != a.handler { // else a new process of the same handler
+			reason := alreadyServed(name, "handler "+a.handler, other.handler)
+			if !slices.Contains(d.reasons, reason) {
+				d.reasons = append(d.reasons, reason)
+				d.cfg.Log.Warn("not served", "reason", reason)
+			}
+		}
+		return
+	}
+	for _, w := range a.card.Warnings() {
+		d.cfg.Log.Warn("card of an agent", "agent", name, "pointer", w.Pointer, "reason", w.Message)
+	}
+	d.served[name] = s
+	d.starting = append(d.starting, s)
+	d.changed.broadcast()
+}
+
+// launch runs the agents as they are found, until ctx ends.
+func (d *Daemon) launch(ctx context.Context) {
+	for {
+		changed := d.changed.wait()
+		d.mu.Lock()
+		todo := d.starting
+		d.starting = nil
+		d.mu.Unlock()
+		for _, s := range todo {
+			d.agents.Go(func() { d.serve(ctx, s) })
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-changed:
+		}
+	}
+}
+
+// described takes the cards that a handler returns. They count only where no file says what it serves.
+func (d *Daemon) described(handler string, cards []card.Card) {
+	d.mu.Lock()
+	_, counts := d.waiting[handler]
+	first := d.waiting[handler]
+	d.waiting[handler] = false
+	if !counts {
+		delete(d.waiting, handler)
+	}
+	if counts && first && len(cards) == 0 {
+		reason := fmt.Sprintf("handler %s serves no agent: put a card beside it as %s%s, or have its Describe return one", handler, handler, catalog.CardSuffix)
+		d.reasons = append(d.reasons, reason)
+		d.cfg.Log.Warn("not served", "reason", reason)
+	}
+	d.mu.Unlock()
+	if counts {
+		for _, c := range cards {
+			d.start(assignment{card: c, handler: handler})
+		}
+	}
+	d.changed.broadcast()
+	d.checkFinal()
+}
+
+// awaitDescription stops waiting for the cards of a handler that does not come up, so that it does not keep the daemon
+// from being ready. When it does come up later, its cards still count.
+func (d *Daemon) awaitDescription(ctx context.Context, handler string) {
+	for {
+		availability, changed := d.fleet.Availability(handler)
+		d.mu.Lock()
+		waiting := d.waiting[handler]
+		if waiting && availability == wire.Unavailable {
+			d.waiting[handler] = false
+		}
+		d.mu.Unlock()
+		if !waiting || availability == wire.Unavailable {
+			d.changed.broadcast()
+			d.checkFinal()
+			return
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-changed:
+		}
+	}
+}
+
+// undescribed lists the handlers whose cards are still expected. mu is held.
+func (d *Daemon) undescribed() []string {
+	var out []string
+	for _, h := range slices.Sorted(maps.Keys(d.waiting)) {
+		if d.waiting[h] {
+			out = append(out, h)
+		}
+	}
+	return out
+}
+
+// checkFinal begins the end when the network has refused every agent for good.
+func (d *Daemon) checkFinal() {
+	d.mu.Lock()
+	final := d.planned && !d.stopping && len(d.served) > 0 && len(d.undescribed()) == 0
+	for _, s := range d.served {
+		final = final && s.isFinal()
+	}
+	d.mu.Unlock()
+	if final {
+		d.finalOnce.Do(func() { close(d.final) })
+	}
+}
+
+// drain lets the agents leave the network and their tasks end.
+func (d *Daemon) drain(stopAgents context.CancelFunc) {
+	d.mu.Lock()
+	d.stopping = true
+	d.mu.Unlock()
+	d.changed.broadcast()
+	d.cfg.Log.Info("daemon drains", "drain", d.cfg.Settings.Drain)
+	stopAgents()
+	done := make(chan struct{})
+	go func() {
+		d.agents.Wait()
+		close(done)
+	}()
+	d.join("agents", done, d.cfg.Settings.Drain+d.cfg.Settings.CancelGrace+stopMargin)
+}
+
+// Hasten cuts the drain short: every task is cancelled now.
+func (d *Daemon) Hasten(ctx context.Context) {
+	for _, s := range d.everyone() {
+		a := s.get()
+		if a == nil {
+			continue
+		}
+		for _, t := range a.Tasks() {
+			if _, err := a.CancelTask(ctx, t.TaskID); err != nil {
+				return // ctx has ended
+			}
+		}
+	}
+}
+
+func (d *Daemon) join(what string, done <-chan struct{}, limit time.Duration) {
+	timer := time.NewTimer(limit)
+	defer timer.Stop()
+	select {
+	case <-done:
+	case <-timer.C:
+		d.cfg.Log.Error("not everything ended in time and is left behind", "what", what, "waited", limit)
+	}
+}
+
+// alive asks the daemon the way a client would.
+func (d *Daemon) alive(ctx context.Context) error {
+	c, err := control.Dial(ctx, d.cfg.Settings.Socket)
+	if err != nil {
+		return err
+	}
+	_, err = c.Status(ctx)
+	return errors.Join(err, c.Close())
+}
+
+// report logs when the daemon becomes ready or stops being so, and tells systemd.
+func (d *Daemon) report(ctx context.Context) {
+	was := false
+	for {
+		changed := d.changed.wait()
+		s := d.Status()
+		if s.Ready != was {
+			was = s.Ready
+			if was {
+				d.cfg.Log.Info("daemon is ready", "agents", len(s.Agents))
+				d.notify.send(fmt.Sprintf("STATUS=ready, %d agents online", len(s.Agents)))
+			} else {
+				d.cfg.Log.Info("daemon is not ready", "reasons", s.Reasons)
+				d.notify.send("STATUS=not ready, see blocksd status")
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-changed:
+		}
+	}
+}
+
+// everyone returns the served agents in order of their names.
+func (d *Daemon) everyone() []*served {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	all := make([]*served, 0, len(d.served))
+	for _, name := range slices.Sorted(maps.Keys(d.served)) {
+		all = append(all, d.served[name])
+	}
+	return all
+}
+
+// split undoes errors.Join.
+func split(err error) []error {
+	if err == nil {
+		return nil
+	}
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		return joined.Unwrap()
+	}
+	return []error{err}
+}

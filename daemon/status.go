@@ -1,0 +1,156 @@
+package daemon
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"os"
+	"slices"
+
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/blocksd/blocksd/daemon/control"
+	controlv1 "github.com/blocksd/blocksd/proto/blocks/control/v1"
+	"github.com/blocksd/blocksd/runtime/agent"
+)
+
+// What the control socket shows. Nothing here waits for network, disk or handlers.
+
+// Status implements control.Daemon.
+func (d *Daemon) Status() *controlv1.StatusResponse {
+	r := &controlv1.StatusResponse{Version: d.cfg.Version, Pid: int32(os.Getpid()), Handlers: d.Handlers(), Tasks: &controlv1.TaskCounts{}}
+	everyone := d.everyone()
+	ready := len(everyone) > 0
+	for _, s := range everyone {
+		st := s.status()
+		r.Agents = append(r.Agents, &controlv1.Agent{
+			Name: st.Name, State: st.State, Reason: st.Reason, InstanceId: st.InstanceID, BillingMode: string(st.BillingMode),
+			Handler: st.Handler, Running: int32(st.Running), Concurrency: int32(st.Concurrency),
+		})
+		r.Tasks.Running += int64(st.Running)
+		r.Tasks.Accepted += st.Counts.Accepted
+		r.Tasks.Completed += st.Counts.Completed
+		r.Tasks.Failed += st.Counts.Failed
+		r.Tasks.Canceled += st.Counts.Canceled
+		r.Tasks.Outbox += st.Counts.Outbox
+		if st.State != agent.StateOnline {
+			ready = false
+			r.Reasons = append(r.Reasons, sentence("agent "+st.Name+" is "+st.State, st.Reason))
+		}
+	}
+	slices.SortFunc(r.Agents, func(a, b *controlv1.Agent) int { return cmp.Compare(a.Name, b.Name) })
+	for _, h := range r.Handlers {
+		if h.State != "ready" {
+			r.Reasons = append(r.Reasons, sentence("handler "+h.Name+" is "+h.State, h.Reason))
+		}
+	}
+
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, name := range d.undescribed() {
+		ready = false
+		r.Reasons = append(r.Reasons, fmt.Sprintf("handler %s has not said yet which agents it serves", name))
+	}
+	r.Reasons = append(r.Reasons, d.reasons...)
+	switch {
+	case d.stopping:
+		ready = false
+		r.Reasons = append(r.Reasons, "the daemon stops")
+	case !d.planned:
+		ready = false
+		r.Reasons = append(r.Reasons, "the daemon starts")
+	case len(everyone) == 0:
+		r.Reasons = append(r.Reasons, "no agent is served: put a handler with its card into a plugins directory, or name a card in the configuration")
+	}
+	r.Ready = ready
+	return r
+}
+
+func sentence(what, why string) string {
+	if why == "" {
+		return what
+	}
+	return what + ": " + why
+}
+
+// Handlers implements control.Daemon.
+func (d *Daemon) Handlers() []*controlv1.Handler {
+	d.mu.Lock()
+	fleet := d.fleet
+	d.mu.Unlock()
+	if fleet == nil {
+		return nil
+	}
+	var out []*controlv1.Handler
+	for _, h := range fleet.Status() {
+		r := &controlv1.Handler{
+			Name: h.Name, State: fmt.Sprint(h.State), Reason: h.Reason, Path: h.Path, Sha256: h.SHA256, Generation: h.Generation, Restarts: h.Restarts,
+		}
+		for _, p := range h.Processes {
+			r.Processes = append(r.Processes, &controlv1.Process{
+				Pid: int32(p.PID), State: fmt.Sprint(p.State), Running: int32(p.Running), StartedAt: timestamppb.New(p.StartedAt), RssBytes: p.RSSBytes,
+			})
+		}
+		out = append(out, r)
+	}
+	slices.SortFunc(out, func(a, b *controlv1.Handler) int { return cmp.Compare(a.Name, b.Name) })
+	return out
+}
+
+// Tasks implements control.Daemon.
+func (d *Daemon) Tasks() []*controlv1.Task {
+	var all []agent.TaskInfo
+	for _, s := range d.everyone() {
+		if a := s.get(); a != nil {
+			all = append(all, a.Tasks()...)
+		}
+	}
+	slices.SortStableFunc(all, func(a, b agent.TaskInfo) int { return a.Since.Compare(b.Since) })
+	out := make([]*controlv1.Task, len(all))
+	for i, t := range all {
+		r := &controlv1.Task{TaskId: t.TaskID, Agent: t.Agent, Handler: t.Handler, State: t.State, Since: timestamppb.New(t.Since)}
+		if t.PID != nil {
+			pid := int32(*t.PID)
+			r.Pid = &pid
+		}
+		if !t.Deadline.IsZero() {
+			r.Deadline = timestamppb.New(t.Deadline)
+		}
+		out[i] = r
+	}
+	return out
+}
+
+// CancelTask implements control.Daemon.
+func (d *Daemon) CancelTask(ctx context.Context, taskID string) error {
+	for _, s := range d.everyone() {
+		a := s.get()
+		if a == nil {
+			continue
+		}
+		if found, err := a.CancelTask(ctx, taskID); found || err != nil {
+			return err
+		}
+	}
+	return control.ErrNoTask
+}
+
+// WaitReady returns when the daemon is ready or ctx ends, then with the reasons why it is not.
+func (d *Daemon) WaitReady(ctx context.Context) error {
+	for {
+		changed := d.changed.wait()
+		s := d.Status()
+		if s.Ready {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			why := "no reason is known"
+			if len(s.Reasons) > 0 {
+				why = s.Reasons[0]
+			}
+			return fmt.Errorf("the daemon is not ready: %s", why)
+		case <-changed:
+		}
+	}
+}
