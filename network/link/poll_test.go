@@ -1,0 +1,274 @@
+package link
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
+)
+
+// show writes actions as a script line.
+func show(actions []pollAction) string {
+	s := ""
+	for i, a := range actions {
+		if i > 0 {
+			s += ", "
+		}
+		switch a := a.(type) {
+		case request:
+			if a.cursor == 0 {
+				s += "handshake"
+			} else {
+				s += fmt.Sprintf("poll %d/%d", a.cursor, a.region)
+			}
+		case wait:
+			s += "wait " + a.d.String()
+		case renew:
+			s += "renew"
+		case deliver:
+			s += "deliver " + a.m.Timetoken
+		case announce:
+			s += a.state.String()
+		}
+	}
+	return s
+}
+
+func messages(tts ...uint64) (out []Received) {
+	for _, tt := range tts {
+		out = append(out, Received{Channel: "c", Timetoken: formatTimetoken(tt), Body: []byte("1")})
+	}
+	return out
+}
+
+func ok(cursor uint64, tts ...uint64) pollEvent {
+	return answered{pollAnswer{cursor: cursor, region: 4, entries: messages(tts...)}}
+}
+
+func status(code int) pollEvent { return refused{err: &StatusError{Op: "subscribe", Status: code}} }
+
+var errPath = errors.New("connection reset")
+
+func TestPollScripts(t *testing.T) {
+	type line struct {
+		event pollEvent
+		after time.Duration // time that passes before the event
+		want  string
+	}
+	tests := []struct {
+		name   string
+		cursor uint64
+		deaf   bool // nobody renews tokens
+		lines  []line
+	}{
+		{name: "a quiet life", lines: []line{
+			{started{}, 0, "connecting, handshake"},
+			{ok(10), 0, "connected, poll 10/4"},
+			{ok(12, 11, 12), time.Second, "deliver 11, deliver 12, poll 12/4"},
+			{ok(12), 280 * time.Second, "poll 12/4"},
+			{ok(15, 15), time.Second, "deliver 15, poll 15/4"},
+		}},
+		{name: "a resumed cursor survives the handshake", cursor: 7, lines: []line{
+			{started{}, 0, "connecting, handshake"},
+			{ok(10, 9), 0, "connected, poll 7/4"},
+			{ok(10, 8, 9, 10), 0, "deliver 8, deliver 9, deliver 10, poll 10/4"},
+		}},
+		{name: "an outage backs off and resets when anything gets through", lines: []line{
+			{started{}, 0, "connecting, handshake"},
+			{ok(10), 0, "connected, poll 10/4"},
+			{failed{errPath}, time.Minute, "lost, wait 50ms"},
+			{waited{}, 0, "handshake"},
+			{failed{errPath}, 0, "wait 50ms"},
+			{waited{}, 0, "handshake"},
+			{status(503), 0, "wait 100ms"},
+			{waited{}, 0, "handshake"},
+			{ok(20), 0, "connected, poll 10/4"},
+			{ok(19, 11, 19), 0, "deliver 11, deliver 19, poll 19/4"},
+			{failed{errPath}, time.Minute, "lost, wait 50ms"},
+		}},
+		{name: "handshakes that work do not hide polls that fail", lines: []line{
+			{started{}, 0, "connecting, handshake"},
+			{ok(10), 0, "connected, poll 10/4"},
+			{status(503), 0, "lost, wait 50ms"},
+			{waited{}, 0, "handshake"},
+			{ok(20), 0, "connected, poll 10/4"},
+			{status(503), 0, "lost, wait 100ms"},
+			{waited{}, 0, "handshake"},
+			{ok(20), 0, "connected, poll 10/4"},
+			{status(503), 0, "lost, wait 200ms"},
+		}},
+		{name: "a refused token is renewed and the cursor stays", lines: []line{
+			{started{}, 0, "connecting, handshake"},
+			{ok(10), 0, "connected, poll 10/4"},
+			{status(403), 0, "denied, renew"},
+			{renewed{}, 0, "handshake"},
+			{ok(30), 0, "connected, poll 10/4"},
+		}},
+		{name: "renewals are not faster than the back-off", lines: []line{
+			{started{}, 0, "connecting, handshake"},
+			{status(403), 0, "denied, renew"},
+			{renewed{}, 0, "handshake"},
+			{status(403), 0, "wait 50ms"},
+			{waited{}, 0, "renew"},
+			{renewed{errPath}, 0, "wait 100ms"},
+			{waited{}, 0, "renew"},
+			{renewed{}, 0, "handshake"},
+			{status(403), 0, "wait 100ms"},
+			{waited{}, 0, "renew"},
+			{renewed{}, 0, "handshake"},
+			{ok(5), 0, "connected, poll 5/4"},
+		}},
+		{name: "without anyone to renew it waits", deaf: true, lines: []line{
+			{started{}, 0, "connecting, handshake"},
+			{status(403), 0, "denied, wait 50ms"},
+			{waited{}, 0, "handshake"},
+			{status(403), 0, "wait 100ms"},
+		}},
+		{name: "the network may ask for more time", lines: []line{
+			{started{}, 0, "connecting, handshake"},
+			{refused{&StatusError{Status: 429}, 7 * time.Second}, 0, "lost, wait 7s"},
+		}},
+		{name: "doubles are dropped and the cursor does not go back", lines: []line{
+			{started{}, 0, "connecting, handshake"},
+			{ok(10), 0, "connected, poll 10/4"},
+			{ok(12, 11, 12, 12), 0, "deliver 11, deliver 12, poll 12/4"},
+			{ok(11, 11, 13), 0, "deliver 13, poll 12/4"},
+		}},
+		{name: "empty answers at once are slowed down", lines: []line{
+			{started{}, 0, "connecting, handshake"},
+			{ok(10), 0, "connected, poll 10/4"},
+			{ok(10), 0, "poll 10/4"},
+			{ok(10), 0, "poll 10/4"},
+			{ok(10), 0, "poll 10/4"},
+			{ok(10), 0, "poll 10/4"},
+			{ok(10), 0, "wait 50ms"},
+			{waited{}, 0, "handshake"},
+			{ok(10), 0, "poll 10/4"},
+			{ok(10), 0, "wait 100ms"},
+			{waited{}, 0, "handshake"},
+			{ok(10), 0, "poll 10/4"},
+			{ok(11, 11), 0, "deliver 11, poll 11/4"},
+		}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			now := time.Unix(1_700_000_000, 0)
+			m := newPollMachine(tt.cursor, !tt.deaf, Timeouts{}.withDefaults(), func() float64 { return 0 })
+			for i, l := range tt.lines {
+				now = now.Add(l.after)
+				if d := cmp.Diff(l.want, show(m.Step(l.event, now))); d != "" {
+					t.Fatalf("line %d (%#v): %s", i+1, l.event, d)
+				}
+			}
+		})
+	}
+}
+
+// Whatever the network answers: one thing at a time, no message twice, the cursor never goes back, no wait longer than
+// the limit or what the network asked for.
+func TestPollProperties(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		limits := Timeouts{}.withDefaults()
+		canRenew := rapid.Bool().Draw(t, "can renew")
+		jitter := func() float64 { return rapid.Float64Range(0, 0.999).Draw(t, "jitter") }
+		m := newPollMachine(rapid.SampledFrom([]uint64{0, 5}).Draw(t, "cursor"), canRenew, limits, jitter)
+		now := time.Unix(1_700_000_000, 0)
+		delivered := map[string]bool{}
+		cursor := m.cursor
+		var event pollEvent = started{}
+		for range rapid.IntRange(1, 60).Draw(t, "steps") {
+			ask := time.Duration(0)
+			if r, ok := event.(refused); ok {
+				ask = r.wait
+			}
+			actions := m.Step(event, now)
+			if len(actions) == 0 {
+				t.Fatalf("nothing to do after %#v", event)
+			}
+			for i, a := range actions {
+				last := i == len(actions)-1
+				switch a := a.(type) {
+				case deliver:
+					key := a.m.Channel + a.m.Timetoken
+					if delivered[key] {
+						t.Fatalf("message %s delivered twice", key)
+					}
+					delivered[key] = true
+				case announce:
+				case request, wait, renew:
+					if !last {
+						t.Fatalf("%s: not the last action", show(actions))
+					}
+					if w, ok := a.(wait); ok && (w.d <= 0 || w.d > max(limits.BackoffCap, ask)) {
+						t.Fatalf("waits %v", w.d)
+					}
+					if r, ok := a.(request); ok && r.cursor != 0 && r.cursor < cursor {
+						t.Fatalf("polls from %d after %d", r.cursor, cursor)
+					}
+				}
+			}
+			if m.cursor < cursor {
+				t.Fatalf("the cursor went from %d back to %d", cursor, m.cursor)
+			}
+			cursor = m.cursor
+			now = now.Add(time.Duration(rapid.Int64Range(0, int64(300*time.Second)).Draw(t, "pause")))
+			switch actions[len(actions)-1].(type) {
+			case request:
+				switch rapid.IntRange(0, 4).Draw(t, "answer") {
+				case 0:
+					event = failed{errPath}
+				case 1:
+					code := rapid.SampledFrom([]int{400, http.StatusForbidden, 413, 429, 500, 503}).Draw(t, "status")
+					event = refused{&StatusError{Status: code}, rapid.SampledFrom([]time.Duration{0, time.Minute}).Draw(t, "retry after")}
+				default:
+					c := rapid.Uint64Range(1, 40).Draw(t, "answer cursor")
+					event = answered{pollAnswer{cursor: c, entries: messages(rapid.SliceOfN(rapid.Uint64Range(1, 40), 0, 4).Draw(t, "messages")...)}}
+				}
+			case wait:
+				event = waited{}
+			case renew:
+				if !canRenew {
+					t.Fatal("renews though nobody can")
+				}
+				event = renewed{}
+				if rapid.Bool().Draw(t, "renewal fails") {
+					event = renewed{errPath}
+				}
+			default:
+				t.Fatalf("%s: no request, wait or renewal at the end", show(actions))
+			}
+		}
+	})
+}
+
+func TestSeenSetForgetsTheOldest(t *testing.T) {
+	s := seenSet{limit: 3}
+	for _, k := range []string{"a", "b", "c", "d"} {
+		if !s.add(k) {
+			t.Errorf("%s is new", k)
+		}
+	}
+	for k, want := range map[string]bool{"b": false, "c": false, "d": false} {
+		if s.add(k) != want {
+			t.Errorf("%s: new is %v", k, !want)
+		}
+	}
+	if !s.add("a") {
+		t.Error("a should be forgotten")
+	}
+}
+
+func TestBackoff(t *testing.T) {
+	for n, want := range map[int]time.Duration{0: 100 * time.Millisecond, 1: 100 * time.Millisecond, 2: 200 * time.Millisecond, 7: 6400 * time.Millisecond, 8: 10 * time.Second, 1000: 10 * time.Second} {
+		for _, jitter := range []float64{0, 0.5, 0.999} {
+			d := backoff(n, 100*time.Millisecond, 10*time.Second, jitter)
+			if d < want/2 || d > want {
+				t.Errorf("backoff(%d) with jitter %v is %v, not between %v and %v", n, jitter, d, want/2, want)
+			}
+		}
+	}
+}
