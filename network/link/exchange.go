@@ -57,13 +57,8 @@ func (l *Link) do(ctx context.Context, timeout time.Duration, token string, body
 	ctx = httptrace.WithClientTrace(context.WithValue(ctx, exchangeKey{}, e), &httptrace.ClientTrace{
 		WroteHeaders: func() { e.wrote.Store(true) },
 	})
-	sdkErr := send(ctx)
-	if e.status == 0 && e.err == nil { // the SDK refused before it sent anything, or gave up before we did
-		e.err = sdkErr
-		if err := ctx.Err(); err != nil {
-			e.err = err
-		}
-		if e.err == nil {
+	if err := send(ctx); e.status == 0 && e.err == nil { // the SDK refused before it sent anything
+		if e.err = err; err == nil {
 			e.err = errors.New("the request was not sent")
 		}
 	}
@@ -73,11 +68,10 @@ func (l *Link) do(ctx context.Context, timeout time.Duration, token string, body
 // sdkTransport sends what the SDK built, with the token of the exchange, and records the answer there.
 type sdkTransport struct{ link *Link }
 
-// What the SDK gets instead of the answer: something that its parsers take.
-const (
-	placeholderArray  = `[1,"Sent","1"]`
-	placeholderObject = `{}`
-)
+// errRecorded is what the SDK gets instead of every answer. It takes it for a broken connection and returns at once:
+// without parsing, and without noting the latency, of which it keeps a list that it scans for each request and empties
+// in quadratic time under a lock that all requests need (20 ms each second at 10,000 publishes a second).
+var errRecorded = errors.New("the answer is recorded in the exchange")
 
 func (t sdkTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 	e, ok := req.Context().Value(exchangeKey{}).(*exchange)
@@ -109,14 +103,7 @@ func (t sdkTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	e.status, e.header, e.answer = resp.StatusCode, resp.Header, answer
-	placeholder := placeholderObject
-	if strings.HasPrefix(out.URL.Opaque, "/publish/") || strings.HasPrefix(out.URL.Opaque, "/time/") {
-		placeholder = placeholderArray
-	}
-	return &http.Response{
-		StatusCode: http.StatusOK, Proto: resp.Proto, ProtoMajor: resp.ProtoMajor, ProtoMinor: resp.ProtoMinor,
-		Header: http.Header{}, Body: io.NopCloser(strings.NewReader(placeholder)), Request: req,
-	}, nil
+	return nil, errRecorded
 }
 
 // readBounded reads r to its end; more than limit bytes are an error.
