@@ -82,30 +82,27 @@ type Agent struct {
 
 	// work are the goroutines of tasks: handler calls, publishers, refusals. Run waits for them.
 	work sync.WaitGroup
-	// kick wakes the announcer; it holds at most one wake-up.
+	// kick wakes attend; it holds at most one wake-up.
 	kick chan struct{}
-	// left closes when the announcer has left the network's presence for good.
-	left chan struct{}
 	// fatal closes when failure is set.
 	fatal chan struct{}
 
 	// mu guards everything below. It is taken inside the lock of a job, never around it, and never held over I/O:
 	// control messages need it.
-	mu       sync.Mutex
-	started  bool
-	phase    phase
-	failure  error
-	reason   string // why the agent is not connected
-	billing  wire.BillingMode
-	channel  string // the control channel
-	presence *link.Presence
-	// subscribed: the subscription was confirmed at least once; connected: it stands now; announced: the network has
-	// acknowledged our presence.
-	subscribed, connected, announced bool
-	// rejoined: a poll may have made us present since the last leave, while we are to be out of sight.
-	rejoined     bool
-	availability wire.Availability
-	clockOffset  time.Duration // the network's clock is ahead by this
+	mu      sync.Mutex
+	started bool
+	phase   phase
+	// refuseFrom is when a draining agent begins to refuse tasks.
+	refuseFrom time.Time
+	failure    error
+	reason     string // why the agent is not connected
+	billing    wire.BillingMode
+	channel    string // the control channel
+	presence   *link.Presence
+	// connected: the subscription stands; announced: the network has acknowledged our presence.
+	connected, announced bool
+	availability         wire.Availability
+	clockOffset          time.Duration // the network's clock is ahead by this
 
 	jobs     map[string]*job // by task id
 	accepted int64           // numbers the jobs by age
@@ -141,7 +138,6 @@ func New(cfg Config) (*Agent, error) {
 		log:       cfg.Log.With("agent", cfg.Card.AgentName),
 		startedAt: cfg.Now(),
 		kick:      make(chan struct{}, 1),
-		left:      make(chan struct{}),
 		fatal:     make(chan struct{}),
 		jobs:      map[string]*job{},
 		finished:  newMemory(cfg.Timeouts.Remember),
@@ -212,13 +208,13 @@ func (a *Agent) state() (state, reason string) {
 		return StateOffline, "The agent was stopped."
 	case a.phase == draining:
 		return StateDraining, "The agent is stopping: it takes no more tasks and lets those that run end."
+	case a.availability == wire.Unavailable:
+		return StateOffline, fmt.Sprintf("Handler %s is not available, so the agent stays out of the network; see the state of the handler.", handler)
 	case !a.connected:
 		if a.reason == "" {
 			return StateConnecting, "The agent has not reached the network yet."
 		}
 		return StateConnecting, a.reason
-	case a.availability == wire.Unavailable:
-		return StateOffline, fmt.Sprintf("Handler %s is not available, so the agent has left the network; see the state of the handler.", handler)
 	case a.availability != wire.Available:
 		return StateConnecting, fmt.Sprintf("No process of handler %s is ready, so the agent announces itself as full until one is.", handler)
 	case !a.announced:
@@ -247,7 +243,7 @@ func (a *Agent) fail(err error) {
 	if a.failure != nil {
 		return
 	}
-	a.failure = fmt.Errorf("agent %s cannot go on: %w: %w", a.name, ErrFinal, err)
+	a.failure = fmt.Errorf("agent %s cannot go on: %w: %w; use a valid API key or have the agent enabled again, then restart", a.name, ErrFinal, err)
 	a.log.Error("agent failed", "err", a.failure)
 	close(a.fatal)
 	a.update()

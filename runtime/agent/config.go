@@ -80,6 +80,8 @@ type Timeouts struct {
 	Connect time.Duration
 	// RetryStart and RetryCap bound the wait between such attempts. Defaults 0.5 s and 30 s.
 	RetryStart, RetryCap time.Duration
+	// Settle is how long a draining agent still takes tasks that the network sent before it knew. Default 0.5 s.
+	Settle time.Duration
 	// Leave is how long an explicit leave may take. Default 3 s.
 	Leave time.Duration
 	// Terminals is how long terminal events may still be on their way when the agent stops, after the cancel grace.
@@ -104,6 +106,7 @@ func (t Timeouts) withDefaults() Timeouts {
 		{&t.Connect, 30 * time.Second},
 		{&t.RetryStart, 500 * time.Millisecond},
 		{&t.RetryCap, 30 * time.Second},
+		{&t.Settle, 500 * time.Millisecond},
 		{&t.Leave, 3 * time.Second},
 		{&t.Terminals, 10 * time.Second},
 		{&t.CallEnd, 5 * time.Second},

@@ -1,7 +1,6 @@
 package agent
 
 import (
-	"context"
 	"errors"
 	"fmt"
 
@@ -9,17 +8,16 @@ import (
 	"github.com/blocksd/blocksd/network/wire"
 )
 
-// receive takes one control message. Messages come one at a time and in order; life is the context of what they start.
-// It waits for nothing but mu: whatever is slow runs elsewhere.
-func (a *Agent) receive(life context.Context, s *session, r link.Received) {
-	a.polled()
+// receive takes one control message. Messages come one at a time and in order. It waits for nothing but mu: whatever is
+// slow runs elsewhere.
+func (a *Agent) receive(s *session, r link.Received) {
 	c, err := wire.DecodeControl(r.Body, r.Meta)
 	if c.Start != nil && c.Start.ControlToken != "" {
 		// At once and whatever becomes of the task: an instance that is always busy, or always refuses, needs it too.
 		s.link.SetToken(c.Start.ControlToken)
 	}
 	if refused := (*wire.StartTaskError)(nil); errors.As(err, &refused) {
-		a.admit(life, s, refused.Start, c.Broadcast, refused)
+		a.admit(s, refused.Start, c.Broadcast, refused)
 		return
 	}
 	if err != nil {
@@ -28,7 +26,7 @@ func (a *Agent) receive(life context.Context, s *session, r link.Received) {
 	}
 	switch c.Type {
 	case wire.TypeStartTask:
-		a.admit(life, s, c.Start, c.Broadcast, nil)
+		a.admit(s, c.Start, c.Broadcast, nil)
 	case wire.TypeCancelTask:
 		a.cancel(c.TaskID, wire.CancelUser)
 	case wire.TypeExpireTask:
@@ -40,16 +38,6 @@ func (a *Agent) receive(life context.Context, s *session, r link.Received) {
 		a.log.Info("control message has no effect here", "type", c.Type, "task", c.TaskID)
 	default:
 		a.ignore(c, fmt.Errorf("%s is not supported", c.Type))
-	}
-}
-
-// polled notes that a poll follows this message, which makes us present.
-func (a *Agent) polled() {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.presence == nil {
-		a.rejoined = true
-		a.wake()
 	}
 }
 
@@ -88,7 +76,7 @@ const maxLoggedID = 128
 //
 // Duplicates are looked for first, even of a broken message: a second message about a task that is running or has its
 // outcome must never lead to a second, different outcome.
-func (a *Agent) admit(life context.Context, s *session, start *wire.StartTask, broadcast bool, broken *wire.StartTaskError) {
+func (a *Agent) admit(s *session, start *wire.StartTask, broadcast bool, broken *wire.StartTaskError) {
 	id := start.Task.ID
 	log := a.log.With("task", wire.CutText(id, maxLoggedID))
 	a.mu.Lock()
@@ -100,7 +88,7 @@ func (a *Agent) admit(life context.Context, s *session, start *wire.StartTask, b
 	if outcome, ok := a.finished.recall(id, a.cfg.Now()); ok {
 		a.mu.Unlock()
 		log.Info("StartTask of a task that is over: publishing its outcome again", "state", outcome.State)
-		a.answer(life, s, start, outcome)
+		a.answer(s, start, outcome)
 		return
 	}
 	if broken != nil {
@@ -113,7 +101,7 @@ func (a *Agent) admit(life context.Context, s *session, start *wire.StartTask, b
 			if broken.Reason == wire.ReasonUnsupportedVersion {
 				terminal.Version = wire.CutText(start.Version, maxVersion)
 			}
-			a.refuse(life, s, start, terminal)
+			a.refuse(s, start, terminal)
 		}
 		return
 	}
@@ -121,7 +109,7 @@ func (a *Agent) admit(life context.Context, s *session, start *wire.StartTask, b
 		a.mu.Unlock()
 		log.Warn("StartTask refused", "reason", wire.ReasonAtCapacity, "err", why, "broadcast", broadcast)
 		if !broadcast { // another instance may take it
-			a.refuse(life, s, start, wire.Terminal{State: wire.Failed, Error: wire.ReasonAtCapacity})
+			a.refuse(s, start, wire.Terminal{State: wire.Failed, Error: wire.ReasonAtCapacity})
 		}
 		return
 	}
@@ -132,7 +120,7 @@ func (a *Agent) admit(life context.Context, s *session, start *wire.StartTask, b
 	a.announceSlots()
 	a.mu.Unlock()
 
-	a.newJob(life, s, start, number, offset).begin()
+	a.newJob(s, start, number, offset).begin()
 }
 
 // maxVersion bounds the foreign version text that an answer repeats.
@@ -144,7 +132,7 @@ const maxVersion = 64
 // again", which a sentence of our own would not tell a program.
 func (a *Agent) full() string {
 	switch {
-	case a.phase != serving || a.failure != nil:
+	case a.phase != serving && !a.cfg.Now().Before(a.refuseFrom), a.failure != nil:
 		return "the agent is stopping"
 	case a.running >= a.cfg.Card.Concurrency:
 		return fmt.Sprintf("all %d slots of the agent are taken", a.cfg.Card.Concurrency)

@@ -6,17 +6,17 @@ import (
 	"github.com/blocksd/blocksd/network/wire"
 )
 
-// drain ends the service in the order that loses nothing: out of the network's sight first, then the tasks.
+// drain ends the service in the order that loses nothing. The network learns at once that the agent is full; tasks that
+// it sent before it knew are taken for a short while, because a consumer should not see that a daemon restarts. The agent
+// does not leave while tasks run, see attend.
 func (a *Agent) drain() {
 	t := a.cfg.Timeouts
 	a.mu.Lock()
 	a.phase = draining
+	a.refuseFrom = a.cfg.Now().Add(min(t.Settle, a.cfg.Drain))
+	a.announceSlots()
 	a.update()
 	a.mu.Unlock()
-	a.wake()
-	if !await(a.left, t.Leave) {
-		a.log.Warn("the network did not confirm that the agent left; it will notice by itself", "waited", t.Leave)
-	}
 
 	if await(a.whenIdle(), a.cfg.Drain) {
 		return

@@ -32,8 +32,8 @@ type job struct {
 	endCall context.CancelFunc
 	// tell asks the handler to end, in a goroutine.
 	tell func(reason wire.CancelReason, grace time.Duration)
-	// abandonArtifacts ends the publishing of artifacts; release ends everything that the job may still publish.
-	abandonArtifacts, release context.CancelFunc
+	// abandonArtifacts ends the publishing of artifacts; finish releases all contexts of the job.
+	abandonArtifacts, finish context.CancelFunc
 
 	mu      sync.Mutex // guards what follows; held while the machine's actions are performed
 	machine *task.State
@@ -43,7 +43,7 @@ type job struct {
 }
 
 // newJob prepares an accepted task. offset is how far the network's clock is ahead of ours.
-func (a *Agent) newJob(life context.Context, s *session, start *wire.StartTask, number int64, offset time.Duration) *job {
+func (a *Agent) newJob(s *session, start *wire.StartTask, number int64, offset time.Duration) *job {
 	now := a.cfg.Now()
 	t := start.Task
 	t.AgentName = a.name
@@ -63,10 +63,15 @@ func (a *Agent) newJob(life context.Context, s *session, start *wire.StartTask, 
 		log:     a.log.With("task", wire.CutText(t.ID, maxLoggedID)),
 		machine: task.New(cfg),
 	}
+	life, finish := s.work()
 	calling, endCall := context.WithCancel(life)
-	publishing, release := context.WithTimeout(life, a.cfg.Timeouts.WriteToken)
+	publishing, expire := context.WithTimeout(life, a.cfg.Timeouts.WriteToken)
 	artifacts, abandon := context.WithCancel(publishing)
-	j.endCall, j.release, j.abandonArtifacts = endCall, release, abandon
+	j.endCall, j.abandonArtifacts = endCall, abandon
+	j.finish = func() {
+		expire()
+		finish()
+	}
 	j.call = func() { a.work.Go(func() { j.run(calling) }) }
 	j.tell = func(reason wire.CancelReason, grace time.Duration) {
 		a.work.Go(func() {
@@ -98,7 +103,7 @@ func (j *job) begin() {
 	j.agent.jobs[j.task.ID] = j
 	j.agent.mu.Unlock()
 	j.log.Debug("task accepted", "kind", j.task.Kind)
-	j.step(task.Start{})
+	j.stepAt(task.Start{}, j.since)
 }
 
 // post gives the machine an event.
@@ -111,8 +116,10 @@ func (j *job) post(ev task.Event) {
 func (j *job) cancel(reason wire.CancelReason) { j.post(task.Cancel{Reason: reason}) }
 
 // step performs what the machine answers to ev. mu is held.
-func (j *job) step(ev task.Event) {
-	for _, action := range j.machine.Step(ev, j.agent.cfg.Now()) {
+func (j *job) step(ev task.Event) { j.stepAt(ev, j.agent.cfg.Now()) }
+
+func (j *job) stepAt(ev task.Event, now time.Time) {
+	for _, action := range j.machine.Step(ev, now) {
 		j.perform(action)
 	}
 }
@@ -150,8 +157,7 @@ func (j *job) perform(action task.Action) {
 	case task.FreeSlot:
 		j.agent.freeSlot()
 	case task.Finished:
-		j.endCall()
-		j.release()
+		j.finish()
 		j.agent.over(id, j.machine.Outcome())
 	}
 }
@@ -253,4 +259,7 @@ func (a *Agent) over(id string, outcome wire.Terminal) {
 	delete(a.jobs, id)
 	a.finished.store(id, outcome, a.cfg.Now())
 	a.checkIdle()
+	if len(a.jobs) == 0 && a.availability == wire.Unavailable {
+		a.wake() // it stayed for its tasks only
+	}
 }

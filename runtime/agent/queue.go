@@ -9,7 +9,7 @@ import (
 type outgoing struct {
 	// body is an event to publish; nil for an artifact.
 	body []byte
-	// replaceable: a status that has not been sent yet gives way to a newer one.
+	// replaceable: a status that gives way to a newer one when too much waits.
 	replaceable bool
 	// last: the terminal event.
 	last bool
@@ -18,8 +18,7 @@ type outgoing struct {
 }
 
 // queue sends what a task publishes, one after the other. A goroutine exists only while there is something to send, so
-// a waiting task costs none. It holds at most the running event, one status between two artifacts, the artifacts that
-// handlers are waiting for, and the terminal.
+// a waiting task costs none. It is bounded: handlers wait for their artifacts, and of many statuses the newest is kept.
 type queue struct {
 	start func(send func()) // runs send in a goroutine that somebody waits for
 	send  func(outgoing)    // publishes one; may block for long
@@ -29,11 +28,15 @@ type queue struct {
 	sending bool
 }
 
+// maxWaiting is how many publishes may wait before a new status takes the place of the one before it. Only an outage
+// makes so many.
+const maxWaiting = 16
+
 // put appends o. It never blocks.
 func (q *queue) put(o outgoing) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if n := len(q.waiting); o.replaceable && n > 0 && q.waiting[n-1].replaceable {
+	if n := len(q.waiting); o.replaceable && n >= maxWaiting && q.waiting[n-1].replaceable {
 		q.waiting[n-1] = o
 		return
 	}

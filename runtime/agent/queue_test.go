@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"fmt"
 	"strings"
 	"sync"
 	"testing"
@@ -9,8 +10,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// TestQueue: order is kept, a status that waits gives way to a newer one but not across an artifact, and no goroutine
-// is left when there is nothing to send.
+// TestQueue: order is kept, statuses beyond the bound give way to newer ones but not across an artifact, and no
+// goroutine is left when there is nothing to send.
 func TestQueue(t *testing.T) {
 	var work sync.WaitGroup
 	var sent []string
@@ -32,15 +33,22 @@ func TestQueue(t *testing.T) {
 	status := func(s string) { q.put(outgoing{body: []byte(s), replaceable: true}) }
 	q.put(outgoing{body: []byte("running")})
 	<-entered
-	status("a")
-	status("b")
+	for i := range 3 * maxWaiting {
+		status(fmt.Sprint(i))
+	}
 	q.put(outgoing{artifact: func(context.Context) { sent = append(sent, "artifact") }})
 	status("c")
 	status("d")
+	status("e")
 	q.put(outgoing{body: []byte("terminal"), last: true})
 	close(release)
 	work.Wait()
-	if diff := cmp.Diff("running b artifact d terminal", strings.Join(sent, " ")); diff != "" {
+	want := "running"
+	for i := range maxWaiting - 1 {
+		want += fmt.Sprint(" ", i)
+	}
+	want += fmt.Sprint(" ", 3*maxWaiting-1, " artifact e terminal")
+	if diff := cmp.Diff(want, strings.Join(sent, " ")); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
 	}
 	if q.sending || q.waiting != nil {

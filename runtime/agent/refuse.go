@@ -15,16 +15,16 @@ const maxRefusing = 1024
 
 // refuse answers a task that is not accepted and remembers the answer: a terminal event is an outcome, so the task must
 // not be run when it is delivered again.
-func (a *Agent) refuse(life context.Context, s *session, start *wire.StartTask, t wire.Terminal) {
+func (a *Agent) refuse(s *session, start *wire.StartTask, t wire.Terminal) {
 	a.mu.Lock()
 	a.counts.Refused++
 	a.finished.store(start.Task.ID, t, a.cfg.Now())
 	a.mu.Unlock()
-	a.answer(life, s, start, t)
+	a.answer(s, start, t)
 }
 
 // answer publishes the outcome of a task that is not in flight. It does not wait.
-func (a *Agent) answer(life context.Context, s *session, start *wire.StartTask, t wire.Terminal) {
+func (a *Agent) answer(s *session, start *wire.StartTask, t wire.Terminal) {
 	a.mu.Lock()
 	if a.refusing >= maxRefusing {
 		held, ok := a.quiet.allow("refusing", a.cfg.Now())
@@ -38,6 +38,8 @@ func (a *Agent) answer(life context.Context, s *session, start *wire.StartTask, 
 	a.mu.Unlock()
 
 	a.work.Go(func() {
+		life, end := s.work()
+		defer end()
 		ctx, cancel := context.WithTimeout(life, a.cfg.Timeouts.Refusal)
 		defer cancel()
 		m := link.Message{

@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strconv"
+	"slices"
 	"sync"
 	"time"
 
@@ -17,11 +17,13 @@ import (
 type session struct {
 	auth *backend.AgentSession
 	link *link.Link
+	// work makes a context for a task: it outlasts Run's own by the drain. Set before the first message arrives.
+	work func() (context.Context, context.CancelFunc)
 }
 
-// Run serves the agent until ctx ends, then drains: it leaves the network's presence, refuses tasks that still come,
-// lets those that run go on for Config.Drain, asks the rest to end with reason DRAIN, and returns nil once their
-// terminal events are out or Timeouts are over. An error is final and matches ErrFinal. Run may be called once.
+// Run serves the agent until ctx ends, then drains: it announces itself full and refuses tasks that still come, lets
+// those that run go on for Config.Drain, asks the rest to end with reason DRAIN, leaves the network once their terminal
+// events are out or Timeouts are over, and returns nil. An error is final and matches ErrFinal. Run may be called once.
 func (a *Agent) Run(ctx context.Context) error {
 	a.mu.Lock()
 	again := a.started
@@ -38,14 +40,16 @@ func (a *Agent) Run(ctx context.Context) error {
 	}
 	defer s.link.Close()
 
-	// life outlasts ctx by the drain: cancels still arrive, terminals still go out.
-	life, end := context.WithCancel(context.WithoutCancel(ctx))
-	defer end()
+	// Tasks outlast ctx by the drain; the attendance too, so that cancels still arrive.
+	life, kill := context.WithCancel(context.WithoutCancel(ctx))
+	defer kill()
+	s.work = func() (context.Context, context.CancelFunc) { return context.WithCancel(life) }
+	attending, depart := context.WithCancel(life)
+	defer depart()
 	var services sync.WaitGroup
-	services.Go(func() { a.listen(life, s) })
-	services.Go(func() { a.announce(life, s) })
+	services.Go(func() { a.attend(attending, s) })
 	if a.servesPipes() {
-		services.Go(func() { a.measureClock(life, s) })
+		services.Go(func() { a.measureClock(attending, s) })
 	}
 
 	select {
@@ -53,9 +57,9 @@ func (a *Agent) Run(ctx context.Context) error {
 	case <-a.fatal:
 	}
 	a.drain()
-	end()
-	services.Wait()
-	a.leaveLast(s)
+	depart()
+	services.Wait() // has left, explicitly
+	kill()
 	a.awaitWork()
 	return a.verdict()
 }
@@ -170,105 +174,4 @@ func final(err error) bool {
 	return errors.As(err, &answer) && answer.Final()
 }
 
-// errMoved ends a subscription because the network has given the agent another control channel.
-var errMoved = errors.New("the control channel has changed")
-
-// listen keeps the subscription to the control channel until ctx ends.
-func (a *Agent) listen(ctx context.Context, s *session) {
-	for ctx.Err() == nil {
-		a.mu.Lock()
-		channel := a.channel
-		a.mu.Unlock()
-		once, cancel := context.WithCancelCause(ctx)
-		err := s.link.Subscribe(once, link.SubscribeConfig{
-			Channels:  []string{channel},
-			Filter:    wire.ControlFilter(a.cfg.InstanceID),
-			Heartbeat: wire.PresenceTimeout,
-			OnState:   a.subscription,
-			OnDenied: func(ctx context.Context) error {
-				err := a.reconnect(ctx, s)
-				a.mu.Lock()
-				moved := a.channel != channel
-				a.mu.Unlock()
-				if moved {
-					cancel(errMoved)
-				}
-				return err
-			},
-		}, func(r link.Received) { a.receive(ctx, s, r) })
-		if ctx.Err() == nil && !errors.Is(context.Cause(once), errMoved) {
-			a.log.Error("subscription ended by itself, starting it again", "channel", channel, "err", err)
-		}
-		cancel(nil)
-	}
-}
-
-// reconnect gets a new token after the network has denied the subscription. The instance id stays, so the subscription
-// goes on from its cursor.
-func (a *Agent) reconnect(ctx context.Context, s *session) error {
-	ctx, cancel := context.WithTimeout(ctx, a.cfg.Timeouts.Connect)
-	defer cancel()
-	grant, err := s.auth.Connect(ctx)
-	if err != nil {
-		if final(err) {
-			a.fail(err)
-		}
-		return fmt.Errorf("connect agent %s again: %w", a.name, err)
-	}
-	s.link.SetToken(grant.PAMToken)
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.channel = grant.ControlChannel
-	a.log.Info("connected again after the network denied the subscription", "channel", grant.ControlChannel)
-	return nil
-}
-
-// subscription follows the state of the subscription.
-func (a *Agent) subscription(state link.State, err error) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	switch state {
-	case link.Connected:
-		if a.connected {
-			return
-		}
-		if a.subscribed && a.presence != nil {
-			a.presence.Resync() // the network may have timed us out meanwhile
-		}
-		a.subscribed, a.connected, a.reason = true, true, ""
-		a.wake()
-	case link.Lost:
-		a.connected, a.reason = false, fmt.Sprintf("The connection to the network is lost: %v; trying again.", err)
-	case link.Denied:
-		a.connected, a.reason = false, "The network denied the subscription; connecting again for a new token."
-	}
-	a.update()
-}
-
-func (a *Agent) servesPipes() bool {
-	for _, kind := range a.cfg.Card.TaskKinds {
-		if kind == wire.Pipe {
-			return true
-		}
-	}
-	return false
-}
-
-// measureClock learns how far the network's clock is ahead of ours, because the deadlines of pipe tasks are stated in
-// it. Without an answer the clocks are taken to agree.
-func (a *Agent) measureClock(ctx context.Context, s *session) {
-	ctx, cancel := context.WithTimeout(ctx, a.cfg.Timeouts.Connect)
-	defer cancel()
-	before := a.cfg.Now()
-	answer, err := s.link.Time(ctx)
-	after := a.cfg.Now()
-	ticks, parseErr := strconv.ParseInt(answer, 10, 64) // of 100 ns
-	if err != nil || parseErr != nil {
-		a.log.Warn("the network's clock could not be read, so deadlines go by the local one", "err", errors.Join(err, parseErr))
-		return
-	}
-	middle := before.Add(after.Sub(before) / 2)
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.clockOffset = time.Unix(0, ticks*100).Sub(middle)
-}
+func (a *Agent) servesPipes() bool { return slices.Contains(a.cfg.Card.TaskKinds, wire.Pipe) }

@@ -1,0 +1,239 @@
+package agent
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/blocksd/blocksd/network/link"
+	"github.com/blocksd/blocksd/network/wire"
+)
+
+// attend keeps the agent on its control channel: subscribed first, then present, until ctx ends. An agent whose handler
+// is unavailable stays away, unless it has tasks in flight: then it announces itself full and goes when they are over.
+//
+// Subscription and presence come and go together, because every poll makes its sender present: an agent that left and
+// went on polling would be sent tasks again. And an agent that left is taken for lost, so that the network ends its
+// running tasks after a while and sends what has not begun elsewhere; therefore it leaves only when it has none.
+func (a *Agent) attend(ctx context.Context, s *session) {
+	var v *visit
+	defer func() {
+		if v != nil {
+			v.end()
+		}
+	}()
+	for {
+		availability, changed := a.cfg.Dispatcher.Availability(a.cfg.Handler)
+		a.mu.Lock()
+		a.availability = availability
+		want := availability != wire.Unavailable || a.running > 0 || len(a.jobs) > 0
+		channel := a.channel
+		a.announceSlots()
+		a.update()
+		a.mu.Unlock()
+
+		if v != nil && (!want || v.channel != channel) {
+			v.end()
+			v = nil
+		}
+		if want && v == nil {
+			v = a.visit(ctx, s, channel)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-changed:
+		case <-a.kick:
+		}
+	}
+}
+
+// visit is a stay on one control channel.
+type visit struct {
+	agent    *Agent
+	channel  string
+	presence *link.Presence
+
+	// unsubscribe ends the subscription, vanish the presence; listening and announcing are their goroutines.
+	unsubscribe, vanish   context.CancelFunc
+	listening, announcing sync.WaitGroup
+}
+
+// visit begins a stay. Tasks that it brings outlast it: their context is that of the agent's work.
+func (a *Agent) visit(ctx context.Context, s *session, channel string) *visit {
+	subscribing, unsubscribe := context.WithCancel(ctx)
+	present, vanish := context.WithCancel(context.WithoutCancel(ctx)) // until it has left
+	v := &visit{
+		agent: a, channel: channel, unsubscribe: unsubscribe, vanish: vanish,
+		presence: s.link.NewPresence(channel, wire.PresenceTimeout, wire.HeartbeatInterval),
+	}
+	arrived := make(chan struct{}) // closes when the subscription is confirmed
+	once := sync.OnceFunc(func() { close(arrived) })
+	v.listening.Go(func() {
+		err := s.link.Subscribe(subscribing, link.SubscribeConfig{
+			Channels:  []string{channel},
+			Filter:    wire.ControlFilter(a.cfg.InstanceID),
+			Heartbeat: wire.PresenceTimeout,
+			OnState: func(state link.State, err error) {
+				if state == link.Connected {
+					once()
+				}
+				a.subscription(v, state, err)
+			},
+			OnDenied: func(ctx context.Context) error { return a.reconnect(ctx, s) },
+		}, func(r link.Received) { a.receive(s, r) })
+		if subscribing.Err() == nil {
+			a.log.Error("the subscription ended by itself", "channel", channel, "err", err)
+		}
+	})
+	v.announcing.Go(func() {
+		select {
+		case <-arrived: // only from here on nothing is missed
+		case <-subscribing.Done():
+			return
+		}
+		a.mu.Lock()
+		a.presence = v.presence
+		a.announceSlots()
+		a.mu.Unlock()
+		v.announcing.Go(func() {
+			if v.presence.WaitFirst(present) != nil {
+				return
+			}
+			a.mu.Lock()
+			defer a.mu.Unlock()
+			if a.presence == v.presence {
+				a.announced = true
+				a.update()
+			}
+		})
+		_ = v.presence.Run(present) // until it has left
+	})
+	return v
+}
+
+// end leaves the channel. The leave is explicit and its answer awaited: without it tasks would be sent here until the
+// network notices by itself.
+func (v *visit) end() {
+	a := v.agent
+	v.unsubscribe()
+	v.listening.Wait()
+	a.mu.Lock()
+	a.connected, a.announced, a.presence = false, false, nil
+	a.update()
+	a.mu.Unlock()
+	ctx, cancel := context.WithTimeout(context.Background(), a.cfg.Timeouts.Leave)
+	defer cancel()
+	if err := v.presence.Leave(ctx); err != nil {
+		a.log.Warn("leaving the network was not confirmed; it will notice by itself", "channel", v.channel, "err", err)
+	}
+	v.vanish()
+	v.announcing.Wait()
+}
+
+// subscription follows the state of a visit's subscription.
+func (a *Agent) subscription(v *visit, state link.State, err error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	switch state {
+	case link.Connected:
+		if a.connected {
+			return
+		}
+		a.connected, a.reason = true, ""
+		v.presence.Resync() // the network may have forgotten us meanwhile
+	case link.Lost:
+		a.connected, a.reason = false, fmt.Sprintf("The connection to the network is lost: %v; trying again.", err)
+	case link.Denied:
+		a.connected, a.reason = false, "The network denied the subscription; connecting again for a new token."
+	}
+	a.update()
+}
+
+// reconnect gets a new token after the network has denied the subscription. The instance id stays, so the subscription
+// goes on from its cursor; only if the network has moved the control channel a new visit begins.
+func (a *Agent) reconnect(ctx context.Context, s *session) error {
+	ctx, cancel := context.WithTimeout(ctx, a.cfg.Timeouts.Connect)
+	defer cancel()
+	grant, err := s.auth.Connect(ctx)
+	if err != nil {
+		if final(err) {
+			a.fail(err)
+		}
+		return fmt.Errorf("connect agent %s again: %w", a.name, err)
+	}
+	s.link.SetToken(grant.PAMToken)
+	a.log.Info("connected again after the network denied the subscription", "channel", grant.ControlChannel)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.channel != grant.ControlChannel {
+		a.channel = grant.ControlChannel
+		a.wake()
+	}
+	return nil
+}
+
+// announceSlots tells the network how many slots are taken. It waits for nothing. mu is held, so that the latest number
+// is the last one told.
+func (a *Agent) announceSlots() {
+	if a.presence == nil {
+		return
+	}
+	concurrency := a.cfg.Card.Concurrency
+	active := a.running
+	if a.availability != wire.Available || a.phase != serving || a.failure != nil {
+		active = concurrency // full: the network must send nothing now
+	}
+	state, err := json.Marshal(wire.NewPresenceState(a.cfg.InstanceID, active, concurrency, a.startedAt))
+	if err != nil {
+		a.log.Error("presence state cannot be encoded", "err", err)
+		return
+	}
+	a.presence.Set(state)
+}
+
+// wake makes attend look again. It never blocks.
+func (a *Agent) wake() {
+	select {
+	case a.kick <- struct{}{}:
+	default:
+	}
+}
+
+// measureClock learns how far the network's clock is ahead of ours, because the deadlines of pipe tasks are stated in
+// it. Without an answer the clocks are taken to agree.
+func (a *Agent) measureClock(ctx context.Context, s *session) {
+	ctx, cancel := context.WithTimeout(ctx, a.cfg.Timeouts.Connect)
+	defer cancel()
+	before := a.cfg.Now()
+	answer, err := s.link.Time(ctx)
+	after := a.cfg.Now()
+	offset, parseErr := clockOffset(answer, before, after)
+	if err != nil || parseErr != nil {
+		a.log.Warn("the network's clock could not be read, so deadlines go by the local one", "err", firstError(err, parseErr))
+		return
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.clockOffset = offset
+}
+
+func firstError(errs ...error) error {
+	for _, err := range errs {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// clockOffset returns how far a timetoken, asked for between before and after, is ahead of our clock.
+func clockOffset(timetoken string, before, after time.Time) (time.Duration, error) {
+	var ticks int64 // of 100 ns
+	if _, err := fmt.Sscan(timetoken, &ticks); err != nil {
+		return 0, fmt.Errorf("read the network's time %q: %w", timetoken, err)
+	}
+	return time.Unix(0, ticks*100).Sub(before.Add(after.Sub(before) / 2)), nil
+}
