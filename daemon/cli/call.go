@@ -1,0 +1,381 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/blocksd/blocksd/client"
+	"github.com/blocksd/blocksd/network/backend"
+	"github.com/blocksd/blocksd/network/card"
+	"github.com/blocksd/blocksd/network/wire"
+)
+
+const (
+	// cancelTimeout bounds asking the network to cancel; canceledTimeout is how long the outcome may take then: the
+	// network itself ends a cancelled task after 30 s.
+	cancelTimeout   = 10 * time.Second
+	canceledTimeout = 45 * time.Second
+)
+
+// defaultPart is the part that --text and --json-part mean, unless the card calls its input otherwise.
+const defaultPart = "request"
+
+type callOptions struct {
+	agent          string
+	parts          []partFlag
+	stream         bool
+	pipe           int
+	save           string
+	timeout        time.Duration
+	asJSON         bool
+	idempotencyKey string
+}
+
+// partFlag is one part as given, in order, whichever flag it came by.
+type partFlag struct {
+	id   string // "" for the default
+	kind partKind
+	text string // or the path of a file
+}
+
+type partKind int
+
+const (
+	partText partKind = iota
+	partJSON
+	partFile
+)
+
+// partValue appends to a list that several flags share, because the order of parts matters.
+type partValue struct {
+	list *[]partFlag
+	kind partKind
+	id   bool // the value begins with ID=
+}
+
+func (v partValue) String() string { return "" }
+func (v partValue) Type() string {
+	switch {
+	case v.kind == partFile:
+		return "ID=PATH"
+	case v.id:
+		return "ID=TEXT"
+	case v.kind == partJSON:
+		return "JSON"
+	}
+	return "TEXT"
+}
+
+func (v partValue) Set(s string) error {
+	p := partFlag{kind: v.kind, text: s}
+	if v.id {
+		id, text, ok := strings.Cut(s, "=")
+		if !ok || id == "" {
+			return fmt.Errorf("must be %s", v.Type())
+		}
+		p.id, p.text = id, text
+	}
+	switch {
+	case v.kind == partJSON && !json.Valid([]byte(s)):
+		return errors.New("is not JSON")
+	case v.kind == partFile:
+		info, err := os.Stat(p.text)
+		if err != nil {
+			return fmt.Errorf("there is no file %s", p.text)
+		}
+		if !info.Mode().IsRegular() {
+			return fmt.Errorf("%s is not a regular file", p.text)
+		}
+	}
+	for _, other := range *v.list {
+		if other.id == p.id {
+			return fmt.Errorf("the part %s is given twice", orDefault(p.id))
+		}
+	}
+	*v.list = append(*v.list, p)
+	return nil
+}
+
+func orDefault(id string) string {
+	if id == "" {
+		return "of --text or --json-part"
+	}
+	return id
+}
+
+func newCall(a *app) *cobra.Command {
+	var o callOptions
+	cmd := &cobra.Command{
+		Use: "call AGENT", Short: "Send an agent a task and follow it to its end", Args: exactly(1, "blocksd call AGENT --text TEXT"),
+		Long: "Send an agent a task and follow it to its end. Exits with 0 when the task completed, 4 when it failed, 5 when it was\n" +
+			"canceled, 6 when it did not end within --timeout. Ctrl-C cancels the task and waits for its end; a second one leaves.",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			o.agent = args[0]
+			return a.call(cmd.Context(), o)
+		},
+	}
+	f := cmd.Flags()
+	f.Var(partValue{&o.parts, partText, false}, "text", "text for the agent's first text input")
+	f.Var(partValue{&o.parts, partJSON, false}, "json-part", "JSON document for the agent's first form input")
+	f.Var(partValue{&o.parts, partText, true}, "part", "text of one part; may be repeated")
+	f.Var(partValue{&o.parts, partFile, true}, "file", "file of one part; may be repeated")
+	f.BoolVar(&o.stream, "stream", false, "ask for live streams")
+	f.IntVar(&o.pipe, "pipe", 0, "make it a pipe task of so many minutes")
+	f.StringVar(&o.save, "save", "", "directory to save the artifacts in")
+	f.DurationVar(&o.timeout, "timeout", 0, "cancel the task when it has not ended by then, such as 30s (default: wait for ever)")
+	f.BoolVar(&o.asJSON, "json", false, "print each event as a line of JSON")
+	f.StringVar(&o.idempotencyKey, "idempotency-key", "", "repeat a call with the same key to get the same task")
+	return cmd
+}
+
+var (
+	errTimedOut = errors.New("the time is over")
+	errLeft     = errors.New("left before the end")
+)
+
+func (a *app) call(ctx context.Context, o callOptions) error {
+	if err := wire.CheckAgentName(o.agent); err != nil {
+		return usagef("call: %w", err)
+	}
+	if o.timeout < 0 || o.pipe < 0 || o.pipe > wire.MaxPipeMinutes {
+		return usagef("call %s: --timeout must be positive and --pipe from 1 to %d minutes", o.agent, wire.MaxPipeMinutes)
+	}
+	key := a.getenv("BLOCKS_API_KEY")
+	if key == "" {
+		return usagef("call %s: %w", o.agent, errNoKey)
+	}
+	// life ends when the time is over or the user leaves for good; asked ends already at the first interrupt.
+	life, leave := context.WithCancelCause(ctx)
+	defer leave(nil)
+	if o.timeout > 0 {
+		timer := time.AfterFunc(o.timeout, func() { leave(errTimedOut) })
+		defer timer.Stop()
+	}
+	asked, done := a.interruptible(life)
+	defer done()
+
+	cfg := client.Config{CDMURL: a.getenv("BLOCKS_CDM_URL"), BackendURL: a.getenv("BLOCKS_BACKEND_URL"), APIKey: key, PubNubOrigin: a.getenv("BLOCKSD_PUBNUB_ORIGIN")}
+	req, err := o.request(asked, cfg)
+	if err != nil {
+		return o.notSubmitted(asked, err)
+	}
+	c, err := client.New(asked, cfg)
+	if err != nil {
+		return o.notSubmitted(asked, err)
+	}
+	defer c.Close()
+	session, err := c.Submit(asked, req)
+	if err != nil {
+		return o.notSubmitted(asked, err)
+	}
+	defer session.Close()
+	out := callPrinter{app: a, asJSON: o.asJSON}
+	if err := out.submitted(session, o.agent); err != nil {
+		return err
+	}
+
+	over, end := context.WithCancel(life)
+	canceler := make(chan struct{})
+	go func() {
+		defer close(canceler)
+		a.cancelWhenAsked(over, session, leave)
+	}()
+	terminal, err := follow(life, session, &out)
+	end()
+	<-canceler
+	if err != nil {
+		return a.unfinished(life, session, o, err)
+	}
+	if o.save != "" {
+		paths, err := session.Save(asked, o.save)
+		for _, p := range paths {
+			out.saved(p)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return outcome(terminal)
+}
+
+// request builds the task. The card says what --text and --json-part mean.
+func (o callOptions) request(ctx context.Context, cfg client.Config) (client.Request, error) {
+	r := client.Request{AgentName: o.agent, IdempotencyKey: o.idempotencyKey}
+	if o.stream {
+		r.Stream = &o.stream
+	}
+	if o.pipe > 0 {
+		r.Kind, r.DurationMinutes = wire.Pipe, o.pipe
+	}
+	for _, p := range o.parts {
+		part := client.Part{ID: p.id}
+		if part.ID == "" {
+			inputs, err := lookUpInputs(ctx, cfg, o.agent)
+			if err != nil {
+				return r, err
+			}
+			part.ID = defaultInput(inputs, p.kind)
+		}
+		switch p.kind {
+		case partText:
+			part.Text = &p.text
+		case partJSON:
+			part.JSON = json.RawMessage(p.text)
+		case partFile:
+			part.Path = p.text
+		}
+		for _, other := range r.Parts {
+			if other.ID == part.ID {
+				return r, usagef("call %s: the part %s is given twice", o.agent, part.ID)
+			}
+		}
+		r.Parts = append(r.Parts, part)
+	}
+	return r, nil
+}
+
+// lookUpInputs returns the inputs of the registered card, none if there is no card that we understand.
+func lookUpInputs(ctx context.Context, cfg client.Config, agent string) ([]card.Input, error) {
+	cdm, err := backend.FetchCDM(ctx, nil, cfg.CDMURL)
+	if err != nil {
+		return nil, err
+	}
+	if cfg.BackendURL == "" {
+		cfg.BackendURL = cdm.BaseURL
+	}
+	api, err := backend.New(backend.Config{BaseURL: cfg.BackendURL})
+	if err != nil {
+		return nil, err
+	}
+	defer api.Close()
+	registered, err := api.NewConsumer(cfg.APIKey).Agent(ctx, agent)
+	if err != nil {
+		return nil, err
+	}
+	c, err := card.Parse(registered.Card)
+	if err != nil {
+		return nil, nil // of a newer generation, perhaps: the usual name is the best guess
+	}
+	return c.Inputs, nil
+}
+
+// defaultInput is the id of the input that a bare text or document is for.
+func defaultInput(inputs []card.Input, kind partKind) string {
+	order := []card.Class{card.Text, card.Form}
+	if kind == partJSON {
+		order = []card.Class{card.Form, card.Text}
+	}
+	for _, in := range inputs {
+		if in.ID == defaultPart {
+			return defaultPart
+		}
+	}
+	for _, class := range order {
+		for _, in := range inputs {
+			if in.Class() == class {
+				return in.ID
+			}
+		}
+	}
+	return defaultPart
+}
+
+// cancelWhenAsked cancels the task at the first interrupt, and leaves at the second or when the outcome does not come.
+func (a *app) cancelWhenAsked(ctx context.Context, s *client.Session, leave context.CancelCauseFunc) {
+	select {
+	case <-ctx.Done():
+		return
+	case <-a.Interrupts.First:
+	}
+	fmt.Fprintf(a.Stderr, "canceling task %s; interrupt again to leave it\n", s.TaskID())
+	canceled := make(chan struct{})
+	go func() {
+		defer close(canceled)
+		if err := cancelTask(ctx, s); err != nil && ctx.Err() == nil {
+			fmt.Fprintf(a.Stderr, "blocksd: %s\n", err)
+		}
+	}()
+	timer := time.NewTimer(canceledTimeout)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-a.Interrupts.Second:
+		leave(errLeft)
+	case <-timer.C:
+		leave(errLeft)
+	}
+	<-canceled
+}
+
+func cancelTask(ctx context.Context, s *client.Session) error {
+	ctx, cancel := context.WithTimeout(ctx, cancelTimeout)
+	defer cancel()
+	if err := s.Cancel(ctx); err != nil {
+		return fmt.Errorf("cancel task %s: %w", s.TaskID(), err)
+	}
+	return nil
+}
+
+// follow prints the events up to the terminal one.
+func follow(ctx context.Context, s *client.Session, out *callPrinter) (wire.Event, error) {
+	for e, err := range s.Events(ctx) {
+		if err != nil {
+			return wire.Event{}, err
+		}
+		if err := out.event(e); err != nil {
+			return wire.Event{}, err
+		}
+		if e.Type == wire.EventTerminal {
+			return e.Event, nil
+		}
+	}
+	return wire.Event{}, fmt.Errorf("follow task %s: its events ended without an outcome", s.TaskID())
+}
+
+func (o callOptions) notSubmitted(ctx context.Context, err error) error {
+	switch cause := context.Cause(ctx); {
+	case errors.Is(cause, errTimedOut):
+		return &exitError{code: exitTimedOut, err: fmt.Errorf("call %s: the network did not take the task within %s", o.agent, o.timeout)}
+	case errors.Is(cause, errInterrupted):
+		return fmt.Errorf("call %s: interrupted before the task was known to be taken", o.agent)
+	case errors.Is(err, backend.ErrNotFound):
+		return fmt.Errorf("call %s: the network knows no agent %q that this API key may call: check its name", o.agent, o.agent)
+	}
+	return fmt.Errorf("call %s: %w", o.agent, err)
+}
+
+// unfinished explains why there is no outcome. A task that ran out of time is cancelled: nobody waits for it any more.
+func (a *app) unfinished(ctx context.Context, s *client.Session, o callOptions, err error) error {
+	switch cause := context.Cause(ctx); {
+	case errors.Is(cause, errTimedOut):
+		what := "so it was canceled"
+		if err := cancelTask(context.WithoutCancel(ctx), s); err != nil {
+			what = "and it could not be canceled: " + err.Error()
+		}
+		return &exitError{code: exitTimedOut, err: fmt.Errorf("call %s: task %s did not end within %s, %s", o.agent, s.TaskID(), o.timeout, what)}
+	case errors.Is(cause, errLeft):
+		return fmt.Errorf("call %s: task %s was left before its end; it may still run", o.agent, s.TaskID())
+	}
+	return fmt.Errorf("call %s: %w", o.agent, err)
+}
+
+// outcome is the exit code of a task's end. The event itself has been printed.
+func outcome(e wire.Event) error {
+	code := 0
+	switch e.State {
+	case wire.Completed:
+		return nil
+	case wire.Canceled:
+		code = exitCanceled
+	default:
+		code = exitFailed
+	}
+	return &exitError{code: code, err: fmt.Errorf("task %s ended as %s", e.TaskID, e.State), silent: true}
+}

@@ -1,0 +1,128 @@
+// Package cli is the command line of blocksd: one file per command. Commands take everything from their Invocation, so
+// that tests call them like users do.
+package cli
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/blocksd/blocksd/network/card/nearest"
+)
+
+// Invocation is one run of the program.
+type Invocation struct {
+	Args           []string // without the program's name
+	Stdin          io.Reader
+	Stdout, Stderr io.Writer
+	Env            []string // KEY=value
+	Interrupts     Interrupts
+}
+
+// Main runs the program as the operating system started it and returns its exit code.
+func Main() int {
+	// Before anything else: a signal that comes while something starts must not leave half of it behind.
+	interrupts, stop := catchSignals()
+	defer stop()
+	return Run(context.Background(), Invocation{
+		Args: os.Args[1:], Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Env: os.Environ(), Interrupts: interrupts,
+	})
+}
+
+// Run runs one command to its end and returns its exit code.
+func Run(ctx context.Context, in Invocation) int {
+	root := newRoot(&app{in})
+	root.SetArgs(in.Args)
+	root.SetIn(in.Stdin)
+	root.SetOut(in.Stdout)
+	root.SetErr(in.Stderr)
+	err := root.ExecuteContext(ctx)
+	for _, line := range explain(err) {
+		fmt.Fprintln(in.Stderr, "blocksd: "+line)
+	}
+	return exitCode(err)
+}
+
+// app is what all commands share.
+type app struct{ Invocation }
+
+func (a *app) getenv(name string) string {
+	value := ""
+	for _, kv := range a.Env { // the last one counts, as in package os
+		if k, v, _ := strings.Cut(kv, "="); k == name {
+			value = v
+		}
+	}
+	return value
+}
+
+const rootHelp = `blocksd puts handlers on the Blocks Network: separate programs, in any language, that it starts,
+supervises and gives tasks to.
+
+Try it on this machine alone:  blocksd dev --plugins bin/plugins`
+
+func newRoot(a *app) *cobra.Command {
+	root := &cobra.Command{
+		Use: "blocksd", Short: "Put handlers on the Blocks Network", Long: rootHelp,
+		SilenceErrors: true, SilenceUsage: true, DisableSuggestions: true,
+		Args: cobra.ArbitraryArgs, // so that an unknown command comes to RunE
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return cmd.Help()
+			}
+			return usagef("unknown command %q%s", args[0], hintOr(args[0], commandNames(cmd), ": see blocksd --help"))
+		},
+	}
+	root.SetFlagErrorFunc(flagError)
+	root.CompletionOptions.HiddenDefaultCmd = false
+	for _, c := range []func(*app) *cobra.Command{
+		newDev, newSandbox, newRun, newCall, newStatus, newHandlers, newTasks, newCancel, newCheck, newVersion,
+	} {
+		root.AddCommand(c(a))
+	}
+	return root
+}
+
+func commandNames(cmd *cobra.Command) []string {
+	names := []string{"completion", "help"}
+	for _, c := range cmd.Commands() {
+		names = append(names, c.Name())
+	}
+	return names
+}
+
+// flagError names the flag that an unknown one was probably meant to be.
+func flagError(cmd *cobra.Command, err error) error {
+	if name, ok := strings.CutPrefix(err.Error(), "unknown flag: --"); ok {
+		var known []string
+		cmd.Flags().VisitAll(func(f *pflag.Flag) { known = append(known, f.Name) })
+		return usagef("unknown flag --%s of %s%s", name, cmd.CommandPath(), hintOr(name, known, ": see "+cmd.CommandPath()+" --help"))
+	}
+	return usagef("%s: %s", cmd.CommandPath(), err)
+}
+
+// hintOr ends a sentence about an unknown name with the nearest known one, else with fallback.
+func hintOr(name string, known []string, fallback string) string {
+	if h := nearest.Hint(name, known); h != "" {
+		return h
+	}
+	return fallback
+}
+
+// exactly checks the number of arguments; usage shows what was expected.
+func exactly(n int, usage string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		switch {
+		case len(args) == n:
+			return nil
+		case len(args) > n:
+			return usagef("%s takes no argument %q: use %s", cmd.CommandPath(), args[n], usage)
+		}
+		return usagef("%s needs an argument: use %s", cmd.CommandPath(), usage)
+	}
+}

@@ -1,0 +1,264 @@
+package cli
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/blocksd/blocksd/client"
+	"github.com/blocksd/blocksd/daemon"
+	"github.com/blocksd/blocksd/daemon/config"
+	"github.com/blocksd/blocksd/network/card"
+	"github.com/blocksd/blocksd/network/wire"
+	"github.com/blocksd/blocksd/runtime/agent"
+	"github.com/blocksd/blocksd/sandbox"
+)
+
+const (
+	// devReadyTimeout is how long agents may take to come online before dev goes on without the rest.
+	devReadyTimeout = 30 * time.Second
+	// exampleTimeout bounds one example task.
+	exampleTimeout = 30 * time.Second
+	// devEnvFile is the name of the env file in the state directory.
+	devEnvFile = "dev.env"
+)
+
+type devOptions struct {
+	plugins                  []string
+	agents, listen, stateDir string
+}
+
+func newDev(a *app) *cobra.Command {
+	o := devOptions{plugins: []string{filepath.Join("bin", "plugins")}}
+	cmd := &cobra.Command{
+		Use: "dev", Short: "Try handlers: a network of your own and the daemon, in one process", Args: exactly(0, "blocksd dev [--plugins DIR]"),
+		Long: "Try handlers: a network of your own and the daemon, in one process. Registers each handler's card, sends each agent its\n" +
+			"example input, then stays until Ctrl-C. Writes the variables that clients need to dev.env in the state directory.",
+		RunE: func(cmd *cobra.Command, _ []string) error { return a.dev(cmd.Context(), o) },
+	}
+	f := cmd.Flags()
+	f.StringArrayVar(&o.plugins, "plugins", o.plugins, "directory of handler programs; may be repeated")
+	f.StringVar(&o.agents, "agents", "", "directory of further cards (*.json) to register, for providers outside")
+	f.StringVar(&o.listen, "listen", "127.0.0.1:0", "loopback address of the network; port 0 for any free one")
+	f.StringVar(&o.stateDir, "state-dir", "", "state directory (default $XDG_STATE_HOME/blocksd/dev, else ~/.local/state/blocksd/dev)")
+	return cmd
+}
+
+func (a *app) dev(ctx context.Context, o devOptions) error {
+	if err := checkListen(o.listen); err != nil {
+		return err
+	}
+	cards, err := a.loadCards(o.agents)
+	if err != nil {
+		return err
+	}
+	out := a.newLiveLine()
+	settings, warnings, err := a.devSettings(o)
+	if err != nil {
+		return err
+	}
+	log, err := a.newLog(settings.Log, out)
+	if err != nil {
+		return usage(err)
+	}
+	network, err := sandbox.New(sandbox.Config{Listen: o.listen, Log: log.With("part", "sandbox"), Version: version()})
+	if err != nil {
+		return err
+	}
+	settings.Network = config.Network{CDMURL: network.CDMURL(), PubNubOrigin: network.Addr()}
+
+	networkCtx, stopNetwork := context.WithCancel(context.WithoutCancel(ctx))
+	networkDone := make(chan error, 1)
+	go func() { networkDone <- network.Run(networkCtx) }()
+	// The network ends last: the daemon's outcomes go there.
+	closeNetwork := func() error {
+		stopNetwork()
+		return <-networkDone
+	}
+
+	d, err := daemon.New(daemon.Config{
+		Settings: settings, Version: version(), Log: log,
+		Key:     func(string) (string, error) { return network.APIKey(), nil },
+		OnAgent: network.Register,
+	})
+	if err != nil {
+		return errors.Join(err, closeNetwork())
+	}
+	for _, w := range warnings {
+		log.Warn(w)
+	}
+	envFile := filepath.Join(settings.StateDir, devEnvFile)
+	removeStale(envFile)
+
+	daemonCtx, stopDaemon := a.interruptible(ctx)
+	defer stopDaemon()
+	daemonDone := make(chan error, 1)
+	go func() {
+		err := a.serve(daemonCtx, d)
+		stopDaemon() // whoever waits for it
+		daemonDone <- err
+	}()
+
+	err = func() error {
+		for _, c := range cards {
+			if err := network.Register(c); err != nil {
+				return err
+			}
+		}
+		fmt.Fprintf(out, "network   %s (nothing leaves this machine)\n", network.URL())
+		a.tryAgents(daemonCtx, d, network, settings, cards, out)
+		if daemonCtx.Err() != nil {
+			return nil
+		}
+		vars := append(slices.Clone(network.Env()), sandbox.EnvVar{Name: "BLOCKSD_SOCKET", Value: settings.Socket})
+		if err := sandbox.WriteEnvFile(envFile, vars); err != nil {
+			return err
+		}
+		fmt.Fprintf(out, "\nIn another terminal:\n  set -a; . %s; set +a\n  %s status\nCtrl-C drains and ends.\n", envFile, programName())
+		out.run(daemonCtx, d)
+		return nil
+	}()
+	if err != nil {
+		stopDaemonNow(stopDaemon, d)
+	}
+	daemonErr := <-daemonDone
+	removeStale(envFile) // nothing in it works any more
+	return errors.Join(err, daemonErr, closeNetwork())
+}
+
+// devSettings are the defaults with what the user's environment says about logs and limits. Where the network is, we
+// know better.
+func (a *app) devSettings(o devOptions) (config.Config, []string, error) {
+	dir := o.stateDir
+	if dir == "" {
+		state := a.getenv("XDG_STATE_HOME")
+		if !filepath.IsAbs(state) {
+			home := a.getenv("HOME")
+			if home == "" {
+				return config.Config{}, nil, usagef("find a state directory: neither XDG_STATE_HOME nor HOME is set: name one with --state-dir")
+			}
+			state = filepath.Join(home, ".local", "state")
+		}
+		dir = filepath.Join(state, "blocksd", "dev")
+	}
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return config.Config{}, nil, fmt.Errorf("use state directory %s: %w", dir, err)
+	}
+	socket := filepath.Join(dir, "blocksd.sock")
+	if config.CheckSocketPath(socket) != nil {
+		// A private directory with a short name, the same for the same state directory.
+		sum := sha256.Sum256([]byte(dir))
+		socket = filepath.Join(os.TempDir(), fmt.Sprintf("blocksd-%d-%s", os.Getuid(), hex.EncodeToString(sum[:6])), "blocksd.sock")
+	}
+	flags := map[string]any{"state_dir": dir, "socket": socket, "plugins.dirs": o.plugins, "log.format": "text"}
+	if isTerminal(a.Stdout) {
+		flags["log.level"] = a.logLevel("warn") // there the events are for people, not the log
+	}
+	var environ []string
+	for _, kv := range a.Env {
+		if !strings.HasPrefix(kv, "BLOCKS_") && !strings.HasPrefix(kv, "BLOCKSD_NETWORK__") && !strings.HasPrefix(kv, "BLOCKSD_PUBNUB_ORIGIN=") {
+			environ = append(environ, kv)
+		}
+	}
+	return config.Load(config.Sources{Environ: environ, Flags: flags})
+}
+
+func removeStale(path string) {
+	_ = os.Remove(path) // there may be none
+}
+
+// stopDaemonNow ends the daemon because dev itself cannot go on.
+func stopDaemonNow(stop context.CancelFunc, d *daemon.Daemon) {
+	stop()
+	d.Hasten(context.Background())
+}
+
+// tryAgents waits for the agents and sends each that has an example input one task.
+func (a *app) tryAgents(ctx context.Context, d *daemon.Daemon, network *sandbox.Sandbox, settings config.Config, outside []card.Card, out *liveLine) {
+	wait, cancel := context.WithTimeout(ctx, devReadyTimeout)
+	notReady := d.WaitReady(wait)
+	cancel()
+	if ctx.Err() != nil {
+		return
+	}
+	for _, c := range outside {
+		fmt.Fprintf(out, "agent     %s is registered, for a provider outside\n", c.AgentName)
+	}
+	for _, ag := range d.Status().Agents {
+		fmt.Fprintf(out, "agent     %s is %s\n", ag.Name, ag.State)
+	}
+	if notReady != nil || len(d.Status().Reasons) > 0 {
+		for _, r := range d.Status().Reasons {
+			fmt.Fprintf(out, "! %s\n", printable(r))
+		}
+	}
+	c, err := client.New(ctx, client.Config{CDMURL: network.CDMURL(), APIKey: network.APIKey(), PubNubOrigin: network.Addr()})
+	if err != nil {
+		fmt.Fprintf(out, "! no example can be sent: %s\n", err)
+		return
+	}
+	defer c.Close()
+	for _, example := range d.Examples() {
+		if ctx.Err() != nil {
+			return
+		}
+		fmt.Fprintf(out, "\nexample for %s\n", example.Agent)
+		if err := a.sendExample(ctx, c, example, out); err != nil && ctx.Err() == nil {
+			fmt.Fprintf(out, "  ! %s\n", printable(err.Error()))
+		}
+	}
+}
+
+func (a *app) sendExample(ctx context.Context, c *client.TaskClient, example daemon.Example, out *liveLine) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, exampleTimeout, fmt.Errorf("the example did not end within %s", exampleTimeout))
+	defer cancel()
+	req := client.Request{AgentName: example.Agent}
+	for _, p := range example.Parts {
+		req.Parts = append(req.Parts, client.Part{ID: p.PartID, Text: p.Text, MIMEType: p.ContentType})
+		if p.Text != nil {
+			fmt.Fprintf(out, "  sent: %s\n", printable(wire.CutText(*p.Text, 200)))
+		}
+	}
+	s, err := c.Submit(ctx, req)
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	printer := callPrinter{app: &app{Invocation{Stdout: out, Stderr: out}}, indent: "  "}
+	if err := printer.submitted(s, example.Agent); err != nil {
+		return err
+	}
+	if _, err := follow(ctx, s, &printer); err != nil {
+		return because(ctx, err)
+	}
+	return nil
+}
+
+// programName is how the user started us, for texts to copy.
+func programName() string {
+	if len(os.Args) == 0 {
+		return "blocksd"
+	}
+	return os.Args[0]
+}
+
+// online counts the agents that are.
+func online(d *daemon.Daemon) (n, all int, s statusForm) {
+	s = formOfStatus(d.Status())
+	for _, ag := range s.Agents {
+		if ag.State == agent.StateOnline {
+			n++
+		}
+	}
+	return n, len(s.Agents), s
+}

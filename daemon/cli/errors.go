@@ -1,0 +1,86 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+
+	"github.com/blocksd/blocksd/daemon"
+	"github.com/blocksd/blocksd/daemon/config"
+	"github.com/blocksd/blocksd/network/backend"
+)
+
+// Exit codes, fixed.
+const (
+	exitFailure   = 1
+	exitUsage     = 2 // of the command line, or of the configuration
+	exitAuthFinal = 3 // systemd must not start the daemon again
+	exitFailed    = 4 // the task failed
+	exitCanceled  = 5 // the task was canceled
+	exitTimedOut  = 6 // the task did not end in time
+)
+
+// exitError is an error with a code of its own. A silent one has been told already.
+type exitError struct {
+	code   int
+	err    error
+	silent bool
+}
+
+func (e *exitError) Error() string { return e.err.Error() }
+func (e *exitError) Unwrap() error { return e.err }
+
+func usagef(format string, args ...any) error {
+	return &exitError{code: exitUsage, err: fmt.Errorf(format, args...)}
+}
+
+func usage(err error) error { return &exitError{code: exitUsage, err: err} }
+
+func exitCode(err error) int {
+	var own *exitError
+	var configuration config.Problems
+	var api *backend.Error
+	switch {
+	case err == nil:
+		return 0
+	case errors.As(err, &own):
+		return own.code
+	case errors.As(err, &configuration):
+		return exitUsage
+	case errors.Is(err, daemon.ErrAuthFinal):
+		return exitAuthFinal
+	case errors.As(err, &api) && (api.Final() || api.Status == http.StatusUnauthorized):
+		return exitAuthFinal
+	}
+	return exitFailure
+}
+
+// explain is what the user reads: one line, or one per mistake in a configuration.
+func explain(err error) []string {
+	var own *exitError
+	var configuration config.Problems
+	switch {
+	case err == nil, errors.As(err, &own) && own.silent:
+		return nil
+	case errors.As(err, &configuration):
+		lines := make([]string, len(configuration))
+		for i, p := range configuration {
+			lines[i] = p.String()
+		}
+		return lines
+	}
+	return []string{strings.ReplaceAll(err.Error(), "\n", "; ")}
+}
+
+// errInterrupted is the cause of a context that the user ended.
+var errInterrupted = errors.New("interrupted")
+
+// because is err, or the reason for which ctx ended if that is why err came about.
+func because(ctx context.Context, err error) error {
+	if cause := context.Cause(ctx); err != nil && cause != nil {
+		return cause
+	}
+	return err
+}

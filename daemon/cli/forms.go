@@ -1,0 +1,122 @@
+package cli
+
+import (
+	"encoding/json"
+	"time"
+
+	controlv1 "github.com/blocksd/blocksd/proto/blocks/control/v1"
+)
+
+// The machine-readable forms of the control commands. Fixed: members may be added, never renamed. Lists are never null.
+
+type statusForm struct {
+	Ready    bool          `json:"ready"`
+	Reasons  []string      `json:"reasons"`
+	Version  string        `json:"version"`
+	PID      int32         `json:"pid"`
+	Agents   []agentForm   `json:"agents"`
+	Handlers []handlerForm `json:"handlers"`
+	Tasks    countsForm    `json:"tasks"`
+}
+
+type agentForm struct {
+	Name        string `json:"name"`
+	State       string `json:"state"`
+	Reason      string `json:"reason"`
+	InstanceID  string `json:"instanceId"`
+	BillingMode string `json:"billingMode"`
+	Handler     string `json:"handler"`
+	Running     int32  `json:"running"`
+	Concurrency int32  `json:"concurrency"`
+}
+
+type handlerForm struct {
+	Name       string        `json:"name"`
+	State      string        `json:"state"`
+	Reason     string        `json:"reason"`
+	Path       string        `json:"path"`
+	SHA256     string        `json:"sha256"`
+	Generation int64         `json:"generation"`
+	Restarts   int64         `json:"restarts"`
+	Processes  []processForm `json:"processes"`
+}
+
+type processForm struct {
+	PID       int32     `json:"pid"`
+	State     string    `json:"state"`
+	Running   int32     `json:"running"`
+	StartedAt time.Time `json:"startedAt"`
+	RSSBytes  int64     `json:"rssBytes"`
+}
+
+type countsForm struct {
+	Running   int64 `json:"running"`
+	Accepted  int64 `json:"accepted"`
+	Completed int64 `json:"completed"`
+	Failed    int64 `json:"failed"`
+	Canceled  int64 `json:"canceled"`
+	Outbox    int64 `json:"outbox"`
+}
+
+type taskForm struct {
+	TaskID  string `json:"taskId"`
+	Agent   string `json:"agent"`
+	Handler string `json:"handler"`
+	// PID is null until the task was handed to a process, Deadline when there is none.
+	PID      *int32     `json:"pid"`
+	State    string     `json:"state"`
+	Since    time.Time  `json:"since"`
+	Deadline *time.Time `json:"deadline"`
+}
+
+func formOfStatus(s *controlv1.StatusResponse) statusForm {
+	f := statusForm{
+		Ready: s.GetReady(), Reasons: append([]string{}, s.GetReasons()...), Version: s.GetVersion(), PID: s.GetPid(),
+		Agents: []agentForm{}, Handlers: formOfHandlers(s.GetHandlers()),
+		Tasks: countsForm{
+			s.GetTasks().GetRunning(), s.GetTasks().GetAccepted(), s.GetTasks().GetCompleted(), s.GetTasks().GetFailed(),
+			s.GetTasks().GetCanceled(), s.GetTasks().GetOutbox(),
+		},
+	}
+	for _, a := range s.GetAgents() {
+		f.Agents = append(f.Agents, agentForm{
+			a.GetName(), a.GetState(), a.GetReason(), a.GetInstanceId(), a.GetBillingMode(), a.GetHandler(), a.GetRunning(), a.GetConcurrency(),
+		})
+	}
+	return f
+}
+
+func formOfHandlers(hs []*controlv1.Handler) []handlerForm {
+	out := []handlerForm{}
+	for _, h := range hs {
+		f := handlerForm{
+			h.GetName(), h.GetState(), h.GetReason(), h.GetPath(), h.GetSha256(), h.GetGeneration(), h.GetRestarts(), []processForm{},
+		}
+		for _, p := range h.GetProcesses() {
+			f.Processes = append(f.Processes, processForm{p.GetPid(), p.GetState(), p.GetRunning(), p.GetStartedAt().AsTime(), p.GetRssBytes()})
+		}
+		out = append(out, f)
+	}
+	return out
+}
+
+func formOfTasks(ts []*controlv1.Task) []taskForm {
+	out := []taskForm{}
+	for _, t := range ts {
+		f := taskForm{TaskID: t.GetTaskId(), Agent: t.GetAgent(), Handler: t.GetHandler(), PID: t.Pid, State: t.GetState(), Since: t.GetSince().AsTime()}
+		if t.GetDeadline() != nil {
+			at := t.GetDeadline().AsTime()
+			f.Deadline = &at
+		}
+		out = append(out, f)
+	}
+	return out
+}
+
+// printJSON writes v as one indented document, without the escapes that are meant for web pages.
+func (a *app) printJSON(v any) error {
+	enc := json.NewEncoder(a.Stdout)
+	enc.SetEscapeHTML(false)
+	enc.SetIndent("", "  ")
+	return enc.Encode(v)
+}

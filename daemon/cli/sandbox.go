@@ -1,0 +1,132 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/blocksd/blocksd/daemon/config"
+	"github.com/blocksd/blocksd/network/card"
+	"github.com/blocksd/blocksd/sandbox"
+)
+
+func newSandbox(a *app) *cobra.Command {
+	var listen, agents, envFile string
+	cmd := &cobra.Command{
+		Use: "sandbox", Short: "Run a Blocks Network of your own on this machine", Args: exactly(0, "blocksd sandbox [--agents DIR]"),
+		RunE: func(cmd *cobra.Command, _ []string) error { return a.sandbox(cmd.Context(), listen, agents, envFile) },
+	}
+	f := cmd.Flags()
+	f.StringVar(&listen, "listen", "127.0.0.1:3001", "loopback address to listen on; port 0 for any free one")
+	f.StringVar(&agents, "agents", "", "directory of agent cards (*.json) to register")
+	f.StringVar(&envFile, "env-file", "", "file for the variables that clients need, written once everything works")
+	return cmd
+}
+
+func (a *app) sandbox(ctx context.Context, listen, agents, envFile string) error {
+	if err := checkListen(listen); err != nil {
+		return err
+	}
+	cards, err := a.loadCards(agents)
+	if err != nil {
+		return err
+	}
+	log, err := a.newLog(config.Log{Level: a.logLevel("warn"), Format: "text"}, a.Stderr)
+	if err != nil {
+		return usage(err)
+	}
+	s, err := sandbox.New(sandbox.Config{Listen: listen, Log: log, Version: version()})
+	if err != nil {
+		return err
+	}
+	ctx, cancel := a.interruptible(ctx)
+	defer cancel()
+	done := make(chan error, 1)
+	go func() { done <- s.Run(ctx) }()
+	fail := func(err error) error {
+		cancel()
+		return errors.Join(err, <-done)
+	}
+	for _, c := range cards {
+		if err := s.Register(c); err != nil {
+			return fail(err)
+		}
+	}
+	fmt.Fprintf(a.Stdout, "A Blocks Network listens on %s; nothing leaves this machine.\n", s.URL())
+	for _, c := range cards {
+		fmt.Fprintf(a.Stdout, "  agent %s (%s, %s)\n", c.AgentName, c.Blocks().Listing, c.Blocks().BillingMode)
+	}
+	if envFile != "" {
+		if err := sandbox.WriteEnvFile(envFile, s.Env()); err != nil {
+			return fail(err)
+		}
+		defer os.Remove(envFile) // nothing in it works any more
+		fmt.Fprintf(a.Stdout, "Clients and providers reach it with the variables in %s:\n  set -a; . %s; set +a\n", envFile, envFile)
+	} else {
+		fmt.Fprintln(a.Stdout, "Clients and providers reach it with these variables:")
+		for _, v := range s.Env() {
+			fmt.Fprintf(a.Stdout, "  export %s=%s\n", v.Name, v.Value)
+		}
+	}
+	fmt.Fprintln(a.Stdout, "Ctrl-C ends it.")
+	return <-done
+}
+
+// checkListen refuses addresses that others could reach: the sandbox trusts everybody who knows its keys.
+func checkListen(listen string) error {
+	host, _, err := net.SplitHostPort(listen)
+	if err != nil {
+		return usagef("listen on %q: it must be host:port, such as 127.0.0.1:0", listen)
+	}
+	if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) {
+		return usagef("listen on %s: the sandbox is for this machine alone: use a loopback address such as 127.0.0.1:0", listen)
+	}
+	return nil
+}
+
+// loadCards reads every card of a directory. A card that is not valid is told and left out.
+func (a *app) loadCards(dir string) ([]card.Card, error) {
+	if dir == "" {
+		return nil, nil
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, usagef("read agent cards: %w", err)
+	}
+	var cards []card.Card
+	for _, e := range entries {
+		if e.IsDir() || !strings.HasSuffix(e.Name(), ".json") || strings.HasPrefix(e.Name(), ".") {
+			continue
+		}
+		c, err := card.Load(filepath.Join(dir, e.Name()))
+		if err != nil {
+			fmt.Fprintf(a.Stderr, "warning: %s\n", err)
+			continue
+		}
+		if i := slices.IndexFunc(cards, func(o card.Card) bool { return o.AgentName == c.AgentName }); i >= 0 {
+			fmt.Fprintf(a.Stderr, "warning: agent card %s is not registered: another card names agent %s too\n", filepath.Join(dir, e.Name()), c.AgentName)
+			continue
+		}
+		cards = append(cards, c)
+	}
+	return cards, nil
+}
+
+// logLevel is LOG_LEVEL if it names a level, else fallback.
+func (a *app) logLevel(fallback string) string {
+	if a.getenv("LOG_LEVEL") == "" && a.getenv("BLOCKSD_LOG__LEVEL") == "" {
+		return fallback
+	}
+	c, _, err := config.Load(config.Sources{Environ: []string{"LOG_LEVEL=" + a.getenv("LOG_LEVEL"), "BLOCKSD_LOG__LEVEL=" + a.getenv("BLOCKSD_LOG__LEVEL")}})
+	if err != nil {
+		return fallback
+	}
+	return c.Log.Level
+}
