@@ -31,11 +31,14 @@ const (
 
 var presenceActions = [...]string{Joined: "join", Left: "leave", TimedOut: "timeout", StateSet: "state-change"}
 
-// PresenceEvent is a change of a member of a channel. State is what the member has announced last, nil for none.
+// PresenceEvent is a change of a member of a channel.
 type PresenceEvent struct {
 	Kind          PresenceKind
 	Channel, UUID string
-	State         []byte
+	// State is what the member has announced last, nil for none.
+	State []byte
+	// Polling, of one that joined, says that a poll of it with a cursor is being held.
+	Polling bool
 }
 
 // member of a channel. One that is not present has only announced a state so far: a state may arrive before the first
@@ -266,7 +269,13 @@ func (s *Space) removeMember(t *topic, uuid string) {
 // announce tells the observer and, if news, those who have subscribed to the channel's presence.
 func (s *Space) announce(kind PresenceKind, m *member, news bool) {
 	if s.cfg.Observer != nil {
-		s.cfg.Observer.Presence(PresenceEvent{Kind: kind, Channel: m.topic.name, UUID: m.uuid, State: m.state})
+		e := PresenceEvent{Kind: kind, Channel: m.topic.name, UUID: m.uuid, State: m.state}
+		if kind == Joined {
+			for p := range m.topic.waiters {
+				e.Polling = e.Polling || p.sub.UUID == m.uuid
+			}
+		}
+		s.cfg.Observer.Presence(e)
 	}
 	name := m.topic.name + presenceSuffix
 	if s.channels[name] == nil || !news {

@@ -1,0 +1,167 @@
+// Package api is the HTTP face of the sandbox's Blocks backend: discovery, registry, credentials, the RPC gateway and
+// files, over package network.
+package api
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"log/slog"
+	"net/http"
+	"strconv"
+	"strings"
+
+	"github.com/blocksd/blocksd/network/wire"
+	"github.com/blocksd/blocksd/sandbox/network"
+)
+
+// maxBody bounds a JSON request body.
+const maxBody = 4 << 20
+
+// Config of a Server.
+type Config struct {
+	Network *network.Network
+	// Origin is host:port under which the server is reached.
+	Origin           string
+	Playground, Paid wire.Keyset
+	Log              *slog.Logger
+}
+
+// Server answers the requests of the Blocks SDKs.
+type Server struct {
+	network *network.Network
+	log     *slog.Logger
+	cdm     []byte
+	origin  string
+	mux     *http.ServeMux
+}
+
+// New returns a server.
+func New(cfg Config) (*Server, error) {
+	cdm, err := json.Marshal(map[string]any{
+		"playground": cfg.Playground, "network": cfg.Paid,
+		"api":     map[string]string{"baseUrl": "http://" + cfg.Origin, "clientId": "blocksd-sandbox"},
+		"sandbox": map[string]string{"pubnubOrigin": cfg.Origin},
+	})
+	if err != nil {
+		return nil, err
+	}
+	s := &Server{network: cfg.Network, log: cfg.Log, cdm: cdm, origin: cfg.Origin, mux: http.NewServeMux()}
+	for pattern, handle := range map[string]http.HandlerFunc{
+		"GET /api/v1/cdm":                        s.getCDM,
+		"GET /api/v1/registry/agents":            s.agents,
+		"POST /api/v1/auth/agent/connect":        s.connect,
+		"POST /api/v1/auth/agent/refresh":        s.refresh,
+		"POST /api/v1/auth/agent/consumer-token": s.consumerToken,
+		"POST /api/v1/auth/task-read-token":      s.taskReadToken,
+		"POST /api/v1/auth/anon-task-read-token": s.anonReadToken,
+		"POST /api/v1/rpc":                       s.rpc,
+		"POST /api/v1/files/request-upload":      s.requestUpload,
+		"POST /api/v1/files/confirm-upload":      s.confirmUpload,
+		"POST " + network.BlobPath + "{id}":      s.receiveBlob,
+		"GET " + network.BlobPath + "{id}":       s.sendBlob,
+		"/":                                      notFound,
+	} {
+		s.mux.HandleFunc(pattern, handle)
+	}
+	return s, nil
+}
+
+// ServeHTTP implements http.Handler.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	h := w.Header()
+	h.Set("Access-Control-Allow-Origin", "*")
+	if r.Method == http.MethodOptions {
+		h.Set("Access-Control-Allow-Methods", "GET, POST, DELETE, PATCH, OPTIONS")
+		h.Set("Access-Control-Allow-Headers", "Authorization, Content-Type, Blocks-Protocol-Version, X-Write-Affinity, X-Active-Org")
+		w.WriteHeader(http.StatusNoContent)
+		return
+	}
+	s.mux.ServeHTTP(w, r)
+}
+
+func notFound(w http.ResponseWriter, r *http.Request) {
+	answer(w, http.StatusNotFound, map[string]string{"error": "There is no " + r.Method + " " + r.URL.Path + " here.", "code": "NotFound"})
+}
+
+func (s *Server) getCDM(w http.ResponseWriter, _ *http.Request) { send(w, http.StatusOK, s.cdm) }
+
+// answer sends v as JSON.
+func answer(w http.ResponseWriter, status int, v any) {
+	body, err := json.Marshal(v)
+	if err != nil {
+		status, body = http.StatusInternalServerError, []byte(`{"error":"The answer cannot be encoded.","code":"Internal"}`)
+	}
+	send(w, status, body)
+}
+
+func send(w http.ResponseWriter, status int, body []byte) {
+	h := w.Header()
+	h.Set("Content-Type", "application/json")
+	h.Set("Cache-Control", "no-store")
+	h.Set("Content-Length", strconv.Itoa(len(body))) // or an early flush would make it chunked
+	w.WriteHeader(status)
+	_, _ = w.Write(body) // a client that went away is not our concern
+}
+
+// refuse sends an error in the form of the REST endpoints. Both members "error" and "message" are read by clients.
+func (s *Server) refuse(w http.ResponseWriter, r *http.Request, err error) {
+	var e *network.Error
+	if !errors.As(err, &e) {
+		s.log.Error("request failed", "path", r.URL.Path, "err", err)
+		e = &network.Error{Status: http.StatusInternalServerError, Code: "Internal", Message: "The sandbox failed to handle the request."}
+	}
+	body := map[string]any{"error": e.Message, "message": e.Message, "code": e.Code}
+	if e.Details != nil {
+		body["details"] = e.Details
+	}
+	answer(w, e.Status, body)
+}
+
+// read decodes a JSON body into v. An empty body is an empty object.
+func read(r *http.Request, v any) error {
+	body, err := io.ReadAll(http.MaxBytesReader(nil, r.Body, maxBody))
+	if err != nil {
+		return network.InvalidParams("The request body cannot be read: %v.", err)
+	}
+	if len(body) == 0 {
+		return nil
+	}
+	if err := json.Unmarshal(body, v); err != nil {
+		return network.InvalidParams("The request body is not what it should be: %v.", err)
+	}
+	return nil
+}
+
+// bearer returns the credential of a request, "" if there is none.
+func bearer(r *http.Request) string {
+	scheme, credential, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+	if !strings.EqualFold(scheme, "Bearer") {
+		return ""
+	}
+	return strings.TrimSpace(credential)
+}
+
+// byToken returns who makes a request that needs a JWT.
+func (s *Server) byToken(r *http.Request) (*network.Principal, error) {
+	credential := bearer(r)
+	if credential == "" {
+		return nil, network.Unauthorized("The request carries no access token.")
+	}
+	return s.network.ByToken(credential)
+}
+
+// byAny returns who makes a request that takes an API key, a JWT or nothing; bad credentials count as none.
+func (s *Server) byAny(r *http.Request) *network.Principal {
+	credential := bearer(r)
+	if credential == "" {
+		return nil
+	}
+	if p, err := s.network.ByKey(credential); err == nil {
+		return p
+	}
+	if p, err := s.network.ByToken(credential); err == nil {
+		return p
+	}
+	return nil
+}

@@ -1,0 +1,64 @@
+package sandbox
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// EnvVar is one variable for clients of the sandbox.
+type EnvVar struct{ Name, Value string }
+
+// Env returns what clients need, in the order in which it is written.
+func (s *Sandbox) Env() []EnvVar {
+	further := make([]string, 0, len(s.orgs))
+	for _, org := range s.orgs[1:] {
+		further = append(further, org.APIKey)
+	}
+	return []EnvVar{
+		{"BLOCKS_CDM_URL", s.CDMURL()},
+		{"BLOCKS_API_KEY", s.APIKey()},
+		{"BLOCKSD_PUBNUB_ORIGIN", s.Addr()},
+		{"BLOCKSD_SANDBOX_TOKEN", s.adminToken},
+		{"BLOCKSD_SANDBOX_OPEN_KEYS", s.open.PublishKey + ":" + s.open.SubscribeKey},
+		{"BLOCKSD_SANDBOX_PAM_KEYS", s.pam.PublishKey + ":" + s.pam.SubscribeKey + ":" + s.pamSecret},
+		{"BLOCKSD_SANDBOX_KEYS", strings.Join(further, ",")},
+	}
+}
+
+// WriteEnvFile writes the variables as lines that a shell can source. The file appears whole or not at all, and only its
+// owner can read it.
+func WriteEnvFile(path string, vars []EnvVar) error {
+	var b strings.Builder
+	for _, v := range vars {
+		fmt.Fprintf(&b, "%s=%s\n", v.Name, quoteShell(v.Value))
+	}
+	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-") // made with mode 0600
+	if err != nil {
+		return fmt.Errorf("write environment file %s: %w", path, err)
+	}
+	defer os.Remove(f.Name()) // gone already after a rename
+	_, err = f.WriteString(b.String())
+	if cerr := f.Close(); err == nil {
+		err = cerr
+	}
+	if err == nil {
+		err = os.Rename(f.Name(), path)
+	}
+	if err != nil {
+		return fmt.Errorf("write environment file %s: %w", path, err)
+	}
+	return nil
+}
+
+// quoteShell leaves what no shell interprets, and puts the rest in single quotes.
+func quoteShell(s string) string {
+	plain := func(r rune) bool {
+		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("_-./:,@%+=", r)
+	}
+	if s != "" && strings.IndexFunc(s, func(r rune) bool { return !plain(r) }) < 0 {
+		return s
+	}
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+}

@@ -1,0 +1,341 @@
+package network
+
+import (
+	"crypto/rand"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/blocksd/blocksd/network/wire"
+	"github.com/blocksd/blocksd/sandbox/pubsub"
+)
+
+// task is one submitted task. Its fields are guarded by the lock of the network; what identifies it never changes.
+type task struct {
+	id, owner, orgID string
+	number           int // order of submission
+	byAgent          string
+	agent            *agent
+	channel, inputs  string // where its events and its input files are
+	kind             wire.TaskKind
+	duration         time.Duration
+	expiresAtMS      int64
+	hasStream        bool
+	publicKey        string
+	key              idempotencyKey
+
+	parts            []wire.Part // nil once it runs
+	state            wire.TaskState
+	created, updated time.Time
+	cancelRequested  bool
+	terminating      bool
+	ending           bool // a terminal of the network itself is on its way
+
+	answered  bool // the submitter has its answer, so that the task may be sent
+	queued    bool
+	instance  *instance
+	sent      bool
+	sentAt    time.Time
+	confirmed bool // running seen
+	states    int  // see slots.dispatched
+	files     []string
+}
+
+// idempotencyKey belongs to the caller.
+type idempotencyKey struct{ userID, key string }
+
+func (t *task) claims() json.RawMessage {
+	return append(pubsub.AppendString([]byte(`{"sub":`), t.owner), '}')
+}
+
+func (t *task) summary() json.RawMessage {
+	return fmt.Appendf(nil, `{"parts":%d}`, len(t.parts))
+}
+
+// SendRequest submits a task.
+type SendRequest struct {
+	AgentName         string
+	BillingMode       wire.BillingMode
+	Parts             []wire.Part
+	OwnerID           string
+	IdempotencyKey    string
+	UploadSessionID   string
+	Kind              wire.TaskKind
+	Minutes           int
+	Stream            bool
+	ConsumerPublicKey string
+}
+
+// SendResult is the answer to it.
+type SendResult struct {
+	TaskID, OrgID      string
+	Idempotent, Queued bool
+	State              wire.TaskState
+	ReadToken, Channel string
+	Keys               wire.Keyset
+}
+
+// SendMessage submits a task, or finds the one with the same idempotency key. The request is on the task's channel when
+// it returns; the order to an instance goes out when the caller, having answered, calls dispatch.
+func (n *Network) SendMessage(p *Principal, req SendRequest) (result SendResult, dispatch func(), err error) {
+	n.mu.Lock()
+	t, isNew, err := n.submit(p, req)
+	if err != nil {
+		n.mu.Unlock()
+		return SendResult{}, nil, err
+	}
+	parts := t.parts
+	env := t.agent.env
+	n.mu.Unlock()
+
+	if isNew {
+		// Stored before the answer: a consumer whose history is empty loses what comes between its look and its poll.
+		body, err := requestEvent(t.id, parts)
+		if err != nil {
+			n.mu.Lock()
+			n.endTask(t, wire.Terminal{State: wire.Failed, Error: "the request cannot be encoded"})
+			n.mu.Unlock()
+			return SendResult{}, nil, InvalidParams("requestParts cannot be encoded: %v.", err)
+		}
+		env.Space.Publish(pubsub.Publication{
+			Channel: t.channel, Publisher: backendUUID, Meta: wire.EventMeta(t.agent.spec.Name, t.id, ""), Body: body, Store: true,
+		})
+	}
+
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if isNew && !t.state.Final() {
+		t.agent.queue.push(t)
+		n.schedule(t.agent)
+		if t.kind == wire.Pipe {
+			n.at(time.UnixMilli(t.expiresAtMS), func() { n.expire(t) })
+		}
+	}
+	token, err := n.readToken(t)
+	if err != nil {
+		return SendResult{}, nil, err
+	}
+	result = SendResult{
+		TaskID: t.id, OrgID: t.orgID, Idempotent: !isNew, Queued: t.queued, State: t.state, ReadToken: token, Channel: t.channel, Keys: env.Keys,
+	}
+	dispatch = func() {}
+	if isNew {
+		dispatch = func() {
+			n.mu.Lock()
+			defer n.mu.Unlock()
+			t.answered = true
+			if t.instance != nil && !t.sent && !t.state.Final() && !t.ending {
+				n.send(t)
+			}
+		}
+	}
+	return result, dispatch, nil
+}
+
+// submit checks a request and enters the task. The lock is held.
+func (n *Network) submit(p *Principal, req SendRequest) (t *task, isNew bool, err error) {
+	key := idempotencyKey{p.UserID, req.IdempotencyKey}
+	if req.IdempotencyKey != "" {
+		if t := n.keys[key]; t != nil {
+			return t, false, nil
+		}
+	}
+	a := n.agents[req.AgentName]
+	if !a.visible(p) {
+		return nil, false, noAgent(req.AgentName)
+	}
+	if req.OwnerID != "" && req.OwnerID != p.UserID {
+		return nil, false, refused(403, CodeDenied, "The ownerId is not the one of the authenticated user.")
+	}
+	if req.BillingMode != a.spec.BillingMode {
+		return nil, false, &Error{
+			Status: 409, Code: CodeBillingMode, RPC: RPCApplication,
+			Message: fmt.Sprintf("The agent %s is %s, but the request says %s.", a.spec.Name, a.spec.BillingMode, req.BillingMode),
+			Details: Mismatch{Expected: a.spec.BillingMode, Got: req.BillingMode},
+		}
+	}
+	if a.spec.BillingMode == wire.Paid && p.org.Broke && p.OrgID != a.spec.OrgID {
+		return nil, false, &Error{
+			Status: 402, Code: CodeNoBalance, RPC: RPCApplication, Message: "The balance of the organization does not cover the price of the task.",
+			Details: map[string]string{"required": a.spec.PricePerTask, "available": "0.00"},
+		}
+	}
+	if a.forcedOffline {
+		return nil, false, offline(a.spec.Name)
+	}
+	if len(a.ready) == 0 || !a.ready[0].slots.free() {
+		if a.queue.waiting >= a.backlog {
+			return nil, false, refused(429, CodeBacklog, "The agent %s has %d tasks waiting, as many as it takes.", a.spec.Name, a.queue.waiting)
+		}
+	}
+	now := n.cfg.Now()
+	t = &task{
+		id: "task_" + strings.ToLower(rand.Text()), owner: p.UserID, orgID: p.OrgID, byAgent: p.Agent, agent: a, number: n.submitted,
+		kind: req.Kind, hasStream: a.spec.Streams && (req.Stream || req.Kind == wire.Pipe), publicKey: req.ConsumerPublicKey, key: key,
+		parts: req.Parts, state: wire.Pending, created: now, updated: now,
+	}
+	t.channel = wire.TaskChannel(t.orgID, t.id)
+	t.inputs = t.channel
+	if n.cfg.NoWriterRead { // the instance must be able to read its inputs all the same
+		t.inputs = "files." + t.orgID + "." + t.id
+	}
+	if t.kind == wire.Pipe {
+		t.duration = time.Duration(req.Minutes) * time.Minute
+		t.expiresAtMS = now.Add(t.duration).UnixMilli()
+	}
+	if req.UploadSessionID != "" {
+		if err := n.claimInputs(p, t, req.UploadSessionID); err != nil {
+			return nil, false, err
+		}
+	}
+	n.submitted++
+	n.tasks[t.id] = t
+	if req.IdempotencyKey != "" {
+		n.keys[key] = t
+	}
+	return t, true, nil
+}
+
+func requestEvent(taskID string, parts []wire.Part) ([]byte, error) {
+	encoded, err := json.Marshal(append([]wire.Part{}, parts...))
+	if err != nil {
+		return nil, err
+	}
+	b := pubsub.AppendString([]byte(`{"type":"request","taskId":`), taskID)
+	b = append(append(b, `,"requestParts":`...), encoded...)
+	return append(b, `,"protocolVersion":"`+wire.ProtocolVersion+`"}`...), nil
+}
+
+// TaskRow is what the network knows of a task.
+type TaskRow struct {
+	TaskID, AgentName, Owner, OrgID string
+	State                           wire.TaskState
+	Kind                            wire.TaskKind
+	Created, Updated                time.Time
+}
+
+func (t *task) row() TaskRow {
+	return TaskRow{t.id, t.agent.spec.Name, t.owner, t.orgID, t.state, t.kind, t.created, t.updated}
+}
+
+// anonymous says whether anyone may read a task.
+func (t *task) anonymous() bool {
+	return !t.agent.spec.Private && t.agent.spec.BillingMode == wire.Free
+}
+
+// readable says whether p (nil: anonymous) may read a task. What an agent may read are its own tasks and those that it
+// submitted.
+func (n *Network) readable(t *task, p *Principal) bool {
+	switch {
+	case p == nil:
+		return t.anonymous()
+	case p.IsAgent():
+		return t.byAgent == p.Agent && t.orgID == p.OrgID || t.agent.spec.Name == p.Agent && t.agent.spec.OrgID == p.OrgID && !n.cfg.NoAgentGetTask
+	}
+	return t.orgID == p.OrgID
+}
+
+func noTask(id string) *Error { return refused(404, CodeNoTask, "There is no task %s.", id) }
+
+// find returns a task that p may read. The lock is held.
+func (n *Network) find(p *Principal, id string) (*task, error) {
+	t := n.tasks[id]
+	if t == nil {
+		return nil, noTask(id)
+	}
+	if !n.readable(t, p) {
+		return nil, refused(403, CodeDenied, "You may not access the task %s.", id)
+	}
+	return t, nil
+}
+
+// GetTask returns the row of a task. It may lag behind the task's channel.
+func (n *Network) GetTask(p *Principal, id string) (TaskRow, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	t, err := n.find(p, id)
+	if err != nil {
+		return TaskRow{}, err
+	}
+	return t.row(), nil
+}
+
+// ReadToken lets the holder read a task's channel.
+type ReadToken struct {
+	Token, Channel string
+	TTL            time.Duration
+}
+
+// TaskReadToken gives a token to who may read the task; for the provider's side that is who runs the agent.
+func (n *Network) TaskReadToken(p *Principal, id string, provider bool) (ReadToken, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	t := n.tasks[id]
+	if t == nil {
+		return ReadToken{}, noTask(id)
+	}
+	allowed := n.readable(t, p)
+	if provider {
+		allowed = p != nil && p.OrgID == t.agent.spec.OrgID && (!p.IsAgent() || p.Agent == t.agent.spec.Name)
+	}
+	if !allowed {
+		return ReadToken{}, refused(403, CodeDenied, "You may not read the task %s.", id)
+	}
+	token, err := n.readToken(t)
+	return ReadToken{token, t.channel, n.cfg.ReadTTL}, err
+}
+
+// ended notes the end of a task: its row, its slot, its place in the queue. The lock is held.
+func (n *Network) ended(t *task, state wire.TaskState) {
+	t.state, t.updated = state, n.cfg.Now()
+	t.parts = nil
+	t.agent.queue.leave(t)
+	if i := t.instance; i != nil {
+		n.slotEnded(i, t)
+	}
+	n.finished = append(n.finished, t.id)
+	for len(n.finished) > n.cfg.KeepFinished {
+		n.forget(n.tasks[n.finished[0]])
+		n.finished = n.finished[1:]
+	}
+}
+
+// forget drops a finished task with its events and files. The lock is held.
+func (n *Network) forget(t *task) {
+	delete(n.tasks, t.id)
+	if n.keys[t.key] == t {
+		delete(n.keys, t.key)
+	}
+	channels := []string{t.channel}
+	if t.inputs != t.channel {
+		channels = append(channels, t.inputs)
+	}
+	blobs := n.dropFiles(t)
+	space := t.agent.env.Space
+	n.push(func() {
+		space.Forget(channels...)
+		n.removeBlobs(blobs)
+	})
+}
+
+// endTask has the network itself end a task. Its own terminal counts when it is on the channel, like any other. The lock
+// is held.
+func (n *Network) endTask(t *task, terminal wire.Terminal) {
+	if t.state.Final() || t.ending {
+		return
+	}
+	t.ending = true
+	t.agent.queue.leave(t) // or it would be sent in the meantime
+	p := pubsub.Publication{
+		Channel: t.channel, Publisher: backendUUID, Store: true,
+		Meta: wire.EventMeta(t.agent.spec.Name, t.id, ""), Body: wire.TerminalEvent(t.id, terminal),
+		Unless: func() bool {
+			n.mu.Lock()
+			defer n.mu.Unlock()
+			return t.state.Final() // it ended by itself in the meantime
+		},
+	}
+	space := t.agent.env.Space
+	n.push(func() { space.Publish(p) })
+}

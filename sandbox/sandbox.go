@@ -1,0 +1,287 @@
+// Package sandbox is a Blocks Network in one process, for development and tests without an account or a connection: pub/sub
+// that unmodified PubNub SDKs talk to, and the Blocks backend beside it, on one loopback port.
+package sandbox
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/blocksd/blocksd/network/card"
+	"github.com/blocksd/blocksd/network/wire"
+	"github.com/blocksd/blocksd/sandbox/access"
+	"github.com/blocksd/blocksd/sandbox/api"
+	"github.com/blocksd/blocksd/sandbox/blob"
+	"github.com/blocksd/blocksd/sandbox/network"
+	"github.com/blocksd/blocksd/sandbox/pubnub"
+	"github.com/blocksd/blocksd/sandbox/pubsub"
+)
+
+// Named waits of the server.
+const (
+	defaultPresenceScan = 250 * time.Millisecond
+	readHeaderTimeout   = 10 * time.Second
+	idleTimeout         = 10 * time.Minute // longer than a long poll
+	shutdownTimeout     = 700 * time.Millisecond
+)
+
+// Config of a Sandbox. Zero values mean the defaults.
+type Config struct {
+	// Listen is a loopback address; port 0 takes a free one.
+	Listen string
+	Log    *slog.Logger
+	Now    func() time.Time
+	// PresenceScan is how often silent clients are looked for.
+	PresenceScan time.Duration
+	// CancelBudget is how long an instance has to end a canceled task before the network does (30 s).
+	CancelBudget time.Duration
+	// SafetyNet is how long after the loss of its instance a running task is ended as failed (60 s).
+	SafetyNet time.Duration
+	// HoldPoll is how long a poll is held when nothing comes (280 s).
+	HoldPoll time.Duration
+	// KeepFinished is how many finished tasks stay readable (10,000); HistoryBytes bounds the messages kept per keyset
+	// (256 MiB); RingSize is how many messages of a channel can be caught up with (100).
+	KeepFinished int
+	HistoryBytes int64
+	RingSize     int
+	// MaxFileBytes bounds an uploaded file (1 GiB); BlobDir is where they go (the system's temporary directory).
+	MaxFileBytes int64
+	BlobDir      string
+	// ConsumerTokenTTL, AgentTokenTTL and ControlTokenTTL are the lives of credentials (60 s, 15 min, 24 h).
+	ConsumerTokenTTL, AgentTokenTTL, ControlTokenTTL time.Duration
+	// NoWriterRead takes from a task's write token the right to read the task's channel; NoAgentGetTask takes from an
+	// agent's credentials the right to look up its own tasks.
+	NoWriterRead, NoAgentGetTask bool
+	Version                      string
+}
+
+// Sandbox is one network with its server.
+type Sandbox struct {
+	cfg      Config
+	listener net.Listener
+	server   *http.Server
+	network  *network.Network
+	blobs    *blob.Store
+	spaces   []*pubsub.Space
+	pubnub   http.Handler
+	api      http.Handler
+
+	orgs       []network.Organization
+	adminToken string
+	open, pam  wire.Keyset
+	pamSecret  string
+}
+
+// New makes a network and binds its port. It serves from Run on; a sandbox that is never run is given up with Close.
+func New(cfg Config) (*Sandbox, error) {
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	if cfg.PresenceScan <= 0 {
+		cfg.PresenceScan = defaultPresenceScan
+	}
+	s := &Sandbox{
+		cfg: cfg, blobs: blob.New(cfg.BlobDir), adminToken: secret("sb_"), open: newKeyset(), pam: newKeyset(), pamSecret: secret("sec-c-"),
+		orgs: []network.Organization{
+			{ID: "org_1", Name: "Sandbox", UserID: "user_1", APIKey: secret("bk_")},
+			{ID: "org_2", Name: "Other", UserID: "user_2", APIKey: secret("bk_")},
+			{ID: "org_3", Name: "Broke", UserID: "user_3", APIKey: secret("bk_"), Broke: true},
+		},
+	}
+	var err error
+	s.network, err = network.New(network.Config{
+		Log: cfg.Log, Now: cfg.Now, Playground: newKeyset(), Network: newKeyset(), Organizations: s.orgs, Blobs: s.blobs,
+		CancelBudget: cfg.CancelBudget, SafetyNet: cfg.SafetyNet, KeepFinished: cfg.KeepFinished, RingSize: cfg.RingSize,
+		MaxBytes: cfg.HistoryBytes, MaxFileBytes: cfg.MaxFileBytes, ConsumerTTL: cfg.ConsumerTokenTTL, AgentTTL: cfg.AgentTokenTTL,
+		ControlTTL: cfg.ControlTokenTTL, NoWriterRead: cfg.NoWriterRead, NoAgentGetTask: cfg.NoAgentGetTask,
+	})
+	if err != nil {
+		return nil, err
+	}
+	keysets, err := s.keysets()
+	if err != nil {
+		return nil, err
+	}
+	if s.pubnub, err = pubnub.New(pubnub.Config{Keysets: keysets, Files: s.network, Hold: cfg.HoldPoll}); err != nil {
+		return nil, err
+	}
+	if s.listener, err = listen(cfg.Listen); err != nil {
+		return nil, err
+	}
+	s.api, err = api.New(api.Config{
+		Network: s.network, Origin: s.Addr(), Log: cfg.Log,
+		Playground: s.network.Environment(wire.Free).Keys, Paid: s.network.Environment(wire.Paid).Keys,
+	})
+	if err != nil {
+		return nil, errors.Join(err, s.listener.Close())
+	}
+	s.server = &http.Server{
+		// No write timeout: a poll is held for minutes.
+		Handler: s.logged(http.HandlerFunc(s.route)), ReadHeaderTimeout: readHeaderTimeout, IdleTimeout: idleTimeout,
+		ErrorLog: slog.NewLogLogger(cfg.Log.Handler(), slog.LevelDebug),
+	}
+	return s, nil
+}
+
+// keysets are the two of Blocks, which have the access manager on, and two plain ones, with and without it.
+func (s *Sandbox) keysets() ([]pubnub.Keyset, error) {
+	var out []pubnub.Keyset
+	for _, mode := range [...]wire.BillingMode{wire.Free, wire.Paid} {
+		env := s.network.Environment(mode)
+		out = append(out, pubnub.Keyset{PublishKey: env.Keys.PublishKey, Space: env.Space, Access: env.Access})
+	}
+	for _, keys := range [...]wire.Keyset{s.open, s.pam} {
+		space, err := pubsub.New(pubsub.Config{
+			SubscribeKey: keys.SubscribeKey, Now: s.cfg.Now, RingSize: s.cfg.RingSize, MaxBytes: s.cfg.HistoryBytes,
+		})
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, pubnub.Keyset{PublishKey: keys.PublishKey, Space: space})
+	}
+	manager, err := access.NewManager([]byte(s.pamSecret), s.cfg.Now)
+	if err != nil {
+		return nil, err
+	}
+	out[len(out)-1].Access = manager
+	for _, k := range out {
+		s.spaces = append(s.spaces, k.Space)
+	}
+	return out, nil
+}
+
+// listen binds a loopback address.
+func listen(address string) (net.Listener, error) {
+	if address == "" {
+		address = "127.0.0.1:0"
+	}
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		return nil, fmt.Errorf("start sandbox on %q: this is not an address: give host:port, for example 127.0.0.1:3001", address)
+	}
+	if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) {
+		return nil, fmt.Errorf("start sandbox on %s: it has no protection against others and listens on this machine only: give a loopback address, for example 127.0.0.1:3001", address)
+	}
+	l, err := net.Listen("tcp", address)
+	if err != nil {
+		cause := err
+		var op *net.OpError
+		if errors.As(err, &op) {
+			cause = op.Err
+		}
+		return nil, fmt.Errorf("start sandbox on %s: %w: stop what uses the port, or choose another one", address, cause)
+	}
+	return l, nil
+}
+
+// Run serves until ctx ends. Held polls are answered at once then.
+func (s *Sandbox) Run(ctx context.Context) error {
+	background, stop := context.WithCancel(context.WithoutCancel(ctx))
+	var all sync.WaitGroup
+	defer all.Wait()
+	defer stop()
+	var networkErr error
+	all.Go(func() { networkErr = s.network.Run(background) })
+	all.Go(func() { s.expire(background) })
+	served := make(chan error, 1)
+	all.Go(func() { served <- s.server.Serve(s.listener) })
+	s.cfg.Log.Info("sandbox listens", "url", s.URL(), "version", s.cfg.Version)
+
+	var err error
+	select {
+	case err = <-served:
+		err = fmt.Errorf("serve sandbox on %s: %w", s.Addr(), err)
+	case <-ctx.Done():
+	}
+	for _, space := range s.spaces {
+		space.Close()
+	}
+	limit, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTimeout)
+	defer cancel()
+	if s.server.Shutdown(limit) != nil {
+		_ = s.server.Close() // what is left is cut off; there is nobody to tell
+	}
+	stop()
+	all.Wait()
+	return errors.Join(err, networkErr, s.blobs.Close())
+}
+
+// expire ends the presence of silent clients.
+func (s *Sandbox) expire(ctx context.Context) {
+	tick := time.NewTicker(s.cfg.PresenceScan)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+			for _, space := range s.spaces {
+				space.Expire()
+			}
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// Close gives up a sandbox that is not run.
+func (s *Sandbox) Close() error { return errors.Join(s.listener.Close(), s.blobs.Close()) }
+
+// route sends a request to the face that it is for. Every request passes here, so this is the place for faults on demand.
+func (s *Sandbox) route(w http.ResponseWriter, r *http.Request) {
+	if strings.HasPrefix(r.URL.Path, "/api/") || strings.HasPrefix(r.URL.Path, network.BlobPath) {
+		s.api.ServeHTTP(w, r)
+		return
+	}
+	s.pubnub.ServeHTTP(w, r)
+}
+
+// Addr is host:port.
+func (s *Sandbox) Addr() string { return s.listener.Addr().String() }
+
+// URL of the Blocks backend.
+func (s *Sandbox) URL() string { return "http://" + s.Addr() }
+
+// CDMURL is what BLOCKS_CDM_URL must be for the SDKs.
+func (s *Sandbox) CDMURL() string { return s.URL() + "/api/v1/cdm" }
+
+// APIKey of the organization that owns the agents which are registered by Register.
+func (s *Sandbox) APIKey() string { return s.orgs[0].APIKey }
+
+// Register enters the agent of a card in the registry as its extensions.blocks says: public and free unless it says
+// otherwise. An agent of the same name is replaced; its instances and tasks stay.
+func (s *Sandbox) Register(c card.Card) error {
+	b := c.Blocks()
+	if b.Listing != "public" && b.Listing != "private" {
+		return fmt.Errorf("register agent %s in the sandbox: extensions.blocks.listing is %q: it must be public or private", c.AgentName, b.Listing)
+	}
+	spec := network.AgentSpec{
+		Name: c.AgentName, DisplayName: c.DisplayName, Description: c.Description, OrgID: s.orgs[0].ID, Private: b.Listing == "private",
+		BillingMode: b.BillingMode, PricePerTask: b.PricePerTask, Concurrency: c.Concurrency, MaxPendingBacklog: c.MaxPendingBacklog,
+		Streams: len(c.Streams) > 0, Card: c.Raw,
+	}
+	if spec.BillingMode == wire.Paid && spec.PricePerTask == "" {
+		spec.PricePerTask = defaultPrice
+	}
+	if err := s.network.Register(spec); err != nil {
+		return fmt.Errorf("register agent %s in the sandbox: %w", c.AgentName, err)
+	}
+	return nil
+}
+
+// defaultPrice of a task of a paid agent whose card names none.
+const defaultPrice = "0.10"
+
+func secret(prefix string) string { return prefix + rand.Text() }
+
+func newKeyset() wire.Keyset {
+	return wire.Keyset{PublishKey: "pub-c-" + rand.Text(), SubscribeKey: "sub-c-" + rand.Text()}
+}
