@@ -119,7 +119,7 @@ type apiCall struct {
 	body       any // JSON, nil for none
 	// plain leaves the protocol version out: the consumer's token calls go without it.
 	plain bool
-	// once forbids repeating the request after a fault that may have had an effect.
+	// once forbids repeating the request: a failure may have had an effect, or does not matter.
 	once    bool
 	timeout time.Duration // 0: requestTimeout
 }
@@ -191,6 +191,9 @@ func (c *Client) send(ctx context.Context, a apiCall, payload []byte) (body []by
 	if resp.StatusCode/100 != 2 {
 		return nil, retryAfter(resp.Header), answerError(a, resp.StatusCode, body)
 	}
+	if errors.Is(err, errTooLarge) {
+		return nil, 0, &Error{Op: a.op, Object: a.object, Status: resp.StatusCode, Message: err.Error()}
+	}
 	if err != nil {
 		return nil, 0, fail(err)
 	}
@@ -209,13 +212,16 @@ func decode(a apiCall, body []byte, v any) error {
 	return nil
 }
 
+var errTooLarge = errors.New("the answer is larger than any should be")
+
+// readBounded reads r to its end, unless that is further away than limit.
 func readBounded(r io.Reader, limit int64) ([]byte, error) {
 	b, err := io.ReadAll(io.LimitReader(r, limit+1))
 	if err != nil {
 		return b, fmt.Errorf("the answer was cut short: %w", err)
 	}
 	if int64(len(b)) > limit {
-		return nil, fmt.Errorf("the answer is larger than %d bytes", limit)
+		return nil, errTooLarge
 	}
 	return b, nil
 }

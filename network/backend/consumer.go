@@ -8,8 +8,12 @@ import (
 	"time"
 )
 
-// defaultTokenLife is that of a token whose life is not announced.
-const defaultTokenLife = time.Minute
+const (
+	// defaultTokenLife is that of a token whose life is not announced.
+	defaultTokenLife = time.Minute
+	// renewPause is how long a token that is still good is used before another try to renew it.
+	renewPause = 3 * time.Second
+)
 
 // Consumer holds the credentials of someone who submits tasks: a short-lived token that the API gives for an API key. It
 // is renewed when it is used and four fifths of its life are over, so that nothing runs while nobody calls. The methods
@@ -55,7 +59,7 @@ func (s *Consumer) Agent(ctx context.Context, name string) (Agent, error) {
 	if !errors.Is(err, ErrNotFound) && (!refused || e.Status != http.StatusUnauthorized) {
 		return agent, err
 	}
-	if t, err = s.renewed(ctx, t.access); err != nil {
+	if t, err = s.renewed(ctx, t.access, false); err != nil {
 		return Agent{}, err
 	}
 	return s.client.Agent(ctx, t.access, name)
@@ -68,16 +72,23 @@ func (s *Consumer) fresh(ctx context.Context) (consumerToken, error) {
 	if t.access != "" && s.client.now().Before(t.renewAt) {
 		return t, nil
 	}
-	n, err := s.renewed(ctx, t.access)
-	if e, ok := errors.AsType[*Error](err); ok && e.Temporary() && t.access != "" && ctx.Err() == nil {
+	ahead := t.access != ""
+	n, err := s.renewed(ctx, t.access, ahead)
+	if e, ok := errors.AsType[*Error](err); ok && e.Temporary() && ahead && ctx.Err() == nil {
 		s.client.log.Warn("could not renew the consumer's token ahead of time", "err", err)
+		s.mu.Lock()
+		if s.token.access == t.access {
+			s.token.renewAt = s.client.now().Add(renewPause)
+		}
+		s.mu.Unlock()
 		return t, nil
 	}
 	return n, err
 }
 
-// renewed returns a token other than old, getting one unless another caller already has.
-func (s *Consumer) renewed(ctx context.Context, old string) (consumerToken, error) {
+// renewed returns a token other than old, getting one unless another caller already has. once does not repeat a request
+// that fails, because the old token will do.
+func (s *Consumer) renewed(ctx context.Context, old string, once bool) (consumerToken, error) {
 	if t := s.current(); t.access != old {
 		return t, nil
 	}
@@ -86,16 +97,16 @@ func (s *Consumer) renewed(ctx context.Context, old string) (consumerToken, erro
 		if t.access != old {
 			return nil
 		}
-		return s.acquire(ctx, t)
+		return s.acquire(ctx, t, once)
 	})
 	return s.current(), err
 }
 
 // acquire refreshes t, or starts anew from the API key where there is nothing to refresh.
-func (s *Consumer) acquire(ctx context.Context, t consumerToken) error {
+func (s *Consumer) acquire(ctx context.Context, t consumerToken, once bool) error {
 	if t.refresh != "" {
 		err := s.exchange(ctx, t, apiCall{
-			op: "refresh the consumer's token", method: http.MethodPost, path: "/api/v1/auth/agent/refresh", plain: true,
+			op: "refresh the consumer's token", method: http.MethodPost, path: "/api/v1/auth/agent/refresh", plain: true, once: once,
 			bearer: s.apiKey, body: refreshBody{t.refresh},
 		})
 		if e, ok := errors.AsType[*Error](err); !ok || e.Code != codeRefreshInvalid {
@@ -163,7 +174,7 @@ func (s *Consumer) call(ctx context.Context, a apiCall, retry func(body []byte) 
 	case err != nil && (!ok || e.Status != http.StatusUnauthorized):
 		return nil, err
 	}
-	if t, err = s.renewed(ctx, t.access); err != nil {
+	if t, err = s.renewed(ctx, t.access, false); err != nil {
 		return nil, err
 	}
 	a.bearer = t.access
