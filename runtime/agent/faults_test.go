@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"context"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -315,5 +316,44 @@ func TestOnePoll(t *testing.T) {
 	}
 	if leaves.Load() != 1 {
 		t.Errorf("%d leaves were sent", leaves.Load())
+	}
+}
+
+// TestUploadAnswerLost: the network published the artifact, but its answer was lost; consumers see one artifact.
+func TestUploadAnswerLost(t *testing.T) {
+	n := newNetwork(t, false)
+	f := n.fault()
+	var lost atomic.Int32
+	f.set(func(w http.ResponseWriter, r *http.Request) bool {
+		if r.URL.Path != "/api/v1/files/confirm-upload" || lost.Add(1) > 1 {
+			return false
+		}
+		// Done, but the answer does not get through.
+		req := r.Clone(r.Context())
+		req.RequestURI, req.URL.Scheme, req.URL.Host = "", "http", n.cdm.PubNubOrigin
+		resp, err := http.DefaultTransport.RoundTrip(req)
+		if err != nil || resp.StatusCode != http.StatusOK {
+			t.Errorf("confirm: %v", err)
+		} else {
+			resp.Body.Close()
+		}
+		return refuse(w, http.StatusBadGateway)
+	})
+	a := n.serve(cardOf(t, "worker", 4, ""), NewFuncDispatcher(func(ctx context.Context, _ *wire.Task, port wire.TaskPort) error {
+		for range 2 {
+			if err := port.Artifact(ctx, wire.Artifact{OutputID: "reply", FileName: "same.bin", Data: make([]byte, 50_000)}); err != nil {
+				return err
+			}
+		}
+		return nil
+	}), n.through(f))
+	a.await(StateOnline)
+	_, events := n.submit(n.api.NewConsumer(n.sb.APIKey()), "worker", text("request", "hi"))
+	before, last := ending(t, events)
+	if before != "running artifact:file artifact:file" || last.State != wire.Completed {
+		t.Errorf("%s, then %s %s", before, last.State, last.Error)
+	}
+	if lost.Load() < 2 {
+		t.Errorf("confirm-upload was called %d times", lost.Load())
 	}
 }

@@ -35,6 +35,11 @@ type job struct {
 	// abandonArtifacts ends the publishing of artifacts; finish releases all contexts of the job.
 	abandonArtifacts, finish context.CancelFunc
 
+	// newest is the timetoken of the last event that was published, uploads the file ids of the artifacts that were
+	// uploaded. Only what the outbox sends touches them, one at a time.
+	newest  string
+	uploads []string
+
 	mu      sync.Mutex // guards what follows; held while the machine's actions are performed
 	machine *task.State
 	timers  [task.Timers]*time.Timer
@@ -178,7 +183,7 @@ func (j *job) run(ctx context.Context) {
 // publish sends one event, for as long as it takes. Only the terminal is missed when it is refused: whoever reads the
 // task's channel waits for it.
 func (j *job) publish(ctx context.Context, o outgoing) {
-	_, err := j.session.link.Publish(ctx, link.Message{Channel: j.channel, Token: j.token, Meta: j.meta, Body: o.body, Store: true})
+	err := j.publishEvent(ctx, o.body)
 	if err != nil && !o.last {
 		j.log.Warn("event could not be published", "channel", j.channel, "err", err)
 	}
@@ -190,6 +195,14 @@ func (j *job) publish(ctx context.Context, o outgoing) {
 	}
 	j.agent.settled(err == nil)
 	j.post(task.TerminalSettled{})
+}
+
+func (j *job) publishEvent(ctx context.Context, body []byte) error {
+	timetoken, err := j.session.link.Publish(ctx, link.Message{Channel: j.channel, Token: j.token, Meta: j.meta, Body: body, Store: true})
+	if err == nil {
+		j.newest = timetoken
+	}
+	return err
 }
 
 // stopTimers disarms everything, because the agent is gone before the task is over.

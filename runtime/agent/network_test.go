@@ -92,7 +92,8 @@ func cardOf(t testing.TB, name string, concurrency int, runtime string) card.Car
 		"identity": {"agentName": %q, "displayName": %q, "description": "For tests.", "version": "1.0.0", "provider": {"organization": "Tests"}},
 		"capabilities": {"taskKinds": ["request", "pipe"]},
 		"tags": [{"id": "test", "name": "Test"}],
-		"io": {"inputs": [{"id": "request", "description": "Text.", "contentType": "text/plain", "required": true}],
+		"io": {"inputs": [{"id": "request", "description": "Text.", "contentType": "text/plain", "required": true},
+				{"id": "doc", "description": "A file.", "contentType": "application/pdf", "required": false}],
 			"outputs": [{"id": "reply", "description": "Text.", "contentType": "text/plain", "guaranteed": false}]},
 		"runtime": {"handler": "./handler", "concurrency": %d%s}
 	}`, name, name, concurrency, runtime))

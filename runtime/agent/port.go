@@ -7,9 +7,9 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 
 	"github.com/blocksd/blocksd/network/backend"
-	"github.com/blocksd/blocksd/network/link"
 	"github.com/blocksd/blocksd/network/wire"
 	"github.com/blocksd/blocksd/runtime/task"
 )
@@ -83,7 +83,7 @@ func (j *job) publishArtifact(ctx context.Context, art wire.Artifact) error {
 	if len(art.Data) <= j.agent.cfg.InlineLimit {
 		// An event can be too large in spite of the limit, because of its names; then it is uploaded like a large one.
 		if body, err := wire.ArtifactEvent(j.channel, j.task.ID, art.OutputID, wire.InlineRef(art)); err == nil {
-			_, err = j.session.link.Publish(ctx, link.Message{Channel: j.channel, Token: j.token, Meta: j.meta, Body: body, Store: true})
+			err = j.publishEvent(ctx, body)
 			if status(err) != http.StatusRequestEntityTooLarge {
 				return err
 			}
@@ -96,14 +96,35 @@ func (j *job) publishArtifact(ctx context.Context, art wire.Artifact) error {
 	if mime == "" {
 		mime = wire.DefaultMIMEType
 	}
-	_, err := j.session.auth.UploadOutput(ctx, backend.Upload{
+	ref, err := j.session.auth.UploadOutput(ctx, backend.Upload{
 		TaskID: j.task.ID, OutputID: art.OutputID, FileName: name, MIMEType: mime, Size: int64(len(art.Data)),
-		Open: func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(art.Data)), nil },
+		Open:      func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(art.Data)), nil },
+		Published: j.uploaded,
 	})
 	if final(err) {
 		j.agent.fail(err)
 	}
+	if err == nil && ref.FileID != "" {
+		j.uploads = append(j.uploads, ref.FileID)
+	}
 	return err
+}
+
+// uploaded looks for the event of an upload whose last answer was lost: a file on the task's channel that is none of
+// the earlier ones. Consumers do not drop doubles, so the network must not be made to publish it again.
+func (j *job) uploaded(ctx context.Context) (wire.ArtifactRef, bool) {
+	stored, err := j.session.link.History(ctx, j.channel, j.token, j.newest)
+	if err != nil {
+		j.log.Info("could not look for the event of an upload", "channel", j.channel, "err", err)
+		return wire.ArtifactRef{}, false
+	}
+	for _, s := range stored {
+		e, err := wire.DecodeEvent(s.Body)
+		if err == nil && e.Type == wire.EventArtifact && e.Artifact != nil && e.Artifact.Kind == wire.RefFile && !slices.Contains(j.uploads, e.Artifact.FileID) {
+			return *e.Artifact, true
+		}
+	}
+	return wire.ArtifactRef{}, false
 }
 
 // Input implements wire.TaskPort.
