@@ -48,6 +48,9 @@ func New(c Config) (*Pump, error) {
 	return &Pump{log: c.Log, now: c.Now, ring: ring{size: Kept}}, nil
 }
 
+// SetLog replaces the log, for a process whose number is known only once it runs. Call it before the first line.
+func (p *Pump) SetLog(log *slog.Logger) { p.log = log }
+
 // Copy reads lines from r until it ends, whatever the reason.
 func (p *Pump) Copy(r io.Reader) {
 	var s source

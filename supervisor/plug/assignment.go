@@ -1,0 +1,67 @@
+package plug
+
+import (
+	"context"
+	"sync"
+
+	"github.com/blocksd/blocksd/network/wire"
+)
+
+// assignment is a task on this process, and the only way to its port: nothing is done for a task after it has ended.
+type assignment struct {
+	port    wire.TaskPort
+	started chan struct{} // closed when the handler's call has been sent, or never will be
+
+	mu      sync.Mutex
+	ended   bool                       // guarded by mu
+	told    bool                       // guarded by mu; the handler was asked to cancel
+	cancels map[int]context.CancelFunc // guarded by mu; of the uses that are going on
+	next    int                        // guarded by mu
+	uses    sync.WaitGroup             // Add only under mu while not ended
+}
+
+func newAssignment(port wire.TaskPort) *assignment {
+	return &assignment{port: port, started: make(chan struct{}), cancels: map[int]context.CancelFunc{}}
+}
+
+// use calls f with the port, unless the task has ended. The context given to f ends with the task.
+func (a *assignment) use(ctx context.Context, f func(context.Context, wire.TaskPort) error) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	a.mu.Lock()
+	if a.ended {
+		a.mu.Unlock()
+		return errTaskEnded
+	}
+	id := a.next
+	a.next++
+	a.cancels[id] = cancel
+	a.uses.Add(1)
+	a.mu.Unlock()
+	defer func() {
+		a.mu.Lock()
+		delete(a.cancels, id)
+		a.mu.Unlock()
+		a.uses.Done()
+	}()
+	return f(ctx, a.port)
+}
+
+// end stops all uses of the port and waits for them.
+func (a *assignment) end() {
+	a.mu.Lock()
+	a.ended = true
+	for _, cancel := range a.cancels {
+		cancel()
+	}
+	a.mu.Unlock()
+	a.uses.Wait()
+}
+
+// tell marks that the handler was asked to cancel and reports whether it was before.
+func (a *assignment) tell() (before bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	before, a.told = a.told, true
+	return before
+}

@@ -1,0 +1,259 @@
+package plug
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/blocksd/blocksd/network/wire"
+	handlerv1 "github.com/blocksd/blocksd/proto/blocks/handler/v1"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/durationpb"
+)
+
+var (
+	// ErrNoTask is returned for a task that this process does not work on.
+	ErrNoTask    = errors.New("no such task runs on this handler process")
+	errTaskEnded = errors.New("the task has ended")
+)
+
+// Texts for the consumer.
+const (
+	publicCrash    = "The handler crashed while it worked on the task."
+	publicSilent   = "The handler ended without a result."
+	publicError    = "The handler failed."
+	publicArtifact = "A result of the handler could not be published."
+	publicEnded    = "The task was ended before the handler was done."
+	publicTwice    = "The task is running already."
+)
+
+// Do gives a task to the process and returns when the handler is done with it, when the process has ended, or when ctx
+// has: nil or a *wire.TaskFailure. Whatever happens, the port is not used after Do has returned.
+//
+// A handler that goes on after ctx has ended is given LetGo to end its call, if it understands cancellation, before the
+// call is cut off. released is called once, when the call has ended or was cut off, perhaps after Do has returned; taint
+// is true when the handler did not let go of it by itself.
+func (p *Conn) Do(ctx context.Context, task *wire.Task, port wire.TaskPort, released func(taint bool)) error {
+	a := newAssignment(port)
+	if !p.host.assign(task.ID, a) {
+		released(false)
+		return &wire.TaskFailure{Kind: wire.NoProcess, Public: publicTwice, Private: fmt.Sprintf("task %s was given to process %d twice", task.ID, p.PID())}
+	}
+	defer p.host.release(task.ID)
+	defer a.end()
+	// The call outlives ctx by LetGo at most, so it must not end with it.
+	callCtx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	k := &call{cancel: cancel}
+	result := make(chan error, 1)
+	p.calls.Add(1)
+	go func() {
+		defer p.calls.Done()
+		k.run(p, callCtx, task, a, result)
+		released(k.finish())
+	}()
+	select {
+	case err := <-result:
+		return err
+	case <-p.Done():
+		// What it has sent is still in the socket and counts, but not for long: something may hold the socket open.
+		k.cutOff(p.timeouts.ExitDrain)
+		return <-result
+	case <-ctx.Done():
+	}
+	select {
+	case err := <-result: // both happened
+		return err
+	default:
+	}
+	patience := time.Duration(0)
+	if p.description.Cancel {
+		patience = p.timeouts.LetGo
+		if !a.tell() {
+			p.calls.Add(1)
+			go func() {
+				defer p.calls.Done()
+				_ = p.cancel(context.WithoutCancel(ctx), task.ID, wire.CancelShutdown, patience)
+			}()
+		}
+	}
+	k.cutOff(patience)
+	return &wire.TaskFailure{
+		Kind: wire.CallEnded, Public: publicEnded,
+		Private: fmt.Sprintf("the call of task %s on handler %s was ended by the daemon: %v", task.ID, p.config.Handler, context.Cause(ctx)),
+	}
+}
+
+// call is one StartTask call.
+type call struct {
+	cancel context.CancelFunc
+
+	mu       sync.Mutex
+	timer    *time.Timer // guarded by mu
+	finished bool        // guarded by mu
+	cut      bool        // guarded by mu
+}
+
+// cutOff cancels the call after d unless it ends before; the first deadline counts.
+func (k *call) cutOff(d time.Duration) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.finished || k.timer != nil {
+		return
+	}
+	k.timer = time.AfterFunc(d, func() {
+		k.mu.Lock()
+		k.cut = !k.finished
+		k.mu.Unlock()
+		k.cancel()
+	})
+}
+
+// finish reports whether the call had to be cut off.
+func (k *call) finish() bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.finished = true
+	if k.timer != nil {
+		k.timer.Stop()
+	}
+	k.cancel()
+	return k.cut
+}
+
+// run makes the call, sends its outcome to result as soon as it is known, and returns when the call has ended.
+func (k *call) run(p *Conn, ctx context.Context, task *wire.Task, a *assignment, result chan<- error) {
+	_ = a.use(ctx, func(_ context.Context, port wire.TaskPort) error { port.Dispatched(p.PID()); return nil })
+	stream, err := p.client.StartTask(ctx, &handlerv1.StartTaskRequest{Task: message(task)})
+	close(a.started)
+	if err != nil {
+		result <- p.broken(task, err)
+		return
+	}
+	over, err := p.converse(ctx, stream, task, a)
+	result <- err
+	if over {
+		return
+	}
+	// Whatever follows the final message is ignored; the end of the call shows that the handler has let go.
+	k.cutOff(p.timeouts.LetGo)
+	for {
+		if _, err := stream.Recv(); err != nil {
+			return
+		}
+	}
+}
+
+// converse reads the handler's messages until the outcome is known; over says that the call has ended with it.
+func (p *Conn) converse(ctx context.Context, stream grpc.ServerStreamingClient[handlerv1.StartTaskResponse], task *wire.Task, a *assignment) (over bool, err error) {
+	chunks := assembler{limit: wire.MaxArtifactBytes}
+	for {
+		m, err := stream.Recv()
+		if err != nil {
+			return true, p.broken(task, err)
+		}
+		switch e := m.GetEvent().(type) {
+		case *handlerv1.StartTaskResponse_Status:
+			_ = a.use(ctx, func(_ context.Context, port wire.TaskPort) error { port.Status(e.Status); return nil })
+		case *handlerv1.StartTaskResponse_Artifact:
+			artifact, err := chunks.add(e.Artifact)
+			if err != nil {
+				return false, p.refused(task, err)
+			}
+			if artifact == nil {
+				continue
+			}
+			err = a.use(ctx, func(ctx context.Context, port wire.TaskPort) error { return port.Artifact(ctx, *artifact) })
+			if err != nil && !errors.Is(err, errTaskEnded) {
+				return false, &wire.TaskFailure{
+					Kind: wire.HandlerError, Public: publicArtifact,
+					Private: fmt.Sprintf("publish an artifact of task %s: %v", task.ID, err),
+				}
+			}
+		case *handlerv1.StartTaskResponse_Result:
+			if chunks.open {
+				return false, p.refused(task, errors.New("the last chunk of an artifact is missing"))
+			}
+			return false, nil
+		case *handlerv1.StartTaskResponse_Error:
+			public := strings.TrimSpace(wire.CutText(e.Error.GetPublicMessage(), wire.MaxTextBytes))
+			if public == "" {
+				public = publicError
+			}
+			return false, &wire.TaskFailure{Kind: wire.HandlerError, Public: public, Private: e.Error.GetPrivateMessage()}
+		}
+		// Any other event comes from a newer SDK; the contract lets us ignore it.
+	}
+}
+
+// refused is the failure of a handler that breaks the contract.
+func (p *Conn) refused(task *wire.Task, err error) *wire.TaskFailure {
+	return &wire.TaskFailure{
+		Kind: wire.HandlerError, Public: publicError,
+		Private: fmt.Sprintf("handler %s broke the contract in task %s: %v", p.config.Handler, task.ID, err),
+	}
+}
+
+// broken finds out why a call ended without a final message.
+func (p *Conn) broken(task *wire.Task, err error) *wire.TaskFailure {
+	name := p.config.Handler
+	switch code := status.Code(err); {
+	case err == io.EOF:
+		return &wire.TaskFailure{Kind: wire.HandlerSilent, Public: publicSilent, Private: fmt.Sprintf("handler %s ended the call of task %s without a result", name, task.ID)}
+	case (code == codes.Unavailable || code == codes.Canceled || code == codes.Internal) && p.endedSoon():
+		return p.crash(task)
+	case code == codes.Unavailable:
+		return &wire.TaskFailure{Kind: wire.HandlerCrash, Public: publicCrash, Private: fmt.Sprintf("the connection to handler %s (pid %d) broke in task %s: %v", name, p.PID(), task.ID, err)}
+	case code == codes.Canceled: // by us
+		return &wire.TaskFailure{Kind: wire.CallEnded, Public: publicEnded, Private: fmt.Sprintf("the call of task %s on handler %s was cut off", task.ID, name)}
+	}
+	return &wire.TaskFailure{Kind: wire.HandlerSilent, Public: publicSilent, Private: fmt.Sprintf("handler %s ended the call of task %s with an error of gRPC: %v", name, task.ID, err)}
+}
+
+// tailLines of a crashed process go into the private text of its tasks.
+const tailLines = 20
+
+// crash is the failure of a task whose process has ended.
+func (p *Conn) crash(task *wire.Task) *wire.TaskFailure {
+	// The last lines are still in the pipes, as long as nothing else writes to them.
+	select {
+	case <-p.pumped:
+	case <-time.After(p.timeouts.ExitDrain):
+	}
+	private := fmt.Sprintf("handler %s (pid %d) ended in task %s: %s", p.config.Handler, p.PID(), task.ID, p.Exit().Text)
+	if tail := p.Tail(tailLines); len(tail) > 0 {
+		private += "; its last lines were:\n" + strings.Join(tail, "\n")
+	}
+	return &wire.TaskFailure{Kind: wire.HandlerCrash, Public: publicCrash, Private: private}
+}
+
+// CancelTask asks the handler to end a task. It returns when the handler has been told; a handler that does not know
+// cancellation is no error.
+func (p *Conn) CancelTask(ctx context.Context, taskID string, reason wire.CancelReason, grace time.Duration) error {
+	a := p.host.lookup(taskID)
+	if a == nil {
+		return ErrNoTask
+	}
+	a.tell()
+	select {
+	case <-a.started: // a cancellation must not overtake the task
+	case <-ctx.Done():
+		return fmt.Errorf("cancel task %s: %w", taskID, context.Cause(ctx))
+	}
+	return p.cancel(ctx, taskID, reason, grace)
+}
+
+func (p *Conn) cancel(ctx context.Context, taskID string, reason wire.CancelReason, grace time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, p.timeouts.Cancel)
+	defer cancel()
+	_, err := p.client.CancelTask(ctx, &handlerv1.CancelTaskRequest{TaskId: taskID, Reason: cancelReason(reason), Grace: durationpb.New(grace)})
+	if err != nil && status.Code(err) != codes.Unimplemented {
+		return fmt.Errorf("cancel task %s on handler %s: %w", taskID, p.config.Handler, err)
+	}
+	return nil
+}

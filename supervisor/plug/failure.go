@@ -1,0 +1,30 @@
+package plug
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/blocksd/blocksd/supervisor/unit"
+)
+
+// Failure is why a process could not be taken into use, or ended: a class for the restart policy and one sentence.
+type Failure struct {
+	Reason unit.Reason
+	Text   string
+}
+
+func (f *Failure) Error() string { return f.Text }
+
+func failure(r unit.Reason, format string, args ...any) *Failure {
+	return &Failure{Reason: r, Text: fmt.Sprintf(format, args...)}
+}
+
+// withTail adds the last line of output, which often says what is wrong.
+func withTail(text string, tail []string) string {
+	for i := len(tail) - 1; i >= 0; i-- {
+		if line := strings.TrimSpace(tail[i]); line != "" {
+			return fmt.Sprintf("%s; its last line was %q", text, shorten(line))
+		}
+	}
+	return text
+}

@@ -1,0 +1,73 @@
+package plug
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"path/filepath"
+	"strconv"
+	"strings"
+)
+
+// The handshake of handlers. The cookie is no secret: it only keeps a person from running the binary by hand.
+const (
+	CookieKey       = "BLOCKS_HANDLER_COOKIE"
+	CookieValue     = "blocks.handler.v1"
+	ProtocolVersion = 1
+
+	coreVersion = 1 // of go-plugin
+	// maxHandshake bounds the first line of a handler.
+	maxHandshake = 4 << 10
+)
+
+// parseHandshake checks the first line that a handler printed and returns the path of its socket. The line is checked
+// here, before go-plugin sees it, so that every mistake has a sentence of its own.
+func parseHandshake(line string) (socket string, err error) {
+	line = strings.TrimSpace(line)
+	f := strings.Split(line, "|")
+	if len(f) < 5 {
+		return "", fmt.Errorf("it is not a Blocks handler: it printed %q instead of a handshake", shorten(line))
+	}
+	if core, err := strconv.Atoi(f[0]); err != nil || core != coreVersion {
+		return "", fmt.Errorf("it is not a Blocks handler, or one of an unknown kind: its handshake begins with %q instead of %d", shorten(f[0]), coreVersion)
+	}
+	if v, err := strconv.Atoi(f[1]); err != nil || v != ProtocolVersion {
+		return "", fmt.Errorf("it speaks version %s of the handler protocol and this daemon speaks %d: rebuild it with a matching SDK", shorten(f[1]), ProtocolVersion)
+	}
+	if f[2] != "unix" {
+		return "", fmt.Errorf("it listens on a %q address: only Unix sockets are allowed", shorten(f[2]))
+	}
+	if f[4] != "grpc" {
+		return "", fmt.Errorf("it speaks %q: only gRPC is allowed", shorten(f[4]))
+	}
+	if !filepath.IsAbs(f[3]) {
+		return "", fmt.Errorf("its socket path %q is not absolute", shorten(f[3]))
+	}
+	return f[3], nil
+}
+
+// splitFirstLine reads the first line of r, sends it to first, and returns a reader of the rest. A line that is no handshake
+// stays in front of the rest: it belongs to what the handler wrote. When there is no line at all first is closed.
+func splitFirstLine(r io.Reader, first chan<- string) io.Reader {
+	br := bufio.NewReaderSize(r, maxHandshake)
+	b, err := br.ReadSlice('\n') // a longer line comes in pieces, and the first piece is no handshake
+	if len(b) == 0 && err != nil {
+		close(first)
+		return br
+	}
+	line := string(b)
+	first <- line
+	if _, err := parseHandshake(line); err != nil {
+		return io.MultiReader(strings.NewReader(line), br)
+	}
+	return br
+}
+
+// shorten makes a foreign text fit into a sentence.
+func shorten(s string) string {
+	const limit = 80
+	if len(s) > limit {
+		s = s[:limit] + "…"
+	}
+	return strings.ToValidUTF8(s, "\uFFFD")
+}

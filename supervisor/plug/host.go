@@ -1,0 +1,177 @@
+package plug
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"path/filepath"
+	"sync"
+
+	"github.com/blocksd/blocksd/network/wire"
+	handlerv1 "github.com/blocksd/blocksd/proto/blocks/handler/v1"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+)
+
+// downloadChunk is the most that one message of a download carries, in bytes.
+const downloadChunk = 256 << 10
+
+// host is the host service of one process, and the list of its tasks: what is not in it, the process may not touch.
+type host struct {
+	handlerv1.UnimplementedHostServiceServer
+	path      string
+	server    *grpc.Server
+	served    chan struct{} // closed when Serve has returned
+	elsewhere func(taskID string) bool
+
+	mu    sync.Mutex
+	tasks map[string]*assignment // guarded by mu
+}
+
+func newHost(dir, token string, elsewhere func(string) bool) (*host, error) {
+	if elsewhere == nil {
+		elsewhere = func(string) bool { return false }
+	}
+	h := &host{path: filepath.Join(dir, "host"), served: make(chan struct{}), elsewhere: elsewhere, tasks: map[string]*assignment{}}
+	listener, err := net.Listen("unix", h.path)
+	if err != nil {
+		return nil, fmt.Errorf("open the host service: %w", err)
+	}
+	h.server = grpc.NewServer(
+		grpc.MaxRecvMsgSize(MaxMessage), grpc.MaxSendMsgSize(MaxMessage),
+		grpc.StreamInterceptor(authorize(token)),
+	)
+	handlerv1.RegisterHostServiceServer(h.server, h)
+	go func() {
+		defer close(h.served)
+		_ = h.server.Serve(listener) // ends by stop
+	}()
+	return h, nil
+}
+
+func (h *host) stop() {
+	h.server.Stop()
+	<-h.served
+}
+
+// assign is false when the task is here already.
+func (h *host) assign(taskID string, a *assignment) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if _, ok := h.tasks[taskID]; ok {
+		return false
+	}
+	h.tasks[taskID] = a
+	return true
+}
+
+func (h *host) release(taskID string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	delete(h.tasks, taskID)
+}
+
+func (h *host) lookup(taskID string) *assignment {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.tasks[taskID]
+}
+
+// task finds a task of this process for a call of it.
+func (h *host) task(taskID string) (*assignment, error) {
+	if a := h.lookup(taskID); a != nil {
+		return a, nil
+	}
+	if h.elsewhere(taskID) {
+		return nil, status.Errorf(codes.PermissionDenied, "task %q runs on another process", shorten(taskID))
+	}
+	return nil, status.Errorf(codes.NotFound, "task %q does not run, or has ended", shorten(taskID))
+}
+
+// DownloadInput implements the host service.
+func (h *host) DownloadInput(r *handlerv1.DownloadInputRequest, stream grpc.ServerStreamingServer[handlerv1.DownloadInputResponse]) error {
+	a, err := h.task(r.GetTaskId())
+	if err != nil {
+		return err
+	}
+	return answer(a.use(stream.Context(), func(ctx context.Context, port wire.TaskPort) error {
+		in, err := port.Input(ctx, int(r.GetPartIndex()))
+		if err != nil {
+			return status.Errorf(codes.InvalidArgument, "input %d cannot be read: %v", r.GetPartIndex(), err)
+		}
+		defer in.Body.Close()
+		// A reader that stopped must end when the task does.
+		stop := context.AfterFunc(ctx, func() { in.Body.Close() })
+		defer stop()
+		return sendFile(in, stream)
+	}))
+}
+
+func sendFile(in wire.Input, stream grpc.ServerStreamingServer[handlerv1.DownloadInputResponse]) error {
+	m := &handlerv1.DownloadInputResponse{File: &handlerv1.File{Name: text(in.Name), MimeType: text(in.MIMEType), Size: in.Size}}
+	buf := make([]byte, downloadChunk)
+	for {
+		n, err := io.ReadFull(in.Body, buf)
+		if m.Data = buf[:n]; n > 0 || m.File != nil { // an empty file has a description too
+			if err := stream.Send(m); err != nil {
+				return err
+			}
+		}
+		switch {
+		case err == io.EOF || err == io.ErrUnexpectedEOF:
+			return nil
+		case err != nil:
+			return status.Errorf(codes.Unavailable, "the download broke off: %v", err)
+		}
+		m = &handlerv1.DownloadInputResponse{}
+	}
+}
+
+// PublishArtifact implements the host service.
+func (h *host) PublishArtifact(stream grpc.ClientStreamingServer[handlerv1.PublishArtifactRequest, handlerv1.PublishArtifactResponse]) error {
+	chunks := assembler{limit: wire.MaxArtifactBytes}
+	var a *assignment
+	for {
+		m, err := stream.Recv()
+		if err == io.EOF {
+			return status.Error(codes.InvalidArgument, "the last chunk of the artifact is missing")
+		}
+		if err != nil {
+			return err
+		}
+		if a == nil {
+			if a, err = h.task(m.GetTaskId()); err != nil {
+				return err
+			}
+		}
+		artifact, err := chunks.add(m.GetChunk())
+		if err != nil {
+			return status.Error(codes.InvalidArgument, err.Error())
+		}
+		if artifact == nil {
+			continue
+		}
+		err = a.use(stream.Context(), func(ctx context.Context, port wire.TaskPort) error { return port.Artifact(ctx, *artifact) })
+		if err != nil {
+			return answer(err)
+		}
+		return stream.SendAndClose(&handlerv1.PublishArtifactResponse{})
+	}
+}
+
+// answer gives an error of the task's port a status.
+func answer(err error) error {
+	if err == nil {
+		return nil
+	}
+	if errors.Is(err, errTaskEnded) {
+		return status.Error(codes.NotFound, errTaskEnded.Error())
+	}
+	if _, ok := status.FromError(err); ok {
+		return err
+	}
+	return status.Error(codes.Unavailable, err.Error())
+}

@@ -1,0 +1,100 @@
+package plug
+
+import (
+	"context"
+	"crypto/subtle"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+
+	"golang.org/x/sys/unix"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/peer"
+	"google.golang.org/grpc/status"
+)
+
+// peerOf asks the kernel who is at the other end of a Unix socket: for a connection that we made, the process that
+// listens.
+func peerOf(conn net.Conn) (*unix.Ucred, error) {
+	uc, ok := conn.(*net.UnixConn)
+	if !ok {
+		return nil, fmt.Errorf("connection of type %T has no peer credentials", conn)
+	}
+	raw, err := uc.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	var cred *unix.Ucred
+	var credErr error
+	if err := raw.Control(func(fd uintptr) { cred, credErr = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED) }); err != nil {
+		return nil, err
+	}
+	return cred, credErr
+}
+
+// owner tells whether a process belongs to a handler: the one that we started, or a member of its group.
+type owner interface{ Owns(pid int) bool }
+
+// checkPeer returns an error unless conn leads to o, under our own user.
+func checkPeer(conn net.Conn, o owner) error {
+	cred, err := peerOf(conn)
+	if err != nil {
+		return fmt.Errorf("its socket does not say who listens: %w", err)
+	}
+	if int(cred.Uid) != os.Getuid() || !o.Owns(int(cred.Pid)) {
+		return fmt.Errorf("its socket belongs to process %d of user %d, which is not the handler", cred.Pid, cred.Uid)
+	}
+	return nil
+}
+
+// tokenKey is the metadata key of a handler's token.
+const tokenKey = "blocksd-host-token"
+
+// hostCredentials are the transport credentials of the host service: no encryption, and the kernel's word for who calls.
+type hostCredentials struct{ owner owner }
+
+type hostAuth struct {
+	credentials.CommonAuthInfo
+	allowed bool
+}
+
+func (hostAuth) AuthType() string { return "peercred" }
+
+func (c *hostCredentials) ServerHandshake(conn net.Conn) (net.Conn, credentials.AuthInfo, error) {
+	// A stranger is let in only to hear PERMISSION_DENIED for each call: a closed connection would look like a fault.
+	return conn, hostAuth{
+		CommonAuthInfo: credentials.CommonAuthInfo{SecurityLevel: credentials.NoSecurity},
+		allowed:        checkPeer(conn, c.owner) == nil,
+	}, nil
+}
+
+func (c *hostCredentials) ClientHandshake(context.Context, string, net.Conn) (net.Conn, credentials.AuthInfo, error) {
+	return nil, nil, errors.New("the credentials of the host service are for servers")
+}
+func (c *hostCredentials) Info() credentials.ProtocolInfo {
+	return credentials.ProtocolInfo{SecurityProtocol: "peercred"}
+}
+func (c *hostCredentials) Clone() credentials.TransportCredentials { return c }
+func (c *hostCredentials) OverrideServerName(string) error         { return nil }
+
+// authorize lets a call through that comes from the handler's own processes and brings its token.
+func authorize(token string) grpc.StreamServerInterceptor {
+	return func(srv any, stream grpc.ServerStream, _ *grpc.StreamServerInfo, next grpc.StreamHandler) error {
+		p, _ := peer.FromContext(stream.Context())
+		if p == nil {
+			return status.Error(codes.PermissionDenied, "the caller is unknown")
+		}
+		if auth, ok := p.AuthInfo.(hostAuth); !ok || !auth.allowed {
+			return status.Error(codes.PermissionDenied, "the caller does not belong to the handler that this socket is for")
+		}
+		given := metadata.ValueFromIncomingContext(stream.Context(), tokenKey)
+		if len(given) != 1 || subtle.ConstantTimeCompare([]byte(given[0]), []byte(token)) != 1 {
+			return status.Errorf(codes.PermissionDenied, "the metadata %s is not the token of this handler", tokenKey)
+		}
+		return next(srv, stream)
+	}
+}

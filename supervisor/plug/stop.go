@@ -1,0 +1,73 @@
+package plug
+
+import (
+	"context"
+	"syscall"
+	"time"
+
+	"google.golang.org/protobuf/types/known/emptypb"
+)
+
+// shutdownMethod asks go-plugin's server to end. It stops the server at once, running calls included, so it comes after
+// draining.
+const shutdownMethod = "/plugin.GRPCController/Shutdown"
+
+// Stop ends the process: it is asked, then sent SIGTERM, then killed, each with a deadline. It returns when the process
+// has ended; false means that even the kernel did not end it in time.
+func (p *Conn) Stop() bool {
+	steps := []struct {
+		act  func()
+		wait time.Duration
+	}{
+		{p.askToStop, p.timeouts.Stop},
+		{func() { _ = p.process.Load().Signal(syscall.SIGTERM) }, p.timeouts.Terminate},
+		{p.Kill, p.timeouts.Kill},
+	}
+	for _, s := range steps {
+		s.act()
+		timer := time.NewTimer(s.wait)
+		select {
+		case <-p.Done():
+			timer.Stop()
+			return true
+		case <-timer.C:
+		}
+	}
+	return false
+}
+
+// askToStop sends SIGTERM right away to a handler that does not know Shutdown.
+func (p *Conn) askToStop() {
+	ctx, cancel := context.WithTimeout(context.Background(), p.timeouts.Stop)
+	defer cancel()
+	if err := p.conn.Invoke(ctx, shutdownMethod, &emptypb.Empty{}, &emptypb.Empty{}); err != nil {
+		_ = p.process.Load().Signal(syscall.SIGTERM)
+	}
+}
+
+// Close frees what belongs to a process that has ended, and waits for all that was going on for it. Call it once, after
+// Done.
+func (p *Conn) Close() {
+	if p.process.Load() != nil {
+		<-p.process.Load().Done() // it was killed, if it did not end by itself
+		select {
+		case <-p.pumped:
+		case <-time.After(p.timeouts.ExitDrain): // something outside of the group holds the pipes
+		}
+		_ = p.process.Load().Stdout.Close()
+		_ = p.process.Load().Stderr.Close()
+		<-p.pumped
+	}
+	if p.host != nil {
+		p.host.stop()
+	}
+	if p.plugin != nil {
+		p.plugin.Kill() // book-keeping: there is nothing left to kill
+	}
+	p.conns.close()
+	p.calls.Wait()
+	for _, w := range p.synced {
+		_ = w.Close()
+	}
+	p.removeDir()
+}
