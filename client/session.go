@@ -40,7 +40,9 @@ func (s *Session) Queued() bool { return s.queued }
 func (s *Session) Idempotent() bool { return s.idempotent }
 
 // Cancel asks the task to end; its outcome comes as an event.
-func (s *Session) Cancel(ctx context.Context) error { return s.client.consumer.CancelTask(ctx, s.taskID) }
+func (s *Session) Cancel(ctx context.Context) error {
+	return s.client.consumer.CancelTask(ctx, s.taskID)
+}
 
 // Terminate ends the task for good.
 func (s *Session) Terminate(ctx context.Context) error {
