@@ -156,7 +156,7 @@ func TestManyInFlight(t *testing.T) {
 	defer s.link.Close()
 	s.work = func() (context.Context, context.CancelFunc) { return context.WithCancel(context.Background()) }
 
-	before := runtime.NumGoroutine()
+	before, memory := runtime.NumGoroutine(), inUse()
 	for i := range many {
 		a.receive(s, link.Received{Body: []byte(startTask(fmt.Sprint("t", i), ""))})
 	}
@@ -165,6 +165,13 @@ func TestManyInFlight(t *testing.T) {
 		calls[i] = st.next(t)
 	}
 	eventually(t, "all running events are out", func() bool { return runtime.NumGoroutine() <= before+many+200 })
+
+	// The sandbox's share, two events of each task, is counted too.
+	each := (inUse() - memory) / many
+	t.Logf("%d bytes for each task in flight", each)
+	if each > 64<<10 {
+		t.Errorf("%d bytes for each task in flight", each)
+	}
 
 	at := time.Now()
 	status := a.Status()
@@ -187,4 +194,12 @@ func TestManyInFlight(t *testing.T) {
 	if len(a.jobs) != 0 || a.running != 0 {
 		t.Errorf("%d jobs and %d slots are left", len(a.jobs), a.running)
 	}
+}
+
+// inUse is the memory in use after a collection.
+func inUse() int64 {
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapInuse + m.StackInuse)
 }

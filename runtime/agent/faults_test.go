@@ -357,3 +357,51 @@ func TestUploadAnswerLost(t *testing.T) {
 		t.Errorf("confirm-upload was called %d times", lost.Load())
 	}
 }
+
+// TestStopDuringOutage: the end is bounded although neither the outcome nor the leave gets through.
+func TestStopDuringOutage(t *testing.T) {
+	n, st := newNetwork(t, true), newStage()
+	f := n.fault()
+	a := n.serve(cardOf(t, "worker", 4, ""), st, func(c *Config) {
+		n.through(f)(c)
+		c.Drain = 0
+		c.Timeouts.Leave, c.Timeouts.Terminals = 50*time.Millisecond, 50*time.Millisecond
+	})
+	a.await(StateOnline)
+	a.control(startTask("t1", ""))
+	c := st.next(t)
+	n.awaitRunning("t1")
+	f.set(func(w http.ResponseWriter, _ *http.Request) bool { panic(http.ErrAbortHandler) })
+	at := time.Now()
+	a.stop()
+	if reason := c.asked(t); reason != wire.CancelDrain {
+		t.Errorf("reason %v", reason)
+	}
+	c.result <- nil
+	if err := a.ended(); err != nil {
+		t.Error(err)
+	}
+	if took := time.Since(at); took > 5*time.Second {
+		t.Errorf("it took %v", took)
+	}
+	want := Counts{Accepted: 1, Canceled: 1, Undelivered: 1}
+	if diff := cmp.Diff(want, a.Status().Counts); diff != "" {
+		t.Errorf("counts (-want +got):\n%s", diff)
+	}
+	if len(a.Tasks()) != 0 {
+		t.Errorf("tasks are left: %+v", a.Tasks())
+	}
+}
+
+func TestClockOffset(t *testing.T) {
+	before := time.Unix(1_760_000_000, 0)
+	got, err := clockOffset("17600000050000000", before, before.Add(2*time.Second))
+	if err != nil || got != 4*time.Second {
+		t.Errorf("%v, %v", got, err)
+	}
+	for _, bad := range []string{"", "x"} {
+		if got, err := clockOffset(bad, before, before); err == nil {
+			t.Errorf("%q gave %v", bad, got)
+		}
+	}
+}

@@ -153,6 +153,7 @@ func (j *job) perform(action task.Action) {
 	case task.EndCall:
 		j.endCall()
 	case task.AbandonArtifacts:
+		j.log.Warn("handler did not end the task in its grace, so its call is ended", "handler", j.agent.cfg.Handler, "pid", j.machine.PID())
 		j.abandonArtifacts()
 	case task.SetTimer:
 		j.timers[act.Timer] = time.AfterFunc(act.At.Sub(j.agent.cfg.Now()), func() { j.post(task.TimerFired{Timer: act.Timer}) })
@@ -162,6 +163,7 @@ func (j *job) perform(action task.Action) {
 	case task.FreeSlot:
 		j.agent.freeSlot()
 	case task.Finished:
+		j.log.Debug("task over", "state", j.machine.Outcome().State)
 		j.finish()
 		j.agent.over(id, j.machine.Outcome())
 	}
@@ -174,10 +176,16 @@ func (j *job) run(ctx context.Context) {
 	if err != nil && !errors.As(err, &failure) {
 		failure = &wire.TaskFailure{Kind: wire.HandlerError, Private: err.Error()}
 	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
 	if failure != nil {
-		j.log.Warn("handler did not finish the task", "handler", j.agent.cfg.Handler, "err", failure)
+		level := slog.LevelWarn
+		if j.machine.Phase() >= task.Canceling { // how a handler obeys
+			level = slog.LevelDebug
+		}
+		j.log.Log(ctx, level, "handler did not finish the task", "handler", j.agent.cfg.Handler, "err", failure)
 	}
-	j.post(task.HandlerDone{Failure: failure})
+	j.step(task.HandlerDone{Failure: failure})
 }
 
 // publish sends one event, for as long as it takes. Only the terminal is missed when it is refused: whoever reads the
