@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strings"
 
 	"google.golang.org/protobuf/types/known/timestamppb"
 
@@ -35,13 +36,13 @@ func (d *Daemon) Status() *controlv1.StatusResponse {
 		r.Tasks.Outbox += st.Counts.Outbox
 		if st.State != agent.StateOnline {
 			ready = false
-			r.Reasons = append(r.Reasons, sentence("agent "+st.Name+" is "+st.State, st.Reason))
+			r.Reasons = append(r.Reasons, reason("agent "+st.Name, st.State, st.Reason))
 		}
 	}
 	slices.SortFunc(r.Agents, func(a, b *controlv1.Agent) int { return cmp.Compare(a.Name, b.Name) })
 	for _, h := range r.Handlers {
 		if h.State != "ready" {
-			r.Reasons = append(r.Reasons, sentence("handler "+h.Name+" is "+h.State, h.Reason))
+			r.Reasons = append(r.Reasons, reason("handler "+h.Name, h.State, h.Reason))
 		}
 	}
 
@@ -66,11 +67,16 @@ func (d *Daemon) Status() *controlv1.StatusResponse {
 	return r
 }
 
-func sentence(what, why string) string {
-	if why == "" {
-		return what
+// reason says what is so and why. A why that names the object itself stands alone.
+func reason(object, state, why string) string {
+	why = strings.TrimSuffix(why, ".")
+	switch {
+	case why == "":
+		return object + " is " + state
+	case strings.HasPrefix(why, object+" "):
+		return why
 	}
-	return what + ": " + why
+	return object + " is " + state + ": " + why
 }
 
 // Handlers implements control.Daemon.
