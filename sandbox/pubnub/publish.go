@@ -33,8 +33,12 @@ func (s *Server) publish(q *request) {
 		Channel: unescape(q.seg[4]), Publisher: q.query.get("uuid"), Store: q.query.get("store") != "0",
 		CustomType: q.query.get("custom_message_type"),
 	}
-	if p.Channel == "" || len(p.Channel) > maxName || strings.ContainsAny(p.Channel, ",*\x00") {
+	if p.Channel == "" || len(p.Channel) > maxName || strings.ContainsRune(p.Channel, 0) {
 		refuse(q.w, k, http.StatusBadRequest, "Invalid Channel")
+		return
+	}
+	if strings.HasSuffix(p.Channel, ".*") && !pubsub.IsWildcard(p.Channel) {
+		refuse(q.w, k, http.StatusBadRequest, "Wildcard maximum depth exceeded")
 		return
 	}
 	if !k.permit(q, access.Write, p.Channel) {

@@ -1,0 +1,279 @@
+package pubnub
+
+import (
+	"bytes"
+	"compress/gzip"
+	"compress/zlib"
+	"context"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/blocksd/blocksd/sandbox/access"
+	"github.com/blocksd/blocksd/sandbox/pubsub"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+type files struct{}
+
+func (files) Locate(channel, id, name string) (string, bool) {
+	return "/blob/x", channel == "c" && id == "f1" && name == "two ü.bin"
+}
+
+// face serves two keysets: open, and pam with an access manager.
+func face(t testing.TB, hold time.Duration) (*httptest.Server, *access.Manager, *pubsub.Space) {
+	t.Helper()
+	now := time.Now
+	manager, err := access.NewManager([]byte("s"), now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	space := func(key string) *pubsub.Space {
+		s, err := pubsub.New(pubsub.Config{SubscribeKey: key})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	open, pam := space("sub-open"), space("sub-pam")
+	s, err := New(Config{Keysets: []Keyset{{"pub-open", open, nil}, {"pub-pam", pam, manager}}, Files: files{}, Hold: hold})
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := httptest.NewServer(s)
+	t.Cleanup(func() {
+		open.Close()
+		pam.Close()
+		server.Client().CloseIdleConnections()
+		server.Close()
+	})
+	return server, manager, open
+}
+
+type reply struct {
+	status int
+	body   string
+	header http.Header
+}
+
+func fetch(t testing.TB, server *httptest.Server, method, path, body string, header ...string) reply {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, method, server.URL+path, strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := 0; i+1 < len(header); i += 2 {
+		req.Header.Set(header[i], header[i+1])
+	}
+	client := *server.Client()
+	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	res, err := client.Do(req)
+	if err != nil {
+		t.Fatalf("%s %s: %v", method, path, err)
+	}
+	defer res.Body.Close()
+	got, err := io.ReadAll(res.Body)
+	if err != nil {
+		t.Fatalf("%s %s: %v", method, path, err)
+	}
+	return reply{res.StatusCode, string(got), res.Header}
+}
+
+var timetokens = regexp.MustCompile(`[0-9]{17}`)
+
+// TestAnswers sends requests in order and compares the answers, in which every timetoken is written T.
+func TestAnswers(t *testing.T) {
+	server, manager, _ := face(t, 10*time.Millisecond)
+	token, err := manager.Issue(access.Grant{Issued: time.Now(), TTL: time.Hour, Channels: map[string]access.Right{"c": access.Read, "w": access.Write}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	expired, err := manager.Issue(access.Grant{Issued: time.Now().Add(-2 * time.Hour), TTL: time.Hour, Channels: map[string]access.Right{"c": access.Read}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	tests := []struct {
+		name, method, path, body string
+		status                   int
+		want                     string
+	}{
+		{"time", "GET", "/time/0?uuid=u", "", 200, `[T]`},
+		{"publish", "GET", "/publish/pub-open/sub-open/0/ch%201%2F%C3%BC%2Cx/0/%22hello%20%2B%20%2F%22?uuid=u%2F1&meta=%7B%22k%22%3A%22v%20w%22%7D&store=1", "", 200, `[1,"Sent","T"]`},
+		{"publish post", "POST", "/publish/pub-open/sub-open/0/c/0?uuid=u&custom_message_type=my-type", `{"n":12345678901234567890,"h":"<&>"}`, 200, `[1,"Sent","T"]`},
+		{"not stored", "POST", "/publish/pub-open/sub-open/0/c/0?uuid=u&store=0", `1`, 200, `[1,"Sent","T"]`},
+		{"signal", "GET", "/signal/pub-open/sub-open/0/c/0/%22s%22?uuid=u", "", 200, `[1,"Sent","T"]`},
+		{"signal too large", "GET", "/signal/pub-open/sub-open/0/c/0/%22" + strings.Repeat("s", 63) + "%22?uuid=u", "", 400, `[0,"Signal size too large","T"]`},
+		{"invalid json", "POST", "/publish/pub-open/sub-open/0/c/0", `{"a":`, 400, `[0,"Invalid JSON","T"]`},
+		{"empty body", "POST", "/publish/pub-open/sub-open/0/c/0", ``, 400, `[0,"Invalid JSON","T"]`},
+		{"invalid meta", "POST", "/publish/pub-open/sub-open/0/c/0?meta=%7B", `1`, 400, `[0,"Invalid JSON","T"]`},
+		{"largest message", "POST", "/publish/pub-open/sub-open/0/big/0", `"` + strings.Repeat("x", 32768-5) + `"`, 200, `[1,"Sent","T"]`},
+		{"message too large", "POST", "/publish/pub-open/sub-open/0/big/0", `"` + strings.Repeat("x", 32768-4) + `"`, 413, `[0,"Request Entity Too Large"]`},
+		{"far too large", "POST", "/publish/pub-open/sub-open/0/big/0", `"` + strings.Repeat("x", 1<<20) + `"`, 413, `[0,"Request Entity Too Large"]`},
+		{"uri too long", "GET", "/publish/pub-open/sub-open/0/big/0/%22" + strings.Repeat("x", 33000) + "%22", "", 414, `{"status":414,"service":"Balancer","error":true,"message":"Request URI Too Long"}`},
+		{"publish key", "GET", "/publish/pub-x/sub-open/0/c/0/1", "", 400, `[0,"Invalid Key","T"]`},
+		{"subscribe key", "GET", "/publish/pub-open/sub-x/0/c/0/1", "", 400, `{"message":"Invalid Subscribe Key","error":true,"service":"Access Manager","status":400}`},
+		{"subscribe key of subscribe", "GET", "/v2/subscribe/sub-x/c/0?tt=0", "", 400, `{"message":"Invalid Subscribe Key","error":true,"service":"Access Manager","status":400}`},
+		{"unknown path", "GET", "/v9/nothing", "", 404, `{"status":404,"error":true,"message":"Requested URI was not found"}`},
+
+		{"history", "GET", "/v3/history/sub-key/sub-open/channel/c?max=100&include_meta=false&uuid=u", "", 200,
+			`{"status":200,"error":false,"error_message":"","channels":{"c":[{"message":{"n":12345678901234567890,"h":"<&>"},"timetoken":"T"}]}}`},
+		{"history in full", "GET", "/v3/history/sub-key/sub-open/channel/ch%201%2F%C3%BC%2Cx?max=100&include_meta=true&include_uuid=true&include_message_type=true&include_custom_message_type=true", "", 200,
+			`{"status":200,"error":false,"error_message":"","channels":{"ch 1/ü,x":[{"message":"hello + /","timetoken":"T","uuid":"u/1","message_type":null,"meta":{"k":"v w"}}]}}`},
+		{"empty history", "GET", "/v3/history/sub-key/sub-open/channel/none", "", 200, `{"status":200,"error":false,"error_message":"","channels":{}}`},
+		{"bad history", "GET", "/v3/history/sub-key/sub-open/channel/c?start=x", "", 400, `{"status":400,"error":true,"error_message":"Invalid Arguments: start","channels":{}}`},
+
+		{"handshake", "GET", "/v2/subscribe/sub-open/c,c-pnpres/0?uuid=u&heartbeat=20", "", 200, `{"t":{"t":"T","r":1},"m":[]}`},
+		{"handshake of groups only", "GET", "/v2/subscribe/sub-open/,/0?uuid=g&channel-group=g1%2Cg2&ee=", "", 200, `{"t":{"t":"T","r":1},"m":[]}`},
+		{"handshake with an object", "GET", `/v2/subscribe/sub-open/c/0?uuid=u&t=%7B%22r%22%3A0%2C%22t%22%3A0%7D`, "", 200, `{"t":{"t":"T","r":1},"m":[]}`},
+		{"replay", "GET", "/v2/subscribe/sub-open/c/0?tt=1000&tr=1&uuid=u", "", 200,
+			`{"t":{"t":"T","r":1},"m":[{"a":"1","f":0,"i":"u","p":{"t":"T","r":1},"k":"sub-open","c":"c","cmt":"my-type","d":{"n":12345678901234567890,"h":"<&>"}},` +
+				`{"a":"1","f":0,"i":"u","p":{"t":"T","r":1},"k":"sub-open","c":"c","d":1},{"a":"1","f":0,"i":"u","p":{"t":"T","r":1},"k":"sub-open","c":"c","e":1,"d":"s"}]}`},
+		{"filtered", "GET", "/v2/subscribe/sub-open/ch%201%2F%C3%BC%2Cx,c/0?tt=1000&uuid=u&filter-expr=meta.k%20%3D%3D%20'v%20w'", "", 200,
+			`{"t":{"t":"T","r":1},"m":[{"a":"1","f":0,"i":"u/1","p":{"t":"T","r":1},"k":"sub-open","c":"ch 1/ü,x","u":{"k":"v w"},"d":"hello + /","b":"ch 1/ü,x"}]}`},
+		{"nothing comes", "GET", "/v2/subscribe/sub-open/quiet/0?tt=17000000000000000&uuid=u", "", 200, `{"t":{"t":"17000000000000000","r":1},"m":[]}`},
+		{"bad filter", "GET", "/v2/subscribe/sub-open/c/0?tt=0&filter-expr=meta.", "", 400, `{"message":"Invalid filter expression: unexpected end","error":true,"service":"Access Manager","status":400}`},
+		{"bad cursor", "GET", "/v2/subscribe/sub-open/c/0?tt=x", "", 400, `{"message":"Invalid timetoken","error":true,"service":"Access Manager","status":400}`},
+
+		{"heartbeat", "GET", `/v2/presence/sub-key/sub-open/channel/p/heartbeat?heartbeat=300&uuid=a&state={"p":{"mood":"ok"}}`, "", 200, `{"status":200,"message":"OK","service":"Presence"}`},
+		{"set state", "GET", "/v2/presence/sub-key/sub-open/channel/p/uuid/b/data?state=%7B%22n%22%3A1%7D&uuid=b", "", 200, `{"status":200,"message":"OK","payload":{"n":1},"service":"Presence"}`},
+		{"get state", "GET", "/v2/presence/sub-key/sub-open/channel/p/uuid/a?channel-group=&uuid=x", "", 200, `{"status":200,"message":"OK","payload":{"mood":"ok"},"uuid":"a","channel":"p","service":"Presence"}`},
+		{"get states", "GET", "/v2/presence/sub-key/sub-open/channel/p,q/uuid/a", "", 200, `{"status":200,"message":"OK","payload":{"channels":{"p":{"mood":"ok"},"q":{}}},"uuid":"a","service":"Presence"}`},
+		{"bad state", "GET", "/v2/presence/sub-key/sub-open/channel/p/uuid/b/data?state=1", "", 400, `{"message":"Invalid JSON specified.","error":true,"service":"Access Manager","status":400}`},
+		{"here now", "GET", "/v2/presence/sub_key/sub-open/channel/p?state=1", "", 200, `{"status":200,"message":"OK","service":"Presence","uuids":[{"uuid":"a","state":{"mood":"ok"}}],"occupancy":1}`},
+		{"here now of several", "GET", "/v2/presence/sub-key/sub-open/channel/p,c", "", 200,
+			`{"status":200,"message":"OK","payload":{"channels":{"c":{"uuids":["u"],"occupancy":1},"p":{"uuids":["a"],"occupancy":1}},"total_channels":2,"total_occupancy":2},"service":"Presence"}`},
+		{"here now of groups", "GET", "/v2/presence/sub-key/sub-open/channel/,?channel-group=g", "", 200,
+			`{"status":200,"message":"OK","payload":{"channels":{},"total_channels":0,"total_occupancy":0},"service":"Presence"}`},
+		{"here now without uuids", "GET", "/v2/presence/sub-key/sub-open/channel/p?disable_uuids=1", "", 200, `{"status":200,"message":"OK","service":"Presence","occupancy":1}`},
+		{"where now", "GET", "/v2/presence/sub-key/sub-open/uuid/a", "", 200, `{"status":200,"message":"OK","payload":{"channels":["p"]},"service":"Presence"}`},
+		{"leave", "GET", "/v2/presence/sub_key/sub-open/channel/p/leave?uuid=a", "", 200, `{"status":200,"message":"OK","action":"leave","service":"Presence"}`},
+		{"nobody left", "GET", "/v2/presence/sub-key/sub-open/channel/p", "", 200, `{"status":200,"message":"OK","service":"Presence","uuids":[],"occupancy":0}`},
+
+		{"no token", "POST", "/publish/pub-pam/sub-pam/0/w/0", `1`, 403, `{"message":"Forbidden","payload":{"channels":["w"]},"error":true,"service":"Access Manager","status":403}`},
+		{"wrong token", "POST", "/publish/pub-pam/sub-pam/0/w/0?auth=abc", `1`, 403, `{"message":"Forbidden","payload":{"channels":["w"]},"error":true,"service":"Access Manager","status":403}`},
+		{"write", "POST", "/publish/pub-pam/sub-pam/0/w/0?auth=" + token, `1`, 200, `[1,"Sent","T"]`},
+		{"no write", "POST", "/publish/pub-pam/sub-pam/0/c/0?auth=" + token, `1`, 403, `{"message":"Forbidden","payload":{"channels":["c"]},"error":true,"service":"Access Manager","status":403}`},
+		{"read", "GET", "/v2/subscribe/sub-pam/c,c-pnpres/0?auth=" + token, ``, 200, `{"t":{"t":"T","r":1},"m":[]}`},
+		{"no read", "GET", "/v2/subscribe/sub-pam/c,w,x/0?auth=" + token, ``, 403, `{"message":"Forbidden","payload":{"channels":["w","x"]},"error":true,"service":"Access Manager","status":403}`},
+		{"no read of history", "GET", "/v3/history/sub-key/sub-pam/channel/w?auth=" + token, ``, 403, `{"message":"Forbidden","payload":{"channels":["w"]},"error":true,"service":"Access Manager","status":403}`},
+		{"no presence", "GET", "/v2/presence/sub-key/sub-pam/channel/w/heartbeat?auth=" + token, ``, 403, `{"message":"Forbidden","payload":{"channels":["w"]},"error":true,"service":"Access Manager","status":403}`},
+		{"no files", "GET", "/v1/files/sub-pam/channels/w/files/f1/x?auth=" + token, ``, 403, `{"message":"Forbidden","payload":{"channels":["w"]},"error":true,"service":"Access Manager","status":403}`},
+		{"expired", "GET", "/v2/subscribe/sub-pam/c/0?auth=" + expired, ``, 403, `{"error":true,"status":403,"service":"Access Manager","message":"Token is expired"}`},
+		{"all of a key", "GET", "/v2/presence/sub-key/sub-pam?auth=" + token, ``, 403, `{"message":"Forbidden","payload":{"channels":[]},"error":true,"service":"Access Manager","status":403}`},
+		{"no file", "GET", "/v1/files/sub-open/channels/c/files/f2/x", ``, 404, `{"status":404,"error":true,"message":"Requested URI was not found"}`},
+		{"options", "OPTIONS", "/v2/subscribe/sub-open/c/0", ``, 200, ``},
+	}
+	for _, tt := range tests {
+		got := fetch(t, server, tt.method, tt.path, tt.body)
+		body := got.body
+		if !strings.Contains(tt.want, "17000000000000000") {
+			body = timetokens.ReplaceAllStringFunc(body, func(s string) string {
+				if strings.HasPrefix(s, "12345678901234567") {
+					return s
+				}
+				return "T"
+			})
+		}
+		if got.status != tt.status || body != tt.want {
+			t.Errorf("%s: %d %s\nwant %d %s", tt.name, got.status, body, tt.status, tt.want)
+		}
+		if ct := got.header.Get("Content-Type"); ct != `text/javascript; charset="UTF-8"` {
+			t.Errorf("%s: content type %q", tt.name, ct)
+		}
+		if got.header.Get("Access-Control-Allow-Origin") != "*" {
+			t.Errorf("%s: browsers may not read it", tt.name)
+		}
+	}
+}
+
+func TestCompressedBodies(t *testing.T) {
+	server, _, _ := face(t, 0)
+	compress := func(w io.WriteCloser, buf *bytes.Buffer, text string) string {
+		_, _ = io.WriteString(w, text)
+		w.Close()
+		return buf.String()
+	}
+	var z, g, bomb bytes.Buffer
+	tests := []struct {
+		encoding, body, want string
+		status               int
+	}{
+		{"deflate", compress(zlib.NewWriter(&z), &z, `{"z":1}`), `[1,"Sent","T"]`, 200},
+		{"gzip", compress(gzip.NewWriter(&g), &g, `{"g":1}`), `[1,"Sent","T"]`, 200},
+		{"gzip", compress(gzip.NewWriter(&bomb), &bomb, `"`+strings.Repeat("x", 8<<20)+`"`), `[0,"Request Entity Too Large"]`, 413},
+		{"deflate", `{"z":1}`, `[0,"Invalid JSON","T"]`, 400},
+		{"br", `{"z":1}`, `[0,"Invalid JSON","T"]`, 400},
+	}
+	for _, tt := range tests {
+		got := fetch(t, server, "POST", "/publish/pub-open/sub-open/0/c/0?uuid=u", tt.body, "Content-Encoding", tt.encoding)
+		if body := timetokens.ReplaceAllString(got.body, "T"); got.status != tt.status || body != tt.want {
+			t.Errorf("%s: %d %s", tt.encoding, got.status, body)
+		}
+	}
+	got := fetch(t, server, "GET", "/v3/history/sub-key/sub-open/channel/c", "")
+	if want := `[{"message":{"z":1},"timetoken":"T"},{"message":{"g":1},"timetoken":"T"}]`; !strings.Contains(timetokens.ReplaceAllString(got.body, "T"), want) {
+		t.Errorf("stored %s", got.body)
+	}
+}
+
+func TestFileIsARedirect(t *testing.T) {
+	server, _, _ := face(t, 0)
+	got := fetch(t, server, "GET", "/v1/files/sub-open/channels/c/files/f1/two%20%C3%BC.bin", "")
+	if got.status != 307 || got.header.Get("Location") != server.URL+"/blob/x" || got.body != "" {
+		t.Errorf("%d to %q with %q", got.status, got.header.Get("Location"), got.body)
+	}
+}
+
+func TestHeldPollGetsTheNextMessage(t *testing.T) {
+	server, _, space := face(t, 0)
+	cursor := timetokens.FindString(fetch(t, server, "GET", "/v2/subscribe/sub-open/c/0?uuid=u", "").body)
+	got := make(chan string, 2)
+	for range 2 {
+		go func() {
+			got <- fetch(t, server, "GET", "/v2/subscribe/sub-open/c/0?uuid=u&tt="+cursor, "").body
+		}()
+	}
+	// One of the two is superseded and answered empty, with the same cursor; the other is held.
+	if body := <-got; body != `{"t":{"t":"`+cursor+`","r":1},"m":[]}` {
+		t.Errorf("superseded poll got %s", body)
+	}
+	space.Publish(pubsub.Publication{Channel: "c", Body: []byte(`"now"`)})
+	if body := <-got; !strings.Contains(body, `"d":"now"`) {
+		t.Errorf("held poll got %s", body)
+	}
+}
+
+func FuzzRequest(f *testing.F) {
+	f.Add("GET", "/v2/subscribe/sub-open/a,b%2C,,c-pnpres/0?tt=1&filter-expr=%22", "")
+	f.Add("POST", "/publish/pub-open/sub-open/0/c/0?meta=%7B%7D", "{}")
+	f.Add("GET", "/v2/presence/sub_key/sub-open/channel/%2C/uuid/%/data?state={}&state;=%zz", "")
+	f.Add("GET", "/v3/history/sub-key/sub-open/channel/c?start=-1&max=99999999999999999999", "")
+	space, err := pubsub.New(pubsub.Config{SubscribeKey: "sub-open"})
+	if err != nil {
+		f.Fatal(err)
+	}
+	s, err := New(Config{Keysets: []Keyset{{"pub-open", space, nil}}, Hold: time.Nanosecond})
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Fuzz(func(t *testing.T, method, target, body string) {
+		req, err := http.NewRequest(method, "http://h"+target, strings.NewReader(body))
+		if err != nil {
+			return
+		}
+		w := httptest.NewRecorder()
+		s.ServeHTTP(w, req)
+		if w.Header().Get("Content-Type") == "" || w.Code == 0 {
+			t.Errorf("%s %s: %d without a content type", method, target, w.Code)
+		}
+	})
+}
