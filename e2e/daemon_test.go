@@ -5,6 +5,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -201,7 +202,7 @@ func TestBadPlugins(t *testing.T) {
 				}
 			}
 		}
-		if len(s.Agents) == 0 || s.Agents[0].Name != "echo" || s.Agents[0].State != "online" {
+		if !slices.ContainsFunc(s.Agents, func(a system.Agent) bool { return a.Name == "echo" && a.State == "online" }) {
 			return false
 		}
 		for _, name := range []string{"never-answers", "exit-at-start", "wrong-version", "not-a-plugin", "script", "writable"} {

@@ -180,7 +180,7 @@ func TestCancel(t *testing.T) {
 		call, id, result := n.StartCall(t, "badhandler", "--text", "ignore-cancel")
 		pid := n.WaitRunning(t, id)
 		_ = call.Process.Signal(syscall.SIGINT)
-		wantShape(t, result(), 5, "submitted", "running", "cancel_requested", "terminal canceled")
+		wantShape(t, result(), 5, "submitted", "running", "status not listening", "cancel_requested", "terminal canceled")
 		system.Eventually(t, 30*time.Second, "the process that did not let go is replaced", func() bool { return !system.Alive(pid) })
 		wantShape(t, n.Call(t, "badhandler", "--text", "error sorry"), 4, "submitted", "running", "terminal failed sorry")
 	})
