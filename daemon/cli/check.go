@@ -21,9 +21,9 @@ func newCheck(a *app) *cobra.Command {
 		Args: func(cmd *cobra.Command, args []string) error {
 			switch {
 			case len(args) > 1:
-				return usagef("%s takes one card, not %d", cmd.CommandPath(), len(args))
+				return usagef("%s takes one card, not %d", commandName(cmd), len(args))
 			case len(args) == 1 && file != "":
-				return usagef("%s takes a card or --config, not both", cmd.CommandPath())
+				return usagef("%s takes a card or --config, not both", commandName(cmd))
 			}
 			return nil
 		},

@@ -103,8 +103,11 @@ func flagError(cmd *cobra.Command, err error) error {
 		cmd.Flags().VisitAll(func(f *pflag.Flag) { known = append(known, f.Name) })
 		return usagef("unknown flag --%s of %s%s", name, cmd.CommandPath(), hintOr(name, known, ": see "+cmd.CommandPath()+" --help"))
 	}
-	return usagef("%s: %s", cmd.CommandPath(), err)
+	return usagef("%s: %s", commandName(cmd), err)
 }
+
+// commandName is the command as users say it after the program's name.
+func commandName(cmd *cobra.Command) string { return strings.TrimPrefix(cmd.CommandPath(), "blocksd ") }
 
 // hintOr ends a sentence about an unknown name with the nearest known one, else with fallback.
 func hintOr(name string, known []string, fallback string) string {
@@ -121,8 +124,8 @@ func exactly(n int, usage string) cobra.PositionalArgs {
 		case len(args) == n:
 			return nil
 		case len(args) > n:
-			return usagef("%s takes no argument %q: use %s", cmd.CommandPath(), args[n], usage)
+			return usagef("%s takes no argument %q: use %s", commandName(cmd), args[n], usage)
 		}
-		return usagef("%s needs an argument: use %s", cmd.CommandPath(), usage)
+		return usagef("%s needs an argument: use %s", commandName(cmd), usage)
 	}
 }

@@ -5,6 +5,7 @@ package config
 import (
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -131,6 +132,12 @@ func Load(s Sources) (c Config, warnings []string, err error) {
 	if err := k.UnmarshalWithConf("", &c, conf); err != nil {
 		return Config{}, warnings, fmt.Errorf("read the configuration: %w", err)
 	}
+	for _, path := range append([]*string{&c.StateDir, &c.Socket}, pointers(c.Plugins.Dirs)...) {
+		// Handlers run in other directories than the daemon. An empty path stays to be refused.
+		if abs, err := filepath.Abs(*path); err == nil && *path != "" {
+			*path = abs
+		}
+	}
 	for i := range c.Handlers {
 		if c.Handlers[i].Instances == 0 {
 			c.Handlers[i].Instances = 1
@@ -145,6 +152,14 @@ func Load(s Sources) (c Config, warnings []string, err error) {
 		return Config{}, warnings, ps
 	}
 	return c, warnings, nil
+}
+
+func pointers(l []string) []*string {
+	out := make([]*string, len(l))
+	for i := range l {
+		out[i] = &l[i]
+	}
+	return out
 }
 
 // Default is the configuration without file, environment and flags.

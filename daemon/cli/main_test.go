@@ -1,0 +1,87 @@
+package cli
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+	"go.uber.org/goleak"
+)
+
+var update = flag.Bool("update", false, "write the golden files and scripts")
+
+// leakChecked runs the tests and then looks for goroutines that are left.
+type leakChecked struct{ m *testing.M }
+
+func (l leakChecked) Run() int {
+	code := l.m.Run()
+	if code == 0 {
+		if err := goleak.Find(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+	}
+	return code
+}
+
+func TestMain(m *testing.M) {
+	testscript.Main(leakChecked{m}, map[string]func(){"blocksd": func() { os.Exit(Main()) }})
+}
+
+// fileLimit bounds the wait for a file that another process writes.
+const fileLimit = 60 * time.Second
+
+// TestScripts runs the program the way users do; see testdata/scripts.
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir: "testdata/scripts", UpdateScripts: *update, RequireExplicitExec: true,
+		Setup: func(e *testscript.Env) error {
+			e.Setenv("HOME", e.WorkDir)
+			return nil
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			// exits CODE PROGRAM ARG...: runs the program and checks its exit code.
+			"exits": func(ts *testscript.TestScript, neg bool, args []string) {
+				if neg || len(args) < 2 {
+					ts.Fatalf("usage: exits CODE PROGRAM ARG...")
+				}
+				code := "0"
+				if err := ts.Exec(args[1], args[2:]...); err != nil {
+					code = ""
+					if _, serr := fmt.Sscanf(err.Error(), "exit status %s", &code); serr != nil {
+						ts.Fatalf("%v", err)
+					}
+				}
+				if code != args[0] {
+					ts.Fatalf("exit code %s, want %s", code, args[0])
+				}
+			},
+			// waitfile PATH: waits for a file that a process in the background writes.
+			"waitfile": func(ts *testscript.TestScript, _ bool, args []string) {
+				limit := time.After(fileLimit)
+				tick := time.NewTicker(10 * time.Millisecond)
+				defer tick.Stop()
+				for {
+					if _, err := os.Stat(ts.MkAbs(args[0])); err == nil {
+						return
+					}
+					select {
+					case <-tick.C:
+					case <-limit:
+						ts.Fatalf("%s was not written", args[0])
+					}
+				}
+			},
+			// sourced PATH: takes the variables of an env file over.
+			"sourced": func(ts *testscript.TestScript, _ bool, args []string) {
+				for line := range lines(ts.ReadFile(args[0])) {
+					name, value := cutVariable(line)
+					ts.Setenv(name, value)
+				}
+			},
+		},
+	})
+}
