@@ -97,16 +97,16 @@ func TestStartUpIsRetried(t *testing.T) {
 	var seen atomic.Int32
 	f.set(func(w http.ResponseWriter, r *http.Request) bool {
 		switch i := seen.Add(1); {
-		case i <= 2:
+		case i <= 4:
 			return refuse(w, http.StatusServiceUnavailable)
-		case r.URL.Path == "/api/v1/auth/agent/connect" && i <= 6:
+		case r.URL.Path == "/api/v1/auth/agent/connect" && i <= 10:
 			return refuse(w, http.StatusTooManyRequests)
 		}
 		return false
 	})
 	a := n.serve(cardOf(t, "worker", 1, ""), NewFuncDispatcher(echo), n.through(f))
 	a.await(StateOnline)
-	if seen.Load() < 7 {
+	if seen.Load() < 11 {
 		t.Errorf("only %d requests were made", seen.Load())
 	}
 }
@@ -353,7 +353,7 @@ func TestUploadAnswerLost(t *testing.T) {
 	if before != "running artifact:file artifact:file" || last.State != wire.Completed {
 		t.Errorf("%s, then %s %s", before, last.State, last.Error)
 	}
-	if lost.Load() < 2 {
+	if lost.Load() != 2 { // once for each artifact: what is published already is not confirmed again
 		t.Errorf("confirm-upload was called %d times", lost.Load())
 	}
 }
