@@ -1,0 +1,288 @@
+package cli
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/blocksd/blocksd/client"
+	"github.com/blocksd/blocksd/network/backend"
+	"github.com/blocksd/blocksd/network/card"
+	"github.com/blocksd/blocksd/network/wire"
+	"github.com/blocksd/blocksd/runtime/agent"
+	"github.com/blocksd/blocksd/sandbox"
+)
+
+const callLimit = 60 * time.Second
+
+const parrotCard = `{
+  "identity": {"agentName": "parrot", "displayName": "Parrot", "description": "", "version": "1", "provider": {"organization": "o"}},
+  "capabilities": {"taskKinds": ["request"]},
+  "io": {"inputs": [{"id": "words", "description": "Words.", "contentType": "text/plain", "required": true}]},
+  "tags": [{"id": "t", "name": "T"}],
+  "runtime": {"handler": "main.go", "concurrency": 8}
+}`
+
+// parrot does what the text tells it.
+func parrot(ctx context.Context, task *wire.Task, port wire.TaskPort) error {
+	text := ""
+	for _, p := range task.Parts {
+		if p.PartID == "words" && p.Text != nil {
+			text = *p.Text
+		}
+	}
+	switch text {
+	case "fail":
+		return &wire.TaskFailure{Kind: wire.HandlerError, Public: "no such word"}
+	case "wait":
+		port.Status("waiting")
+		<-ctx.Done()
+		return context.Cause(ctx)
+	}
+	port.Status("working")
+	return port.Artifact(ctx, wire.Artifact{OutputID: "reply", FileName: "reply.txt", MIMEType: "text/plain", Data: []byte("says " + text + "\nand \x1b[31mmore")})
+}
+
+// startParrot runs a network with one agent and returns the environment of its consumers.
+func startParrot(t *testing.T) []string {
+	t.Helper()
+	network, err := sandbox.New(sandbox.Config{Listen: "127.0.0.1:0"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		if err := network.Run(ctx); err != nil {
+			t.Error(err)
+		}
+	})
+	c, err := card.Parse([]byte(parrotCard))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := network.Register(c); err != nil {
+		t.Fatal(err)
+	}
+	cdm, err := backend.FetchCDM(ctx, nil, network.CDMURL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	api, err := backend.New(backend.Config{BaseURL: cdm.BaseURL})
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, err := agent.New(agent.Config{
+		Card: c, Handler: "parrot", APIKey: network.APIKey(), Backend: api, CDM: cdm, Origin: network.Addr(),
+		Dispatcher: agent.NewFuncDispatcher(parrot), CancelGrace: time.Second,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	agentCtx, stopAgent := context.WithCancel(ctx)
+	agentDone := make(chan error, 1)
+	go func() { agentDone <- a.Run(agentCtx) }()
+	t.Cleanup(func() {
+		stopAgent()
+		if err := <-agentDone; err != nil {
+			t.Error(err)
+		}
+		api.Close()
+		cancel()
+		wg.Wait()
+	})
+	limit := time.After(callLimit)
+	for changed := a.Changed(); a.Status().State != agent.StateOnline; changed = a.Changed() {
+		if a.Status().State == agent.StateOnline { // it may have come online before the channel was taken
+			break
+		}
+		select {
+		case <-changed:
+		case <-limit:
+			t.Fatalf("the agent did not come online: %+v", a.Status())
+		}
+	}
+	var env []string
+	for _, v := range network.Env() {
+		env = append(env, v.Name+"="+v.Value)
+	}
+	return env
+}
+
+type result struct {
+	code           int
+	stdout, stderr string
+}
+
+func runCLI(t *testing.T, env []string, in Interrupts, args ...string) result {
+	t.Helper()
+	var stdout, stderr bytes.Buffer
+	ctx, cancel := context.WithTimeout(t.Context(), callLimit)
+	defer cancel()
+	code := Run(ctx, Invocation{Args: args, Stdout: &stdout, Stderr: &stderr, Env: env, Interrupts: in})
+	return result{code, stdout.String(), stderr.String()}
+}
+
+func TestCall(t *testing.T) {
+	env := startParrot(t)
+
+	t.Run("for people", func(t *testing.T) {
+		r := runCLI(t, env, Interrupts{}, "call", "parrot", "--text", "hello")
+		_, rest, _ := strings.Cut(r.stdout, "\n") // the task id is another each time
+		want := "running\nstatus: working\nartifact reply reply.txt (text/plain, 24 bytes)\n  says hello\n  and \uFFFD[31mmore\ncompleted\n"
+		if r.code != 0 || rest != want || !strings.HasPrefix(r.stdout, "task task_") || r.stderr != "" {
+			t.Errorf("exit %d, stderr %q\n%s", r.code, r.stderr, cmp.Diff(want, rest))
+		}
+	})
+	t.Run("for machines", func(t *testing.T) {
+		r := runCLI(t, env, Interrupts{}, "call", "parrot", "--text", "hello", "--json")
+		var types []string
+		var last map[string]any
+		for line := range strings.Lines(r.stdout) {
+			last = nil
+			if err := json.Unmarshal([]byte(line), &last); err != nil {
+				t.Fatalf("line %q: %v", line, err)
+			}
+			types = append(types, fmt.Sprint(last["type"]))
+			if _, ok := last["timetoken"].(string); !ok && last["type"] != "submitted" {
+				t.Errorf("line %q has no timetoken", line)
+			}
+		}
+		if d := cmp.Diff([]string{"submitted", "request", "progress", "progress", "artifact", "terminal"}, types); d != "" || r.code != 0 {
+			t.Errorf("exit %d: %s\n%s", r.code, d, r.stdout)
+		}
+		if last["state"] != "completed" {
+			t.Errorf("printed %s", r.stdout)
+		}
+	})
+	t.Run("a task that fails", func(t *testing.T) {
+		r := runCLI(t, env, Interrupts{}, "call", "parrot", "--part", "words=fail")
+		if r.code != 4 || !strings.HasSuffix(r.stdout, "\nfailed: no such word\n") || r.stderr != "" {
+			t.Errorf("%+v", r)
+		}
+	})
+	t.Run("saved", func(t *testing.T) {
+		dir := filepath.Join(t.TempDir(), "out")
+		r := runCLI(t, env, Interrupts{}, "call", "parrot", "--text", "keep", "--save", dir, "--json")
+		b, err := os.ReadFile(filepath.Join(dir, "reply.txt"))
+		if err != nil || !strings.HasPrefix(string(b), "says keep") || r.code != 0 {
+			t.Errorf("saved %q, %v; %+v", b, err, r)
+		}
+		if lines := strings.Split(strings.TrimSpace(r.stdout), "\n"); !strings.Contains(lines[len(lines)-1], `"type":"terminal"`) {
+			t.Errorf("the last line is not the terminal: %s", r.stdout)
+		}
+	})
+	t.Run("out of time", func(t *testing.T) {
+		r := runCLI(t, env, Interrupts{}, "call", "parrot", "--text", "wait", "--timeout", "300ms")
+		if r.code != 6 || !strings.Contains(r.stderr, "did not end within 300ms, so it was canceled") {
+			t.Errorf("%+v", r)
+		}
+	})
+	t.Run("interrupted", func(t *testing.T) {
+		first := make(chan struct{})
+		out := &triggerWriter{text: "waiting", fire: func() { close(first) }}
+		var stderr bytes.Buffer
+		code := Run(t.Context(), Invocation{Args: []string{"call", "parrot", "--text", "wait"}, Stdout: out, Stderr: &stderr, Env: env, Interrupts: Interrupts{First: first}})
+		if code != 5 || !strings.HasSuffix(out.String(), "cancel requested\ncanceled\n") || !strings.Contains(stderr.String(), "canceling task") {
+			t.Errorf("exit %d, printed %s, %s", code, out.String(), stderr.String())
+		}
+	})
+	t.Run("interrupted twice", func(t *testing.T) {
+		both := make(chan struct{})
+		out := &triggerWriter{text: "waiting", fire: func() { close(both) }}
+		var stderr bytes.Buffer
+		code := Run(t.Context(), Invocation{Args: []string{"call", "parrot", "--text", "wait"}, Stdout: out, Stderr: &stderr, Env: env, Interrupts: Interrupts{First: both, Second: both}})
+		// The outcome may just be in time.
+		if code != 1 && code != 5 {
+			t.Errorf("exit %d, printed %s, %s", code, out.String(), stderr.String())
+		}
+	})
+	t.Run("the same task again", func(t *testing.T) {
+		one := runCLI(t, env, Interrupts{}, "call", "parrot", "--text", "x", "--idempotency-key", "k")
+		two := runCLI(t, env, Interrupts{}, "call", "parrot", "--text", "x", "--idempotency-key", "k")
+		if one.code != 0 || two.code != 0 || !strings.Contains(two.stdout, "(submitted before)") {
+			t.Errorf("%+v\n%+v", one, two)
+		}
+	})
+}
+
+// triggerWriter calls fire once text has been written.
+type triggerWriter struct {
+	bytes.Buffer
+	text string
+	fire func()
+}
+
+func (w *triggerWriter) Write(p []byte) (int, error) {
+	n, err := w.Buffer.Write(p)
+	if w.fire != nil && strings.Contains(w.String(), w.text) {
+		w.fire()
+		w.fire = nil
+	}
+	return n, err
+}
+
+func TestDefaultInput(t *testing.T) {
+	text := card.Input{ID: "message", ContentType: "text/plain"}
+	form := card.Input{ID: "operands", ContentType: "application/json"}
+	file := card.Input{ID: "photo", ContentType: "image/png"}
+	usual := card.Input{ID: "request", ContentType: "application/json"}
+	for _, c := range []struct {
+		name   string
+		inputs []card.Input
+		kind   partKind
+		want   string
+	}{
+		{"no card", nil, partText, "request"},
+		{"usual name", []card.Input{text, usual}, partText, "request"},
+		{"first text", []card.Input{file, form, text}, partText, "message"},
+		{"a form takes text", []card.Input{file, form}, partText, "operands"},
+		{"first form", []card.Input{text, form}, partJSON, "operands"},
+		{"a text takes JSON", []card.Input{text}, partJSON, "message"},
+		{"only files", []card.Input{file}, partText, "request"},
+	} {
+		if got := defaultInput(c.inputs, c.kind); got != c.want {
+			t.Errorf("%s: %q, want %q", c.name, got, c.want)
+		}
+	}
+}
+
+func TestEventLine(t *testing.T) {
+	for _, c := range []struct{ raw, want string }{
+		{"{ \"type\": \"progress\",\n \"x\": \"<\" }", `{"type":"progress","x":"<","timetoken":"17"}`},
+		{`{"type":"progress","timetoken":"forged"}`, `{"timetoken":"17","type":"progress"}`},
+		{`{}`, `{"timetoken":"17"}`},
+	} {
+		b, err := eventLine(client.Event{Event: wire.Event{Raw: json.RawMessage(c.raw)}, Timetoken: "17"})
+		if err != nil || string(b) != c.want+"\n" {
+			t.Errorf("%s: %s, %v", c.raw, b, err)
+		}
+	}
+}
+
+func TestExitCodes(t *testing.T) {
+	for _, c := range []struct {
+		err  error
+		want int
+	}{
+		{nil, 0}, {errors.New("x"), 1}, {usagef("x"), 2}, {fmt.Errorf("y: %w", usagef("x")), 2},
+		{fmt.Errorf("y: %w", &backend.Error{Status: 401}), 3}, {&backend.Error{Status: 500}, 1},
+	} {
+		if got := exitCode(c.err); got != c.want {
+			t.Errorf("%v: %d, want %d", c.err, got, c.want)
+		}
+	}
+	if got := explain(errors.Join(errors.New("a"), errors.New("b"))); len(got) != 1 || got[0] != "a; b" {
+		t.Errorf("%q", got)
+	}
+}

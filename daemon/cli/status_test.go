@@ -1,0 +1,96 @@
+package cli
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	controlv1 "github.com/blocksd/blocksd/proto/blocks/control/v1"
+)
+
+// golden compares got with a file of testdata.
+func golden(t *testing.T, name string, got []byte) {
+	t.Helper()
+	path := filepath.Join("testdata", name)
+	if *update {
+		if err := os.WriteFile(path, got, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff(string(want), string(got)); d != "" {
+		t.Errorf("%s: %s", path, d)
+	}
+}
+
+var now = time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
+
+func sampleStatus() *controlv1.StatusResponse {
+	return &controlv1.StatusResponse{
+		Ready: false, Version: "0.1.0", Pid: 4711,
+		Reasons: []string{"agent adder is connecting: Could not connect agent adder: <no answer>; trying again", "handler evil is quarantined: it printed \x1b[31mred"},
+		Agents: []*controlv1.Agent{
+			{Name: "adder", State: "connecting", Reason: "Could not connect agent adder: <no answer>; trying again", InstanceId: "AG-adder-1", Handler: "adder", Concurrency: 4},
+			{Name: "echo", State: "online", InstanceId: "AG-echo-2", BillingMode: "free", Handler: "echo", Running: 3, Concurrency: 128},
+		},
+		Handlers: []*controlv1.Handler{
+			{
+				Name: "echo", State: "ready", Path: "/usr/lib/blocksd/plugins/echo", Sha256: "ab12", Generation: 2, Restarts: 1,
+				Processes: []*controlv1.Process{{Pid: 4712, State: "ready", Running: 3, StartedAt: timestamppb.New(now.Add(-90 * time.Minute)), RssBytes: 15 << 20}},
+			},
+			{Name: "evil", State: "quarantined", Reason: "it printed \x1b[31mred", Path: "/usr/lib/blocksd/plugins/evil", Restarts: 5},
+		},
+		Tasks: &controlv1.TaskCounts{Running: 3, Accepted: 20, Completed: 15, Failed: 1, Canceled: 1, Outbox: 2},
+	}
+}
+
+func sampleTasks() []*controlv1.Task {
+	pid := int32(4712)
+	return []*controlv1.Task{
+		{TaskId: "task_1", Agent: "echo", Handler: "echo", Pid: &pid, State: "running", Since: timestamppb.New(now.Add(-65 * time.Second)), Deadline: timestamppb.New(now.Add(5 * time.Second))},
+		{TaskId: "task_2", Agent: "echo", Handler: "echo", State: "waiting", Since: timestamppb.New(now.Add(-72 * time.Hour))},
+	}
+}
+
+func TestFormsForPeople(t *testing.T) {
+	var out bytes.Buffer
+	for _, step := range []func() error{
+		func() error { return printStatus(&out, formOfStatus(sampleStatus()), now) },
+		func() error { return printStatus(&out, formOfStatus(&controlv1.StatusResponse{Ready: true}), now) },
+		func() error { return printTasks(&out, formOfTasks(sampleTasks()), now) },
+		func() error { return printTasks(&out, formOfTasks(nil), now) },
+	} {
+		if err := step(); err != nil {
+			t.Fatal(err)
+		}
+		out.WriteString("----\n")
+	}
+	golden(t, "people.golden", out.Bytes())
+}
+
+func TestFormsForMachines(t *testing.T) {
+	var out bytes.Buffer
+	a := &app{Invocation{Stdout: &out}}
+	for _, v := range []any{
+		formOfStatus(sampleStatus()), formOfStatus(&controlv1.StatusResponse{}), formOfHandlers(nil), formOfTasks(sampleTasks()), formOfTasks(nil),
+	} {
+		if err := a.printJSON(v); err != nil {
+			t.Fatal(err)
+		}
+	}
+	golden(t, "machines.golden", out.Bytes())
+}
+
+func TestPrintable(t *testing.T) {
+	if got, want := printable("a\nb\t\x1b[2J\u009bü\u2028😀"), "a b \uFFFD[2J\uFFFDü\uFFFD😀"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
