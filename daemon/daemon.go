@@ -20,10 +20,10 @@ import (
 	"github.com/blocksd/blocksd/daemon/config"
 	"github.com/blocksd/blocksd/daemon/control"
 	"github.com/blocksd/blocksd/network/card"
-	"github.com/blocksd/blocksd/network/wire"
 	"github.com/blocksd/blocksd/runtime/agent"
 	"github.com/blocksd/blocksd/supervisor"
 	"github.com/blocksd/blocksd/supervisor/catalog"
+	"github.com/blocksd/blocksd/supervisor/unit"
 )
 
 // Config of a Daemon. Settings, Key and Log are required.
@@ -318,14 +318,18 @@ func (d *Daemon) described(handler string, cards []card.Card) {
 // from being ready. When it does come up later, its cards still count.
 func (d *Daemon) awaitDescription(ctx context.Context, handler string) {
 	for {
-		availability, changed := d.fleet.Availability(handler)
+		_, changed := d.fleet.Availability(handler)
+		// Not every handler that is unavailable is hopeless: before its first start it is merely stopped.
+		hopeless := slices.ContainsFunc(d.fleet.Status(), func(h supervisor.HandlerStatus) bool {
+			return h.Name == handler && h.State == unit.Quarantined.String()
+		})
 		d.mu.Lock()
 		waiting := d.waiting[handler]
-		if waiting && availability == wire.Unavailable {
+		if waiting && hopeless {
 			d.waiting[handler] = false
 		}
 		d.mu.Unlock()
-		if !waiting || availability == wire.Unavailable {
+		if !waiting || hopeless {
 			d.changed.broadcast()
 			d.checkFinal()
 			return

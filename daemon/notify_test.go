@@ -136,8 +136,10 @@ func TestExtend(t *testing.T) {
 
 func TestSlots(t *testing.T) {
 	s := newSlots(2)
-	if !s.TryAcquire() || !s.TryAcquire() || s.TryAcquire() {
-		t.Error("two slots are not two")
+	for i, want := range []bool{true, true, false} {
+		if got := s.TryAcquire(); got != want {
+			t.Errorf("slot %d: %t, want %t", i, got, want)
+		}
 	}
 	s.Release()
 	if !s.TryAcquire() {

@@ -143,10 +143,24 @@ func (d *Daemon) CancelTask(ctx context.Context, taskID string) error {
 
 // WaitReady returns when the daemon is ready or ctx ends, then with the reasons why it is not.
 func (d *Daemon) WaitReady(ctx context.Context) error {
+	return d.waitFor(ctx, func(s *controlv1.StatusResponse) bool { return s.Ready })
+}
+
+// WaitSettled returns when every agent is online or will not be for a while, or when ctx ends.
+func (d *Daemon) WaitSettled(ctx context.Context) error {
+	return d.waitFor(ctx, func(s *controlv1.StatusResponse) bool {
+		d.mu.Lock()
+		settled := d.planned && len(d.undescribed()) == 0
+		d.mu.Unlock()
+		return settled && !slices.ContainsFunc(s.Agents, func(a *controlv1.Agent) bool { return a.State == agent.StateConnecting })
+	})
+}
+
+func (d *Daemon) waitFor(ctx context.Context, cond func(*controlv1.StatusResponse) bool) error {
 	for {
 		changed := d.changed.wait()
 		s := d.Status()
-		if s.Ready {
+		if cond(s) {
 			return nil
 		}
 		select {

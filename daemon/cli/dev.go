@@ -2,8 +2,6 @@ package cli
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"os"
@@ -65,6 +63,14 @@ func (a *app) dev(ctx context.Context, o devOptions) error {
 	settings, warnings, err := a.devSettings(o)
 	if err != nil {
 		return err
+	}
+	if config.CheckSocketPath(settings.Socket) != nil {
+		dir, err := os.MkdirTemp("", "blocksd-") // private to us, with a name that nobody could have taken before
+		if err != nil {
+			return fmt.Errorf("make a directory for the control socket: %w", err)
+		}
+		defer os.RemoveAll(dir)
+		settings.Socket = filepath.Join(dir, "blocksd.sock")
 	}
 	log, err := a.newLog(settings.Log, out)
 	if err != nil {
@@ -154,13 +160,7 @@ func (a *app) devSettings(o devOptions) (config.Config, []string, error) {
 	if err != nil {
 		return config.Config{}, nil, fmt.Errorf("use state directory %s: %w", dir, err)
 	}
-	socket := filepath.Join(dir, "blocksd.sock")
-	if config.CheckSocketPath(socket) != nil {
-		// A private directory with a short name, the same for the same state directory.
-		sum := sha256.Sum256([]byte(dir))
-		socket = filepath.Join(os.TempDir(), fmt.Sprintf("blocksd-%d-%s", os.Getuid(), hex.EncodeToString(sum[:6])), "blocksd.sock")
-	}
-	flags := map[string]any{"state_dir": dir, "socket": socket, "plugins.dirs": o.plugins, "log.format": "text"}
+	flags := map[string]any{"state_dir": dir, "plugins.dirs": o.plugins, "log.format": "text"}
 	if isTerminal(a.Stdout) {
 		flags["log.level"] = a.logLevel("warn") // there the events are for people, not the log
 	}
@@ -170,7 +170,9 @@ func (a *app) devSettings(o devOptions) (config.Config, []string, error) {
 			environ = append(environ, kv)
 		}
 	}
-	return config.Load(config.Sources{Environ: environ, Flags: flags})
+	c, warnings, err := config.Load(config.Sources{Environ: environ, Flags: flags})
+	c.Socket = filepath.Join(dir, "blocksd.sock")
+	return c, warnings, err
 }
 
 func removeStale(path string) {
@@ -186,7 +188,7 @@ func stopDaemonNow(stop context.CancelFunc, d *daemon.Daemon) {
 // tryAgents waits for the agents and sends each that has an example input one task.
 func (a *app) tryAgents(ctx context.Context, d *daemon.Daemon, network *sandbox.Sandbox, settings config.Config, outside []card.Card, out *liveLine) {
 	wait, cancel := context.WithTimeout(ctx, devReadyTimeout)
-	notReady := d.WaitReady(wait)
+	_ = d.WaitSettled(wait) // what is not online by then shows below
 	cancel()
 	if ctx.Err() != nil {
 		return
@@ -197,10 +199,8 @@ func (a *app) tryAgents(ctx context.Context, d *daemon.Daemon, network *sandbox.
 	for _, ag := range d.Status().Agents {
 		fmt.Fprintf(out, "agent     %s is %s\n", ag.Name, ag.State)
 	}
-	if notReady != nil || len(d.Status().Reasons) > 0 {
-		for _, r := range d.Status().Reasons {
-			fmt.Fprintf(out, "! %s\n", printable(r))
-		}
+	for _, r := range d.Status().Reasons {
+		fmt.Fprintf(out, "! %s\n", printable(r))
 	}
 	c, err := client.New(ctx, client.Config{CDMURL: network.CDMURL(), APIKey: network.APIKey(), PubNubOrigin: network.Addr()})
 	if err != nil {

@@ -46,6 +46,9 @@ func (a *app) sandbox(ctx context.Context, listen, agents, envFile string) error
 	if err != nil {
 		return err
 	}
+	if envFile != "" {
+		removeStale(envFile) // of a network that is gone: whoever waits for the file must not take that one
+	}
 	ctx, cancel := a.interruptible(ctx)
 	defer cancel()
 	done := make(chan error, 1)
@@ -67,7 +70,7 @@ func (a *app) sandbox(ctx context.Context, listen, agents, envFile string) error
 		if err := sandbox.WriteEnvFile(envFile, s.Env()); err != nil {
 			return fail(err)
 		}
-		defer os.Remove(envFile) // nothing in it works any more
+		defer removeStale(envFile) // nothing in it works any more
 		fmt.Fprintf(a.Stdout, "Clients and providers reach it with the variables in %s:\n  set -a; . %s; set +a\n", envFile, envFile)
 	} else {
 		fmt.Fprintln(a.Stdout, "Clients and providers reach it with these variables:")
