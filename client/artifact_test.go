@@ -27,7 +27,7 @@ func TestFilesBothWays(t *testing.T) {
 				b, err := p.File.Inline()
 				got <- fmt.Sprintf("%s inline %s %d %v", p.PartID, p.File.FileName, len(b), err)
 			default:
-				body, _, err := j.link.OpenFile(within(j.t), p.File.Channel, p.File.FileID, p.File.FileName, j.start.WriteToken)
+				body, _, err := j.link.OpenFile(j.ctx, p.File.Channel, p.File.FileID, p.File.FileName, j.start.WriteToken)
 				if err != nil {
 					j.t.Error(err)
 					got <- "error"

@@ -76,7 +76,11 @@ func TestLiveEventsWhileThePathIsBad(t *testing.T) {
 	step := make(chan struct{})
 	w.provide("echo", wire.Free, func(j *job) {
 		for range 20 {
-			<-step
+			select {
+			case <-step:
+			case <-j.canceled:
+				return
+			}
 			j.publish(wire.StatusEvent(j.start.Task.ID, "x"))
 		}
 		j.end(wire.Completed)
@@ -107,7 +111,11 @@ func TestLiveEventsWhileThePathIsBad(t *testing.T) {
 		}
 		count++
 		if e.Type == wire.EventProgress && count < 22 {
-			step <- struct{}{}
+			select {
+			case step <- struct{}{}:
+			case <-within(t).Done():
+				t.Fatal("the provider does not go on")
+			}
 		}
 	}
 	if count != 23 {

@@ -109,14 +109,18 @@ type job struct {
 	link     *link.Link
 	session  *backend.AgentSession
 	start    *wire.StartTask
-	canceled chan struct{}
+	ctx      context.Context // ends with the test
+	canceled chan struct{}   // closed by a cancel, and at the end of the test
+	once     sync.Once
 }
+
+func (j *job) cancel() { j.once.Do(func() { close(j.canceled) }) }
 
 func (j *job) channel() string { return wire.TaskChannel(j.start.Task.OrgID, j.start.Task.ID) }
 
 func (j *job) publish(body []byte) {
 	m := link.Message{Channel: j.channel(), Token: j.start.WriteToken, Meta: wire.EventMeta("echo", j.start.Task.ID, ""), Body: body, Store: true}
-	if _, err := j.link.Publish(within(j.t), m); err != nil {
+	if _, err := j.link.Publish(j.ctx, m); err != nil && j.ctx.Err() == nil {
 		j.t.Errorf("provider: %v", err)
 	}
 }
@@ -131,7 +135,7 @@ func (j *job) artifact(name, content string) {
 }
 
 func (j *job) upload(name, content string) {
-	_, err := j.session.UploadOutput(within(j.t), backend.Upload{
+	_, err := j.session.UploadOutput(j.ctx, backend.Upload{
 		TaskID: j.start.Task.ID, OutputID: "out", FileName: name, Size: int64(len(content)),
 		Open: func() (io.ReadCloser, error) { return io.NopCloser(strings.NewReader(content)), nil },
 	})
@@ -186,7 +190,8 @@ func (w *world) provide(name string, mode wire.BillingMode, work func(j *job)) {
 			}
 			switch msg.Type {
 			case wire.TypeStartTask:
-				j := &job{t: w.t, link: l, session: session, start: msg.Start, canceled: make(chan struct{})}
+				j := &job{t: w.t, link: l, session: session, start: msg.Start, ctx: ctx, canceled: make(chan struct{})}
+				running.Go(func() { <-ctx.Done(); j.cancel() })
 				jobs[msg.TaskID] = j
 				running.Go(func() {
 					j.publish(wire.RunningEvent(j.start.Task.ID))
@@ -194,7 +199,7 @@ func (w *world) provide(name string, mode wire.BillingMode, work func(j *job)) {
 					p.Resync() // frees the slot
 				})
 			case wire.TypeCancelTask:
-				close(jobs[msg.TaskID].canceled)
+				jobs[msg.TaskID].cancel()
 			}
 		})
 	})

@@ -126,7 +126,6 @@ type faults struct {
 	mu   sync.Mutex
 	hook fault
 	seen []string // "METHOD path?query"
-	live int      // requests under way
 	most int      // subscribe requests at once
 	poll int
 }

@@ -34,8 +34,10 @@ func TestSubscribeDeliversInOrder(t *testing.T) {
 			ls.expect(i-49, 50)
 		}
 	}
-	if most := n.faults.most; most != 1 {
-		t.Errorf("%d polls at once", most)
+	n.faults.mu.Lock()
+	defer n.faults.mu.Unlock()
+	if n.faults.most != 1 {
+		t.Errorf("%d polls at once", n.faults.most)
 	}
 }
 
