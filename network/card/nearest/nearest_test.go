@@ -3,8 +3,12 @@ package nearest_test
 import (
 	"testing"
 
+	"go.uber.org/goleak"
+
 	"github.com/blocksd/blocksd/network/card/nearest"
 )
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func TestName(t *testing.T) {
 	known := []string{"handler", "concurrency", "maxRunningTimeSec", "state_dir", "plugins.autoload", "json"}
