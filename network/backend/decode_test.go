@@ -57,7 +57,7 @@ func TestDecodeRPC(t *testing.T) {
 
 func TestErrorsNameWhatFailedAndNoSecret(t *testing.T) {
 	e := answerError(apiCall{op: "connect", object: "agent echo", bearer: "bk_secret"}, 403, []byte(`{"code":"AGENT_FORCED_OFFLINE","error":"taken offline"}`))
-	if got, want := e.Error(), "connect agent echo: the Blocks API answered with status 403 (AGENT_FORCED_OFFLINE): taken offline; an administrator must enable the agent again"; got != want {
+	if got, want := e.Error(), "connect agent echo: the network answered with status 403 (AGENT_FORCED_OFFLINE): taken offline: an administrator must enable the agent again"; got != want {
 		t.Errorf("%s", got)
 	}
 	if !e.Final() || e.Temporary() {

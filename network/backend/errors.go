@@ -1,6 +1,7 @@
 package backend
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -36,13 +37,12 @@ func (e *Error) Error() string {
 	}
 	switch {
 	case e.Status == 0:
-		s = fmt.Sprintf("%s: the Blocks API gave no answer", s)
+		s += ": no answer"
 		if e.err != nil {
-			s = fmt.Sprintf("%s: %v", s, e.err)
+			s += ": " + e.err.Error()
 		}
-		return s
 	case e.Status/100 != 2:
-		s = fmt.Sprintf("%s: the Blocks API answered with status %d", s, e.Status)
+		s += fmt.Sprintf(": the network answered with status %d", e.Status)
 		if e.Code != "" {
 			s += " (" + wire.CutText(e.Code, 64) + ")"
 		}
@@ -50,13 +50,29 @@ func (e *Error) Error() string {
 	if e.Message != "" {
 		s += ": " + wire.CutText(e.Message, 300)
 	}
-	switch e.Code {
-	case codeForcedOffline:
-		s += "; an administrator must enable the agent again"
-	case codeKeyInvalid:
-		s += "; use a valid API key"
+	if hint := e.hint(); hint != "" {
+		s += ": " + hint
 	}
 	return s
+}
+
+// hint says what to do about it, where we know.
+func (e *Error) hint() string {
+	switch {
+	case e.Code == codeForcedOffline:
+		return "an administrator must enable the agent again"
+	case e.Code == codeKeyInvalid, e.Status == http.StatusUnauthorized:
+		return "use a valid API key"
+	case e.Status == http.StatusForbidden:
+		return "use an API key that may do this"
+	case errors.Is(e.err, context.Canceled):
+		return ""
+	case e.Status == 0:
+		return "check the address and the connection"
+	case e.Temporary():
+		return "try again later"
+	}
+	return ""
 }
 
 func (e *Error) Unwrap() error { return e.err }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"runtime"
 	"testing"
 	"time"
 
@@ -49,4 +50,28 @@ func BenchmarkPublish(b *testing.B) {
 	b.ReportMetric(float64(through)/float64(bare), "times-net/http")
 	b.ReportMetric(float64(through.Nanoseconds())/float64(b.N), "link-ns/op")
 	b.ReportMetric(float64(bare.Nanoseconds())/float64(b.N), "net/http-ns/op")
+}
+
+// BenchmarkIdleLink shows what one more link costs while it does nothing.
+func BenchmarkIdleLink(b *testing.B) {
+	var links []*link.Link
+	measure := func() uint64 {
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return m.HeapAlloc + m.StackInuse
+	}
+	before := measure()
+	for b.Loop() {
+		l, err := link.New(link.Config{Origin: "127.0.0.1:1", Keys: keys, UserID: "idle"})
+		if err != nil {
+			b.Fatal(err)
+		}
+		links = append(links, l)
+	}
+	after := measure()
+	b.ReportMetric(float64(after-before)/float64(len(links)), "bytes/link")
+	for _, l := range links {
+		l.Close()
+	}
 }

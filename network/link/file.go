@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"strings"
 	"time"
 )
 
@@ -74,7 +75,9 @@ func (l *Link) newRequest(ctx context.Context, path string, q url.Values, token 
 	if token != "" {
 		q.Set("auth", token)
 	}
-	return http.NewRequestWithContext(ctx, http.MethodGet, scheme+"://"+l.cfg.Origin+path+"?"+q.Encode(), nil)
+	// A space as %20, which every server reads, and not as the plus sign of forms.
+	query := strings.ReplaceAll(q.Encode(), "+", "%20")
+	return http.NewRequestWithContext(ctx, http.MethodGet, scheme+"://"+l.cfg.Origin+path+"?"+query, nil)
 }
 
 // followWithoutReferer keeps the URL of the first request, which holds the token, from the storage that it leads to.

@@ -1,10 +1,10 @@
 // Package link connects to PubNub: publishing, an ordered subscriber, presence, history and files. It is the only
 // importer of the PubNub SDK.
 //
-// The SDK sends every request but three: polls, because its subscribe loop reorders messages and stays dead after a
-// single 503 (the tests of this package show both); file downloads, because it neither escapes names nor takes a
-// context; and nothing else. Its parsers never see an answer of the network: they panic on answers that a faulty proxy
-// can produce, and round timetokens.
+// The SDK sends every request but two: polls, because its subscribe loop reorders messages and stays dead after a
+// single 503 (the tests of this package show both), and file downloads, because it neither escapes names nor takes a
+// context. Its parsers never see an answer of the network: they panic on answers that a faulty proxy can produce, and
+// round timetokens.
 package link
 
 import (
@@ -136,7 +136,8 @@ func New(cfg Config) (*Link, error) {
 	return l, nil
 }
 
-// Close cancels every call, waits for them and frees what the link holds. It may be called more than once.
+// Close cancels every call, waits for them and frees what the link holds. It may be called more than once, but not from
+// a function that a Subscribe of this link calls, because it would wait for itself.
 func (l *Link) Close() {
 	l.mu.Lock()
 	if l.closed {

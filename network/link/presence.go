@@ -38,7 +38,7 @@ type Presence struct {
 }
 
 // NewPresence makes a Presence for channel. timeout is after how long the network takes us for gone (whole seconds),
-// interval the time between heartbeats. Nothing is sent before Run and Set.
+// interval the time between heartbeats. Nothing is sent before Run.
 func (l *Link) NewPresence(channel string, timeout, interval time.Duration) *Presence {
 	return &Presence{
 		link: l, channel: channel, timeout: timeout, interval: interval,
@@ -228,8 +228,8 @@ func (p *Presence) setState(ctx context.Context, state []byte) *exchange {
 }
 
 // Leave stops announcing and tells the network that we are gone. It waits for the request under way, which would
-// otherwise undo it, and for the answer, at most Timeouts.Presence and Timeouts.Leave. A Presence that has left stays so; make a new one
-// to come back. A poll that carries a heartbeat parameter joins again, so the subscription must have ended before.
+// otherwise undo it, and for the answer: at most Timeouts.Presence and Timeouts.Leave. A Presence that has left stays
+// so; make a new one to come back. A poll joins again, so the subscription must have ended before.
 func (p *Presence) Leave(ctx context.Context) error {
 	ctx, done, err := p.link.enter(ctx)
 	if err != nil {

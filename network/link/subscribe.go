@@ -85,12 +85,11 @@ type subscription struct {
 
 // act does one thing and returns what came of it, nil for actions that have no outcome.
 func (s *subscription) act(ctx context.Context, a pollAction) pollEvent {
-	log := s.link.log.With("channel", s.c.Channels)
 	switch a := a.(type) {
 	case request:
 		e := s.send(ctx, a)
 		if f, ok := e.(failed); ok && ctx.Err() == nil {
-			log.Debug("poll failed", "err", f.err)
+			s.link.log.Debug("poll failed", "channel", s.c.Channels, "err", f.err)
 		}
 		return e
 	case wait:
@@ -99,7 +98,7 @@ func (s *subscription) act(ctx context.Context, a pollAction) pollEvent {
 	case renew:
 		err := s.c.OnDenied(ctx)
 		if err != nil && ctx.Err() == nil {
-			log.Warn("could not renew the token of a subscription", "err", err)
+			s.link.log.Warn("could not renew the token of a subscription", "channel", s.c.Channels, "err", err)
 		}
 		return renewed{err}
 	case deliver:
@@ -107,9 +106,9 @@ func (s *subscription) act(ctx context.Context, a pollAction) pollEvent {
 	case announce:
 		switch a.state {
 		case Lost, Denied:
-			log.Warn("subscription "+a.state.String(), "err", a.err)
+			s.link.log.Warn("subscription "+a.state.String(), "channel", s.c.Channels, "err", a.err)
 		default:
-			log.Debug("subscription " + a.state.String())
+			s.link.log.Debug("subscription "+a.state.String(), "channel", s.c.Channels)
 		}
 		if s.c.OnState != nil {
 			s.c.OnState(a.state, a.err)

@@ -52,7 +52,7 @@ func TestSubscribeSendsWhatTheNetworkNeeds(t *testing.T) {
 	n.space.Publish(pubsub.Publication{Channel: "agent.1.control", Body: []byte("3"), Meta: []byte(`{"instance":"AG-echo-1"}`)})
 	ls.expect(2, 2)
 	sent := n.faults.requests("/v2/subscribe/")
-	for _, want := range []string{"/v2/subscribe/sub-c-test/agent.1.control/0?", "auth=t%2Fk%2Bn%3D%3D", "heartbeat=20", "uuid=AG-echo-1", "filter-expr=meta.instance+%3D%3D+%27AG-echo-1%27+%7C%7C+meta.broadcast+%3D%3D+%22true%22"} {
+	for _, want := range []string{"/v2/subscribe/sub-c-test/agent.1.control/0?", "auth=t%2Fk%2Bn%3D%3D", "heartbeat=20", "uuid=AG-echo-1", "filter-expr=meta.instance%20%3D%3D%20%27AG-echo-1%27%20%7C%7C%20meta.broadcast%20%3D%3D%20%22true%22"} {
 		for _, r := range sent {
 			if !strings.Contains(r, want) {
 				t.Errorf("%s lacks %s", r, want)
