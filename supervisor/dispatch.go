@@ -85,7 +85,7 @@ func (h *handler) acquire(ctx context.Context, hold time.Duration, canceled <-ch
 func (h *handler) pickLocked() *process {
 	var best *process
 	for _, p := range h.processes {
-		if p.conn == nil || p.draining || p.gone || h.unit.ProcessState(p.id) != unit.Ready {
+		if p.conn == nil || p.draining || ended(p.conn) || h.unit.ProcessState(p.id) != unit.Ready {
 			continue
 		}
 		if best == nil || p.running < best.running || p.running == best.running && p.id < best.id {
@@ -93,6 +93,16 @@ func (h *handler) pickLocked() *process {
 		}
 	}
 	return best
+}
+
+// ended is true as soon as the process is gone, which is a moment before the unit knows.
+func ended(c *plug.Conn) bool {
+	select {
+	case <-c.Done():
+		return true
+	default:
+		return false
+	}
 }
 
 // released counts a task off a process, once the process has let go of it.

@@ -115,7 +115,7 @@ func (p *Conn) start(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	if p.host, err = newHost(p.dir, token, p.config.Elsewhere); err != nil {
+	if p.host, err = newHost(p.dir, token, p, p.config.Elsewhere); err != nil {
 		return err
 	}
 	hctx, cancel := context.WithTimeoutCause(ctx, p.timeouts.Handshake, errHandshakeTimeout)
@@ -330,6 +330,12 @@ func (p *Conn) Description() Description { return p.description }
 
 // PID of the process.
 func (p *Conn) PID() int { return p.process.Load().PID() }
+
+// Owns reports whether pid is the process or a member of its group.
+func (p *Conn) Owns(pid int) bool {
+	process := p.process.Load()
+	return process != nil && process.Owns(pid)
+}
 
 // StartedAt is when the start of the process began.
 func (p *Conn) StartedAt() time.Time { return p.startedAt }

@@ -31,7 +31,7 @@ type host struct {
 	tasks map[string]*assignment // guarded by mu
 }
 
-func newHost(dir, token string, elsewhere func(string) bool) (*host, error) {
+func newHost(dir, token string, o owner, elsewhere func(string) bool) (*host, error) {
 	if elsewhere == nil {
 		elsewhere = func(string) bool { return false }
 	}
@@ -41,6 +41,7 @@ func newHost(dir, token string, elsewhere func(string) bool) (*host, error) {
 		return nil, fmt.Errorf("open the host service: %w", err)
 	}
 	h.server = grpc.NewServer(
+		grpc.Creds(&hostCredentials{owner: o}),
 		grpc.MaxRecvMsgSize(MaxMessage), grpc.MaxSendMsgSize(MaxMessage),
 		grpc.StreamInterceptor(authorize(token)),
 	)

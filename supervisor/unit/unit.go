@@ -12,7 +12,7 @@ type State int
 
 // The states.
 const (
-	// Starting: a process is on its way, none is ready.
+	// Starting: a process is on its way, none is ready. Also the state before Start.
 	Starting State = iota + 1
 	// Ready: at least one process takes tasks.
 	Ready
@@ -108,6 +108,7 @@ type Unit struct {
 	instances int
 
 	wanted    bool
+	fresh     bool // before Start
 	processes map[int64]*process
 	last      int64 // number of the process that was started last
 
@@ -128,7 +129,7 @@ type Unit struct {
 
 // New returns a unit that keeps instances processes running once it gets Start.
 func New(p Policy, instances int) *Unit {
-	return &Unit{policy: p.Filled(), instances: max(instances, 1), processes: map[int64]*process{}}
+	return &Unit{policy: p.Filled(), instances: max(instances, 1), fresh: true, processes: map[int64]*process{}}
 }
 
 // Step takes one event at time now, which must not go backwards. Events that no longer apply are ignored: the process
@@ -138,9 +139,9 @@ func (u *Unit) Step(e Event, now time.Time) []Action {
 	p := u.processes[e.Process]
 	switch e.Kind {
 	case Start:
-		u.wanted = true
+		u.wanted, u.fresh = true, false
 	case Stop:
-		u.wanted = false
+		u.wanted, u.fresh = false, false
 		out = u.stopAll(out)
 	case Reset:
 		u.quarantined, u.probing = false, false
@@ -311,6 +312,8 @@ func (u *Unit) State() State {
 		count[p.phase]++
 	}
 	switch {
+	case u.fresh:
+		return Starting
 	case !u.wanted && len(u.processes) > 0:
 		return Draining
 	case !u.wanted:

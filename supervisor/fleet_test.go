@@ -1,0 +1,306 @@
+package supervisor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/blocksd/blocksd/network/card"
+	"github.com/blocksd/blocksd/network/wire"
+	"github.com/blocksd/blocksd/supervisor/unit"
+	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
+)
+
+func TestTasksAndStatus(t *testing.T) {
+	var mu sync.Mutex
+	described := map[string][]string{}
+	f := fleet(t, Config{OnCards: func(h string, cards []card.Card) {
+		mu.Lock()
+		defer mu.Unlock()
+		for _, c := range cards {
+			described[h] = append(described[h], c.AgentName)
+		}
+	}}, "echo", "sleeper")
+	become(t, f, "echo", wire.Available)
+	become(t, f, "sleeper", wire.Available)
+	mu.Lock()
+	if d := cmp.Diff(map[string][]string{"echo": {"echo"}, "sleeper": {"sleeper"}}, described); d != "" {
+		t.Errorf("cards: %s", d)
+	}
+	mu.Unlock()
+
+	p := newPort()
+	if err := f.Do(t.Context(), "echo", request("t1", "hi"), p); err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff([]string{"Echoed request: hi"}, p.artifacts); d != "" {
+		t.Error(d)
+	}
+	_, result := begin(t, f, context.Background(), "sleeper", "t2", "10m")
+	if twice := failure(t, f.Do(t.Context(), "sleeper", request("t2", "1ms"), newPort())); twice.Kind != wire.NoProcess {
+		t.Errorf("the same task again: %+v", twice)
+	}
+	s := f.Status()[1]
+	if s.Name != "sleeper" || s.State != "ready" || s.Reason != "" || len(s.SHA256) != 64 || s.Generation != 1 || s.Restarts != 0 || len(s.Processes) != 1 {
+		t.Fatalf("status %+v", s)
+	}
+	if ps := s.Processes[0]; ps.PID == 0 || ps.State != "ready" || ps.Running != 1 || ps.StartedAt.IsZero() || ps.RSSBytes < 1<<20 {
+		t.Errorf("process %+v", ps)
+	}
+	if err := f.CancelTask(t.Context(), "t2", wire.CancelTerminated, time.Second); err != nil {
+		t.Fatal(err)
+	}
+	if got := failure(t, <-result); got.Public != "the task was asked to end (terminated)" {
+		t.Errorf("canceled task: %+v", got)
+	}
+	if err := f.CancelTask(t.Context(), "t2", wire.CancelUser, time.Second); !errors.Is(err, ErrNoTask) {
+		t.Errorf("cancel of an ended task: %v", err)
+	}
+	if got := failure(t, f.Do(t.Context(), "nobody", request("t3", ""), newPort())); got.Kind != wire.NoProcess {
+		t.Errorf("no such handler: %+v", got)
+	}
+	if a, _ := f.Availability("nobody"); a != wire.Unavailable {
+		t.Errorf("availability of nobody: %v", a)
+	}
+}
+
+// A crash ends the tasks of its process at once, the handler comes back by itself, and a task that comes in between waits.
+func TestCrashAndRecovery(t *testing.T) {
+	calls := 0
+	f := fleet(t, Config{Jitter: func() float64 { return 1 }, OnCards: func(string, []card.Card) { calls++ }}, "badhandler")
+	become(t, f, "badhandler", wire.Available)
+	first, result := begin(t, f, context.Background(), "badhandler", "t1", "hang")
+	_ = unix.Kill(first.pid, syscall.SIGKILL)
+	waitGone(t, first.pid)
+	at := time.Now()
+	if got := failure(t, <-result); got.Kind != wire.HandlerCrash || !strings.Contains(got.Private, "signal 9") {
+		t.Errorf("crash: %+v", got)
+	}
+	if d := time.Since(at); d > 50*time.Millisecond {
+		t.Errorf("crash seen after %v", d)
+	}
+	p := newPort()
+	if err := f.Do(t.Context(), "badhandler", request("t2", "none"), p); err != nil {
+		t.Fatal(err)
+	}
+	if s := f.Status()[0]; s.Restarts != 1 || s.State != "ready" || s.Reason != "" || p.pid == first.pid {
+		t.Errorf("status %+v", s)
+	}
+	if calls != 1 {
+		t.Errorf("cards announced %d times", calls)
+	}
+}
+
+func TestBadHandlersHarmNobody(t *testing.T) {
+	names := []string{"badhandler-not-a-plugin", "badhandler-never-answers", "badhandler-wrong-version", "badhandler-exit-at-start"}
+	f := fleet(t, Config{Timeouts: Timeouts{Handshake: 300 * time.Millisecond}, Hold: 50 * time.Millisecond}, append(names, "echo")...)
+	become(t, f, "echo", wire.Available)
+	eventually(t, "each bad handler has its reason", func() bool {
+		for i, s := range f.Status()[:len(names)] {
+			if s.State == "ready" {
+				t.Fatalf("%s is ready", s.Name)
+			}
+			if !strings.Contains(s.Reason, names[i]+" could not be started because ") {
+				return false
+			}
+		}
+		return true
+	})
+	for _, s := range f.Status()[:len(names)] {
+		if strings.Contains(s.Reason, "\n") {
+			t.Errorf("not one sentence: %q", s.Reason)
+		}
+	}
+	if got := failure(t, f.Do(t.Context(), names[0], request("t1", ""), newPort())); got.Kind != wire.NoProcess || !strings.Contains(got.Private, "not-a-plugin") {
+		t.Errorf("task of a bad handler: %+v", got)
+	}
+	if err := f.Do(t.Context(), "echo", request("t2", "x"), newPort()); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestQuarantine(t *testing.T) {
+	f := fleet(t, Config{Jitter: func() float64 { return 0 }}, "badhandler-exit-at-start")
+	become(t, f, "badhandler-exit-at-start", wire.Unavailable)
+	s := f.Status()[0]
+	if s.State != "quarantined" || s.Restarts != 5 || !strings.HasSuffix(s.Reason, "it failed too often and is tried again every 10m0s") {
+		t.Errorf("status %+v", s)
+	}
+	at := time.Now()
+	if got := failure(t, f.Do(t.Context(), s.Name, request("t", ""), newPort())); got.Kind != wire.NoProcess || time.Since(at) > time.Second {
+		t.Errorf("task after %v: %+v", time.Since(at), got)
+	}
+}
+
+func TestChecksum(t *testing.T) {
+	f := fleet(t, Config{Handlers: []HandlerConfig{
+		{Name: "pinned", Path: filepath.Join(plugins, "echo"), SHA256: strings.Repeat("0", 64)},
+		{Name: "gone", Path: filepath.Join(plugins, "gone"), Restart: unit.Policy{MaxRestarts: 1}},
+	}})
+	become(t, f, "pinned", wire.Unavailable)
+	s := f.Status()[0]
+	if s.State != "quarantined" || s.Restarts != 0 || !strings.Contains(s.Reason, "instead of 0000") {
+		t.Errorf("status %+v", s)
+	}
+	eventually(t, "a missing file is told", func() bool {
+		return strings.Contains(f.Status()[1].Reason, "gone cannot be read: no such file or directory")
+	})
+}
+
+func TestWaitingTask(t *testing.T) {
+	f := fleet(t, Config{Timeouts: Timeouts{Handshake: time.Minute}, Hold: 200 * time.Millisecond}, "badhandler-never-answers")
+	const name = "badhandler-never-answers"
+	if got := failure(t, f.Do(t.Context(), name, request("t1", ""), newPort())); got.Kind != wire.NoProcess || !strings.Contains(got.Private, "within 200ms") {
+		t.Errorf("after the hold: %+v", got)
+	}
+	f.config.Hold = time.Minute
+	result := make(chan error, 1)
+	go func() { result <- f.Do(context.Background(), name, request("t2", ""), newPort()) }()
+	eventually(t, "the task is there to be canceled", func() bool {
+		return f.CancelTask(t.Context(), "t2", wire.CancelUser, time.Second) == nil
+	})
+	if got := failure(t, <-result); got.Kind != wire.CallEnded {
+		t.Errorf("canceled while waiting: %+v", got)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	if got := failure(t, f.Do(ctx, name, request("t3", ""), newPort())); got.Kind != wire.CallEnded {
+		t.Errorf("ended while waiting: %+v", got)
+	}
+}
+
+// A process that does not let go of a task is replaced; what else it works on goes on.
+func TestTaintedProcessIsReplaced(t *testing.T) {
+	f := fleet(t, Config{Timeouts: Timeouts{LetGo: 50 * time.Millisecond}}, "badhandler")
+	become(t, f, "badhandler", wire.Available)
+	other, otherResult := begin(t, f, context.Background(), "badhandler", "t1", "hang")
+	ctx, cancel := context.WithCancel(context.Background())
+	_, result := begin(t, f, ctx, "badhandler", "t2", "ignore-cancel")
+	cancel()
+	if got := failure(t, <-result); got.Kind != wire.CallEnded {
+		t.Errorf("result %+v", got)
+	}
+	eventually(t, "a second process is ready", func() bool {
+		ps := f.Status()[0].Processes
+		return len(ps) == 2 && ps[0].State == "draining" && ps[1].State == "ready"
+	})
+	p := newPort()
+	if err := f.Do(t.Context(), "badhandler", request("t3", "none"), p); err != nil || p.pid == other.pid {
+		t.Errorf("new task on %d: %v", p.pid, err)
+	}
+	if err := f.CancelTask(t.Context(), "t1", wire.CancelUser, time.Second); err != nil {
+		t.Error(err)
+	}
+	if got := failure(t, <-otherResult); got.Kind != wire.HandlerError {
+		t.Errorf("the other task: %+v", got)
+	}
+	eventually(t, "the old process is gone", func() bool { return len(f.Status()[0].Processes) == 1 })
+	if s := f.Status()[0]; s.Restarts != 0 {
+		t.Errorf("counted as a failure: %+v", s)
+	}
+}
+
+// A frozen process is found out, replaced, and in the end killed with its tasks.
+func TestFrozenProcessIsReplaced(t *testing.T) {
+	c := Config{
+		Timeouts: Timeouts{Health: 50 * time.Millisecond, HealthInterval: 20 * time.Millisecond},
+		Jitter:   func() float64 { return 0 },
+		Handlers: []HandlerConfig{{Name: "sleeper", Path: filepath.Join(plugins, "sleeper"), Restart: unit.Policy{UnhealthyGrace: 100 * time.Millisecond}}},
+	}
+	f := fleet(t, c)
+	become(t, f, "sleeper", wire.Available)
+	frozen, result := begin(t, f, context.Background(), "sleeper", "t1", "10m")
+	_ = unix.Kill(frozen.pid, syscall.SIGSTOP)
+	if got := failure(t, <-result); got.Kind != wire.HandlerCrash || !strings.Contains(got.Private, "signal 9") {
+		t.Errorf("task of the frozen process: %+v", got)
+	}
+	p := newPort()
+	if err := f.Do(t.Context(), "sleeper", request("t2", "1ms"), p); err != nil || p.pid == frozen.pid {
+		t.Errorf("next task on %d: %v", p.pid, err)
+	}
+	if s := f.Status()[0]; s.Restarts != 1 {
+		t.Errorf("status %+v", s)
+	}
+}
+
+func TestLeastLoaded(t *testing.T) {
+	f := fleet(t, Config{Handlers: []HandlerConfig{{Name: "sleeper", Path: filepath.Join(plugins, "sleeper"), Instances: 3}}})
+	eventually(t, "three processes are ready", func() bool {
+		n := 0
+		for _, p := range f.Status()[0].Processes {
+			if p.State == "ready" {
+				n++
+			}
+		}
+		return n == 3
+	})
+	for i := range 6 {
+		begin(t, f, context.Background(), "sleeper", fmt.Sprint("t", i), "10m")
+	}
+	for _, p := range f.Status()[0].Processes {
+		if p.Running != 2 {
+			t.Errorf("process %+v", p)
+		}
+	}
+}
+
+// Stopping does not wait for the tasks: who stops the fleet has drained it before.
+func TestStopEndsTasks(t *testing.T) {
+	f, err := New(Config{Log: fleetLog(), Handlers: []HandlerConfig{{Name: "sleeper", Path: filepath.Join(plugins, "sleeper")}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- f.Run(ctx) }()
+	become(t, f, "sleeper", wire.Available)
+	_, result := begin(t, f, context.Background(), "sleeper", "t1", "10m")
+	cancel()
+	failure(t, <-result)
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+	if got := failure(t, f.Do(t.Context(), "sleeper", request("t2", "1ms"), newPort())); got.Kind != wire.NoProcess {
+		t.Errorf("after the end: %+v", got)
+	}
+	if _, err := os.Stat(f.dirs.Base()); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the private directory is left: %v", err)
+	}
+}
+
+func TestConfigurationMistakes(t *testing.T) {
+	for want, handlers := range map[string][]HandlerConfig{
+		`handler with path "/x" has no name: give it one`:             {{Path: "/x"}},
+		`path "x" of handler h is not absolute: write the whole path`: {{Name: "h", Path: "x"}},
+		`two handlers are called h, at /x and /y: rename one`:         {{Name: "h", Path: "/x"}, {Name: "h", Path: "/y"}},
+	} {
+		if _, err := New(Config{Log: fleetLog(), Handlers: handlers}); err == nil || err.Error() != want {
+			t.Errorf("error %v, want %s", err, want)
+		}
+	}
+}
+
+// A hundred handlers are ready within five seconds, on two cores that others use too.
+func TestHundredHandlers(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts a hundred processes")
+	}
+	var c Config
+	for i := range 100 {
+		c.Handlers = append(c.Handlers, HandlerConfig{Name: fmt.Sprint("echo", i), Path: filepath.Join(plugins, "echo")})
+	}
+	at := time.Now()
+	f := fleet(t, c)
+	for _, h := range c.Handlers {
+		become(t, f, h.Name, wire.Available)
+	}
+	t.Logf("100 handlers ready after %v", time.Since(at))
+}

@@ -1,0 +1,245 @@
+package supervisor
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/blocksd/blocksd/network/wire"
+	"github.com/blocksd/blocksd/supervisor/internal/testplugin"
+	"go.uber.org/goleak"
+)
+
+// patience is how long a test waits for what must happen.
+const patience = 20 * time.Second
+
+var plugins string // directory of the built handlers, set by TestMain
+
+func TestMain(m *testing.M) {
+	if dir := os.Getenv("SUPERVISOR_TEST_DAEMON"); dir != "" {
+		standInDaemon(dir)
+		return
+	}
+	dir, remove, err := testplugin.Build("echo", "badhandler", "sleeper")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	plugins = dir
+	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) { remove(); os.Exit(code) }))
+}
+
+// standInDaemon runs a fleet until it is killed: it prints the pids of its handlers once they are ready.
+func standInDaemon(dir string) {
+	f, err := New(Config{
+		Log: slog.New(slog.DiscardHandler), RuntimeDir: filepath.Join(dir, "run"),
+		Handlers: []HandlerConfig{{Name: "a", Path: filepath.Join(dir, "sleeper"), Instances: 2}, {Name: "b", Path: filepath.Join(dir, "echo")}},
+	})
+	if err != nil {
+		panic(err)
+	}
+	go func() { _ = f.Run(context.Background()) }()
+	for _, h := range []string{"a", "b"} {
+		for a, changed := f.Availability(h); a != wire.Available; a, changed = f.Availability(h) {
+			<-changed
+		}
+	}
+	for _, s := range f.Status() {
+		for _, p := range s.Processes {
+			fmt.Println(p.PID)
+		}
+	}
+	fmt.Println("all")
+	select {}
+}
+
+// After the daemon is killed its handlers do not live on.
+func TestNothingSurvivesTheDaemon(t *testing.T) {
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), "SUPERVISOR_TEST_DAEMON="+plugins)
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	var pids []int
+	lines := bufio.NewScanner(out)
+	for lines.Scan() && lines.Text() != "all" {
+		if pid, err := strconv.Atoi(lines.Text()); err == nil && pid > 0 {
+			pids = append(pids, pid)
+		}
+	}
+	_ = cmd.Process.Kill()
+	_ = cmd.Wait()
+	if len(pids) < 2 {
+		t.Fatalf("pids %v", pids)
+	}
+	for _, pid := range pids {
+		waitGone(t, pid)
+	}
+}
+
+func waitGone(t *testing.T, pid int) {
+	t.Helper()
+	eventually(t, fmt.Sprintf("process %d is gone", pid), func() bool {
+		stat, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+		return err != nil || strings.Contains(string(stat), ") Z ")
+	})
+}
+
+// eventually polls for what no channel tells.
+func eventually(t testing.TB, what string, ok func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(patience); !ok(); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("not within %v: %s", patience, what)
+		}
+	}
+}
+
+// fleet runs handlers named like their binaries, or "name-misdeed".
+func fleet(t testing.TB, c Config, names ...string) *Fleet {
+	t.Helper()
+	for _, name := range names {
+		base, _, _ := strings.Cut(name, "-")
+		path := filepath.Join(plugins, name)
+		if name != base {
+			var err error
+			if path, err = testplugin.Alias(plugins, base, name); err != nil {
+				t.Fatal(err)
+			}
+		}
+		c.Handlers = append(c.Handlers, HandlerConfig{Name: name, Path: path})
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	if c.RuntimeDir == "" {
+		dir, err := os.MkdirTemp("", "fleet")
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.RuntimeDir = dir
+		t.Cleanup(func() {
+			if left, _ := filepath.Glob(dir + "/*"); len(left) > 0 {
+				t.Errorf("left behind: %v", left)
+			}
+			os.RemoveAll(dir)
+		})
+	}
+	f, err := New(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- f.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		select {
+		case err := <-ended:
+			if err != nil {
+				t.Errorf("Run: %v", err)
+			}
+		case <-time.After(patience):
+			t.Error("the fleet does not stop")
+		}
+		for _, s := range f.Status() {
+			if s.State != "stopped" || len(s.Processes) != 0 {
+				t.Errorf("after the end: %+v", s)
+			}
+		}
+	})
+	return f
+}
+
+func become(t testing.TB, f *Fleet, handler string, want wire.Availability) {
+	t.Helper()
+	deadline := time.After(patience)
+	for {
+		a, changed := f.Availability(handler)
+		if a == want {
+			return
+		}
+		select {
+		case <-changed:
+		case <-deadline:
+			t.Fatalf("%s is %v, not %v: %+v", handler, a, want, f.Status())
+		}
+	}
+}
+
+// port records what a task does; its zero value works.
+type port struct {
+	mu        sync.Mutex
+	pid       int
+	artifacts []string
+	running   chan struct{}
+}
+
+func newPort() *port { return &port{running: make(chan struct{})} }
+
+func (p *port) Dispatched(pid int) { p.mu.Lock(); defer p.mu.Unlock(); p.pid = pid }
+
+func (p *port) Status(string) {
+	select {
+	case <-p.running:
+	default:
+		close(p.running)
+	}
+}
+
+func (p *port) Artifact(_ context.Context, a wire.Artifact) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.artifacts = append(p.artifacts, string(a.Data))
+	return nil
+}
+
+func (p *port) Input(context.Context, int) (wire.Input, error) {
+	return wire.Input{Body: io.NopCloser(strings.NewReader(""))}, nil
+}
+
+func request(id, text string) *wire.Task {
+	return &wire.Task{ID: id, Kind: wire.Request, Parts: []wire.Part{{PartID: "request", Text: &text}}}
+}
+
+func failure(t testing.TB, err error) *wire.TaskFailure {
+	t.Helper()
+	var f *wire.TaskFailure
+	if !errors.As(err, &f) {
+		t.Fatalf("no task failure: %v", err)
+	}
+	return f
+}
+
+// begin starts a task and waits for its first status.
+func begin(t testing.TB, f *Fleet, ctx context.Context, handler, id, text string) (*port, <-chan error) {
+	t.Helper()
+	p := newPort()
+	result := make(chan error, 1)
+	go func() { result <- f.Do(ctx, handler, request(id, text), p) }()
+	select {
+	case <-p.running:
+	case err := <-result:
+		t.Fatalf("%s ended early: %v", text, err)
+	case <-time.After(patience):
+		t.Fatalf("%s does not run", text)
+	}
+	return p, result
+}
+
+func fleetLog() *slog.Logger { return slog.New(slog.DiscardHandler) }

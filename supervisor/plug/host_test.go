@@ -1,0 +1,153 @@
+package plug
+
+import (
+	"context"
+	"errors"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/blocksd/blocksd/network/wire"
+	handlerv1 "github.com/blocksd/blocksd/proto/blocks/handler/v1"
+	"github.com/blocksd/blocksd/supervisor/launch"
+	"github.com/google/go-cmp/cmp"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+)
+
+// The host service listens to its own process, with its token, about its own tasks.
+func TestHostRefusesOthers(t *testing.T) {
+	r := newRig(t)
+	running := map[string]bool{"elsewhere": true}
+	r.Elsewhere = func(id string) bool { return running[id] }
+	a, b := r.conn(t, "badhandler", ""), r.conn(t, "badhandler", "")
+	tests := []struct{ name, text, want string }{
+		{"itself", "host", "OK: "},
+		{"wrong token", "host token=wrong", "PermissionDenied: the metadata blocksd-host-token is not the token of this handler"},
+		{"another process", "host socket=" + b.host.path, "PermissionDenied: the caller does not belong to the handler that this socket is for"},
+		{"task of another process", "host task=elsewhere", `PermissionDenied: task "elsewhere" runs on another process`},
+		{"ended task", "host task=gone", `NotFound: task "gone" does not run, or has ended`},
+	}
+	for _, tt := range tests {
+		p, f := do(t, a, "t", tt.text)
+		if f != nil {
+			t.Errorf("%s: %+v", tt.name, f)
+			continue
+		}
+		want := []string{tt.want}
+		if tt.name == "itself" {
+			want = []string{"x", tt.want}
+		}
+		if d := cmp.Diff(want, p.texts()); d != "" {
+			t.Errorf("%s: %s", tt.name, d)
+		}
+	}
+	// this test's own process is a stranger too
+	conn, err := grpc.NewClient("unix:"+a.host.path, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	stream, err := handlerv1.NewHostServiceClient(conn).DownloadInput(metadata.AppendToOutgoingContext(t.Context(), tokenKey, "x"), &handlerv1.DownloadInputRequest{TaskId: "t"})
+	if err == nil {
+		_, err = stream.Recv()
+	}
+	if got := status.Convert(err).Message(); !strings.Contains(got, "does not belong") {
+		t.Errorf("a stranger hears %q", got)
+	}
+}
+
+func TestDownload(t *testing.T) {
+	r := newRig(t)
+	c := r.conn(t, "badhandler", "")
+	content := strings.Repeat("0123456789", 100_000)
+	text := "download file"
+	for _, want := range []string{content, ""} {
+		task := &wire.Task{ID: "t", Parts: []wire.Part{
+			{PartID: "request", Text: &text},
+			{PartID: "file", File: &wire.ArtifactRef{FileName: "announced", MIMEType: "a/b", Size: 1}},
+			{PartID: "broken", File: &wire.ArtifactRef{}},
+		}}
+		p := newPort()
+		p.inputs = map[int]wire.Input{1: {Name: "ü.txt", MIMEType: "text/plain", Size: int64(len(want)), Body: body(want)}}
+		if err := c.Do(t.Context(), task, p, func(bool) {}); err != nil {
+			t.Fatal(err)
+		}
+		if d := cmp.Diff([]wire.Artifact{{FileName: "ü.txt", MIMEType: "text/plain", Data: []byte(want)}}, p.artifacts); d != "" && len(want) > 0 {
+			t.Error(d)
+		}
+	}
+	text = "download broken"
+	task := &wire.Task{ID: "t", Parts: []wire.Part{{PartID: "request", Text: &text}, {PartID: "broken", File: &wire.ArtifactRef{}}}}
+	err := c.Do(t.Context(), task, newPort(), func(bool) {})
+	var f *wire.TaskFailure
+	if !errors.As(err, &f) || f.Public != "download input number 2: input 1 cannot be read: part 1 has no file" {
+		t.Errorf("error %v", err)
+	}
+}
+
+func TestEnvironmentIsScrubbed(t *testing.T) {
+	r := newRig(t)
+	for _, kv := range []string{"BLOCKS_API_KEY=bk_secret", "BLOCKSD_SOCKET=/x", "BLOCKSD_SANDBOX_TOKEN=t", "EXTRA=yes", "UNRELATED=no"} {
+		name, value, _ := strings.Cut(kv, "=")
+		t.Setenv(name, value)
+	}
+	r.Environment = launch.Environment(os.Environ(), []string{"EXTRA", "BLOCKS_API_KEY"})
+	p, f := do(t, r.conn(t, "badhandler", ""), "t", "environment")
+	if f != nil {
+		t.Fatal(f)
+	}
+	allowed := map[string]bool{
+		"PATH": true, "HOME": true, "LANG": true, "TZ": true, "TMPDIR": true, "SSL_CERT_FILE": true, "SSL_CERT_DIR": true, "EXTRA": true,
+		"BLOCKS_HANDLER_COOKIE": true, "BLOCKSD_HOST_SOCKET": true, "BLOCKSD_HOST_TOKEN": true, "PWD": true,
+		"PLUGIN_MIN_PORT": true, "PLUGIN_MAX_PORT": true, "PLUGIN_PROTOCOL_VERSIONS": true, "PLUGIN_UNIX_SOCKET_DIR": true,
+	}
+	seen := map[string]bool{}
+	for _, kv := range strings.Split(p.texts()[0], "\n") {
+		name, _, _ := strings.Cut(kv, "=")
+		if !allowed[name] || seen[name] {
+			t.Errorf("variable %s", kv)
+		}
+		seen[name] = true
+	}
+	if !seen["PATH"] || !seen["EXTRA"] || !seen["BLOCKSD_HOST_TOKEN"] {
+		t.Errorf("variables missing: %v", seen)
+	}
+}
+
+func TestAssemblerCeiling(t *testing.T) {
+	a := assembler{limit: 10}
+	info := &handlerv1.ArtifactInfo{OutputId: "o"}
+	if _, err := a.add(&handlerv1.ArtifactChunk{Info: info, Data: make([]byte, 10)}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := a.add(&handlerv1.ArtifactChunk{Data: []byte{1}, Last: true}); err == nil {
+		t.Error("eleven bytes accepted")
+	}
+	a = assembler{limit: 10}
+	if _, err := a.add(nil); err == nil {
+		t.Error("a chunk that is missing accepted")
+	}
+}
+
+func TestAssignmentIsOverWhenItEnds(t *testing.T) {
+	a := newAssignment(newPort())
+	entered, left := make(chan struct{}), make(chan error, 1)
+	go func() {
+		left <- a.use(context.Background(), func(ctx context.Context, _ wire.TaskPort) error {
+			close(entered)
+			<-ctx.Done()
+			return ctx.Err()
+		})
+	}()
+	<-entered
+	a.end()
+	if err := <-left; !errors.Is(err, context.Canceled) {
+		t.Errorf("use ended with %v", err)
+	}
+	if err := a.use(context.Background(), func(context.Context, wire.TaskPort) error { return nil }); !errors.Is(err, errTaskEnded) {
+		t.Errorf("use after the end: %v", err)
+	}
+}

@@ -1,0 +1,233 @@
+package plug
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/blocksd/blocksd/network/wire"
+	"github.com/blocksd/blocksd/supervisor/internal/testplugin"
+	"github.com/blocksd/blocksd/supervisor/launch"
+	"go.uber.org/goleak"
+)
+
+// patience is how long a test waits for what must happen.
+const patience = 20 * time.Second
+
+var plugins string // directory of the built handlers, set by TestMain
+
+func TestMain(m *testing.M) {
+	dir, remove, err := testplugin.Build("echo", "badhandler", "sleeper")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	plugins = dir
+	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) { remove(); os.Exit(code) }))
+}
+
+// logs collects what is logged.
+type logs struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (l *logs) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.buf.Write(b)
+}
+
+func (l *logs) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.buf.String()
+}
+
+type rig struct {
+	Config
+	logs *logs
+}
+
+func newRig(t testing.TB) *rig {
+	t.Helper()
+	base, err := os.MkdirTemp("", "plug")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dirs, err := launch.OpenSocketDirs(base, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := launch.NewSpawner()
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan struct{})
+	go func() { defer close(ended); _ = s.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		<-ended
+		if left, _ := filepath.Glob(base + "/*"); len(left) != 0 {
+			t.Errorf("left behind: %v", left)
+		}
+		os.RemoveAll(base)
+	})
+	l := &logs{}
+	return &rig{logs: l, Config: Config{
+		Spawner: s, Dirs: dirs, Log: slog.New(slog.NewTextHandler(l, &slog.HandlerOptions{Level: slog.LevelDebug})),
+		Environment: launch.Environment(os.Environ(), nil),
+	}}
+}
+
+// handler starts a handler; alias makes it misbehave at the start.
+func (r *rig) start(t testing.TB, name, alias string) (*Conn, error) {
+	t.Helper()
+	c := r.Config
+	c.Handler, c.Path = name, filepath.Join(plugins, name)
+	if alias != "" {
+		path, err := testplugin.Alias(plugins, name, name+"-"+alias)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.Handler, c.Path = name+"-"+alias, path
+	}
+	return Start(t.Context(), c)
+}
+
+func (r *rig) conn(t testing.TB, name, alias string) *Conn {
+	t.Helper()
+	c, err := r.start(t, name, alias)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		c.Kill()
+		wait(t, c.Done(), "the end of the process")
+		c.Close()
+	})
+	return c
+}
+
+func wait(t testing.TB, c <-chan struct{}, what string) {
+	t.Helper()
+	select {
+	case <-c:
+	case <-time.After(patience):
+		t.Fatalf("waited %v for %s", patience, what)
+	}
+}
+
+// port records what a handler does.
+type port struct {
+	mu        sync.Mutex
+	pid       int
+	statuses  []string
+	artifacts []wire.Artifact
+	changed   chan struct{} // closed at the next status
+	over      bool          // Do has returned
+	late      []string      // used after Do had returned
+	inputs    map[int]wire.Input
+	fail      error // of Artifact
+	block     bool  // Artifact waits for its context
+	blocked   chan struct{}
+}
+
+func newPort() *port { return &port{changed: make(chan struct{}), blocked: make(chan struct{}, 16)} }
+
+func (p *port) note(what string) {
+	if p.over {
+		p.late = append(p.late, what)
+	}
+}
+
+func (p *port) Dispatched(pid int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.note("dispatched")
+	p.pid = pid
+}
+
+func (p *port) Status(s string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.note("status")
+	p.statuses = append(p.statuses, s)
+	if len(p.statuses) == 1 {
+		close(p.changed)
+	}
+}
+
+func (p *port) Artifact(ctx context.Context, a wire.Artifact) error {
+	if p.block {
+		p.blocked <- struct{}{}
+		<-ctx.Done()
+		return ctx.Err()
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.note("artifact")
+	if p.fail == nil {
+		p.artifacts = append(p.artifacts, a)
+	}
+	return p.fail
+}
+
+func (p *port) Input(_ context.Context, part int) (wire.Input, error) {
+	in, ok := p.inputs[part]
+	if !ok {
+		return wire.Input{}, fmt.Errorf("part %d has no file", part)
+	}
+	return in, nil
+}
+
+func (p *port) texts() []string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var out []string
+	for _, a := range p.artifacts {
+		out = append(out, string(a.Data))
+	}
+	return out
+}
+
+func request(id, text string) *wire.Task {
+	return &wire.Task{ID: id, AgentName: "badhandler", Kind: wire.Request, Parts: []wire.Part{{PartID: "request", Text: &text}}}
+}
+
+// do runs one task and returns its port, its failure and whether the process let go of it.
+func do(t testing.TB, c *Conn, id, text string) (*port, *wire.TaskFailure) {
+	t.Helper()
+	p := newPort()
+	released := make(chan struct{})
+	err := c.Do(t.Context(), request(id, text), p, func(bool) { close(released) })
+	p.mu.Lock()
+	p.over = true
+	p.mu.Unlock()
+	wait(t, released, "the release of the task")
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.late) > 0 {
+		t.Errorf("port used after Do had returned: %v", p.late)
+	}
+	if err == nil {
+		return p, nil
+	}
+	var f *wire.TaskFailure
+	if !errors.As(err, &f) {
+		t.Fatalf("%s: error %T %v", text, err, err)
+	}
+	if f.Public == "" || strings.Contains(f.Public, "\n") {
+		t.Errorf("%s: public text %q", text, f.Public)
+	}
+	return p, f
+}
+
+func body(s string) io.ReadCloser { return io.NopCloser(strings.NewReader(s)) }

@@ -1,0 +1,376 @@
+package plug
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/blocksd/blocksd/network/wire"
+	"github.com/blocksd/blocksd/supervisor/unit"
+	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
+)
+
+func freeze(t *testing.T, c *Conn) {
+	t.Helper()
+	if err := unix.Kill(c.PID(), syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Tasks that end by themselves, well or badly, on one process that survives all of them.
+func TestOutcomes(t *testing.T) {
+	r := newRig(t)
+	c := r.conn(t, "badhandler", "")
+	pid := c.PID()
+	tests := []struct {
+		text      string
+		kind      wire.FailureKind // 0 is success
+		public    string
+		private   string // contained
+		artifacts []string
+	}{
+		{"none", 0, "", "", []string{"good"}},
+		{"error no such city", wire.HandlerError, "no such city", "", nil},
+		{"private-error the secret", wire.HandlerError, "Something went wrong.", "the secret", nil},
+		{"error \xff", wire.HandlerError, "\uFFFD", "", nil},
+		{"panic", wire.HandlerError, "The handler failed with an internal error.", "I was told to", nil},
+		{"no-result", wire.HandlerSilent, publicSilent, "without a result", nil},
+		{"stderr-bad-json", 0, "", "", []string{"done"}},
+		{"long-line", 0, "", "", []string{"done"}},
+		{"flood", 0, "", "", []string{"done"}},
+		{"status-flood 1000", 0, "", "", []string{"done"}},
+		{"publish 10", 0, "", "", []string{string(make([]byte, 10))}},
+	}
+	for i, tt := range tests {
+		p, f := do(t, c, "t"+strconv.Itoa(i), tt.text)
+		switch {
+		case tt.kind == 0 && f != nil:
+			t.Errorf("%s: %+v", tt.text, f)
+		case tt.kind != 0 && (f == nil || f.Kind != tt.kind || f.Public != tt.public || !strings.Contains(f.Private, tt.private)):
+			t.Errorf("%s: %+v", tt.text, f)
+		}
+		if d := cmp.Diff(tt.artifacts, p.texts()); d != "" {
+			t.Errorf("%s: artifacts %s", tt.text, d)
+		}
+		if p.pid != pid {
+			t.Errorf("%s: dispatched to %d", tt.text, p.pid)
+		}
+	}
+	select {
+	case <-c.Done():
+		t.Error("the process did not survive")
+	default:
+	}
+	if p, _ := do(t, c, "last", "status-flood 3"); len(p.statuses) != 3 || p.statuses[2] != "status 2" {
+		t.Errorf("statuses %v", p.statuses)
+	}
+}
+
+func TestArtifactSizes(t *testing.T) {
+	r := newRig(t)
+	c := r.conn(t, "badhandler", "")
+	for _, size := range []int{0, 1, 256 << 10, 256<<10 + 1, 512 << 10, 20 << 20} {
+		for _, verb := range []string{"artifact", "publish"} {
+			p, f := do(t, c, "t", fmt.Sprintf("%s %d", verb, size))
+			if f != nil || len(p.artifacts) != 1 || len(p.artifacts[0].Data) != size || p.artifacts[0].FileName != "zeros.bin" || p.artifacts[0].OutputID != "reply" {
+				t.Errorf("%s of %d: %v, %d artifacts", verb, size, f, len(p.artifacts))
+			}
+		}
+	}
+}
+
+func TestMinimalHandler(t *testing.T) {
+	r := newRig(t)
+	r.Timeouts.LetGo = 50 * time.Millisecond
+	c := r.conn(t, "badhandler", "minimal")
+	tests := []struct {
+		text    string
+		kind    wire.FailureKind
+		private string
+	}{
+		{"two halves", 0, ""},
+		{"empty-message", 0, ""},
+		{"after-result", 0, ""},
+		{"status-error", wire.HandlerSilent, "it broke"},
+		{"empty-error", wire.HandlerError, ""},
+		{"unknown-info", wire.HandlerError, "lacks its description"},
+		{"unfinished", wire.HandlerError, "last chunk of an artifact is missing"},
+		{"mixed", wire.HandlerError, "a new artifact begins"},
+	}
+	for _, tt := range tests {
+		p, f := do(t, c, "t", tt.text)
+		switch {
+		case tt.kind == 0 && f != nil, tt.kind != 0 && (f == nil || f.Kind != tt.kind || !strings.Contains(f.Private, tt.private)):
+			t.Errorf("%s: %+v", tt.text, f)
+		}
+		if tt.text == "two halves" && cmp.Diff([]string{"two halves"}, p.texts()) != "" {
+			t.Errorf("artifacts %q", p.texts())
+		}
+	}
+	if err := c.CancelTask(t.Context(), "t", wire.CancelUser, time.Second); !errors.Is(err, ErrNoTask) {
+		t.Errorf("cancel of nothing: %v", err)
+	}
+}
+
+func TestFailedPublishFailsTheTask(t *testing.T) {
+	r := newRig(t)
+	c := r.conn(t, "badhandler", "")
+	p := newPort()
+	p.fail = errors.New("the disk is full")
+	err := c.Do(t.Context(), request("t", "none"), p, func(bool) {})
+	var f *wire.TaskFailure
+	if !errors.As(err, &f) || f.Public != publicArtifact || !strings.Contains(f.Private, "the disk is full") {
+		t.Errorf("error %v", err)
+	}
+}
+
+// The end of the process ends its tasks at once, with what it wrote last.
+func TestCrash(t *testing.T) {
+	tests := []struct {
+		text    string
+		private []string
+		reason  unit.Reason
+	}{
+		{"exit 7", []string{"exit code 7", "leaving"}, unit.ExitCode},
+		{"kill", []string{"signal 9 (killed)"}, unit.Signal},
+		{"crash", []string{"exit code 2", "panic: the whole process goes down", "goroutine"}, unit.ExitCode},
+	}
+	for _, tt := range tests {
+		t.Run(tt.text, func(t *testing.T) {
+			r := newRig(t)
+			c := r.conn(t, "badhandler", "")
+			other := newPort()
+			both := make(chan error, 1)
+			go func() { both <- c.Do(context.Background(), request("other", "hang"), other, func(bool) {}) }()
+			wait(t, other.changed, "the other task to run")
+			_, f := do(t, c, "t", tt.text)
+			if f == nil || f.Kind != wire.HandlerCrash || f.Public != publicCrash {
+				t.Fatalf("failure %+v", f)
+			}
+			for _, want := range tt.private {
+				if !strings.Contains(f.Private, want) {
+					t.Errorf("private text lacks %q: %s", want, f.Private)
+				}
+			}
+			err := <-both
+			if !errors.As(err, &f) || f.Kind != wire.HandlerCrash {
+				t.Errorf("the other task: %v", err)
+			}
+			if e := c.Exit(); e.Reason != tt.reason {
+				t.Errorf("exit %v", e)
+			}
+		})
+	}
+}
+
+// From the end of the process to the end of Do, whatever holds the connection open.
+func TestCrashIsQuick(t *testing.T) {
+	r := newRig(t)
+	c := r.conn(t, "badhandler", "")
+	p := newPort()
+	result := make(chan error, 1)
+	go func() { result <- c.Do(context.Background(), request("t", "hang"), p, func(bool) {}) }()
+	wait(t, p.changed, "the task to run")
+	c.Kill()
+	wait(t, c.Done(), "the end of the process")
+	at := time.Now()
+	err := <-result
+	if d := time.Since(at); d > 50*time.Millisecond {
+		t.Errorf("took %v: %v", d, err)
+	}
+}
+
+func TestCancel(t *testing.T) {
+	r := newRig(t)
+	c := r.conn(t, "badhandler", "")
+	p := newPort()
+	result := make(chan error, 1)
+	go func() {
+		result <- c.Do(context.Background(), request("t", "hang"), p, func(taint bool) {
+			if taint {
+				t.Error("tainted")
+			}
+		})
+	}()
+	wait(t, p.changed, "the task to run")
+	if err := c.CancelTask(t.Context(), "t", wire.CancelUser, time.Second); err != nil {
+		t.Fatal(err)
+	}
+	var f *wire.TaskFailure
+	if err := <-result; !errors.As(err, &f) || f.Kind != wire.HandlerError || f.Public != "the task was asked to end (user)" {
+		t.Errorf("result %v", err)
+	}
+	if err := c.CancelTask(t.Context(), "t", wire.CancelUser, time.Second); !errors.Is(err, ErrNoTask) {
+		t.Errorf("cancel after the end: %v", err)
+	}
+}
+
+// A cancellation that comes right behind the task is not lost.
+func TestCancelAtOnce(t *testing.T) {
+	r := newRig(t)
+	c := r.conn(t, "badhandler", "")
+	for i := range 50 {
+		id := fmt.Sprint("t", i)
+		result := make(chan error, 1)
+		go func() { result <- c.Do(context.Background(), request(id, "hang"), newPort(), func(bool) {}) }()
+		for c.CancelTask(t.Context(), id, wire.CancelDeadline, time.Second) != nil { // until it is there
+			time.Sleep(10 * time.Microsecond)
+		}
+		select {
+		case <-result:
+		case <-time.After(patience):
+			t.Fatal("the cancellation was lost")
+		}
+	}
+}
+
+// When ctx ends Do returns at once; the process is tainted only if it goes on.
+func TestGivenUp(t *testing.T) {
+	tests := []struct {
+		text, alias string
+		taint       bool
+	}{
+		{"hang", "", false},
+		{"slow-cancel 50ms", "", false},
+		{"ignore-cancel", "", true},
+		{"hang", "minimal", true}, // knows no cancellation, so nobody can tell
+	}
+	for _, tt := range tests {
+		t.Run(tt.text+tt.alias, func(t *testing.T) {
+			r := newRig(t)
+			r.Timeouts.LetGo = 500 * time.Millisecond
+			c := r.conn(t, "badhandler", tt.alias)
+			ctx, cancel := context.WithCancel(context.Background())
+			p, released := newPort(), make(chan bool, 1)
+			result := make(chan error, 1)
+			go func() { result <- c.Do(ctx, request("t", tt.text), p, func(taint bool) { released <- taint }) }()
+			if tt.alias == "" {
+				wait(t, p.changed, "the task to run")
+			} else {
+				for c.host.lookup("t") == nil {
+					time.Sleep(time.Millisecond)
+				}
+			}
+			cancel()
+			at := time.Now()
+			var f *wire.TaskFailure
+			if err := <-result; !errors.As(err, &f) || f.Kind != wire.CallEnded {
+				t.Errorf("result %v", err)
+			}
+			if d := time.Since(at); d > 100*time.Millisecond {
+				t.Errorf("Do took %v to return", d)
+			}
+			select {
+			case taint := <-released:
+				if taint != tt.taint {
+					t.Errorf("taint %v", taint)
+				}
+			case <-time.After(patience):
+				t.Fatal("never released")
+			}
+			if _, f := do(t, c, "next", "none"); f != nil {
+				t.Errorf("the next task: %+v", f)
+			}
+		})
+	}
+}
+
+func TestGivenUpWhilePublishing(t *testing.T) {
+	r := newRig(t)
+	c := r.conn(t, "badhandler", "")
+	for _, text := range []string{"none", "publish 1"} {
+		ctx, cancel := context.WithCancel(context.Background())
+		p := newPort()
+		p.block = true
+		result := make(chan error, 1)
+		go func() { result <- c.Do(ctx, request(text, text), p, func(bool) {}) }() // a task's id is never used again
+		<-p.blocked
+		cancel()
+		select {
+		case err := <-result:
+			var f *wire.TaskFailure
+			if !errors.As(err, &f) {
+				t.Errorf("%s: %v", text, err)
+			}
+		case <-time.After(patience):
+			t.Fatalf("%s: Do waits for the port", text)
+		}
+	}
+}
+
+// A frozen process is noticed by the health checks, and can still be killed.
+func TestFrozen(t *testing.T) {
+	r := newRig(t)
+	r.Timeouts = Timeouts{Health: 50 * time.Millisecond, HealthInterval: 20 * time.Millisecond}
+	c := r.conn(t, "badhandler", "")
+	freeze(t, c)
+	err := c.Watch(t.Context())
+	var f *Failure
+	if !errors.As(err, &f) || f.Reason != unit.Health || !strings.Contains(f.Text, "missed 3 health checks in a row") {
+		t.Errorf("watch ended with %v", err)
+	}
+}
+
+// Grandchildren that hold the pipes do not keep the process's end from being seen, nor survive it; one that left the
+// group survives, but hinders nobody.
+func TestGrandchildren(t *testing.T) {
+	for _, argument := range []string{"", " setsid"} {
+		r := newRig(t)
+		c := r.conn(t, "badhandler", "")
+		p, f := do(t, c, "t", "grandchild"+argument)
+		if f != nil || len(p.artifacts) != 1 {
+			t.Fatalf("failure %+v", f)
+		}
+		pid, _ := strconv.Atoi(p.texts()[0])
+		at := time.Now()
+		if !c.Stop() {
+			t.Fatal("not stopped")
+		}
+		if d := time.Since(at); d > 3*time.Second {
+			t.Errorf("stop took %v", d)
+		}
+		if argument == "" {
+			waitGone(t, pid)
+		} else {
+			_ = unix.Kill(pid, unix.SIGKILL)
+		}
+	}
+}
+
+func waitGone(t *testing.T, pid int) {
+	t.Helper()
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+		stat, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+		if err != nil || bytes.Contains(stat, []byte(") Z ")) {
+			return
+		}
+	}
+	t.Fatalf("process %d still lives", pid)
+}
+
+func TestOutputReachesTheLog(t *testing.T) {
+	r := newRig(t)
+	c := r.conn(t, "badhandler", "")
+	if _, f := do(t, c, "t9", "log careful"); f != nil {
+		t.Fatal(f)
+	}
+	want := []string{
+		`level=WARN msg=careful handler=badhandler pid=` + strconv.Itoa(c.PID()) + ` task=t9`,
+		`level=INFO msg="printed careful" handler=badhandler pid=` + strconv.Itoa(c.PID()),
+	}
+	for deadline := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
+		if got := r.logs.String(); strings.Contains(got, want[0]) && strings.Contains(got, want[1]) {
+			return
+		} else if time.Now().After(deadline) {
+			t.Fatalf("log lacks %q:\n%s", want, got)
+		}
+	}
+}
