@@ -20,7 +20,10 @@ import (
 	"github.com/blocksd/blocksd/network/wire"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// The PubNub SDK leaves one goroutine behind per client, Destroy or not.
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("github.com/pubnub/go/v7.(*RequestWorkers).ReadQueue"))
+}
 
 // patience is how long a test waits for what must come.
 const patience = 10 * time.Second
