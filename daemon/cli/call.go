@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"strings"
 	"time"
@@ -162,6 +163,8 @@ func (a *app) call(ctx context.Context, o callOptions) error {
 	defer done()
 
 	cfg := client.Config{CDMURL: a.getenv("BLOCKS_CDM_URL"), BackendURL: a.getenv("BLOCKS_BACKEND_URL"), APIKey: key, PubNubOrigin: a.getenv("BLOCKSD_PUBNUB_ORIGIN")}
+	warnings := &notes{w: a.Stderr}
+	cfg.Log = slog.New(warnings)
 	req, err := o.request(asked, cfg)
 	if err != nil {
 		return o.notSubmitted(asked, err)
@@ -181,6 +184,7 @@ func (a *app) call(ctx context.Context, o callOptions) error {
 		return err
 	}
 
+	warnings.on.Store(true)
 	over, end := context.WithCancel(life)
 	canceler := make(chan struct{})
 	go func() {
