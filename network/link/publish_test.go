@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -251,5 +253,36 @@ func TestPublishConcurrently(t *testing.T) {
 	calls.Wait()
 	if got := len(n.stored("c")); got != 320 {
 		t.Errorf("%d messages stored", got)
+	}
+}
+
+// Concurrent requests reuse connections instead of opening one each.
+func TestConnectionsAreKept(t *testing.T) {
+	h, n := newHandler(t)
+	var opened atomic.Int32
+	srv := httptest.NewUnstartedServer(h)
+	srv.Config.ConnState = func(_ net.Conn, s http.ConnState) {
+		if s == http.StateNew {
+			opened.Add(1)
+		}
+	}
+	srv.Start()
+	t.Cleanup(srv.Close)
+	n.origin = strings.TrimPrefix(srv.URL, "http://")
+	l := n.link()
+	var calls sync.WaitGroup
+	const publishers = 48
+	for range publishers {
+		calls.Go(func() {
+			for range 20 {
+				if _, err := l.Publish(context.Background(), link.Message{Channel: "c", Body: []byte("1")}); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	calls.Wait()
+	if got := opened.Load(); got > 2*publishers { // the transport may dial beside a connection that becomes free
+		t.Errorf("%d connections for %d publishers", got, publishers)
 	}
 }
