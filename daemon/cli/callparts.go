@@ -1,0 +1,137 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/blocksd/blocksd/client"
+	"github.com/blocksd/blocksd/network/backend"
+	"github.com/blocksd/blocksd/network/card"
+)
+
+// The parts of a task on the command line.
+
+// defaultPart is the part that --text and --json-part mean, unless the card calls its input otherwise.
+const defaultPart = "request"
+
+// partFlag is one part as given, in order, whichever flag it came by.
+type partFlag struct {
+	id   string // "" for the default
+	kind partKind
+	text string // or the path of a file
+}
+
+type partKind int
+
+const (
+	partText partKind = iota
+	partJSON
+	partFile
+)
+
+// partValue appends to a list that several flags share, because the order of parts matters.
+type partValue struct {
+	list *[]partFlag
+	kind partKind
+	id   bool // the value begins with ID=
+}
+
+func (v partValue) String() string { return "" }
+func (v partValue) Type() string {
+	switch {
+	case v.kind == partFile:
+		return "ID=PATH"
+	case v.id:
+		return "ID=TEXT"
+	case v.kind == partJSON:
+		return "JSON"
+	}
+	return "TEXT"
+}
+
+func (v partValue) Set(s string) error {
+	p := partFlag{kind: v.kind, text: s}
+	if v.id {
+		id, text, ok := strings.Cut(s, "=")
+		if !ok || id == "" {
+			return fmt.Errorf("must be %s", v.Type())
+		}
+		p.id, p.text = id, text
+	}
+	switch {
+	case v.kind == partJSON && !json.Valid([]byte(s)):
+		return errors.New("is not JSON")
+	case v.kind == partFile:
+		info, err := os.Stat(p.text)
+		if err != nil {
+			return fmt.Errorf("there is no file %s", p.text)
+		}
+		if !info.Mode().IsRegular() {
+			return fmt.Errorf("%s is not a regular file", p.text)
+		}
+	}
+	for _, other := range *v.list {
+		if other.id == p.id {
+			return fmt.Errorf("the part %s is given twice", orDefault(p.id))
+		}
+	}
+	*v.list = append(*v.list, p)
+	return nil
+}
+
+func orDefault(id string) string {
+	if id == "" {
+		return "of --text or --json-part"
+	}
+	return id
+}
+
+// lookUpInputs returns the inputs of the registered card, none if there is no card that we understand.
+func lookUpInputs(ctx context.Context, cfg client.Config, agent string) ([]card.Input, error) {
+	cdm, err := backend.FetchCDM(ctx, nil, cfg.CDMURL)
+	if err != nil {
+		return nil, err
+	}
+	if cfg.BackendURL == "" {
+		cfg.BackendURL = cdm.BaseURL
+	}
+	api, err := backend.New(backend.Config{BaseURL: cfg.BackendURL})
+	if err != nil {
+		return nil, err
+	}
+	defer api.Close()
+	registered, err := api.NewConsumer(cfg.APIKey).Agent(ctx, agent)
+	if err != nil {
+		return nil, err
+	}
+	c, err := card.Parse(registered.Card)
+	if err != nil {
+		return nil, nil // of a newer generation, perhaps: the usual name is the best guess
+	}
+	return c.Inputs, nil
+}
+
+// defaultInput is the id of the input that a bare text or document is for.
+func defaultInput(inputs []card.Input, kind partKind) string {
+	order := []card.Class{card.Text, card.Form}
+	if kind == partJSON {
+		order = []card.Class{card.Form, card.Text}
+	}
+	for _, in := range inputs {
+		if in.ID == defaultPart {
+			return defaultPart
+		}
+	}
+	for _, class := range order {
+		for _, in := range inputs {
+			if in.Class() == class {
+				return in.ID
+			}
+		}
+	}
+	return defaultPart
+}
