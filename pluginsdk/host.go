@@ -27,6 +27,7 @@ type host struct {
 	socket, token string
 
 	once   sync.Once
+	conn   *grpc.ClientConn // as old as the process, and ends with it
 	client handlerv1.HostServiceClient
 	err    error
 }
@@ -37,13 +38,13 @@ func (h *host) dial() (handlerv1.HostServiceClient, error) {
 			h.err = errors.New("the daemon offers no host service: files cannot be transferred")
 			return
 		}
-		// The connection is as old as the process and ends with it.
 		conn, err := grpc.NewClient("unix:"+h.socket, grpc.WithTransportCredentials(insecure.NewCredentials()),
 			grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessage), grpc.MaxCallSendMsgSize(maxMessage)))
 		if err != nil {
 			h.err = fmt.Errorf("connect to the daemon's host service: %w", err)
 			return
 		}
+		h.conn = conn
 		h.client = handlerv1.NewHostServiceClient(conn)
 	})
 	return h.client, h.err
