@@ -18,6 +18,7 @@ import (
 
 	"github.com/blocksd/blocksd/network/card"
 	"github.com/blocksd/blocksd/network/wire"
+	"github.com/blocksd/blocksd/sandbox/network"
 )
 
 // The PubNub SDK leaves one goroutine behind per client, Destroy or not.
@@ -224,6 +225,15 @@ func (b *bed) work(agent, id string, concurrency int) *worker {
 	}
 	b.call("GET", w.subscribeURL("0"), "", nil, &answer)
 	w.cursor = answer.T.T
+	online := func() int {
+		a, err := b.network.Agent(&network.Principal{OrgID: "org_1"}, agent)
+		if err != nil {
+			b.t.Error(err)
+		}
+		return a.OnlineCount
+	}
+	before := online()
+	defer func() { b.await("instance "+id+" is ready", func() bool { return online() > before }) }()
 	go func() {
 		defer close(w.done)
 		for ctx.Err() == nil {

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"strings"
 	"sync"
 	"time"
 
@@ -77,7 +78,7 @@ type pattern struct {
 
 // NewManager returns a manager whose tokens are signed with secret.
 func NewManager(secret []byte, now func() time.Time) (*Manager, error) {
-	encode, err := cbor.EncOptions{Sort: cbor.SortNone}.EncMode()
+	encode, err := cbor.EncOptions{Sort: cbor.SortBytewiseLexical}.EncMode()
 	if err != nil {
 		return nil, fmt.Errorf("create access manager: %w", err)
 	}
@@ -88,25 +89,23 @@ func NewManager(secret []byte, now func() time.Time) (*Manager, error) {
 	return &Manager{secret: secret, now: now, encode: encode, decode: decode, parsed: map[string]*permission{}}, nil
 }
 
-// resources of a token: names are text, the keys of the map byte strings.
-type resources map[string]Right
-
-type scopes struct {
-	Channels resources
-	Groups   resources
-	UUIDs    resources
-}
-
-func (s scopes) entries() map[cbor.ByteString]resources {
-	orEmpty := func(r resources) resources {
-		if r == nil {
-			return resources{}
+// encodeScopes writes the rights on the five kinds of resources, of which we know one.
+func (m *Manager) encodeScopes(out []byte, channels map[string]Right) ([]byte, error) {
+	out = append(out, 0xa5)
+	for _, name := range [...]cbor.ByteString{"chan", "grp", "spc", "usr", "uuid"} {
+		rights := map[string]Right{}
+		if name == "chan" && channels != nil {
+			rights = channels
 		}
-		return r
+		for _, v := range [...]any{name, rights} {
+			b, err := m.encode.Marshal(v)
+			if err != nil {
+				return nil, err
+			}
+			out = append(out, b...)
+		}
 	}
-	return map[cbor.ByteString]resources{
-		"chan": orEmpty(s.Channels), "grp": orEmpty(s.Groups), "spc": {}, "usr": {}, "uuid": orEmpty(s.UUIDs),
-	}
+	return out, nil
 }
 
 // Issue returns a token for g.
@@ -115,32 +114,39 @@ func (m *Manager) Issue(g Grant) (string, error) {
 	if g.TTL < time.Minute || g.TTL > MaxTTL {
 		return "", fmt.Errorf("issue token: a life of %s is not between 1 minute and %s", g.TTL, MaxTTL)
 	}
-	body := map[cbor.ByteString]any{
-		"v": uint64(2), "t": g.Issued.Unix(), "ttl": minutes,
-		"res":  scopes{Channels: g.Channels}.entries(),
-		"pat":  scopes{Channels: g.Patterns}.entries(),
-		"meta": map[string]any{},
+	// The map is written entry by entry in the order of the real tokens, so that they start alike and the signature can
+	// cover everything before it. The meta data is empty.
+	type entry struct {
+		key   cbor.ByteString
+		value any // nil for a map of scopes
+		scope map[string]Right
+	}
+	entries := []entry{
+		{"v", uint64(2), nil}, {"t", g.Issued.Unix(), nil}, {"ttl", minutes, nil}, {"res", nil, g.Channels}, {"pat", nil, g.Patterns},
+		{"meta", map[string]any{}, nil},
 	}
 	if g.UUID != "" {
-		body["uuid"] = g.UUID
+		entries = append(entries, entry{"uuid", g.UUID, nil})
 	}
-	// The map is written entry by entry in the order of the real tokens, so that they start alike and the signature can
-	// cover everything before it.
-	keys := [...]cbor.ByteString{"v", "t", "ttl", "res", "pat", "meta", "uuid"}
-	entries := byte(len(body) + 1)
-	out := []byte{0xa0 | entries}
-	for _, key := range keys {
-		value, ok := body[key]
-		if !ok {
-			continue
+	out := make([]byte, 1, 256)
+	out[0] = 0xa0 | byte(len(entries)+1)
+	for _, e := range entries {
+		key, err := m.encode.Marshal(e.key)
+		if err != nil {
+			return "", fmt.Errorf("issue token: %w", err)
 		}
-		for _, v := range [...]any{key, value} {
-			b, err := m.encode.Marshal(v)
-			if err != nil {
+		out = append(out, key...)
+		if e.value == nil {
+			if out, err = m.encodeScopes(out, e.scope); err != nil {
 				return "", fmt.Errorf("issue token: %w", err)
 			}
-			out = append(out, b...)
+			continue
 		}
+		value, err := m.encode.Marshal(e.value)
+		if err != nil {
+			return "", fmt.Errorf("issue token: %w", err)
+		}
+		out = append(out, value...)
 	}
 	out = append(out, signaturePrefix...)
 	return base64.URLEncoding.EncodeToString(append(out, m.sign(out)...)), nil
@@ -218,8 +224,8 @@ func (m *Manager) permission(token string) (*permission, error) {
 }
 
 func (m *Manager) parse(token string) (*permission, error) {
-	raw, err := base64.URLEncoding.DecodeString(token)
-	if err != nil || len(raw) < len(signaturePrefix)+sha256.Size {
+	raw, err := base64.URLEncoding.Strict().DecodeString(token)
+	if err != nil || strings.ContainsAny(token, "\r\n") || len(raw) < len(signaturePrefix)+sha256.Size {
 		return nil, ErrForged
 	}
 	signed := raw[:len(raw)-sha256.Size]
