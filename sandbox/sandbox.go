@@ -119,7 +119,7 @@ func New(cfg Config) (*Sandbox, error) {
 		return nil, err
 	}
 	s.api, err = api.New(api.Config{
-		Network: s.network, Origin: s.Addr(), Log: cfg.Log,
+		Network: s.network, Origin: s.Addr(), Log: cfg.Log, Now: cfg.Now,
 		Playground: s.network.Environment(wire.Free).Keys, Paid: s.network.Environment(wire.Paid).Keys,
 	})
 	if err != nil {
@@ -273,6 +273,14 @@ func (s *Sandbox) Register(c card.Card) error {
 	}
 	if err := s.network.Register(spec); err != nil {
 		return fmt.Errorf("register agent %s in the sandbox: %w", c.AgentName, err)
+	}
+	return nil
+}
+
+// ForceOffline takes an agent out of service, as an administrator of the network can, or brings it back.
+func (s *Sandbox) ForceOffline(agentName string, on bool) error {
+	if err := s.network.ForceOffline(agentName, on); err != nil {
+		return fmt.Errorf("force agent %s offline in the sandbox: %w", agentName, err)
 	}
 	return nil
 }

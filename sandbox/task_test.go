@@ -281,3 +281,57 @@ func TestCredentials(t *testing.T) {
 		t.Errorf("expired token: %d %s", status, body)
 	}
 }
+
+func TestForcedOffline(t *testing.T) {
+	b := start(t, nil)
+	b.register("echo", 1, `{}`)
+	w := b.work("echo", "AG-echo-1", 1)
+	token := b.consumer(b.APIKey())
+	running, queued := b.send(token, "echo", "a", nil), b.send(token, "echo", "b", nil)
+	w.running(w.next())
+	if err := b.ForceOffline("echo", true); err != nil {
+		t.Fatal(err)
+	}
+	for _, id := range []string{running.TaskID, queued.TaskID} {
+		b.await("task fails", func() bool { return b.taskState(token, id) == "failed" })
+	}
+	const want = `{"code":"AGENT_FORCED_OFFLINE","error":"The agent echo has been taken offline by an administrator.","message":"The agent echo has been taken offline by an administrator."}`
+	for path, body := range map[string]string{
+		"/api/v1/auth/agent/connect": `{"agentName":"echo","instanceId":"i","billingMode":"free"}`,
+		"/api/v1/auth/agent/refresh": `{"refreshToken":"` + w.refresh + `"}`,
+	} {
+		if status, got, _ := b.do("POST", path, b.APIKey(), body); status != 403 || got != want {
+			t.Errorf("%s: %d %s", path, status, got)
+		}
+	}
+	if e := b.rpc(token, "SendMessage", object{"agentName": "echo", "billingMode": "free"}, nil); e == nil || e.Data.Code != "AGENT_FORCED_OFFLINE" {
+		t.Errorf("SendMessage: %+v", e)
+	}
+	if err := b.ForceOffline("echo", false); err != nil {
+		t.Fatal(err)
+	}
+	again := b.send(token, "echo", "c", nil)
+	w.state(0)
+	if got := w.next()["taskId"]; got != again.TaskID {
+		t.Errorf("got %v", got)
+	}
+}
+
+func TestBillingModeMayChange(t *testing.T) {
+	b := start(t, nil)
+	b.register("echo", 1, `{}`)
+	w := b.work("echo", "AG-echo-1", 1)
+	token := b.consumer(b.APIKey())
+	s := b.send(token, "echo", "a", nil)
+	start := w.next()
+	w.running(start)
+	b.register("echo", 1, `{"billingMode":"paid"}`)
+	w.end(start, wire.Completed)
+	if got := b.taskState(token, s.TaskID); got != "completed" {
+		t.Errorf("task of before: %s", got)
+	}
+	if paid := b.send(token, "echo", "b", object{"billingMode": "paid"}); !paid.Queued || paid.Extensions.Blocks.SubscribeKey == s.Extensions.Blocks.SubscribeKey {
+		t.Errorf("paid task: %+v", paid)
+	}
+	w.idle()
+}

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/blocksd/blocksd/network/wire"
 	"github.com/blocksd/blocksd/sandbox/network"
@@ -18,6 +19,12 @@ import (
 // maxBody bounds a JSON request body.
 const maxBody = 4 << 20
 
+// affinityHeader tells clients until when, in Unix seconds, their reads must see what they have written.
+const (
+	affinityHeader = "X-Write-Affinity"
+	affinity       = 5 * time.Second
+)
+
 // Config of a Server.
 type Config struct {
 	Network *network.Network
@@ -25,12 +32,14 @@ type Config struct {
 	Origin           string
 	Playground, Paid wire.Keyset
 	Log              *slog.Logger
+	Now              func() time.Time
 }
 
 // Server answers the requests of the Blocks SDKs.
 type Server struct {
 	network *network.Network
 	log     *slog.Logger
+	now     func() time.Time
 	cdm     []byte
 	origin  string
 	mux     *http.ServeMux
@@ -38,6 +47,9 @@ type Server struct {
 
 // New returns a server.
 func New(cfg Config) (*Server, error) {
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
 	cdm, err := json.Marshal(map[string]any{
 		"playground": cfg.Playground, "network": cfg.Paid,
 		"api":     map[string]string{"baseUrl": "http://" + cfg.Origin, "clientId": "blocksd-sandbox"},
@@ -46,7 +58,7 @@ func New(cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{network: cfg.Network, log: cfg.Log, cdm: cdm, origin: cfg.Origin, mux: http.NewServeMux()}
+	s := &Server{network: cfg.Network, log: cfg.Log, now: cfg.Now, cdm: cdm, origin: cfg.Origin, mux: http.NewServeMux()}
 	for pattern, handle := range map[string]http.HandlerFunc{
 		"GET /api/v1/cdm":                        s.getCDM,
 		"GET /api/v1/registry/agents":            s.agents,
@@ -76,6 +88,10 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		h.Set("Access-Control-Allow-Headers", "Authorization, Content-Type, Blocks-Protocol-Version, X-Write-Affinity, X-Active-Org")
 		w.WriteHeader(http.StatusNoContent)
 		return
+	}
+	if r.Method == http.MethodPost {
+		// Reads that follow a write are to go where the write went; here that is always so, but clients echo it.
+		h.Set(affinityHeader, strconv.FormatInt(s.now().Add(affinity).Unix(), 10))
 	}
 	s.mux.ServeHTTP(w, r)
 }
@@ -111,6 +127,7 @@ func (s *Server) refuse(w http.ResponseWriter, r *http.Request, err error) {
 		s.log.Error("request failed", "path", r.URL.Path, "err", err)
 		e = &network.Error{Status: http.StatusInternalServerError, Code: "Internal", Message: "The sandbox failed to handle the request."}
 	}
+	w.Header().Del(affinityHeader)
 	body := map[string]any{"error": e.Message, "message": e.Message, "code": e.Code}
 	if e.Details != nil {
 		body["details"] = e.Details

@@ -79,6 +79,17 @@ func (n *Network) Register(spec AgentSpec) error {
 	} else if a.spec.OrgID != spec.OrgID {
 		return refused(403, CodeDenied, "The agent name %s belongs to another organization.", spec.Name)
 	}
+	if a.env != nil && a.env != n.envs[spec.BillingMode] {
+		// Its instances sit in the other environment and have to connect anew; tasks stay where they are.
+		for id, i := range a.instances {
+			if i.online {
+				n.lost(i)
+			}
+			if len(i.tasks) == 0 {
+				delete(a.instances, id)
+			}
+		}
+	}
 	a.spec, a.env = spec, n.envs[spec.BillingMode]
 	a.backlog = n.cfg.DefaultBacklog
 	if spec.MaxPendingBacklog != nil {
@@ -132,6 +143,33 @@ func (n *Network) Agents(p *Principal, after string, limit int) (page []AgentRec
 
 func (n *Network) record(a *agent) AgentRecord {
 	return AgentRecord{AgentSpec: a.spec, OrgName: n.orgsByID[a.spec.OrgID].Name, RegisteredAt: a.registeredAt, OnlineCount: a.ready.Len()}
+}
+
+// ForceOffline takes an agent out of service, as an administrator can: its work fails, new work and new connections are
+// refused. Or it brings it back.
+func (n *Network) ForceOffline(name string, on bool) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	a := n.agents[name]
+	if a == nil {
+		return noAgent(name)
+	}
+	a.forcedOffline = on
+	if on {
+		failed := wire.Terminal{State: wire.Failed, Error: "the agent has been taken offline"}
+		for t := a.queue.pop(); t != nil; t = a.queue.pop() {
+			n.endTask(t, failed)
+		}
+		for _, i := range a.instances {
+			for _, t := range i.tasks {
+				n.endTask(t, failed)
+			}
+		}
+	}
+	for _, i := range a.instances {
+		n.changed(i)
+	}
+	return nil
 }
 
 // ConnectRequest of an instance; nil means that it said nothing.

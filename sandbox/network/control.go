@@ -43,7 +43,7 @@ func (n *Network) stop(p *Principal, id string, order wire.ControlType, terminal
 	}
 	first := !t.cancelRequested
 	t.cancelRequested = true
-	space := t.agent.env.Space
+	space := t.env.Space
 	announce := pubsub.Publication{
 		Channel: t.channel, Publisher: backendUUID, Store: true, Meta: wire.EventMeta(t.agent.spec.Name, t.id, ""), Body: n.cancelRequested(t),
 		Unless: func() bool {
@@ -97,7 +97,7 @@ func (n *Network) order(t *task, order wire.ControlType, caller string) {
 		b = pubsub.AppendString(append(b, `,"caller":`...), caller)
 	}
 	b = append(b, `,"protocolVersion":"`+wire.ProtocolVersion+`"}`...)
-	space, control := t.agent.env.Space, t.agent.control
+	space, control := t.env.Space, t.agent.control
 	n.push(func() {
 		space.Publish(pubsub.Publication{Channel: control, Publisher: backendUUID, Meta: instanceMeta(i.id), Body: b})
 	})

@@ -94,7 +94,7 @@ func (n *Network) send(t *task) {
 		},
 		ExpiresAtMS: t.expiresAtMS, ControlToken: controlToken, Version: wire.ProtocolVersion,
 	}
-	env, granted := a.env, n.writeGrant(t)
+	env, granted := t.env, n.writeGrant(t)
 	n.push(func() {
 		var err error
 		if start.WriteToken, err = env.Access.Issue(granted); err != nil {
@@ -130,7 +130,7 @@ func (n *Network) writeGrant(t *task) access.Grant {
 
 // readToken lets a consumer read one task's channel, and no other.
 func (n *Network) readToken(t *task) (string, error) {
-	return t.agent.env.Access.Issue(access.Grant{
+	return t.env.Access.Issue(access.Grant{
 		Issued: n.cfg.Now(), TTL: n.cfg.ReadTTL, Channels: map[string]access.Right{t.channel: access.Read},
 	})
 }

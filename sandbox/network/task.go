@@ -17,7 +17,8 @@ type task struct {
 	number           int // order of submission
 	byAgent          string
 	agent            *agent
-	channel, inputs  string // where its events and its input files are
+	env              *Environment // the agent's when the task was submitted
+	channel, inputs  string       // where its events and its input files are
 	kind             wire.TaskKind
 	duration         time.Duration
 	expiresAtMS      int64
@@ -86,7 +87,7 @@ func (n *Network) SendMessage(p *Principal, req SendRequest) (result SendResult,
 		return SendResult{}, nil, err
 	}
 	parts := t.parts
-	env := t.agent.env
+	env := t.env
 	n.mu.Unlock()
 
 	if isNew {
@@ -171,7 +172,7 @@ func (n *Network) submit(p *Principal, req SendRequest) (t *task, isNew bool, er
 	}
 	now := n.cfg.Now()
 	t = &task{
-		id: "task_" + strings.ToLower(rand.Text()), owner: p.UserID, orgID: p.OrgID, byAgent: p.Agent, agent: a, number: n.submitted,
+		id: "task_" + strings.ToLower(rand.Text()), owner: p.UserID, orgID: p.OrgID, byAgent: p.Agent, agent: a, env: a.env, number: n.submitted,
 		kind: req.Kind, hasStream: a.spec.Streams && (req.Stream || req.Kind == wire.Pipe), publicKey: req.ConsumerPublicKey, key: key,
 		parts: req.Parts, state: wire.Pending, created: now, updated: now,
 	}
@@ -312,7 +313,7 @@ func (n *Network) forget(t *task) {
 		channels = append(channels, t.inputs)
 	}
 	blobs := n.dropFiles(t)
-	space := t.agent.env.Space
+	space := t.env.Space
 	n.push(func() {
 		space.Forget(channels...)
 		n.removeBlobs(blobs)
@@ -336,6 +337,6 @@ func (n *Network) endTask(t *task, terminal wire.Terminal) {
 			return t.state.Final() // it ended by itself in the meantime
 		},
 	}
-	space := t.agent.env.Space
+	space := t.env.Space
 	n.push(func() { space.Publish(p) })
 }

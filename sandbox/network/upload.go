@@ -154,7 +154,7 @@ func (n *Network) ConfirmUpload(p *Principal, uploadID string) (*wire.ArtifactRe
 	}
 	t.files = append(t.files, u.id)
 	ref := u.ref()
-	space, meta := t.agent.env.Space, wire.EventMeta(t.agent.spec.Name, t.id, "")
+	space, meta := t.env.Space, wire.EventMeta(t.agent.spec.Name, t.id, "")
 	n.mu.Unlock()
 	if !again {
 		body, err := wire.ArtifactEvent(t.channel, t.id, u.outputID, ref)

@@ -59,7 +59,7 @@ func (o *observer) Published(m *pubsub.Message, note any) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	t := n.tasks[s.taskID]
-	if t == nil || t.channel != m.Channel || t.agent.env != n.envs[o.mode] || t.state.Final() {
+	if t == nil || t.channel != m.Channel || t.env != n.envs[o.mode] || t.state.Final() {
 		return
 	}
 	t.updated = n.cfg.Now()
