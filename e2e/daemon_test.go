@@ -70,7 +70,7 @@ func TestNetworkUnreachable(t *testing.T) {
 
 func TestKilledDaemonLeavesNothing(t *testing.T) {
 	n := bin.Dev(t, bin.TestPlugins())
-	_, id, _ := n.StartCall(t, "sleeper", "--text", "10m")
+	call, id, result := n.StartCall(t, "sleeper", "--text", "10m")
 	n.WaitRunning(t, id)
 	var pids []int
 	for _, h := range n.Status(t).Handlers {
@@ -90,6 +90,8 @@ func TestKilledDaemonLeavesNothing(t *testing.T) {
 		}
 		return true
 	})
+	_ = call.Process.Kill() // it waits for a network that is gone
+	result()
 }
 
 func TestOneDaemonPerStateDirectory(t *testing.T) {
