@@ -307,3 +307,37 @@ func TestSubmitChecksBeforeItSends(t *testing.T) {
 		t.Error("no key: connected")
 	}
 }
+
+// What is published between the end of history and the first poll must not be lost.
+func TestNothingIsLostBetweenHistoryAndLive(t *testing.T) {
+	w := newWorld(t)
+	gap, published := make(chan struct{}), make(chan struct{})
+	w.provide("echo", wire.Free, func(j *job) {
+		select {
+		case <-gap:
+		case <-j.canceled:
+			return
+		}
+		j.artifact("a", "1")
+		j.end(wire.Completed)
+		close(published)
+	})
+	var once sync.Once
+	w.front(func(_ http.ResponseWriter, r *http.Request) bool {
+		if isSubscribe(r) {
+			once.Do(func() {
+				close(gap)
+				<-published
+			})
+		}
+		return false
+	})
+	s, err := w.client().Submit(within(t), client.Request{AgentName: "echo", Parts: text("hello")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	types, _ := collect(t, s)
+	if got := types[len(types)-2:]; got[0] != "artifact" || got[1] != "terminal" {
+		t.Errorf("%v", types)
+	}
+}
