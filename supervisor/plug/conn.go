@@ -227,31 +227,38 @@ func (p *Conn) launch(ctx context.Context, env []string) (*launch.Process, strin
 
 	select {
 	case line, ok := <-first:
-		if !ok {
-			break // standard output ended: the process is about to, or has
+		if ok {
+			return p.firstLine(process, line)
 		}
-		if _, err := parseHandshake(line); err != nil {
-			return process, "", failure(unit.Handshake, "handler %s could not be started because %v", c.Handler, err)
-		}
-		return process, line, nil
+		// Standard output ended: the process is about to, or has.
 	case <-process.Done():
+		// What it printed before may still be on its way.
+		select {
+		case line, ok := <-first:
+			if ok {
+				return p.firstLine(process, line)
+			}
+		case <-time.After(p.timeouts.ExitDrain):
+		}
 	case <-ctx.Done():
 		if errors.Is(context.Cause(ctx), errHandshakeTimeout) {
 			return process, "", failure(unit.StartTimeout, "handler %s could not be started because it printed no handshake within %v", c.Handler, p.timeouts.Handshake)
 		}
 		return process, "", failure(unit.Requested, "the start of handler %s was given up: %v", c.Handler, context.Cause(ctx))
 	}
-	select {
-	case <-process.Done():
-	case <-time.After(p.timeouts.ExitNotice):
+	if !p.endedSoon() {
 		return process, "", failure(unit.Handshake, "handler %s could not be started because it closed its standard output without a handshake", c.Handler)
 	}
-	exit := process.Exit()
-	reason := unit.ExitCode
-	if exit.Signal != 0 {
-		reason = unit.Signal
+	exit := p.Exit()
+	return process, "", failure(exit.Reason, "handler %s could not be started because %s before its handshake", c.Handler, exit.Text)
+}
+
+// firstLine takes the line only if it is a handshake.
+func (p *Conn) firstLine(process *launch.Process, line string) (*launch.Process, string, error) {
+	if _, err := parseHandshake(line); err != nil {
+		return process, "", failure(unit.Handshake, "handler %s could not be started because %v", p.config.Handler, err)
 	}
-	return process, "", failure(reason, "handler %s could not be started because it ended with %v before its handshake", c.Handler, exit)
+	return process, line, nil
 }
 
 // describe asks for the description and checks the health once.
@@ -289,14 +296,25 @@ func (p *Conn) Check(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, p.timeouts.Health)
 	defer cancel()
 	r, err := p.health.Check(ctx, &grpc_health_v1.HealthCheckRequest{Service: plugin.GRPCServiceName})
-	if err != nil {
-		return fmt.Errorf("its health check failed: %w", err)
+	switch {
+	case status.Code(err) == codes.DeadlineExceeded:
+		return fmt.Errorf("it did not answer a health check within %v", p.timeouts.Health)
+	case err != nil:
+		return &checkError{err}
 	}
 	if s := r.GetStatus(); s != grpc_health_v1.HealthCheckResponse_SERVING {
 		return fmt.Errorf("its health is %v instead of SERVING", s)
 	}
 	return nil
 }
+
+// checkError keeps the status of a failed health check and shows only its message.
+type checkError struct{ err error }
+
+func (e *checkError) Error() string {
+	return "its health check failed: " + status.Convert(e.err).Message()
+}
+func (e *checkError) Unwrap() error { return e.err }
 
 // Watch checks the health until ctx ends or the process does, which returns nil, or until too many checks in a row were
 // missed, which returns a *Failure.

@@ -25,7 +25,7 @@ func TestBadStarts(t *testing.T) {
 		{"not-a-plugin", unit.Handshake, `it is not a Blocks handler: it printed "Hello! I am an ordinary program." instead of a handshake; its last line was`},
 		{"chatty", unit.Handshake, `it is not a Blocks handler: it printed "Hello! I am an ordinary program."`},
 		{"exit-at-start", unit.ExitCode, `it ended with exit code 3 before its handshake; its last line was "cannot find my model file"$`},
-		{"kill-at-start", unit.Signal, `it ended with signal 9 \(killed\) before its handshake$`},
+		{"kill-at-start", unit.Signal, `it was ended by signal 9 \(killed\) before its handshake$`},
 		{"wrong-version", unit.Handshake, `it speaks version 99 of the handler protocol and this daemon speaks 1: rebuild it`},
 		{"tcp", unit.Handshake, `it listens on a "tcp" address: only Unix sockets are allowed`},
 		{"elsewhere", unit.Handshake, `its socket "/run/other.sock" is outside of its own directory`},

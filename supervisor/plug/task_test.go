@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
@@ -22,6 +23,21 @@ func freeze(t *testing.T, c *Conn) {
 	t.Helper()
 	if err := unix.Kill(c.PID(), syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
+	}
+	// The signal is on its way; every thread has to have got it.
+	for deadline := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
+		stats, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", c.PID()))
+		running := err != nil || len(stats) == 0
+		for _, path := range stats {
+			stat, err := os.ReadFile(path)
+			running = running || err == nil && !bytes.Contains(stat, []byte(") T "))
+		}
+		if !running {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("the process does not freeze")
+		}
 	}
 }
 
