@@ -88,7 +88,7 @@ func TestUnitSaysWhatTheDaemonNeeds(t *testing.T) {
 	for _, line := range []string{
 		"Type=notify", "KillMode=mixed", "Restart=always", "RestartPreventExitStatus=3", "StateDirectory=blocksd", "RuntimeDirectory=blocksd",
 		"LoadCredential=" + config.CredentialName + ":/etc/blocksd/api-key",
-		"TimeoutStopSec=" + strconv.Itoa(int((c.Drain+c.CancelGrace+margin).Seconds())) + "s",
+		"TimeoutStopSec=" + strconv.Itoa(int((c.Drain + c.CancelGrace + margin).Seconds())) + "s",
 	} {
 		if !strings.Contains(text, "\n"+line+"\n") {
 			t.Errorf("the unit lacks %s", line)
