@@ -76,7 +76,14 @@ func (s *Store) Open(id string) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	return os.Open(filepath.Join(dir, filepath.Base(id)))
+	f, err := os.Open(filepath.Join(dir, filepath.Base(id)))
+	if err != nil {
+		return nil, fmt.Errorf("open file: %w", err)
+	}
+	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
+		return nil, errors.Join(fmt.Errorf("open file: %w", os.ErrNotExist), f.Close())
+	}
+	return f, nil
 }
 
 // Remove deletes a blob; one that is not there is no error.

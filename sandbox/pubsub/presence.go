@@ -50,8 +50,8 @@ type member struct {
 	state    []byte
 	timeout  time.Duration
 	deadline time.Time
-	queuedAt time.Time // deadline under which it stands in the heap
-	removed  bool
+	queuedAt time.Time // deadline under which it stands in the heap, never later than deadline
+	index    int       // in the heap
 }
 
 // expiries is a heap of members by the deadline at which they were queued; a member that was heard of since is queued
@@ -60,8 +60,18 @@ type expiries []*member
 
 func (e expiries) Len() int           { return len(e) }
 func (e expiries) Less(i, j int) bool { return e[i].queuedAt.Before(e[j].queuedAt) }
-func (e expiries) Swap(i, j int)      { e[i], e[j] = e[j], e[i] }
-func (e *expiries) Push(x any)        { *e = append(*e, x.(*member)) }
+
+func (e expiries) Swap(i, j int) {
+	e[i], e[j] = e[j], e[i]
+	e[i].index, e[j].index = i, j
+}
+
+func (e *expiries) Push(x any) {
+	m := x.(*member)
+	m.index = len(*e)
+	*e = append(*e, m)
+}
+
 func (e *expiries) Pop() any {
 	old := *e
 	m := old[len(old)-1]
@@ -123,19 +133,13 @@ func (s *Space) member(channel, uuid string) *member {
 // keep starts the time-out of a member anew.
 func (s *Space) keep(m *member) {
 	m.deadline = s.cfg.Now().Add(m.timeout)
-	if m.queuedAt.IsZero() || m.deadline.Before(m.queuedAt) {
-		if m.queuedAt.IsZero() {
-			m.queuedAt = m.deadline
-			heap.Push(&s.due, m)
-			return
-		}
-		for i, other := range s.due { // a shorter time-out is rare: once in the life of a member
-			if other == m {
-				m.queuedAt = m.deadline
-				heap.Fix(&s.due, i)
-				return
-			}
-		}
+	switch {
+	case m.queuedAt.IsZero():
+		m.queuedAt = m.deadline
+		heap.Push(&s.due, m)
+	case m.deadline.Before(m.queuedAt):
+		m.queuedAt = m.deadline
+		heap.Fix(&s.due, m.index)
 	}
 }
 
@@ -239,16 +243,14 @@ func (s *Space) Expire() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := s.cfg.Now()
-	for len(s.due) > 0 && (s.due[0].removed || !s.due[0].queuedAt.After(now)) {
-		m := heap.Pop(&s.due).(*member)
-		switch {
-		case m.removed:
-		case m.deadline.After(now):
+	for len(s.due) > 0 && !s.due[0].queuedAt.After(now) {
+		m := s.due[0]
+		if m.deadline.After(now) {
 			m.queuedAt = m.deadline
-			heap.Push(&s.due, m)
-		default:
-			s.end(m, TimedOut)
+			heap.Fix(&s.due, 0)
+			continue
 		}
+		s.end(m, TimedOut)
 	}
 }
 
@@ -260,9 +262,8 @@ func (s *Space) end(m *member, kind PresenceKind) {
 	s.tidy(m.topic)
 }
 
-// removeMember leaves the record in the heap, marked, until its deadline comes up.
 func (s *Space) removeMember(t *topic, uuid string) {
-	t.members[uuid].removed = true
+	heap.Remove(&s.due, t.members[uuid].index)
 	delete(t.members, uuid)
 }
 
