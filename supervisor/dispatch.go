@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"time"
 
 	"github.com/blocksd/blocksd/network/wire"
@@ -40,12 +41,19 @@ func (f *Fleet) Do(ctx context.Context, name string, task *wire.Task, port wire.
 		return &wire.TaskFailure{Kind: wire.NoProcess, Public: publicTwice, Private: fmt.Sprintf("task %s is with a handler already", task.ID)}
 	}
 	defer f.remove(task.ID)
+	select {
+	case <-pl.canceled: // by a cancellation that came first
+		return &wire.TaskFailure{Kind: wire.CallEnded, Public: publicCanceled}
+	default:
+	}
 	p, err := h.acquire(ctx, f.config.Hold, pl.canceled)
 	if err != nil {
 		return err
 	}
-	f.settle(pl, p.conn)
-	return p.conn.Do(ctx, task, port, func(taint bool) { h.released(p, taint) })
+	return p.conn.Do(ctx, task, port, plug.Hooks{
+		Assigned: func() bool { return f.settle(pl, p.conn) },
+		Released: func(taint bool) { h.released(p, taint) },
+	})
 }
 
 // acquire picks a process and counts the task on it.
@@ -123,7 +131,8 @@ func (h *handler) released(p *process, taint bool) {
 }
 
 // CancelTask asks the handler to end a task; it returns when the handler has been told. A task that waits for a process
-// ends at once. ErrNoTask when it is neither.
+// ends at once. ErrNoTask when it is neither; if its Do comes within the grace it ends at once, because a cancellation may
+// overtake the task.
 func (f *Fleet) CancelTask(ctx context.Context, taskID string, reason wire.CancelReason, grace time.Duration) error {
 	f.mu.Lock()
 	pl := f.tasks[taskID]
@@ -136,6 +145,8 @@ func (f *Fleet) CancelTask(ctx context.Context, taskID string, reason wire.Cance
 				close(pl.canceled)
 			}
 		}
+	} else {
+		f.rememberLocked(taskID, grace)
 	}
 	f.mu.Unlock()
 	if pl == nil {
@@ -150,6 +161,19 @@ func (f *Fleet) CancelTask(ctx context.Context, taskID string, reason wire.Cance
 	return nil
 }
 
+// maxEarly bounds the memory of cancellations of tasks that are not here.
+const maxEarly = 1024
+
+func (f *Fleet) rememberLocked(taskID string, grace time.Duration) {
+	now := f.config.Now()
+	if len(f.early) >= maxEarly {
+		maps.DeleteFunc(f.early, func(_ string, until time.Time) bool { return !now.Before(until) })
+	}
+	if len(f.early) < maxEarly {
+		f.early[taskID] = now.Add(grace)
+	}
+}
+
 func (f *Fleet) place(taskID string, pl *placement) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -157,13 +181,26 @@ func (f *Fleet) place(taskID string, pl *placement) bool {
 		return false
 	}
 	f.tasks[taskID] = pl
+	if until, ok := f.early[taskID]; ok {
+		delete(f.early, taskID)
+		if f.config.Now().Before(until) {
+			close(pl.canceled)
+		}
+	}
 	return true
 }
 
-func (f *Fleet) settle(pl *placement, conn *plug.Conn) {
+// settle is false when the task was canceled while it waited.
+func (f *Fleet) settle(pl *placement, conn *plug.Conn) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	pl.conn = conn
+	select {
+	case <-pl.canceled:
+		return false
+	default:
+		pl.conn = conn
+		return true
+	}
 }
 
 func (f *Fleet) remove(taskID string) {

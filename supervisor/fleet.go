@@ -68,6 +68,9 @@ type Fleet struct {
 
 	mu    sync.Mutex
 	tasks map[string]*placement // guarded by mu
+	// early are cancellations of tasks that are not here, and until when each counts: they may have overtaken Do.
+	// Guarded by mu, bounded by maxEarly.
+	early map[string]time.Time
 }
 
 // New checks the configuration and prepares the runtime directory; Run starts the handlers.
@@ -85,7 +88,7 @@ func New(c Config) (*Fleet, error) {
 		c.Hold = DefaultHold
 	}
 	c.Timeouts = c.Timeouts.Filled()
-	f := &Fleet{config: c, spawner: launch.NewSpawner(), handlers: map[string]*handler{}, tasks: map[string]*placement{}}
+	f := &Fleet{config: c, spawner: launch.NewSpawner(), handlers: map[string]*handler{}, tasks: map[string]*placement{}, early: map[string]time.Time{}}
 	for _, hc := range c.Handlers {
 		switch {
 		case hc.Name == "":

@@ -64,6 +64,12 @@ func TestTasksAndStatus(t *testing.T) {
 	if err := f.CancelTask(t.Context(), "t2", wire.CancelUser, time.Second); !errors.Is(err, ErrNoTask) {
 		t.Errorf("cancel of an ended task: %v", err)
 	}
+	if err := f.CancelTask(t.Context(), "t4", wire.CancelUser, time.Minute); !errors.Is(err, ErrNoTask) {
+		t.Errorf("cancel that overtakes its task: %v", err)
+	}
+	if got := failure(t, f.Do(t.Context(), "sleeper", request("t4", "10m"), newPort())); got.Kind != wire.CallEnded {
+		t.Errorf("task that was canceled before: %+v", got)
+	}
 	if got := failure(t, f.Do(t.Context(), "nobody", request("t3", ""), newPort())); got.Kind != wire.NoProcess {
 		t.Errorf("no such handler: %+v", got)
 	}
@@ -165,8 +171,13 @@ func TestWaitingTask(t *testing.T) {
 	result := make(chan error, 1)
 	go func() { result <- f.Do(context.Background(), name, request("t2", ""), newPort()) }()
 	eventually(t, "the task is there to be canceled", func() bool {
-		return f.CancelTask(t.Context(), "t2", wire.CancelUser, time.Second) == nil
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		return f.tasks["t2"] != nil
 	})
+	if err := f.CancelTask(t.Context(), "t2", wire.CancelUser, time.Second); err != nil {
+		t.Error(err)
+	}
 	if got := failure(t, <-result); got.Kind != wire.CallEnded {
 		t.Errorf("canceled while waiting: %+v", got)
 	}
@@ -174,6 +185,23 @@ func TestWaitingTask(t *testing.T) {
 	cancel()
 	if got := failure(t, f.Do(ctx, name, request("t3", ""), newPort())); got.Kind != wire.CallEnded {
 		t.Errorf("ended while waiting: %+v", got)
+	}
+}
+
+// A cancellation is never lost, whenever it comes.
+func TestCancelAtAnyMoment(t *testing.T) {
+	f := fleet(t, Config{}, "sleeper")
+	become(t, f, "sleeper", wire.Available)
+	for i := range 200 {
+		id := fmt.Sprint("t", i)
+		result := make(chan error, 1)
+		go func() { result <- f.Do(context.Background(), "sleeper", request(id, "10m"), newPort()) }()
+		go func() { _ = f.CancelTask(context.Background(), id, wire.CancelUser, time.Minute) }()
+		select {
+		case <-result:
+		case <-time.After(patience):
+			t.Fatalf("the cancellation of %s was lost", id)
+		}
 	}
 }
 

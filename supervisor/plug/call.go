@@ -33,20 +33,39 @@ const (
 	publicTwice    = "The task is running already."
 )
 
+// Hooks tell about the stages of a task. Both may be nil.
+type Hooks struct {
+	// Assigned is called when CancelTask knows the task, before the handler does. The task ends at once if it is false.
+	Assigned func() bool
+	// Released is called once, when the handler's call has ended or was cut off, perhaps after Do has returned; taint is
+	// true when the handler did not let go of the task by itself.
+	Released func(taint bool)
+}
+
+func (h Hooks) released(taint bool) {
+	if h.Released != nil {
+		h.Released(taint)
+	}
+}
+
 // Do gives a task to the process and returns when the handler is done with it, when the process has ended, or when ctx
 // has: nil or a *wire.TaskFailure. Whatever happens, the port is not used after Do has returned.
 //
 // A handler that goes on after ctx has ended is given LetGo to end its call, if it understands cancellation, before the
-// call is cut off. released is called once, when the call has ended or was cut off, perhaps after Do has returned; taint
-// is true when the handler did not let go of it by itself.
-func (p *Conn) Do(ctx context.Context, task *wire.Task, port wire.TaskPort, released func(taint bool)) error {
+// call is cut off.
+func (p *Conn) Do(ctx context.Context, task *wire.Task, port wire.TaskPort, hooks Hooks) error {
 	a := newAssignment(port)
 	if !p.host.assign(task.ID, a) {
-		released(false)
+		hooks.released(false)
 		return &wire.TaskFailure{Kind: wire.NoProcess, Public: publicTwice, Private: fmt.Sprintf("task %s was given to process %d twice", task.ID, p.PID())}
 	}
 	defer p.host.release(task.ID)
 	defer a.end()
+	if hooks.Assigned != nil && !hooks.Assigned() {
+		close(a.started) // whoever wants to cancel it need not wait
+		hooks.released(false)
+		return &wire.TaskFailure{Kind: wire.CallEnded, Public: publicEnded, Private: fmt.Sprintf("task %s was canceled before handler %s had it", task.ID, p.config.Handler)}
+	}
 	// The call outlives ctx by LetGo at most, so it must not end with it.
 	callCtx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	k := &call{cancel: cancel}
@@ -55,7 +74,7 @@ func (p *Conn) Do(ctx context.Context, task *wire.Task, port wire.TaskPort, rele
 	go func() {
 		defer p.calls.Done()
 		k.run(p, callCtx, task, a, result)
-		released(k.finish())
+		hooks.released(k.finish())
 	}()
 	select {
 	case err := <-result:

@@ -72,7 +72,7 @@ func TestDownload(t *testing.T) {
 		}}
 		p := newPort()
 		p.inputs = map[int]wire.Input{1: {Name: "ü.txt", MIMEType: "text/plain", Size: int64(len(want)), Body: body(want)}}
-		if err := c.Do(t.Context(), task, p, func(bool) {}); err != nil {
+		if err := c.Do(t.Context(), task, p, Hooks{}); err != nil {
 			t.Fatal(err)
 		}
 		if d := cmp.Diff([]wire.Artifact{{FileName: "ü.txt", MIMEType: "text/plain", Data: []byte(want)}}, p.artifacts); d != "" && len(want) > 0 {
@@ -81,7 +81,7 @@ func TestDownload(t *testing.T) {
 	}
 	text = "download broken"
 	task := &wire.Task{ID: "t", Parts: []wire.Part{{PartID: "request", Text: &text}, {PartID: "broken", File: &wire.ArtifactRef{}}}}
-	err := c.Do(t.Context(), task, newPort(), func(bool) {})
+	err := c.Do(t.Context(), task, newPort(), Hooks{})
 	var f *wire.TaskFailure
 	if !errors.As(err, &f) || f.Public != "download input number 2: input 1 cannot be read: part 1 has no file" {
 		t.Errorf("error %v", err)

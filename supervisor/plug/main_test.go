@@ -207,7 +207,7 @@ func do(t testing.TB, c *Conn, id, text string) (*port, *wire.TaskFailure) {
 	t.Helper()
 	p := newPort()
 	released := make(chan struct{})
-	err := c.Do(t.Context(), request(id, text), p, func(bool) { close(released) })
+	err := c.Do(t.Context(), request(id, text), p, Hooks{Released: func(bool) { close(released) }})
 	p.mu.Lock()
 	p.over = true
 	p.mu.Unlock()

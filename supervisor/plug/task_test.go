@@ -141,7 +141,7 @@ func TestFailedPublishFailsTheTask(t *testing.T) {
 	c := r.conn(t, "badhandler", "")
 	p := newPort()
 	p.fail = errors.New("the disk is full")
-	err := c.Do(t.Context(), request("t", "none"), p, func(bool) {})
+	err := c.Do(t.Context(), request("t", "none"), p, Hooks{})
 	var f *wire.TaskFailure
 	if !errors.As(err, &f) || f.Public != publicArtifact || !strings.Contains(f.Private, "the disk is full") {
 		t.Errorf("error %v", err)
@@ -165,7 +165,7 @@ func TestCrash(t *testing.T) {
 			c := r.conn(t, "badhandler", "")
 			other := newPort()
 			both := make(chan error, 1)
-			go func() { both <- c.Do(context.Background(), request("other", "hang"), other, func(bool) {}) }()
+			go func() { both <- c.Do(context.Background(), request("other", "hang"), other, Hooks{}) }()
 			wait(t, other.changed, "the other task to run")
 			_, f := do(t, c, "t", tt.text)
 			if f == nil || f.Kind != wire.HandlerCrash || f.Public != publicCrash {
@@ -193,7 +193,7 @@ func TestCrashIsQuick(t *testing.T) {
 	c := r.conn(t, "badhandler", "")
 	p := newPort()
 	result := make(chan error, 1)
-	go func() { result <- c.Do(context.Background(), request("t", "hang"), p, func(bool) {}) }()
+	go func() { result <- c.Do(context.Background(), request("t", "hang"), p, Hooks{}) }()
 	wait(t, p.changed, "the task to run")
 	c.Kill()
 	wait(t, c.Done(), "the end of the process")
@@ -210,11 +210,11 @@ func TestCancel(t *testing.T) {
 	p := newPort()
 	result := make(chan error, 1)
 	go func() {
-		result <- c.Do(context.Background(), request("t", "hang"), p, func(taint bool) {
+		result <- c.Do(context.Background(), request("t", "hang"), p, Hooks{Released: func(taint bool) {
 			if taint {
 				t.Error("tainted")
 			}
-		})
+		}})
 	}()
 	wait(t, p.changed, "the task to run")
 	if err := c.CancelTask(t.Context(), "t", wire.CancelUser, time.Second); err != nil {
@@ -236,7 +236,7 @@ func TestCancelAtOnce(t *testing.T) {
 	for i := range 50 {
 		id := fmt.Sprint("t", i)
 		result := make(chan error, 1)
-		go func() { result <- c.Do(context.Background(), request(id, "hang"), newPort(), func(bool) {}) }()
+		go func() { result <- c.Do(context.Background(), request(id, "hang"), newPort(), Hooks{}) }()
 		for c.CancelTask(t.Context(), id, wire.CancelDeadline, time.Second) != nil { // until it is there
 			time.Sleep(10 * time.Microsecond)
 		}
@@ -267,7 +267,9 @@ func TestGivenUp(t *testing.T) {
 			ctx, cancel := context.WithCancel(context.Background())
 			p, released := newPort(), make(chan bool, 1)
 			result := make(chan error, 1)
-			go func() { result <- c.Do(ctx, request("t", tt.text), p, func(taint bool) { released <- taint }) }()
+			go func() {
+				result <- c.Do(ctx, request("t", tt.text), p, Hooks{Released: func(taint bool) { released <- taint }})
+			}()
 			if tt.alias == "" {
 				wait(t, p.changed, "the task to run")
 			} else {
@@ -307,7 +309,7 @@ func TestGivenUpWhilePublishing(t *testing.T) {
 		p := newPort()
 		p.block = true
 		result := make(chan error, 1)
-		go func() { result <- c.Do(ctx, request(text, text), p, func(bool) {}) }() // a task's id is never used again
+		go func() { result <- c.Do(ctx, request(text, text), p, Hooks{}) }() // a task's id is never used again
 		<-p.blocked
 		cancel()
 		select {
