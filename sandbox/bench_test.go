@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"fmt"
 	"io"
 	"net/http"
 	"net/url"
@@ -101,11 +100,9 @@ func BenchmarkTask(b *testing.B) {
 
 type benched struct {
 	*Sandbox
-	http    *http.Client
-	token   string
-	keys    wire.Keyset
-	control string
-	pam     string
+	http  *http.Client
+	token string
+	keys  wire.Keyset
 }
 
 func bench(b *testing.B) *benched {
@@ -191,6 +188,6 @@ func post(b *testing.B, s *benched, target string, body []byte) {
 	_, _ = io.Copy(io.Discard, res.Body)
 	res.Body.Close()
 	if res.StatusCode != 200 {
-		b.Error(fmt.Sprintf("publish: %d", res.StatusCode))
+		b.Errorf("publish: %d", res.StatusCode)
 	}
 }

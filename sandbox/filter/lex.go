@@ -59,13 +59,13 @@ func lex(s string) ([]token, error) {
 				i += len(op)
 				continue
 			}
-			r, size := utf8.DecodeRuneInString(s[i:])
+			r, _ := utf8.DecodeRuneInString(s[i:])
 			if r != '_' && !unicode.IsLetter(r) || r == utf8.RuneError {
 				return nil, fmt.Errorf("unexpected %q at byte %d", r, i)
 			}
 			start := i
 			for i < len(s) {
-				r, size = utf8.DecodeRuneInString(s[i:])
+				r, size := utf8.DecodeRuneInString(s[i:])
 				if r != '_' && !unicode.IsLetter(r) && !unicode.IsDigit(r) {
 					break
 				}

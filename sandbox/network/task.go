@@ -30,7 +30,6 @@ type task struct {
 	state            wire.TaskState
 	created, updated time.Time
 	cancelRequested  bool
-	terminating      bool
 	ending           bool // a terminal of the network itself is on its way
 
 	answered  bool // the submitter has its answer, so that the task may be sent
