@@ -19,10 +19,6 @@ import (
 	"github.com/blocksd/blocksd/sandbox/pubsub"
 )
 
-func isPoll(r *http.Request) bool {
-	return strings.HasPrefix(pathOf(r), "/v2/subscribe/") && !strings.Contains(r.URL.RawQuery, "tt=0&")
-}
-
 func TestSubscribeDeliversInOrder(t *testing.T) {
 	n := newNetwork(t)
 	l := n.link()

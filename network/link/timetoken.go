@@ -10,9 +10,6 @@ import (
 // A timetoken is the network's time of a message: 17 digits, units of 100 ns since 1970. It travels as text, because as
 // a JSON number it does not survive a float.
 
-// ticksPerSecond of a timetoken.
-const ticksPerSecond = 10_000_000
-
 // parseTimetoken reads a timetoken from JSON, where it may be a string or a number. ok is false for anything else.
 func parseTimetoken(raw json.RawMessage) (uint64, bool) {
 	s := string(raw)
