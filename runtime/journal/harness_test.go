@@ -1,0 +1,134 @@
+package journal
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/blocksd/blocksd/network/wire"
+)
+
+// patience is how long a test waits for something that must happen.
+const patience = 20 * time.Second
+
+var testSecret = bytes.Repeat([]byte("k"), minSecretBytes)
+
+// fataler is what testing.TB and rapid.T have in common.
+type fataler interface {
+	Helper()
+	Fatal(args ...any)
+	Fatalf(format string, args ...any)
+}
+
+func open(t fataler, dir string, change func(*Config)) *Journal {
+	t.Helper()
+	cfg := Config{Dir: dir, Secret: testSecret}
+	if change != nil {
+		change(&cfg)
+	}
+	j, err := Open(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return j
+}
+
+func shut(t fataler, j *Journal) {
+	t.Helper()
+	if err := j.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func book(t fataler, j *Journal, agent string) *Book {
+	t.Helper()
+	b, err := j.Book(agent)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// flush waits until everything that was posted is on the disk. A read alone would not do: it does not need the disk.
+func flush(t fataler, j *Journal, b *Book) {
+	t.Helper()
+	done := make(chan error, 1)
+	j.post(post{kind: instance, book: b, text: b.InstanceID(), durable: func(err error) { done <- err }})
+	wait(t, done)
+}
+
+func wait(t fataler, done <-chan error) {
+	t.Helper()
+	if err := result(t, done); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func result(t fataler, done <-chan error) error {
+	t.Helper()
+	select {
+	case err := <-done:
+		return err
+	case <-time.After(patience):
+		t.Fatal("the journal does not answer")
+		panic("unreachable")
+	}
+}
+
+func accept(b *Book, t Task) (*Entry, <-chan error) {
+	done := make(chan error, 1)
+	return b.Accept(t, func(err error) { done <- err }), done
+}
+
+func decide(e *Entry, o wire.Terminal) <-chan error {
+	done := make(chan error, 1)
+	e.Decide(o, func(err error) { done <- err })
+	return done
+}
+
+// contents is all that a book says.
+type contents struct {
+	Instance, Cursor string
+	Open             []openTask
+	Finished         []Finished
+}
+
+type openTask struct {
+	Task    Task
+	Outcome *wire.Terminal
+}
+
+const testChannel = "agent.x.control"
+
+func read(t fataler, b *Book) contents {
+	t.Helper()
+	c := contents{Instance: b.InstanceID(), Cursor: b.Cursor(testChannel)}
+	entries, err := b.Open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		c.Open = append(c.Open, openTask{e.Task, e.Outcome})
+	}
+	if c.Finished, err = b.Finished(); err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func image(t fataler, dir string) []byte {
+	t.Helper()
+	b, err := os.ReadFile(filepath.Join(dir, FileName))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+func putImage(t fataler, dir string, content []byte) {
+	t.Helper()
+	if err := os.WriteFile(filepath.Join(dir, FileName), content, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
