@@ -301,7 +301,7 @@ func TestOnePoll(t *testing.T) {
 		}(r.Context().Done())
 		return false
 	})
-	a := n.serve(cardOf(t, "worker", 64, ""), NewFuncDispatcher(echo), n.through(f))
+	a := n.serve(cardOf(t, "worker", 128, ""), NewFuncDispatcher(echo), n.through(f)) // room for all that come at once
 	a.await(StateOnline)
 	for i := range 100 {
 		a.control(startTask(fmt.Sprint("t", i), ""))
