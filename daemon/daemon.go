@@ -19,6 +19,7 @@ import (
 	"github.com/blocksd/blocksd/daemon/control"
 	"github.com/blocksd/blocksd/network/card"
 	"github.com/blocksd/blocksd/runtime/agent"
+	"github.com/blocksd/blocksd/runtime/journal"
 	"github.com/blocksd/blocksd/supervisor"
 	"github.com/blocksd/blocksd/supervisor/catalog"
 )
@@ -50,6 +51,7 @@ const fleetStopTimeout = 15 * time.Second
 type Daemon struct {
 	cfg      Config
 	lock     *stateLock
+	journal  *journal.Journal
 	listener net.Listener
 	notify   *notifier
 	slots    agent.Slots // nil for no limit
@@ -94,14 +96,37 @@ func New(cfg Config) (*Daemon, error) {
 	if d.lock, err = lockState(cfg.Settings.StateDir); err != nil {
 		return nil, err
 	}
-	if d.listener, err = control.Listen(context.Background(), cfg.Settings.Socket); err != nil {
+	if d.journal, err = openJournal(cfg); err != nil {
 		return nil, errors.Join(err, d.lock.release())
+	}
+	if d.listener, err = control.Listen(context.Background(), cfg.Settings.Socket); err != nil {
+		return nil, errors.Join(err, d.journal.Close(), d.lock.release())
 	}
 	return d, nil
 }
 
 // Close releases what New took. Run does it itself.
-func (d *Daemon) Close() error { return errors.Join(d.listener.Close(), d.lock.release()) }
+func (d *Daemon) Close() error {
+	return errors.Join(d.listener.Close(), d.journal.Close(), d.lock.release())
+}
+
+// openJournal opens the journal in the state directory. One that cannot be used keeps the daemon from starting, because
+// what is in it is owed to somebody: an operator must decide.
+func openJournal(cfg Config) (*journal.Journal, error) {
+	dir := cfg.Settings.StateDir
+	secret, err := journal.Secret(dir, cfg.Getenv("CREDENTIALS_DIRECTORY"))
+	if err != nil {
+		return nil, err
+	}
+	return journal.Open(journal.Config{Dir: dir, Secret: secret, Log: cfg.Log})
+}
+
+// closeJournal is after the end of everything that writes to it.
+func (d *Daemon) closeJournal() {
+	if err := d.journal.Close(); err != nil {
+		d.cfg.Log.Error("the journal could not be closed in order", "err", err)
+	}
+}
 
 // Run serves until ctx ends, then drains and returns nil. An error that matches ErrAuthFinal means that no agent may
 // come back.
@@ -115,6 +140,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	defer stopFleet()
 	defer stopAgents()
 	defer d.lock.release()
+	defer d.closeJournal()
 
 	controlDone, err := d.startControl(controlCtx)
 	if err != nil {

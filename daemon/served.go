@@ -134,7 +134,7 @@ func (d *Daemon) agentConfig(s *served, key string) agent.Config {
 	return agent.Config{
 		Card: s.card, Handler: s.handler, APIKey: key,
 		Backend: d.deployment.client, CDM: d.deployment.cdm, Origin: d.deployment.origin, Secure: d.deployment.secure,
-		Dispatcher: d.fleet, Slots: d.slots, Drain: c.Drain, CancelGrace: c.CancelGrace, InlineLimit: c.Limits.InlineBytes,
+		Dispatcher: d.fleet, Journal: d.journal, Slots: d.slots, Drain: c.Drain, CancelGrace: c.CancelGrace, InlineLimit: c.Limits.InlineBytes,
 		Version: d.cfg.Version, Log: d.cfg.Log,
 	}
 }

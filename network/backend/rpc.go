@@ -44,12 +44,7 @@ func staleCredential(code string) bool {
 
 // rpc makes one JSON-RPC call. All our methods may be repeated: SendMessage always carries an idempotency key.
 func (s *Consumer) rpc(ctx context.Context, method, object string, params any, result any) error {
-	a := apiCall{op: method, object: object, method: http.MethodPost, path: "/api/v1/rpc", body: struct {
-		JSONRPC string `json:"jsonrpc"`
-		ID      string `json:"id"` // one per call: repetitions are byte for byte the same
-		Method  string `json:"method"`
-		Params  any    `json:"params"`
-	}{"2.0", fmt.Sprintf("rpc-%d-%s", s.client.now().UnixMilli(), randomHex(4)), method, params}}
+	a := s.client.rpcCall(method, object, params)
 	body, err := s.call(ctx, a, func(body []byte) bool {
 		_, refused, err := decodeRPC(a, body)
 		return err == nil && refused != nil && staleCredential(refused.AppCode)
@@ -57,12 +52,26 @@ func (s *Consumer) rpc(ctx context.Context, method, object string, params any, r
 	if err != nil {
 		return err
 	}
+	return rpcResult(a, body, result)
+}
+
+func (c *Client) rpcCall(method, object string, params any) apiCall {
+	return apiCall{op: method, object: object, method: http.MethodPost, path: "/api/v1/rpc", body: struct {
+		JSONRPC string `json:"jsonrpc"`
+		ID      string `json:"id"` // one per call: repetitions are byte for byte the same
+		Method  string `json:"method"`
+		Params  any    `json:"params"`
+	}{"2.0", fmt.Sprintf("rpc-%d-%s", c.now().UnixMilli(), randomHex(4)), method, params}}
+}
+
+// rpcResult reads an answer into result, or returns the error in it.
+func rpcResult(a apiCall, body []byte, result any) error {
 	value, refused, err := decodeRPC(a, body)
 	switch {
 	case err != nil:
 		return err
 	case refused != nil:
-		refused.Method = method
+		refused.Method = a.op
 		return refused
 	case result == nil:
 		return nil

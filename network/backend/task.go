@@ -158,6 +158,25 @@ func (s *Consumer) GetTask(ctx context.Context, taskID string) (TaskRow, error) 
 	return row, nil
 }
 
+// GetTask reads the row of a task of the session's agent. An unknown task, or one that the session may not read, is an
+// *RPCError.
+func (s *AgentSession) GetTask(ctx context.Context, taskID string) (TaskRow, error) {
+	a := s.client.rpcCall("GetTask", "of task "+taskID, taskParams{taskID})
+	body, err := s.call(ctx, a)
+	if err != nil {
+		return TaskRow{}, err
+	}
+	var raw json.RawMessage
+	if err := rpcResult(a, body, &raw); err != nil {
+		return TaskRow{}, err
+	}
+	row, err := decodeTaskRow(raw)
+	if err != nil {
+		return TaskRow{}, fmt.Errorf("GetTask of task %s: %w", taskID, err)
+	}
+	return row, nil
+}
+
 // decodeTaskRow reads a row, wrapped in a member "task" or not.
 func decodeTaskRow(raw []byte) (TaskRow, error) {
 	var o struct{ Task json.RawMessage }

@@ -16,6 +16,7 @@ import (
 
 	"github.com/blocksd/blocksd/network/link"
 	"github.com/blocksd/blocksd/network/wire"
+	"github.com/blocksd/blocksd/runtime/journal"
 )
 
 // The states of an agent, as Status shows them.
@@ -50,7 +51,7 @@ type Status struct {
 type Counts struct {
 	// Accepted = Completed + Failed + Canceled + tasks whose outcome is open.
 	Accepted, Completed, Failed, Canceled int64
-	// Outbox is how many terminal events the network has not acknowledged yet.
+	// Outbox is how many terminal events the network has not acknowledged yet, those of before a restart included.
 	Outbox int64
 	// Undelivered terminal events were given up: refused for good, or not sent when their time or the agent ended.
 	Undelivered int64
@@ -79,6 +80,7 @@ type Agent struct {
 	name      string
 	log       *slog.Logger
 	startedAt time.Time
+	book      *journal.Book // nil without a journal
 
 	// work are the goroutines of tasks: handler calls, publishers, refusals. Run waits for them.
 	work sync.WaitGroup
@@ -110,8 +112,11 @@ type Agent struct {
 	refusing int             // refusals on their way
 	idle     chan struct{}   // closed when jobs and refusing are empty; nil when nobody waits
 	finished memory
-	counts   Counts
-	quiet    throttle
+	// recovering are the tasks of before a restart whose outcome is not out yet, by id.
+	recovering map[string]*journal.Entry
+	resumed    bool // the control channel was taken up where it was left
+	counts     Counts
+	quiet      throttle
 
 	shown   [2]string // state and reason at the last change
 	changed chan struct{}
@@ -128,8 +133,11 @@ const (
 
 // New returns an agent that does nothing until Run. The error is a sentence for the operator.
 func New(cfg Config) (*Agent, error) {
-	cfg, err := cfg.check()
+	book, err := cfg.openBook()
 	if err != nil {
+		return nil, err
+	}
+	if cfg, err = cfg.check(); err != nil {
 		return nil, err
 	}
 	a := &Agent{
@@ -142,6 +150,11 @@ func New(cfg Config) (*Agent, error) {
 		jobs:      map[string]*job{},
 		finished:  newMemory(cfg.Timeouts.Remember),
 		changed:   make(chan struct{}),
+
+		recovering: map[string]*journal.Entry{},
+	}
+	if err := a.remember(book); err != nil {
+		return nil, fmt.Errorf("serve agent %s: %w", a.name, err)
 	}
 	a.availability, _ = cfg.Dispatcher.Availability(cfg.Handler)
 	a.shown[0], a.shown[1] = a.state()
@@ -217,6 +230,8 @@ func (a *Agent) state() (state, reason string) {
 		return StateConnecting, a.reason
 	case a.availability != wire.Available:
 		return StateConnecting, fmt.Sprintf("No process of handler %s is ready, so the agent announces itself as full until one is.", handler)
+	case a.ill() != nil:
+		return StateConnecting, fmt.Sprintf("The agent announces itself as full: %v.", a.ill())
 	case !a.announced:
 		return StateConnecting, "The network has not acknowledged the agent's presence yet."
 	}

@@ -26,6 +26,7 @@ func (a *Agent) attend(ctx context.Context, s *session) {
 	}()
 	for {
 		availability, changed := a.cfg.Dispatcher.Availability(a.cfg.Handler)
+		_, illness := a.illness()
 		a.mu.Lock()
 		a.availability = availability
 		want := availability != wire.Unavailable || a.running > 0 || len(a.jobs) > 0
@@ -45,6 +46,7 @@ func (a *Agent) attend(ctx context.Context, s *session) {
 		case <-ctx.Done():
 			return
 		case <-changed:
+		case <-illness:
 		case <-a.kick:
 		}
 	}
@@ -76,6 +78,7 @@ func (a *Agent) visit(ctx context.Context, s *session, channel string) *visit {
 			Channels:  []string{channel},
 			Filter:    wire.ControlFilter(a.cfg.InstanceID),
 			Heartbeat: wire.PresenceTimeout,
+			Cursor:    a.resume(subscribing, s, channel),
 			OnState: func(state link.State, err error) {
 				if state == link.Connected {
 					once()
@@ -137,6 +140,11 @@ func (v *visit) end() {
 func (a *Agent) subscription(v *visit, state link.State, err error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	if state == link.Lost || state == link.Denied {
+		for _, j := range a.jobs {
+			j.doubt.Store(true) // the network may take us for lost and end them
+		}
+	}
 	switch state {
 	case link.Connected:
 		if a.connected {
@@ -183,7 +191,7 @@ func (a *Agent) announceSlots() {
 	}
 	concurrency := a.cfg.Card.Concurrency
 	active := a.running
-	if a.availability != wire.Available || a.phase != serving || a.failure != nil {
+	if a.availability != wire.Available || a.phase != serving || a.failure != nil || a.ill() != nil {
 		active = concurrency // full: the network must send nothing now
 	}
 	state, err := json.Marshal(wire.NewPresenceState(a.cfg.InstanceID, active, concurrency, a.startedAt))

@@ -14,6 +14,7 @@ import (
 	"github.com/blocksd/blocksd/network/backend"
 	"github.com/blocksd/blocksd/network/card"
 	"github.com/blocksd/blocksd/network/wire"
+	"github.com/blocksd/blocksd/runtime/journal"
 )
 
 // Dispatcher is what works on the tasks: the fleet of handler processes, or a Go function (see FuncDispatcher). All
@@ -41,7 +42,7 @@ type Config struct {
 	Card card.Card
 	// Handler is the name under which the Dispatcher knows what works on the tasks.
 	Handler string
-	// InstanceID names this instance in the network; empty for a new one.
+	// InstanceID names this instance in the network; empty for that in the journal, else a new one.
 	InstanceID string
 	APIKey     string
 	Backend    *backend.Client
@@ -51,6 +52,9 @@ type Config struct {
 	Secure bool
 
 	Dispatcher Dispatcher
+	// Journal keeps tasks and outcomes over a crash. Without one, nil, a crash loses the outcomes of tasks in flight,
+	// control messages that were sent meanwhile, and which tasks were done already; and each start is a new instance.
+	Journal *journal.Journal
 	// Slots limits the tasks of all agents together; nil for no such limit.
 	Slots Slots
 
@@ -94,6 +98,9 @@ type Timeouts struct {
 	// WriteToken is how long a task's write token is taken to be good, thus how long its terminal is retried. The
 	// network does not say. Default 24 h.
 	WriteToken time.Duration
+	// Doubt is how long the publish of a terminal event may take before the network is asked whether it has ended the
+	// task itself. Default wire.PresenceTimeout, after which it may.
+	Doubt time.Duration
 	// Remember is how long the outcome of a task is known, to answer a task that is delivered again. Default 1 h.
 	Remember time.Duration
 }
@@ -112,6 +119,7 @@ func (t Timeouts) withDefaults() Timeouts {
 		{&t.CallEnd, 5 * time.Second},
 		{&t.Refusal, time.Minute},
 		{&t.WriteToken, 24 * time.Hour},
+		{&t.Doubt, wire.PresenceTimeout},
 		{&t.Remember, time.Hour},
 	} {
 		if *d.value <= 0 {

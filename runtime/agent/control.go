@@ -11,13 +11,14 @@ import (
 // receive takes one control message. Messages come one at a time and in order. It waits for nothing but mu: whatever is
 // slow runs elsewhere.
 func (a *Agent) receive(s *session, r link.Received) {
+	defer a.dealtWith(r)
 	c, err := wire.DecodeControl(r.Body, r.Meta)
 	if c.Start != nil && c.Start.ControlToken != "" {
 		// At once and whatever becomes of the task: an instance that is always busy, or always refuses, needs it too.
 		s.link.SetToken(c.Start.ControlToken)
 	}
 	if refused := (*wire.StartTaskError)(nil); errors.As(err, &refused) {
-		a.admit(s, refused.Start, c.Broadcast, refused)
+		a.admit(s, order{refused.Start, c.Broadcast, r}, refused)
 		return
 	}
 	if err != nil {
@@ -26,7 +27,7 @@ func (a *Agent) receive(s *session, r link.Received) {
 	}
 	switch c.Type {
 	case wire.TypeStartTask:
-		a.admit(s, c.Start, c.Broadcast, nil)
+		a.admit(s, order{c.Start, c.Broadcast, r}, nil)
 	case wire.TypeCancelTask:
 		a.cancel(c.TaskID, wire.CancelUser)
 	case wire.TypeExpireTask:
@@ -72,11 +73,19 @@ func (a *Agent) cancel(taskID string, reason wire.CancelReason) bool {
 // maxLoggedID bounds what a stranger's task id takes in the log.
 const maxLoggedID = 128
 
+// order is a StartTask as it came.
+type order struct {
+	start     *wire.StartTask
+	broadcast bool
+	received  link.Received
+}
+
 // admit decides about a StartTask. broken is not nil when it cannot be run whatever the agent's state.
 //
 // Duplicates are looked for first, even of a broken message: a second message about a task that is running or has its
 // outcome must never lead to a second, different outcome.
-func (a *Agent) admit(s *session, start *wire.StartTask, broadcast bool, broken *wire.StartTaskError) {
+func (a *Agent) admit(s *session, o order, broken *wire.StartTaskError) {
+	start, broadcast := o.start, o.broadcast
 	id := start.Task.ID
 	log := a.log.With("task", wire.CutText(id, maxLoggedID))
 	a.mu.Lock()
@@ -85,10 +94,15 @@ func (a *Agent) admit(s *session, start *wire.StartTask, broadcast bool, broken 
 		log.Warn("StartTask ignored: the task is running already")
 		return
 	}
+	if a.recovering[id] != nil {
+		a.mu.Unlock()
+		log.Warn("StartTask ignored: the task was lost by a restart, and its outcome is on its way")
+		return
+	}
 	if outcome, ok := a.finished.recall(id, a.cfg.Now()); ok {
 		a.mu.Unlock()
 		log.Info("StartTask of a task that is over: publishing its outcome again", "state", outcome.State)
-		a.answer(s, start, outcome)
+		a.answer(s, o, outcome, nil)
 		return
 	}
 	if broken != nil {
@@ -101,7 +115,7 @@ func (a *Agent) admit(s *session, start *wire.StartTask, broadcast bool, broken 
 			if broken.Reason == wire.ReasonUnsupportedVersion {
 				terminal.Version = wire.CutText(start.Version, maxVersion)
 			}
-			a.refuse(s, start, terminal)
+			a.refuse(s, o, terminal)
 		}
 		return
 	}
@@ -109,7 +123,7 @@ func (a *Agent) admit(s *session, start *wire.StartTask, broadcast bool, broken 
 		a.mu.Unlock()
 		log.Warn("StartTask refused", "reason", wire.ReasonAtCapacity, "err", why, "broadcast", broadcast)
 		if !broadcast { // another instance may take it
-			a.refuse(s, start, wire.Terminal{State: wire.Failed, Error: wire.ReasonAtCapacity})
+			a.refuse(s, o, wire.Terminal{State: wire.Failed, Error: wire.ReasonAtCapacity})
 		}
 		return
 	}
@@ -120,7 +134,7 @@ func (a *Agent) admit(s *session, start *wire.StartTask, broadcast bool, broken 
 	a.announceSlots()
 	a.mu.Unlock()
 
-	a.newJob(s, start, number, offset).begin()
+	a.newJob(s, o, number, offset).begin()
 }
 
 // maxVersion bounds the foreign version text that an answer repeats.
@@ -134,6 +148,8 @@ func (a *Agent) full() string {
 	switch {
 	case a.phase != serving && !a.cfg.Now().Before(a.refuseFrom), a.failure != nil:
 		return "the agent is stopping"
+	case a.ill() != nil:
+		return a.ill().Error()
 	case a.running >= a.cfg.Card.Concurrency:
 		return fmt.Sprintf("all %d slots of the agent are taken", a.cfg.Card.Concurrency)
 	case a.cfg.Slots != nil && !a.cfg.Slots.TryAcquire():

@@ -5,10 +5,12 @@ import (
 	"errors"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/blocksd/blocksd/network/link"
 	"github.com/blocksd/blocksd/network/wire"
+	"github.com/blocksd/blocksd/runtime/journal"
 	"github.com/blocksd/blocksd/runtime/task"
 )
 
@@ -18,13 +20,18 @@ import (
 type job struct {
 	agent   *Agent
 	session *session
-	number  int64 // by age
+	order   order
+	number  int64          // by age
+	entry   *journal.Entry // nil without a journal
 	since   time.Time
 	task    wire.Task
 	token   string // the write token
 	channel string
 	meta    []byte
 	log     *slog.Logger
+
+	// doubt: the network may have ended the task, because the connection to it was lost for a while.
+	doubt atomic.Bool
 
 	outbox queue
 	// call runs the handler in a goroutine; endCall ends its context.
@@ -45,11 +52,13 @@ type job struct {
 	timers  [task.Timers]*time.Timer
 	brought map[int]broughtArtifact
 	arrived int // numbers the artifacts
+	// withdrawn: not begun and not to be begun.
+	withdrawn bool
 }
 
 // newJob prepares an accepted task. offset is how far the network's clock is ahead of ours.
-func (a *Agent) newJob(s *session, start *wire.StartTask, number int64, offset time.Duration) *job {
-	now := a.cfg.Now()
+func (a *Agent) newJob(s *session, o order, number int64, offset time.Duration) *job {
+	now, start := a.cfg.Now(), o.start
 	t := start.Task
 	t.AgentName = a.name
 	cfg := task.Config{Kind: t.Kind, Grace: a.cfg.CancelGrace}
@@ -62,7 +71,7 @@ func (a *Agent) newJob(s *session, start *wire.StartTask, number int64, offset t
 		t.Deadline = cfg.Expires
 	}
 	j := &job{
-		agent: a, session: s, number: number, since: now, task: t, token: start.WriteToken,
+		agent: a, session: s, order: o, number: number, since: now, task: t, token: start.WriteToken,
 		channel: wire.TaskChannel(t.OrgID, t.ID),
 		meta:    wire.EventMeta(a.name, t.ID, ""),
 		log:     a.log.With("task", wire.CutText(t.ID, maxLoggedID)),
@@ -100,7 +109,8 @@ func (a *Agent) newJob(s *session, start *wire.StartTask, number int64, offset t
 	return j
 }
 
-// begin makes the job known and starts it as one step, so that nothing can happen to it before its first event.
+// begin makes the job known and starts it, as one step, or when its acceptance is durable. What ends it in between is
+// heard: then it has its outcome without ever having begun.
 func (j *job) begin() {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -108,6 +118,17 @@ func (j *job) begin() {
 	j.agent.jobs[j.task.ID] = j
 	j.agent.mu.Unlock()
 	j.log.Debug("task accepted", "kind", j.task.Kind)
+	if j.agent.book != nil {
+		j.record()
+		return
+	}
+	j.stepAt(task.Start{}, j.since)
+}
+
+// start starts a job whose acceptance is durable.
+func (j *job) start() {
+	j.mu.Lock()
+	defer j.mu.Unlock()
 	j.stepAt(task.Start{}, j.since)
 }
 
@@ -115,7 +136,9 @@ func (j *job) begin() {
 func (j *job) post(ev task.Event) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	j.step(ev)
+	if !j.withdrawn {
+		j.step(ev)
+	}
 }
 
 func (j *job) cancel(reason wire.CancelReason) { j.post(task.Cancel{Reason: reason}) }
@@ -145,7 +168,7 @@ func (j *job) perform(action task.Action) {
 		delete(j.brought, act.ID)
 	case task.PublishTerminal:
 		j.agent.decided(act.Terminal)
-		j.outbox.put(outgoing{body: wire.TerminalEvent(id, act.Terminal), last: true})
+		j.conclude(act.Terminal)
 	case task.CallHandler:
 		j.call()
 	case task.TellHandler:
@@ -191,22 +214,35 @@ func (j *job) run(ctx context.Context) {
 // publish sends one event, for as long as it takes. Only the terminal is missed when it is refused: whoever reads the
 // task's channel waits for it.
 func (j *job) publish(ctx context.Context, o outgoing) {
-	err := j.publishEvent(ctx, o.body)
-	if err != nil && !o.last {
-		j.log.Warn("event could not be published", "channel", j.channel, "err", err)
-	}
 	if !o.last {
+		if err := j.publishEvent(ctx, o.body); err != nil {
+			j.log.Warn("event could not be published", "channel", j.channel, "err", err)
+		}
 		return
 	}
-	if err != nil {
+	f, err := j.agent.deliver(ctx, j.session, delivery{taskID: j.task.ID, message: j.message(o.body), doubtful: j.doubt.Load})
+	switch {
+	case f == interrupted && j.entry != nil:
+		j.log.Warn("the outcome of the task is not published yet; it will be at the next start", "channel", j.channel, "err", err)
+	case f != delivered:
 		j.log.Error("the outcome of the task could not be published; the network will end the task by itself", "channel", j.channel, "err", err)
 	}
-	j.agent.settled(err == nil)
+	j.mu.Lock()
+	outcome := j.machine.Outcome()
+	j.mu.Unlock()
+	if j.entry != nil && f != interrupted {
+		j.entry.Settle(journal.Finished{ID: j.task.ID, Outcome: outcome, At: j.agent.cfg.Now()})
+	}
+	j.agent.settled(f == delivered)
 	j.post(task.TerminalSettled{})
 }
 
+func (j *job) message(body []byte) link.Message {
+	return link.Message{Channel: j.channel, Token: j.token, Meta: j.meta, Body: body, Store: true}
+}
+
 func (j *job) publishEvent(ctx context.Context, body []byte) error {
-	timetoken, err := j.session.link.Publish(ctx, link.Message{Channel: j.channel, Token: j.token, Meta: j.meta, Body: body, Store: true})
+	timetoken, err := j.session.link.Publish(ctx, j.message(body))
 	if err == nil {
 		j.newest = timetoken
 	}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/blocksd/blocksd/network/link"
 	"github.com/blocksd/blocksd/network/wire"
+	"github.com/blocksd/blocksd/runtime/journal"
 )
 
 // maxRefusing bounds the answers on their way to tasks that were not accepted, so that a flood during an outage costs
@@ -14,17 +15,26 @@ import (
 const maxRefusing = 1024
 
 // refuse answers a task that is not accepted and remembers the answer: a terminal event is an outcome, so the task must
-// not be run when it is delivered again.
-func (a *Agent) refuse(s *session, start *wire.StartTask, t wire.Terminal) {
+// not be run when it is delivered again, also not after a restart.
+func (a *Agent) refuse(s *session, o order, t wire.Terminal) {
 	a.mu.Lock()
 	a.counts.Refused++
-	a.finished.store(start.Task.ID, t, a.cfg.Now())
+	a.finished.store(o.start.Task.ID, t, a.cfg.Now())
 	a.mu.Unlock()
-	a.answer(s, start, t)
+	var record func(durable func(error)) *journal.Entry
+	if a.book != nil {
+		record = func(durable func(error)) *journal.Entry {
+			e := a.book.Accept(a.entryOf(o.start.Task.ID, o.received), nil)
+			e.Decide(t, durable)
+			return e
+		}
+	}
+	a.answer(s, o, t, record)
 }
 
-// answer publishes the outcome of a task that is not in flight. It does not wait.
-func (a *Agent) answer(s *session, start *wire.StartTask, t wire.Terminal) {
+// answer publishes the outcome of a task that is not in flight, after record, which may be nil, has made it durable. It
+// does not wait.
+func (a *Agent) answer(s *session, o order, t wire.Terminal, record func(durable func(error)) *journal.Entry) {
 	a.mu.Lock()
 	if a.refusing >= maxRefusing {
 		held, ok := a.quiet.allow("refusing", a.cfg.Now())
@@ -37,25 +47,25 @@ func (a *Agent) answer(s *session, start *wire.StartTask, t wire.Terminal) {
 	a.refusing++
 	a.mu.Unlock()
 
+	durable := make(chan struct{})
+	var entry *journal.Entry
+	if record != nil {
+		entry = record(func(error) { close(durable) }) // what cannot be recorded is answered all the same
+	} else {
+		close(durable)
+	}
 	a.work.Go(func() {
+		<-durable
 		life, end := s.work()
 		defer end()
 		ctx, cancel := context.WithTimeout(life, a.cfg.Timeouts.Refusal)
 		defer cancel()
-		m := link.Message{
-			Channel: wire.TaskChannel(start.Task.OrgID, start.Task.ID),
-			Token:   start.WriteToken,
-			Meta:    wire.EventMeta(a.name, start.Task.ID, t.Version),
-			Body:    wire.TerminalEvent(start.Task.ID, t),
-			Store:   true,
-		}
-		_, err := s.link.Publish(ctx, m)
-		if m.Token != "" && status(err) == http.StatusForbidden {
-			m.Token = "" // the control channel's
-			_, err = s.link.Publish(ctx, m)
-		}
+		err := a.publishAnswer(ctx, s, o.start, t)
 		if err != nil {
-			a.log.Error("the answer to a task that was not accepted could not be published", "task", wire.CutText(start.Task.ID, maxLoggedID), "err", err)
+			a.log.Error("the answer to a task that was not accepted could not be published", "task", wire.CutText(o.start.Task.ID, maxLoggedID), "err", err)
+		}
+		if entry != nil && life.Err() == nil {
+			entry.Settle(journal.Finished{ID: o.start.Task.ID, Outcome: t, At: a.cfg.Now()})
 		}
 		a.mu.Lock()
 		defer a.mu.Unlock()
@@ -65,6 +75,22 @@ func (a *Agent) answer(s *session, start *wire.StartTask, t wire.Terminal) {
 		}
 		a.checkIdle()
 	})
+}
+
+func (a *Agent) publishAnswer(ctx context.Context, s *session, start *wire.StartTask, t wire.Terminal) error {
+	m := link.Message{
+		Channel: wire.TaskChannel(start.Task.OrgID, start.Task.ID),
+		Token:   start.WriteToken,
+		Meta:    wire.EventMeta(a.name, start.Task.ID, t.Version),
+		Body:    wire.TerminalEvent(start.Task.ID, t),
+		Store:   true,
+	}
+	_, err := s.link.Publish(ctx, m)
+	if m.Token != "" && status(err) == http.StatusForbidden {
+		m.Token = "" // the control channel's
+		_, err = s.link.Publish(ctx, m)
+	}
+	return err
 }
 
 // status returns the HTTP status with which the network refused a publish, 0 for any other error and for none.

@@ -47,6 +47,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	attending, depart := context.WithCancel(life)
 	defer depart()
 	var services sync.WaitGroup
+	a.recoverTasks(s)
 	services.Go(func() { a.attend(attending, s) })
 	if a.servesPipes() {
 		services.Go(func() { a.measureClock(attending, s) })

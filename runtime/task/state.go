@@ -71,7 +71,8 @@ type State struct {
 	out []Action // of the Step in progress
 }
 
-// New returns the machine of a task that has been accepted. Its first event must be Start.
+// New returns the machine of a task that has been accepted. Its first event is Start, or Cancel for a task that is to end
+// before it has begun; a later Start is then ignored.
 func New(cfg Config) *State { return &State{cfg: cfg} }
 
 // Phase returns the phase for display.

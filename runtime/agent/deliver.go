@@ -1,0 +1,125 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"time"
+
+	"github.com/blocksd/blocksd/network/backend"
+	"github.com/blocksd/blocksd/network/link"
+	"github.com/blocksd/blocksd/network/wire"
+)
+
+// delivery is a terminal event on its way to the network.
+type delivery struct {
+	taskID  string
+	message link.Message
+	// doubtful reports whether the network may have ended the task already: we did before a crash, or the network itself
+	// did when it took us for lost.
+	doubtful func() bool
+}
+
+// fate is what became of a delivery.
+type fate int
+
+const (
+	// delivered: the network has a terminal event of the task.
+	delivered fate = iota + 1
+	// refused: it will never take ours.
+	refused
+	// interrupted: the agent stopped first.
+	interrupted
+)
+
+// deliver publishes a terminal event for as long as it takes, without giving the task a second one: in doubt the network
+// is asked first. A publish that takes longer than the presence timeout is in doubt too, because by then the network may
+// have taken the agent for lost.
+func (a *Agent) deliver(ctx context.Context, s *session, d delivery) (fate, error) {
+	for doubt := d.doubtful(); ; doubt = true {
+		if doubt {
+			over, err := a.askWhetherOver(ctx, s, d)
+			if err != nil {
+				return gaveUp(ctx), err
+			}
+			if over {
+				a.log.Info("the network has ended the task already, so its outcome is not published again", "task", wire.CutText(d.taskID, maxLoggedID))
+				return delivered, nil
+			}
+		}
+		once, cancel := context.WithTimeout(ctx, a.cfg.Timeouts.Doubt)
+		_, err := s.link.Publish(once, d.message)
+		late := once.Err() != nil
+		cancel()
+		switch {
+		case err == nil:
+			return delivered, nil
+		case ctx.Err() != nil:
+			return gaveUp(ctx), err
+		case errors.Is(err, link.ErrClosed):
+			return interrupted, err
+		case !late:
+			return refused, err
+		}
+	}
+}
+
+// gaveUp is the fate of a delivery whose context ended: by a deadline, that of its token, or by the end of the agent.
+func gaveUp(ctx context.Context) fate {
+	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		return refused
+	}
+	return interrupted
+}
+
+// askWhetherOver asks the network whether it has a terminal event of a task: the task's channel with the write token, or
+// else its table, which lags behind. Where neither may be read the answer is no. It asks for as long as ctx lasts, which
+// is the only error.
+func (a *Agent) askWhetherOver(ctx context.Context, s *session, d delivery) (bool, error) {
+	t := a.cfg.Timeouts
+	for wait := t.RetryStart; ; wait = min(2*wait, t.RetryCap) {
+		over, err := a.askOnce(ctx, s, d)
+		if err == nil {
+			return over, nil
+		}
+		a.log.Debug("could not ask whether a task is over, trying again", "task", wire.CutText(d.taskID, maxLoggedID), "err", err)
+		timer := time.NewTimer(wait/2 + time.Duration(a.cfg.Jitter()*float64(wait/2)))
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return false, ctx.Err()
+		case <-timer.C:
+		}
+	}
+}
+
+// askOnce returns an error when asking again may help.
+func (a *Agent) askOnce(ctx context.Context, s *session, d delivery) (over bool, err error) {
+	once, cancel := context.WithTimeout(ctx, a.cfg.Timeouts.Connect)
+	defer cancel()
+	stored, err := s.link.History(once, d.message.Channel, d.message.Token, "")
+	if err == nil {
+		for _, m := range stored {
+			if e, err := wire.DecodeEvent(m.Body); err == nil && e.Type == wire.EventTerminal {
+				return true, nil
+			}
+		}
+		return false, nil
+	}
+	switch status(err) {
+	case http.StatusBadRequest, http.StatusForbidden, http.StatusNotFound:
+	default:
+		return false, err
+	}
+	row, err := s.auth.GetTask(once, d.taskID)
+	if err == nil {
+		return row.State.Final(), nil
+	}
+	if final(err) {
+		a.fail(err)
+	}
+	if failed := (*backend.Error)(nil); once.Err() != nil || errors.As(err, &failed) && failed.Temporary() {
+		return false, err
+	}
+	return false, nil // it may not be read, or the network does not know it
+}

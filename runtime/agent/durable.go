@@ -1,0 +1,157 @@
+package agent
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/blocksd/blocksd/network/link"
+	"github.com/blocksd/blocksd/network/wire"
+	"github.com/blocksd/blocksd/runtime/journal"
+	"github.com/blocksd/blocksd/runtime/task"
+)
+
+// This file is what an agent does with its book in the journal. Without one everything works the same, but a crash loses
+// the outcomes of the tasks in flight, what was sent meanwhile, and which tasks were done already.
+
+// remember takes from the book what the agent was before it was restarted. It is part of New.
+func (a *Agent) remember(book *journal.Book) error {
+	if book == nil {
+		return nil
+	}
+	a.book = book
+	book.SetInstanceID(a.cfg.InstanceID)
+	finished, err := book.Finished()
+	if err != nil {
+		return err
+	}
+	for _, f := range finished {
+		a.finished.store(f.ID, f.Outcome, f.At)
+	}
+	open, err := book.Open()
+	if err != nil {
+		return err
+	}
+	for _, e := range open {
+		a.recovering[e.Task.ID] = e
+	}
+	a.counts.Outbox = int64(len(open))
+	return nil
+}
+
+// openBook returns the agent's book, nil without a journal, and the instance id in it.
+func (c *Config) openBook() (*journal.Book, error) {
+	if c.Journal == nil {
+		return nil, nil
+	}
+	book, err := c.Journal.Book(c.Card.AgentName)
+	if err != nil {
+		return nil, fmt.Errorf("serve agent %s: %w", c.Card.AgentName, err)
+	}
+	if c.InstanceID == "" {
+		c.InstanceID = book.InstanceID()
+	}
+	return book, nil
+}
+
+// illness says why the journal cannot take tasks, nil if it can; the channel closes when that changes and is nil when it
+// never does.
+func (a *Agent) illness() (error, <-chan struct{}) {
+	if a.book == nil {
+		return nil, nil
+	}
+	return a.cfg.Journal.Health()
+}
+
+func (a *Agent) ill() error {
+	err, _ := a.illness()
+	return err
+}
+
+// entryOf is a task as the journal keeps it.
+func (a *Agent) entryOf(id string, r link.Received) journal.Task {
+	return journal.Task{ID: id, Message: r.Body, Timetoken: r.Timetoken, Accepted: a.cfg.Now()}
+}
+
+// dealtWith notes that everything on the control channel up to r needs no second look after a restart. Whatever r led
+// to was given to the journal before.
+func (a *Agent) dealtWith(r link.Received) {
+	if a.book != nil {
+		a.book.SetCursor(r.Channel, r.Timetoken)
+	}
+}
+
+// resume returns where to begin to read the control channel: where the agent was before it was restarted, or now. Now is
+// asked for and noted, so that a crash before the first message loses nothing either.
+func (a *Agent) resume(ctx context.Context, s *session, channel string) string {
+	if a.book == nil {
+		return ""
+	}
+	a.mu.Lock()
+	first := !a.resumed
+	a.resumed = true
+	a.mu.Unlock()
+	if first {
+		if cursor := a.book.Cursor(channel); cursor != "" {
+			a.log.Info("reading the control channel on from where it was left", "channel", channel, "cursor", cursor)
+			return cursor
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, a.cfg.Timeouts.Connect)
+	defer cancel()
+	now, err := s.link.Time(ctx)
+	if err != nil {
+		a.log.Warn("the network's time could not be read, so a crash before the next message may lose messages", "err", err)
+		return ""
+	}
+	a.book.SetCursor(channel, now)
+	return now
+}
+
+// record has the acceptance made durable; the task begins then. mu is held.
+func (j *job) record() {
+	a := j.agent
+	j.entry = a.book.Accept(a.entryOf(j.task.ID, j.order.received), func(err error) {
+		a.work.Go(func() { // the journal must not wait for what follows
+			if err != nil {
+				j.withdraw(err)
+				return
+			}
+			j.start()
+		})
+	})
+}
+
+// withdraw takes an acceptance back that could not be recorded: a task that a crash would lose is not begun. Consumers
+// know the answer as "not begun here, safe to send again".
+func (j *job) withdraw(err error) {
+	j.mu.Lock()
+	over := j.machine.Phase() != task.Waiting // canceled before it began: its terminal is on its way
+	j.withdrawn = !over
+	j.mu.Unlock()
+	if over {
+		return
+	}
+	a := j.agent
+	j.log.Warn("StartTask refused", "reason", wire.ReasonAtCapacity, "err", err, "broadcast", j.order.broadcast)
+	j.finish()
+	a.freeSlot()
+	if !j.order.broadcast { // another instance may take it
+		a.refuse(j.session, j.order, wire.Terminal{State: wire.Failed, Error: wire.ReasonAtCapacity})
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.counts.Accepted--
+	delete(a.jobs, j.task.ID)
+	a.checkIdle()
+}
+
+// conclude publishes the outcome once it is durable, so that after a crash the daemon says the same again. When it cannot
+// be made durable it is published all the same: waiting would lose more. mu is held.
+func (j *job) conclude(t wire.Terminal) {
+	last := outgoing{body: wire.TerminalEvent(j.task.ID, t), last: true}
+	if j.entry == nil {
+		j.outbox.put(last)
+		return
+	}
+	j.entry.Decide(t, func(error) { j.outbox.put(last) })
+}
