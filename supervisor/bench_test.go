@@ -3,7 +3,6 @@ package supervisor
 import (
 	"context"
 	"fmt"
-	"path/filepath"
 	"slices"
 	"testing"
 	"time"
@@ -30,7 +29,7 @@ func BenchmarkDo(b *testing.B) {
 	f := fleet(b, Config{}, "echo")
 	become(b, f, "echo", wire.Available)
 	bare, err := plug.Start(b.Context(), plug.Config{
-		Handler: "bare", Path: filepath.Join(plugins, "echo"), Spawner: f.spawner, Dirs: f.dirs, Log: fleetLog(),
+		Handler: "bare", Path: plugins.Path(b, "echo"), Spawner: f.spawner, Dirs: f.dirs, Log: fleetLog(),
 		Environment: launch.Environment(nil, nil),
 	})
 	if err != nil {

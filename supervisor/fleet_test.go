@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"strings"
 	"sync"
 	"syscall"
@@ -148,8 +147,8 @@ func TestQuarantine(t *testing.T) {
 
 func TestChecksum(t *testing.T) {
 	f := fleet(t, Config{Handlers: []HandlerConfig{
-		{Name: "pinned", Path: filepath.Join(plugins, "echo"), SHA256: strings.Repeat("0", 64)},
-		{Name: "gone", Path: filepath.Join(plugins, "gone"), Restart: unit.Policy{MaxRestarts: 1}},
+		{Name: "pinned", Path: plugins.Path(t, "echo"), SHA256: strings.Repeat("0", 64)},
+		{Name: "gone", Path: plugins.Path(t, "gone"), Restart: unit.Policy{MaxRestarts: 1}},
 	}})
 	become(t, f, "pinned", wire.Unavailable)
 	s := f.Status()[0]
@@ -241,7 +240,7 @@ func TestFrozenProcessIsReplaced(t *testing.T) {
 	c := Config{
 		Timeouts: Timeouts{Health: 50 * time.Millisecond, HealthInterval: 20 * time.Millisecond},
 		Jitter:   func() float64 { return 0 },
-		Handlers: []HandlerConfig{{Name: "sleeper", Path: filepath.Join(plugins, "sleeper"), Restart: unit.Policy{UnhealthyGrace: 100 * time.Millisecond}}},
+		Handlers: []HandlerConfig{{Name: "sleeper", Path: plugins.Path(t, "sleeper"), Restart: unit.Policy{UnhealthyGrace: 100 * time.Millisecond}}},
 	}
 	f := fleet(t, c)
 	become(t, f, "sleeper", wire.Available)
@@ -260,7 +259,7 @@ func TestFrozenProcessIsReplaced(t *testing.T) {
 }
 
 func TestLeastLoaded(t *testing.T) {
-	f := fleet(t, Config{Handlers: []HandlerConfig{{Name: "sleeper", Path: filepath.Join(plugins, "sleeper"), Instances: 3}}})
+	f := fleet(t, Config{Handlers: []HandlerConfig{{Name: "sleeper", Path: plugins.Path(t, "sleeper"), Instances: 3}}})
 	eventually(t, "three processes are ready", func() bool {
 		n := 0
 		for _, p := range f.Status()[0].Processes {
@@ -282,7 +281,7 @@ func TestLeastLoaded(t *testing.T) {
 
 // Stopping does not wait for the tasks: who stops the fleet has drained it before.
 func TestStopEndsTasks(t *testing.T) {
-	f, err := New(Config{Log: fleetLog(), Handlers: []HandlerConfig{{Name: "sleeper", Path: filepath.Join(plugins, "sleeper")}}})
+	f, err := New(Config{Log: fleetLog(), Handlers: []HandlerConfig{{Name: "sleeper", Path: plugins.Path(t, "sleeper")}}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -323,7 +322,7 @@ func TestHundredHandlers(t *testing.T) {
 	}
 	var c Config
 	for i := range 100 {
-		c.Handlers = append(c.Handlers, HandlerConfig{Name: fmt.Sprint("echo", i), Path: filepath.Join(plugins, "echo")})
+		c.Handlers = append(c.Handlers, HandlerConfig{Name: fmt.Sprint("echo", i), Path: plugins.Path(t, "echo")})
 	}
 	at := time.Now()
 	f := fleet(t, c)

@@ -24,20 +24,15 @@ import (
 // patience is how long a test waits for what must happen.
 const patience = 20 * time.Second
 
-var plugins string // directory of the built handlers, set by TestMain
+// plugins are the real handlers, built when the first test needs them.
+var plugins = testplugin.New("echo", "badhandler", "sleeper")
 
 func TestMain(m *testing.M) {
 	if dir := os.Getenv("SUPERVISOR_TEST_DAEMON"); dir != "" {
 		standInDaemon(dir)
 		return
 	}
-	dir, remove, err := testplugin.Build("echo", "badhandler", "sleeper")
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
-	}
-	plugins = dir
-	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) { remove(); os.Exit(code) }))
+	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) { plugins.Remove(); os.Exit(code) }))
 }
 
 // standInDaemon runs a fleet until it is killed: it prints the pids of its handlers once they are ready.
@@ -67,7 +62,7 @@ func standInDaemon(dir string) {
 // After the daemon is killed its handlers do not live on.
 func TestNothingSurvivesTheDaemon(t *testing.T) {
 	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), "SUPERVISOR_TEST_DAEMON="+plugins)
+	cmd.Env = append(os.Environ(), "SUPERVISOR_TEST_DAEMON="+plugins.Dir(t))
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -115,12 +110,9 @@ func fleet(t testing.TB, c Config, names ...string) *Fleet {
 	t.Helper()
 	for _, name := range names {
 		base, _, _ := strings.Cut(name, "-")
-		path := filepath.Join(plugins, name)
+		path := plugins.Path(t, base)
 		if name != base {
-			var err error
-			if path, err = testplugin.Alias(plugins, base, name); err != nil {
-				t.Fatal(err)
-			}
+			path = plugins.Alias(t, base, name)
 		}
 		c.Handlers = append(c.Handlers, HandlerConfig{Name: name, Path: path})
 	}

@@ -23,16 +23,11 @@ import (
 // patience is how long a test waits for what must happen.
 const patience = 20 * time.Second
 
-var plugins string // directory of the built handlers, set by TestMain
+// plugins are the real handlers, built when the first test needs them.
+var plugins = testplugin.New("echo", "badhandler", "sleeper")
 
 func TestMain(m *testing.M) {
-	dir, remove, err := testplugin.Build("echo", "badhandler", "sleeper")
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
-	}
-	plugins = dir
-	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) { remove(); os.Exit(code) }))
+	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) { plugins.Remove(); os.Exit(code) }))
 }
 
 // logs collects what is logged.
@@ -91,13 +86,9 @@ func newRig(t testing.TB) *rig {
 func (r *rig) start(t testing.TB, name, alias string) (*Conn, error) {
 	t.Helper()
 	c := r.Config
-	c.Handler, c.Path = name, filepath.Join(plugins, name)
+	c.Handler, c.Path = name, plugins.Path(t, name)
 	if alias != "" {
-		path, err := testplugin.Alias(plugins, name, name+"-"+alias)
-		if err != nil {
-			t.Fatal(err)
-		}
-		c.Handler, c.Path = name+"-"+alias, path
+		c.Handler, c.Path = name+"-"+alias, plugins.Alias(t, name, name+"-"+alias)
 	}
 	return Start(t.Context(), c)
 }

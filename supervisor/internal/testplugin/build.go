@@ -6,34 +6,68 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"sync"
+	"testing"
 )
 
 const module = "github.com/blocksd/blocksd/"
 
-// Build compiles the named handlers into a new directory; call remove at the end.
-func Build(names ...string) (dir string, remove func(), err error) {
-	if dir, err = os.MkdirTemp("", "testplugin"); err != nil {
-		return "", nil, fmt.Errorf("build test plugins: %w", err)
+// Plugins is a directory of handler binaries.
+type Plugins struct {
+	names []string
+	once  sync.Once
+	dir   string // set by once, like err
+	err   error
+}
+
+// New names the handlers to build; nothing is built before Dir is called, so that fuzzing workers need not wait for it.
+func New(names ...string) *Plugins { return &Plugins{names: names} }
+
+// Dir builds the handlers, the first time, and returns their directory.
+func (p *Plugins) Dir(t testing.TB) string {
+	t.Helper()
+	p.once.Do(p.build)
+	if p.err != nil {
+		t.Fatal(p.err)
 	}
-	remove = func() { os.RemoveAll(dir) }
+	return p.dir
+}
+
+// Path of the handler called name.
+func (p *Plugins) Path(t testing.TB, name string) string {
+	t.Helper()
+	return filepath.Join(p.Dir(t), name)
+}
+
+// Remove deletes the directory; call it after the last test.
+func (p *Plugins) Remove() {
+	if p.dir != "" {
+		os.RemoveAll(p.dir)
+	}
+}
+
+func (p *Plugins) build() {
+	if p.dir, p.err = os.MkdirTemp("", "testplugin"); p.err != nil {
+		return
+	}
 	packages := map[string]string{"echo": "handlers/echo", "adder": "handlers/adder", "sleeper": "handlers/internal/sleeper", "badhandler": "handlers/internal/badhandler"}
-	for _, name := range names {
-		cmd := exec.Command("go", "build", "-o", filepath.Join(dir, name), module+packages[name])
+	for _, name := range p.names {
+		cmd := exec.Command("go", "build", "-o", filepath.Join(p.dir, name), module+packages[name])
 		cmd.Stderr = os.Stderr
 		if err := cmd.Run(); err != nil {
-			remove()
-			return "", nil, fmt.Errorf("build test plugin %s: %w", name, err)
+			p.err = fmt.Errorf("build test plugin %s: %w", name, err)
+			return
 		}
 	}
-	return dir, remove, nil
 }
 
 // Alias makes the binary called name known under another name, by a link: a copy might still be open for writing in a
 // process that is being forked, and could not be run.
-func Alias(dir, name, alias string) (string, error) {
-	path := filepath.Join(dir, alias)
-	if err := os.Link(filepath.Join(dir, name), path); err != nil && !os.IsExist(err) {
-		return "", fmt.Errorf("alias test plugin %s: %w", name, err)
+func (p *Plugins) Alias(t testing.TB, name, alias string) string {
+	t.Helper()
+	path := p.Path(t, alias)
+	if err := os.Link(p.Path(t, name), path); err != nil && !os.IsExist(err) {
+		t.Fatalf("alias test plugin %s: %v", name, err)
 	}
-	return path, nil
+	return path
 }
