@@ -222,6 +222,27 @@ func TestSocketDirs(t *testing.T) {
 	if !strings.HasPrefix(d.Base(), temp+"/blocksd-") {
 		t.Errorf("fallback is %s", d.Base())
 	}
+	// the next daemon finds the same directory and sweeps it, unless it could be somebody else's
+	if _, err := d.New(); err != nil {
+		t.Fatal(err)
+	}
+	again, err := OpenSocketDirs(long, temp)
+	if err != nil || again.Base() != d.Base() {
+		t.Fatalf("the next fallback is %v, %v", again, err)
+	}
+	if left, _ := filepath.Glob(d.Base() + "/*"); len(left) != 0 {
+		t.Errorf("left: %v", left)
+	}
+	if err := os.Chmod(d.Base(), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	other, err := OpenSocketDirs(long, temp)
+	if err != nil || other.Base() == d.Base() {
+		t.Errorf("a directory that is open to others was taken: %v", err)
+	}
+	if err := other.Close(); err != nil {
+		t.Error(err)
+	}
 	if err := d.Close(); err != nil {
 		t.Error(err)
 	}

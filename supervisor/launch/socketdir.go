@@ -1,12 +1,14 @@
 package launch
 
 import (
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 )
 
 const (
@@ -36,7 +38,7 @@ func OpenSocketDirs(base, temp string) (*SocketDirs, error) {
 			return openBase(base)
 		}
 	}
-	dir, err := os.MkdirTemp(temp, "blocksd-")
+	dir, err := fallback(base, temp)
 	if err != nil {
 		return nil, fmt.Errorf("make a private directory for handler sockets: %w; set TMPDIR to a directory that can be written", err)
 	}
@@ -44,7 +46,33 @@ func OpenSocketDirs(base, temp string) (*SocketDirs, error) {
 		os.Remove(dir)
 		return nil, fmt.Errorf("handler sockets below %s or %s would have paths longer than the %d bytes that the system takes: choose a shorter runtime directory", base, filepath.Dir(dir), maxSocketPath)
 	}
-	return &SocketDirs{base: dir, temp: true}, nil
+	d, err := openBase(dir)
+	if err != nil {
+		return nil, err
+	}
+	d.temp = true
+	return d, nil
+}
+
+// fallback makes a private directory below temp. Its name follows from base, so that the next daemon finds and sweeps what
+// one that was killed left behind; but a directory that somebody else may have put there is not touched.
+func fallback(base, temp string) (string, error) {
+	if temp == "" {
+		temp = os.TempDir()
+	}
+	if base != "" {
+		sum := sha256.Sum256([]byte(base))
+		dir := filepath.Join(temp, fmt.Sprintf("blocksd-%d-%x", os.Getuid(), sum[:4]))
+		err := os.Mkdir(dir, 0o700)
+		if err == nil {
+			return dir, nil
+		}
+		info, statErr := os.Lstat(dir)
+		if statErr == nil && info.IsDir() && info.Mode().Perm() == 0o700 && int(info.Sys().(*syscall.Stat_t).Uid) == os.Getuid() {
+			return dir, nil
+		}
+	}
+	return os.MkdirTemp(temp, "blocksd-")
 }
 
 func openBase(base string) (*SocketDirs, error) {
