@@ -1,7 +1,6 @@
 package link
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -21,7 +20,6 @@ const maxAnswer = 16 << 20
 // answer: it would classify errors by their text, panic on short arrays and round numbers.
 type exchange struct {
 	token string
-	body  []byte // replaces the body of a POST; nil for others
 
 	// The answer. status is 0 if none arrived in full; then err says why.
 	status int
@@ -47,22 +45,40 @@ func (e *exchange) failure(op, channel string) error {
 
 // do lets the SDK send one request, by calling send with a context that carries the exchange. The answer is in the
 // exchange; what send returns does not matter.
-func (l *Link) do(ctx context.Context, timeout time.Duration, token string, body []byte, send func(ctx context.Context) error) *exchange {
+func (l *Link) do(ctx context.Context, timeout time.Duration, token string, send func(ctx context.Context) error) *exchange {
 	if token == "" {
 		token = l.currentToken()
 	}
-	e := &exchange{token: token, body: body}
+	e := &exchange{token: token}
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	ctx = httptrace.WithClientTrace(context.WithValue(ctx, exchangeKey{}, e), &httptrace.ClientTrace{
-		WroteHeaders: func() { e.wrote.Store(true) },
-	})
+	ctx = e.traced(context.WithValue(ctx, exchangeKey{}, e))
 	if err := send(ctx); e.status == 0 && e.err == nil { // the SDK refused before it sent anything
 		if e.err = err; err == nil {
 			e.err = errors.New("the request was not sent")
 		}
 	}
 	return e
+}
+
+// traced makes the exchange notice when its request goes out.
+func (e *exchange) traced(ctx context.Context) context.Context {
+	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{WroteHeaders: func() { e.wrote.Store(true) }})
+}
+
+// record takes what a transport returned, and reads the answer to its end.
+func (e *exchange) record(resp *http.Response, err error) {
+	if err != nil {
+		e.err = redact(err)
+		return
+	}
+	defer resp.Body.Close()
+	answer, err := readBounded(resp.Body, maxAnswer)
+	if err != nil {
+		e.err = err
+		return
+	}
+	e.status, e.header, e.answer = resp.StatusCode, resp.Header, answer
 }
 
 // sdkTransport sends what the SDK built, with the token of the exchange, and records the answer there.
@@ -84,25 +100,10 @@ func (t sdkTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 	if e.token != "" {
 		out.URL.RawQuery += "&auth=" + url.QueryEscape(e.token)
 	}
-	if e.body != nil {
-		// The SDK gives neither a length, so that the body would go out chunked, nor a way to send it again on a new
-		// connection.
-		out.Body = io.NopCloser(bytes.NewReader(e.body))
-		out.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(e.body)), nil }
-		out.ContentLength = int64(len(e.body))
-	}
-	resp, err := t.link.transport.RoundTrip(out)
-	if err != nil {
-		e.err = redact(err)
+	e.record(t.link.transport.RoundTrip(out))
+	if e.err != nil {
 		return nil, e.err
 	}
-	defer resp.Body.Close()
-	answer, err := readBounded(resp.Body, maxAnswer)
-	if err != nil {
-		e.err = err
-		return nil, err
-	}
-	e.status, e.header, e.answer = resp.StatusCode, resp.Header, answer
 	return nil, errRecorded
 }
 

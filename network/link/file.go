@@ -66,19 +66,28 @@ func (l *Link) OpenFile(ctx context.Context, channel, fileID, fileName, token st
 
 // newRequest makes a GET for a path that is already escaped.
 func (l *Link) newRequest(ctx context.Context, path string, q url.Values, token string) (*http.Request, error) {
-	scheme := "http"
-	if l.cfg.Secure {
-		scheme = "https"
-	}
 	q.Set("uuid", l.cfg.UserID)
-	q.Set("pnsdk", "PubNub-Go/blocksd")
+	q.Set("pnsdk", sdkName)
 	if token != "" {
 		q.Set("auth", token)
 	}
-	// A space as %20, which every server reads, and not as the plus sign of forms.
-	query := strings.ReplaceAll(q.Encode(), "+", "%20")
-	return http.NewRequestWithContext(ctx, http.MethodGet, scheme+"://"+l.cfg.Origin+path+"?"+query, nil)
+	query := strings.ReplaceAll(q.Encode(), "+", "%20") // as queryText does
+	return http.NewRequestWithContext(ctx, http.MethodGet, l.root()+path+"?"+query, nil)
 }
+
+// sdkName is how requests that we make ourselves say who we are.
+const sdkName = "PubNub-Go/blocksd"
+
+// root is the beginning of every URL.
+func (l *Link) root() string {
+	if l.cfg.Secure {
+		return "https://" + l.cfg.Origin
+	}
+	return "http://" + l.cfg.Origin
+}
+
+// queryText escapes s for a query: a space as %20, which every server reads, and not as the plus sign of forms.
+func queryText(s string) string { return strings.ReplaceAll(url.QueryEscape(s), "+", "%20") }
 
 // followWithoutReferer keeps the URL of the first request, which holds the token, from the storage that it leads to.
 func followWithoutReferer(req *http.Request, via []*http.Request) error {

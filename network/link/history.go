@@ -32,7 +32,7 @@ func (l *Link) Time(ctx context.Context) (string, error) {
 	defer done()
 	var v uint64
 	err = l.retryRead(ctx, func() error {
-		e := l.do(ctx, l.cfg.Timeouts.Request, "", nil, func(ctx context.Context) error {
+		e := l.do(ctx, l.cfg.Timeouts.Request, "", func(ctx context.Context) error {
 			_, _, err := l.sdk.TimeWithContext(ctx).Execute()
 			return err
 		})
@@ -91,7 +91,7 @@ func (l *Link) history(ctx context.Context, channel, token string, since uint64)
 	var pages [][]Stored
 	var start uint64 // exclusive upper end of the next page; 0 for now
 	for {
-		e := l.do(ctx, l.cfg.Timeouts.Request, token, nil, func(ctx context.Context) error {
+		e := l.do(ctx, l.cfg.Timeouts.Request, token, func(ctx context.Context) error {
 			b := l.sdk.FetchWithContext(ctx).Channels([]string{channel}).Count(historyPage).IncludeMeta(true).IncludeUUID(true)
 			if start > 0 {
 				b.Start(int64(start))

@@ -208,7 +208,7 @@ func (p *Presence) heartbeat(ctx context.Context, state []byte) *exchange {
 		name, _ := json.Marshal(p.channel)
 		q["state"] = "{" + string(name) + ":" + string(state) + "}"
 	}
-	return p.link.do(ctx, p.link.cfg.Timeouts.Presence, "", nil, func(ctx context.Context) error {
+	return p.link.do(ctx, p.link.cfg.Timeouts.Presence, "", func(ctx context.Context) error {
 		_, _, err := p.link.sdk.HeartbeatWithContext(ctx).Channels([]string{p.channel}).QueryParam(q).Execute()
 		return err
 	})
@@ -221,7 +221,7 @@ func (p *Presence) setState(ctx context.Context, state []byte) *exchange {
 	if err := d.Decode(&members); err != nil || members == nil {
 		return &exchange{err: errors.New("the presence state is not a JSON object")}
 	}
-	return p.link.do(ctx, p.link.cfg.Timeouts.Presence, "", nil, func(ctx context.Context) error {
+	return p.link.do(ctx, p.link.cfg.Timeouts.Presence, "", func(ctx context.Context) error {
 		_, _, err := p.link.sdk.SetStateWithContext(ctx).Channels([]string{p.channel}).State(members).Execute()
 		return err
 	})
@@ -251,7 +251,7 @@ func (p *Presence) Leave(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, p.link.cfg.Timeouts.Leave)
 	defer cancel()
 	for n := 1; ; n++ {
-		e := p.link.do(ctx, p.link.cfg.Timeouts.Leave, "", nil, func(ctx context.Context) error {
+		e := p.link.do(ctx, p.link.cfg.Timeouts.Leave, "", func(ctx context.Context) error {
 			_, err := p.link.sdk.LeaveWithContext(ctx).Channels([]string{p.channel}).Execute()
 			return err
 		})

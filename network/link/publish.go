@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
 	"reflect"
 	"time"
 )
@@ -49,7 +50,7 @@ func (l *Link) Publish(ctx context.Context, m Message) (timetoken string, err er
 	}
 	defer done()
 
-	p := publication{m: m, text: string(m.Body), since: l.newest.v.Load()}
+	p := publication{m: m, since: l.newest.v.Load()}
 	if p.since == 0 {
 		p.since = timetokenOf(l.cfg.Now().Add(-clockSkew))
 	}
@@ -75,7 +76,6 @@ func (l *Link) Publish(ctx context.Context, m Message) (timetoken string, err er
 // publication is a message on its way.
 type publication struct {
 	m     Message
-	text  string // the body as the SDK takes it
 	since uint64 // a time of the network before the first attempt
 	// doubt means that the message may be stored though no answer says so.
 	doubt bool
@@ -99,14 +99,7 @@ func (l *Link) attempt(ctx context.Context, p *publication) (timetoken string, w
 		}
 		p.doubt = false
 	}
-	e := l.do(ctx, l.cfg.Timeouts.Request, p.m.Token, p.m.Body, func(ctx context.Context) error {
-		b := l.sdk.PublishWithContext(ctx).Channel(p.m.Channel).Message(p.text).Serialize(false).UsePost(true).ShouldStore(p.m.Store)
-		if p.m.Meta != nil {
-			b.Meta(json.RawMessage(p.m.Meta))
-		}
-		_, _, err := b.Execute()
-		return err
-	})
+	e := l.post(ctx, p.m)
 	if e.ok() {
 		if v, ok := decodePublishAnswer(e.answer); ok {
 			l.newest.see(v)
@@ -119,6 +112,46 @@ func (l *Link) attempt(ctx context.Context, p *publication) (timetoken string, w
 		p.doubt = true
 	}
 	return "", retryAfter(e.header), e.failure("publish", p.m.Channel)
+}
+
+// post sends m once. It speaks the request itself: in a profile of a daemon under load the SDK's publish took 37 % of all
+// allocations, most of them in escaping the URL rune by rune, and publishes are nearly all that a provider sends.
+func (l *Link) post(ctx context.Context, m Message) *exchange {
+	store := "0"
+	if m.Store {
+		store = "1"
+	}
+	token := m.Token
+	if token == "" {
+		token = l.currentToken()
+	}
+	u := make([]byte, 0, len(l.publishPrefix)+len(m.Channel)+2*len(m.Meta)+len(token)+len(l.publishSuffix)+64)
+	u = append(u, l.publishPrefix...)
+	u = append(u, url.PathEscape(m.Channel)...)
+	u = append(u, "/0?store="...)
+	u = append(u, store...)
+	if m.Meta != nil {
+		u = append(u, "&meta="...)
+		u = append(u, queryText(string(m.Meta))...)
+	}
+	u = append(u, l.publishSuffix...)
+	if token != "" {
+		u = append(u, "&auth="...)
+		u = append(u, queryText(token)...)
+	}
+	ctx, cancel := context.WithTimeout(ctx, l.cfg.Timeouts.Request)
+	defer cancel()
+	e := &exchange{}
+	ctx = e.traced(ctx)
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, string(u), bytes.NewReader(m.Body))
+	if err != nil {
+		e.err = errors.New("the origin or a key of the link makes no URL")
+		return e
+	}
+	req.Header.Set("Content-Type", "application/json")
+	resp, err := l.transport.RoundTrip(req)
+	e.record(resp, err)
+	return e
 }
 
 // gaveUp is the error of a call whose context ended: errors.Is finds the context's error, or ErrClosed.
