@@ -15,6 +15,7 @@ const (
 	codeForcedOffline  = "AGENT_FORCED_OFFLINE"
 	codeKeyInvalid     = "API_KEY_INVALID"
 	codeRefreshInvalid = "REFRESH_TOKEN_INVALID"
+	codeBillingMode    = "BillingModeMismatch"
 )
 
 // ErrNotFound means that the registry shows no such agent to this caller.
@@ -80,6 +81,9 @@ func (e *Error) Unwrap() error { return e.err }
 // Final reports whether trying again is useless until an operator acts: the agent was taken offline, or the API key is
 // invalid.
 func (e *Error) Final() bool { return e.Code == codeForcedOffline || e.Code == codeKeyInvalid }
+
+// WrongBillingMode reports whether the agent is registered with another billing mode than the one given.
+func (e *Error) WrongBillingMode() bool { return e.Code == codeBillingMode }
 
 // Temporary reports whether the same request may succeed later: no answer, 408, 429 or 5xx.
 func (e *Error) Temporary() bool {

@@ -130,6 +130,53 @@ func TestAgentTokenIsRenewedOnce(t *testing.T) {
 	}
 }
 
+// TestAgentTokenIsRenewedAhead: an upload never starts with a token that is about to end, a failure to renew it does not
+// keep a token from being used that is still good, and what a connect in place of a refresh brings is not thrown away.
+func TestAgentTokenIsRenewedAhead(t *testing.T) {
+	w := newWorld(t, func(c *sandbox.Config) { c.AgentTokenTTL = time.Minute })
+	now := &clock{}
+	api, err := backend.New(backend.Config{BaseURL: w.cdm.BaseURL, HTTP: &http.Client{Transport: w.faults}, Now: now.now})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var grants []backend.Grant
+	s := api.NewAgentSession(w.sb.APIKey(), backend.ConnectRequest{
+		AgentName: "echo", InstanceID: "AG-echo-1", BillingMode: wire.Free, OnGrant: func(g backend.Grant) { grants = append(grants, g) },
+	})
+	if _, err := s.Connect(within(t)); err != nil {
+		t.Fatal(err)
+	}
+	upload := func() {
+		t.Helper()
+		w.faults.forget()
+		u := file("x")
+		u.TaskID = "unknown"
+		_, err := s.UploadOutput(within(t), u)
+		if e, ok := errors.AsType[*backend.Error](err); !ok || e.Status == http.StatusUnauthorized || e.Status == 0 {
+			t.Errorf("%v", err)
+		}
+	}
+	upload()
+	if n := len(w.faults.requests("/refresh")); n != 0 {
+		t.Errorf("a new token was refreshed %d times", n)
+	}
+	now.advance(55 * time.Second)
+	w.faults.set(times(100, "/refresh", func() *http.Response { return answer(400, `{}`) }, nil, false))
+	upload()
+	if n := len(w.faults.requests("/request-upload")); n != 1 {
+		t.Errorf("%d uploads were requested with the old token, which is still good", n)
+	}
+	w.faults.set(times(1, "/refresh", func() *http.Response { return answer(401, `{"code":"REFRESH_TOKEN_INVALID","error":"unknown"}`) }, nil, false))
+	upload()
+	if n := len(w.faults.requests("/refresh")); n != 1 || len(grants) != 2 || grants[1].PAMToken == "" || grants[1].BillingMode != wire.Free {
+		t.Errorf("%d refreshes, grants %d", n, len(grants))
+	}
+	upload()
+	if n := len(w.faults.requests("/refresh")); n != 0 {
+		t.Errorf("the new token was refreshed %d times", n)
+	}
+}
+
 func TestConsumerTokenLife(t *testing.T) {
 	w := newWorld(t, func(c *sandbox.Config) { c.ConsumerTokenTTL = time.Minute })
 	now := &clock{}

@@ -33,6 +33,8 @@ type Presence struct {
 	sent    uint64 // the version that the network has acknowledged
 	acked   []byte
 	hasAck  bool
+	heard   time.Time // when the network last answered; zero before the first time
+	lapse   time.Time // when it answered again after a silence longer than timeout; zero for never
 	left    bool
 	leaving chan struct{} // closed when left becomes true
 }
@@ -186,6 +188,7 @@ func (p *Presence) send(ctx context.Context, heartbeat bool) error {
 	if !e.ok() {
 		return e.failure(op, p.channel)
 	}
+	p.answered(time.Now())
 	if state == nil || heartbeat {
 		// A heartbeat also carries the state, but only the answer to a set-state says that the state was taken.
 		return nil
@@ -199,6 +202,23 @@ func (p *Presence) send(ctx context.Context, heartbeat bool) error {
 		close(p.first)
 	}
 	return nil
+}
+
+func (p *Presence) answered(now time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.heard.IsZero() && now.Sub(p.heard) > p.timeout {
+		p.lapse = now
+	}
+	p.heard = now
+}
+
+// LapsedSince reports whether at some time since t the network had not answered for longer than the timeout, so that it
+// may have taken us for gone.
+func (p *Presence) LapsedSince(t time.Time) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.lapse.After(t) || !p.heard.IsZero() && time.Since(p.heard) > p.timeout
 }
 
 func (p *Presence) heartbeat(ctx context.Context, state []byte) *exchange {
