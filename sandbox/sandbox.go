@@ -44,6 +44,9 @@ type Config struct {
 	CancelBudget time.Duration
 	// SafetyNet is how long after the loss of its instance a running task is ended as failed (60 s).
 	SafetyNet time.Duration
+	// SlotFallback is after how long the slot of an ended task counts as free although no presence state has come since
+	// (1 s).
+	SlotFallback time.Duration
 	// HoldPoll is how long a poll is held when nothing comes (280 s).
 	HoldPoll time.Duration
 	// KeepFinished is how many finished tasks stay readable (10,000); HistoryBytes bounds the messages kept per keyset
@@ -101,7 +104,7 @@ func New(cfg Config) (*Sandbox, error) {
 	var err error
 	s.network, err = network.New(network.Config{
 		Log: cfg.Log, Now: cfg.Now, Playground: newKeyset(), Network: newKeyset(), Organizations: s.orgs, Blobs: s.blobs,
-		CancelBudget: cfg.CancelBudget, SafetyNet: cfg.SafetyNet, KeepFinished: cfg.KeepFinished, RingSize: cfg.RingSize,
+		CancelBudget: cfg.CancelBudget, SafetyNet: cfg.SafetyNet, SlotFallback: cfg.SlotFallback, KeepFinished: cfg.KeepFinished, RingSize: cfg.RingSize,
 		MaxBytes: cfg.HistoryBytes, MaxFileBytes: cfg.MaxFileBytes, ConsumerTTL: cfg.ConsumerTokenTTL, AgentTTL: cfg.AgentTokenTTL,
 		ControlTTL: cfg.ControlTokenTTL, NoWriterRead: cfg.NoWriterRead, NoAgentGetTask: cfg.NoAgentGetTask,
 	})
