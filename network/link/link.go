@@ -168,6 +168,9 @@ func (l *Link) Close() {
 // request; a poll under way is not interrupted.
 func (l *Link) SetToken(token string) { l.token.Store(&token) }
 
+// Token returns what SetToken was given last.
+func (l *Link) Token() string { return l.currentToken() }
+
 func (l *Link) currentToken() string {
 	if t := l.token.Load(); t != nil {
 		return *t

@@ -100,7 +100,10 @@ type Agent struct {
 	reason     string // why the agent is not connected
 	billing    wire.BillingMode
 	channel    string // the control channel
-	presence   *link.Presence
+	// session is that of the environment that the agent is in; sessions holds it and, after a move, the other one.
+	session  *session
+	sessions map[wire.BillingMode]*session
+	presence *link.Presence
 	// connected: the subscription stands; announced: the network has acknowledged our presence.
 	connected, announced bool
 	availability         wire.Availability
@@ -148,6 +151,7 @@ func New(cfg Config) (*Agent, error) {
 		kick:      make(chan struct{}, 1),
 		fatal:     make(chan struct{}),
 		jobs:      map[string]*job{},
+		sessions:  map[wire.BillingMode]*session{},
 		finished:  newMemory(cfg.Timeouts.Remember),
 		changed:   make(chan struct{}),
 

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"sync"
-	"time"
 
 	"github.com/blocksd/blocksd/network/link"
 	"github.com/blocksd/blocksd/network/wire"
@@ -17,7 +16,7 @@ import (
 // Subscription and presence come and go together, because every poll makes its sender present: an agent that left and
 // went on polling would be sent tasks again. And an agent that left is taken for lost, so that the network ends its
 // running tasks after a while and sends what has not begun elsewhere; therefore it leaves only when it has none.
-func (a *Agent) attend(ctx context.Context, s *session) {
+func (a *Agent) attend(ctx context.Context) {
 	var v *visit
 	defer func() {
 		if v != nil {
@@ -30,12 +29,12 @@ func (a *Agent) attend(ctx context.Context, s *session) {
 		a.mu.Lock()
 		a.availability = availability
 		want := availability != wire.Unavailable || a.running > 0 || len(a.jobs) > 0
-		channel := a.channel
+		s, channel := a.session, a.channel
 		a.announceSlots()
 		a.update()
 		a.mu.Unlock()
 
-		if v != nil && (!want || v.channel != channel) {
+		if v != nil && (!want || v.session != s || v.channel != channel) {
 			v.end()
 			v = nil
 		}
@@ -52,9 +51,10 @@ func (a *Agent) attend(ctx context.Context, s *session) {
 	}
 }
 
-// visit is a stay on one control channel.
+// visit is a stay on one control channel in one environment.
 type visit struct {
 	agent    *Agent
+	session  *session
 	channel  string
 	presence *link.Presence
 
@@ -68,8 +68,8 @@ func (a *Agent) visit(ctx context.Context, s *session, channel string) *visit {
 	subscribing, unsubscribe := context.WithCancel(ctx)
 	present, vanish := context.WithCancel(context.WithoutCancel(ctx)) // until it has left
 	v := &visit{
-		agent: a, channel: channel, unsubscribe: unsubscribe, vanish: vanish,
-		presence: s.link.NewPresence(channel, wire.PresenceTimeout, wire.HeartbeatInterval),
+		agent: a, session: s, channel: channel, unsubscribe: unsubscribe, vanish: vanish,
+		presence: s.link.NewPresence(channel, wire.PresenceTimeout, a.cfg.Timeouts.Heartbeat),
 	}
 	arrived := make(chan struct{}) // closes when the subscription is confirmed
 	once := sync.OnceFunc(func() { close(arrived) })
@@ -160,29 +160,6 @@ func (a *Agent) subscription(v *visit, state link.State, err error) {
 	a.update()
 }
 
-// reconnect gets a new token after the network has denied the subscription. The instance id stays, so the subscription
-// goes on from its cursor; only if the network has moved the control channel a new visit begins.
-func (a *Agent) reconnect(ctx context.Context, s *session) error {
-	ctx, cancel := context.WithTimeout(ctx, a.cfg.Timeouts.Connect)
-	defer cancel()
-	grant, err := s.auth.Connect(ctx)
-	if err != nil {
-		if final(err) {
-			a.fail(err)
-		}
-		return fmt.Errorf("connect agent %s again: %w", a.name, err)
-	}
-	s.link.SetToken(grant.PAMToken)
-	a.log.Info("connected again after the network denied the subscription", "channel", grant.ControlChannel)
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.channel != grant.ControlChannel {
-		a.channel = grant.ControlChannel
-		a.wake()
-	}
-	return nil
-}
-
 // announceSlots tells the network how many slots are taken. It waits for nothing. mu is held, so that the latest number
 // is the last one told.
 func (a *Agent) announceSlots() {
@@ -208,40 +185,4 @@ func (a *Agent) wake() {
 	case a.kick <- struct{}{}:
 	default:
 	}
-}
-
-// measureClock learns how far the network's clock is ahead of ours, because the deadlines of pipe tasks are stated in
-// it. Without an answer the clocks are taken to agree.
-func (a *Agent) measureClock(ctx context.Context, s *session) {
-	ctx, cancel := context.WithTimeout(ctx, a.cfg.Timeouts.Connect)
-	defer cancel()
-	before := a.cfg.Now()
-	answer, err := s.link.Time(ctx)
-	after := a.cfg.Now()
-	offset, parseErr := clockOffset(answer, before, after)
-	if err != nil || parseErr != nil {
-		a.log.Warn("the network's clock could not be read, so deadlines go by the local one", "err", firstError(err, parseErr))
-		return
-	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.clockOffset = offset
-}
-
-func firstError(errs ...error) error {
-	for _, err := range errs {
-		if err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// clockOffset returns how far a timetoken, asked for between before and after, is ahead of our clock.
-func clockOffset(timetoken string, before, after time.Time) (time.Duration, error) {
-	var ticks int64 // of 100 ns
-	if _, err := fmt.Sscan(timetoken, &ticks); err != nil {
-		return 0, fmt.Errorf("read the network's time %q: %w", timetoken, err)
-	}
-	return time.Unix(0, ticks*100).Sub(before.Add(after.Sub(before) / 2)), nil
 }

@@ -101,6 +101,12 @@ type Timeouts struct {
 	// Doubt is how long the publish of a terminal event may take before the network is asked whether it has ended the
 	// task itself. Default wire.PresenceTimeout, after which it may.
 	Doubt time.Duration
+	// Token is how often the life of the control channel's token is looked at. Default 30 s.
+	Token time.Duration
+	// Clock is how often the network's clock is read, because the deadlines of pipe tasks are stated in it. Default 1 h.
+	Clock time.Duration
+	// Heartbeat is the rhythm of heartbeats on the control channel. Default wire.HeartbeatInterval.
+	Heartbeat time.Duration
 	// Remember is how long the outcome of a task is known, to answer a task that is delivered again. Default 1 h.
 	Remember time.Duration
 }
@@ -120,6 +126,9 @@ func (t Timeouts) withDefaults() Timeouts {
 		{&t.Refusal, time.Minute},
 		{&t.WriteToken, 24 * time.Hour},
 		{&t.Doubt, wire.PresenceTimeout},
+		{&t.Token, 30 * time.Second},
+		{&t.Clock, time.Hour},
+		{&t.Heartbeat, wire.HeartbeatInterval},
 		{&t.Remember, time.Hour},
 	} {
 		if *d.value <= 0 {

@@ -37,6 +37,10 @@ func (a *Agent) receive(s *session, r link.Received) {
 	case wire.TypePauseTask, wire.TypeResumeTask, wire.TypeRetryTask:
 		// Handlers cannot be paused, so an event that says "paused" would be a lie.
 		a.log.Info("control message has no effect here", "type", c.Type, "task", c.TaskID)
+	case wire.TypeSwitchEnvironment:
+		if err := a.switchEnvironment(s, c); err != nil {
+			a.ignore(c, err)
+		}
 	default:
 		a.ignore(c, fmt.Errorf("%s is not supported", c.Type))
 	}

@@ -4,22 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"sync"
 	"time"
 
 	"github.com/blocksd/blocksd/network/backend"
-	"github.com/blocksd/blocksd/network/link"
-	"github.com/blocksd/blocksd/network/wire"
 )
-
-// session is the agent's connection to the network while Run lasts.
-type session struct {
-	auth *backend.AgentSession
-	link *link.Link
-	// work makes a context for a task: it outlasts Run's own by the drain. Set before the first message arrives.
-	work func() (context.Context, context.CancelFunc)
-}
 
 // Run serves the agent until ctx ends, then drains: it announces itself full and refuses tasks that still come, lets
 // those that run go on for Config.Drain, asks the rest to end with reason DRAIN, leaves the network once their terminal
@@ -38,7 +27,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	if err != nil {
 		return a.verdict()
 	}
-	defer s.link.Close()
+	defer a.closeSessions()
 
 	// Tasks outlast ctx by the drain; the attendance too, so that cancels still arrive.
 	life, kill := context.WithCancel(context.WithoutCancel(ctx))
@@ -48,10 +37,9 @@ func (a *Agent) Run(ctx context.Context) error {
 	defer depart()
 	var services sync.WaitGroup
 	a.recoverTasks(s)
-	services.Go(func() { a.attend(attending, s) })
-	if a.servesPipes() {
-		services.Go(func() { a.measureClock(attending, s) })
-	}
+	services.Go(func() { a.attend(attending) })
+	services.Go(func() { a.keepTime(attending) })
+	services.Go(func() { a.keepToken(attending) })
 
 	select {
 	case <-ctx.Done():
@@ -98,24 +86,21 @@ func (a *Agent) connect(ctx context.Context) (*session, error) {
 		return nil, err
 	}
 	c := a.cfg.Card
-	s := &session{auth: a.cfg.Backend.NewAgentSession(a.cfg.APIKey, backend.ConnectRequest{
+	auth := a.cfg.Backend.NewAgentSession(a.cfg.APIKey, backend.ConnectRequest{
 		AgentName: a.name, InstanceID: a.cfg.InstanceID, BillingMode: record.BillingMode, Listing: record.Listing,
 		ExpectedInstances: c.ExpectedInstances, Concurrency: c.Concurrency,
 		MaxPendingBacklog: c.MaxPendingBacklog, MaxRunningTimeSec: c.MaxRunningTimeSec, SDKVersion: a.cfg.Version,
-	})}
+		OnGrant: a.granted,
+	})
 	var grant backend.Grant
 	err = a.retry(ctx, "connect", func(ctx context.Context) (err error) {
-		grant, err = s.auth.Connect(ctx)
+		grant, err = auth.Connect(ctx)
 		return err
 	})
 	if err != nil {
 		return nil, err
 	}
-	// The user id must be the instance id: tokens can be bound to it.
-	s.link, err = link.New(link.Config{
-		Origin: a.cfg.Origin, Secure: a.cfg.Secure, Keys: a.cfg.CDM.Keyset(record.BillingMode), UserID: a.cfg.InstanceID,
-		Log: a.log, Now: a.cfg.Now, Jitter: a.cfg.Jitter,
-	})
+	s, err := a.newSession(auth, record.BillingMode)
 	if err != nil { // a keyset or origin that nothing can be done with
 		a.mu.Lock()
 		a.reason = fmt.Sprintf("The agent cannot use the network's messaging: %v.", err)
@@ -127,7 +112,8 @@ func (a *Agent) connect(ctx context.Context) (*session, error) {
 	}
 	s.link.SetToken(grant.PAMToken)
 	a.mu.Lock()
-	a.billing, a.channel, a.reason = record.BillingMode, grant.ControlChannel, ""
+	a.session, a.sessions[s.mode] = s, s
+	a.billing, a.channel, a.reason = s.mode, grant.ControlChannel, ""
 	a.update()
 	a.mu.Unlock()
 	return s, nil
@@ -174,5 +160,3 @@ func final(err error) bool {
 	var answer *backend.Error
 	return errors.As(err, &answer) && answer.Final()
 }
-
-func (a *Agent) servesPipes() bool { return slices.Contains(a.cfg.Card.TaskKinds, wire.Pipe) }

@@ -82,6 +82,7 @@ func (n *Network) Register(spec AgentSpec) error {
 	if a.env != nil && a.env != n.envs[spec.BillingMode] {
 		// Its instances sit in the other environment and have to connect anew; tasks stay where they are.
 		for id, i := range a.instances {
+			i.controlToken = "" // is one of the old environment
 			if i.online {
 				n.lost(i)
 			}
