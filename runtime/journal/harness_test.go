@@ -23,7 +23,7 @@ type fataler interface {
 
 func open(t fataler, dir string, change func(*Config)) *Journal {
 	t.Helper()
-	cfg := Config{Dir: dir, Secret: testSecret}
+	cfg := Config{Dir: dir, Secret: testSecret, mapBytes: 4096}
 	if change != nil {
 		change(&cfg)
 	}

@@ -37,6 +37,9 @@ type Config struct {
 	Timeouts Timeouts
 	// OpenFile opens the file; nil for os.OpenFile. It is for tests of disks that fail.
 	OpenFile func(string, int, os.FileMode) (*os.File, error)
+	// mapBytes is how much address space the file gets at first, and how large it is, mostly unused and taking no room;
+	// growing takes a moment each time it doubles. Smaller in tests, which copy it.
+	mapBytes int
 }
 
 // Timeouts bound the waits of a journal; a zero member takes the default.
@@ -117,6 +120,9 @@ func Open(cfg Config) (*Journal, error) {
 	}
 	if cfg.OpenFile == nil {
 		cfg.OpenFile = os.OpenFile
+	}
+	if cfg.mapBytes == 0 {
+		cfg.mapBytes = 16 << 20
 	}
 	if cfg.MaxRemembered <= 0 {
 		cfg.MaxRemembered = 1 << 16

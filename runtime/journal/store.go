@@ -38,9 +38,6 @@ const (
 	check = "this record opens with the right key"
 )
 
-// initialMap is how much address space the file gets at first; growing beyond takes a moment each time it doubles.
-const initialMap = 16 << 20
-
 // probeBytes is how much room there must be before a journal that could not be written counts as writable again. It
 // stays in the file as free room.
 const probeBytes = 256 << 10
@@ -60,6 +57,7 @@ type store struct {
 	seal *sealer
 	// counts of finished tasks by agent, to bound them.
 	finished map[string]int
+	commits  int
 }
 
 // batch is what one commit writes.
@@ -99,8 +97,11 @@ func (s *store) reopen() error {
 		return err
 	}
 	err := guard(func() (err error) {
+		if err = verify(s.path); err != nil {
+			return err
+		}
 		s.db, err = bolt.Open(s.path, 0o600, &bolt.Options{
-			Timeout: s.cfg.Timeouts.Lock, FreelistType: bolt.FreelistMapType, InitialMmapSize: initialMap, NoStatistics: true, OpenFile: s.cfg.OpenFile,
+			Timeout: s.cfg.Timeouts.Lock, FreelistType: bolt.FreelistMapType, InitialMmapSize: s.cfg.mapBytes, NoStatistics: true, OpenFile: s.cfg.OpenFile,
 		})
 		return err
 	})
@@ -110,7 +111,7 @@ func (s *store) reopen() error {
 	case errors.Is(err, bolterrors.ErrInvalid), errors.Is(err, bolterrors.ErrChecksum), errors.Is(err, bolterrors.ErrVersionMismatch):
 		return fmt.Errorf("%w: %w: move it away to start without the tasks in it", errBroken, err)
 	case errors.Is(err, errBroken):
-		s.db = nil // what it holds cannot be given back
+		s.db = nil // after a panic what it holds cannot be given back
 		return fmt.Errorf("%w: move it away to start without the tasks in it", err)
 	case err != nil:
 		return fmt.Errorf("%w: make it readable and writable for this user, or free space on its disk", bare(err))
@@ -193,6 +194,7 @@ func (s *store) commit(b batch) error {
 	if s.db == nil {
 		return errNotOpen
 	}
+	s.commits++
 	err := guard(func() error { return s.db.Update(func(tx *bolt.Tx) error { return s.apply(tx, b) }) })
 	if errors.Is(err, errBroken) {
 		s.db = nil // its locks are lost
@@ -373,6 +375,16 @@ func (v *view) book() (bookRecord, error) {
 	if err != nil {
 		return bookRecord{}, err
 	}
+	err = v.bucket.ForEach(func(k, sealed []byte) error {
+		switch string(k) {
+		case string(keyInstance), string(keyCursor), string(bucketTasks), string(bucketOutcomes), string(bucketFinished):
+			return nil
+		}
+		return errRecord
+	})
+	if err != nil {
+		return bookRecord{}, err
+	}
 	r := bookRecord{instance: id[0], cursor: cursor{at[0], at[1]}}
 	if b := v.bucket.Bucket(bucketTasks); b != nil {
 		if k, _ := b.Cursor().Last(); k != nil {
@@ -391,6 +403,13 @@ func (v *view) tasks() ([]record, error) {
 	if tasks == nil || outcomes == nil {
 		return nil, nil
 	}
+	orphans := 0
+	if err := outcomes.ForEach(func(k, _ []byte) error {
+		orphans++
+		return nil
+	}); err != nil {
+		return nil, err
+	}
 	var all []record
 	err := tasks.ForEach(func(k, sealed []byte) error {
 		n, err := decodeSequence(k)
@@ -406,6 +425,7 @@ func (v *view) tasks() ([]record, error) {
 			return err
 		}
 		if sealed := outcomes.Get(k); sealed != nil {
+			orphans--
 			if plain, err = v.s.seal.open(place(v.agent, "outcomes", k), sealed); err != nil {
 				return err
 			}
@@ -418,6 +438,9 @@ func (v *view) tasks() ([]record, error) {
 		all = append(all, r)
 		return nil
 	})
+	if err == nil && orphans != 0 {
+		err = fmt.Errorf("an outcome without its task: %w", errRecord)
+	}
 	return all, err
 }
 
