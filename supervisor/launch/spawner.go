@@ -15,9 +15,11 @@ import (
 // Spec is what to start.
 type Spec struct {
 	Path string
-	Args []string // without the program's name
-	Dir  string   // "" is the root directory
-	Env  []string // the whole environment, KEY=value
+	// Argv0 is the program's name as it sees it itself; "" is Path. A program that runs from a copy is told its own name.
+	Argv0 string
+	Args  []string // without the program's name
+	Dir   string   // "" is the root directory
+	Env   []string // the whole environment, KEY=value
 }
 
 // Spawner starts processes, all from one thread of the operating system: Linux sends the parent-death signal when the
@@ -108,7 +110,11 @@ func start(spec Spec) (_ *Process, err error) {
 	if dir == "" {
 		dir = "/"
 	}
-	proc, err := os.StartProcess(spec.Path, append([]string{spec.Path}, spec.Args...), &os.ProcAttr{
+	name := spec.Argv0
+	if name == "" {
+		name = spec.Path
+	}
+	proc, err := os.StartProcess(spec.Path, append([]string{name}, spec.Args...), &os.ProcAttr{
 		Dir: dir, Env: spec.Env, Files: []*os.File{null, outW, errW},
 		Sys: &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL},
 	})

@@ -38,6 +38,7 @@ const MaxMessage = 16 << 20
 type Config struct {
 	Handler string // its name, for logs and texts
 	Path    string
+	Argv0   string // the program's name as it sees it itself; "" is Path
 	Args    []string
 	Dir     string // working directory, "" is the root directory
 	// Environment is what the process sees beside what the protocol needs.
@@ -213,7 +214,7 @@ func (p *Conn) environment(protocol []string, token string) []string {
 // launch starts the process, begins to read its output for ever, and waits for its first line.
 func (p *Conn) launch(ctx context.Context, env []string) (*launch.Process, string, error) {
 	c := p.config
-	process, err := c.Spawner.Spawn(ctx, launch.Spec{Path: c.Path, Args: c.Args, Dir: c.Dir, Env: env})
+	process, err := c.Spawner.Spawn(ctx, launch.Spec{Path: c.Path, Argv0: c.Argv0, Args: c.Args, Dir: c.Dir, Env: env})
 	if err != nil {
 		return nil, "", failure(unit.Spawn, "handler %s could not be started: %v", c.Handler, err)
 	}
