@@ -243,7 +243,7 @@ func TestBadMessages(t *testing.T) {
 	a.await(StateOnline)
 	bad := []string{
 		`"text"`, `7`, `[]`, `null`, `{}`, `{"type":7}`, `{"type":"Dance"}`, `{"type":"StartTask"}`, `{"type":"StartTask","taskId":""}`,
-		`{"type":"CancelTask"}`, `{"type":"SwitchEnvironment"}`, `{"type":"SwitchEnvironment","environment":"network","pamToken":"x"}`,
+		`{"type":"CancelTask"}`, `{"type":"SwitchEnvironment"}`, `{"type":"SwitchEnvironment","environment":"moon","pamToken":"x"}`,
 	}
 	for _, body := range bad {
 		a.control(body)

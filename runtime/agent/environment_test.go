@@ -205,3 +205,28 @@ func (s *served) offset() time.Duration {
 	defer s.mu.Unlock()
 	return s.clockOffset
 }
+
+// TestSwitchUndone: an agent that was sent to an environment which does not take it comes back.
+func TestSwitchUndone(t *testing.T) {
+	n, st := newNetwork(t, false), newStage()
+	f := n.fault()
+	var away atomic.Int32
+	f.set(func(_ http.ResponseWriter, r *http.Request) bool {
+		if isSubscribe(r) && strings.Contains(r.URL.Path, n.cdm.Network.SubscribeKey) {
+			away.Add(1)
+		}
+		return false
+	})
+	a := n.serve(cardOf(t, "worker", 4, ""), st, n.through(f))
+	a.await(StateOnline)
+	a.say(`{"type":"SwitchEnvironment","environment":"network","pamToken":"x"}`)
+	eventually(t, "the agent is back", func() bool {
+		s := a.Status()
+		return away.Load() > 0 && s.BillingMode == wire.Free && s.State == StateOnline
+	})
+	_, events := n.submit(n.api.NewConsumer(n.sb.APIKey()), "worker", text("request", "hi"))
+	st.next(t).result <- nil
+	if _, last := ending(t, events); last.State != wire.Completed {
+		t.Errorf("%s %s", last.State, last.Error)
+	}
+}
