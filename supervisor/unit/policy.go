@@ -17,6 +17,10 @@ type Policy struct {
 	ProbeEvery time.Duration // default 10 min
 	// UnhealthyGrace is how long an unhealthy process keeps the tasks that it holds before it is killed.
 	UnhealthyGrace time.Duration // default 10 s
+	// IdleTimeout stops the processes of a handler that has had no task for so long; the next task starts them. 0: never.
+	IdleTimeout time.Duration
+	// RecycleAge replaces a process that has been ready for so long, one at a time, once its replacement is ready. 0: never.
+	RecycleAge time.Duration
 }
 
 // Filled returns p with the defaults in place of zero members.

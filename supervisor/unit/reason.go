@@ -15,6 +15,7 @@ const (
 	Describe                       // failed to describe itself
 	Health                         // stopped answering health checks
 	Tainted                        // did not let go of a task that was ended
+	OutOfMemory                    // killed by the kernel because it reached its memory limit
 )
 
 var reasons = [...]struct {
@@ -32,6 +33,7 @@ var reasons = [...]struct {
 	Describe:     {name: "describe"},
 	Health:       {name: "health"},
 	Tainted:      {name: "tainted"},
+	OutOfMemory:  {name: "out_of_memory"},
 }
 
 func (r Reason) String() string {

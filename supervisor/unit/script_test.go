@@ -48,7 +48,8 @@ func TestScripts(t *testing.T) {
 
 func runScript(t *testing.T, script string) string {
 	t.Helper()
-	u := New(Policy{}, 1)
+	policy := Policy{}
+	u := New(policy, 1)
 	now := time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)
 	var out strings.Builder
 	lines := bufio.NewScanner(strings.NewReader(script))
@@ -64,7 +65,26 @@ func runScript(t *testing.T, script string) string {
 		words := strings.Fields(line)
 		if words[0] == "instances" {
 			n, _ := strconv.Atoi(words[1])
-			u = New(Policy{}, n)
+			u = New(policy, n)
+			continue
+		}
+		if words[0] == "policy" { // policy idle=D age=D
+			for _, w := range words[1:] {
+				name, value, _ := strings.Cut(w, "=")
+				d, err := time.ParseDuration(value)
+				if err != nil {
+					t.Fatalf("%s: %v", line, err)
+				}
+				switch name {
+				case "idle":
+					policy.IdleTimeout = d
+				case "age":
+					policy.RecycleAge = d
+				default:
+					t.Fatalf("%s: unknown policy", line)
+				}
+			}
+			u = New(policy, 1)
 			continue
 		}
 		if strings.HasPrefix(words[0], "+") {
@@ -101,7 +121,7 @@ func parseEvent(t *testing.T, words []string) Event {
 	t.Helper()
 	kinds := map[string]EventKind{
 		"start": Start, "stop": Stop, "reset": Reset, "timer": Timer, "ready": ProcessReady, "unhealthy": ProcessUnhealthy,
-		"tainted": ProcessTainted, "idle": ProcessIdle, "exited": ProcessExited,
+		"drain": Drain, "used": Used, "unused": Unused, "worn": ProcessWorn, "tainted": ProcessTainted, "idle": ProcessIdle, "exited": ProcessExited,
 	}
 	e := Event{Kind: kinds[words[0]], Jitter: 1}
 	if e.Kind == 0 {

@@ -26,11 +26,13 @@ const (
 	Quarantined
 	// Stopped: nothing runs and nothing will.
 	Stopped
+	// Idle: nothing runs because nothing is to be done; the next task starts it.
+	Idle
 )
 
 var stateNames = [...]string{
 	Starting: "starting", Ready: "ready", Unhealthy: "unhealthy", Draining: "draining",
-	BackingOff: "backing_off", Quarantined: "quarantined", Stopped: "stopped",
+	BackingOff: "backing_off", Quarantined: "quarantined", Stopped: "stopped", Idle: "idle",
 }
 
 func (s State) String() string {
@@ -43,7 +45,7 @@ func (s State) String() string {
 // EventKind names what happened.
 type EventKind int
 
-// The events. All but Start, Timer, Reset and Stop are about one process.
+// The events. Those that begin with Process are about one process.
 const (
 	Start            EventKind = iota + 1 // run the handler
 	Stop                                  // stop all of it, for good
@@ -54,6 +56,10 @@ const (
 	ProcessTainted                        // it did not let go of a task
 	ProcessIdle                           // a draining process holds no task any more
 	ProcessExited                         // it is gone, or could not be started; Reason says why
+	Drain                                 // for good too, but tasks may end: another generation has taken over
+	Used                                  // the handler has a task, after it had none
+	Unused                                // the handler has no task any more
+	ProcessWorn                           // it has done enough; it is to be replaced without a gap
 )
 
 // Event is something that happened. Process is the number that StartProcess gave it.
@@ -98,6 +104,7 @@ type process struct {
 	phase     phase
 	readyAt   time.Time
 	unhealthy bool
+	worn      bool // ready, and to be retired when its replacement is ready too
 	// retireBy is when a retiring process is killed; zero when it may take its time.
 	retireBy time.Time
 }
@@ -124,6 +131,10 @@ type Unit struct {
 	probing     bool
 	probeAt     time.Time
 
+	inUse   bool
+	dormant bool      // stopped for want of tasks
+	idleAt  time.Time // when it will be; zero when it will not
+
 	timer time.Time // armed; zero when none is
 }
 
@@ -143,8 +154,16 @@ func (u *Unit) Step(e Event, now time.Time) []Action {
 	case Stop:
 		u.wanted, u.fresh = false, false
 		out = u.stopAll(out)
+	case Drain:
+		u.wanted, u.fresh = false, false
+		out = u.retireAll(out)
+	case Used:
+		u.inUse, u.dormant, u.idleAt = true, false, time.Time{}
+	case Unused:
+		u.inUse = false
+		u.restUnlessUsed(now)
 	case Reset:
-		u.quarantined, u.probing = false, false
+		u.quarantined, u.probing, u.dormant = false, false, false
 		u.restarts, u.owed, u.inARow = nil, 0, 0
 		u.notUntil = time.Time{}
 	case Timer:
@@ -156,6 +175,8 @@ func (u *Unit) Step(e Event, now time.Time) []Action {
 		}
 		p.phase, p.readyAt = ready, now
 		u.quarantined, u.probing = false, false
+		u.restUnlessUsed(now)
+		out = u.retireWorn(out)
 	case ProcessUnhealthy:
 		if p == nil || p.phase != ready {
 			break
@@ -170,6 +191,11 @@ func (u *Unit) Step(e Event, now time.Time) []Action {
 		}
 		p.phase = retiring
 		out = append(out, Action{Kind: DrainProcess, Process: e.Process})
+	case ProcessWorn:
+		// One after the other, so that there is one process too many at most.
+		if p != nil && p.phase == ready && !u.anyWorn() {
+			p.worn = true
+		}
 	case ProcessIdle:
 		if p == nil || p.phase != retiring {
 			break
@@ -224,6 +250,56 @@ func (u *Unit) expire(out []Action, now time.Time) []Action {
 		u.probing = true
 		out = u.start(out)
 	}
+	if !u.idleAt.IsZero() && !now.Before(u.idleAt) {
+		u.idleAt = time.Time{}
+		// A handler that fails is not put to rest: somebody must see that it fails.
+		if u.wanted && !u.quarantined && u.count(ready) > 0 {
+			u.dormant = true
+			out = u.retireAll(out)
+		}
+	}
+	for _, id := range u.ids() {
+		if p := u.processes[id]; !u.anyWorn() && u.old(p, now) {
+			p.worn = true
+		}
+	}
+	return out
+}
+
+func (u *Unit) old(p *process, now time.Time) bool {
+	return u.policy.RecycleAge > 0 && p.phase == ready && now.Sub(p.readyAt) >= u.policy.RecycleAge
+}
+
+// restUnlessUsed begins the time after which an unused handler is stopped.
+func (u *Unit) restUnlessUsed(now time.Time) {
+	if u.policy.IdleTimeout > 0 && !u.inUse && u.wanted {
+		u.idleAt = now.Add(u.policy.IdleTimeout)
+	}
+}
+
+// retireWorn takes a worn process out of use if there are enough others.
+func (u *Unit) retireWorn(out []Action) []Action {
+	for _, id := range u.ids() {
+		if p := u.processes[id]; p.worn && p.phase == ready && u.count(ready) > u.instances {
+			p.phase = retiring
+			out = append(out, Action{Kind: DrainProcess, Process: id})
+		}
+	}
+	return out
+}
+
+// retireAll lets the processes finish what they do and takes the others back.
+func (u *Unit) retireAll(out []Action) []Action {
+	for _, id := range u.ids() {
+		switch p := u.processes[id]; p.phase {
+		case ready:
+			p.phase = retiring
+			out = append(out, Action{Kind: DrainProcess, Process: id})
+		case starting:
+			p.phase = stopping
+			out = append(out, Action{Kind: StopProcess, Process: id})
+		}
+	}
 	return out
 }
 
@@ -271,6 +347,12 @@ func (u *Unit) arm(out []Action) []Action {
 		if p.phase == retiring && !p.retireBy.IsZero() {
 			consider(p.retireBy)
 		}
+		if u.wanted && u.policy.RecycleAge > 0 && p.phase == ready && !u.anyWorn() {
+			consider(p.readyAt.Add(u.policy.RecycleAge))
+		}
+	}
+	if u.wanted && !u.idleAt.IsZero() {
+		consider(u.idleAt)
 	}
 	switch {
 	case !u.wanted:
@@ -287,13 +369,35 @@ func (u *Unit) arm(out []Action) []Action {
 }
 
 func (u *Unit) missing() int {
+	if u.dormant {
+		return 0
+	}
 	n := u.instances
 	for _, p := range u.processes {
-		if p.phase == starting || p.phase == ready {
+		if p.phase == starting || p.phase == ready && !p.worn {
 			n--
 		}
 	}
 	return n
+}
+
+func (u *Unit) count(ph phase) int {
+	n := 0
+	for _, p := range u.processes {
+		if p.phase == ph {
+			n++
+		}
+	}
+	return n
+}
+
+func (u *Unit) anyWorn() bool {
+	for _, p := range u.processes {
+		if p.phase == ready && p.worn {
+			return true
+		}
+	}
+	return false
 }
 
 func (u *Unit) ids() []int64 {
@@ -307,10 +411,6 @@ func (u *Unit) ids() []int64 {
 
 // State of the whole handler: the best of its processes.
 func (u *Unit) State() State {
-	count := map[phase]int{}
-	for _, p := range u.processes {
-		count[p.phase]++
-	}
 	switch {
 	case u.fresh:
 		return Starting
@@ -318,13 +418,15 @@ func (u *Unit) State() State {
 		return Draining
 	case !u.wanted:
 		return Stopped
-	case count[ready] > 0:
+	case u.count(ready) > 0:
 		return Ready
 	case u.quarantined:
 		return Quarantined
-	case count[starting] > 0:
+	case u.dormant:
+		return Idle
+	case u.count(starting) > 0:
 		return Starting
-	case count[retiring] > 0:
+	case u.count(retiring) > 0:
 		return Unhealthy
 	}
 	return BackingOff
@@ -345,6 +447,9 @@ func (u *Unit) ProcessState(id int64) State {
 	}
 	return Draining
 }
+
+// Full reports whether as many processes as wanted are ready.
+func (u *Unit) Full() bool { return u.count(ready) >= u.instances }
 
 // Restarts after a failure so far.
 func (u *Unit) Restarts() int64 { return u.total }
