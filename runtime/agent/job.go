@@ -220,7 +220,7 @@ func (j *job) publish(ctx context.Context, o outgoing) {
 		}
 		return
 	}
-	f, err := j.agent.deliver(ctx, j.session, delivery{taskID: j.task.ID, message: j.message(o.body), doubtful: j.doubt.Load})
+	f, err := j.agent.deliver(ctx, j.session, delivery{taskID: j.task.ID, message: j.message(o.body), doubtful: j.doubtful})
 	switch {
 	case f == interrupted && j.entry != nil:
 		j.log.Warn("the outcome of the task is not published yet; it will be at the next start", "channel", j.channel, "err", err)
@@ -235,6 +235,17 @@ func (j *job) publish(ctx context.Context, o outgoing) {
 	}
 	j.agent.settled(f == delivered)
 	j.post(task.TerminalSettled{})
+}
+
+// doubtful reports whether the network may have ended the task by itself.
+func (j *job) doubtful() bool {
+	if j.doubt.Load() {
+		return true
+	}
+	j.agent.mu.Lock()
+	presence := j.agent.presence
+	j.agent.mu.Unlock()
+	return presence != nil && presence.LapsedSince(j.since)
 }
 
 func (j *job) message(body []byte) link.Message {
@@ -306,6 +317,11 @@ func (a *Agent) settled(delivered bool) {
 	a.counts.Outbox--
 	if !delivered {
 		a.counts.Undelivered++
+	}
+	// The slot was announced before the terminal. A network that frees it with the first state that follows the terminal
+	// would otherwise wait for the next task or heartbeat.
+	if a.presence != nil {
+		a.presence.Resync()
 	}
 }
 

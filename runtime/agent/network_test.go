@@ -40,7 +40,13 @@ type network struct {
 // the network; else the sandbox itself dispatches.
 func newNetwork(t testing.TB, open bool) *network {
 	t.Helper()
-	sb, err := sandbox.New(sandbox.Config{Listen: "127.0.0.1:0", Log: slog.New(slog.DiscardHandler), Version: "test"})
+	return newNetworkWith(t, open, sandbox.Config{})
+}
+
+func newNetworkWith(t testing.TB, open bool, cfg sandbox.Config) *network {
+	t.Helper()
+	cfg.Listen, cfg.Log, cfg.Version = "127.0.0.1:0", slog.New(slog.DiscardHandler), "test"
+	sb, err := sandbox.New(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -34,6 +34,12 @@ func (n *network) send(c *backend.Consumer, r backend.SendRequest) (id string, e
 	if err != nil {
 		n.t.Fatal(err)
 	}
+	return sent.TaskID, n.follow(sent)
+}
+
+// follow returns the events of a submitted task as they come.
+func (n *network) follow(sent backend.SendResult) <-chan wire.Event {
+	n.t.Helper()
 	reader, err := link.New(link.Config{Origin: n.cdm.PubNubOrigin, Keys: sent.Keys, UserID: "reader-" + sent.TaskID})
 	if err != nil {
 		n.t.Fatal(err)
@@ -54,7 +60,7 @@ func (n *network) send(c *backend.Consumer, r backend.SendRequest) (id string, e
 		running.Wait()
 		reader.Close()
 	})
-	return sent.TaskID, seen
+	return seen
 }
 
 // ending waits for the terminal event and returns what came before it in short form.

@@ -1,0 +1,355 @@
+package agent
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/blocksd/blocksd/network/backend"
+	"github.com/blocksd/blocksd/network/link"
+	"github.com/blocksd/blocksd/network/wire"
+	"github.com/blocksd/blocksd/runtime/journal"
+	"github.com/blocksd/blocksd/sandbox"
+)
+
+// Here an agent crashes. Its journal is copied at that moment, the road between it and the network is cut so that it
+// can say nothing more, and another agent starts with the copy.
+
+func openJournal(t testing.TB, dir string) *journal.Journal {
+	t.Helper()
+	j, err := journal.Open(journal.Config{Dir: dir, Secret: bytes.Repeat([]byte("k"), 32), Timeouts: journal.Timeouts{Linger: time.Millisecond}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := j.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return j
+}
+
+func withJournal(j *journal.Journal) func(*Config) {
+	return func(c *Config) { c.Journal = j }
+}
+
+// both applies two changes.
+func both(one, two func(*Config)) func(*Config) {
+	return func(c *Config) {
+		one(c)
+		two(c)
+	}
+}
+
+// photograph copies a journal in which nothing is being written. The copy is as good as the file after a crash.
+func photograph(t testing.TB, dir string) string {
+	t.Helper()
+	b, err := os.ReadFile(filepath.Join(dir, journal.FileName))
+	if err != nil {
+		t.Fatal(err)
+	}
+	copied := t.TempDir()
+	if err := os.WriteFile(filepath.Join(copied, journal.FileName), b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return copied
+}
+
+// cut answers nothing any more.
+func cut(_ http.ResponseWriter, r *http.Request) bool {
+	panic(http.ErrAbortHandler)
+}
+
+// dying makes an agent of which nothing is expected at its end.
+func dying(c *Config) {
+	c.Drain, c.CancelGrace = time.Millisecond, time.Millisecond
+	c.Timeouts.Terminals, c.Timeouts.Leave = time.Millisecond, time.Millisecond
+}
+
+// terminals returns the terminal events of a task, in short form, as its consumer sees them.
+func (n *network) terminals(token, channel string) []string {
+	n.t.Helper()
+	reader, err := link.New(link.Config{Origin: n.cdm.PubNubOrigin, Keys: n.cdm.Playground, UserID: "reader"})
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	defer reader.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	stored, err := reader.History(ctx, channel, token, "")
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	var all []string
+	for _, s := range stored {
+		if e, err := wire.DecodeEvent(s.Body); err == nil && e.Type == wire.EventTerminal {
+			all = append(all, strings.TrimSpace(fmt.Sprint(e.State, " ", e.Error)))
+		}
+	}
+	return all
+}
+
+// TestCrash goes through the moments at which an agent can crash, with and without the right to ask the network.
+func TestCrash(t *testing.T) {
+	const lost = "failed " + lostText
+	for _, network := range []struct {
+		name string
+		cfg  sandbox.Config
+		// asks: the network can be asked what became of a task.
+		asks bool
+	}{
+		{"channel readable", sandbox.Config{}, true},
+		{"table readable", sandbox.Config{NoWriterRead: true}, true},
+		{"channel readable, table not", sandbox.Config{NoAgentGetTask: true}, true},
+		{"nothing readable", sandbox.Config{NoWriterRead: true, NoAgentGetTask: true}, false},
+	} {
+		for _, moment := range []struct {
+			name string
+			// decided: the outcome is durable; published: the network has it.
+			decided, published bool
+			want               []string
+			// wantBlind is what comes of it when the network cannot be asked.
+			wantBlind []string
+		}{
+			{"while it runs", false, false, []string{lost}, []string{lost}},
+			{"before the publish", true, false, []string{"completed"}, []string{"completed"}},
+			{"after the publish", true, true, []string{"completed"}, []string{"completed", "completed"}},
+		} {
+			t.Run(network.name+"/"+moment.name, func(t *testing.T) {
+				n, st := newNetworkWith(t, false, network.cfg), newStage()
+				f := n.fault()
+				dir := t.TempDir()
+				a := n.serve(cardOf(t, "worker", 4, ""), st, both(both(n.through(f), dying), withJournal(openJournal(t, dir))))
+				a.await(StateOnline)
+				c := n.api.NewConsumer(n.sb.APIKey())
+				ctx, cancel := context.WithTimeout(context.Background(), patience)
+				defer cancel()
+				sent, err := c.SendMessage(ctx, backend.SendRequest{AgentName: "worker", BillingMode: wire.Free, Parts: []wire.Part{text("request", "hi")}})
+				if err != nil {
+					t.Fatal(err)
+				}
+				call := st.next(t)
+				follow := n.follow(sent)
+				for e := next(t, follow); e.State != wire.Running; e = next(t, follow) {
+				}
+				var held atomic.Int32
+				if moment.decided {
+					release := make(chan struct{})
+					f.set(func(w http.ResponseWriter, r *http.Request) bool {
+						if !isPublish(r) {
+							return false
+						}
+						if held.Add(1) == 1 {
+							<-release // the outcome is durable
+						}
+						return !moment.published && cut(w, r)
+					})
+					call.result <- nil
+					eventually(t, "the outcome is on its way", func() bool { return held.Load() > 0 })
+					dir = photograph(t, dir)
+					close(release)
+					if moment.published {
+						for e := next(t, follow); e.Type != wire.EventTerminal; e = next(t, follow) {
+						}
+					}
+					f.set(cut)
+				} else {
+					f.set(cut)
+					dir = photograph(t, dir)
+					defer func() { call.result <- nil }()
+				}
+
+				b := n.serve(cardOf(t, "worker", 4, ""), newStage(), withJournal(openJournal(t, dir)))
+				if b.cfg.InstanceID != a.cfg.InstanceID {
+					t.Errorf("instance %s goes on as %s", a.cfg.InstanceID, b.cfg.InstanceID)
+				}
+				if got := b.Status().Counts.Outbox; got > 1 {
+					t.Errorf("outbox %d", got)
+				}
+				eventually(t, "the outbox is empty", func() bool { return b.Status().Counts.Outbox == 0 })
+				want := moment.want
+				if !network.asks {
+					want = moment.wantBlind
+				}
+				if got := n.terminals(sent.ReadToken, sent.Channel); strings.Join(got, "; ") != strings.Join(want, "; ") {
+					t.Errorf("terminals %q, want %q", got, want)
+				}
+			})
+		}
+	}
+}
+
+// TestRedeliveryAfterRestart: a task that was done before the restart is not done again; its outcome is.
+func TestRedeliveryAfterRestart(t *testing.T) {
+	n, dir := newNetwork(t, true), t.TempDir()
+	var calls atomic.Int32
+	handler := NewFuncDispatcher(func(ctx context.Context, task *wire.Task, port wire.TaskPort) error {
+		calls.Add(1)
+		return &wire.TaskFailure{Kind: wire.HandlerError, Public: "the handler's own words"}
+	})
+	j := openJournal(t, dir)
+	a := n.serve(cardOf(t, "worker", 4, ""), handler, withJournal(j))
+	a.await(StateOnline)
+	a.control(startTask("t1", ""))
+	n.terminal("t1")
+	a.stop()
+	if err := a.ended(); err != nil {
+		t.Fatal(err)
+	}
+	if err := j.Close(); err != nil {
+		t.Fatal(err)
+	}
+	b := n.serve(cardOf(t, "worker", 4, ""), handler, withJournal(openJournal(t, dir)))
+	b.await(StateOnline)
+	b.control(startTask("t1", ""))
+	eventually(t, "the outcome is there again", func() bool {
+		return n.story("t1") == "running failed:the handler's own words failed:the handler's own words"
+	})
+	if calls.Load() != 1 {
+		t.Errorf("the handler was called %d times", calls.Load())
+	}
+}
+
+// TestMessagesWhileAway: what was sent while the daemon was down is done after its start, once.
+func TestMessagesWhileAway(t *testing.T) {
+	n, dir := newNetwork(t, true), t.TempDir()
+	st := newStage()
+	f := n.fault()
+	a := n.serve(cardOf(t, "worker", 4, ""), st, both(both(n.through(f), dying), withJournal(openJournal(t, dir))))
+	a.await(StateOnline)
+	a.control(startTask("t1", ""))
+	call := st.next(t)
+	n.awaitRunning("t1")
+	call.result <- nil
+	n.terminal("t1")
+	eventually(t, "all is on the disk", func() bool {
+		j, err := journal.Open(journal.Config{Dir: photograph(t, dir), Secret: bytes.Repeat([]byte("k"), 32)})
+		if err != nil {
+			return false
+		}
+		defer j.Close()
+		b, err := j.Book("worker")
+		if err != nil {
+			return false
+		}
+		done, err := b.Finished()
+		return err == nil && len(done) == 1 && b.Cursor(a.channelName()) != ""
+	})
+	f.set(cut)
+	a.control(`{"type":"PauseTask","taskId":"t1"}`) // ends the poll that is being held
+	a.await(StateConnecting)
+	away := photograph(t, dir)
+	a.control(startTask("t2", ""))
+
+	st2 := newStage()
+	b := n.serve(cardOf(t, "worker", 4, ""), st2, withJournal(openJournal(t, away)))
+	b.await(StateOnline)
+	call = st2.next(t)
+	if call.task.ID != "t2" {
+		t.Errorf("task %s came", call.task.ID)
+	}
+	call.result <- nil
+	n.terminal("t2")
+	n.same("t2", "running completed")
+	n.same("t1", "running completed")
+	st2.none(t)
+}
+
+// giveUp has the network end a task by itself.
+func (n *network) giveUp(id string) {
+	n.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	_, err := n.driver.Publish(ctx, link.Message{
+		Channel: wire.TaskChannel("org", id), Meta: wire.EventMeta("worker", id, ""), Store: true,
+		Body: wire.TerminalEvent(id, wire.Terminal{State: wire.Failed, Error: "lost"}),
+	})
+	if err != nil {
+		n.t.Fatal(err)
+	}
+}
+
+// TestOutageOfANetworkThatGaveUp: the network ended the task itself while the agent was out of its sight, so the
+// agent's outcome is not a second one.
+func TestOutageOfANetworkThatGaveUp(t *testing.T) {
+	for _, dir := range []string{"", t.TempDir()} {
+		t.Run(fmt.Sprint("journal ", dir != ""), func(t *testing.T) {
+			n, st := newNetwork(t, true), newStage()
+			f := n.fault()
+			change := n.through(f)
+			if dir != "" {
+				change = both(change, withJournal(openJournal(t, dir)))
+			}
+			a := n.serve(cardOf(t, "worker", 4, ""), st, change)
+			a.await(StateOnline)
+			a.control(startTask("t1", ""))
+			call := st.next(t)
+			n.awaitRunning("t1")
+			f.set(cut)
+			a.control(`{"type":"PauseTask","taskId":"t1"}`) // ends the poll that is being held
+			a.await(StateConnecting)
+			n.giveUp("t1")
+			f.set(nil)
+			a.await(StateOnline)
+			call.result <- nil
+			eventually(t, "the task is over", func() bool { return len(a.Tasks()) == 0 })
+			n.same("t1", "running failed:lost")
+		})
+	}
+}
+
+// TestLongPublish: a publish of a terminal that takes longer than the presence timeout ends with a question.
+func TestLongPublish(t *testing.T) {
+	n, st := newNetwork(t, true), newStage()
+	f := n.fault()
+	a := n.serve(cardOf(t, "worker", 4, ""), st, both(n.through(f), func(c *Config) { c.Timeouts.Doubt = 50 * time.Millisecond }))
+	a.await(StateOnline)
+	a.control(startTask("t1", ""))
+	call := st.next(t)
+	n.awaitRunning("t1")
+	var failed atomic.Int32
+	f.set(func(w http.ResponseWriter, r *http.Request) bool {
+		return isPublish(r) && failed.Add(1) > 0 && refuse(w, http.StatusServiceUnavailable)
+	})
+	call.result <- nil
+	eventually(t, "the publish has failed", func() bool { return failed.Load() > 0 })
+	n.giveUp("t1")
+	eventually(t, "the task is over", func() bool { return len(a.Tasks()) == 0 })
+	f.set(nil)
+	n.same("t1", "running failed:lost")
+}
+
+// TestRefusalIsAnOutcome: a refused task is not run after a restart either.
+func TestRefusalIsAnOutcome(t *testing.T) {
+	n, dir := newNetwork(t, true), t.TempDir()
+	j := openJournal(t, dir)
+	st := newStage()
+	a := n.serve(cardOf(t, "worker", 1, ""), st, withJournal(j))
+	a.await(StateOnline)
+	a.control(startTask("t1", ""))
+	call := st.next(t)
+	a.control(startTask("t2", ""))
+	n.terminal("t2")
+	call.result <- nil
+	n.terminal("t1")
+	a.stop()
+	if err := a.ended(); err != nil {
+		t.Fatal(err)
+	}
+	if err := j.Close(); err != nil {
+		t.Fatal(err)
+	}
+	st2 := newStage()
+	b := n.serve(cardOf(t, "worker", 1, ""), st2, withJournal(openJournal(t, dir)))
+	b.await(StateOnline)
+	b.control(startTask("t2", ""))
+	eventually(t, "the refusal is there again", func() bool { return n.story("t2") == "failed:agent_at_capacity failed:agent_at_capacity" })
+	st2.none(t)
+}
