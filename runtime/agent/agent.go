@@ -94,8 +94,9 @@ type Agent struct {
 	mu      sync.Mutex
 	started bool
 	phase   phase
-	// refuseFrom is when a draining agent begins to refuse tasks.
+	// refuseFrom is when a draining agent begins to refuse tasks; one that is hastened does at once.
 	refuseFrom time.Time
+	hastened   bool
 	failure    error
 	reason     string // why the agent is not connected
 	billing    wire.BillingMode
@@ -199,13 +200,34 @@ func (a *Agent) snapshot() []*job {
 	return jobs
 }
 
-// CancelTask asks a task to end on behalf of an operator; the terminal event will say that it was terminated. It does
-// not wait for the end. found is false when the agent has no such task in flight. err is that of ctx.
+// CancelTask asks a task to end on behalf of an operator; the terminal event will say that it was terminated. It returns
+// when the handler was told, not when the task has ended. found is false when the agent has no such task in flight. err is
+// that of ctx, or says why the handler could not be told; then its call ends after the grace.
 func (a *Agent) CancelTask(ctx context.Context, taskID string) (found bool, err error) {
 	if err := ctx.Err(); err != nil {
 		return false, fmt.Errorf("cancel task %s: %w", taskID, err)
 	}
-	return a.cancel(taskID, wire.CancelTerminated), nil
+	j := a.find(taskID)
+	if j == nil {
+		return false, nil
+	}
+	j.cancel(wire.CancelTerminated)
+	if err := j.awaitTold(ctx); err != nil {
+		return true, fmt.Errorf("cancel task %s: its handler was not told: %w", taskID, err)
+	}
+	return true, nil
+}
+
+// Hasten asks every task to end now, with reason SHUTDOWN, and takes no more. It is for an operator who does not want to
+// wait for the drain; the agent must be stopping or be stopped next. It does not wait.
+func (a *Agent) Hasten() {
+	a.mu.Lock()
+	a.hastened = true
+	a.announceSlots()
+	a.mu.Unlock()
+	for _, j := range a.snapshot() {
+		j.cancel(wire.CancelShutdown)
+	}
 }
 
 // Changed returns a channel that closes when State or Reason change the next time.

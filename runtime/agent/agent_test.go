@@ -390,6 +390,27 @@ func TestDrain(t *testing.T) {
 		}
 		n.same("d1", "running canceled")
 	})
+	t.Run("hastened", func(t *testing.T) {
+		n, st := newNetwork(t, true), newStage()
+		a := n.serve(cardOf(t, "worker", 8, ""), st, func(c *Config) { c.Drain, c.Timeouts.Settle = time.Hour, time.Hour })
+		a.await(StateOnline)
+		a.control(startTask("h1", ""))
+		c := st.next(t)
+		a.stop()
+		a.await(StateDraining)
+		a.Hasten()
+		if reason := c.asked(t); reason != wire.CancelShutdown {
+			t.Errorf("reason %v", reason)
+		}
+		a.control(startTask("h2", ""))
+		n.terminal("h2")
+		c.result <- nil
+		if err := a.ended(); err != nil {
+			t.Error(err)
+		}
+		n.same("h1", "running canceled") // to the consumer the agent canceled it, nobody terminated it
+		n.same("h2", "failed:agent_at_capacity")
+	})
 	t.Run("a call that never returns", func(t *testing.T) {
 		n, st := newNetwork(t, true), newStage()
 		a := n.serve(cardOf(t, "worker", 8, ""), st, func(c *Config) {
@@ -405,6 +426,66 @@ func TestDrain(t *testing.T) {
 		n.same("d1", "running canceled")
 		c.result <- nil
 	})
+}
+
+// deaf is a stage whose handler is told to end when a test lets it be told.
+type deaf struct {
+	*stage
+	listen chan error
+}
+
+func (d deaf) CancelTask(ctx context.Context, id string, reason wire.CancelReason, grace time.Duration) error {
+	select {
+	case err := <-d.listen:
+		if err != nil {
+			return err
+		}
+		return d.stage.CancelTask(ctx, id, reason, grace)
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// TestCancelReturnsWhenTold: the operator's cancel waits for the handler to be told, and for nothing else.
+func TestCancelReturnsWhenTold(t *testing.T) {
+	n, d := newNetwork(t, true), deaf{newStage(), make(chan error)}
+	a := n.serve(cardOf(t, "worker", 8, ""), d, func(c *Config) { c.CancelGrace = patience })
+	a.await(StateOnline)
+	a.control(startTask("c1", ""))
+	c := d.next(t)
+	short, stop := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer stop()
+	if found, err := a.CancelTask(short, "c1"); !found || !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("before the handler was told: found %v, %v", found, err)
+	}
+	both := make(chan error, 2)
+	for range 2 {
+		go func() {
+			_, err := a.CancelTask(t.Context(), "c1")
+			both <- err
+		}()
+	}
+	d.listen <- nil
+	c.asked(t)
+	for range 2 {
+		if err := <-both; err != nil {
+			t.Error(err)
+		}
+	}
+	if len(a.Tasks()) != 1 {
+		t.Error("cancel waited for the end of the task")
+	}
+	c.result <- nil
+	n.terminal("c1")
+
+	a.control(startTask("c2", ""))
+	c = d.next(t)
+	go func() { d.listen <- errors.New("broken pipe") }()
+	if found, err := a.CancelTask(t.Context(), "c2"); !found || err == nil {
+		t.Errorf("found %v, %v", found, err)
+	}
+	c.result <- nil
+	n.terminal("c2")
 }
 
 // moody is a stage whose availability a test sets.

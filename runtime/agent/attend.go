@@ -168,7 +168,7 @@ func (a *Agent) announceSlots() {
 	}
 	concurrency := a.cfg.Card.Concurrency
 	active := a.running
-	if a.availability != wire.Available || a.phase != serving || a.failure != nil || a.ill() != nil {
+	if a.availability != wire.Available || a.phase != serving || a.hastened || a.failure != nil || a.ill() != nil {
 		active = concurrency // full: the network must send nothing now
 	}
 	state, err := json.Marshal(wire.NewPresenceState(a.cfg.InstanceID, active, concurrency, a.startedAt))

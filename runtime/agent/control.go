@@ -61,11 +61,16 @@ func (a *Agent) ignore(c wire.Control, err error) {
 	}
 }
 
+// find returns a task in flight, nil if there is none with this id.
+func (a *Agent) find(taskID string) *job {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.jobs[taskID]
+}
+
 // cancel passes a reason to end on to a task in flight and reports whether there is one.
 func (a *Agent) cancel(taskID string, reason wire.CancelReason) bool {
-	a.mu.Lock()
-	j := a.jobs[taskID]
-	a.mu.Unlock()
+	j := a.find(taskID)
 	if j == nil {
 		a.log.Debug("no such task in flight to end", "task", wire.CutText(taskID, maxLoggedID), "reason", reason)
 		return false
@@ -150,7 +155,7 @@ const maxVersion = 64
 // again", which a sentence of our own would not tell a program.
 func (a *Agent) full() string {
 	switch {
-	case a.phase != serving && !a.cfg.Now().Before(a.refuseFrom), a.failure != nil:
+	case a.phase != serving && !a.cfg.Now().Before(a.refuseFrom), a.hastened, a.failure != nil:
 		return "the agent is stopping"
 	case a.ill() != nil:
 		return a.ill().Error()

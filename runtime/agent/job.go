@@ -37,8 +37,8 @@ type job struct {
 	// call runs the handler in a goroutine; endCall ends its context.
 	call    func()
 	endCall context.CancelFunc
-	// tell asks the handler to end, in a goroutine.
-	tell func(reason wire.CancelReason, grace time.Duration)
+	// tell asks the handler to end, in a goroutine that sends what came of it.
+	tell func(reason wire.CancelReason, grace time.Duration, told chan<- error)
 	// abandonArtifacts ends the publishing of artifacts; finish releases all contexts of the job.
 	abandonArtifacts, finish context.CancelFunc
 
@@ -54,6 +54,8 @@ type job struct {
 	arrived int // numbers the artifacts
 	// withdrawn: not begun and not to be begun.
 	withdrawn bool
+	// told holds the answer of the handler that was asked to end; nil before, and where there is no handler to ask.
+	told chan error
 }
 
 // newJob prepares an accepted task. offset is how far the network's clock is ahead of ours.
@@ -87,11 +89,13 @@ func (a *Agent) newJob(s *session, o order, number int64, offset time.Duration) 
 		finish()
 	}
 	j.call = func() { a.work.Go(func() { j.run(calling) }) }
-	j.tell = func(reason wire.CancelReason, grace time.Duration) {
+	j.tell = func(reason wire.CancelReason, grace time.Duration, told chan<- error) {
 		a.work.Go(func() {
 			ctx, cancel := context.WithTimeout(calling, grace)
 			defer cancel()
-			if err := a.cfg.Dispatcher.CancelTask(ctx, t.ID, reason, grace); err != nil {
+			err := a.cfg.Dispatcher.CancelTask(ctx, t.ID, reason, grace)
+			told <- err
+			if err != nil {
 				j.log.Info("the handler was not told to end the task; its call ends after the grace", "reason", reason, "err", err)
 			}
 		})
@@ -143,6 +147,30 @@ func (j *job) post(ev task.Event) {
 
 func (j *job) cancel(reason wire.CancelReason) { j.post(task.Cancel{Reason: reason}) }
 
+// awaitTold returns once the handler was told to end, at once where there is none to tell any more. The error is that of
+// ctx, or says why the handler was not told.
+func (j *job) awaitTold(ctx context.Context) error {
+	j.mu.Lock()
+	told, over := j.told, j.machine.Phase() >= task.Ending
+	j.mu.Unlock()
+	if told == nil || over {
+		return nil
+	}
+	select {
+	case err := <-told:
+		told <- err // for others that wait
+		j.mu.Lock()
+		over = j.machine.Phase() >= task.Ending
+		j.mu.Unlock()
+		if over {
+			return nil
+		}
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
 // step performs what the machine answers to ev. mu is held.
 func (j *job) step(ev task.Event) { j.stepAt(ev, j.agent.cfg.Now()) }
 
@@ -172,7 +200,8 @@ func (j *job) perform(action task.Action) {
 	case task.CallHandler:
 		j.call()
 	case task.TellHandler:
-		j.tell(act.Reason, act.Grace)
+		j.told = make(chan error, 1)
+		j.tell(act.Reason, act.Grace, j.told)
 	case task.EndCall:
 		j.endCall()
 	case task.AbandonArtifacts:
