@@ -9,13 +9,14 @@ export PATH := $(TOOLS):$(PATH)
 HANDLERS := echo adder
 FIXTURES := sleeper badhandler
 
-.PHONY: help build run test bench interop generate check-format check-vet check-lint check-generated check-go tools clean
+.PHONY: help build run test bench soak interop generate check-format check-vet check-lint check-generated check-go tools clean
 
 help:
 	@echo "make build    bin/blocksd, bin/plugins and bin/testplugins"
 	@echo "make run      build, then a whole network on this machine with the reference handlers"
 	@echo "make test     everything that must pass: format, vet, lint, generated code, all tests with the race detector"
 	@echo "make bench    measure, as ratios in one run"
+	@echo "make soak     kill the daemon 200 times under load (BLOCKSD_SOAK=N: N times) and look at every task"
 	@echo "make interop  test against Blocks' own SDK (installs it from PyPI, under its own licence, into e2e/interop/.cache)"
 
 # Modes are set whatever the umask is: a plugins directory that others may write to is refused by the daemon.
@@ -57,6 +58,9 @@ check-go: e2e/interop/pubnub/node_modules
 
 bench:
 	scripts/bench
+
+soak:
+	BLOCKSD_SOAK=$${BLOCKSD_SOAK:-200} go test -run '^TestKill$$' -v -count 1 -timeout 60m ./e2e
 
 interop: e2e/interop/.cache/blocks-1.0.23
 	@echo "The Blocks SDK comes under a licence of its own; it is used unmodified and never shipped with blocksd."
