@@ -1,10 +1,12 @@
 package launch
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"sync"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -15,8 +17,13 @@ type Process struct {
 	// that it started and that left its group still holds them.
 	Stdout, Stderr *os.File
 
-	proc *os.Process
-	done chan struct{} // closed after exit is set
+	proc    *os.Process
+	uid     int
+	group   *group        // nil for none
+	shim    *os.File      // tells how the shim fared; nil when there is none
+	mark    string        // "" for none
+	done    chan struct{} // closed after exit is set
+	cleaned chan struct{} // closed when nothing of the process is left
 
 	// mu orders signals and reaping: once the process is reaped its number may belong to somebody else.
 	mu     sync.Mutex
@@ -29,9 +36,14 @@ type Exit struct {
 	// Code is the exit code, -1 when a signal ended the process.
 	Code   int
 	Signal syscall.Signal // 0 when there was none
+	// OutOfMemory: the kernel ended it, or something it had started, because its memory limit was reached.
+	OutOfMemory bool
 }
 
 func (e Exit) String() string {
+	if e.OutOfMemory {
+		return "the kernel, because it reached its memory limit"
+	}
 	if e.Signal != 0 {
 		return fmt.Sprintf("signal %d (%s)", int(e.Signal), e.Signal)
 	}
@@ -50,6 +62,9 @@ func (p *Process) wait() {
 	}
 	p.mu.Lock()
 	_ = unix.Kill(-pid, unix.SIGKILL)
+	if p.group != nil {
+		p.group.kill()
+	}
 	state, err := p.proc.Wait() // at once: it has ended
 	p.reaped = true
 	p.mu.Unlock()
@@ -62,8 +77,43 @@ func (p *Process) wait() {
 			p.exit.Signal = ws.Signal()
 		}
 	}
+	if p.group != nil {
+		p.exit.OutOfMemory = p.group.outOfMemory()
+	}
 	close(p.done)
+	if p.group != nil {
+		_ = p.group.remove() // what cannot be removed now is removed by the next daemon
+	} else if p.mark != "" {
+		killMarked(p.mark)
+	}
+	close(p.cleaned)
 }
+
+// becomes waits until the shim has become the handler.
+func (p *Process) becomes(ctx context.Context) error {
+	if p.shim == nil {
+		return nil
+	}
+	defer p.shim.Close()
+	stop := context.AfterFunc(ctx, func() { _ = p.shim.SetReadDeadline(time.Now()) })
+	defer stop()
+	err := shimAnswer(p.shim)
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return err
+}
+
+// Close frees the pipes of a process that has ended, and waits until everything that it started is gone as far as we can
+// tell.
+func (p *Process) Close() {
+	p.Stdout.Close()
+	p.Stderr.Close()
+	<-p.cleaned
+}
+
+// UID is the user that the process runs as.
+func (p *Process) UID() int { return p.uid }
 
 // PID of the process, also the number of its group.
 func (p *Process) PID() int { return p.proc.Pid }
@@ -81,13 +131,16 @@ func (p *Process) Signal(sig syscall.Signal) error {
 	if p.reaped {
 		return nil
 	}
+	if sig == syscall.SIGKILL && p.group != nil {
+		p.group.kill()
+	}
 	if err := unix.Kill(-p.proc.Pid, sig); err != nil && err != unix.ESRCH {
 		return fmt.Errorf("send %v to process group %d: %w", sig, p.proc.Pid, err)
 	}
 	return nil
 }
 
-// Owns reports whether pid is the process or a member of its group.
+// Owns reports whether pid is the process or a member of its process group or control group.
 func (p *Process) Owns(pid int) bool {
 	if pid <= 0 {
 		return false
@@ -96,5 +149,5 @@ func (p *Process) Owns(pid int) bool {
 		return true
 	}
 	group, err := unix.Getpgid(pid)
-	return err == nil && group == p.proc.Pid
+	return err == nil && group == p.proc.Pid || p.group != nil && p.group.has(pid)
 }

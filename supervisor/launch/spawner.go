@@ -20,6 +20,22 @@ type Spec struct {
 	Args  []string // without the program's name
 	Dir   string   // "" is the root directory
 	Env   []string // the whole environment, KEY=value
+
+	// Plan limits the process; nil does not.
+	Plan *Plan
+	// Private is a directory that the process may use whatever its limits say.
+	Private string
+	// Mark is an entry of Env that no other process has: what carries it was started by the process.
+	Mark string
+}
+
+// argv is the arguments of the program, its own name first.
+func (s Spec) argv() []string {
+	name := s.Argv0
+	if name == "" {
+		name = s.Path
+	}
+	return append([]string{name}, s.Args...)
 }
 
 // Spawner starts processes, all from one thread of the operating system: Linux sends the parent-death signal when the
@@ -31,6 +47,7 @@ type Spawner struct {
 
 type request struct {
 	spec  Spec
+	group *group // nil for none
 	reply chan reply
 }
 
@@ -57,27 +74,51 @@ func (s *Spawner) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		case r := <-s.requests:
-			p, err := start(r.spec)
+			p, err := start(r.spec, r.group)
 			r.reply <- reply{p, err}
 		}
 	}
 }
 
-// Spawn starts a process. It belongs to the caller, who must Kill it or wait for Done; its output must be read.
-func (s *Spawner) Spawn(ctx context.Context, spec Spec) (*Process, error) {
+// Spawn starts a process. It belongs to the caller, who must Kill it or wait for Done, and Close it; its output must be
+// read.
+func (s *Spawner) Spawn(ctx context.Context, spec Spec) (_ *Process, err error) {
 	r := request{spec: spec, reply: make(chan reply, 1)}
+	if p := spec.Plan; p != nil {
+		r.spec.Env = p.environment(spec.Env)
+		if p.cgroup {
+			if r.group, err = p.machine.Cgroups.create(p.settings); err != nil {
+				return nil, fmt.Errorf("start %s: %w", spec.Path, err)
+			}
+		}
+	}
+	fail := func(err error) (*Process, error) {
+		if r.group != nil {
+			_ = r.group.remove() // it is empty
+		}
+		return nil, err
+	}
 	select {
 	case s.requests <- r:
 	case <-s.done:
-		return nil, ErrStopped
+		return fail(ErrStopped)
 	case <-ctx.Done():
-		return nil, fmt.Errorf("start %s: %w", spec.Path, context.Cause(ctx))
+		return fail(fmt.Errorf("start %s: %w", spec.Path, context.Cause(ctx)))
 	}
 	a := <-r.reply // forking does not wait for anything but the kernel
-	return a.process, a.err
+	if a.err != nil {
+		return fail(a.err)
+	}
+	if err := a.process.becomes(ctx); err != nil {
+		_ = a.process.Signal(syscall.SIGKILL)
+		<-a.process.Done()
+		a.process.Close()
+		return nil, fmt.Errorf("start %s: %w", spec.Path, err)
+	}
+	return a.process, nil
 }
 
-func start(spec Spec) (_ *Process, err error) {
+func start(spec Spec, g *group) (_ *Process, err error) {
 	var open []*os.File
 	defer func() {
 		if err != nil {
@@ -110,21 +151,32 @@ func start(spec Spec) (_ *Process, err error) {
 	if dir == "" {
 		dir = "/"
 	}
-	name := spec.Argv0
-	if name == "" {
-		name = spec.Path
+	p := &Process{Stdout: outR, Stderr: errR, uid: spec.Plan.UID(), group: g, mark: spec.Mark, done: make(chan struct{}), cleaned: make(chan struct{})}
+	path, argv := spec.Path, spec.argv()
+	files := []*os.File{null, outW, errW}
+	sys := &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	if g != nil {
+		sys.UseCgroupFD, sys.CgroupFD = true, int(g.dir.Fd())
 	}
-	proc, err := os.StartProcess(spec.Path, append([]string{name}, spec.Args...), &os.ProcAttr{
-		Dir: dir, Env: spec.Env, Files: []*os.File{null, outW, errW},
-		Sys: &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL},
-	})
-	if err != nil {
+	var shimW *os.File
+	if spec.Plan != nil && spec.Plan.machine.Shim != "" {
+		if path, argv, err = spec.Plan.command(spec); err != nil {
+			return nil, fmt.Errorf("start %s: write its limits: %w", spec.Path, err)
+		}
+		if p.shim, shimW, err = pipe(); err != nil {
+			return nil, fmt.Errorf("start %s: make a pipe for its start: %w", spec.Path, err)
+		}
+		files = append(files, shimW) // becomes descriptor shimStatus
+	}
+	if p.proc, err = os.StartProcess(path, argv, &os.ProcAttr{Dir: dir, Env: spec.Env, Files: files, Sys: sys}); err != nil {
 		return nil, fmt.Errorf("start %s: %w", spec.Path, plain(err))
 	}
 	outW.Close()
 	errW.Close()
-	p := &Process{Stdout: outR, Stderr: errR, proc: proc, done: make(chan struct{})}
-	go p.wait() // ends with the process; whoever owns the process waits for Done
+	if shimW != nil {
+		shimW.Close()
+	}
+	go p.wait() // ends with the process; whoever owns the process waits for Close
 	return p, nil
 }
 

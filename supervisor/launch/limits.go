@@ -1,0 +1,251 @@
+package launch
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// Limits is what each process of a handler may use. The zero value sets only what is set always: no core dumps, no new
+// privileges, DefaultFiles descriptors.
+type Limits struct {
+	MemoryBytes int64 // of the process and all that it starts; 0 for no limit
+	Processes   int   // processes and threads at once; 0 for no limit
+	CPUPercent  int   // 100 is one core; 0 for no limit
+	Files       int   // open descriptors; DefaultFiles when 0
+
+	// ReadPaths and WritePaths, when either is set, are the only files that the handler may open, beside its own program
+	// and directory, its private sockets, and what programs need to run at all (systemPaths).
+	ReadPaths, WritePaths []string
+
+	// User is a name or a number; "" is the daemon's own user.
+	User string
+	// Strict refuses to start a handler when the machine cannot keep one of its limits; otherwise that limit is left out.
+	Strict bool
+}
+
+// DefaultFiles is the number of descriptors that a handler may open when nothing else is said.
+const DefaultFiles = 8192
+
+// Machine is what this machine can do to keep limits.
+type Machine struct {
+	// Shim is the program that is started first and turns into the handler; "" for none. It must call Shim at its start.
+	Shim string
+	// Cgroups is where handlers get control groups of their own; nil, with the reason in NoCgroups, when there are none.
+	Cgroups   *Cgroups
+	NoCgroups string
+	// Landlock is the version of the kernel's landlock, 0 for none.
+	Landlock int
+	// Privileged: the daemon may become another user.
+	Privileged bool
+}
+
+// Probe looks at the machine. cgroup is "auto", "off", or the path of a control group that the daemon may use alone.
+func Probe(shim, cgroup string) *Machine {
+	m := &Machine{Shim: shim, Landlock: landlockVersion(), Privileged: os.Geteuid() == 0}
+	var err error
+	if m.Cgroups, err = OpenCgroups(cgroup); err != nil {
+		m.NoCgroups = err.Error()
+	}
+	return m
+}
+
+// Close gives up the control groups. Call it when no process is left.
+func (m *Machine) Close() {
+	if m != nil && m.Cgroups != nil {
+		m.Cgroups.Close()
+	}
+}
+
+func landlockVersion() int {
+	v, _, errno := unix.Syscall(unix.SYS_LANDLOCK_CREATE_RULESET, 0, 0, unix.LANDLOCK_CREATE_RULESET_VERSION)
+	if errno != 0 {
+		return 0
+	}
+	return int(v)
+}
+
+// landlockTruncate is the first version that also guards against emptying files.
+const landlockTruncate = 3
+
+// Plan is how limits are kept on a machine.
+type Plan struct {
+	// Skipped says what is not kept as wished, one sentence each.
+	Skipped []string
+
+	machine  *Machine
+	rlimits  []rlimit
+	settings []setting // of the control group
+	cgroup   bool
+	landlock bool
+	read     []string
+	write    []string
+	user     *account
+	env      []string // hints for the handler's runtime
+}
+
+type rlimit struct {
+	Resource int
+	Value    uint64
+}
+
+// setting is one file of a control group.
+type setting struct{ file, value string }
+
+// ErrRefused is the error of Plan for strict limits that the machine cannot keep.
+var ErrRefused = errors.New("the limits are strict")
+
+// Plan decides how the limits are kept. A nil machine keeps none.
+func (l Limits) Plan(m *Machine) (*Plan, error) {
+	if m == nil {
+		m = &Machine{NoCgroups: "none were looked for"}
+	}
+	p := &Plan{machine: m, cgroup: m.Cgroups != nil}
+	skip := func(format string, args ...any) { p.Skipped = append(p.Skipped, fmt.Sprintf(format, args...)) }
+	files := l.Files
+	if files <= 0 {
+		files = DefaultFiles
+	}
+	p.rlimits = []rlimit{{unix.RLIMIT_CORE, 0}, {unix.RLIMIT_NOFILE, uint64(files)}}
+	if m.Shim == "" && (l.Files > 0 || l.MemoryBytes > 0) {
+		skip("rlimits are not set because there is no launch program")
+	}
+	if l.User != "" {
+		a, err := lookupAccount(l.User)
+		switch {
+		case err != nil:
+			return nil, err // to go on as another user than the one wished would be worse than not to start
+		case int(a.UID) == os.Geteuid():
+		case !m.Privileged || m.Shim == "":
+			skip("the handler runs as the daemon's user and not as %s because only root may become another user", l.User)
+		default:
+			p.user = &a
+		}
+	}
+	if l.MemoryBytes > 0 {
+		p.env = append(p.env, "GOMEMLIMIT="+strconv.FormatInt(l.MemoryBytes/10*9, 10))
+		if why := m.lacks("memory"); why == "" {
+			p.settings = append(p.settings, setting{"memory.max", strconv.FormatInt(l.MemoryBytes, 10)},
+				setting{"memory.swap.max", "0"}, setting{"memory.oom.group", "1"})
+		} else {
+			p.rlimits = append(p.rlimits, rlimit{unix.RLIMIT_DATA, uint64(l.MemoryBytes)})
+			skip("memory is limited for each process alone, by RLIMIT_DATA, because %s", why)
+		}
+	}
+	if l.Processes > 0 {
+		switch why := m.lacks("pids"); {
+		case why == "":
+			p.settings = append(p.settings, setting{"pids.max", strconv.Itoa(l.Processes)})
+		case p.user != nil && p.user.UID != 0:
+			p.rlimits = append(p.rlimits, rlimit{unix.RLIMIT_NPROC, uint64(l.Processes)})
+			skip("processes are limited for user %s as a whole, by RLIMIT_NPROC, because %s", l.User, why)
+		default:
+			skip("the number of processes is not limited because %s, and the handler has no user of its own", why)
+		}
+	}
+	if l.CPUPercent > 0 {
+		if why := m.lacks("cpu"); why == "" {
+			p.settings = append(p.settings, setting{"cpu.max", strconv.Itoa(l.CPUPercent*1000) + " 100000"})
+		} else {
+			skip("processor time is not limited because %s", why)
+		}
+	}
+	if len(l.ReadPaths)+len(l.WritePaths) > 0 {
+		switch {
+		case m.Shim == "":
+			skip("files are not guarded because there is no launch program")
+		case m.Landlock == 0:
+			skip("files are not guarded because the kernel has no landlock")
+		default:
+			if m.Landlock < landlockTruncate {
+				skip("files outside of write_paths can be emptied because the kernel's landlock has version %d of at least %d", m.Landlock, landlockTruncate)
+			}
+			p.landlock = true
+			p.read, p.write = l.ReadPaths, l.WritePaths
+		}
+	}
+	if l.Strict && len(p.Skipped) > 0 {
+		return nil, fmt.Errorf("%w and this machine cannot keep them: %s", ErrRefused, strings.Join(p.Skipped, "; "))
+	}
+	return p, nil
+}
+
+// lacks says why a controller cannot be used, "" when it can.
+func (m *Machine) lacks(controller string) string {
+	switch {
+	case m.Cgroups == nil:
+		return m.NoCgroups
+	case !m.Cgroups.Has(controller):
+		return fmt.Sprintf("the control group %s has no %s controller", m.Cgroups.base, controller)
+	}
+	return ""
+}
+
+// UID is the user that the process will run as.
+func (p *Plan) UID() int {
+	if p == nil || p.user == nil {
+		return os.Geteuid()
+	}
+	return int(p.user.UID)
+}
+
+// GID is the group that the process will run as.
+func (p *Plan) GID() int {
+	if p == nil || p.user == nil {
+		return os.Getegid()
+	}
+	return int(p.user.GID)
+}
+
+// Foreign reports whether the process will run as another user than the daemon.
+func (p *Plan) Foreign() bool { return p != nil && p.user != nil }
+
+// environment adds hints for the handler's runtime to those that it has.
+func (p *Plan) environment(env []string) []string {
+	for _, hint := range p.env {
+		name, _, _ := strings.Cut(hint, "=")
+		if !slices.ContainsFunc(env, func(kv string) bool { return strings.HasPrefix(kv, name+"=") }) {
+			env = append(slices.Clip(env), hint)
+		}
+	}
+	return env
+}
+
+// systemPaths are open for reading to every handler whose files are guarded: what programs, interpreters and TLS need.
+// Not the whole of /etc: there are secrets in it.
+var systemPaths = []string{
+	"/usr", "/lib", "/lib32", "/lib64", "/bin", "/sbin", "/proc", "/sys/fs/cgroup", "/sys/devices/system/cpu", "/sys/kernel/mm/transparent_hugepage",
+	"/etc/ssl", "/etc/pki", "/etc/ca-certificates", "/etc/ca-certificates.conf", "/etc/resolv.conf", "/etc/hosts", "/etc/host.conf", "/etc/nsswitch.conf",
+	"/etc/gai.conf", "/etc/services", "/etc/protocols", "/etc/passwd", "/etc/group", "/etc/localtime", "/etc/timezone", "/etc/ld.so.cache", "/etc/ld.so.conf",
+	"/etc/ld.so.conf.d", "/etc/alternatives", "/etc/mime.types", "/etc/os-release", "/run/systemd/resolve",
+}
+
+// devices are open for reading and writing to every handler whose files are guarded.
+var devices = []string{"/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/tty"}
+
+// readable is everything that may be read.
+func (p *Plan) readable(spec Spec) []string {
+	out := append(slices.Clone(systemPaths), spec.Path)
+	if spec.Dir != "" {
+		out = append(out, spec.Dir)
+	}
+	if real, err := filepath.EvalSymlinks(spec.Path); err == nil {
+		out = append(out, real)
+	}
+	return append(out, p.read...)
+}
+
+// writable is everything that may be read and written.
+func (p *Plan) writable(spec Spec) []string {
+	out := slices.Clone(devices)
+	if spec.Private != "" {
+		out = append(out, spec.Private)
+	}
+	return append(out, p.write...)
+}

@@ -1,0 +1,161 @@
+package launch
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"github.com/landlock-lsm/go-landlock/landlock"
+	"golang.org/x/sys/unix"
+)
+
+// The launch shim: the daemon's own program, started again under a hidden first argument, limits itself and then turns into
+// the handler. A process can be limited completely only from inside, before the handler's first instruction.
+
+// shimArgument is the hidden first argument.
+const shimArgument = "__launch"
+
+// shimStatus is the descriptor on which the shim says why it failed. It closes without a word when the handler runs.
+const shimStatus = 3
+
+// order is what the shim is told, as JSON in its second argument; the handler's program and its arguments, name first, follow.
+type order struct {
+	Parent      int // the daemon: a shim that finds another parent was orphaned and ends
+	Rlimits     []rlimit
+	Landlock    bool
+	Read, Write []string
+	Account     *account
+}
+
+// Shim turns the process into a handler when it was started for that, and returns otherwise. Call it first in main.
+func Shim(args []string) {
+	if len(args) < 5 || args[1] != shimArgument {
+		return
+	}
+	// The signal at the daemon's death belongs to a thread: the one that executes the handler.
+	runtime.LockOSThread()
+	syscall.CloseOnExec(shimStatus)
+	var o order
+	err := json.Unmarshal([]byte(args[2]), &o)
+	if err == nil {
+		err = o.become(args[3], args[4:])
+	}
+	var errno syscall.Errno
+	errors.As(err, &errno)
+	_, _ = fmt.Fprintf(os.NewFile(shimStatus, "status"), "%d %v", int(errno), err)
+	os.Exit(127)
+}
+
+// become does everything and returns only if something failed.
+func (o *order) become(path string, argv []string) error {
+	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
+		return step("forbid new privileges", err)
+	}
+	if o.Landlock { // before the user changes: the paths are opened with the daemon's rights
+		if err := o.guardFiles(); err != nil {
+			return step("guard files", err)
+		}
+	}
+	if a := o.Account; a != nil {
+		if err := syscall.Setgroups(nil); err != nil {
+			return step("give up groups", err)
+		}
+		if err := syscall.Setresgid(int(a.GID), int(a.GID), int(a.GID)); err != nil {
+			return step("become group "+strconv.Itoa(int(a.GID)), err)
+		}
+		if err := syscall.Setresuid(int(a.UID), int(a.UID), int(a.UID)); err != nil {
+			return step("become user "+strconv.Itoa(int(a.UID)), err)
+		}
+	}
+	// Again, because the first one was for another thread, and is lost with a change of user.
+	if err := unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0, 0, 0); err != nil {
+		return step("ask for the end with the daemon", err)
+	}
+	if os.Getppid() != o.Parent {
+		return errors.New("the daemon has ended")
+	}
+	environ := os.Environ()
+	for _, r := range o.Rlimits { // last: they hold for the shim too
+		if err := lower(r); err != nil {
+			return step(fmt.Sprintf("set resource limit %d", r.Resource), err)
+		}
+	}
+	return syscall.Exec(path, argv, environ)
+}
+
+func step(what string, err error) error { return fmt.Errorf("%s: %w", what, err) }
+
+// lower sets a limit, both soft and hard, and never raises one.
+func lower(r rlimit) error {
+	var now syscall.Rlimit
+	if err := syscall.Getrlimit(r.Resource, &now); err != nil {
+		return err
+	}
+	v := min(r.Value, now.Max)
+	return syscall.Setrlimit(r.Resource, &syscall.Rlimit{Cur: v, Max: v})
+}
+
+// guardFiles leaves open what is listed and nothing else. A listed path that does not exist stays closed, should it appear.
+func (o *order) guardFiles() error {
+	var rules []landlock.Rule
+	for _, path := range slices.Compact(slices.Sorted(slices.Values(o.Read))) {
+		if isDir(path) {
+			rules = append(rules, landlock.RODirs(path).IgnoreIfMissing())
+		} else {
+			rules = append(rules, landlock.ROFiles(path).IgnoreIfMissing())
+		}
+	}
+	for _, path := range slices.Compact(slices.Sorted(slices.Values(o.Write))) {
+		if isDir(path) {
+			rules = append(rules, landlock.RWDirs(path).WithRefer().IgnoreIfMissing())
+		} else {
+			rules = append(rules, landlock.RWFiles(path).IgnoreIfMissing())
+		}
+	}
+	return landlock.V3.BestEffort().RestrictPaths(rules...)
+}
+
+func isDir(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.IsDir()
+}
+
+// command is how a process is started through the shim.
+func (p *Plan) command(spec Spec) (path string, argv []string, err error) {
+	o := order{Parent: os.Getpid(), Rlimits: p.rlimits, Landlock: p.landlock, Account: p.user}
+	if p.landlock {
+		o.Read, o.Write = p.readable(spec), p.writable(spec)
+	}
+	b, err := json.Marshal(o)
+	if err != nil {
+		return "", nil, err
+	}
+	return p.machine.Shim, append([]string{"blocksd", shimArgument, string(b), spec.Path}, spec.argv()...), nil
+}
+
+// shimAnswer reads why a shim failed; nil when it became the handler.
+func shimAnswer(r io.Reader) error {
+	b, err := io.ReadAll(io.LimitReader(r, 4<<10))
+	if err != nil {
+		return err
+	}
+	number, text, ok := strings.Cut(string(b), " ")
+	if !ok {
+		return nil
+	}
+	errno, err := strconv.Atoi(number)
+	if err != nil || errno == 0 {
+		return errors.New(strings.ToValidUTF8(text, "\uFFFD"))
+	}
+	if text == syscall.Errno(errno).Error() { // of the execution itself
+		return syscall.Errno(errno)
+	}
+	return fmt.Errorf("%s%w", strings.TrimSuffix(text, syscall.Errno(errno).Error()), syscall.Errno(errno))
+}
