@@ -53,8 +53,8 @@ func TestKill(t *testing.T) {
 	}
 	defer consumer.Close()
 	var (
-		load sync.WaitGroup
-		stop = make(chan struct{})
+		load  sync.WaitGroup
+		stop  = make(chan struct{})
 		mu    sync.Mutex // guards what follows
 		ended []system.Submitted
 		ends  = map[string]int{}
