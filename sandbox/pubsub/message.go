@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"slices"
 	"strconv"
+	"time"
 	"unicode/utf8"
 )
 
@@ -16,7 +17,11 @@ type Publication struct {
 	Body      []byte
 	// Store keeps the message in the history of the channel.
 	Store bool
-	// Type is the envelope's type: 0 message, 1 signal, 4 file.
+	// TTL is how long a stored message is kept; 0 is for ever.
+	TTL time.Duration
+	// Origin is the timetoken under which the message was first published elsewhere, "" for none.
+	Origin string
+	// Type is the envelope's type: 0 message, 1 signal, 3 message action, 4 file.
 	Type int
 	// CustomType is the publisher's own name for the type of the message.
 	CustomType string
@@ -40,9 +45,12 @@ type Message struct {
 	// added for each. meta and body are parts of it.
 	envelope, meta, body []byte
 	stampAt              int
+	ttl                  time.Duration
+	action               *Action // of an added action, else nil
 
 	// Guarded by the lock of the space.
-	refs       int // ring and log that hold it
+	expires    int64 // timetoken after which it is not in the history; 0 for never
+	refs       int   // ring, log and actions that hold it
 	cost       int64
 	prev, next *Message
 	decoded    bool
@@ -62,7 +70,7 @@ const blankTimetoken = "00000000000000000"
 const messageOverhead = 256
 
 func encode(subscribeKey string, p Publication) *Message {
-	m := &Message{Channel: p.Channel, Publisher: p.Publisher, CustomType: p.CustomType, Stored: p.Store, Type: p.Type}
+	m := &Message{Channel: p.Channel, Publisher: p.Publisher, CustomType: p.CustomType, Stored: p.Store, Type: p.Type, ttl: p.TTL}
 	b := make([]byte, 0, 160+len(p.Channel)+len(p.Meta)+len(p.Body))
 	b = append(b, `{"a":"1","f":0,`...)
 	if p.Publisher != "" {
@@ -73,7 +81,11 @@ func encode(subscribeKey string, p Publication) *Message {
 	}
 	b = append(b, `"p":{"t":"`...)
 	m.stampAt = len(b)
-	b = append(b, blankTimetoken+`","r":`+region+`},"k":`...)
+	b = append(b, blankTimetoken+`","r":`+region+`}`...)
+	if p.Origin != "" {
+		b = append(AppendString(append(b, `,"o":{"t":`...), p.Origin), '}')
+	}
+	b = append(b, `,"k":`...)
 	b = AppendString(b, subscribeKey)
 	b = AppendString(append(b, `,"c":`...), p.Channel)
 	if p.CustomType != "" {

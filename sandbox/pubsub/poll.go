@@ -16,8 +16,8 @@ const region = "1"
 type Subscription struct {
 	// Channels are names, presence names (ending in -pnpres) and wildcards (ending in .*).
 	Channels []string
-	// Groups says that channel groups were named; it only decides whether messages carry their subscription match.
-	Groups bool
+	// Groups are names of channel groups, also with -pnpres. What is in them is looked up when a message comes.
+	Groups []string
 	UUID   string
 	// Filter applies to messages and signals; nil lets all pass. FilterText is its source, part of the poll's identity.
 	Filter     *filter.Expr
@@ -45,15 +45,22 @@ type Batch struct {
 // Poll is a long poll that is being held. The holder waits on Wake and then calls Next, until it answers; then it
 // calls Close.
 type Poll struct {
-	space  *Space
-	sub    Subscription
-	topics []*topic
-	id     string
-	plain  bool // exactly one plain channel: no subscription match on its messages
+	space *Space
+	sub   Subscription
+	// sources are the topics that the poll waits on, each with the name under which it was asked for; guarded by the
+	// lock of the space, because a group may change meanwhile.
+	sources []source
+	id      string
+	plain   bool // exactly one plain channel: no subscription match on its messages
 
 	wake       chan struct{}
 	superseded chan struct{}
 	seen       int64 // newest message that the filter held back; guarded by the lock of the space
+}
+
+type source struct {
+	t     *topic
+	match string
 }
 
 // Handshake returns a cursor and makes the subscriber present. The cursor comes first, so that the subscriber sees its
@@ -62,13 +69,14 @@ func (s *Space) Handshake(sub Subscription) int64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	cursor := s.tick()
-	for _, name := range sub.Channels {
+	all := s.expand(sub.Channels, sub.Groups)
+	for _, name := range all {
 		if IsPresence(name) {
 			s.channel(name) // from here on presence events are kept
 		}
 	}
 	if sub.Join {
-		s.join(sub.Channels, sub.UUID, sub.Timeout, nil)
+		s.join(all, sub.UUID, sub.Timeout, nil)
 	}
 	return cursor
 }
@@ -78,35 +86,61 @@ func (s *Space) Handshake(sub Subscription) int64 {
 func (s *Space) Open(sub Subscription) *Poll {
 	p := &Poll{
 		space: s, sub: sub, wake: make(chan struct{}, 1), superseded: make(chan struct{}), seen: sub.Cursor,
-		id: sub.UUID + "\x00" + strings.Join(sub.Channels, ",") + "\x00" + sub.FilterText,
+		id: sub.UUID + "\x00" + strings.Join(sub.Channels, ",") + "\x00" + strings.Join(sub.Groups, ",") + "\x00" + sub.FilterText,
 	}
-	p.plain = len(sub.Channels) == 1 && !sub.Groups && !IsWildcard(sub.Channels[0]) && !IsPresence(sub.Channels[0])
+	p.plain = len(sub.Channels) == 1 && len(sub.Groups) == 0 && !IsWildcard(sub.Channels[0]) && !IsPresence(sub.Channels[0])
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, name := range sub.Channels {
-		var t *topic
-		if IsWildcard(name) {
-			t = s.pattern(name)
-		} else {
-			t = s.channel(name)
-		}
-		if t.waiters == nil {
-			t.waiters = map[*Poll]struct{}{}
-		}
-		t.waiters[p] = struct{}{}
-		p.topics = append(p.topics, t)
+	for _, name := range sub.Groups {
+		s.group(strings.TrimSuffix(name, presenceSuffix)).polls[p] = struct{}{}
 	}
+	p.attach()
 	if older := s.newest[p.id]; older != nil && sub.UUID != "" {
 		close(older.superseded)
 	}
 	s.newest[p.id] = p
 	if sub.Join {
-		s.join(sub.Channels, sub.UUID, sub.Timeout, nil)
+		s.join(s.expand(sub.Channels, sub.Groups), sub.UUID, sub.Timeout, nil)
 	}
 	if s.cfg.Observer != nil {
 		s.cfg.Observer.Polled(sub.UUID, sub.Channels)
 	}
 	return p
+}
+
+// attach puts the poll on all topics that it asks for.
+func (p *Poll) attach() {
+	s := p.space
+	add := func(t *topic, match string) {
+		if t.waiters == nil {
+			t.waiters = map[*Poll]struct{}{}
+		}
+		t.waiters[p] = struct{}{}
+		p.sources = append(p.sources, source{t, match})
+	}
+	for _, name := range p.sub.Channels {
+		if IsWildcard(name) {
+			add(s.pattern(name), name)
+		} else {
+			add(s.channel(name), name)
+		}
+	}
+	for _, name := range p.sub.Groups {
+		for _, channel := range s.expand(nil, []string{name}) {
+			add(s.channel(channel), name)
+		}
+	}
+}
+
+// detach takes the poll off its topics.
+func (p *Poll) detach() {
+	for _, src := range p.sources {
+		delete(src.t.waiters, p)
+		if !IsWildcard(src.t.name) {
+			p.space.tidy(src.t)
+		}
+	}
+	p.sources = nil
 }
 
 // Wake receives when there may be something to deliver, and when the space is closed.
@@ -149,22 +183,22 @@ func (p *Poll) Next() (b Batch, ok bool) {
 	defer s.mu.Unlock()
 	b.Cursor = p.sub.Cursor
 	type found struct {
-		m *Message
-		t *topic
+		m     *Message
+		match string
 	}
 	var all []found
-	for _, t := range p.topics {
-		for _, m := range after(t.ring, p.sub.Cursor) {
+	for _, src := range p.sources {
+		for _, m := range after(src.t.ring, p.sub.Cursor) {
 			if m.envelope != nil { // a pattern's ring may name messages that are gone
-				all = append(all, found{m, t})
+				all = append(all, found{m, src.match})
 			}
 		}
 	}
-	if len(p.topics) > 1 {
+	if len(p.sources) > 1 {
 		sortFound(all, func(f found) int64 { return f.m.Timetoken })
 	}
 	for i, f := range all {
-		if i > 0 && all[i-1].m == f.m { // by name and by wildcard: once
+		if i > 0 && all[i-1].m == f.m { // asked for in several ways: once
 			continue
 		}
 		if !p.accepts(f.m) {
@@ -176,7 +210,7 @@ func (p *Poll) Next() (b Batch, ok bool) {
 		}
 		d := Delivery{envelope: f.m.envelope}
 		if !p.plain {
-			d.match = f.t.name
+			d.match = f.match
 		}
 		b.Deliveries = append(b.Deliveries, d)
 		b.Cursor = f.m.Timetoken
@@ -200,14 +234,12 @@ func (p *Poll) Close(answered bool) {
 		delete(s.newest, p.id)
 	}
 	if answered && p.sub.Join {
-		s.touch(p.sub.Channels, p.sub.UUID)
+		s.touch(s.expand(p.sub.Channels, p.sub.Groups), p.sub.UUID)
 	}
-	for _, t := range p.topics {
-		delete(t.waiters, p)
-		if !IsWildcard(t.name) {
-			s.tidy(t)
-		}
+	for _, name := range p.sub.Groups {
+		s.leaveGroup(p, strings.TrimSuffix(name, presenceSuffix))
 	}
+	p.detach()
 }
 
 // AppendAnswer appends the batch as the body of a subscribe answer.

@@ -12,9 +12,6 @@ import (
 
 const presenceSuffix = "-pnpres"
 
-// announceMax is the occupancy above which single joins and leaves are no longer announced on the presence channel.
-const announceMax = 20
-
 // IsPresence reports whether a name is that of a presence channel. Nobody is present on those.
 func IsPresence(name string) bool { return strings.HasSuffix(name, presenceSuffix) }
 
@@ -108,6 +105,7 @@ func (s *Space) join(channels []string, uuid string, timeout time.Duration, stat
 		}
 		if !m.present {
 			m.present = true
+			m.topic.present++
 			s.announce(Joined, m, true)
 		} else if hasState {
 			s.announce(StateSet, m, changed)
@@ -197,6 +195,14 @@ type Occupant struct {
 	State []byte
 }
 
+// Expand returns the channels together with those of the groups (a presence name for a group's presence), without
+// doubles.
+func (s *Space) Expand(channels, groups []string) []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.expand(channels, groups)
+}
+
 // HereNow returns who is present on each of the channels, sorted by uuid; no channels means all of the space. A named
 // channel on which nobody is has no entry.
 func (s *Space) HereNow(channels []string) map[string][]Occupant {
@@ -252,6 +258,8 @@ func (s *Space) Expire() {
 		}
 		s.end(m, TimedOut)
 	}
+	s.tellCrowds(now)
+	s.sweepHistory(now)
 }
 
 func (s *Space) end(m *member, kind PresenceKind) {
@@ -263,7 +271,11 @@ func (s *Space) end(m *member, kind PresenceKind) {
 }
 
 func (s *Space) removeMember(t *topic, uuid string) {
-	heap.Remove(&s.due, t.members[uuid].index)
+	m := t.members[uuid]
+	heap.Remove(&s.due, m.index)
+	if m.present {
+		t.present--
+	}
 	delete(t.members, uuid)
 }
 
@@ -278,17 +290,12 @@ func (s *Space) announce(kind PresenceKind, m *member, news bool) {
 		}
 		s.cfg.Observer.Presence(e)
 	}
-	name := m.topic.name + presenceSuffix
-	if s.channels[name] == nil || !news {
+	watched := s.watchers(m.topic.name)
+	if len(watched) == 0 || !news {
 		return
 	}
-	occupancy := 0
-	for _, other := range m.topic.members {
-		if other.present {
-			occupancy++
-		}
-	}
-	if occupancy > announceMax {
+	occupancy := m.topic.present
+	if s.crowded(m, kind) {
 		return
 	}
 	now := s.cfg.Now()
@@ -301,5 +308,26 @@ func (s *Space) announce(kind PresenceKind, m *member, news bool) {
 	}
 	meta := fmt.Appendf(nil, `{"pn_action":%q,"pn_uuid":%s,"pn_timestamp":%d,"pn_occupancy":%d,"pn_ispresence":1,"pn_channel":%s}`,
 		action, uuid, seconds, occupancy, AppendString(nil, m.topic.name))
-	s.append(encode(s.cfg.SubscribeKey, Publication{Channel: name, Meta: meta, Body: append(body, '}')}))
+	body = append(body, '}')
+	for _, name := range watched {
+		s.append(encode(s.cfg.SubscribeKey, Publication{Channel: name, Meta: meta, Body: body}))
+	}
+}
+
+// watchers returns the presence channels on which changes of a channel are told, of those that someone has asked for:
+// its own, and those of the wildcards that cover it. An event that comes through a wildcard names the wildcard as its
+// channel, as the network's do.
+func (s *Space) watchers(channel string) []string {
+	var names []string
+	if name := channel + presenceSuffix; s.channels[name] != nil {
+		names = append(names, name)
+	}
+	for i := 0; i < len(channel); i++ {
+		if channel[i] == '.' {
+			if name := channel[:i] + ".*" + presenceSuffix; s.channels[name] != nil {
+				names = append(names, name)
+			}
+		}
+	}
+	return names
 }

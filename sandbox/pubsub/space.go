@@ -15,6 +15,9 @@ const (
 	DefaultRingSize        = 100
 	DefaultMaxBytes        = 256 << 20
 	DefaultPresenceTimeout = 300 * time.Second
+	DefaultAnnounceMax     = 20
+	DefaultInterval        = 10 * time.Second
+	DefaultGroupSize       = 2000
 )
 
 // minTimetoken keeps every timetoken at 17 digits, because clients compare them as text.
@@ -32,6 +35,12 @@ type Config struct {
 	RingSize int
 	// MaxBytes bounds the memory of all messages, stored or not; the oldest go first.
 	MaxBytes int64
+	// AnnounceMax is the occupancy up to which every join and leave is announced on the presence channel of a channel;
+	// above it there is one event per Interval. Negative means that no change is announced by itself.
+	AnnounceMax int
+	Interval    time.Duration
+	// GroupSize is how many channels a channel group may have.
+	GroupSize int
 	// Observer is told what happens; may be nil.
 	Observer Observer
 }
@@ -55,10 +64,14 @@ type Space struct {
 	last     int64      // newest timetoken
 	channels map[string]*topic
 	patterns map[string]*topic
-	newest   map[string]*Poll // held polls by identity: uuid, channels and filter
+	groups   map[string]*group
+	crowds   map[*topic]*crowd // channels above AnnounceMax, or with changes to tell
+	newest   map[string]*Poll  // held polls by identity: uuid, channels and filter
 	messages list
 	bytes    int64
 	due      expiries
+	ttls     int   // stored messages with an end
+	sweep    int64 // timetoken at which those that have ended are looked for
 	closed   bool
 }
 
@@ -69,6 +82,8 @@ type topic struct {
 	log     []*Message // stored messages, oldest first
 	waiters map[*Poll]struct{}
 	members map[string]*member
+	actions []*Message // added message actions, oldest first
+	present int        // members that are present
 }
 
 // New returns an empty space.
@@ -85,8 +100,21 @@ func New(cfg Config) (*Space, error) {
 	if cfg.MaxBytes <= 0 {
 		cfg.MaxBytes = DefaultMaxBytes
 	}
+	switch {
+	case cfg.AnnounceMax == 0:
+		cfg.AnnounceMax = DefaultAnnounceMax
+	case cfg.AnnounceMax < 0:
+		cfg.AnnounceMax = 0
+	}
+	if cfg.Interval <= 0 {
+		cfg.Interval = DefaultInterval
+	}
+	if cfg.GroupSize <= 0 {
+		cfg.GroupSize = DefaultGroupSize
+	}
 	return &Space{
 		cfg: cfg, channels: map[string]*topic{}, patterns: map[string]*topic{}, newest: map[string]*Poll{},
+		groups: map[string]*group{}, crowds: map[*topic]*crowd{},
 	}, nil
 }
 
@@ -142,6 +170,14 @@ func (s *Space) append(m *Message) {
 	if m.Stored {
 		m.refs++
 		t.log = append(t.log, m)
+		if m.ttl > 0 {
+			m.expires = m.Timetoken + int64(m.ttl/100)
+			s.ttls++
+		}
+	}
+	if m.action != nil {
+		m.refs++
+		t.actions = append(t.actions, m)
 	}
 	t.wake(m)
 	if len(s.patterns) > 0 {
@@ -211,7 +247,7 @@ func (s *Space) pattern(name string) *topic {
 // tidy forgets a channel in which nothing is left. Presence channels stay: events between two polls of a watcher would
 // have nowhere to go.
 func (s *Space) tidy(t *topic) {
-	if len(t.ring) == 0 && len(t.log) == 0 && len(t.waiters) == 0 && len(t.members) == 0 && !IsPresence(t.name) && s.channels[t.name] == t {
+	if len(t.ring) == 0 && len(t.log) == 0 && len(t.waiters) == 0 && len(t.members) == 0 && len(t.actions) == 0 && !IsPresence(t.name) && s.channels[t.name] == t {
 		delete(s.channels, t.name)
 	}
 }
@@ -225,12 +261,25 @@ func (s *Space) release(m *Message) {
 	}
 }
 
+// unstored gives back the reference of a log.
+func (s *Space) unstored(m *Message) {
+	if m.expires != 0 {
+		s.ttls--
+	}
+	s.release(m)
+}
+
 // evict takes the oldest message of the space out of its channel.
 func (s *Space) evict(m *Message) {
 	t := s.channels[m.Channel]
 	if len(t.log) > 0 && t.log[0] == m {
 		t.log[0] = nil
 		t.log = t.log[1:]
+		s.unstored(m)
+	}
+	if len(t.actions) > 0 && t.actions[0] == m {
+		t.actions[0] = nil
+		t.actions = t.actions[1:]
 		s.release(m)
 	}
 	if len(t.ring) > 0 && t.ring[0] == m {
@@ -252,12 +301,15 @@ func (s *Space) Forget(channels ...string) {
 				continue
 			}
 			for _, m := range t.log {
-				s.release(m)
+				s.unstored(m)
 			}
 			for _, m := range t.ring {
 				s.release(m)
 			}
-			t.log, t.ring = nil, nil
+			for _, m := range t.actions {
+				s.release(m)
+			}
+			t.log, t.ring, t.actions = nil, nil, nil
 			for uuid := range t.members {
 				s.removeMember(t, uuid)
 			}

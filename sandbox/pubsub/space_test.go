@@ -104,7 +104,7 @@ func TestSubscriptionMatch(t *testing.T) {
 		want []string // matches
 	}{
 		{Subscription{Channels: []string{"a.b"}}, []string{""}},
-		{Subscription{Channels: []string{"a.b"}, Groups: true}, []string{"a.b"}},
+		{Subscription{Channels: []string{"a.b"}, Groups: []string{"g"}}, []string{"a.b"}},
 		{Subscription{Channels: []string{"a.b", "c"}}, []string{"a.b"}},
 		{Subscription{Channels: []string{"a.*"}}, []string{"a.*"}},
 		{Subscription{Channels: []string{"a.b", "a.*"}}, []string{"a.b"}},
