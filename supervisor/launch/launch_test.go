@@ -23,6 +23,7 @@ import (
 const patience = 10 * time.Second
 
 func TestMain(m *testing.M) {
+	Shim(os.Args)
 	if os.Getenv("LAUNCH_TEST_PARENT") != "" {
 		parent()
 		return
@@ -34,7 +35,16 @@ func TestMain(m *testing.M) {
 func parent() {
 	s := NewSpawner()
 	go func() { _ = s.Run(context.Background()) }()
-	p, err := s.Spawn(context.Background(), Spec{Path: "/bin/sleep", Args: []string{"600"}})
+	spec := Spec{Path: "/bin/sleep", Args: []string{"600"}}
+	if mode := os.Getenv("LAUNCH_TEST_PARENT"); mode != "plain" {
+		shim, _ := os.Executable()
+		l := Limits{}
+		if mode == "user" {
+			l.User = "54323"
+		}
+		spec.Plan, _ = l.Plan(Probe(shim, "off"))
+	}
+	p, err := s.Spawn(context.Background(), spec)
 	if err != nil {
 		panic(err)
 	}
@@ -54,17 +64,55 @@ func spawner(t *testing.T) *Spawner {
 
 func shell(t *testing.T, s *Spawner, script string, env ...string) *Process {
 	t.Helper()
-	p, err := s.Spawn(t.Context(), Spec{Path: "/bin/sh", Args: []string{"-c", script}, Env: env})
+	return shellSpec(t, s, Spec{Env: env}, script)
+}
+
+func shellSpec(t *testing.T, s *Spawner, spec Spec, script string) *Process {
+	t.Helper()
+	spec.Path, spec.Args = "/bin/sh", []string{"-c", script}
+	p, err := s.Spawn(t.Context(), spec)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
 		_ = p.Signal(syscall.SIGKILL)
 		<-p.Done()
-		p.Stdout.Close()
-		p.Stderr.Close()
+		p.Close()
 	})
 	return p
+}
+
+// readLine reads without taking more than the line.
+func readLine(t *testing.T, r io.Reader) string {
+	t.Helper()
+	var line []byte
+	for b := make([]byte, 1); ; line = append(line, b[0]) {
+		if _, err := io.ReadFull(r, b); err != nil {
+			t.Fatalf("after %q: %v", line, err)
+		}
+		if b[0] == '\n' {
+			return string(line)
+		}
+	}
+}
+
+// eventuallyMarked polls until so many running processes carry a mark.
+func eventuallyMarked(t *testing.T, mark string, want int) {
+	t.Helper()
+	n := 0
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+		n = 0
+		paths, _ := filepath.Glob("/proc/[0-9]*/environ")
+		for _, path := range paths {
+			if env, err := os.ReadFile(path); err == nil && marked(env, mark) {
+				n++
+			}
+		}
+		if n == want {
+			return
+		}
+	}
+	t.Fatalf("%d processes carry the mark, not %d", n, want)
 }
 
 func ended(t *testing.T, p *Process) Exit {
@@ -133,7 +181,7 @@ func TestGroupDiesWithItsLeader(t *testing.T) {
 // The children die when the process that runs the spawner is killed.
 func TestParentDeath(t *testing.T) {
 	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), "LAUNCH_TEST_PARENT=1")
+	cmd.Env = append(os.Environ(), "LAUNCH_TEST_PARENT=plain")
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"runtime"
 	"slices"
@@ -41,7 +42,9 @@ func Shim(args []string) {
 	}
 	// The signal at the daemon's death belongs to a thread: the one that executes the handler.
 	runtime.LockOSThread()
-	syscall.CloseOnExec(shimStatus)
+	// Descriptors that the daemon was started with, and does not know of, are not for handlers.
+	_ = unix.CloseRange(shimStatus, math.MaxInt32, unix.CLOSE_RANGE_CLOEXEC)
+	syscall.CloseOnExec(shimStatus) // also on a kernel without the call above
 	var o order
 	err := json.Unmarshal([]byte(args[2]), &o)
 	if err == nil {
