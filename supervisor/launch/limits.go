@@ -104,7 +104,7 @@ var ErrRefused = errors.New("the limits are strict")
 // Plan decides how the limits are kept. A nil machine keeps none.
 func (l Limits) Plan(m *Machine) (*Plan, error) {
 	if m == nil {
-		m = &Machine{NoCgroups: "none were looked for"}
+		m = &Machine{NoCgroups: "there are no control groups"}
 	}
 	p := &Plan{machine: m, cgroup: m.Cgroups != nil}
 	skip := func(format string, args ...any) { p.Skipped = append(p.Skipped, fmt.Sprintf(format, args...)) }

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 )
 
@@ -23,6 +24,10 @@ const (
 type SocketDirs struct {
 	base string
 	temp bool // base is ours alone and goes away at the end
+
+	mu    sync.Mutex
+	open  string // guarded by mu; where other users can come to; "" until it is needed
+	extra string // guarded by mu; a base beside base that goes away at the end
 }
 
 // OpenSocketDirs creates base with mode 0700 and removes what an earlier daemon left there. When a socket path below base
@@ -68,7 +73,7 @@ func fallback(base, temp string) (string, error) {
 			return dir, nil
 		}
 		info, statErr := os.Lstat(dir)
-		if statErr == nil && info.IsDir() && info.Mode().Perm() == 0o700 && int(info.Sys().(*syscall.Stat_t).Uid) == os.Getuid() {
+		if statErr == nil && info.IsDir() && info.Mode().Perm()&0o066 == 0 && int(info.Sys().(*syscall.Stat_t).Uid) == os.Getuid() {
 			return dir, nil
 		}
 	}
@@ -113,10 +118,75 @@ func (d *SocketDirs) New() (string, error) {
 	return dir, nil
 }
 
-// Close removes the base directory if it was made for us.
-func (d *SocketDirs) Close() error {
-	if !d.temp {
-		return nil
+// NewFor makes a directory for a process with a plan. One that runs as another user owns its directory, and gets it where
+// that user can come to: below the system's temporary directory, if need be.
+func (d *SocketDirs) NewFor(p *Plan) (string, error) {
+	if !p.Foreign() {
+		return d.New()
 	}
-	return os.RemoveAll(d.base)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.open == "" {
+		if err := d.openToOthers(); err != nil {
+			return "", fmt.Errorf("make a socket directory for a handler with a user of its own: %w", err)
+		}
+	}
+	dir, err := os.MkdirTemp(d.open, processDir)
+	if err == nil {
+		if err = os.Chown(dir, p.UID(), p.GID()); err != nil {
+			os.Remove(dir)
+		}
+	}
+	if err != nil {
+		return "", fmt.Errorf("make a socket directory in %s for user %d: %w", d.open, p.UID(), plain(err))
+	}
+	return dir, nil
+}
+
+// openToOthers finds a base that other users can pass through, without seeing what is in it.
+func (d *SocketDirs) openToOthers() error {
+	const passable = 0o711
+	base := d.base
+	for dir := filepath.Dir(d.base); ; dir = filepath.Dir(dir) {
+		info, err := os.Stat(dir)
+		if err != nil {
+			return err
+		}
+		if info.Mode().Perm()&1 == 0 {
+			base = ""
+			break
+		}
+		if dir == filepath.Dir(dir) {
+			break
+		}
+	}
+	if base == "" {
+		var err error
+		if base, err = fallback(d.base+" for other users", ""); err != nil {
+			return err
+		}
+		if _, err := openBase(base); err != nil { // sweeps
+			return err
+		}
+		d.extra = base
+	}
+	if err := os.Chmod(base, passable); err != nil {
+		return err
+	}
+	d.open = base
+	return nil
+}
+
+// Close removes the base directories that were made for us.
+func (d *SocketDirs) Close() error {
+	var err error
+	if d.temp {
+		err = os.RemoveAll(d.base)
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.extra != "" {
+		err = errors.Join(err, os.RemoveAll(d.extra))
+	}
+	return err
 }

@@ -47,6 +47,12 @@ type Config struct {
 	Dirs        *launch.SocketDirs
 	Log         *slog.Logger
 	Timeouts    Timeouts
+	// Limits of the process, kept as far as Machine can; nil keeps none but the process group.
+	Limits  launch.Limits
+	Machine *launch.Machine
+	// MTLS encrypts the connection with certificates made for it. Without it the kernel's word for who is at the other end
+	// is all there is, which is enough on one machine.
+	MTLS bool
 	// Elsewhere reports whether a task runs on another process; nil means none does.
 	Elsewhere func(taskID string) bool
 }
@@ -66,6 +72,8 @@ type Conn struct {
 	config      Config
 	timeouts    Timeouts
 	dir         string
+	plan        *launch.Plan
+	mark        string                         // an entry of the environment that no other process has
 	process     atomic.Pointer[launch.Process] // set once, by the goroutine that starts it
 	pump        *logpump.Pump
 	synced      []*logpump.Writer
@@ -109,14 +117,17 @@ func Start(ctx context.Context, c Config) (*Conn, error) {
 }
 
 func (p *Conn) start(ctx context.Context) (err error) {
-	if p.dir, err = p.config.Dirs.New(); err != nil {
+	if p.plan, err = p.config.Limits.Plan(p.config.Machine); err != nil {
+		return failure(unit.Refused, "handler %s is not started because %v", p.config.Handler, err)
+	}
+	if p.dir, err = p.config.Dirs.NewFor(p.plan); err != nil {
 		return err
 	}
 	token, err := newToken()
 	if err != nil {
 		return err
 	}
-	if p.host, err = newHost(p.dir, token, p, p.config.Elsewhere); err != nil {
+	if p.host, err = newHost(p.dir, token, p, p.plan, p.config.Elsewhere); err != nil {
 		return err
 	}
 	hctx, cancel := context.WithTimeoutCause(ctx, p.timeouts.Handshake, errHandshakeTimeout)
@@ -136,6 +147,7 @@ func (p *Conn) connect(ctx context.Context, token string) error {
 		HandshakeConfig:  plugin.HandshakeConfig{ProtocolVersion: ProtocolVersion, MagicCookieKey: CookieKey, MagicCookieValue: CookieValue},
 		Plugins:          plugin.PluginSet{"handler": grpcPlugin{}},
 		AllowedProtocols: []plugin.Protocol{plugin.ProtocolGRPC},
+		AutoMTLS:         p.config.MTLS,
 		StartTimeout:     p.timeouts.Handshake,
 		SkipHostEnv:      true,
 		UnixSocketConfig: &plugin.UnixSocketConfig{TempDir: p.dir},
@@ -204,17 +216,20 @@ func (p *Conn) environment(protocol []string, token string) []string {
 			env = append(env, kv)
 		}
 	}
+	p.mark = hostTokenVariable + "=" + token
 	return append(env,
 		plugin.EnvUnixSocketDir+"="+p.dir, // go-plugin's own choice is a level deeper, and paths are short of room
 		"BLOCKSD_HOST_SOCKET="+p.host.path,
-		"BLOCKSD_HOST_TOKEN="+token,
+		p.mark,
 	)
 }
 
 // launch starts the process, begins to read its output for ever, and waits for its first line.
 func (p *Conn) launch(ctx context.Context, env []string) (*launch.Process, string, error) {
 	c := p.config
-	process, err := c.Spawner.Spawn(ctx, launch.Spec{Path: c.Path, Argv0: c.Argv0, Args: c.Args, Dir: c.Dir, Env: env})
+	process, err := c.Spawner.Spawn(ctx, launch.Spec{
+		Path: c.Path, Argv0: c.Argv0, Args: c.Args, Dir: c.Dir, Env: env, Plan: p.plan, Private: p.dir, Mark: p.mark,
+	})
 	if err != nil {
 		return nil, "", failure(unit.Spawn, "handler %s could not be started: %v", c.Handler, err)
 	}
@@ -256,7 +271,11 @@ func (p *Conn) launch(ctx context.Context, env []string) (*launch.Process, strin
 
 // firstLine takes the line only if it is a handshake.
 func (p *Conn) firstLine(process *launch.Process, line string) (*launch.Process, string, error) {
-	if _, err := parseHandshake(line); err != nil {
+	_, err := parseHandshake(line)
+	if err == nil {
+		err = checkCertificate(line, p.config.MTLS)
+	}
+	if err != nil {
 		return process, "", failure(unit.Handshake, "handler %s could not be started because %v", p.config.Handler, err)
 	}
 	return process, line, nil
@@ -350,11 +369,14 @@ func (p *Conn) Description() Description { return p.description }
 // PID of the process.
 func (p *Conn) PID() int { return p.process.Load().PID() }
 
-// Owns reports whether pid is the process or a member of its group.
+// Owns reports whether pid is the process or a member of its process group or control group.
 func (p *Conn) Owns(pid int) bool {
 	process := p.process.Load()
 	return process != nil && process.Owns(pid)
 }
+
+// Skipped says which limits of the process are not kept as wished, one sentence each.
+func (p *Conn) Skipped() []string { return p.plan.Skipped }
 
 // StartedAt is when the start of the process began.
 func (p *Conn) StartedAt() time.Time { return p.startedAt }
@@ -368,6 +390,9 @@ func (p *Conn) Tail(n int) []string { return p.pump.Tail(n) }
 // Exit says how the process ended; call it only after Done.
 func (p *Conn) Exit() *Failure {
 	exit := p.process.Load().Exit()
+	if exit.OutOfMemory {
+		return failure(unit.OutOfMemory, "it was ended by %v", exit)
+	}
 	if exit.Signal != 0 {
 		return failure(unit.Signal, "it was ended by %v", exit)
 	}

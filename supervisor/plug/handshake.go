@@ -2,6 +2,9 @@ package plug
 
 import (
 	"bufio"
+	"crypto/x509"
+	"encoding/base64"
+	"errors"
 	"fmt"
 	"io"
 	"path/filepath"
@@ -18,6 +21,9 @@ const (
 	coreVersion = 1 // of go-plugin
 	// maxHandshake bounds the first line of a handler.
 	maxHandshake = 4 << 10
+
+	// hostTokenVariable is the environment variable with the token of a process for the host service.
+	hostTokenVariable = "BLOCKSD_HOST_TOKEN"
 )
 
 // parseHandshake checks the first line that a handler printed and returns the path of its socket. The line is checked
@@ -44,6 +50,32 @@ func parseHandshake(line string) (socket string, err error) {
 		return "", fmt.Errorf("its socket path %q is not absolute", shorten(f[3]))
 	}
 	return f[3], nil
+}
+
+// checkCertificate checks the part of a handshake that is for encrypted connections. go-plugin must never see a certificate
+// that it has not asked for: it would panic.
+func checkCertificate(line string, wanted bool) error {
+	f := strings.Split(strings.TrimSpace(line), "|")
+	offered := ""
+	if len(f) > 5 {
+		offered = f[5]
+	}
+	switch {
+	case !wanted && offered != "" && offered != "false" && offered != "true": // older SDKs write the next field here
+		return errors.New("it wants an encrypted connection that is not configured for it: set mtls for it, or build it without TLS")
+	case !wanted:
+		return nil
+	case offered == "":
+		return errors.New("it offers no certificate: build it with an SDK that knows AutoMTLS of go-plugin, or set mtls to false for it")
+	}
+	der, err := base64.RawStdEncoding.DecodeString(offered)
+	if err == nil {
+		_, err = x509.ParseCertificate(der)
+	}
+	if err != nil {
+		return fmt.Errorf("the certificate in its handshake cannot be read: %s", shorten(err.Error()))
+	}
+	return nil
 }
 
 // splitFirstLine reads the first line of r, sends it to first, and returns a reader of the rest. A line that is no handshake

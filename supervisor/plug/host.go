@@ -6,11 +6,13 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"path/filepath"
 	"sync"
 
 	"github.com/blocksd/blocksd/network/wire"
 	handlerv1 "github.com/blocksd/blocksd/proto/blocks/handler/v1"
+	"github.com/blocksd/blocksd/supervisor/launch"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -31,7 +33,7 @@ type host struct {
 	tasks map[string]*assignment // guarded by mu
 }
 
-func newHost(dir, token string, o owner, elsewhere func(string) bool) (*host, error) {
+func newHost(dir, token string, o owner, plan *launch.Plan, elsewhere func(string) bool) (*host, error) {
 	if elsewhere == nil {
 		elsewhere = func(string) bool { return false }
 	}
@@ -40,8 +42,14 @@ func newHost(dir, token string, o owner, elsewhere func(string) bool) (*host, er
 	if err != nil {
 		return nil, fmt.Errorf("open the host service: %w", err)
 	}
+	if plan.Foreign() {
+		if err := os.Chown(h.path, plan.UID(), plan.GID()); err != nil {
+			listener.Close()
+			return nil, fmt.Errorf("open the host service to the handler's user: %w", err)
+		}
+	}
 	h.server = grpc.NewServer(
-		grpc.Creds(&hostCredentials{owner: o}),
+		grpc.Creds(&hostCredentials{owner: o, uid: plan.UID()}),
 		grpc.MaxRecvMsgSize(MaxMessage), grpc.MaxSendMsgSize(MaxMessage),
 		grpc.StreamInterceptor(authorize(token)),
 	)

@@ -27,6 +27,7 @@ const patience = 20 * time.Second
 var plugins = testplugin.New("echo", "badhandler", "sleeper")
 
 func TestMain(m *testing.M) {
+	launch.Shim(os.Args)
 	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) { plugins.Remove(); os.Exit(code) }))
 }
 

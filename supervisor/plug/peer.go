@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"os"
 
 	"golang.org/x/sys/unix"
 	"google.golang.org/grpc"
@@ -36,16 +35,17 @@ func peerOf(conn net.Conn) (*unix.Ucred, error) {
 	return cred, credErr
 }
 
-// owner tells whether a process belongs to a handler: the one that we started, or a member of its group.
+// owner tells whether a process belongs to a handler: the one that we started, or a member of its process
+// group or control group.
 type owner interface{ Owns(pid int) bool }
 
-// checkPeer returns an error unless conn leads to o, under our own user.
-func checkPeer(conn net.Conn, o owner) error {
+// checkPeer returns an error unless conn leads to o, which runs as user uid.
+func checkPeer(conn net.Conn, o owner, uid int) error {
 	cred, err := peerOf(conn)
 	if err != nil {
 		return fmt.Errorf("its socket does not say who listens: %w", err)
 	}
-	if int(cred.Uid) != os.Getuid() || !o.Owns(int(cred.Pid)) {
+	if int(cred.Uid) != uid || !o.Owns(int(cred.Pid)) {
 		return fmt.Errorf("its socket belongs to process %d of user %d, which is not the handler", cred.Pid, cred.Uid)
 	}
 	return nil
@@ -55,7 +55,10 @@ func checkPeer(conn net.Conn, o owner) error {
 const tokenKey = "blocksd-host-token"
 
 // hostCredentials are the transport credentials of the host service: no encryption, and the kernel's word for who calls.
-type hostCredentials struct{ owner owner }
+type hostCredentials struct {
+	owner owner
+	uid   int // of the handler
+}
 
 type hostAuth struct {
 	credentials.CommonAuthInfo
@@ -68,7 +71,7 @@ func (c *hostCredentials) ServerHandshake(conn net.Conn) (net.Conn, credentials.
 	// A stranger is let in only to hear PERMISSION_DENIED for each call: a closed connection would look like a fault.
 	return conn, hostAuth{
 		CommonAuthInfo: credentials.CommonAuthInfo{SecurityLevel: credentials.NoSecurity},
-		allowed:        checkPeer(conn, c.owner) == nil,
+		allowed:        checkPeer(conn, c.owner, c.uid) == nil,
 	}, nil
 }
 

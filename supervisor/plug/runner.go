@@ -97,7 +97,7 @@ func (r *processRunner) dial(ctx context.Context, _ string) (net.Conn, error) {
 		}
 		return nil, fmt.Errorf("its socket cannot be connected to: %w", err)
 	}
-	if err := checkPeer(conn, r.process); err != nil {
+	if err := checkPeer(conn, r.process, r.process.UID()); err != nil {
 		conn.Close()
 		return nil, err
 	}

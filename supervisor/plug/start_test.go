@@ -2,6 +2,8 @@ package plug
 
 import (
 	"errors"
+	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -9,7 +11,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/blocksd/blocksd/supervisor/launch"
 	"github.com/blocksd/blocksd/supervisor/unit"
+	"golang.org/x/sys/unix"
 )
 
 // Each mistake at the start has its class and one sentence, and leaves neither a process nor a directory.
@@ -31,6 +35,10 @@ func TestBadStarts(t *testing.T) {
 		{"elsewhere", unit.Handshake, `its socket "/run/other.sock" is outside of its own directory`},
 		{"no-socket", unit.Handshake, `its socket cannot be connected to: no such file or directory`},
 		{"deaf", unit.StartTimeout, `its connection did not work within 700ms`},
+		{"unasked-certificate", unit.Handshake, `because it wants an encrypted connection that is not configured for it: set mtls for it, or build it without TLS$`},
+		{"wrong-cookie", unit.ExitCode, `it ended with exit code 1 before its handshake`},
+		{"flood-at-start", unit.Handshake, `it is not a Blocks handler: it printed "still not ready"`},
+		{"fork-at-start", unit.ExitCode, `it ended with exit code 1 before its handshake$`},
 		{"long-first-line", unit.Handshake, `it is not a Blocks handler: it printed "xxxx`},
 	}
 	for _, tt := range tests {
@@ -51,6 +59,92 @@ func TestBadStarts(t *testing.T) {
 			}
 		})
 	}
+}
+
+// An encrypted connection works with the SDK, is not taken from one that has none, and carries tasks like any other.
+func TestMTLS(t *testing.T) {
+	r := newRig(t)
+	r.MTLS = true
+	c := r.conn(t, "echo", "")
+	if p, f := do(t, c, "t", "hi"); f != nil || len(p.artifacts) != 1 {
+		t.Errorf("task over mTLS: %v", f)
+	}
+	if !c.Stop() {
+		t.Error("not stopped")
+	}
+	for alias, want := range map[string]string{
+		"minimal":         "because it offers no certificate: build it with an SDK that knows AutoMTLS of go-plugin, or set mtls to false for it",
+		"bad-certificate": "because the certificate in its handshake cannot be read: x509: malformed certificate",
+	} {
+		_, err := r.start(t, "badhandler", alias)
+		var f *Failure
+		if !errors.As(err, &f) || f.Reason != unit.Handshake || err.Error() != "handler badhandler-"+alias+" could not be started "+want {
+			t.Errorf("%s: %v", alias, err)
+		}
+	}
+}
+
+// A handler with a user of its own gets sockets that it can use, and still only its own.
+func TestOtherUser(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("machine: the tests do not run as root, so no other user can be had")
+	}
+	r := newRig(t)
+	r.Machine = launch.Probe(shim(t), "off")
+	r.Limits = launch.Limits{User: "54330"}
+	if err := os.Chmod(plugins.Dir(t), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	c := r.conn(t, "badhandler", "")
+	var st unix.Stat_t
+	if err := unix.Stat(fmt.Sprintf("/proc/%d", c.PID()), &st); err != nil || st.Uid != 54330 {
+		t.Errorf("runs as user %d: %v", st.Uid, err)
+	}
+	if p, f := do(t, c, "t1", "publish 3"); f != nil || len(p.artifacts) != 1 { // over the host service
+		t.Errorf("task of another user: %v", f)
+	}
+	// Our own process is a stranger to its host service, even as root and with the right socket.
+	conn, err := net.Dial("unix", c.host.path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if err := checkPeer(conn, c, 54330); err == nil {
+		t.Error("the daemon's socket passed for the handler's")
+	}
+	if !c.Stop() {
+		t.Error("not stopped")
+	}
+}
+
+func TestRefusedLimits(t *testing.T) {
+	r := newRig(t)
+	r.Limits = launch.Limits{CPUPercent: 50, Strict: true}
+	_, err := r.start(t, "echo", "")
+	var f *Failure
+	if !errors.As(err, &f) || f.Reason != unit.Refused || err.Error() != "handler echo is not started because the limits are strict and this machine cannot keep them: processor time is not limited because there are no control groups" {
+		t.Errorf("error %v", err)
+	}
+	r.Limits.Strict = false
+	c, err := r.start(t, "echo", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(c.Skipped()) != 1 {
+		t.Errorf("skipped %v", c.Skipped())
+	}
+	c.Kill()
+	<-c.Done()
+	c.Close()
+}
+
+func shim(t testing.TB) string {
+	t.Helper()
+	path, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path
 }
 
 func TestNoBinary(t *testing.T) {

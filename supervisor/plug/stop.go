@@ -54,8 +54,7 @@ func (p *Conn) Close() {
 		case <-p.pumped:
 		case <-time.After(p.timeouts.ExitDrain): // something outside of the group holds the pipes
 		}
-		_ = p.process.Load().Stdout.Close()
-		_ = p.process.Load().Stderr.Close()
+		p.process.Load().Close()
 		<-p.pumped
 	}
 	if p.host != nil {

@@ -16,6 +16,7 @@ const (
 	Health                         // stopped answering health checks
 	Tainted                        // did not let go of a task that was ended
 	OutOfMemory                    // killed by the kernel because it reached its memory limit
+	Refused                        // not started, because the machine cannot keep its limits or a setting cannot be followed
 )
 
 var reasons = [...]struct {
@@ -34,6 +35,7 @@ var reasons = [...]struct {
 	Health:       {name: "health"},
 	Tainted:      {name: "tainted"},
 	OutOfMemory:  {name: "out_of_memory"},
+	Refused:      {name: "refused", hopeless: true},
 }
 
 func (r Reason) String() string {

@@ -1,8 +1,15 @@
 package main
 
 import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/base64"
 	"fmt"
+	"math/big"
 	"os"
+	"os/exec"
 	"strings"
 	"syscall"
 )
@@ -48,8 +55,51 @@ var startup = map[string]func(){
 		fmt.Printf("1|1|unix|%s|grpc|\n", path)
 		select {}
 	},
+	"unasked-certificate": func() { // go-plugin itself would panic
+		fmt.Printf("1|1|unix|%s/x|grpc|%s\n", os.Getenv("PLUGIN_UNIX_SOCKET_DIR"), certificate())
+		select {}
+	},
+	"bad-certificate": func() {
+		fmt.Printf("1|1|unix|%s/x|grpc|%s\n", os.Getenv("PLUGIN_UNIX_SOCKET_DIR"), strings.Repeat("A", 100))
+		select {}
+	},
+	"wrong-cookie": func() { // as if it had been started by something else
+		os.Unsetenv("BLOCKS_HANDLER_COOKIE")
+	},
+	"flood-at-start": func() { // never stops to talk, on both streams
+		go func() {
+			for {
+				fmt.Fprintln(os.Stderr, "still not ready")
+			}
+		}()
+		for {
+			fmt.Println("still not ready")
+		}
+	},
+	"fork-at-start": func() { // leaves children that hold its pipes, and ends
+		for range 3 {
+			cmd := exec.Command("sleep", "600")
+			cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
+			_ = cmd.Start()
+		}
+		os.Exit(1)
+	},
 	"long-first-line": func() {
 		fmt.Println(strings.Repeat("x", 1<<20))
 		select {}
 	},
+}
+
+// certificate is one as a handshake carries it.
+func certificate() string {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return ""
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1)}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		return ""
+	}
+	return base64.RawStdEncoding.EncodeToString(der)
 }
