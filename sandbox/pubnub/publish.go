@@ -82,6 +82,12 @@ func (s *Server) publish(q *request) {
 		return
 	}
 	p.Sequence, _ = strconv.Atoi(q.query.get("seqn"))
+	if k.Intercept != nil {
+		if status, body, ok := k.Intercept(p); ok {
+			answer(q.w, status, body)
+			return
+		}
+	}
 	timetoken, _ := k.Space.Publish(p)
 	b := strconv.AppendInt(append(make([]byte, 0, 40), `[1,"Sent","`...), timetoken, 10)
 	answer(q.w, http.StatusOK, append(b, `"]`...))

@@ -26,6 +26,9 @@ type Keyset struct {
 	Space      *pubsub.Space
 	// Access is nil for a keyset without access manager.
 	Access *access.Manager
+	// Intercept, if set, is offered every publication that is permitted and well-formed. With ok it has taken it and
+	// says what to answer; nothing is published then.
+	Intercept func(p pubsub.Publication) (status int, body []byte, ok bool)
 }
 
 // Files finds stored files.
