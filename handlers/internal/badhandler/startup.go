@@ -56,7 +56,11 @@ var startup = map[string]func(){
 		select {}
 	},
 	"unasked-certificate": func() { // go-plugin itself would panic
-		fmt.Printf("1|1|unix|%s/x|grpc|%s\n", os.Getenv("PLUGIN_UNIX_SOCKET_DIR"), certificate())
+		path := os.Getenv("PLUGIN_UNIX_SOCKET_DIR") + "/x"
+		fd, _ := syscall.Socket(syscall.AF_UNIX, syscall.SOCK_STREAM, 0)
+		_ = syscall.Bind(fd, &syscall.SockaddrUnix{Name: path})
+		_ = syscall.Listen(fd, 16)
+		fmt.Printf("1|1|unix|%s|grpc|%s\n", path, certificate())
 		select {}
 	},
 	"bad-certificate": func() {
