@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -25,6 +26,12 @@ const (
 	Write  Right = 2
 	Manage Right = 4
 	Delete Right = 8
+	Create Right = 16
+	Get    Right = 32
+	Update Right = 64
+	Join   Right = 128
+
+	allRights = Read | Write | Manage | Delete | Create | Get | Update | Join
 )
 
 // Grant is what a token permits.
@@ -35,6 +42,14 @@ type Grant struct {
 	// Channels by name; Patterns by regular expression in RE2 syntax.
 	Channels map[string]Right
 	Patterns map[string]Right
+	// Groups, and GroupPatterns, are the same for channel groups; UUIDs and UUIDPatterns for user ids.
+	Groups, GroupPatterns map[string]Right
+	UUIDs, UUIDPatterns   map[string]Right
+	// Spaces and users are carried in the token and permit nothing.
+	Spaces, SpacePatterns map[string]Right
+	Users, UserPatterns   map[string]Right
+	// Meta is carried in the token.
+	Meta map[string]any
 	// UUID, if not empty, is the only one that may use the token.
 	UUID string
 }
@@ -44,6 +59,7 @@ var (
 	ErrForged  = errors.New("token was not issued here")
 	ErrExpired = errors.New("token is expired")
 	ErrUUID    = errors.New("token belongs to another uuid")
+	ErrRevoked = errors.New("token is revoked")
 )
 
 // MaxTTL is the longest life of a token.
@@ -59,15 +75,23 @@ type Manager struct {
 	encode cbor.EncMode
 	decode cbor.DecMode
 
-	mu     sync.RWMutex // guards parsed
-	parsed map[string]*permission
+	mu      sync.RWMutex // guards all below
+	parsed  map[string]*permission
+	revoked map[string]time.Time // by token: until when it must be remembered
+	changed chan struct{}        // closed and replaced when a token is revoked
 }
 
 // permission is a checked token.
 type permission struct {
 	expires  time.Time
 	uuid     string
-	channels map[string]Right
+	channels scope
+	groups   scope
+}
+
+// scope is what a token permits on one kind of resource.
+type scope struct {
+	names    map[string]Right
 	patterns []pattern
 }
 
@@ -86,16 +110,20 @@ func NewManager(secret []byte, now func() time.Time) (*Manager, error) {
 	if err != nil {
 		return nil, fmt.Errorf("create access manager: %w", err)
 	}
-	return &Manager{secret: secret, now: now, encode: encode, decode: decode, parsed: map[string]*permission{}}, nil
+	return &Manager{secret: secret, now: now, encode: encode, decode: decode, parsed: map[string]*permission{},
+		revoked: map[string]time.Time{}, changed: make(chan struct{})}, nil
 }
 
-// encodeScopes writes the rights on the five kinds of resources, of which we know one.
-func (m *Manager) encodeScopes(out []byte, channels map[string]Right) ([]byte, error) {
-	out = append(out, 0xa5)
-	for _, name := range [...]cbor.ByteString{"chan", "grp", "spc", "usr", "uuid"} {
-		rights := map[string]Right{}
-		if name == "chan" && channels != nil {
-			rights = channels
+// scopeNames are the kinds of resources, in the order of a real token.
+var scopeNames = [...]cbor.ByteString{"chan", "grp", "spc", "usr", "uuid"}
+
+// encodeScopes writes the rights on the five kinds of resources.
+func (m *Manager) encodeScopes(out []byte, scopes [len(scopeNames)]map[string]Right) ([]byte, error) {
+	out = append(out, 0xa0|byte(len(scopeNames)))
+	for i, name := range scopeNames {
+		rights := scopes[i]
+		if rights == nil {
+			rights = map[string]Right{}
 		}
 		for _, v := range [...]any{name, rights} {
 			b, err := m.encode.Marshal(v)
@@ -115,18 +143,24 @@ func (m *Manager) Issue(g Grant) (string, error) {
 		return "", fmt.Errorf("issue token: a life of %s is not between 1 minute and %s", g.TTL, MaxTTL)
 	}
 	// The map is written entry by entry in the order of the real tokens, so that they start alike and the signature can
-	// cover everything before it. The meta data is empty.
+	// cover everything before it.
+	type scopes = [len(scopeNames)]map[string]Right
 	type entry struct {
 		key   cbor.ByteString
-		value any // nil for a map of scopes
-		scope map[string]Right
+		value any
+	}
+	meta := g.Meta
+	if meta == nil {
+		meta = map[string]any{}
 	}
 	entries := []entry{
-		{"v", uint64(2), nil}, {"t", g.Issued.Unix(), nil}, {"ttl", minutes, nil}, {"res", nil, g.Channels}, {"pat", nil, g.Patterns},
-		{"meta", map[string]any{}, nil},
+		{"v", uint64(2)}, {"t", g.Issued.Unix()}, {"ttl", minutes},
+		{"res", scopes{g.Channels, g.Groups, g.Spaces, g.Users, g.UUIDs}},
+		{"pat", scopes{g.Patterns, g.GroupPatterns, g.SpacePatterns, g.UserPatterns, g.UUIDPatterns}},
+		{"meta", meta},
 	}
 	if g.UUID != "" {
-		entries = append(entries, entry{"uuid", g.UUID, nil})
+		entries = append(entries, entry{"uuid", g.UUID})
 	}
 	out := make([]byte, 1, 256)
 	out[0] = 0xa0 | byte(len(entries)+1)
@@ -136,8 +170,8 @@ func (m *Manager) Issue(g Grant) (string, error) {
 			return "", fmt.Errorf("issue token: %w", err)
 		}
 		out = append(out, key...)
-		if e.value == nil {
-			if out, err = m.encodeScopes(out, e.scope); err != nil {
+		if s, ok := e.value.(scopes); ok {
+			if out, err = m.encodeScopes(out, s); err != nil {
 				return "", fmt.Errorf("issue token: %w", err)
 			}
 			continue
@@ -162,41 +196,102 @@ func (m *Manager) sign(b []byte) []byte {
 }
 
 // Check returns nil if the token may be used by uuid and gives the right on all channels. The error is ErrForged,
-// ErrExpired, ErrUUID or a *DeniedError.
+// ErrExpired, ErrRevoked, ErrUUID or a *DeniedError.
 func (m *Manager) Check(token, uuid string, right Right, channels ...string) error {
-	p, err := m.permission(token)
+	return m.CheckAll(token, uuid, right, channels, nil)
+}
+
+// CheckAll is Check for channels and channel groups.
+func (m *Manager) CheckAll(token, uuid string, right Right, channels, groups []string) error {
+	p, err := m.valid(token)
 	if err != nil {
 		return err
-	}
-	if !m.now().Before(p.expires) {
-		return ErrExpired
 	}
 	if p.uuid != "" && p.uuid != uuid {
 		return ErrUUID
 	}
-	var denied []string
+	denied := &DeniedError{}
 	for _, channel := range channels {
-		if !p.allows(channel, right) {
-			denied = append(denied, channel)
+		if !p.channels.allows(channel, right) {
+			denied.Channels = append(denied.Channels, channel)
 		}
 	}
-	if denied != nil {
-		return &DeniedError{Channels: denied}
+	for _, group := range groups {
+		if !p.groups.allows(group, right) {
+			denied.Groups = append(denied.Groups, group)
+		}
+	}
+	if denied.Channels != nil || denied.Groups != nil {
+		return denied
 	}
 	return nil
 }
 
-// DeniedError names the channels on which a token lacks the right.
-type DeniedError struct{ Channels []string }
+// valid returns what a token permits now.
+func (m *Manager) valid(token string) (*permission, error) {
+	p, err := m.permission(token)
+	if err != nil {
+		return nil, err
+	}
+	if !m.now().Before(p.expires) {
+		return nil, ErrExpired
+	}
+	m.mu.RLock()
+	_, revoked := m.revoked[token]
+	m.mu.RUnlock()
+	if revoked {
+		return nil, ErrRevoked
+	}
+	return p, nil
+}
 
-func (e *DeniedError) Error() string { return fmt.Sprintf("token lacks the right on %q", e.Channels) }
+// Revoke ends a token before its time. The error is ErrForged or ErrExpired.
+func (m *Manager) Revoke(token string) error {
+	p, err := m.permission(token)
+	if err != nil {
+		return err
+	}
+	now := m.now()
+	if !now.Before(p.expires) {
+		return ErrExpired
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for other, until := range m.revoked { // what has expired need not be remembered
+		if !now.Before(until) {
+			delete(m.revoked, other)
+		}
+	}
+	m.revoked[token] = p.expires
+	close(m.changed)
+	m.changed = make(chan struct{})
+	return nil
+}
 
-func (p *permission) allows(channel string, right Right) bool {
-	if p.channels[channel]&right == right {
+// Now is the clock of the manager.
+func (m *Manager) Now() time.Time { return m.now() }
+
+// Changed returns a channel that is closed when the next token is revoked: a poll that is being held must be looked at
+// again then.
+func (m *Manager) Changed() <-chan struct{} {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	return m.changed
+}
+
+// DeniedError names the channels and channel groups on which a token lacks the right.
+type DeniedError struct{ Channels, Groups []string }
+
+func (e *DeniedError) Error() string {
+	return fmt.Sprintf("token lacks the right on %q", append(slices.Clone(e.Channels), e.Groups...))
+}
+
+func (s scope) allows(name string, right Right) bool {
+	if s.names[name]&right == right {
 		return true
 	}
-	for _, pat := range p.patterns {
-		if pat.right&right == right && pat.re.MatchString(channel) {
+	for _, pat := range s.patterns {
+		if pat.right&right == right && pat.re.MatchString(name) {
 			return true
 		}
 	}
@@ -254,13 +349,15 @@ func (m *Manager) parse(token string) (*permission, error) {
 		}
 	}
 	p.expires = time.Unix(issued, 0).Add(time.Duration(ttl) * time.Minute)
-	p.channels = res["chan"]
-	for text, right := range pat["chan"] {
-		re, err := regexp.Compile(text)
-		if err != nil {
-			return nil, ErrForged
+	for kind, s := range map[cbor.ByteString]*scope{"chan": &p.channels, "grp": &p.groups} {
+		s.names = res[kind]
+		for text, right := range pat[kind] {
+			re, err := regexp.Compile(text)
+			if err != nil {
+				return nil, ErrForged
+			}
+			s.patterns = append(s.patterns, pattern{re, right})
 		}
-		p.patterns = append(p.patterns, pattern{re, right})
 	}
 	return p, nil
 }

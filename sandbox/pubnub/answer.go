@@ -13,9 +13,12 @@ const (
 	maxSignal  = 64       // payload
 	maxURI     = 32 << 10
 	maxName    = 2048 // channel name
+	maxID      = 92   // user id, channel group
+	maxGroups  = 10   // channel groups of one subscriber
 )
 
 var (
+	jsonType   = []string{"application/json"}
 	javascript = []string{`text/javascript; charset="UTF-8"`}
 	noCache    = []string{"no-cache"}
 	anyOrigin  = []string{"*"}
@@ -32,8 +35,19 @@ func allowBrowsers(h http.Header) {
 
 // answer sends a body. There is always a content type: an SDK looks at it even on errors.
 func answer(w http.ResponseWriter, status int, body []byte) {
+	answerAs(w, javascript, status, body)
+}
+
+// answerJSON is answer for the endpoints that call JSON by its name.
+func answerJSON(w http.ResponseWriter, status int, body []byte) { answerAs(w, jsonType, status, body) }
+
+func answerAs(w http.ResponseWriter, contentType []string, status int, body []byte) {
+	if p, ok := w.(*padded); ok {
+		body = append(append(append(make([]byte, 0, len(body)+len(p.callback)+2), p.callback...), '('), body...)
+		body = append(body, ')')
+	}
 	h := w.Header()
-	h["Content-Type"] = javascript
+	h["Content-Type"] = contentType
 	h["Cache-Control"] = noCache
 	h["Content-Length"] = []string{strconv.Itoa(len(body))}
 	w.WriteHeader(status)
@@ -50,9 +64,45 @@ func badRequest(w http.ResponseWriter, message string) {
 	answer(w, http.StatusBadRequest, append(b, `,"error":true,"service":"Access Manager","status":400}`...))
 }
 
-func forbidden(w http.ResponseWriter, channels []string) {
+// padded is the writer for a request that wants its answer as a call of a function (JSONP).
+type padded struct {
+	http.ResponseWriter
+	callback string
+}
+
+// pad makes the answer a call of callback, if that is the name of a function; "0" stands for none.
+func (q *request) pad(callback string) {
+	if callback == "" || callback == "0" || len(callback) > 64 {
+		return
+	}
+	for _, c := range []byte(callback) {
+		switch {
+		case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c >= '0' && c <= '9', c == '_', c == '.', c == '$':
+		default:
+			return
+		}
+	}
+	q.w = &padded{q.w, callback}
+}
+
+// forbidden names what the sender has no right on; groups come with a colon before their names.
+func forbidden(w http.ResponseWriter, channels, groups []string) {
 	w.Header()["X-Pn-Cause"] = []string{"9999"}
-	b := append([]byte(`{"message":"Forbidden","payload":{"channels":`), appendStrings(nil, channels)...)
+	b := []byte(`{"message":"Forbidden","payload":{`)
+	if len(channels) > 0 || len(groups) == 0 {
+		b = appendStrings(append(b, `"channels":`...), channels)
+	}
+	if len(groups) > 0 {
+		if len(channels) > 0 {
+			b = append(b, ',')
+		}
+		b = append(b, `"channel-groups":`...)
+		named := make([]string, len(groups))
+		for i, g := range groups {
+			named[i] = ":" + g
+		}
+		b = appendStrings(b, named)
+	}
 	answer(w, http.StatusForbidden, append(b, `},"error":true,"service":"Access Manager","status":403}`...))
 }
 

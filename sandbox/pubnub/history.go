@@ -1,9 +1,12 @@
 package pubnub
 
 import (
+	"fmt"
 	"net/http"
+	"net/url"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/blocksd/blocksd/sandbox/access"
 	"github.com/blocksd/blocksd/sandbox/pubsub"
@@ -14,16 +17,19 @@ const (
 	maxOneChannel   = 100
 	maxManyChannels = 25
 	maxChannels     = 500
+	maxCounted      = 100   // channels whose messages are counted
+	maxCount        = 10000 // messages of one channel that are counted
 )
 
-// history serves /v3/history/sub-key/{sub}/channel/{channels}: the newest messages of a range, oldest first.
-func (s *Server) history(q *request) {
+// history serves /v3/history/sub-key/{sub}/channel/{channels}, and with message actions
+// /v3/history-with-actions/sub-key/{sub}/channel/{channel}: the newest messages of a range, oldest first.
+func (s *Server) history(q *request, actions bool) {
 	k := s.keyset(q, q.seg[3])
 	if k == nil {
 		return
 	}
 	channels := slices.Compact(slices.Sorted(slices.Values(names(q.seg[5]))))
-	if len(channels) == 0 || len(channels) > maxChannels {
+	if len(channels) == 0 || len(channels) > maxChannels || actions && len(channels) > 1 {
 		invalidArgument(q.w, "channels")
 		return
 	}
@@ -32,33 +38,33 @@ func (s *Server) history(q *request) {
 	}
 	// Without a limit one channel gives a full page, several give one message each.
 	limit, page := maxOneChannel, maxOneChannel
-	if len(channels) > 1 {
+	switch {
+	case actions:
+		limit, page = maxManyChannels, maxManyChannels
+	case len(channels) > 1:
 		limit, page = 1, maxManyChannels
 	}
-	var bounds [3]int64
-	for i, name := range [...]string{"max", "start", "end"} {
-		text := q.query.get(name)
-		if text == "" {
-			continue
-		}
-		n, err := strconv.ParseInt(text, 10, 64)
-		if err != nil || n < 0 {
-			invalidArgument(q.w, name)
-			return
-		}
-		bounds[i] = n
+	bounds, bad := numbers(q, "max", "start", "end")
+	if bad != "" {
+		invalidArgument(q.w, bad)
+		return
 	}
 	if bounds[0] > 0 {
 		limit = int(min(bounds[0], int64(page)))
 	}
-	withMeta := q.query.get("include_meta") == "true"
-	withUUID := q.query.get("include_uuid") == "true"
-	withType := q.query.get("include_message_type") == "true"
-	withCustom := q.query.get("include_custom_message_type") == "true"
+	show := shownMembers{
+		uuid: q.query.get("include_uuid") == "true", kind: q.query.get("include_message_type") == "true",
+		meta: q.query.get("include_meta") == "true", custom: q.query.get("include_custom_message_type") == "true",
+	}
+	encode := q.query.get("encode_channels") != "false"
 	b := append(make([]byte, 0, 1024), `{"status":200,"error":false,"error_message":"","channels":{`...)
-	first := true
+	first, more := true, int64(0)
 	for _, channel := range channels {
-		stored := k.Space.History(pubsub.HistoryQuery{Channel: channel, Max: limit, Start: bounds[1], End: bounds[2]})
+		stored := k.Space.History(pubsub.HistoryQuery{Channel: channel, Max: limit + 1, Start: bounds[1], End: bounds[2], Actions: actions})
+		if len(stored) > limit {
+			stored = stored[1:]
+			more = stored[0].Timetoken
+		}
 		if len(stored) == 0 {
 			continue
 		}
@@ -66,40 +72,236 @@ func (s *Server) history(q *request) {
 			b = append(b, ',')
 		}
 		first = false
+		if encode {
+			channel = encodeName(channel)
+		}
 		b = append(pubsub.AppendString(b, channel), ":["...)
 		for i, m := range stored {
 			if i > 0 {
 				b = append(b, ',')
 			}
-			b = append(append(b, `{"message":`...), m.Body...)
-			b = append(strconv.AppendInt(append(b, `,"timetoken":"`...), m.Timetoken, 10), '"')
-			if withUUID { // always text: null makes one SDK crash
-				b = pubsub.AppendString(append(b, `,"uuid":`...), m.Publisher)
-			}
-			if withType {
-				b = append(b, `,"message_type":`...)
-				if m.Type == 0 {
-					b = append(b, "null"...)
-				} else {
-					b = strconv.AppendInt(b, int64(m.Type), 10)
-				}
-			}
-			if withMeta {
-				b = append(b, `,"meta":`...)
-				if m.Meta == nil {
-					b = append(b, `""`...)
-				} else {
-					b = append(b, m.Meta...)
-				}
-			}
-			if withCustom && m.CustomType != "" {
-				b = pubsub.AppendString(append(b, `,"custom_message_type":`...), m.CustomType)
-			}
-			b = append(b, '}')
+			b = show.append(b, m)
 		}
 		b = append(b, ']')
 	}
+	b = append(b, '}')
+	if actions && more > 0 { // only here the network says that there is more
+		url := fmt.Sprintf("%s?start=%d&max=%d", q.path, more, limit)
+		if bounds[2] > 0 {
+			url += fmt.Sprintf("&end=%d", bounds[2])
+		}
+		b = fmt.Appendf(b, `,"more":{"url":%s,"start":"%d","max":%d}`, pubsub.AppendString(nil, url), more, limit)
+	}
+	answer(q.w, http.StatusOK, append(b, '}'))
+}
+
+// numbers reads parameters that are numbers without a sign; bad is the name of one that is not.
+func numbers(q *request, names ...string) (values []int64, bad string) {
+	values = make([]int64, len(names))
+	for i, name := range names {
+		text := q.query.get(name)
+		if text == "" {
+			continue
+		}
+		n, err := strconv.ParseInt(text, 10, 64)
+		if err != nil || n < 0 {
+			return nil, name
+		}
+		values[i] = n
+	}
+	return values, ""
+}
+
+// encodeName escapes a channel as the names in an answer are by default.
+func encodeName(s string) string { return strings.ReplaceAll(url.QueryEscape(s), "+", "%20") }
+
+// shownMembers are the members of a message in an answer that only come when asked for.
+type shownMembers struct{ uuid, kind, meta, custom bool }
+
+func (show shownMembers) append(b []byte, m pubsub.Stored) []byte {
+	b = append(append(b, `{"message":`...), m.Body...)
+	b = append(strconv.AppendInt(append(b, `,"timetoken":"`...), m.Timetoken, 10), '"')
+	if show.uuid { // always text: null makes one SDK crash
+		b = pubsub.AppendString(append(b, `,"uuid":`...), m.Publisher)
+	}
+	if show.kind {
+		b = append(b, `,"message_type":`...)
+		if m.Type == typeMessage {
+			b = append(b, "null"...)
+		} else {
+			b = strconv.AppendInt(b, int64(m.Type), 10)
+		}
+	}
+	if show.meta {
+		b = appendMeta(append(b, `,"meta":`...), m.Meta)
+	}
+	if show.custom && m.CustomType != "" {
+		b = pubsub.AppendString(append(b, `,"custom_message_type":`...), m.CustomType)
+	}
+	if len(m.Actions) > 0 {
+		b = appendActions(append(b, `,"actions":`...), m.Actions)
+	}
+	return append(b, '}')
+}
+
+func appendMeta(b, meta []byte) []byte {
+	if meta == nil {
+		return append(b, `""`...)
+	}
+	return append(b, meta...)
+}
+
+// appendActions groups the actions of a message by type and value, in the order in which those first came.
+func appendActions(b []byte, actions []pubsub.Action) []byte {
+	var types []string
+	values := map[string][]string{}
+	for _, a := range actions {
+		if values[a.Type] == nil {
+			types = append(types, a.Type)
+		}
+		if !slices.Contains(values[a.Type], a.Value) {
+			values[a.Type] = append(values[a.Type], a.Value)
+		}
+	}
+	b = append(b, '{')
+	for i, kind := range types {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = append(pubsub.AppendString(b, kind), ":{"...)
+		for j, value := range values[kind] {
+			if j > 0 {
+				b = append(b, ',')
+			}
+			b = append(pubsub.AppendString(b, value), ":["...)
+			first := true
+			for _, a := range actions {
+				if a.Type != kind || a.Value != value {
+					continue
+				}
+				if !first {
+					b = append(b, ',')
+				}
+				first = false
+				b = pubsub.AppendString(append(b, `{"uuid":`...), a.UUID)
+				b = append(strconv.AppendInt(append(b, `,"actionTimetoken":"`...), a.Timetoken, 10), `"}`...)
+			}
+			b = append(b, ']')
+		}
+		b = append(b, '}')
+	}
+	return append(b, '}')
+}
+
+// oldHistory serves /v2/history/sub-key/{sub}/channel/{channel}: messages, and the first and last timetoken.
+func (s *Server) oldHistory(q *request) {
+	k := s.keyset(q, q.seg[3])
+	if k == nil {
+		return
+	}
+	q.pad(q.query.get("callback"))
+	channel := unescape(q.seg[5])
+	if !k.permit(q, access.Read, channel) {
+		return
+	}
+	bounds, bad := numbers(q, "count", "start", "end")
+	if bad != "" {
+		invalidArgument(q.w, bad)
+		return
+	}
+	limit := maxOneChannel
+	if bounds[0] > 0 {
+		limit = int(min(bounds[0], maxOneChannel))
+	}
+	stored := k.Space.History(pubsub.HistoryQuery{
+		Channel: channel, Max: limit, Start: bounds[1], End: bounds[2], Oldest: q.query.get("reverse") == "true",
+	})
+	withToken, withMeta := q.query.get("include_token") == "true", q.query.get("include_meta") == "true"
+	var first, last int64
+	b := append(make([]byte, 0, 1024), "[["...)
+	for i, m := range stored {
+		if i > 0 {
+			b = append(b, ',')
+		} else {
+			first = m.Timetoken
+		}
+		last = m.Timetoken
+		if !withToken && !withMeta {
+			b = append(b, m.Body...)
+			continue
+		}
+		b = append(append(b, `{"message":`...), m.Body...)
+		if withToken {
+			b = strconv.AppendInt(append(b, `,"timetoken":`...), m.Timetoken, 10)
+		}
+		if withMeta {
+			b = appendMeta(append(b, `,"meta":`...), m.Meta)
+		}
+		b = append(b, '}')
+	}
+	b = strconv.AppendInt(append(b, "],"...), first, 10)
+	b = strconv.AppendInt(append(b, ','), last, 10)
+	answer(q.w, http.StatusOK, append(b, ']'))
+}
+
+// counts serves /v3/history/sub-key/{sub}/message-counts/{channels}: how many messages are not older than a timetoken,
+// one for all channels or one for each.
+func (s *Server) counts(q *request) {
+	k := s.keyset(q, q.seg[3])
+	if k == nil {
+		return
+	}
+	channels := names(q.seg[5])
+	if len(channels) == 0 || len(channels) > maxCounted {
+		invalidArgument(q.w, "channels")
+		return
+	}
+	if !k.permit(q, access.Read, channels...) {
+		return
+	}
+	name := "channelsTimetoken"
+	texts := list(q.query.get(name))
+	if texts == nil {
+		name = "timetoken"
+		texts = list(q.query.get(name))
+	}
+	if len(texts) != 1 && len(texts) != len(channels) {
+		invalidArgument(q.w, name)
+		return
+	}
+	b := []byte(`{"status":200,"error":false,"error_message":"","channels":{`)
+	for i, channel := range channels {
+		since, ok := parseTimetoken(texts[min(i, len(texts)-1)])
+		if !ok {
+			invalidArgument(q.w, name)
+			return
+		}
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = append(pubsub.AppendString(b, channel), ':')
+		b = strconv.AppendInt(b, int64(min(k.Space.Count(channel, since), maxCount)), 10)
+	}
 	answer(q.w, http.StatusOK, append(b, `}}`...))
+}
+
+// deleteHistory serves DELETE /v3/history/sub-key/{sub}/channel/{channel}.
+func (s *Server) deleteHistory(q *request) {
+	k := s.keyset(q, q.seg[3])
+	if k == nil {
+		return
+	}
+	channel := unescape(q.seg[5])
+	if !k.permit(q, access.Delete, channel) {
+		return
+	}
+	bounds, bad := numbers(q, "start", "end")
+	if bad != "" {
+		invalidArgument(q.w, bad)
+		return
+	}
+	k.Space.DeleteHistory(channel, bounds[0], bounds[1])
+	answer(q.w, http.StatusOK, []byte(`{"status":200,"error":false,"error_message":""}`))
 }
 
 func invalidArgument(w http.ResponseWriter, name string) {

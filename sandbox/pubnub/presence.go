@@ -23,12 +23,13 @@ func (s *Server) presence(q *request) {
 	rest := q.seg[4:]
 	switch {
 	case len(rest) == 0:
-		if k.permitAll(q) {
-			s.hereNow(q, k, nil, true)
+		if k.permitKey(q) {
+			s.hereNow(q, k, nil, nil, true)
 		}
 		return
 	case len(rest) == 2 && rest[0] == "uuid":
-		if k.permitAll(q) {
+		// Where somebody is can be asked by himself; others would learn the names of channels.
+		if unescape(rest[1]) == q.query.get("uuid") && k.permitAll(q, 0, nil, nil) || unescape(rest[1]) != q.query.get("uuid") && k.permitKey(q) {
 			b := append([]byte(`{"status":200,"message":"OK","payload":{"channels":`), appendStrings(nil, k.Space.WhereNow(unescape(rest[1])))...)
 			answer(q.w, http.StatusOK, append(b, `},"service":"Presence"}`...))
 		}
@@ -37,36 +38,36 @@ func (s *Server) presence(q *request) {
 		notFound(q.w)
 		return
 	}
-	channels := names(rest[1])
-	if !k.permit(q, access.Read, channels...) {
+	channels, groups := names(rest[1]), q.groups()
+	if !validGroups(q, groups) {
+		return
+	}
+	for _, name := range channels {
+		if !validChannel(name) {
+			badRequest(q.w, "Invalid Channel")
+			return
+		}
+	}
+	if !k.permitAll(q, access.Read, channels, groups) {
 		return
 	}
 	uuid := q.query.get("uuid")
 	switch rest = rest[2:]; {
 	case len(rest) == 0:
-		s.hereNow(q, k, channels, false)
+		s.hereNow(q, k, channels, groups, false)
 	case len(rest) == 1 && rest[0] == "heartbeat":
-		k.Space.Heartbeat(channels, uuid, timeout(q), states(q.query.get("state")))
+		k.Space.Heartbeat(k.Space.Expand(channels, groups), uuid, timeout(q), states(q.query.get("state")))
 		answer(q.w, http.StatusOK, []byte(`{"status":200,"message":"OK","service":"Presence"}`))
 	case len(rest) == 1 && rest[0] == "leave":
-		k.Space.Leave(channels, uuid)
+		k.Space.Leave(k.Space.Expand(channels, groups), uuid)
 		answer(q.w, http.StatusOK, []byte(`{"status":200,"message":"OK","action":"leave","service":"Presence"}`))
 	case len(rest) == 3 && rest[0] == "uuid" && rest[2] == "data":
-		setState(q, k, channels, unescape(rest[1]))
+		setState(q, k, k.Space.Expand(channels, groups), unescape(rest[1]))
 	case len(rest) == 2 && rest[0] == "uuid":
-		getState(q, k, channels, unescape(rest[1]))
+		getState(q, k, k.Space.Expand(channels, groups), unescape(rest[1]), len(channels) == 1 && len(groups) == 0)
 	default:
 		notFound(q.w)
 	}
-}
-
-// permitAll is for questions about the whole key: with an access manager no token can permit them.
-func (k *Keyset) permitAll(q *request) bool {
-	if k.Access != nil {
-		forbidden(q.w, nil)
-		return false
-	}
-	return true
 }
 
 // The answers about states never have a member "error": one SDK takes even false for a failure.
@@ -83,8 +84,7 @@ func setState(q *request, k *Keyset, channels []string, uuid string) {
 	answer(q.w, http.StatusOK, append(b, `,"service":"Presence"}`...))
 }
 
-func getState(q *request, k *Keyset, channels []string, uuid string) {
-	single := len(channels) == 1 && q.query.get("channel-group") == ""
+func getState(q *request, k *Keyset, channels []string, uuid string, single bool) {
 	b := []byte(`{"status":200,"message":"OK","payload":`)
 	if single {
 		b = appendState(b, k.Space.State(channels[0], uuid))
@@ -115,7 +115,7 @@ func appendState(b, state []byte) []byte {
 
 // hereNow answers flat for exactly one channel without groups, and by channel otherwise: an SDK crashes on the flat form
 // where it does not expect it.
-func (s *Server) hereNow(q *request, k *Keyset, channels []string, global bool) {
+func (s *Server) hereNow(q *request, k *Keyset, channels, groups []string, global bool) {
 	withState := q.query.get("state") == "1"
 	withUUIDs := q.query.get("disable-uuids") != "1" && q.query.get("disable_uuids") != "1"
 	limit, offset := hereNowPage, 0
@@ -147,15 +147,15 @@ func (s *Server) hereNow(q *request, k *Keyset, channels []string, global bool) 
 		}
 		return strconv.AppendInt(append(b, `"occupancy":`...), int64(len(all)), 10)
 	}
-	if len(channels) == 1 && q.query.get("channel-group") == "" {
+	if len(channels) == 1 && len(groups) == 0 {
 		found := k.Space.HereNow(channels)
 		b := occupants([]byte(`{"status":200,"message":"OK","service":"Presence",`), found[channels[0]])
 		answer(q.w, http.StatusOK, append(b, '}'))
 		return
 	}
 	found := map[string][]pubsub.Occupant{}
-	if global || len(channels) > 0 {
-		found = k.Space.HereNow(channels)
+	if all := k.Space.Expand(channels, groups); global || len(all) > 0 {
+		found = k.Space.HereNow(all)
 	}
 	b := []byte(`{"status":200,"message":"OK","payload":{"channels":{`)
 	total := 0

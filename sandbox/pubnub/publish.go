@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/blocksd/blocksd/sandbox/access"
 	"github.com/blocksd/blocksd/sandbox/pubsub"
@@ -21,19 +22,36 @@ var errTooLarge = errors.New("body is larger than a message may be")
 
 // publish takes a message or a signal: /publish/{pub}/{sub}/0/{channel}/{callback}[/{message}].
 func (s *Server) publish(q *request) {
-	k := s.keyset(q, q.seg[2])
+	q.pad(unescape(q.seg[5]))
+	kind := typeMessage
+	if q.seg[0] == "signal" {
+		kind = typeSignal
+	}
+	s.accept(q, kind, q.seg[1], q.seg[2], q.seg[4], q.seg[6:])
+}
+
+// Types of an envelope.
+const (
+	typeMessage = 0
+	typeSignal  = 1
+	typeFile    = 4
+)
+
+// accept takes a publication. The message is the rest of the path, or else the body.
+func (s *Server) accept(q *request, kind int, publishKey, subscribeKey, channel string, rest []string) {
+	k := s.keyset(q, subscribeKey)
 	if k == nil {
 		return
 	}
-	if unescape(q.seg[1]) != k.PublishKey {
+	if unescape(publishKey) != k.PublishKey {
 		refuse(q.w, k, http.StatusBadRequest, "Invalid Key")
 		return
 	}
 	p := pubsub.Publication{
-		Channel: unescape(q.seg[4]), Publisher: q.query.get("uuid"), Store: q.query.get("store") != "0",
-		CustomType: q.query.get("custom_message_type"),
+		Channel: unescape(channel), Publisher: q.query.get("uuid"), Store: q.query.get("store") != "0", Type: kind,
+		CustomType: q.query.get("custom_message_type"), Origin: origin(q.query.get("ortt")),
 	}
-	if p.Channel == "" || len(p.Channel) > maxName || strings.ContainsRune(p.Channel, 0) {
+	if !validChannel(p.Channel) {
 		refuse(q.w, k, http.StatusBadRequest, "Invalid Channel")
 		return
 	}
@@ -44,10 +62,10 @@ func (s *Server) publish(q *request) {
 	if !k.permit(q, access.Write, p.Channel) {
 		return
 	}
-	if len(q.seg) > 6 {
-		p.Body = []byte(unescape(strings.Join(q.seg[6:], "/")))
+	if len(rest) > 0 {
+		p.Body = []byte(unescape(strings.Join(rest, "/")))
 	} else {
-		body, err := readBody(q.r)
+		body, err := q.readBody()
 		if err != nil {
 			if errors.Is(err, errTooLarge) {
 				tooLarge(q.w)
@@ -58,8 +76,8 @@ func (s *Server) publish(q *request) {
 		}
 		p.Body = body
 	}
-	if q.seg[0] == "signal" {
-		p.Type, p.Store = 1, false
+	if kind == typeSignal {
+		p.Store = false
 		if len(p.Body) > maxSignal {
 			refuse(q.w, k, http.StatusBadRequest, "Signal size too large")
 			return
@@ -77,9 +95,12 @@ func (s *Server) publish(q *request) {
 		refuse(q.w, k, http.StatusBadRequest, "Invalid JSON")
 		return
 	}
-	if n := len(p.CustomType); n != 0 && (n < 3 || n > 50) {
+	if !validCustomType(p.CustomType) {
 		refuse(q.w, k, http.StatusBadRequest, "Invalid custom_message_type")
 		return
+	}
+	if hours, err := strconv.ParseFloat(q.query.get("ttl"), 64); err == nil && hours > 0 && hours < maxTTLHours {
+		p.TTL = time.Duration(hours * float64(time.Hour))
 	}
 	p.Sequence, _ = strconv.Atoi(q.query.get("seqn"))
 	if k.Intercept != nil {
@@ -88,9 +109,60 @@ func (s *Server) publish(q *request) {
 			return
 		}
 	}
-	timetoken, _ := k.Space.Publish(p)
+	var timetoken int64
+	if !s.fire && kind == typeMessage && !p.Store && q.query.get("norep") == "true" {
+		timetoken = k.Space.Timetoken() // a fire: for the network's functions, not for subscribers
+	} else {
+		timetoken, _ = k.Space.Publish(p)
+	}
 	b := strconv.AppendInt(append(make([]byte, 0, 40), `[1,"Sent","`...), timetoken, 10)
 	answer(q.w, http.StatusOK, append(b, `"]`...))
+}
+
+// maxTTLHours is the longest life of a stored message that is taken for one; beyond it a message stays for ever.
+const maxTTLHours = 24 * 365 * 10
+
+// validChannel refuses what cannot be a name. The characters that PubNub advises against are let through, because its
+// SDKs are tested with them.
+func validChannel(name string) bool {
+	if name == "" || len(name) > maxName {
+		return false
+	}
+	for i := 0; i < len(name); i++ {
+		if name[i] < ' ' {
+			return false
+		}
+	}
+	return true
+}
+
+func validCustomType(s string) bool {
+	for _, c := range []byte(s) {
+		switch {
+		case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c >= '0' && c <= '9', c == '_', c == '-':
+		default:
+			return false
+		}
+	}
+	return s == "" || len(s) >= 3 && len(s) <= 50
+}
+
+// origin reads the origination timetoken, an object with a number or a text.
+func origin(text string) string {
+	if text == "" {
+		return ""
+	}
+	var v struct {
+		T json.RawMessage `json:"t"`
+	}
+	if json.Unmarshal([]byte(text), &v) != nil {
+		return ""
+	}
+	t := strings.Trim(string(v.T), `"`)
+	if _, err := strconv.ParseUint(t, 10, 64); err != nil {
+		return ""
+	}
+	return t
 }
 
 // refuse answers a publish in its own form: always three elements, because SDKs index them.
@@ -104,7 +176,15 @@ func tooLarge(w http.ResponseWriter) {
 	answer(w, http.StatusRequestEntityTooLarge, []byte(`[0,"Request Entity Too Large"]`))
 }
 
-// readBody reads a body of at most a message, decoding it if it is compressed.
+// readBody reads a body of at most a message, decoding it if it is compressed. It may be called again.
+func (q *request) readBody() ([]byte, error) {
+	if !q.bodyRead {
+		q.body, q.bodyErr = readBody(q.r)
+		q.bodyRead = true
+	}
+	return q.body, q.bodyErr
+}
+
 func readBody(r *http.Request) ([]byte, error) {
 	var src io.Reader = io.LimitReader(r.Body, maxCompressed)
 	plain := false

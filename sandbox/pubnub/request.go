@@ -11,6 +11,12 @@ type request struct {
 	r     *http.Request
 	seg   []string // escaped
 	query query
+
+	path     string // escaped
+	body     []byte // read and decoded, after readBody
+	bodyErr  error
+	bodyRead bool
+	signed   bool // with the secret key of its keyset, which has been checked
 }
 
 // is compares the path with a pattern of segments in which "*" stands for any segment.

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/blocksd/blocksd/sandbox/access"
+	"github.com/blocksd/blocksd/sandbox/blob"
 	"github.com/blocksd/blocksd/sandbox/pubsub"
 )
 
@@ -26,6 +27,10 @@ type Keyset struct {
 	Space      *pubsub.Space
 	// Access is nil for a keyset without access manager.
 	Access *access.Manager
+	// SecretKey signs the requests that may grant and revoke, and that need no token; "" means that nobody has it.
+	SecretKey string
+	// AnySignature takes every signature for a good one.
+	AnySignature bool
 	// Intercept, if set, is offered every publication that is permitted and well-formed. With ok it has taken it and
 	// says what to answer; nothing is published then.
 	Intercept func(p pubsub.Publication) (status int, body []byte, ok bool)
@@ -40,8 +45,15 @@ type Files interface {
 // Config of a Server.
 type Config struct {
 	Keysets []Keyset
-	Files   Files // nil: there are none
+	Files   Files // nil: there are none but those that clients upload here
+	Blobs   *blob.Store
 	Hold    time.Duration
+	Now     func() time.Time
+	// DeliverFire gives subscribers also what is only for the network's functions: an SDK cannot tell a message that is
+	// neither stored nor replicated from a fire.
+	DeliverFire bool
+	// MaxFileBytes bounds a file that a client uploads (5 MiB).
+	MaxFileBytes int64
 }
 
 // Server answers PubNub requests.
@@ -49,11 +61,18 @@ type Server struct {
 	keysets map[string]*Keyset // by subscribe key
 	files   Files
 	hold    time.Duration
+	now     func() time.Time
+	fire    bool
+	shelf   *shelf
 }
 
 // New returns a server for the keysets.
 func New(cfg Config) (*Server, error) {
-	s := &Server{keysets: map[string]*Keyset{}, files: cfg.Files, hold: cfg.Hold}
+	s := &Server{keysets: map[string]*Keyset{}, files: cfg.Files, hold: cfg.Hold, now: cfg.Now, fire: cfg.DeliverFire}
+	if s.now == nil {
+		s.now = time.Now
+	}
+	s.shelf = newShelf(cfg.Blobs, s.now, cfg.MaxFileBytes)
 	if s.hold <= 0 {
 		s.hold = DefaultHold
 	}
@@ -78,23 +97,62 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		answer(w, http.StatusRequestURITooLong, []byte(`{"status":414,"service":"Balancer","error":true,"message":"Request URI Too Long"}`))
 		return
 	}
-	q := &request{w: w, r: r, seg: strings.Split(strings.TrimPrefix(path, "/"), "/"), query: parseQuery(r.URL.RawQuery)}
-	get := r.Method == http.MethodGet
+	q := &request{w: w, r: r, path: path, seg: strings.Split(strings.TrimPrefix(path, "/"), "/"), query: parseQuery(r.URL.RawQuery)}
+	get, post, del := r.Method == http.MethodGet, r.Method == http.MethodPost, r.Method == http.MethodDelete
+	if id := q.query.get("uuid"); len(id) > maxID {
+		badRequest(w, "Invalid UUID")
+		return
+	}
 	switch seg := q.seg; {
 	case get && q.is("time", "0"):
 		s.time(q)
-	case (get && len(seg) >= 7 || r.Method == http.MethodPost && len(seg) == 6) && (seg[0] == "publish" || seg[0] == "signal") && seg[3] == "0":
+	case (get && len(seg) >= 7 || post && len(seg) == 6) && (seg[0] == "publish" || seg[0] == "signal") && seg[3] == "0":
 		s.publish(q)
 	case get && q.is("v2", "subscribe", "*", "*", "*"):
 		s.subscribe(q)
 	case get && len(seg) >= 4 && seg[0] == "v2" && seg[1] == "presence" && (seg[2] == "sub-key" || seg[2] == "sub_key"):
 		s.presence(q)
-	case get && (q.is("v3", "history", "sub-key", "*", "channel", "*") || q.is("v3", "history", "sub_key", "*", "channel", "*")):
-		s.history(q)
-	case get && q.is("v1", "files", "*", "channels", "*", "files", "*", "*"):
+	case len(seg) >= 5 && seg[0] == "v1" && seg[1] == "channel-registration" && get:
+		s.registration(q)
+	case len(seg) == 6 && (seg[1] == "history" || seg[1] == "history-with-actions") && (seg[2] == "sub-key" || seg[2] == "sub_key"):
+		s.histories(q)
+	case len(seg) >= 5 && seg[0] == "v1" && seg[1] == "message-actions" && seg[3] == "channel":
+		s.actions(q)
+	case len(seg) >= 4 && seg[0] == "v3" && seg[1] == "pam" && seg[3] == "grant":
+		s.grants(q)
+	case (get && len(seg) >= 9 || post && len(seg) >= 8) && seg[0] == "v1" && seg[1] == "files" && seg[2] == "publish-file" && seg[5] == "0":
+		s.publishFile(q)
+	case post && q.is("v1", "files", "*", "channels", "*", "generate-upload-url"):
+		s.announceFile(q)
+	case get && q.is("v1", "files", "*", "channels", "*", "files"):
+		s.listFiles(q)
+	case (get || del) && q.is("v1", "files", "*", "channels", "*", "files", "*", "*"):
 		s.file(q)
+	case post && len(seg) == 2 && seg[0] == uploadPath:
+		s.receiveFile(q)
+	case get && len(seg) == 3 && seg[0] == downloadPath:
+		s.sendFile(q)
 	default:
 		notFound(w)
+	}
+}
+
+// histories serves what is below /v2/history, /v3/history and /v3/history-with-actions.
+func (s *Server) histories(q *request) {
+	get := q.r.Method == http.MethodGet
+	switch kind := q.seg[0] + "/" + q.seg[1] + "/" + q.seg[4]; {
+	case get && kind == "v3/history/channel":
+		s.history(q, false)
+	case get && kind == "v3/history-with-actions/channel":
+		s.history(q, true)
+	case get && kind == "v3/history/message-counts":
+		s.counts(q)
+	case get && kind == "v2/history/channel":
+		s.oldHistory(q)
+	case q.r.Method == http.MethodDelete && kind == "v3/history/channel":
+		s.deleteHistory(q)
+	default:
+		notFound(q.w)
 	}
 }
 
@@ -115,38 +173,4 @@ func (s *Server) keyset(q *request, subscribeKey string) *Keyset {
 		answer(q.w, http.StatusBadRequest, []byte(`{"message":"Invalid Subscribe Key","error":true,"service":"Access Manager","status":400}`))
 	}
 	return k
-}
-
-// permit checks the token of a request, or answers that it is not enough. A presence channel needs the right on itself
-// or on its channel.
-func (k *Keyset) permit(q *request, right access.Right, channels ...string) bool {
-	if k.Access == nil {
-		return true
-	}
-	token, uuid := q.query.get("auth"), q.query.get("uuid")
-	err := k.Access.Check(token, uuid, right, channels...)
-	var denied *access.DeniedError
-	if errors.As(err, &denied) {
-		var left []string
-		for _, channel := range denied.Channels {
-			base := strings.TrimSuffix(channel, "-pnpres")
-			if base == channel || k.Access.Check(token, uuid, right, base) != nil {
-				left = append(left, channel)
-			}
-		}
-		if left == nil {
-			return true
-		}
-		forbidden(q.w, left)
-		return false
-	}
-	switch {
-	case err == nil:
-		return true
-	case errors.Is(err, access.ErrExpired):
-		answer(q.w, http.StatusForbidden, []byte(`{"error":true,"status":403,"service":"Access Manager","message":"Token is expired"}`))
-	default:
-		forbidden(q.w, channels)
-	}
-	return false
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/blocksd/blocksd/sandbox/access"
@@ -17,8 +18,9 @@ func (s *Server) subscribe(q *request) {
 	if k == nil {
 		return
 	}
+	q.pad(unescape(q.seg[4]))
 	sub := pubsub.Subscription{
-		Channels: names(q.seg[3]), Groups: q.query.get("channel-group") != "", UUID: q.query.get("uuid"),
+		Channels: names(q.seg[3]), Groups: q.groups(), UUID: q.query.get("uuid"),
 		FilterText: q.query.get("filter-expr"), Timeout: timeout(q), Join: true,
 	}
 	var ok bool
@@ -33,7 +35,7 @@ func (s *Server) subscribe(q *request) {
 			return
 		}
 	}
-	if !k.permit(q, access.Read, sub.Channels...) {
+	if !validSubscription(q, sub) || !k.permitAll(q, access.Read, sub.Channels, sub.Groups) {
 		return
 	}
 	if state := q.query.get("state"); state != "" {
@@ -43,17 +45,80 @@ func (s *Server) subscribe(q *request) {
 		send(q.w, pubsub.Batch{Cursor: k.Space.Handshake(sub)})
 		return
 	}
-	batch, answered := s.held(q, k.Space, sub)
-	if answered {
+	if batch, ok := s.held(q, k, sub); ok {
 		send(q.w, batch)
 	}
 }
 
+// validSubscription answers a subscription that asks for what cannot be.
+func validSubscription(q *request, sub pubsub.Subscription) bool {
+	for _, name := range sub.Channels {
+		switch {
+		case !validChannel(name):
+			badRequest(q.w, "Invalid Channel")
+			return false
+		case strings.HasSuffix(strings.TrimSuffix(name, "-pnpres"), ".*") && strings.Count(name, ".") > 2:
+			badRequest(q.w, "Wildcard maximum depth exceeded")
+			return false
+		}
+	}
+	if !validGroups(q, sub.Groups) {
+		return false
+	}
+	if len(sub.Channels) == 0 && len(sub.Groups) == 0 {
+		badRequest(q.w, "Missing channels and channel groups")
+		return false
+	}
+	return true
+}
+
+// groups reads the names of channel groups, of which presence groups end in -pnpres.
+func (q *request) groups() []string {
+	var out []string
+	for _, name := range strings.Split(q.query.get("channel-group"), ",") {
+		if name != "" {
+			out = append(out, name)
+		}
+	}
+	return out
+}
+
+func validGroups(q *request, groups []string) bool {
+	count := 0
+	for _, name := range groups {
+		base := strings.TrimSuffix(name, "-pnpres")
+		if !validGroup(base) {
+			badRequest(q.w, "Invalid Channel Group")
+			return false
+		}
+		if base == name {
+			count++
+		}
+	}
+	if count > maxGroups {
+		badRequest(q.w, "Too many channel groups")
+		return false
+	}
+	return true
+}
+
+func validGroup(name string) bool {
+	return name != "" && len(name) <= maxID && validChannel(name) && !strings.ContainsAny(name, ",:*/")
+}
+
 // held waits until there is something for the poll, the hold is over, a newer poll has taken its place, or the client
-// is gone (then there is no answer).
-func (s *Server) held(q *request, space *pubsub.Space, sub pubsub.Subscription) (batch pubsub.Batch, answered bool) {
-	p := space.Open(sub)
+// is gone or its token is revoked (then batch is not the answer).
+func (s *Server) held(q *request, k *Keyset, sub pubsub.Subscription) (batch pubsub.Batch, answered bool) {
+	p := k.Space.Open(sub)
 	defer func() { p.Close(answered) }()
+	var revoked <-chan struct{}
+	if k.Access != nil && !q.signed {
+		revoked = k.Access.Changed()
+		// What was revoked since the first look has closed an older channel.
+		if !k.permitAll(q, access.Read, sub.Channels, sub.Groups) {
+			return pubsub.Batch{}, false
+		}
+	}
 	if batch, ok := p.Next(); ok {
 		return batch, true
 	}
@@ -69,6 +134,11 @@ func (s *Server) held(q *request, space *pubsub.Space, sub pubsub.Subscription) 
 		case <-superseded:
 			superseded = nil
 			hold.Reset(supersedeDelay)
+		case <-revoked:
+			revoked = k.Access.Changed()
+			if !k.permitAll(q, access.Read, sub.Channels, sub.Groups) {
+				return pubsub.Batch{}, false
+			}
 		case <-hold.C:
 			return p.Empty(), true
 		case <-q.r.Context().Done():

@@ -1,0 +1,178 @@
+package pubnub
+
+import (
+	"errors"
+	"io"
+	"os"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/blocksd/blocksd/sandbox/blob"
+)
+
+// Limits of the files that clients upload here.
+const (
+	defaultMaxFile = 5 << 20
+	uploadLife     = time.Minute // between the announcement of a file and its bytes
+	maxAnnounced   = 1000
+	maxShelved     = 1 << 30 // bytes of all files; beyond it the oldest go
+)
+
+var (
+	errNoFiles  = errors.New("file upload is not enabled for this server")
+	errBusy     = errors.New("too many uploads are under way")
+	errNoSuch   = errors.New("no such file")
+	errNotAsked = errors.New("upload was not announced, or its time is over")
+)
+
+// shelved is a file of a channel, or one that is announced.
+type shelved struct {
+	subscribeKey, channel string
+	id, name              string
+	blob                  string // where it is stored; whoever knows it may read it
+	size                  int64
+	created               time.Time
+	number                int64 // in the order of arrival
+}
+
+// shelf holds the files that clients upload through the interface for files.
+type shelf struct {
+	blobs *blob.Store // nil: none are taken
+	now   func() time.Time
+	limit int64
+
+	mu        sync.Mutex // guards all below
+	announced map[string]*shelved
+	files     []*shelved // oldest first
+	bytes     int64
+	last      int64
+}
+
+func newShelf(blobs *blob.Store, now func() time.Time, limit int64) *shelf {
+	if limit <= 0 {
+		limit = defaultMaxFile
+	}
+	return &shelf{blobs: blobs, now: now, limit: limit, announced: map[string]*shelved{}}
+}
+
+// announce makes a place for a file.
+func (s *shelf) announce(subscribeKey, channel, name string) (*shelved, error) {
+	if s.blobs == nil {
+		return nil, errNoFiles
+	}
+	f := &shelved{subscribeKey: subscribeKey, channel: channel, name: name, id: uuid.NewString(), blob: blob.ID(), created: s.now()}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for id, other := range s.announced {
+		if f.created.Sub(other.created) > uploadLife {
+			delete(s.announced, id)
+		}
+	}
+	if len(s.announced) >= maxAnnounced {
+		return nil, errBusy
+	}
+	s.announced[f.blob] = f
+	return f, nil
+}
+
+// expected reports whether bytes for a place may come now.
+func (s *shelf) expected(blobID string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	f := s.announced[blobID]
+	return f != nil && s.now().Sub(f.created) <= uploadLife
+}
+
+// receive stores the bytes of an announced file, which belongs to its channel from then on.
+func (s *shelf) receive(blobID string, r io.Reader) error {
+	size, err := s.blobs.Write(blobID, r, s.limit)
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	f := s.announced[blobID]
+	var old []*shelved
+	if f != nil {
+		delete(s.announced, blobID)
+		s.last++
+		f.size, f.created, f.number = size, s.now(), s.last
+		s.files = append(s.files, f)
+		s.bytes += size
+		for s.bytes > maxShelved {
+			s.bytes -= s.files[0].size
+			old = append(old, s.files[0])
+			s.files = s.files[1:]
+		}
+	}
+	s.mu.Unlock()
+	for _, o := range old {
+		err = errors.Join(err, s.blobs.Remove(o.blob))
+	}
+	if f == nil { // sent twice: the first one has it
+		return errNotAsked
+	}
+	return err
+}
+
+func (s *shelf) find(subscribeKey, channel, id, name string) (*shelved, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	i := s.index(subscribeKey, channel, id, name)
+	if i < 0 {
+		return nil, false
+	}
+	return s.files[i], true
+}
+
+func (s *shelf) index(subscribeKey, channel, id, name string) int {
+	return slices.IndexFunc(s.files, func(f *shelved) bool {
+		return f.id == id && f.name == name && f.channel == channel && f.subscribeKey == subscribeKey
+	})
+}
+
+// list returns the files of a channel that came after number after, oldest first, and where to go on (0: nowhere).
+func (s *shelf) list(subscribeKey, channel string, after int64, limit int) (found []*shelved, next int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, f := range s.files {
+		if f.number <= after || f.channel != channel || f.subscribeKey != subscribeKey {
+			continue
+		}
+		if len(found) == limit {
+			return found, found[limit-1].number
+		}
+		found = append(found, f)
+	}
+	return found, 0
+}
+
+func (s *shelf) remove(subscribeKey, channel, id, name string) error {
+	s.mu.Lock()
+	i := s.index(subscribeKey, channel, id, name)
+	if i < 0 {
+		s.mu.Unlock()
+		return errNoSuch
+	}
+	f := s.files[i]
+	s.files = slices.Delete(s.files, i, i+1)
+	s.bytes -= f.size
+	s.mu.Unlock()
+	return s.blobs.Remove(f.blob)
+}
+
+// open opens a file by its place.
+func (s *shelf) open(blobID string) (*shelved, *os.File, error) {
+	s.mu.Lock()
+	i := slices.IndexFunc(s.files, func(f *shelved) bool { return f.blob == blobID })
+	if i < 0 {
+		s.mu.Unlock()
+		return nil, nil, errNoSuch
+	}
+	f := s.files[i]
+	s.mu.Unlock()
+	content, err := s.blobs.Open(f.blob)
+	return f, content, err
+}
