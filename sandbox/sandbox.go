@@ -54,6 +54,13 @@ type Config struct {
 	KeepFinished int
 	HistoryBytes int64
 	RingSize     int
+	// AnnounceMax is the occupancy up to which joins and leaves are announced one by one (20), PresenceInterval the time
+	// between the events above it (10 s); both for the two plain keysets.
+	AnnounceMax      int
+	PresenceInterval time.Duration
+	// DeliverFire gives subscribers what is neither stored nor replicated, which the network gives to functions only.
+	// AnySignature takes every signature with a secret key for a good one.
+	DeliverFire, AnySignature bool
 	// MaxFileBytes bounds an uploaded file (1 GiB); BlobDir is where they go (the system's temporary directory).
 	MaxFileBytes int64
 	BlobDir      string
@@ -115,7 +122,9 @@ func New(cfg Config) (*Sandbox, error) {
 	if err != nil {
 		return nil, err
 	}
-	if s.pubnub, err = pubnub.New(pubnub.Config{Keysets: keysets, Files: s.network, Hold: cfg.HoldPoll}); err != nil {
+	if s.pubnub, err = pubnub.New(pubnub.Config{
+		Keysets: keysets, Files: s.network, Blobs: s.blobs, Hold: cfg.HoldPoll, Now: cfg.Now, DeliverFire: cfg.DeliverFire,
+	}); err != nil {
 		return nil, err
 	}
 	if s.listener, err = listen(cfg.Listen); err != nil {
@@ -146,6 +155,7 @@ func (s *Sandbox) keysets() ([]pubnub.Keyset, error) {
 	for _, keys := range [...]wire.Keyset{s.open, s.pam} {
 		space, err := pubsub.New(pubsub.Config{
 			SubscribeKey: keys.SubscribeKey, Now: s.cfg.Now, RingSize: s.cfg.RingSize, MaxBytes: s.cfg.HistoryBytes,
+			AnnounceMax: s.cfg.AnnounceMax, Interval: s.cfg.PresenceInterval,
 		})
 		if err != nil {
 			return nil, err
@@ -156,7 +166,7 @@ func (s *Sandbox) keysets() ([]pubnub.Keyset, error) {
 	if err != nil {
 		return nil, err
 	}
-	out[len(out)-1].Access = manager
+	out[len(out)-1].Access, out[len(out)-1].SecretKey, out[len(out)-1].AnySignature = manager, s.pamSecret, s.cfg.AnySignature
 	for _, k := range out {
 		s.spaces = append(s.spaces, k.Space)
 	}
