@@ -107,6 +107,9 @@ type Timeouts struct {
 	Clock time.Duration
 	// Heartbeat is the rhythm of heartbeats on the control channel. Default wire.HeartbeatInterval.
 	Heartbeat time.Duration
+	// Late is how old a StartTask may be before the network is asked whether another instance has the task. Default half
+	// of wire.PresenceTimeout, so that clocks need not be exact.
+	Late time.Duration
 	// Remember is how long the outcome of a task is known, to answer a task that is delivered again. Default 1 h.
 	Remember time.Duration
 }
@@ -129,6 +132,7 @@ func (t Timeouts) withDefaults() Timeouts {
 		{&t.Token, 30 * time.Second},
 		{&t.Clock, time.Hour},
 		{&t.Heartbeat, wire.HeartbeatInterval},
+		{&t.Late, wire.PresenceTimeout / 2},
 		{&t.Remember, time.Hour},
 	} {
 		if *d.value <= 0 {

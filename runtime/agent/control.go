@@ -18,7 +18,7 @@ func (a *Agent) receive(s *session, r link.Received) {
 		s.link.SetToken(c.Start.ControlToken)
 	}
 	if refused := (*wire.StartTaskError)(nil); errors.As(err, &refused) {
-		a.admit(s, order{refused.Start, c.Broadcast, r}, refused)
+		a.admit(s, order{refused.Start, c.Broadcast, r, a.late(r)}, refused)
 		return
 	}
 	if err != nil {
@@ -27,7 +27,7 @@ func (a *Agent) receive(s *session, r link.Received) {
 	}
 	switch c.Type {
 	case wire.TypeStartTask:
-		a.admit(s, order{c.Start, c.Broadcast, r}, nil)
+		a.admit(s, order{c.Start, c.Broadcast, r, a.late(r)}, nil)
 	case wire.TypeCancelTask:
 		a.cancel(c.TaskID, wire.CancelUser)
 	case wire.TypeExpireTask:
@@ -87,6 +87,8 @@ type order struct {
 	start     *wire.StartTask
 	broadcast bool
 	received  link.Received
+	// late: it was sent so long ago that the network may have given the task to another instance meanwhile.
+	late bool
 }
 
 // admit decides about a StartTask. broken is not nil when it cannot be run whatever the agent's state.

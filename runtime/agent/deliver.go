@@ -38,11 +38,11 @@ const (
 func (a *Agent) deliver(ctx context.Context, s *session, d delivery) (fate, error) {
 	for doubt := d.doubtful(); ; doubt = true {
 		if doubt {
-			over, err := a.askWhetherOver(ctx, s, d)
+			answer, err := a.ask(ctx, s, d.message, d.taskID)
 			if err != nil {
 				return gaveUp(ctx), err
 			}
-			if over {
+			if answer.over {
 				a.log.Info("the network has ended the task already, so its outcome is not published again", "task", wire.CutText(d.taskID, maxLoggedID))
 				return delivered, nil
 			}
@@ -72,54 +72,58 @@ func gaveUp(ctx context.Context) fate {
 	return interrupted
 }
 
-// askWhetherOver asks the network whether it has a terminal event of a task: the task's channel with the write token, or
-// else its table, which lags behind. Where neither may be read the answer is no. It asks for as long as ctx lasts, which
-// is the only error.
-func (a *Agent) askWhetherOver(ctx context.Context, s *session, d delivery) (bool, error) {
+// standing is what the network knows of a task.
+type standing struct {
+	begun bool // an instance runs it or did
+	over  bool // it has a terminal event
+}
+
+func (s standing) taken() bool { return s.begun || s.over }
+
+// ask asks the network about a task: the task's channel with the write token, or else its table, which lags behind.
+// Where neither may be read it knows nothing. It asks for as long as ctx lasts, which is the only error.
+func (a *Agent) ask(ctx context.Context, s *session, m link.Message, taskID string) (standing, error) {
 	t := a.cfg.Timeouts
 	for wait := t.RetryStart; ; wait = min(2*wait, t.RetryCap) {
-		over, err := a.askOnce(ctx, s, d)
+		answer, err := a.askOnce(ctx, s, m, taskID)
 		if err == nil {
-			return over, nil
+			return answer, nil
 		}
-		a.log.Debug("could not ask whether a task is over, trying again", "task", wire.CutText(d.taskID, maxLoggedID), "err", err)
-		timer := time.NewTimer(wait/2 + time.Duration(a.cfg.Jitter()*float64(wait/2)))
-		select {
-		case <-ctx.Done():
-			timer.Stop()
-			return false, ctx.Err()
-		case <-timer.C:
+		a.log.Debug("could not ask the network about a task, trying again", "task", wire.CutText(taskID, maxLoggedID), "err", err)
+		if !pause(ctx, wait/2+time.Duration(a.cfg.Jitter()*float64(wait/2))) {
+			return standing{}, ctx.Err()
 		}
 	}
 }
 
 // askOnce returns an error when asking again may help.
-func (a *Agent) askOnce(ctx context.Context, s *session, d delivery) (over bool, err error) {
+func (a *Agent) askOnce(ctx context.Context, s *session, m link.Message, taskID string) (standing, error) {
 	once, cancel := context.WithTimeout(ctx, a.cfg.Timeouts.Connect)
 	defer cancel()
-	stored, err := s.link.History(once, d.message.Channel, d.message.Token, "")
+	var answer standing
+	stored, err := s.link.History(once, m.Channel, m.Token, "")
 	if err == nil {
 		for _, m := range stored {
-			if e, err := wire.DecodeEvent(m.Body); err == nil && e.Type == wire.EventTerminal {
-				return true, nil
-			}
+			e, err := wire.DecodeEvent(m.Body)
+			answer.over = answer.over || err == nil && e.Type == wire.EventTerminal
+			answer.begun = answer.begun || err == nil && e.Type == wire.EventProgress
 		}
-		return false, nil
+		return answer, nil
 	}
 	switch status(err) {
 	case http.StatusBadRequest, http.StatusForbidden, http.StatusNotFound:
 	default:
-		return false, err
+		return answer, err
 	}
-	row, err := s.auth.GetTask(once, d.taskID)
+	row, err := s.auth.GetTask(once, taskID)
 	if err == nil {
-		return row.State.Final(), nil
+		return standing{begun: row.State == wire.Running, over: row.State.Final()}, nil
 	}
 	if final(err) {
 		a.fail(err)
 	}
 	if failed := (*backend.Error)(nil); once.Err() != nil || errors.As(err, &failed) && failed.Temporary() {
-		return false, err
+		return answer, err
 	}
-	return false, nil // it may not be read, or the network does not know it
+	return answer, nil // it may not be read, or the network does not know it
 }

@@ -3,6 +3,8 @@ package agent
 import (
 	"context"
 	"fmt"
+	"strconv"
+	"time"
 
 	"github.com/blocksd/blocksd/network/link"
 	"github.com/blocksd/blocksd/network/wire"
@@ -90,15 +92,24 @@ func (a *Agent) resume(ctx context.Context, s *session, channel string) string {
 	first := !a.resumed
 	a.resumed = true
 	a.mu.Unlock()
+	ctx, cancel := context.WithTimeout(ctx, a.cfg.Timeouts.Connect)
+	defer cancel()
+	before := a.cfg.Now()
+	now, err := s.link.Time(ctx)
+	if err == nil {
+		// Before the first message, which may be an old one.
+		if offset, err := clockOffset(now, before, a.cfg.Now()); err == nil {
+			a.mu.Lock()
+			a.clockOffset = offset
+			a.mu.Unlock()
+		}
+	}
 	if first {
 		if cursor := a.book.Cursor(channel); cursor != "" {
 			a.log.Info("reading the control channel on from where it was left", "channel", channel, "cursor", cursor)
 			return cursor
 		}
 	}
-	ctx, cancel := context.WithTimeout(ctx, a.cfg.Timeouts.Connect)
-	defer cancel()
-	now, err := s.link.Time(ctx)
 	if err != nil {
 		a.log.Warn("the network's time could not be read, so a crash before the next message may lose messages", "err", err)
 		return ""
@@ -107,42 +118,76 @@ func (a *Agent) resume(ctx context.Context, s *session, channel string) string {
 	return now
 }
 
+// late reports whether a message was sent so long ago that the network may have taken us for lost since.
+func (a *Agent) late(r link.Received) bool {
+	sent, err := strconv.ParseInt(r.Timetoken, 10, 64) // of 100 ns
+	a.mu.Lock()
+	now := a.cfg.Now().Add(a.clockOffset)
+	a.mu.Unlock()
+	return err == nil && now.Sub(time.Unix(0, 0).Add(time.Duration(sent)*100)) > a.cfg.Timeouts.Late
+}
+
 // record has the acceptance made durable; the task begins then. mu is held.
 func (j *job) record() {
 	a := j.agent
 	j.entry = a.book.Accept(a.entryOf(j.task.ID, j.order.received), func(err error) {
 		a.work.Go(func() { // the journal must not wait for what follows
 			if err != nil {
-				j.withdraw(err)
+				if j.withdraw() {
+					j.log.Warn("StartTask refused", "reason", wire.ReasonAtCapacity, "err", err, "broadcast", j.order.broadcast)
+					if !j.order.broadcast { // another instance may take it
+						a.refuse(j.session, j.order, wire.Terminal{State: wire.Failed, Error: wire.ReasonAtCapacity})
+					}
+				}
 				return
 			}
-			j.start()
+			j.startUnlessTaken()
 		})
 	})
 }
 
-// withdraw takes an acceptance back that could not be recorded: a task that a crash would lose is not begun. Consumers
-// know the answer as "not begun here, safe to send again".
-func (j *job) withdraw(err error) {
-	j.mu.Lock()
-	over := j.machine.Phase() != task.Waiting // canceled before it began: its terminal is on its way
-	j.withdrawn = !over
-	j.mu.Unlock()
-	if over {
-		return
-	}
+// startUnlessTaken starts the job, unless its order is an old one and the network says that another instance took the
+// task: it would be done twice.
+func (j *job) startUnlessTaken() {
 	a := j.agent
-	j.log.Warn("StartTask refused", "reason", wire.ReasonAtCapacity, "err", err, "broadcast", j.order.broadcast)
+	if j.order.late {
+		j.doubt.Store(true)
+		life, end := j.session.work()
+		defer end()
+		s, err := a.ask(life, j.session, j.message(nil), j.task.ID)
+		if err != nil {
+			return // the agent ended; the next start sees to it
+		}
+		if s.taken() && j.withdraw() {
+			j.log.Info("an old StartTask is left alone: the network gave the task to another instance meanwhile")
+			if j.entry != nil {
+				j.entry.Drop()
+			}
+			return
+		}
+	}
+	j.start()
+}
+
+// withdraw takes an acceptance back before the task begins. It reports false when the task has its outcome already,
+// because it was canceled.
+func (j *job) withdraw() bool {
+	j.mu.Lock()
+	if j.machine.Phase() != task.Waiting {
+		j.mu.Unlock()
+		return false
+	}
+	j.withdrawn = true
+	j.mu.Unlock()
+	a := j.agent
 	j.finish()
 	a.freeSlot()
-	if !j.order.broadcast { // another instance may take it
-		a.refuse(j.session, j.order, wire.Terminal{State: wire.Failed, Error: wire.ReasonAtCapacity})
-	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.counts.Accepted--
 	delete(a.jobs, j.task.ID)
 	a.checkIdle()
+	return true
 }
 
 // conclude publishes the outcome once it is durable, so that after a crash the daemon says the same again. When it cannot

@@ -122,8 +122,12 @@ func (j *job) begin() {
 	j.agent.jobs[j.task.ID] = j
 	j.agent.mu.Unlock()
 	j.log.Debug("task accepted", "kind", j.task.Kind)
-	if j.agent.book != nil {
+	switch {
+	case j.agent.book != nil:
 		j.record()
+		return
+	case j.order.late:
+		j.agent.work.Go(j.startUnlessTaken)
 		return
 	}
 	j.stepAt(task.Start{}, j.since)

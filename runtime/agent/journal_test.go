@@ -262,14 +262,65 @@ func TestMessagesWhileAway(t *testing.T) {
 	st2.none(t)
 }
 
+// TestTakenWhileAway: of what was sent long before the daemon came back, another instance may have taken something: that
+// is not done twice, neither run nor refused. What nobody took is done.
+func TestTakenWhileAway(t *testing.T) {
+	for _, concurrency := range []int{1, 4} {
+		t.Run(fmt.Sprint("concurrency ", concurrency), func(t *testing.T) {
+			n, dir := newNetwork(t, true), t.TempDir()
+			j := openJournal(t, dir)
+			a := n.serve(cardOf(t, "worker", concurrency, ""), newStage(), withJournal(j))
+			a.await(StateOnline)
+			a.stop()
+			if err := a.ended(); err != nil {
+				t.Fatal(err)
+			}
+			if err := j.Close(); err != nil {
+				t.Fatal(err)
+			}
+			a.control(startTask("free", ""))
+			a.control(startTask("taken", ""))
+			a.control(startTask("over", ""))
+			n.store("taken", wire.RunningEvent("taken"))
+			n.giveUp("over")
+
+			st := newStage()
+			b := n.serve(cardOf(t, "worker", concurrency, ""), st, both(withJournal(openJournal(t, dir)), func(c *Config) {
+				c.Timeouts.Late = time.Nanosecond // everything is long ago
+			}))
+			b.await(StateOnline)
+			call := st.next(t)
+			if call.task.ID != "free" {
+				t.Errorf("task %s came", call.task.ID)
+			}
+			call.result <- nil
+			n.terminal("free")
+			eventually(t, "nothing is in flight", func() bool {
+				b.mu.Lock()
+				defer b.mu.Unlock()
+				return len(b.jobs) == 0 && b.refusing == 0
+			})
+			n.same("free", "running completed")
+			n.same("taken", "running")
+			n.same("over", "failed:lost")
+			st.none(t)
+		})
+	}
+}
+
 // giveUp has the network end a task by itself.
 func (n *network) giveUp(id string) {
+	n.t.Helper()
+	n.store(id, wire.TerminalEvent(id, wire.Terminal{State: wire.Failed, Error: "lost"}))
+}
+
+// store publishes an event of a task that is not the agent's.
+func (n *network) store(id string, body []byte) {
 	n.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	_, err := n.driver.Publish(ctx, link.Message{
-		Channel: wire.TaskChannel("org", id), Meta: wire.EventMeta("worker", id, ""), Store: true,
-		Body: wire.TerminalEvent(id, wire.Terminal{State: wire.Failed, Error: "lost"}),
+		Channel: wire.TaskChannel("org", id), Meta: wire.EventMeta("worker", id, ""), Store: true, Body: body,
 	})
 	if err != nil {
 		n.t.Fatal(err)

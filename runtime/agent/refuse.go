@@ -60,7 +60,7 @@ func (a *Agent) answer(s *session, o order, t wire.Terminal, record func(durable
 		defer end()
 		ctx, cancel := context.WithTimeout(life, a.cfg.Timeouts.Refusal)
 		defer cancel()
-		err := a.publishAnswer(ctx, s, o.start, t)
+		err := a.publishAnswer(ctx, s, o, t)
 		if err != nil {
 			a.log.Error("the answer to a task that was not accepted could not be published", "task", wire.CutText(o.start.Task.ID, maxLoggedID), "err", err)
 		}
@@ -77,13 +77,19 @@ func (a *Agent) answer(s *session, o order, t wire.Terminal, record func(durable
 	})
 }
 
-func (a *Agent) publishAnswer(ctx context.Context, s *session, start *wire.StartTask, t wire.Terminal) error {
+func (a *Agent) publishAnswer(ctx context.Context, s *session, o order, t wire.Terminal) error {
+	start := o.start
 	m := link.Message{
 		Channel: wire.TaskChannel(start.Task.OrgID, start.Task.ID),
 		Token:   start.WriteToken,
 		Meta:    wire.EventMeta(a.name, start.Task.ID, t.Version),
 		Body:    wire.TerminalEvent(start.Task.ID, t),
 		Store:   true,
+	}
+	if o.late { // another instance may have the task, and our answer would be its end
+		if answer, err := a.ask(ctx, s, m, start.Task.ID); err != nil || answer.taken() {
+			return err
+		}
 	}
 	_, err := s.link.Publish(ctx, m)
 	if m.Token != "" && status(err) == http.StatusForbidden {

@@ -198,6 +198,11 @@ func (e *Entry) Decide(o wire.Terminal, durable func(error)) {
 	}
 }
 
+// Drop forgets the task, as if it had never been accepted. It becomes durable some time later.
+func (e *Entry) Drop() {
+	e.book.journal.post(post{kind: dropped, book: e.book, entry: e})
+}
+
 // Settle records that the network has the outcome, or that it was given up, and moves the task to the finished ones. It
 // becomes durable some time later.
 func (e *Entry) Settle(f Finished) {

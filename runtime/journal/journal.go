@@ -102,6 +102,7 @@ const (
 	accepted postKind = iota + 1
 	decided
 	settled
+	dropped
 	instance
 	reading
 )
@@ -333,7 +334,7 @@ func (j *Journal) owe(b batch) {
 		p.durable = nil
 		if p.kind == accepted {
 			p.entry.void = true
-			p = post{kind: settled, book: p.book, entry: p.entry}
+			p = post{kind: dropped, book: p.book, entry: p.entry}
 		}
 		j.owed = append(j.owed, p)
 	}

@@ -217,7 +217,7 @@ func (s *store) apply(tx *bolt.Tx, b batch) error {
 		if o := open[book]; o != nil {
 			return o, nil
 		}
-		o, err := s.buckets(tx, book.name)
+		o, err := openBuckets(tx, book.name)
 		open[book] = o
 		return o, err
 	}
@@ -254,17 +254,24 @@ type buckets struct {
 	added                            int // finished tasks
 }
 
-func (s *store) buckets(tx *bolt.Tx, name string) (*buckets, error) {
+func openBuckets(tx *bolt.Tx, name string) (*buckets, error) {
 	o := &buckets{name: name}
 	var err error
-	if o.agent, err = tx.Bucket(bucketAgents).CreateBucketIfNotExists([]byte(name)); err != nil {
+	open := func(in *bolt.Bucket, name []byte) *bolt.Bucket {
+		b := in.Bucket(name)
+		if b == nil && err == nil {
+			b, err = in.CreateBucket(name)
+		}
+		return b
+	}
+	if o.agent = open(tx.Bucket(bucketAgents), []byte(name)); err != nil {
 		return nil, err
 	}
 	for _, sub := range []struct {
 		name []byte
 		to   **bolt.Bucket
 	}{{bucketTasks, &o.tasks}, {bucketOutcomes, &o.outcomes}, {bucketFinished, &o.finished}} {
-		if *sub.to, err = o.agent.CreateBucketIfNotExists(sub.name); err != nil {
+		if *sub.to = open(o.agent, sub.name); err != nil {
 			return nil, err
 		}
 	}
@@ -301,6 +308,8 @@ func (s *store) put(o *buckets, p post) error {
 			return nil
 		}
 		return o.outcomes.Put(key, s.sealed(o, "outcomes", key, appendOutcome(nil, p.done.Outcome)))
+	case dropped:
+		return errors.Join(o.tasks.Delete(key), o.outcomes.Delete(key))
 	case settled:
 		if err := errors.Join(o.tasks.Delete(key), o.outcomes.Delete(key)); err != nil || p.entry.void {
 			return err
