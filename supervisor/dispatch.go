@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/blocksd/blocksd/network/wire"
@@ -26,13 +28,17 @@ var ErrNoTask = errors.New("no such task is with a handler")
 type placement struct {
 	conn     *plug.Conn    // nil while it waits for a process
 	canceled chan struct{} // closed when it was canceled while it waited
+	told     bool          // a process was told to end it
 }
+
+// attempts of a task that may be repeated. A task that crashes two processes would crash the third.
+const attempts = 2
 
 // Do gives a task to a process of the handler and blocks until the handler's call has ended. The answer is nil or a
 // *wire.TaskFailure. While no process is ready but one is expected, the task waits up to Config.Hold. When ctx ends the
 // daemon ends the call; a process that does not let go of it is replaced. The port is not used after Do has returned.
 func (f *Fleet) Do(ctx context.Context, name string, task *wire.Task, port wire.TaskPort) error {
-	h := f.handlers[name]
+	h := f.get(name)
 	if h == nil {
 		return noProcess("there is no handler called %q", name)
 	}
@@ -46,71 +52,177 @@ func (f *Fleet) Do(ctx context.Context, name string, task *wire.Task, port wire.
 		return &wire.TaskFailure{Kind: wire.CallEnded, Public: publicCanceled}
 	default:
 	}
-	p, err := h.acquire(ctx, f.config.Hold, pl.canceled)
-	if err != nil {
-		return err
+	h.enter()
+	defer h.leave()
+	watched := &watchedPort{TaskPort: port}
+	for attempt := 1; ; attempt++ {
+		p, err := h.acquire(ctx, f.config.Hold, pl.canceled)
+		if err != nil {
+			return err
+		}
+		err = p.conn.Do(ctx, task, watched, plug.Hooks{
+			Assigned: func() bool { return f.settle(pl, p.conn) },
+			Released: func(taint bool) { h.released(p, taint) },
+		})
+		if attempt == attempts || !crashed(err) || watched.published.Load() || !p.idempotent() || ctx.Err() != nil || !f.unsettle(pl) {
+			return err
+		}
+		h.log.Warn("task is tried on another process, because it may be repeated and has published nothing", "task", task.ID, "err", err)
 	}
-	return p.conn.Do(ctx, task, port, plug.Hooks{
-		Assigned: func() bool { return f.settle(pl, p.conn) },
-		Released: func(taint bool) { h.released(p, taint) },
-	})
 }
 
-// acquire picks a process and counts the task on it.
-func (h *handler) acquire(ctx context.Context, hold time.Duration, canceled <-chan struct{}) (*process, error) {
+// idempotent reports whether a task that has published nothing may be repeated.
+func (p *process) idempotent() bool { return p.g.config.Idempotent || p.conn.Description().Idempotent }
+
+func crashed(err error) bool {
+	var f *wire.TaskFailure
+	return errors.As(err, &f) && f.Kind == wire.HandlerCrash
+}
+
+// watchedPort notices when a task publishes something; from then on it cannot be repeated unseen.
+type watchedPort struct {
+	wire.TaskPort
+	published atomic.Bool
+}
+
+func (p *watchedPort) Status(text string) {
+	p.published.Store(true)
+	p.TaskPort.Status(text)
+}
+
+func (p *watchedPort) Artifact(ctx context.Context, a wire.Artifact) error {
+	p.published.Store(true)
+	return p.TaskPort.Artifact(ctx, a)
+}
+
+// enter and leave count the tasks that wait or run, so that an unused handler can be stopped and is started again.
+func (h *handler) enter() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.users++; h.users == 1 {
+		h.usage(unit.Used)
+	}
+}
+
+func (h *handler) leave() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.users--; h.users == 0 {
+		h.usage(unit.Unused)
+	}
+}
+
+// usage tells the generations about the first and the last task, where that matters. mu is held.
+func (h *handler) usage(kind unit.EventKind) {
+	for _, g := range []*generation{h.current, h.next} {
+		if g != nil && g.config.Restart.IdleTimeout > 0 {
+			g.step(unit.Event{Kind: kind})
+		}
+	}
+}
+
+// acquire picks a process and counts the task on it. For a process it waits no longer than hold while none is ready; for a
+// free place on one it waits as long as ctx does.
+func (h *handler) acquire(ctx context.Context, hold time.Duration, canceled <-chan struct{}) (p *process, err error) {
 	var timer *time.Timer
+	var turn chan struct{} // the task's place in the queue, once it has one
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	defer func() { h.leaveQueue(turn, p == nil) }()
 	for {
-		h.mu.Lock()
-		p := h.pickLocked()
-		if p != nil {
-			p.running++
+		best, full := h.pick()
+		if best != nil && (turn != nil || len(h.queue) == 0) {
+			best.running++
+			best.served++
+			h.running++
+			return best, nil
 		}
-		state, changed, reason := h.unit.State(), h.changed, h.reason
+		state, changed, reason := h.current.unit.State(), h.changed, h.current.reason
+		var late <-chan time.Time
+		switch {
+		case best != nil || full: // others were first
+			if turn == nil || closed(turn) {
+				turn = make(chan struct{})
+				h.queue = append(h.queue, turn)
+			}
+		case h.availabilityLocked() == wire.Unavailable:
+			return nil, noProcess("handler %s is %v: %s", h.name, state, reason)
+		default:
+			if timer == nil {
+				timer = time.NewTimer(hold)
+				defer timer.Stop()
+			}
+			late = timer.C
+		}
+		if turn != nil && closed(turn) { // told, but there is no process any more
+			turn = nil
+		}
 		h.mu.Unlock()
-		if p != nil {
-			return p, nil
-		}
-		if availability(state) == wire.Unavailable {
-			return nil, noProcess("handler %s is %v: %s", h.config.Name, state, reason)
-		}
-		if timer == nil {
-			timer = time.NewTimer(hold)
-			defer timer.Stop()
-		}
 		select {
 		case <-changed:
-		case <-timer.C:
-			return nil, noProcess("handler %s had no process ready within %v: %s", h.config.Name, hold, reason)
+		case <-turn:
+		case <-late:
+			err = noProcess("handler %s had no process ready within %v: %s", h.name, hold, reason)
 		case <-canceled:
-			return nil, &wire.TaskFailure{Kind: wire.CallEnded, Public: publicCanceled}
+			err = &wire.TaskFailure{Kind: wire.CallEnded, Public: publicCanceled}
 		case <-ctx.Done():
-			return nil, &wire.TaskFailure{Kind: wire.CallEnded, Public: publicCanceled, Private: fmt.Sprintf("the daemon ended the task while it waited for handler %s: %v", h.config.Name, context.Cause(ctx))}
+			err = &wire.TaskFailure{Kind: wire.CallEnded, Public: publicCanceled, Private: fmt.Sprintf("the daemon ended the task while it waited for handler %s: %v", h.name, context.Cause(ctx))}
+		}
+		h.mu.Lock()
+		if err != nil {
+			return nil, err
 		}
 	}
 }
 
-// pickLocked returns the ready process with the fewest tasks, nil when there is none.
-func (h *handler) pickLocked() *process {
-	var best *process
-	for _, p := range h.processes {
-		if p.conn == nil || p.draining || ended(p.conn) || h.unit.ProcessState(p.id) != unit.Ready {
+// leaveQueue gives up a place in the queue; what was told to one that gives up is told to the next. mu is held.
+func (h *handler) leaveQueue(turn chan struct{}, gaveUp bool) {
+	switch {
+	case turn == nil:
+	case !closed(turn):
+		h.queue = slices.DeleteFunc(h.queue, func(other chan struct{}) bool { return other == turn })
+	case gaveUp:
+		h.tellNext()
+	}
+}
+
+// tellNext tells the first task in the queue that there may be a free place. mu is held.
+func (h *handler) tellNext() {
+	if len(h.queue) > 0 {
+		close(h.queue[0])
+		h.queue = h.queue[1:]
+	}
+}
+
+func closed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
+}
+
+// pick returns the ready process with the fewest tasks, nil when there is none; full says that there is one, but that it
+// has as many tasks as it may have. mu is held.
+func (h *handler) pick() (best *process, full bool) {
+	g := h.current
+	for _, p := range g.processes {
+		if p.conn == nil || p.draining || closed(p.conn.Done()) || g.unit.ProcessState(p.id) != unit.Ready {
+			continue // a process is gone a moment before the unit knows
+		}
+		if limit := g.config.ProcessConcurrency; limit > 0 && p.running >= limit {
+			full = true
 			continue
 		}
 		if best == nil || p.running < best.running || p.running == best.running && p.id < best.id {
 			best = p
 		}
 	}
-	return best
-}
-
-// ended is true as soon as the process is gone, which is a moment before the unit knows.
-func ended(c *plug.Conn) bool {
-	select {
-	case <-c.Done():
-		return true
-	default:
-		return false
+	if limit := g.config.Concurrency; limit > 0 && h.running >= limit && (best != nil || full) {
+		return nil, true
 	}
+	return best, full
 }
 
 // released counts a task off a process, once the process has let go of it.
@@ -118,15 +230,20 @@ func (h *handler) released(p *process, taint bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	p.running--
+	h.running--
+	h.tellNext()
 	if p.gone {
 		return
 	}
 	if taint {
 		h.log.Warn("handler process is replaced because it did not let go of a task", "pid", p.conn.PID())
-		h.stepLocked(unit.Event{Kind: unit.ProcessTainted, Process: p.id})
+		p.g.step(unit.Event{Kind: unit.ProcessTainted, Process: p.id})
+	}
+	if limit := p.g.config.RecycleTasks; limit > 0 && p.served >= limit {
+		p.g.step(unit.Event{Kind: unit.ProcessWorn, Process: p.id})
 	}
 	if p.draining && p.running == 0 {
-		h.stepLocked(unit.Event{Kind: unit.ProcessIdle, Process: p.id})
+		p.g.step(unit.Event{Kind: unit.ProcessIdle, Process: p.id})
 	}
 }
 
@@ -138,6 +255,7 @@ func (f *Fleet) CancelTask(ctx context.Context, taskID string, reason wire.Cance
 	pl := f.tasks[taskID]
 	var conn *plug.Conn
 	if pl != nil {
+		pl.told = true
 		if conn = pl.conn; conn == nil {
 			select {
 			case <-pl.canceled: // before
@@ -201,6 +319,17 @@ func (f *Fleet) settle(pl *placement, conn *plug.Conn) bool {
 		pl.conn = conn
 		return true
 	}
+}
+
+// unsettle makes a task wait for another process; false when somebody asked to end it meanwhile.
+func (f *Fleet) unsettle(pl *placement) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if pl.told {
+		return false
+	}
+	pl.conn = nil
+	return true
 }
 
 func (f *Fleet) remove(taskID string) {

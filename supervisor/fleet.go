@@ -11,11 +11,13 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/blocksd/blocksd/network/card"
 	"github.com/blocksd/blocksd/network/wire"
+	"github.com/blocksd/blocksd/supervisor/catalog"
 	"github.com/blocksd/blocksd/supervisor/launch"
 	"github.com/blocksd/blocksd/supervisor/plug"
 	"github.com/blocksd/blocksd/supervisor/unit"
@@ -41,33 +43,58 @@ type Config struct {
 	Hold   time.Duration
 	Now    func() time.Time // nil is time.Now
 	Jitter func() float64   // in [0,1); nil is random
-	// OnCards is called once per generation of a handler, when it has described itself and before it gets tasks.
+	// OnCards is called once per generation of a handler, when it has described itself: of the first before it gets
+	// tasks, of a later one when it takes over.
 	OnCards func(handler string, cards []card.Card)
+	// OnUsed is called when a content of a handler has got ready, and takes its tasks.
+	OnUsed func(handler, content string)
 }
 
 // HandlerConfig is one handler.
 type HandlerConfig struct {
 	Name string
-	Path string // absolute
-	Args []string
-	Dir  string // working directory; "" is the root directory
+	// Path of its file, absolute; Program is what is executed instead, a copy of it, "" for the file itself.
+	Path, Program string
+	Args          []string
+	Dir           string // working directory; "" is the root directory
 	// Instances is the number of processes; 1 when zero.
 	Instances int
-	// SHA256 pins the file, in hexadecimal; "" takes whatever is there.
+	// Content is the checksum of what is executed, "" when nobody knows; if it changes there is a new generation.
+	Content string
+	// SHA256 pins what is executed, in hexadecimal; "" takes whatever is there.
 	SHA256  string
 	Restart unit.Policy
+
+	// Concurrency is how many tasks it takes at once, ProcessConcurrency how many each of its processes; 0: no limit. A
+	// task beyond the limit waits for its turn.
+	Concurrency, ProcessConcurrency int
+	// RecycleTasks replaces a process that has been given so many tasks, once its replacement is ready; 0: never.
+	RecycleTasks int
+	// Idempotent: a task that crashed a process and has published nothing is tried on another one, as if the handler had
+	// said that it may be.
+	Idempotent bool
+}
+
+func (c HandlerConfig) program() string {
+	if c.Program != "" {
+		return c.Program
+	}
+	return c.Path
 }
 
 // Fleet is all handlers of a daemon. Its methods may be used from several goroutines, before and after Run too.
 type Fleet struct {
-	config   Config
-	dirs     *launch.SocketDirs
-	spawner  *launch.Spawner
-	handlers map[string]*handler // immutable
-	order    []*handler          // immutable, as configured
+	config  Config
+	dirs    *launch.SocketDirs
+	spawner *launch.Spawner
+	hashes  catalog.Hashes
 
-	mu    sync.Mutex
-	tasks map[string]*placement // guarded by mu
+	mu       sync.Mutex
+	handlers map[string]*handler // guarded by mu, like the fields below
+	order    []*handler          // as configured; those that are being removed last
+	running  bool
+	stopped  bool
+	tasks    map[string]*placement
 	// early are cancellations of tasks that are not here, and until when each counts: they may have overtaken Do.
 	// Guarded by mu, bounded by maxEarly.
 	early map[string]time.Time
@@ -89,24 +116,133 @@ func New(c Config) (*Fleet, error) {
 	}
 	c.Timeouts = c.Timeouts.Filled()
 	f := &Fleet{config: c, spawner: launch.NewSpawner(), handlers: map[string]*handler{}, tasks: map[string]*placement{}, early: map[string]time.Time{}}
-	for _, hc := range c.Handlers {
-		switch {
-		case hc.Name == "":
-			return nil, fmt.Errorf("handler with path %q has no name: give it one", hc.Path)
-		case !filepath.IsAbs(hc.Path):
-			return nil, fmt.Errorf("path %q of handler %s is not absolute: write the whole path", hc.Path, hc.Name)
-		case f.handlers[hc.Name] != nil:
-			return nil, fmt.Errorf("two handlers are called %s, at %s and %s: rename one", hc.Name, f.handlers[hc.Name].config.Path, hc.Path)
-		}
-		h := newHandler(f, hc)
-		f.handlers[hc.Name] = h
-		f.order = append(f.order, h)
+	if err := f.Apply(c.Handlers); err != nil {
+		return nil, err
 	}
 	var err error
 	if f.dirs, err = launch.OpenSocketDirs(c.RuntimeDir, ""); err != nil {
 		return nil, err
 	}
 	return f, nil
+}
+
+// check returns an error for handlers that cannot be run together.
+func check(handlers []HandlerConfig) error {
+	paths := map[string]string{}
+	for _, c := range handlers {
+		other, twice := paths[c.Name]
+		switch {
+		case c.Name == "":
+			return fmt.Errorf("handler with path %q has no name: give it one", c.Path)
+		case !filepath.IsAbs(c.Path):
+			return fmt.Errorf("path %q of handler %s is not absolute: write the whole path", c.Path, c.Name)
+		case twice:
+			return fmt.Errorf("two handlers are called %s, at %s and %s: rename one", c.Name, other, c.Path)
+		}
+		paths[c.Name] = c.Path
+	}
+	return nil
+}
+
+// Apply makes handlers those that run. New ones are started. One whose configuration or content has changed gets a new
+// generation beside the old one, which takes over when it is ready; if it does not get ready the old one stays, and the
+// status says why. Those that are not named any more finish their tasks and end. An error changes nothing.
+func (f *Fleet) Apply(handlers []HandlerConfig) error {
+	if err := check(handlers); err != nil {
+		return err
+	}
+	f.mu.Lock()
+	var order, begin, gone []*handler
+	deploy := map[*handler]HandlerConfig{}
+	for _, c := range handlers {
+		h := f.handlers[c.Name]
+		if h == nil {
+			h = newHandler(f, c)
+			f.handlers[c.Name] = h
+			begin = append(begin, h)
+		} else {
+			deploy[h] = c
+		}
+		order = append(order, h)
+	}
+	for _, h := range f.order {
+		if _, stays := deploy[h]; !stays {
+			order = append(order, h)
+			gone = append(gone, h)
+		}
+	}
+	f.order = order
+	running, stopped := f.running, f.stopped
+	f.mu.Unlock()
+	if stopped {
+		return nil
+	}
+	for h, c := range deploy {
+		h.deploy(c)
+	}
+	for _, h := range gone {
+		if !h.remove() {
+			f.forget(h)
+		}
+	}
+	if running {
+		for _, h := range begin {
+			h.start()
+		}
+	}
+	return nil
+}
+
+// forget drops a handler that was removed and has ended.
+func (f *Fleet) forget(h *handler) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.removed && !h.aliveLocked() && f.handlers[h.name] == h {
+		delete(f.handlers, h.name)
+		f.order = slices.DeleteFunc(f.order, func(other *handler) bool { return other == h })
+	}
+}
+
+// Restart replaces the processes of a handler by new ones without losing a task, or tries at once if it is not ready, in
+// quarantine too. It waits for the outcome until ctx ends; the error is one sentence.
+func (f *Fleet) Restart(ctx context.Context, name string) error {
+	h := f.get(name)
+	if h == nil {
+		return fmt.Errorf("%w called %q", ErrNoHandler, name)
+	}
+	return h.restart(ctx)
+}
+
+// Await waits until a handler runs what was asked for last, or for the reason why it does not.
+func (f *Fleet) Await(ctx context.Context, name string) error {
+	h := f.get(name)
+	if h == nil {
+		return fmt.Errorf("%w called %q", ErrNoHandler, name)
+	}
+	h.mu.Lock()
+	g := h.current
+	if h.next != nil {
+		g = h.next
+	}
+	h.mu.Unlock()
+	return h.await(ctx, g, 0)
+}
+
+// ErrNoHandler is returned for a handler that the fleet does not have.
+var ErrNoHandler = errors.New("there is no handler")
+
+func (f *Fleet) get(name string) *handler {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.handlers[name]
+}
+
+func (f *Fleet) all() []*handler {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Clone(f.order)
 }
 
 // Run starts all handlers at once and keeps them running until ctx ends; then it stops every process and returns nil.
@@ -116,14 +252,22 @@ func (f *Fleet) Run(ctx context.Context) error {
 	var spawner sync.WaitGroup
 	spawner.Go(func() { _ = f.spawner.Run(spawning) })
 
-	for _, h := range f.order {
-		h.step(unit.Event{Kind: unit.Start})
+	f.mu.Lock()
+	f.running = true
+	f.mu.Unlock()
+	for _, h := range f.all() {
+		h.start()
 	}
 	<-ctx.Done()
-	for _, h := range f.order {
-		h.step(unit.Event{Kind: unit.Stop})
+	f.mu.Lock()
+	f.stopped = true
+	f.mu.Unlock()
+	// From here on no handler is added.
+	all := f.all()
+	for _, h := range all {
+		h.stop()
 	}
-	for _, h := range f.order {
+	for _, h := range all {
 		h.wait()
 	}
 	stopSpawner()
@@ -139,19 +283,19 @@ func (f *Fleet) environment() []string { return launch.Environment(os.Environ(),
 
 // Availability tells how an agent should announce itself; the channel is closed at the next change.
 func (f *Fleet) Availability(name string) (wire.Availability, <-chan struct{}) {
-	h := f.handlers[name]
+	h := f.get(name)
 	if h == nil {
 		return wire.Unavailable, make(chan struct{})
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return availability(h.unit.State()), h.changed
+	return h.availabilityLocked(), h.changed
 }
 
-// availability of a handler in each state. An unhealthy one is being replaced.
+// availability of a handler in each state. An unhealthy one is being replaced, an idle one starts with the next task.
 func availability(s unit.State) wire.Availability {
 	switch s {
-	case unit.Ready:
+	case unit.Ready, unit.Idle:
 		return wire.Available
 	case unit.Starting, unit.Unhealthy, unit.BackingOff:
 		return wire.Recovering

@@ -5,260 +5,263 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"reflect"
+	"slices"
 	"sync"
-	"time"
 
-	"github.com/blocksd/blocksd/network/card"
-	"github.com/blocksd/blocksd/supervisor/plug"
+	"github.com/blocksd/blocksd/network/wire"
 	"github.com/blocksd/blocksd/supervisor/unit"
 )
 
-// handler carries out what its unit decides. Nothing under its lock waits for a process.
+// handler is one handler through all its generations: tasks go to the current one; the next one, if there is one, is being
+// started beside it and takes over when it is ready; retired ones finish their tasks. Nothing under its lock waits for a
+// process.
 type handler struct {
-	fleet  *Fleet
-	config HandlerConfig
-	log    *slog.Logger
-	sum    checksum
+	fleet *Fleet
+	name  string
+	log   *slog.Logger
 
 	work sync.WaitGroup // every goroutine that works for the handler
+	// announcing is held while the cards of a generation are handed on, so that those of the latest come last.
+	announcing sync.Mutex
 
-	mu         sync.Mutex
-	unit       *unit.Unit         // guarded by mu, like the fields below
-	processes  map[int64]*process // by the number that the unit gave
-	timer      *time.Timer
-	changed    chan struct{} // closed and replaced when the availability changes
-	reason     string        // why it is not ready, or was not lately
-	generation int64
-	announced  bool // the cards of this generation
-	stopped    bool // nothing may be started any more
-}
+	mu      sync.Mutex
+	current *generation // guarded by mu, like the fields below
+	next    *generation
+	retired []*generation
+	wanted  HandlerConfig // what was asked for last
+	started bool
+	stopped bool // nothing may be started any more
+	removed bool // draining for good
+	// notice says in one sentence why what runs is not what was asked for.
+	notice   string
+	restarts int64 // of generations that are not current any more
 
-// process is one process of a handler, from the decision to start it on.
-type process struct {
-	id        int64
-	giveUp    context.CancelCauseFunc // ends a start that is going on
-	startedAt time.Time
-	lost      chan struct{} // closed when even SIGKILL did not end it
-	requested bool          // guarded by handler.mu; we asked it to end
-	conn      *plug.Conn    // guarded by handler.mu; nil until it is ready
-	running   int           // guarded by handler.mu; calls that it has not let go of
-	draining  bool          // guarded by handler.mu
-	gone      bool          // guarded by handler.mu
+	users   int             // tasks that wait or run
+	running int             // tasks on processes
+	queue   []chan struct{} // tasks that wait for a free place, the first first; a closed one has been told
+
+	changed chan struct{} // closed and replaced when the availability, or the current generation, changes
+	news    chan struct{} // closed and replaced at every step
 }
 
 var errStopping = errors.New("the daemon asked the handler to stop")
 
+// rejectAfter failures a new generation is given up, if there is an older one that works.
+const rejectAfter = 3
+
 func newHandler(f *Fleet, c HandlerConfig) *handler {
-	c.Instances = max(c.Instances, 1)
-	return &handler{
-		fleet: f, config: c, log: f.config.Log.With("handler", c.Name), unit: unit.New(c.Restart, c.Instances),
-		processes: map[int64]*process{}, changed: make(chan struct{}), generation: 1,
+	h := &handler{
+		fleet: f, name: c.Name, log: f.config.Log.With("handler", c.Name), wanted: c,
+		changed: make(chan struct{}), news: make(chan struct{}),
 	}
+	h.current = newGeneration(h, c, 1)
+	return h
 }
 
-// step feeds an event to the unit and carries out its actions.
-func (h *handler) step(e unit.Event) {
+// start begins the first generation.
+func (h *handler) start() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.stepLocked(e)
+	if !h.started && !h.stopped {
+		h.started = true
+		h.current.step(unit.Event{Kind: unit.Start})
+	}
 }
 
-func (h *handler) stepLocked(e unit.Event) {
-	before := availability(h.unit.State())
-	if e.Kind == unit.Stop {
-		h.stopped = true
+// stop ends everything, tasks included.
+func (h *handler) stop() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.stopped = true
+	for _, g := range h.generations() {
+		g.step(unit.Event{Kind: unit.Stop})
 	}
-	e.Jitter = h.fleet.config.Jitter()
-	queue := []unit.Event{e}
-	for len(queue) > 0 {
-		actions := h.unit.Step(queue[0], h.fleet.config.Now())
-		queue = queue[1:]
-		for _, a := range actions {
-			switch a.Kind {
-			case unit.StartProcess:
-				h.startLocked(a.Process)
-			case unit.DrainProcess:
-				if p := h.processes[a.Process]; p != nil {
-					p.draining = true
-					if p.running == 0 {
-						queue = append(queue, unit.Event{Kind: unit.ProcessIdle, Process: p.id})
-					}
-				}
-			case unit.StopProcess:
-				h.stopLocked(a.Process)
-			case unit.KillProcess:
-				if p := h.processes[a.Process]; p != nil && p.conn != nil {
-					p.requested = true
-					p.conn.Kill()
-				}
-			case unit.SetTimer:
-				h.armLocked(a.At)
+}
+
+// generations that may have processes. mu is held.
+func (h *handler) generations() []*generation {
+	all := append(slices.Clone(h.retired), h.current)
+	if h.next != nil {
+		all = append(all, h.next)
+	}
+	return all
+}
+
+// deploy makes c what the handler runs.
+func (h *handler) deploy(c HandlerConfig) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.stopped || !h.removed && reflect.DeepEqual(h.wanted, c) {
+		return
+	}
+	back := h.removed
+	h.wanted, h.notice, h.removed = c, "", false
+	switch {
+	case !h.started:
+		h.current = newGeneration(h, c, 1)
+	case !back && reflect.DeepEqual(h.current.config, c): // what runs is right again
+		h.dropNext()
+		h.told()
+	default:
+		h.roll(c)
+	}
+}
+
+// roll starts a generation. It takes over at once if the current one is of no use. mu is held.
+func (h *handler) roll(c HandlerConfig) *generation {
+	h.dropNext()
+	number := h.current.number
+	if c.Content != h.current.config.Content {
+		number++
+	}
+	g := newGeneration(h, c, number)
+	if h.current.works() {
+		h.next = g
+		h.log.Info("a new generation of the handler is started beside the current one", "sha256", c.Content, "generation", number)
+	} else {
+		old := h.current
+		h.current = g
+		h.retire(old)
+		h.told()
+	}
+	g.step(unit.Event{Kind: unit.Start})
+	if h.users > 0 {
+		g.step(unit.Event{Kind: unit.Used})
+	}
+	return g
+}
+
+func (h *handler) dropNext() {
+	if g := h.next; g != nil {
+		h.next = nil
+		h.retire(g)
+	}
+}
+
+// retire lets a generation finish its tasks and end. mu is held.
+func (h *handler) retire(g *generation) {
+	g.retired = true
+	h.restarts += g.unit.Restarts()
+	h.retired = append(h.retired, g)
+	g.step(unit.Event{Kind: unit.Drain})
+	h.clean()
+}
+
+// clean forgets retired generations that have ended. mu is held.
+func (h *handler) clean() {
+	h.retired = slices.DeleteFunc(h.retired, func(g *generation) bool { return len(g.processes) == 0 })
+}
+
+// settle lets the next generation take over when it can, and gives it up when it cannot. mu is held.
+func (h *handler) settle() {
+	g := h.next
+	if g == nil {
+		return
+	}
+	switch {
+	case g.unit.Full(), g.unit.State() == unit.Ready && h.current.unit.State() != unit.Ready:
+		old := h.current
+		h.current, h.next, h.notice = g, nil, ""
+		h.log.Info("the new generation of the handler takes the tasks from now on", "sha256", g.config.Content, "generation", g.number)
+		h.retire(old)
+		h.told()
+		for _, p := range g.processes {
+			if p.conn != nil {
+				h.work.Go(func() { g.announce(p.conn) })
+				break
 			}
 		}
-	}
-	if availability(h.unit.State()) != before {
-		close(h.changed)
-		h.changed = make(chan struct{})
-	}
-}
-
-func (h *handler) armLocked(at time.Time) {
-	if h.timer != nil {
-		h.timer.Stop()
-		h.timer = nil
-	}
-	if at.IsZero() || h.stopped {
-		return
-	}
-	h.timer = time.AfterFunc(at.Sub(h.fleet.config.Now()), func() { h.step(unit.Event{Kind: unit.Timer}) })
-}
-
-func (h *handler) startLocked(id int64) {
-	ctx, cancel := context.WithCancelCause(context.Background()) // ended by giveUp
-	p := &process{id: id, giveUp: cancel, startedAt: h.fleet.config.Now(), lost: make(chan struct{})}
-	h.processes[id] = p
-	h.work.Go(func() {
-		defer cancel(nil)
-		h.run(ctx, p)
-	})
-}
-
-func (h *handler) stopLocked(id int64) {
-	p := h.processes[id]
-	if p == nil {
-		return
-	}
-	p.requested, p.draining = true, true
-	if p.conn == nil {
-		p.giveUp(errStopping)
-		return
-	}
-	conn := p.conn
-	h.work.Go(func() {
-		if !conn.Stop() {
-			h.log.Error("the handler process could not be ended and is left behind", "pid", conn.PID())
-			close(p.lost)
-		}
-	})
-}
-
-// run is the life of one process.
-func (h *handler) run(ctx context.Context, p *process) {
-	conn, err := h.start(ctx)
-	if err != nil {
-		h.exited(p, err)
-		return
-	}
-	h.announce(conn)
-	h.mu.Lock()
-	p.conn = conn
-	h.reason = ""
-	requested := p.requested
-	if !requested {
-		h.stepLocked(unit.Event{Kind: unit.ProcessReady, Process: p.id})
-	}
-	h.mu.Unlock()
-	if requested { // stopped while it became ready
-		conn.Kill()
-	} else {
-		h.log.Info("handler is ready", "pid", conn.PID(), "took", h.fleet.config.Now().Sub(p.startedAt))
-	}
-
-	watching, stopWatching := context.WithCancel(ctx)
-	var watch sync.WaitGroup
-	watch.Go(func() {
-		if err := conn.Watch(watching); err != nil {
-			h.log.Warn(err.Error(), "pid", conn.PID())
-			h.setReason(err.Error())
-			h.step(unit.Event{Kind: unit.ProcessUnhealthy, Process: p.id})
-		}
-	})
-	select {
-	case <-conn.Done():
-	case <-p.lost:
-	}
-	stopWatching()
-	watch.Wait()
-	select {
-	case <-conn.Done():
-		f := conn.Exit()
-		h.exited(p, &plug.Failure{Reason: f.Reason, Text: fmt.Sprintf("handler %s is down because %s", h.config.Name, f.Text)}, conn.Tail(crashLines)...)
-		conn.Close()
-	default: // lost: what belongs to it cannot be freed
-		h.exited(p, &plug.Failure{Reason: unit.Requested, Text: "it could not be ended"})
+	case g.failures >= rejectAfter, g.unit.State() == unit.Quarantined:
+		h.next = nil
+		h.notice = fmt.Sprintf("handler %s goes on with its earlier program%s because the new one%s does not start: %s",
+			h.name, short(h.current.config.Content), short(g.config.Content), g.reason)
+		h.log.Error(h.notice)
+		h.retire(g)
 	}
 }
 
-// crashLines of output go into the log when a process ends unexpectedly.
-const crashLines = 20
-
-func (h *handler) start(ctx context.Context) (*plug.Conn, error) {
-	f := h.fleet
-	if err := h.sum.verify(h.config); err != nil {
-		return nil, err
+// short is how texts name a content.
+func short(sum string) string {
+	if len(sum) < 12 {
+		return ""
 	}
-	return plug.Start(ctx, plug.Config{
-		Handler: h.config.Name, Path: h.config.Path, Args: h.config.Args, Dir: h.config.Dir, Environment: f.environment(),
-		Spawner: f.spawner, Dirs: f.dirs, Log: f.config.Log, Timeouts: f.config.Timeouts, Elsewhere: f.placed,
-	})
+	return " (" + sum[:12] + ")"
 }
 
-// announce hands on the cards of a handler that has described itself, once per generation.
-func (h *handler) announce(conn *plug.Conn) {
-	h.mu.Lock()
-	first := !h.announced
-	h.announced = true
-	h.mu.Unlock()
-	d := conn.Description()
-	if !first || h.fleet.config.OnCards == nil || !d.Described {
-		return
-	}
-	cards := make([]card.Card, 0, len(d.Cards))
-	for _, doc := range d.Cards {
-		c, err := card.Parse(doc)
-		if err != nil {
-			h.log.Warn("a card that the handler describes itself with is not used", "err", err)
-			continue
-		}
-		cards = append(cards, c)
-	}
-	h.fleet.config.OnCards(h.config.Name, cards)
+// told wakes everybody who waits for the handler. mu is held.
+func (h *handler) told() {
+	close(h.changed)
+	h.changed = make(chan struct{})
 }
 
-// exited tells the unit that a process is gone, or could not be started.
-func (h *handler) exited(p *process, err error, tail ...string) {
-	var f *plug.Failure
-	if !errors.As(err, &f) {
-		f = &plug.Failure{Reason: unit.Spawn, Text: err.Error()}
-	}
+// remove drains the handler for good; false says that it is over already.
+func (h *handler) remove() (draining bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	p.gone = true
-	if p.requested {
-		f.Reason = unit.Requested
-		h.log.Info("handler process has ended", "pid", pid(p))
-	} else {
-		h.reason = f.Text
-		attrs := []any{"reason", f.Reason.String()}
-		if p.conn != nil {
-			attrs = append(attrs, "pid", p.conn.PID())
-		}
-		if len(tail) > 0 {
-			attrs = append(attrs, "tail", tail)
-		}
-		h.log.Error(f.Text, attrs...)
+	if !h.removed {
+		h.removed, h.notice = true, ""
+		h.dropNext()
+		h.current.step(unit.Event{Kind: unit.Drain})
+		h.told()
 	}
-	delete(h.processes, p.id)
-	h.stepLocked(unit.Event{Kind: unit.ProcessExited, Process: p.id, Reason: f.Reason})
-	if h.unit.State() == unit.Quarantined && !p.requested {
-		h.log.Error("handler is quarantined because it failed too often", "reason", h.reason, "next_try", h.config.Restart.Filled().ProbeEvery)
+	return h.aliveLocked()
+}
+
+func (h *handler) aliveLocked() bool {
+	h.clean()
+	return len(h.retired) > 0 || len(h.current.processes) > 0
+}
+
+// restart replaces the processes, or tries again if there are none, and waits for the outcome. The error is a sentence.
+func (h *handler) restart(ctx context.Context) error {
+	h.mu.Lock()
+	if h.stopped || h.removed || !h.started {
+		h.mu.Unlock()
+		return fmt.Errorf("handler %s cannot be restarted: it is being stopped", h.name)
+	}
+	h.notice = ""
+	g := h.current
+	if h.next == nil && !g.works() && reflect.DeepEqual(g.config, h.wanted) {
+		g.step(unit.Event{Kind: unit.Reset})
+	} else {
+		g = h.roll(h.wanted)
+	}
+	failures := g.failures
+	h.mu.Unlock()
+	return h.await(ctx, g, failures)
+}
+
+// await returns when generation g takes the tasks, or has failed more often than it had.
+func (h *handler) await(ctx context.Context, g *generation, failures int) error {
+	for {
+		h.mu.Lock()
+		state, current, news := g.unit.State(), g == h.current, h.news
+		retired, failed, reason, notice := g.retired, g.failures > failures, g.reason, h.notice
+		h.mu.Unlock()
+		switch {
+		case current && !retired && (state == unit.Ready || state == unit.Idle):
+			return nil
+		case retired && notice != "":
+			return errors.New(notice)
+		case retired:
+			return fmt.Errorf("handler %s was changed again meanwhile", h.name)
+		case current && failed:
+			return errors.New(reason)
+		case state == unit.Stopped || state == unit.Draining:
+			return fmt.Errorf("handler %s is being stopped", h.name)
+		}
+		select {
+		case <-news:
+		case <-ctx.Done():
+			return fmt.Errorf("handler %s is not ready yet: %w", h.name, context.Cause(ctx))
+		}
 	}
 }
 
-func (h *handler) setReason(s string) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.reason = s
+// availabilityLocked is that of the current generation.
+func (h *handler) availabilityLocked() wire.Availability {
+	return availability(h.current.unit.State())
 }
 
 // wait returns when nothing works for the handler any more; it must have been stopped.
@@ -266,12 +269,8 @@ func (h *handler) wait() {
 	h.work.Wait()
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.armLocked(time.Time{})
-}
-
-func pid(p *process) int {
-	if p.conn == nil {
-		return 0
+	for _, g := range h.generations() {
+		g.disarm()
 	}
-	return p.conn.PID()
+	h.clean()
 }

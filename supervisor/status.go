@@ -2,6 +2,7 @@ package supervisor
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"os"
 	"slices"
@@ -18,14 +19,16 @@ type HandlerStatus struct {
 	// Reason why it is not ready, in one sentence; "" when it is.
 	Reason       string
 	Path, SHA256 string
-	Generation   int64 // counts the binaries that it has had, from 1
-	Restarts     int64 // after a failure, since the daemon started
-	Processes    []ProcessStatus
+	// Notice says in one sentence why it does not run what it should, "" when it does.
+	Notice     string
+	Generation int64 // counts the binaries that it has had, from 1
+	Restarts   int64 // after a failure, since the daemon started
+	Processes  []ProcessStatus
 }
 
 // ProcessStatus is one process of a handler.
 type ProcessStatus struct {
-	PID       int // 0 while it starts
+	PID       int
 	State     string
 	Running   int // tasks
 	StartedAt time.Time
@@ -34,8 +37,9 @@ type ProcessStatus struct {
 
 // Status of all handlers, in the order of the configuration.
 func (f *Fleet) Status() []HandlerStatus {
-	all := make([]HandlerStatus, len(f.order))
-	for i, h := range f.order {
+	order := f.all()
+	all := make([]HandlerStatus, len(order))
+	for i, h := range order {
 		all[i] = h.status()
 	}
 	return all
@@ -43,31 +47,40 @@ func (f *Fleet) Status() []HandlerStatus {
 
 func (h *handler) status() HandlerStatus {
 	h.mu.Lock()
-	state := h.unit.State()
+	g := h.current
+	state := g.unit.State()
 	s := HandlerStatus{
-		Name: h.config.Name, State: state.String(), Reason: h.reason, Path: h.config.Path, Generation: h.generation, Restarts: h.unit.Restarts(),
+		Name: h.name, State: state.String(), Reason: g.reason, Notice: h.notice, Path: g.config.Path, SHA256: g.sum,
+		Generation: g.number, Restarts: h.restarts + g.unit.Restarts(),
 	}
-	ids := make([]int64, 0, len(h.processes))
-	for id := range h.processes {
-		ids = append(ids, id)
+	for _, g := range h.generations() {
+		ids := make([]int64, 0, len(g.processes))
+		for id, p := range g.processes {
+			if p.conn != nil { // else it has no number yet, or not one that means anything
+				ids = append(ids, id)
+			}
+		}
+		slices.Sort(ids)
+		for _, id := range ids {
+			p := g.processes[id]
+			s.Processes = append(s.Processes, ProcessStatus{PID: pid(p), State: g.unit.ProcessState(id).String(), Running: p.running, StartedAt: p.startedAt})
+		}
 	}
-	slices.Sort(ids)
-	for _, id := range ids {
-		p := h.processes[id]
-		s.Processes = append(s.Processes, ProcessStatus{PID: pid(p), State: h.unit.ProcessState(id).String(), Running: p.running, StartedAt: p.startedAt})
+	if s.Notice == "" && h.next != nil && h.next.failures > 0 {
+		s.Notice = fmt.Sprintf("handler %s goes on with its earlier program while the new one%s does not start: %s", h.name, short(h.next.config.Content), h.next.reason)
 	}
 	h.mu.Unlock()
 
 	switch {
-	case state == unit.Ready:
+	case state == unit.Ready, state == unit.Idle:
 		s.Reason = ""
 	case state == unit.Quarantined:
-		s.Reason = fmt.Sprintf("%s; it failed too often and is tried again every %v", s.Reason, h.config.Restart.Filled().ProbeEvery)
+		s.Reason = fmt.Sprintf("%s; it failed too often and is tried again every %v", s.Reason, g.config.Restart.Filled().ProbeEvery)
 	case s.Reason == "":
-		s.Reason = fmt.Sprintf("handler %s is %v", h.config.Name, state)
+		s.Reason = fmt.Sprintf("handler %s is %v", h.name, state)
 	}
-	if s.SHA256 = h.sum.last(); s.SHA256 == "" {
-		s.SHA256 = h.config.SHA256
+	if s.SHA256 == "" {
+		s.SHA256 = cmp.Or(g.config.Content, g.config.SHA256)
 	}
 	for i := range s.Processes {
 		s.Processes[i].RSSBytes = residentBytes(s.Processes[i].PID)

@@ -4,15 +4,11 @@
 package catalog
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"syscall"
 )
@@ -28,6 +24,8 @@ type Found struct {
 	Path string
 	// SHA256 of the file, in hexadecimal.
 	SHA256 string
+	// Kind of program that the file holds.
+	Kind Kind
 	// CardPath of the card beside it, "" when there is none.
 	CardPath string
 }
@@ -36,51 +34,63 @@ type Found struct {
 type Skip struct {
 	Path   string
 	Reason string
+	// Name of the handler that the file would be; "" for a card, and for a directory, of which nothing was taken.
+	Name string
 }
+
+// Scanner finds handlers. It reads a file again only when it has changed. It is not safe for concurrent use; its zero value
+// is ready.
+type Scanner struct{ hashes Hashes }
 
 // Scan looks into dirs, in order. Files that are obviously no handlers (dotfiles, *.tmp, cards, directories, files without
 // execute permission that do not look like programs) are passed over in silence; what somebody might expect to run is
-// reported in skipped. The error is for a directory that cannot be read; what was found in the others is returned with it.
-func Scan(dirs []string) (found []Found, skipped []Skip, err error) {
-	s := scan{uid: uint32(os.Getuid()), byName: map[string]string{}}
-	var errs []error
+// reported in skipped, like a directory that cannot be used.
+func (sc *Scanner) Scan(dirs []string) (found []Found, skipped []Skip) {
+	s := scan{hashes: &sc.hashes, uid: uint32(os.Getuid()), byName: map[string]string{}}
 	for _, dir := range dirs {
-		errs = append(errs, s.dir(dir))
+		s.dir(dir)
 	}
-	return s.found, s.skipped, errors.Join(errs...)
+	return s.found, s.skipped
 }
 
 type scan struct {
+	hashes  *Hashes
 	uid     uint32
 	found   []Found
 	skipped []Skip
 	byName  map[string]string // name → path
 }
 
-func (s *scan) skip(path, format string, args ...any) {
-	s.skipped = append(s.skipped, Skip{Path: path, Reason: fmt.Sprintf(format, args...)})
+// skip reports a handler that is not taken; the arguments of format follow the path.
+func (s *scan) skip(name, path, format string, args ...any) {
+	s.skipped = append(s.skipped, Skip{Path: path, Name: name, Reason: fmt.Sprintf("handler %s is not loaded because "+format, append([]any{path}, args...)...)})
 }
 
-func (s *scan) dir(dir string) error {
+func (s *scan) skipDir(dir, format string, args ...any) {
+	s.skipped = append(s.skipped, Skip{Path: dir, Reason: fmt.Sprintf(format, args...)})
+}
+
+func (s *scan) dir(dir string) {
 	abs, err := filepath.Abs(dir)
 	if err == nil {
 		abs, err = filepath.EvalSymlinks(abs)
 	}
 	if err != nil {
-		return fmt.Errorf("read plugins directory %s: %w; create it, or remove it from the configuration", dir, plain(err))
+		s.skipDir(filepath.Clean(dir), "plugins directory %s is not used because it cannot be read: %v; create it, or remove it from the configuration", dir, plain(err))
+		return
 	}
 	if reason := s.distrustPath(abs); reason != "" {
-		s.skip(abs, "plugins directory %s is not used because %s", abs, reason)
-		return nil
+		s.skipDir(abs, "plugins directory %s is not used because %s", abs, reason)
+		return
 	}
 	entries, err := os.ReadDir(abs)
 	if err != nil {
-		return fmt.Errorf("read plugins directory %s: %w; check its permissions", dir, plain(err))
+		s.skipDir(abs, "plugins directory %s is not used because it cannot be read: %v; check its permissions", dir, plain(err))
+		return
 	}
 	for _, e := range entries {
 		s.entry(abs, e.Name())
 	}
-	return nil
 }
 
 func (s *scan) entry(dir, name string) {
@@ -96,11 +106,11 @@ func (s *scan) entry(dir, name string) {
 		// A link is as good as what it leads to, in every directory on the way.
 		target, err := filepath.EvalSymlinks(path)
 		if err != nil {
-			s.skip(path, "handler %s is not loaded because the link leads nowhere", path)
+			s.skip(name, path, "the link leads nowhere")
 			return
 		}
 		if reason := s.distrustPath(filepath.Dir(target)); reason != "" {
-			s.skip(path, "handler %s is not loaded because %s", path, reason)
+			s.skip(name, path, "%s", reason)
 			return
 		}
 		path = target
@@ -112,29 +122,34 @@ func (s *scan) entry(dir, name string) {
 		return
 	}
 	if info.Mode().Perm()&0o111 == 0 {
-		if looksLikeProgram(path) {
-			s.skip(path, "handler %s is not loaded because it is not executable: chmod 0755 it, or remove it", path)
+		if kind, _ := kindOf(path); kind != 0 {
+			s.skip(name, path, "it is not executable: chmod 0755 it, or remove it")
 		}
 		return
 	}
 	if reason := s.distrust(path, info); reason != "" {
-		s.skip(path, "handler %s is not loaded because %s", path, reason)
+		s.skip(name, path, "%s", reason)
 		return
 	}
 	if other, ok := s.byName[name]; ok {
-		s.skip(path, "handler %s is not loaded because %s has the same name and comes first", path, other)
+		s.skip("", path, "%s has the same name and comes first", other)
 		return
 	}
-	sum, err := Hash(path)
+	kind, reason := kindOf(path)
+	if reason != "" {
+		s.skip(name, path, "%s", reason)
+		return
+	}
+	sum, err := s.hashes.Of(path)
 	if err != nil {
-		s.skip(path, "handler %s is not loaded because it cannot be read: %v", path, plain(err))
+		s.skip(name, path, "it cannot be read: %v", plain(err))
 		return
 	}
-	f := Found{Name: name, Path: path, SHA256: sum}
+	f := Found{Name: name, Path: path, SHA256: sum, Kind: kind}
 	card := filepath.Join(dir, name+CardSuffix)
 	if info, err := os.Stat(card); err == nil && info.Mode().IsRegular() {
 		if reason := s.distrust(card, info); reason != "" {
-			s.skip(card, "card %s is not used because %s", card, reason)
+			s.skipped = append(s.skipped, Skip{Path: card, Reason: fmt.Sprintf("card %s is not used because %s", card, reason)})
 		} else {
 			f.CardPath = card
 		}
@@ -173,34 +188,6 @@ func (s *scan) distrust(path string, info fs.FileInfo) string {
 
 func owner(info fs.FileInfo) uint32 { return info.Sys().(*syscall.Stat_t).Uid }
 
-// looksLikeProgram is true for ELF files, scripts and zip archives.
-func looksLikeProgram(path string) bool {
-	f, err := os.Open(path)
-	if err != nil {
-		return false
-	}
-	defer f.Close()
-	head := make([]byte, 4)
-	n, _ := io.ReadFull(f, head)
-	return slices.ContainsFunc([]string{"\x7fELF", "#!", "PK\x03\x04"}, func(magic string) bool {
-		return strings.HasPrefix(string(head[:n]), magic)
-	})
-}
-
-// Hash returns the SHA-256 of a file in hexadecimal.
-func Hash(path string) (string, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return "", err
-	}
-	defer f.Close()
-	h := sha256.New()
-	if _, err := io.Copy(h, f); err != nil {
-		return "", err
-	}
-	return hex.EncodeToString(h.Sum(nil)), nil
-}
-
 // plain strips the operation and the path, which the sentence around the error names already.
 func plain(err error) error {
 	var pe *fs.PathError
@@ -208,4 +195,10 @@ func plain(err error) error {
 		return pe.Err
 	}
 	return err
+}
+
+// Scan is a single look of a new Scanner.
+func Scan(dirs []string) (found []Found, skipped []Skip, err error) {
+	found, skipped = new(Scanner).Scan(dirs)
+	return found, skipped, nil
 }

@@ -2,9 +2,11 @@ package catalog
 
 import (
 	"crypto/sha256"
+	"encoding/binary"
 	"encoding/hex"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -39,10 +41,28 @@ func file(t *testing.T, path, content string, mode os.FileMode) {
 	}
 }
 
+// elf is the beginning of a program for this machine.
+func elf(rest string) string {
+	m := machines[runtime.GOARCH]
+	head := make([]byte, 20)
+	copy(head, "\x7fELF")
+	head[4], head[5] = m.bits, 1
+	binary.LittleEndian.PutUint16(head[16:], 2)
+	binary.LittleEndian.PutUint16(head[18:], m.number)
+	return string(head) + rest
+}
+
+// foreign is the beginning of a program for a machine that this one is not.
+func foreign() string {
+	head := []byte(elf(""))
+	binary.LittleEndian.PutUint16(head[18:], machines["s390x"].number)
+	return string(head)
+}
+
 func TestScan(t *testing.T) {
 	dir := plugins(t)
 	in := func(name string) string { return filepath.Join(dir, name) }
-	file(t, in("echo"), "\x7fELF", 0o755)
+	file(t, in("echo"), elf(""), 0o755)
 	file(t, in("echo.agent-card.json"), "{}", 0o644)
 	file(t, in("bare"), "#!/bin/sh\n", 0o700)
 	file(t, in(".hidden"), "#!", 0o755)
@@ -50,6 +70,11 @@ func TestScan(t *testing.T) {
 	file(t, in("README"), "text", 0o644)
 	file(t, in("forgotten"), "\x7fELF", 0o644)
 	file(t, in("open"), "#!", 0o775)
+	file(t, in("text"), "just text\n", 0o755)
+	file(t, in("empty"), "", 0o755)
+	file(t, in("half"), "\x7fELF\x02", 0o755)
+	file(t, in("foreign"), foreign(), 0o755)
+	file(t, in("zipapp"), "#!/usr/bin/python3\nPK\x03\x04", 0o755)
 	file(t, in("worse"), "#!", 0o707)
 	file(t, in("odd"), "#!", 0o755)
 	file(t, in("odd.agent-card.json"), "{}", 0o666)
@@ -65,21 +90,19 @@ func TestScan(t *testing.T) {
 	second := filepath.Join(dir, "sub")
 	file(t, filepath.Join(second, "echo"), "#!", 0o755)
 
-	found, skipped, err := Scan([]string{dir, second})
-	if err != nil {
-		t.Fatal(err)
-	}
+	found, skipped := new(Scanner).Scan([]string{dir, second})
 	for i := range found {
-		sum := sha256.Sum256([]byte(map[string]string{"echo": "\x7fELF", "bare": "#!/bin/sh\n", "odd": "#!"}[found[i].Name]))
+		sum := sha256.Sum256([]byte(map[string]string{"echo": elf(""), "bare": "#!/bin/sh\n", "odd": "#!", "zipapp": "#!/usr/bin/python3\nPK\x03\x04"}[found[i].Name]))
 		if found[i].SHA256 != hex.EncodeToString(sum[:]) {
 			t.Errorf("%s has checksum %s", found[i].Name, found[i].SHA256)
 		}
 		found[i].SHA256 = ""
 	}
 	want := []Found{
-		{Name: "bare", Path: in("bare")},
-		{Name: "echo", Path: in("echo"), CardPath: in("echo.agent-card.json")},
-		{Name: "odd", Path: in("odd")},
+		{Name: "bare", Path: in("bare"), Kind: Script},
+		{Name: "echo", Path: in("echo"), Kind: Elf, CardPath: in("echo.agent-card.json")},
+		{Name: "odd", Path: in("odd"), Kind: Script},
+		{Name: "zipapp", Path: in("zipapp"), Kind: Zipapp},
 	}
 	if d := cmp.Diff(want, found); d != "" {
 		t.Errorf("found (-want +got):\n%s", d)
@@ -89,13 +112,20 @@ func TestScan(t *testing.T) {
 		"forgotten": "handler DIR/forgotten is not loaded because it is not executable: chmod 0755 it, or remove it",
 		"odd.agent-card.json": "card DIR/odd.agent-card.json is not used because DIR/odd.agent-card.json may be written by its group or by others (mode 0666): " +
 			"chmod go-w it",
+		"text":     "handler DIR/text is not loaded because it is no program: it begins neither like an ELF file nor with #!",
+		"empty":    "handler DIR/empty is not loaded because it is empty",
+		"half":     "handler DIR/half is not loaded because it is only the beginning of a program: copy the whole file",
+		"foreign":  "handler DIR/foreign is not loaded because it is a program for IBM Z, and this machine is MACHINE: build it for this machine (GOOS=linux GOARCH=" + runtime.GOARCH + ")",
 		"open":     "handler DIR/open is not loaded because DIR/open may be written by its group or by others (mode 0775): chmod go-w it",
 		"worse":    "handler DIR/worse is not loaded because DIR/worse may be written by its group or by others (mode 0707): chmod go-w it",
 		"sub/echo": "handler DIR/sub/echo is not loaded because DIR/echo has the same name and comes first",
 	}
 	got := map[string]string{}
 	for _, s := range skipped {
-		got[strings.TrimPrefix(s.Path, dir+"/")] = strings.ReplaceAll(s.Reason, dir, "DIR")
+		got[strings.TrimPrefix(s.Path, dir+"/")] = strings.ReplaceAll(strings.ReplaceAll(s.Reason, dir, "DIR"), machines[runtime.GOARCH].name, "MACHINE")
+		if want := filepath.Base(s.Path); s.Name != want && s.Name != "" {
+			t.Errorf("%s is skipped as handler %q", s.Path, s.Name)
+		}
 	}
 	if d := cmp.Diff(reasons, got); d != "" {
 		t.Errorf("skipped (-want +got):\n%s", d)
@@ -114,9 +144,9 @@ func TestUntrustedDirectories(t *testing.T) {
 	}
 	file(t, filepath.Join(deep, "echo"), "#!", 0o755)
 	for _, d := range []string{open, deep} {
-		found, skipped, err := Scan([]string{d})
-		if err != nil || len(found) != 0 || len(skipped) != 1 || !strings.Contains(skipped[0].Reason, open+" may be written") {
-			t.Errorf("%s: %v %v %v", d, found, skipped, err)
+		found, skipped := new(Scanner).Scan([]string{d})
+		if len(found) != 0 || len(skipped) != 1 || !strings.Contains(skipped[0].Reason, open+" may be written") {
+			t.Errorf("%s: %v %v", d, found, skipped)
 		}
 	}
 	// a sticky directory that belongs to root may be above, but may not be the directory itself
@@ -124,25 +154,53 @@ func TestUntrustedDirectories(t *testing.T) {
 		if err := os.Chmod(open, 0o777|os.ModeSticky); err != nil {
 			t.Fatal(err)
 		}
-		if found, skipped, err := Scan([]string{deep}); err != nil || len(found) != 1 || len(skipped) != 0 {
-			t.Errorf("below sticky: %v %v %v", found, skipped, err)
+		if found, skipped := new(Scanner).Scan([]string{deep}); len(found) != 1 || len(skipped) != 0 {
+			t.Errorf("below sticky: %v %v", found, skipped)
 		}
-		if found, _, _ := Scan([]string{open}); len(found) != 0 {
+		if found, _ := new(Scanner).Scan([]string{open}); len(found) != 0 {
 			t.Errorf("sticky itself: %v", found)
 		}
 		if err := os.Chown(filepath.Join(deep, "echo"), 12345, -1); err != nil {
 			t.Fatal(err)
 		}
-		if found, skipped, _ := Scan([]string{deep}); len(found) != 0 || len(skipped) != 1 || !strings.Contains(skipped[0].Reason, "belongs to user 12345") {
+		if found, skipped := new(Scanner).Scan([]string{deep}); len(found) != 0 || len(skipped) != 1 || !strings.Contains(skipped[0].Reason, "belongs to user 12345") {
 			t.Errorf("foreign owner: %v %v", found, skipped)
 		}
 	}
 }
 
 func TestMissingDirectory(t *testing.T) {
-	_, _, err := Scan([]string{"/nowhere/plugins"})
-	want := "read plugins directory /nowhere/plugins: no such file or directory; create it, or remove it from the configuration"
-	if err == nil || err.Error() != want {
-		t.Errorf("error %v", err)
+	_, skipped := new(Scanner).Scan([]string{"/nowhere/plugins"})
+	want := []Skip{{Path: "/nowhere/plugins", Reason: "plugins directory /nowhere/plugins is not used because it cannot be read: no such file or directory; create it, or remove it from the configuration"}}
+	if d := cmp.Diff(want, skipped); d != "" {
+		t.Error(d)
 	}
+}
+
+// A file that was changed is read again, also when it has kept its size.
+func TestScannerSeesChanges(t *testing.T) {
+	dir := plugins(t)
+	path := filepath.Join(dir, "h")
+	var sc Scanner
+	for _, content := range []string{elf("1"), elf("2"), elf("3")} {
+		file(t, path, content, 0o755)
+		for range 2 {
+			found, _ := sc.Scan([]string{dir})
+			if sum := sha256.Sum256([]byte(content)); len(found) != 1 || found[0].SHA256 != hex.EncodeToString(sum[:]) {
+				t.Fatalf("found %v", found)
+			}
+		}
+	}
+}
+
+func FuzzClassify(f *testing.F) {
+	for _, seed := range []string{elf(""), foreign(), "\x7fELF", "#!/bin/sh\n", "#!python\nPK\x03\x04", "", "text"} {
+		f.Add([]byte(seed))
+	}
+	f.Fuzz(func(t *testing.T, head []byte) {
+		kind, reason := classify(head)
+		if kind == 0 && reason == "" {
+			t.Fatal("neither a kind nor a reason")
+		}
+	})
 }

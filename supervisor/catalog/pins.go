@@ -1,0 +1,87 @@
+package catalog
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// Pins are the checksums that handlers must have, by name. They are kept in the state directory and not beside the
+// handlers, so that whoever may change a handler cannot change its pin with it.
+type Pins map[string]string
+
+// PinsFile is the name of the file in the state directory. Its lines are those of sha256sum: a checksum, two spaces and
+// the name of a handler. Lines that begin with # are comments.
+const PinsFile = "pins"
+
+// ReadPins reads a file of pins; a file that does not exist has none. A line that is none is reported as a problem, in one
+// sentence, and the others count.
+func ReadPins(path string) (Pins, []string) {
+	b, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return Pins{}, nil
+	}
+	if err != nil {
+		return Pins{}, []string{fmt.Sprintf("the pinned checksums in %s are not used because it cannot be read: %v", path, plain(err))}
+	}
+	return parsePins(path, b)
+}
+
+func parsePins(path string, b []byte) (pins Pins, problems []string) {
+	pins = Pins{}
+	lines := bufio.NewScanner(bytes.NewReader(b))
+	for n := 1; lines.Scan(); n++ {
+		line := strings.TrimSpace(lines.Text())
+		if line == "" || strings.HasPrefix(line, "#") {
+			continue
+		}
+		sum, name, _ := strings.Cut(line, " ")
+		sum, name = strings.ToLower(sum), strings.TrimPrefix(strings.TrimSpace(name), "*")
+		if !isChecksum(sum) || name == "" || name != filepath.Base(name) {
+			problems = append(problems, fmt.Sprintf("line %d of %s is not used because it is not a SHA-256 and the name of a handler: pin the handler again", n, path))
+			continue
+		}
+		pins[name] = sum
+	}
+	if err := lines.Err(); err != nil {
+		problems = append(problems, fmt.Sprintf("a part of %s is not used: %v", path, err))
+	}
+	return pins, problems
+}
+
+// Pin writes the checksum of one handler into a file of pins, which keeps its owner.
+func Pin(path, name, sum string) error {
+	pins, problems := ReadPins(path)
+	if len(problems) > 0 {
+		return fmt.Errorf("pin handler %s: %s", name, problems[0])
+	}
+	pins[name] = sum
+	var b strings.Builder
+	b.WriteString("# Checksums that handlers must have, written by blocksd handler pin.\n")
+	for _, name := range slices.Sorted(maps.Keys(pins)) {
+		fmt.Fprintf(&b, "%s  %s\n", pins[name], name)
+	}
+	temp := path + ".tmp"
+	err := os.WriteFile(temp, []byte(b.String()), 0o644)
+	if err == nil {
+		// root may pin for a daemon of another user
+		if info, statErr := os.Stat(filepath.Dir(path)); statErr == nil && os.Getuid() == 0 {
+			err = os.Chown(temp, int(owner(info)), -1)
+		}
+	}
+	if err == nil {
+		err = os.Rename(temp, path)
+	}
+	if err != nil {
+		_ = os.Remove(temp)
+		return fmt.Errorf("pin handler %s in %s: %w", name, path, plain(err))
+	}
+	return nil
+}

@@ -1,0 +1,276 @@
+package catalog
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// keepPerHandler contents are kept for each handler, the running one included.
+const keepPerHandler = 3
+
+// Store holds the programs that run, each under its checksum: what was checked is what is executed, whatever happens to the
+// file that it came from, and the contents that a handler had before are at hand. It is safe for concurrent use.
+type Store struct {
+	dir string
+
+	mu sync.Mutex
+	// records of handlers by name, as in the file; accepted is what each may run now. Guarded by mu.
+	records  map[string]*record
+	accepted map[string]string
+}
+
+// record is what is remembered of one handler.
+type record struct {
+	// Used are the contents that got ready, the latest first.
+	Used []string `json:"used"`
+	// Held: as long as its file has the content File, Run is executed instead.
+	Held *held `json:"held,omitempty"`
+}
+
+type held struct {
+	File string `json:"file"`
+	Run  string `json:"run"`
+}
+
+const recordsFile = "handlers.json"
+
+// OpenStore opens or makes the store in dir. A store on a file system that nothing may be executed from is an error.
+func OpenStore(dir string) (*Store, error) {
+	fail := func(err error) (*Store, error) {
+		return nil, fmt.Errorf("open the store of handlers %s: %w", dir, plain(err))
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return fail(err)
+	}
+	var st unix.Statfs_t
+	if err := unix.Statfs(dir, &st); err == nil && st.Flags&unix.ST_NOEXEC != 0 {
+		return fail(errors.New("its file system is mounted noexec, so programs cannot run from it: choose another state_dir"))
+	}
+	s := &Store{dir: dir, records: map[string]*record{}, accepted: map[string]string{}}
+	b, err := os.ReadFile(s.path(recordsFile))
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+	case err != nil:
+		return fail(err)
+	default:
+		// What cannot be read costs the way back and nothing else.
+		if json.Unmarshal(b, &s.records) != nil || s.records == nil {
+			s.records = map[string]*record{}
+		}
+		for name, r := range s.records {
+			if r == nil {
+				delete(s.records, name)
+			}
+		}
+	}
+	leftovers, err := filepath.Glob(s.path("*.tmp"))
+	if err == nil {
+		for _, f := range leftovers {
+			_ = os.Remove(f)
+		}
+	}
+	return s, nil
+}
+
+func (s *Store) path(name string) string { return filepath.Join(s.dir, name) }
+
+// Accept takes the content of a handler's file, which must have the checksum sum, and says what to execute: the copy of
+// it, or that of another content that the handler was rolled back to.
+func (s *Store) Accept(name, file, sum string) (run, runSum string, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r := s.records[name]
+	if r != nil && r.Held != nil {
+		if r.Held.File == sum && s.has(r.Held.Run) {
+			s.accepted[name] = r.Held.Run
+			return s.path(r.Held.Run), r.Held.Run, nil
+		}
+		r.Held = nil // there is something newer
+		if err := s.save(); err != nil {
+			return "", "", err
+		}
+	}
+	if !s.has(sum) {
+		if err := s.copy(file, sum); err != nil {
+			return "", "", fmt.Errorf("handler %s is not loaded because %s cannot be copied to the store: %w", name, file, plain(err))
+		}
+	}
+	s.accepted[name] = sum
+	return s.path(sum), sum, nil
+}
+
+func (s *Store) has(sum string) bool {
+	info, err := os.Stat(s.path(sum))
+	return err == nil && info.Mode().IsRegular()
+}
+
+// copy brings a file into the store. A copy that was interrupted is never taken for a whole one.
+func (s *Store) copy(file, sum string) error {
+	in, err := os.Open(file)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	temp := s.path(sum + ".tmp")
+	got, err := write(temp, in)
+	if err == nil && got != sum {
+		err = errors.New("it changed meanwhile")
+	}
+	if err == nil {
+		err = flush(temp)
+	}
+	if err == nil {
+		err = os.Rename(temp, s.path(sum))
+	}
+	if err == nil {
+		err = flush(s.dir)
+	}
+	if err != nil {
+		_ = os.Remove(temp)
+	}
+	return err
+}
+
+// write makes an executable file and returns its checksum. No process is started meanwhile: it would inherit the file,
+// open for writing, for a moment, and the kernel refuses to execute such a file.
+func write(path string, from io.Reader) (sum string, err error) {
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
+	out, err := os.OpenFile(path, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o700)
+	if err != nil {
+		return "", err
+	}
+	h := sha256.New()
+	_, err = io.Copy(io.MultiWriter(out, h), from)
+	if err == nil {
+		err = out.Chmod(0o555) // whatever the umask
+	}
+	return hex.EncodeToString(h.Sum(nil)), errors.Join(err, out.Close())
+}
+
+func flush(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Sync(), f.Close())
+}
+
+// Used records that a content of a handler got ready, and deletes what nobody needs any more.
+func (s *Store) Used(name, sum string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.has(sum) {
+		return nil // runs in place
+	}
+	r := s.records[name]
+	if r == nil {
+		r = &record{}
+		s.records[name] = r
+	}
+	if len(r.Used) > 0 && r.Used[0] == sum {
+		return nil
+	}
+	r.Used = append([]string{sum}, slices.DeleteFunc(r.Used, func(old string) bool { return old == sum })...)
+	r.Used = r.Used[:min(len(r.Used), keepPerHandler)]
+	return errors.Join(s.save(), s.collect())
+}
+
+// Forget gives up the claim of a handler that is gone. What it ran before is kept, in case it comes back.
+func (s *Store) Forget(name string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.accepted, name)
+}
+
+// Rollback makes the content that a handler ran before running the one to execute, until its file changes from what it is
+// now.
+func (s *Store) Rollback(name, file, running string) (previous string, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r := s.records[name]
+	if r != nil {
+		for _, sum := range r.Used {
+			if sum == running || !s.has(sum) {
+				continue
+			}
+			r.Held = &held{File: file, Run: sum}
+			if sum == file {
+				r.Held = nil
+			}
+			return sum, s.save()
+		}
+	}
+	return "", fmt.Errorf("handler %s cannot be rolled back: it has not run with another content yet", name)
+}
+
+// Held returns the content that a handler was rolled back to, "" when it runs what its file holds.
+func (s *Store) Held(name string) string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if r := s.records[name]; r != nil && r.Held != nil {
+		return r.Held.Run
+	}
+	return ""
+}
+
+func (s *Store) save() error {
+	b, err := json.MarshalIndent(s.records, "", "  ")
+	if err != nil {
+		return err
+	}
+	temp := s.path(recordsFile + ".tmp")
+	err = os.WriteFile(temp, append(b, '\n'), 0o600)
+	if err == nil {
+		err = flush(temp)
+	}
+	if err == nil {
+		err = os.Rename(temp, s.path(recordsFile))
+	}
+	if err != nil {
+		return fmt.Errorf("write %s: %w", s.path(recordsFile), plain(err))
+	}
+	return nil
+}
+
+// collect deletes the contents that no handler runs, may run or can be rolled back to. A program that still runs keeps its
+// file until it ends, by the kernel.
+func (s *Store) collect() error {
+	needed := map[string]bool{}
+	for _, sum := range s.accepted {
+		needed[sum] = true
+	}
+	for _, r := range s.records {
+		for _, sum := range r.Used {
+			needed[sum] = true
+		}
+	}
+	entries, err := os.ReadDir(s.dir)
+	if err != nil {
+		return fmt.Errorf("clean the store of handlers %s: %w", s.dir, plain(err))
+	}
+	for _, e := range entries {
+		if name := e.Name(); isChecksum(name) && !needed[name] {
+			_ = os.Remove(s.path(name)) // tried again the next time
+		}
+	}
+	return nil
+}
+
+// isChecksum reports whether s is a SHA-256 in lower-case hexadecimal.
+func isChecksum(s string) bool {
+	return len(s) == 2*sha256.Size && strings.Trim(s, "0123456789abcdef") == ""
+}

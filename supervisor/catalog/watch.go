@@ -1,0 +1,131 @@
+package catalog
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"time"
+
+	"github.com/fsnotify/fsnotify"
+)
+
+// WatchConfig says what to watch.
+type WatchConfig struct {
+	// Dirs are watched for changes of the files in them. They need not exist.
+	Dirs []string
+	Log  *slog.Logger
+	// Quiet is how long nothing must change before Changed is called; default 500 ms. While changes go on and on it is
+	// called every ten times of it.
+	Quiet time.Duration
+	// Rescan is how often Changed is called although nothing was seen to change, because not every file system tells;
+	// default 1 min, and every 5 s while a directory cannot be watched.
+	Rescan time.Duration
+	// Changed looks at the files. It is called by one goroutine, which it may keep busy.
+	Changed func()
+}
+
+const (
+	defaultQuiet  = 500 * time.Millisecond
+	defaultRescan = time.Minute
+	// blindRescan is the interval while some directory is not watched.
+	blindRescan = 5 * time.Second
+)
+
+// Watch calls Changed after changes until ctx ends. What changed is for Changed to find out: notices of the kernel can be
+// lost, and tell nothing about contents.
+func Watch(ctx context.Context, c WatchConfig) {
+	if c.Quiet <= 0 {
+		c.Quiet = defaultQuiet
+	}
+	if c.Rescan <= 0 {
+		c.Rescan = defaultRescan
+	}
+	watcher, err := fsnotify.NewWatcher()
+	if err != nil {
+		c.Log.Warn("plugins directories are looked at every few seconds, because they cannot be watched", "err", err)
+		poll(ctx, min(c.Rescan, blindRescan), c.Changed)
+		return
+	}
+	defer watcher.Close()
+	changes := make(chan struct{}, 1)
+	// watch adds what can be watched; a directory that was made again needs it, and adding one twice does no harm.
+	watch := func() time.Duration {
+		next := c.Rescan
+		for _, dir := range c.Dirs {
+			if err := watcher.Add(dir); err != nil {
+				next = min(next, blindRescan)
+			}
+		}
+		return next
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	settled := make(chan struct{})
+	go func() {
+		defer close(settled)
+		settle(ctx, changes, c.Quiet, 10*c.Quiet, c.Changed)
+	}()
+	defer func() { cancel(); <-settled }()
+	tell := func() {
+		select {
+		case changes <- struct{}{}:
+		default: // it is told already
+		}
+	}
+	timer := time.NewTimer(watch())
+	defer timer.Stop()
+	tell() // for what changed before the directories were watched
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case _, ok := <-watcher.Events:
+			if !ok {
+				return
+			}
+			tell()
+		case err := <-watcher.Errors:
+			if errors.Is(err, fsnotify.ErrEventOverflow) {
+				tell()
+			} else if err != nil {
+				c.Log.Warn("a plugins directory may not be watched any more; it is looked at again soon", "err", err)
+			}
+		case <-timer.C:
+			timer.Reset(watch())
+			tell()
+		}
+	}
+}
+
+// settle calls fire once no change has come for quiet, and at the latest when changes have gone on for limit.
+func settle(ctx context.Context, changes <-chan struct{}, quiet, limit time.Duration, fire func()) {
+	var due <-chan time.Time
+	var last time.Time
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-changes:
+			now := time.Now()
+			if due == nil {
+				last = now.Add(limit)
+			}
+			due = time.After(max(0, min(quiet, last.Sub(now))))
+		case <-due:
+			due = nil
+			fire()
+		}
+	}
+}
+
+func poll(ctx context.Context, every time.Duration, fire func()) {
+	ticker := time.NewTicker(every)
+	defer ticker.Stop()
+	for {
+		fire()
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+	}
+}
