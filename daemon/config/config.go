@@ -46,8 +46,9 @@ type Network struct {
 
 // Plugins says where handler binaries are found.
 type Plugins struct {
-	Dirs     []string `koanf:"dirs"`
-	Autoload bool     `koanf:"autoload"`
+	Dirs             []string `koanf:"dirs"`
+	Autoload         bool     `koanf:"autoload"`
+	RequireChecksums bool     `koanf:"require_checksums"`
 }
 
 // Agent is one agent that is served whatever cards stand beside the handlers.
@@ -66,6 +67,15 @@ type Handler struct {
 	Dir       string   `koanf:"dir"`
 	Instances int      `koanf:"instances"`
 	SHA256    string   `koanf:"sha256"`
+
+	Concurrency        int           `koanf:"concurrency"`
+	ProcessConcurrency int           `koanf:"process_concurrency"`
+	Idempotent         bool          `koanf:"idempotent"`
+	IdleTimeout        time.Duration `koanf:"idle_timeout"`
+	RecycleTasks       int           `koanf:"recycle_tasks"`
+	RecycleAge         time.Duration `koanf:"recycle_age"`
+	MaxRestarts        int           `koanf:"max_restarts"`
+	RestartWindow      time.Duration `koanf:"restart_window"`
 }
 
 // Limits of the whole daemon.

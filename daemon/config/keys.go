@@ -70,6 +70,7 @@ var keys = []key{
 	{name: "plugins", kind: table, doc: "Where handler programs are found.", keys: []key{
 		{name: "dirs", kind: texts, def: []string{"/usr/lib/blocksd/plugins"}, reload: live, doc: "Directories of handler programs, each with its card beside it as NAME.agent-card.json or inside it.\nOwner root or the daemon's user, not writable by others."},
 		{name: "autoload", kind: truth, def: true, reload: live, doc: "false: serve only the handlers that are listed under handlers."},
+		{name: "require_checksums", kind: truth, def: false, reload: live, doc: "true: start only handlers whose checksum is known, by sha256 under handlers or by blocksd handler pin NAME."},
 	}},
 	{name: "agents", kind: tables, reload: restart, doc: "Agents whose cards are not beside their handlers. A relative path is relative to this file.", keys: []key{
 		{name: "card", kind: text, required: true, doc: "path of the agent card"},
@@ -84,6 +85,14 @@ var keys = []key{
 		{name: "dir", kind: text, doc: "working directory"},
 		{name: "instances", kind: count, min: 1, max: 1024, doc: "processes at once; default 1"},
 		{name: "sha256", kind: text, doc: "the program must have this checksum, in hexadecimal"},
+		{name: "concurrency", kind: count, min: 1, max: 1 << 20, doc: "tasks at once over all its agents and processes; default: as its cards say"},
+		{name: "process_concurrency", kind: count, min: 1, max: 1 << 20, doc: "tasks at once in one process; default: no limit"},
+		{name: "idempotent", kind: truth, doc: "true: a task that crashed a process and has published nothing is tried once more on another"},
+		{name: "idle_timeout", kind: duration, doc: "stop its processes after so long without a task; the next task starts them; default: never"},
+		{name: "recycle_tasks", kind: count, min: 1, doc: "replace a process after so many tasks; default: never"},
+		{name: "recycle_age", kind: duration, doc: "replace a process after so long; default: never"},
+		{name: "max_restarts", kind: count, min: 1, max: 1 << 20, doc: "restarts within restart_window before it is quarantined; default 5"},
+		{name: "restart_window", kind: duration, doc: "default 1m"},
 	}},
 	{name: "limits", kind: table, doc: "Limits of the whole daemon.", keys: []key{
 		{name: "tasks", kind: count, def: 0, reload: live, max: 1 << 20, doc: "Tasks at once over all agents; 0 for no limit but those of the agents."},
