@@ -8,6 +8,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"sync"
@@ -28,13 +29,21 @@ type Config struct {
 	Log *slog.Logger
 	// Now defaults to time.Now.
 	Now func() time.Time
+	// Book keeps the records for those who ask, under the name Handler; nil keeps none.
+	Book    *Book
+	Handler string
 }
 
 // Pump takes the output of one process, from several sources at once.
 type Pump struct {
-	log  *slog.Logger
-	now  func() time.Time
-	ring ring
+	log     *slog.Logger
+	now     func() time.Time
+	book    *Book
+	handler string
+	pid     int
+	ring    ring
+	panics  panicText
+	limit   limiter
 }
 
 // New returns a pump.
@@ -45,11 +54,23 @@ func New(c Config) (*Pump, error) {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
-	return &Pump{log: c.Log, now: c.Now, ring: ring{size: Kept}}, nil
+	return &Pump{log: c.Log, now: c.Now, book: c.Book, handler: c.Handler, ring: ring{size: Kept}}, nil
 }
 
-// SetLog replaces the log, for a process whose number is known only once it runs. Call it before the first line.
-func (p *Pump) SetLog(log *slog.Logger) { p.log = log }
+// SetProcess names the process once it runs, and replaces the log by one that names it too. Call it before the first line.
+func (p *Pump) SetProcess(pid int, log *slog.Logger) { p.pid, p.log = pid, log }
+
+// Close tells how many lines were dropped lately, if any. Call it after the last line.
+func (p *Pump) Close() { p.reportDropped(true) }
+
+func (p *Pump) reportDropped(closed bool) {
+	if n := p.limit.take(closed); n > 0 {
+		p.write(Entry{Level: slog.LevelWarn, Message: fmt.Sprintf("dropped %d lines of output that came faster than %d a second", n, Rate), Attrs: []slog.Attr{slog.Int64("dropped", n)}}, false)
+	}
+}
+
+// Panic returns the first lines of the last panic or traceback, as the handler wrote them.
+func (p *Pump) Panic() []string { return p.panics.get() }
 
 // Copy reads lines from r until it ends, whatever the reason.
 func (p *Pump) Copy(r io.Reader) {
@@ -95,8 +116,11 @@ func (p *Pump) line(s *source, line []byte, cut bool) {
 	}
 	if s.panicking {
 		e.Level = max(e.Level, slog.LevelError)
+		p.panics.add(line, startsPanic(line))
 	}
-	p.emit(e, cut)
+	if p.limit.allow(p.now(), e.Level >= slog.LevelError, func() { p.reportDropped(false) }) {
+		p.write(e, cut)
+	}
 }
 
 func startsPanic(line []byte) bool {
@@ -108,20 +132,28 @@ func startsPanic(line []byte) bool {
 	return false
 }
 
-func (p *Pump) emit(e Entry, cut bool) {
-	ctx := context.Background()
-	if !p.log.Enabled(ctx, e.Level) {
-		return
-	}
+// write hands a record to the book, whatever its level, and to the log.
+func (p *Pump) write(e Entry, cut bool) {
 	at := p.now()
 	if d := at.Sub(e.Time); d > -maxSkew && d < maxSkew {
 		at = e.Time
 	}
+	if cut {
+		e.Attrs = append(e.Attrs, slog.Bool("cut", true))
+	}
+	if p.book != nil {
+		r := Record{Time: at, Handler: p.handler, PID: p.pid, Level: e.Level, Message: cutText(e.Message)}
+		for _, a := range e.Attrs {
+			r.Attrs = append(r.Attrs, Pair{cutText(a.Key), cutText(a.Value.String())})
+		}
+		p.book.add(r)
+	}
+	ctx := context.Background()
+	if !p.log.Enabled(ctx, e.Level) {
+		return
+	}
 	r := slog.NewRecord(at, e.Level, e.Message, 0)
 	r.AddAttrs(e.Attrs...)
-	if cut {
-		r.AddAttrs(slog.Bool("cut", true))
-	}
 	_ = p.log.Handler().Handle(ctx, r) // a log that cannot be written must not stop the reading
 }
 

@@ -1,6 +1,9 @@
 package logpump
 
-import "sync"
+import (
+	"slices"
+	"sync"
+)
 
 // ring keeps the last lines of a process for its crash record, each one cut.
 type ring struct {
@@ -35,4 +38,33 @@ func (r *ring) last(n int) []string {
 	all = append(all, r.lines[r.next:]...)
 	all = append(all, r.lines[:r.next]...)
 	return all[max(0, len(all)-n):]
+}
+
+// panicLines of a panic or traceback are kept: its beginning says what happened, the rest is often every goroutine.
+const panicLines = 60
+
+// panicText is the beginning of the last panic.
+type panicText struct {
+	mu    sync.Mutex
+	lines []string // guarded by mu
+}
+
+func (p *panicText) add(line []byte, first bool) {
+	if len(line) > ringLine {
+		line = line[:ringLine]
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if first {
+		p.lines = nil
+	}
+	if len(p.lines) < panicLines {
+		p.lines = append(p.lines, string(line))
+	}
+}
+
+func (p *panicText) get() []string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Clone(p.lines)
 }

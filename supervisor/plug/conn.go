@@ -46,6 +46,7 @@ type Config struct {
 	Spawner     *launch.Spawner
 	Dirs        *launch.SocketDirs
 	Log         *slog.Logger
+	Book        *logpump.Book // keeps what the process writes; nil keeps nothing but the last lines
 	Timeouts    Timeouts
 	// Limits of the process, kept as far as Machine can; nil keeps none but the process group.
 	Limits  launch.Limits
@@ -97,7 +98,7 @@ var errHandshakeTimeout = errors.New("no handshake in time")
 func Start(ctx context.Context, c Config) (*Conn, error) {
 	p := &Conn{config: c, timeouts: c.Timeouts.Filled(), pumped: make(chan struct{}), startedAt: time.Now()}
 	var err error
-	if p.pump, err = logpump.New(logpump.Config{Log: c.Log}); err != nil {
+	if p.pump, err = logpump.New(logpump.Config{Log: c.Log, Book: c.Book, Handler: c.Handler}); err != nil {
 		return nil, failure(unit.Spawn, "handler %s could not be started: %v", c.Handler, err)
 	}
 	if err := p.start(ctx); err != nil {
@@ -111,6 +112,7 @@ func Start(ctx context.Context, c Config) (*Conn, error) {
 		if p.process.Load() != nil && f.Reason != unit.Requested {
 			f.Text = withTail(f.Text, p.pump.Tail(5))
 		}
+		p.note(f)
 		return nil, f
 	}
 	return p, nil
@@ -234,7 +236,7 @@ func (p *Conn) launch(ctx context.Context, env []string) (*launch.Process, strin
 		return nil, "", failure(unit.Spawn, "handler %s could not be started: %v", c.Handler, err)
 	}
 	p.process.Store(process)
-	p.pump.SetLog(c.Log.With("handler", c.Handler, "pid", process.PID()))
+	p.pump.SetProcess(process.PID(), c.Log.With("handler", c.Handler, "pid", process.PID()))
 	first := make(chan string, 1)
 	p.pumps.Add(2)
 	go func() { defer p.pumps.Done(); p.pump.Copy(splitFirstLine(process.Stdout, first)) }()
@@ -397,6 +399,19 @@ func (p *Conn) Exit() *Failure {
 		return failure(unit.Signal, "it was ended by %v", exit)
 	}
 	return failure(unit.ExitCode, "it ended with %v", exit)
+}
+
+// Failed completes a failure with what the process wrote; call it after Close.
+func (p *Conn) Failed(f *Failure) *Failure {
+	p.note(f)
+	return f
+}
+
+func (p *Conn) note(f *Failure) {
+	f.Crash = logpump.Crash{Time: time.Now(), Reason: f.Reason.String(), Text: f.Text, Panic: p.pump.Panic(), Lines: p.pump.Tail(logpump.Kept)}
+	if process := p.process.Load(); process != nil {
+		f.Crash.PID = process.PID()
+	}
 }
 
 // endedSoon waits a moment for the end of the process: its connection breaks first.

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/blocksd/blocksd/supervisor/logpump"
 	"github.com/blocksd/blocksd/supervisor/unit"
 )
 
@@ -11,6 +12,8 @@ import (
 type Failure struct {
 	Reason unit.Reason
 	Text   string
+	// Crash is what the process wrote; empty until it was completed (Conn.Failed), and for a process that never was.
+	Crash logpump.Crash
 }
 
 func (f *Failure) Error() string { return f.Text }

@@ -68,5 +68,6 @@ func (p *Conn) Close() {
 	for _, w := range p.synced {
 		_ = w.Close()
 	}
+	p.pump.Close()
 	p.removeDir()
 }

@@ -1,0 +1,210 @@
+package logpump
+
+import (
+	"context"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+)
+
+// Limits of a book, for each handler.
+const (
+	bookLines = 1000
+	bookBytes = 256 << 10
+	// bookLine is how much of a message or an attribute is kept.
+	bookLine = 4 << 10
+	// followBuffer is how many records wait for a slow reader before it misses some.
+	followBuffer = 256
+)
+
+// Record is one line of a handler, kept for those who ask.
+type Record struct {
+	Time    time.Time
+	Handler string
+	PID     int
+	Level   slog.Level
+	Message string
+	Attrs   []Pair
+	// Missed is the number of records before this one that a slow reader did not get.
+	Missed int64
+}
+
+// Pair is an attribute as text.
+type Pair struct{ Key, Value string }
+
+func (r Record) size() int {
+	n := len(r.Message) + 64
+	for _, a := range r.Attrs {
+		n += len(a.Key) + len(a.Value) + 32
+	}
+	return n
+}
+
+// Crash is what is known of the last process of a handler that ended without being asked to.
+type Crash struct {
+	Time   time.Time
+	PID    int // 0 when there was no process
+	Reason string
+	Text   string   // one sentence
+	Panic  []string // from the first line of a panic or traceback on; empty when there was none
+	Lines  []string // the last lines of output, oldest first
+}
+
+// Book keeps the last records of all handlers, and their last crashes, in bounded memory. The zero value is ready for use,
+// and so is nil, which keeps nothing.
+type Book struct {
+	mu      sync.Mutex
+	pages   map[string]*page     // guarded by mu
+	readers map[*reader]struct{} // guarded by mu
+	crashes map[string]Crash     // guarded by mu
+}
+
+// page is the records of one handler, oldest first.
+type page struct {
+	records []Record
+	bytes   int
+}
+
+type reader struct {
+	handler string // "" for all
+	records chan Record
+	missed  int64 // guarded by Book.mu
+}
+
+func (b *Book) add(r Record) {
+	if b == nil {
+		return
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.pages == nil {
+		b.pages = map[string]*page{}
+	}
+	p := b.pages[r.Handler]
+	if p == nil {
+		p = &page{}
+		b.pages[r.Handler] = p
+	}
+	p.records = append(p.records, r)
+	p.bytes += r.size()
+	drop := 0
+	for len(p.records)-drop > bookLines || p.bytes > bookBytes && len(p.records)-drop > 1 {
+		p.bytes -= p.records[drop].size()
+		p.records[drop] = Record{} // let go of its texts
+		drop++
+	}
+	p.records = p.records[drop:] // append moves them to a new array once in a while
+	for rd := range b.readers {
+		if rd.handler != "" && rd.handler != r.Handler {
+			continue
+		}
+		r.Missed = rd.missed
+		select {
+		case rd.records <- r:
+			rd.missed = 0
+		default:
+			rd.missed++
+		}
+	}
+}
+
+// Tail returns the last n records of a handler, or of all for "", oldest first.
+func (b *Book) Tail(handler string, n int) []Record {
+	if b == nil {
+		return nil
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.tailLocked(handler, n)
+}
+
+func (b *Book) tailLocked(handler string, n int) []Record {
+	var all []Record
+	for name, p := range b.pages {
+		if handler == "" || name == handler {
+			all = append(all, p.records[max(0, len(p.records)-n):]...)
+		}
+	}
+	if handler == "" {
+		slices.SortStableFunc(all, func(x, y Record) int { return x.Time.Compare(y.Time) })
+	}
+	return all[max(0, len(all)-n):]
+}
+
+// Follow hands out the last n records and then each new one, without a gap between, until ctx ends or yield fails. A
+// reader that is too slow misses records, and is told how many.
+func (b *Book) Follow(ctx context.Context, handler string, n int, yield func(Record) error) error {
+	rd := &reader{handler: handler, records: make(chan Record, followBuffer)}
+	b.mu.Lock()
+	if b.readers == nil {
+		b.readers = map[*reader]struct{}{}
+	}
+	b.readers[rd] = struct{}{}
+	before := b.tailLocked(handler, n)
+	b.mu.Unlock()
+	defer func() {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		delete(b.readers, rd)
+	}()
+	for _, r := range before {
+		if err := yield(r); err != nil {
+			return err
+		}
+	}
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case r := <-rd.records:
+			if err := yield(r); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// SetCrash remembers a crash instead of the one before.
+func (b *Book) SetCrash(handler string, c Crash) {
+	if b == nil {
+		return
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.crashes == nil {
+		b.crashes = map[string]Crash{}
+	}
+	b.crashes[handler] = c
+}
+
+// Crash returns the last crash of a handler.
+func (b *Book) Crash(handler string) (Crash, bool) {
+	if b == nil {
+		return Crash{}, false
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	c, ok := b.crashes[handler]
+	return c, ok
+}
+
+// Forget drops what is kept of a handler that is no more.
+func (b *Book) Forget(handler string) {
+	if b == nil {
+		return
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	delete(b.pages, handler)
+	delete(b.crashes, handler)
+}
+
+// cutText bounds a text of a record without breaking a character.
+func cutText(s string) string {
+	if len(s) > bookLine {
+		s = strings.ToValidUTF8(s[:bookLine], "") + "…"
+	}
+	return s
+}

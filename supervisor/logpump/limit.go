@@ -1,0 +1,65 @@
+package logpump
+
+import (
+	"sync"
+	"time"
+)
+
+// The rate that a process may log at. Lines above it are counted and dropped; crash records still have them.
+const (
+	Rate  = 500  // lines a second
+	Burst = 2000 // lines at once
+	// reserved lines of a burst are for errors: a flood of small talk does not hide why a handler failed.
+	reserved = 200
+	// reportAfter is how long dropped lines are counted before the record that tells.
+	reportAfter = time.Second
+)
+
+// limiter is a token bucket, and the number of lines that found none.
+type limiter struct {
+	mu      sync.Mutex
+	tokens  float64     // guarded by mu, like the fields below
+	at      time.Time   // of the last refill
+	dropped int64       // since the last report
+	timer   *time.Timer // of the next report; nil when none is due
+	closed  bool
+}
+
+// allow takes a token, or counts a dropped line and sees to it that report is called.
+func (l *limiter) allow(now time.Time, urgent bool, report func()) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.at.IsZero() {
+		l.tokens = Burst
+	} else if d := now.Sub(l.at); d > 0 {
+		l.tokens = min(Burst, l.tokens+d.Seconds()*Rate)
+	}
+	l.at = now
+	floor := 1.0
+	if !urgent {
+		floor += reserved
+	}
+	if l.tokens >= floor {
+		l.tokens--
+		return true
+	}
+	l.dropped++
+	if l.timer == nil && !l.closed {
+		l.timer = time.AfterFunc(reportAfter, report)
+	}
+	return false
+}
+
+// take returns the number of dropped lines and begins a new count. With closed nothing is reported later.
+func (l *limiter) take(closed bool) int64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.timer != nil {
+		l.timer.Stop()
+		l.timer = nil
+	}
+	l.closed = l.closed || closed
+	n := l.dropped
+	l.dropped = 0
+	return n
+}
