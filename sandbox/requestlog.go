@@ -3,11 +3,9 @@ package sandbox
 import (
 	"log/slog"
 	"net/http"
-	"net/url"
-	"strings"
 	"time"
 
-	"github.com/blocksd/blocksd/sandbox/network"
+	"github.com/blocksd/blocksd/sandbox/fault"
 )
 
 // logged writes every request to the log at debug level, without its secrets: bodies and headers are left out, tokens
@@ -21,33 +19,8 @@ func (s *Sandbox) logged(next http.Handler) http.Handler {
 		start := time.Now()
 		rec := &statusRecorder{ResponseWriter: w, status: http.StatusOK}
 		next.ServeHTTP(rec, r)
-		s.cfg.Log.Debug("request", "method", r.Method, "path", safePath(r.URL), "status", rec.status, "bytes", rec.bytes, "took", time.Since(start))
+		s.cfg.Log.Debug("request", "method", r.Method, "path", fault.Safe(r.URL), "status", rec.status, "bytes", rec.bytes, "took", time.Since(start))
 	})
-}
-
-const masked = "***"
-
-func safePath(u *url.URL) string {
-	path := u.EscapedPath()
-	if strings.HasPrefix(path, network.BlobPath) {
-		return network.BlobPath + masked
-	}
-	if strings.HasPrefix(path, "/publish/") { // a message in the path may hold anything
-		if seg := strings.SplitN(path, "/", 8); len(seg) == 8 {
-			path = strings.Join(seg[:7], "/") + "/" + masked
-		}
-	}
-	if u.RawQuery == "" {
-		return path
-	}
-	pairs := strings.Split(u.RawQuery, "&")
-	for i, pair := range pairs {
-		switch name, _, _ := strings.Cut(pair, "="); name {
-		case "auth", "signature", "state", "meta":
-			pairs[i] = name + "=" + masked
-		}
-	}
-	return path + "?" + strings.Join(pairs, "&")
 }
 
 // statusRecorder remembers how a request was answered.

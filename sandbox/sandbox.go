@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/blocksd/blocksd/network/card"
@@ -19,6 +20,7 @@ import (
 	"github.com/blocksd/blocksd/sandbox/access"
 	"github.com/blocksd/blocksd/sandbox/api"
 	"github.com/blocksd/blocksd/sandbox/blob"
+	"github.com/blocksd/blocksd/sandbox/fault"
 	"github.com/blocksd/blocksd/sandbox/network"
 	"github.com/blocksd/blocksd/sandbox/pubnub"
 	"github.com/blocksd/blocksd/sandbox/pubsub"
@@ -69,7 +71,11 @@ type Config struct {
 	// NoWriterRead takes from a task's write token the right to read the task's channel; NoAgentGetTask takes from an
 	// agent's credentials the right to look up its own tasks.
 	NoWriterRead, NoAgentGetTask bool
-	Version                      string
+	// StreamRevokeDelay is how long after the end of a task its consumer's stream tokens still work (60 s).
+	StreamRevokeDelay time.Duration
+	// Enterprise makes it a deployment of that kind: the registry is for members only, and there are no paid agents.
+	Enterprise bool
+	Version    string
 }
 
 // Sandbox is one network with its server.
@@ -82,6 +88,11 @@ type Sandbox struct {
 	spaces   []*pubsub.Space
 	pubnub   http.Handler
 	api      http.Handler
+	control  http.Handler // the administrator's
+	faulty   http.Handler // both faces, behind the faults
+	faults   fault.Injector
+	skew     atomic.Int64
+	managers []*access.Manager
 
 	orgs       []network.Organization
 	adminToken string
@@ -110,10 +121,11 @@ func New(cfg Config) (*Sandbox, error) {
 	}
 	var err error
 	s.network, err = network.New(network.Config{
-		Log: cfg.Log, Now: cfg.Now, Playground: newKeyset(), Network: newKeyset(), Organizations: s.orgs, Blobs: s.blobs,
+		Log: cfg.Log, Now: s.now, Playground: newKeyset(), Network: newKeyset(), Organizations: s.orgs, Blobs: s.blobs,
 		CancelBudget: cfg.CancelBudget, SafetyNet: cfg.SafetyNet, SlotFallback: cfg.SlotFallback, KeepFinished: cfg.KeepFinished, RingSize: cfg.RingSize,
 		MaxBytes: cfg.HistoryBytes, MaxFileBytes: cfg.MaxFileBytes, ConsumerTTL: cfg.ConsumerTokenTTL, AgentTTL: cfg.AgentTokenTTL,
 		ControlTTL: cfg.ControlTokenTTL, NoWriterRead: cfg.NoWriterRead, NoAgentGetTask: cfg.NoAgentGetTask,
+		Enterprise: cfg.Enterprise, StreamRevokeDelay: cfg.StreamRevokeDelay,
 	})
 	if err != nil {
 		return nil, err
@@ -123,7 +135,7 @@ func New(cfg Config) (*Sandbox, error) {
 		return nil, err
 	}
 	if s.pubnub, err = pubnub.New(pubnub.Config{
-		Keysets: keysets, Files: s.network, Blobs: s.blobs, Hold: cfg.HoldPoll, Now: cfg.Now, DeliverFire: cfg.DeliverFire,
+		Keysets: keysets, Files: s.network, Blobs: s.blobs, Hold: cfg.HoldPoll, Now: s.now, DeliverFire: cfg.DeliverFire,
 	}); err != nil {
 		return nil, err
 	}
@@ -131,12 +143,15 @@ func New(cfg Config) (*Sandbox, error) {
 		return nil, err
 	}
 	s.api, err = api.New(api.Config{
-		Network: s.network, Origin: s.Addr(), Log: cfg.Log, Now: cfg.Now,
+		Network: s.network, Origin: s.Addr(), Log: cfg.Log, Now: s.now,
 		Playground: s.network.Environment(wire.Free).Keys, Paid: s.network.Environment(wire.Paid).Keys,
+		Enterprise: cfg.Enterprise, LoginOrgID: s.orgs[0].ID,
 	})
 	if err != nil {
 		return nil, errors.Join(err, s.listener.Close())
 	}
+	s.control = s.admin()
+	s.faulty = s.faults.Wrap(http.HandlerFunc(s.face))
 	s.server = &http.Server{
 		// No write timeout: a poll is held for minutes.
 		Handler: s.logged(http.HandlerFunc(s.route)), ReadHeaderTimeout: readHeaderTimeout, IdleTimeout: idleTimeout,
@@ -150,11 +165,14 @@ func (s *Sandbox) keysets() ([]pubnub.Keyset, error) {
 	var out []pubnub.Keyset
 	for _, mode := range [...]wire.BillingMode{wire.Free, wire.Paid} {
 		env := s.network.Environment(mode)
-		out = append(out, pubnub.Keyset{PublishKey: env.Keys.PublishKey, Space: env.Space, Access: env.Access})
+		out = append(out, pubnub.Keyset{
+			PublishKey: env.Keys.PublishKey, Space: env.Space, Access: env.Access,
+			Intercept: func(p pubsub.Publication) (int, []byte, bool) { return s.network.Intercept(mode, p) },
+		})
 	}
 	for _, keys := range [...]wire.Keyset{s.open, s.pam} {
 		space, err := pubsub.New(pubsub.Config{
-			SubscribeKey: keys.SubscribeKey, Now: s.cfg.Now, RingSize: s.cfg.RingSize, MaxBytes: s.cfg.HistoryBytes,
+			SubscribeKey: keys.SubscribeKey, Now: s.now, RingSize: s.cfg.RingSize, MaxBytes: s.cfg.HistoryBytes,
 			AnnounceMax: s.cfg.AnnounceMax, Interval: s.cfg.PresenceInterval,
 		})
 		if err != nil {
@@ -162,13 +180,16 @@ func (s *Sandbox) keysets() ([]pubnub.Keyset, error) {
 		}
 		out = append(out, pubnub.Keyset{PublishKey: keys.PublishKey, Space: space})
 	}
-	manager, err := access.NewManager([]byte(s.pamSecret), s.cfg.Now)
+	manager, err := access.NewManager([]byte(s.pamSecret), s.now)
 	if err != nil {
 		return nil, err
 	}
 	out[len(out)-1].Access, out[len(out)-1].SecretKey, out[len(out)-1].AnySignature = manager, s.pamSecret, s.cfg.AnySignature
 	for _, k := range out {
 		s.spaces = append(s.spaces, k.Space)
+		if k.Access != nil {
+			s.managers = append(s.managers, k.Access)
+		}
 	}
 	return out, nil
 }
@@ -216,6 +237,7 @@ func (s *Sandbox) Run(ctx context.Context) error {
 		err = fmt.Errorf("serve sandbox on %s: %w", s.Addr(), err)
 	case <-ctx.Done():
 	}
+	s.faults.Close()
 	for _, space := range s.spaces {
 		space.Close()
 	}
@@ -248,11 +270,21 @@ func (s *Sandbox) expire(ctx context.Context) {
 // Close gives up a sandbox that is not run.
 func (s *Sandbox) Close() error { return errors.Join(s.listener.Close(), s.blobs.Close()) }
 
-// route sends a request to the face that it is for. Every request passes here, so this is the place for faults on demand.
+// route sends a request to the administrator's interface, or through the faults to the face that it is for.
 func (s *Sandbox) route(w http.ResponseWriter, r *http.Request) {
-	if strings.HasPrefix(r.URL.Path, "/api/") || strings.HasPrefix(r.URL.Path, network.BlobPath) {
-		s.api.ServeHTTP(w, r)
+	if strings.HasPrefix(r.URL.Path, AdminPath) {
+		s.control.ServeHTTP(w, r)
 		return
+	}
+	s.faulty.ServeHTTP(w, r)
+}
+
+func (s *Sandbox) face(w http.ResponseWriter, r *http.Request) {
+	for _, prefix := range [...]string{"/api/", network.BlobPath, "/agents/"} {
+		if strings.HasPrefix(r.URL.Path, prefix) {
+			s.api.ServeHTTP(w, r)
+			return
+		}
 	}
 	s.pubnub.ServeHTTP(w, r)
 }
@@ -276,13 +308,11 @@ func (s *Sandbox) Register(c card.Card) error {
 	if b.Listing != "public" && b.Listing != "private" {
 		return fmt.Errorf("register agent %s in the sandbox: extensions.blocks.listing is %q: it must be public or private", c.AgentName, b.Listing)
 	}
-	spec := network.AgentSpec{
-		Name: c.AgentName, DisplayName: c.DisplayName, Description: c.Description, OrgID: s.orgs[0].ID, Private: b.Listing == "private",
-		BillingMode: b.BillingMode, PricePerTask: b.PricePerTask, Concurrency: c.Concurrency, MaxPendingBacklog: c.MaxPendingBacklog,
-		Streams: len(c.Streams) > 0, Card: c.Raw,
-	}
-	if spec.BillingMode == wire.Paid && spec.PricePerTask == "" {
-		spec.PricePerTask = defaultPrice
+	spec := network.SpecOf(c)
+	spec.OrgID, spec.Private, spec.BillingMode = s.orgs[0].ID, b.Listing == "private", b.BillingMode
+	spec.PerTask, spec.PerMinute = b.PricePerTask, b.PricePerMinute
+	if spec.BillingMode == wire.Paid && spec.PerTask == "" && spec.PerMinute == "" {
+		spec.PerTask = defaultPrice
 	}
 	if err := s.network.Register(spec); err != nil {
 		return fmt.Errorf("register agent %s in the sandbox: %w", c.AgentName, err)

@@ -32,6 +32,14 @@ func (s *Server) connect(w http.ResponseWriter, r *http.Request) {
 		BillingMode       wire.BillingMode `json:"billingMode"`
 		Concurrency       *int             `json:"concurrency"`
 		MaxPendingBacklog *int             `json:"maxPendingBacklog"`
+		ExpectedInstances *int             `json:"expectedInstances"`
+		MaxRunningTimeSec *int             `json:"maxRunningTimeSec"`
+		SDKLanguage       string           `json:"sdkLanguage"`
+		SDKVersion        string           `json:"sdkVersion"`
+		CLIVersion        string           `json:"cliVersion"`
+		DeviceOS          string           `json:"deviceOs"`
+		Preferred         string           `json:"preferredProtocolVersion"`
+		Protocols         []string         `json:"protocolVersions"`
 	}
 	p, err := s.network.ByKey(bearer(r))
 	if err == nil {
@@ -42,6 +50,11 @@ func (s *Server) connect(w http.ResponseWriter, r *http.Request) {
 		c, err = s.network.Connect(p, network.ConnectRequest{
 			AgentName: req.AgentName, InstanceID: req.InstanceID, BillingMode: req.BillingMode,
 			Concurrency: req.Concurrency, MaxPendingBacklog: req.MaxPendingBacklog,
+			ExpectedInstances: req.ExpectedInstances, MaxRunningTimeSec: req.MaxRunningTimeSec,
+			Build: network.Build{
+				SDKLanguage: cut(req.SDKLanguage), SDKVersion: cut(req.SDKVersion), CLIVersion: cut(req.CLIVersion), DeviceOS: cut(req.DeviceOS),
+				PreferredProtocol: cut(req.Preferred), Protocols: req.Protocols[:min(len(req.Protocols), maxProtocols)],
+			},
 		})
 	}
 	if err != nil {
@@ -57,6 +70,12 @@ func (s *Server) connect(w http.ResponseWriter, r *http.Request) {
 		tokens
 	}{c.AgentName, c.DisplayName, c.AgentID, c.ControlChannel, c.PAMToken, tokensOf(c.Credentials)})
 }
+
+// maxProtocols is how many protocol versions of an instance are kept.
+const maxProtocols = 8
+
+// cut shortens what a client says of itself.
+func cut(s string) string { return wire.CutText(s, 128) }
 
 // refresh serves both kinds of refresh token.
 func (s *Server) refresh(w http.ResponseWriter, r *http.Request) {

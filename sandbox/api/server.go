@@ -19,6 +19,9 @@ import (
 // maxBody bounds a JSON request body.
 const maxBody = 4 << 20
 
+// clientID is what clients that log in by browser call themselves.
+const clientID = "blocksd-sandbox"
+
 // affinityHeader tells clients until when, in Unix seconds, their reads must see what they have written.
 const (
 	affinityHeader = "X-Write-Affinity"
@@ -31,8 +34,12 @@ type Config struct {
 	// Origin is host:port under which the server is reached.
 	Origin           string
 	Playground, Paid wire.Keyset
-	Log              *slog.Logger
-	Now              func() time.Time
+	// Enterprise makes the deployment one of that kind: no anonymous registry, no marketplace.
+	Enterprise bool
+	// LoginOrgID is the organization whose user a browser login is for.
+	LoginOrgID string
+	Log        *slog.Logger
+	Now        func() time.Time
 }
 
 // Server answers the requests of the Blocks SDKs.
@@ -42,6 +49,7 @@ type Server struct {
 	now     func() time.Time
 	cdm     []byte
 	origin  string
+	cfg     Config
 	mux     *http.ServeMux
 }
 
@@ -52,27 +60,47 @@ func New(cfg Config) (*Server, error) {
 	}
 	cdm, err := json.Marshal(map[string]any{
 		"playground": cfg.Playground, "network": cfg.Paid,
-		"api":     map[string]string{"baseUrl": "http://" + cfg.Origin, "clientId": "blocksd-sandbox"},
+		"api":     map[string]string{"baseUrl": "http://" + cfg.Origin, "clientId": clientID},
 		"sandbox": map[string]string{"pubnubOrigin": cfg.Origin},
 	})
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{network: cfg.Network, log: cfg.Log, now: cfg.Now, cdm: cdm, origin: cfg.Origin, mux: http.NewServeMux()}
+	s := &Server{network: cfg.Network, log: cfg.Log, now: cfg.Now, cdm: cdm, origin: cfg.Origin, cfg: cfg, mux: http.NewServeMux()}
 	for pattern, handle := range map[string]http.HandlerFunc{
-		"GET /api/v1/cdm":                        s.getCDM,
-		"GET /api/v1/registry/agents":            s.agents,
-		"POST /api/v1/auth/agent/connect":        s.connect,
-		"POST /api/v1/auth/agent/refresh":        s.refresh,
-		"POST /api/v1/auth/agent/consumer-token": s.consumerToken,
-		"POST /api/v1/auth/task-read-token":      s.taskReadToken,
-		"POST /api/v1/auth/anon-task-read-token": s.anonReadToken,
-		"POST /api/v1/rpc":                       s.rpc,
-		"POST /api/v1/files/request-upload":      s.requestUpload,
-		"POST /api/v1/files/confirm-upload":      s.confirmUpload,
-		"POST " + network.BlobPath + "{id}":      s.receiveBlob,
-		"GET " + network.BlobPath + "{id}":       s.sendBlob,
-		"/":                                      notFound,
+		"GET /api/v1/cdm":                          s.getCDM,
+		"GET /api/v1/cli-config":                   s.cliConfig,
+		"GET /api/v1/pricing/limits":               s.pricingLimits,
+		"GET /api/v1/registry/agents":              s.agents,
+		"POST /api/v1/registry/agents":             s.publish,
+		"PATCH /api/v1/registry/agents":            s.change,
+		"PUT /api/v1/registry/agents":              s.change,
+		"DELETE /api/v1/registry/agents":           s.remove,
+		"GET /api/v1/registry/suggest":             s.suggest,
+		"GET /api/v1/registry/publish-context":     s.publishContext,
+		"GET /api/v1/agent-status":                 s.agentStatus,
+		"GET /api/v1/orgs":                         s.orgs,
+		"PATCH /api/v1/orgs/{id}":                  s.renameOrg,
+		"GET /api/auth/oauth2/authorize":           s.authorize,
+		"POST /api/auth/oauth2/token":              s.oauthToken,
+		"POST /api/auth/api-key/create":            s.createKey,
+		"POST /api/v1/agents/{name}/invitations":   s.invite,
+		"GET /api/v1/agents/{name}/invitations":    s.invitations,
+		"POST /api/v1/agent-invitations/accept":    s.acceptInvitation,
+		"GET /api/v1/agents/{name}/grants":         s.grants,
+		"DELETE /api/v1/agents/{name}/grants/{id}": s.revokeGrant,
+		"GET /agents/{name}":                       s.agentPage,
+		"POST /api/v1/auth/agent/connect":          s.connect,
+		"POST /api/v1/auth/agent/refresh":          s.refresh,
+		"POST /api/v1/auth/agent/consumer-token":   s.consumerToken,
+		"POST /api/v1/auth/task-read-token":        s.taskReadToken,
+		"POST /api/v1/auth/anon-task-read-token":   s.anonReadToken,
+		"POST /api/v1/rpc":                         s.rpc,
+		"POST /api/v1/files/request-upload":        s.requestUpload,
+		"POST /api/v1/files/confirm-upload":        s.confirmUpload,
+		"POST " + network.BlobPath + "{id}":        s.receiveBlob,
+		"GET " + network.BlobPath + "{id}":         s.sendBlob,
+		"/":                                        notFound,
 	} {
 		s.mux.HandleFunc(pattern, handle)
 	}
@@ -84,12 +112,12 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h := w.Header()
 	h.Set("Access-Control-Allow-Origin", "*")
 	if r.Method == http.MethodOptions {
-		h.Set("Access-Control-Allow-Methods", "GET, POST, DELETE, PATCH, OPTIONS")
+		h.Set("Access-Control-Allow-Methods", "GET, POST, PUT, PATCH, DELETE, OPTIONS")
 		h.Set("Access-Control-Allow-Headers", "Authorization, Content-Type, Blocks-Protocol-Version, X-Write-Affinity, X-Active-Org")
 		w.WriteHeader(http.StatusNoContent)
 		return
 	}
-	if r.Method == http.MethodPost {
+	if r.Method != http.MethodGet {
 		// Reads that follow a write are to go where the write went; here that is always so, but clients echo it.
 		h.Set(affinityHeader, strconv.FormatInt(s.now().Add(affinity).Unix(), 10))
 	}
@@ -166,6 +194,18 @@ func (s *Server) byToken(r *http.Request) (*network.Principal, error) {
 		return nil, network.Unauthorized("The request carries no access token.")
 	}
 	return s.network.ByToken(credential)
+}
+
+// identified returns who makes a request that takes an API key or a JWT, and nothing less.
+func (s *Server) identified(r *http.Request) (*network.Principal, error) {
+	credential := bearer(r)
+	if credential == "" {
+		return nil, network.Unauthorized("The request carries no API key and no access token.")
+	}
+	if strings.Count(credential, ".") == 2 { // the shape of a JWT
+		return s.network.ByToken(credential)
+	}
+	return s.network.ByKey(credential)
 }
 
 // byAny returns who makes a request that takes an API key, a JWT or nothing; bad credentials count as none.

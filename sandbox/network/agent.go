@@ -1,13 +1,12 @@
 package network
 
 import (
-	"cmp"
 	"crypto/rand"
 	"encoding/json"
-	"slices"
 	"strings"
 	"time"
 
+	"github.com/blocksd/blocksd/network/card"
 	"github.com/blocksd/blocksd/network/wire"
 	"github.com/blocksd/blocksd/sandbox/access"
 )
@@ -17,17 +16,49 @@ type AgentSpec struct {
 	Name, DisplayName, Description string
 	// OrgID owns the agent.
 	OrgID string
-	// Private agents are seen by their organization only.
+	// Private agents are seen by their organization and those who were invited.
 	Private     bool
 	BillingMode wire.BillingMode
-	// PricePerTask is a decimal text, for paid agents.
-	PricePerTask string
-	Concurrency  int
+	// Prices of paid agents.
+	Prices
+	Concurrency int
+	// Broadcast agents get each task on all instances; the card says so with expectedInstances 0.
+	Broadcast bool
 	// MaxPendingBacklog is nil where the network's default applies.
 	MaxPendingBacklog *int
-	// Streams says that the card declares streams.
-	Streams bool
-	Card    json.RawMessage
+	// MaxRunning is how long a request task may run, 0 for no limit.
+	MaxRunning time.Duration
+	// Streams that the card declares, by name.
+	Streams map[string]card.Stream
+	// Kinds of tasks, both if it is empty; Tags are for searching.
+	Kinds []wire.TaskKind
+	Tags  []string
+	Card  json.RawMessage
+}
+
+// Prices of a paid agent: decimal texts, "" for none, and what is free for each consumer.
+type Prices struct {
+	PerTask, PerMinute     string
+	FreeTasks, FreeMinutes int
+	// TermsAccepted is when the owner accepted the terms, RFC 3339.
+	TermsAccepted string
+}
+
+// SpecOf returns what a card says about its agent; owner, listing and prices are not in it.
+func SpecOf(c card.Card) AgentSpec {
+	spec := AgentSpec{
+		Name: c.AgentName, DisplayName: c.DisplayName, Description: c.Description, BillingMode: wire.Free, Concurrency: c.Concurrency,
+		Broadcast: c.ExpectedInstances == 0, MaxPendingBacklog: c.MaxPendingBacklog, Streams: c.Streams, Kinds: c.TaskKinds, Card: c.Raw,
+	}
+	if c.MaxRunningTimeSec != nil {
+		spec.MaxRunning = time.Duration(*c.MaxRunningTimeSec) * time.Second
+	}
+	var doc struct{ Tags []struct{ ID, Name string } }
+	_ = json.Unmarshal(c.Raw, &doc) // it is valid; tags are only for searching
+	for _, t := range doc.Tags {
+		spec.Tags = append(spec.Tags, t.ID)
+	}
+	return spec
 }
 
 // AgentRecord is a registered agent as others see it.
@@ -46,6 +77,13 @@ type agent struct {
 	registeredAt  time.Time
 	forcedOffline bool
 	backlog       int // limit of the queue
+	broadcast     bool
+	maxRunning    time.Duration
+	grants        map[string]*grant
+	streams       map[string]bool // shared streams that have been set up
+
+	// unclaimed are the tasks that went out to all instances and that none has taken up.
+	unclaimed map[string]*task
 
 	instances map[string]*instance
 	ready     loads // those that take tasks, least loaded first
@@ -62,7 +100,7 @@ func (n *Network) Register(spec AgentSpec) error {
 	if err := wire.CheckAgentName(spec.Name); err != nil {
 		return InvalidParams("%v", err)
 	}
-	if n.orgsByID[spec.OrgID] == nil {
+	if n.orgs[spec.OrgID] == nil {
 		return InvalidParams("The organization %q is unknown.", spec.OrgID)
 	}
 	if !spec.BillingMode.Valid() {
@@ -70,17 +108,25 @@ func (n *Network) Register(spec AgentSpec) error {
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	return n.register(spec)
+}
+
+// register is Register for checked specs. The lock is held.
+func (n *Network) register(spec AgentSpec) error {
 	a := n.agents[spec.Name]
 	if a == nil {
 		id := "ag_" + strings.ToLower(rand.Text())
-		a = &agent{id: id, control: wire.ControlChannel(id), registeredAt: n.cfg.Now(), instances: map[string]*instance{}}
+		a = &agent{id: id, control: wire.ControlChannel(id), registeredAt: n.cfg.Now(), instances: map[string]*instance{},
+			grants: map[string]*grant{}, streams: map[string]bool{}, unclaimed: map[string]*task{}}
 		n.agents[spec.Name] = a
 		n.byControl[a.control] = a
 	} else if a.spec.OrgID != spec.OrgID {
 		return refused(403, CodeDenied, "The agent name %s belongs to another organization.", spec.Name)
 	}
 	if a.env != nil && a.env != n.envs[spec.BillingMode] {
-		// Its instances sit in the other environment and have to connect anew; tasks stay where they are.
+		// Its instances sit in the other environment and have to connect anew. What they run stays where it is; what
+		// waits would be sought there in vain.
+		n.drop(a, "the agent moved to another environment of the network")
 		for id, i := range a.instances {
 			i.controlToken = "" // is one of the old environment
 			if i.online {
@@ -96,12 +142,24 @@ func (n *Network) Register(spec AgentSpec) error {
 	if spec.MaxPendingBacklog != nil {
 		a.backlog = *spec.MaxPendingBacklog
 	}
+	a.broadcast, a.maxRunning = spec.Broadcast, spec.MaxRunning
+	n.touch()
 	return nil
+}
+
+// drop ends what waits for an agent. The lock is held.
+func (n *Network) drop(a *agent, reason string) {
+	for t := a.queue.pop(); t != nil; t = a.queue.pop() {
+		n.endTask(t, wire.Terminal{State: wire.Failed, Error: reason})
+	}
+	for _, t := range a.unclaimed {
+		n.endTask(t, wire.Terminal{State: wire.Failed, Error: reason})
+	}
 }
 
 // visible reports whether p (nil: anonymous) may know of a. Without an agent it is false.
 func (a *agent) visible(p *Principal) bool {
-	return a != nil && (!a.spec.Private || p != nil && p.OrgID == a.spec.OrgID)
+	return a != nil && (!a.spec.Private || p != nil && (p.OrgID == a.spec.OrgID || a.granted(p)))
 }
 
 func noAgent(name string) *Error {
@@ -119,31 +177,8 @@ func (n *Network) Agent(p *Principal, name string) (AgentRecord, error) {
 	return n.record(a), nil
 }
 
-// Agents returns the agents that p may see, by name, from the one after the cursor on, and how many there are in all.
-func (n *Network) Agents(p *Principal, after string, limit int) (page []AgentRecord, next string, total int) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	var all []*agent
-	for _, a := range n.agents {
-		if a.visible(p) {
-			all = append(all, a)
-		}
-	}
-	slices.SortFunc(all, func(x, y *agent) int { return cmp.Compare(x.spec.Name, y.spec.Name) })
-	for _, a := range all {
-		if a.spec.Name <= after {
-			continue
-		}
-		if len(page) == limit {
-			return page, page[len(page)-1].Name, len(all)
-		}
-		page = append(page, n.record(a))
-	}
-	return page, "", len(all)
-}
-
 func (n *Network) record(a *agent) AgentRecord {
-	return AgentRecord{AgentSpec: a.spec, OrgName: n.orgsByID[a.spec.OrgID].Name, RegisteredAt: a.registeredAt, OnlineCount: a.ready.Len()}
+	return AgentRecord{AgentSpec: a.spec, OrgName: n.orgs[a.spec.OrgID].Name, RegisteredAt: a.registeredAt, OnlineCount: a.ready.Len()}
 }
 
 // ForceOffline takes an agent out of service, as an administrator can: its work fails, new work and new connections are
@@ -157,20 +192,23 @@ func (n *Network) ForceOffline(name string, on bool) error {
 	}
 	a.forcedOffline = on
 	if on {
-		failed := wire.Terminal{State: wire.Failed, Error: "the agent has been taken offline"}
-		for t := a.queue.pop(); t != nil; t = a.queue.pop() {
-			n.endTask(t, failed)
-		}
-		for _, i := range a.instances {
-			for _, t := range i.tasks {
-				n.endTask(t, failed)
-			}
-		}
+		n.fail(a, "the agent has been taken offline")
 	}
+	n.touch()
 	for _, i := range a.instances {
 		n.changed(i)
 	}
 	return nil
+}
+
+// fail ends all tasks of an agent. The lock is held.
+func (n *Network) fail(a *agent, reason string) {
+	n.drop(a, reason)
+	for _, i := range a.instances {
+		for _, t := range i.tasks {
+			n.endTask(t, wire.Terminal{State: wire.Failed, Error: reason})
+		}
+	}
 }
 
 // ConnectRequest of an instance; nil means that it said nothing.
@@ -179,6 +217,16 @@ type ConnectRequest struct {
 	BillingMode           wire.BillingMode
 	Concurrency           *int
 	MaxPendingBacklog     *int
+	ExpectedInstances     *int
+	MaxRunningTimeSec     *int
+	// Build says what the instance is made of.
+	Build Build
+}
+
+// Build is what an instance says about its software.
+type Build struct {
+	SDKLanguage, SDKVersion, CLIVersion, DeviceOS, PreferredProtocol string
+	Protocols                                                        []string
 }
 
 // Connection is what an instance gets.
@@ -214,6 +262,12 @@ func (n *Network) Connect(p *Principal, req ConnectRequest) (Connection, error) 
 	if req.MaxPendingBacklog != nil && *req.MaxPendingBacklog >= 0 {
 		a.backlog = *req.MaxPendingBacklog
 	}
+	if req.ExpectedInstances != nil {
+		a.broadcast = *req.ExpectedInstances == 0
+	}
+	if req.MaxRunningTimeSec != nil && *req.MaxRunningTimeSec > 0 {
+		a.maxRunning = time.Duration(*req.MaxRunningTimeSec) * time.Second
+	}
 	i := a.instances[req.InstanceID]
 	if i == nil {
 		i = &instance{id: req.InstanceID, agent: a, tasks: map[string]*task{}, index: -1}
@@ -224,6 +278,7 @@ func (n *Network) Connect(p *Principal, req ConnectRequest) (Connection, error) 
 	if req.Concurrency != nil && !i.online {
 		i.slots.concurrency = max(*req.Concurrency, 0)
 	}
+	i.build, i.connectedAt = req.Build, n.cfg.Now()
 	token, err := n.controlToken(i)
 	if err != nil {
 		return Connection{}, err

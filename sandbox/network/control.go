@@ -1,6 +1,7 @@
 package network
 
 import (
+	"fmt"
 	"strconv"
 
 	"github.com/blocksd/blocksd/network/wire"
@@ -80,8 +81,11 @@ func (n *Network) cancelRequested(t *task) []byte {
 
 // order sends a control message about a task to the instance that has it. The lock is held.
 func (n *Network) order(t *task, order wire.ControlType, caller string) {
-	i := t.instance
-	if i == nil {
+	meta := broadcastMeta
+	switch i := t.instance; {
+	case i != nil:
+		meta = instanceMeta(i.id)
+	case !t.toAll:
 		return
 	}
 	b := pubsub.AppendString([]byte(`{"type":`), string(order))
@@ -97,10 +101,60 @@ func (n *Network) order(t *task, order wire.ControlType, caller string) {
 		b = pubsub.AppendString(append(b, `,"caller":`...), caller)
 	}
 	b = append(b, `,"protocolVersion":"`+wire.ProtocolVersion+`"}`...)
-	space, control := t.env.Space, t.agent.control
+	// Where the agent is now; its task may have begun in the other environment.
+	space, control := t.agent.env.Space, t.agent.control
 	n.push(func() {
-		space.Publish(pubsub.Publication{Channel: control, Publisher: backendUUID, Meta: instanceMeta(i.id), Body: b})
+		space.Publish(pubsub.Publication{Channel: control, Publisher: backendUUID, Meta: meta, Body: b})
 	})
+}
+
+// environmentNames are what the environments are called in control messages.
+var environmentNames = map[wire.BillingMode]string{wire.Free: "playground", wire.Paid: "network"}
+
+// SwitchEnvironment moves an agent to the other environment while it runs: its instances are told to go there. What they
+// run is finished where it began; what waits fails.
+func (n *Network) SwitchEnvironment(name string, mode wire.BillingMode) error {
+	if !mode.Valid() {
+		return InvalidParams("The billing mode must be free or paid, not %q.", mode)
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	a := n.agents[name]
+	if a == nil {
+		return noAgent(name)
+	}
+	if a.env == n.envs[mode] {
+		return nil
+	}
+	n.drop(a, "the agent moved to another environment of the network")
+	from := a.env
+	a.env, a.spec.BillingMode = n.envs[mode], mode
+	n.touch()
+	for _, i := range a.instances {
+		i.controlToken = ""
+		if !i.online {
+			continue
+		}
+		token, err := n.controlToken(i)
+		if err != nil {
+			return fmt.Errorf("switch environment of agent %s: %w", name, err)
+		}
+		b := pubsub.AppendString([]byte(`{"type":"`+string(wire.TypeSwitchEnvironment)+`","environment":`), environmentNames[mode])
+		b = pubsub.AppendString(append(b, `,"pamToken":`...), token)
+		b = append(b, `,"protocolVersion":"`+wire.ProtocolVersion+`"}`...)
+		meta := instanceMeta(i.id)
+		n.push(func() {
+			from.Space.Publish(pubsub.Publication{Channel: a.control, Publisher: backendUUID, Meta: meta, Body: b})
+		})
+		// It is not there yet; what it was given it has, or gets before this message.
+		i.online, i.polled, i.lostAt = false, false, n.cfg.Now()
+		a.retire(i)
+		if len(i.tasks) > 0 {
+			n.at(i.lostAt.Add(n.cfg.SafetyNet), func() { n.safetyNet(i) })
+		}
+		n.changed(i)
+	}
+	return nil
 }
 
 // Signal passes PauseTask, ResumeTask or RetryTask on to the instance that has the task.

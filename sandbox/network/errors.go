@@ -41,6 +41,13 @@ const (
 	CodeUploadNotFound   = "UploadNotFound"
 	CodeFileTooLarge     = "FileTooLarge"
 	CodeUploadUnfinished = "UploadIncomplete"
+	CodeBillingInvalid   = "BillingModeInvalid"
+	CodeNoOrg            = "OrganizationNotFound"
+	CodeNoKey            = "ApiKeyNotFound"
+	CodeNoInvitation     = "InvitationNotFound"
+	CodeNoGrant          = "GrantNotFound"
+	CodeNameTaken        = "NameTaken"
+	CodeTooMany          = "TooMany"
 )
 
 // Unauthorized is the refusal of a request without usable credentials.

@@ -10,9 +10,11 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 )
 
-// Organization with its one user and that user's API key.
+// Organization with its one user and that user's first API key.
 type Organization struct {
 	ID, Name, UserID, APIKey string
+	// Slug names it in invitations and Email its user; both are derived where they are empty.
+	Slug, Email string
 	// Broke says that it cannot pay for tasks.
 	Broke bool
 }
@@ -26,6 +28,9 @@ type Principal struct {
 	org *Organization
 }
 
+// OwnOrganization reports whether the principal belongs to an organization.
+func (p *Principal) OwnOrganization(id string) bool { return p != nil && p.OrgID == id }
+
 // IsAgent reports whether the credentials are those of an agent instance.
 func (p *Principal) IsAgent() bool { return p.Agent != "" }
 
@@ -34,6 +39,8 @@ type claims struct {
 	Org      string `json:"org"`
 	Agent    string `json:"agent,omitempty"`
 	Instance string `json:"instance,omitempty"`
+	// Generation counts how often all tokens were made to expire before this one was issued.
+	Generation int64 `json:"gen,omitempty"`
 	jwt.RegisteredClaims
 }
 
@@ -58,9 +65,11 @@ const maxRefreshTokens = 100_000
 
 // ByKey returns the principal of an API key.
 func (n *Network) ByKey(apiKey string) (*Principal, error) {
-	org := n.orgs[apiKey]
-	if org == nil {
-		return nil, refused(401, CodeKeyInvalid, "The API key is invalid or was revoked.")
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	org, err := n.keyOwner(apiKey)
+	if err != nil {
+		return nil, err
 	}
 	return &Principal{UserID: org.UserID, OrgID: org.ID, org: org}, nil
 }
@@ -76,7 +85,10 @@ func (n *Network) ByToken(token string) (*Principal, error) {
 	case err != nil:
 		return nil, Unauthorized("The access token is invalid.")
 	}
-	org := n.orgsByID[c.Org]
+	if c.Generation < n.generation.Load() {
+		return nil, Unauthorized("The access token is expired.")
+	}
+	org := n.orgs[c.Org]
 	if org == nil {
 		return nil, Unauthorized("The access token belongs to an unknown organization.")
 	}
@@ -85,21 +97,21 @@ func (n *Network) ByToken(token string) (*Principal, error) {
 
 // ConsumerToken exchanges an API key for the credentials of a consumer.
 func (n *Network) ConsumerToken(apiKey string) (Credentials, error) {
-	if _, err := n.ByKey(apiKey); err != nil {
-		return Credentials{}, err
-	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	if _, err := n.keyOwner(apiKey); err != nil {
+		return Credentials{}, err
+	}
 	return n.issue(refreshToken{apiKey: apiKey})
 }
 
 // Refresh exchanges a refresh token for new credentials of the same kind; the old token is worth nothing any more.
 func (n *Network) Refresh(apiKey, token string) (Credentials, error) {
-	if _, err := n.ByKey(apiKey); err != nil {
-		return Credentials{}, err
-	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	if _, err := n.keyOwner(apiKey); err != nil {
+		return Credentials{}, err
+	}
 	r, ok := n.refresh[token]
 	if !ok || r.apiKey != apiKey || !n.cfg.Now().Before(r.expires) {
 		return Credentials{}, refused(401, CodeRefreshInvalid, "The refresh token is invalid, used or expired.")
@@ -116,14 +128,32 @@ func (n *Network) Refresh(apiKey, token string) (Credentials, error) {
 // issue makes credentials. The lock is held.
 func (n *Network) issue(r refreshToken) (Credentials, error) {
 	now := n.cfg.Now()
-	org := n.orgs[r.apiKey]
-	c := Credentials{UserID: org.UserID, ExpiresIn: n.cfg.ConsumerTTL, Agent: r.agent != ""}
+	key := n.apiKeys[r.apiKey]
+	if key == nil { // a session without a key has no refresh token of this kind
+		return Credentials{}, refused(401, CodeKeyInvalid, "The API key is invalid or was revoked.")
+	}
+	c, err := n.accessToken(key.org, r.agent, r.instance)
+	if err != nil {
+		return Credentials{}, err
+	}
+	r.expires = now.Add(n.cfg.RefreshTTL)
+	c.RefreshToken = "rt_" + rand.Text()
+	n.refresh[c.RefreshToken] = r
+	n.refreshes = append(n.refreshes, c.RefreshToken)
+	n.pruneRefreshTokens(now)
+	return c, nil
+}
+
+// accessToken makes a JWT for a user, or for an agent's instance.
+func (n *Network) accessToken(org *Organization, agent, instance string) (Credentials, error) {
+	now := n.cfg.Now()
+	c := Credentials{UserID: org.UserID, ExpiresIn: n.cfg.ConsumerTTL, Agent: agent != ""}
 	if c.Agent {
 		c.ExpiresIn = n.cfg.AgentTTL
 	}
 	var err error
 	c.AccessToken, err = jwt.NewWithClaims(jwt.SigningMethodHS256, claims{
-		Org: org.ID, Agent: r.agent, Instance: r.instance,
+		Org: org.ID, Agent: agent, Instance: instance, Generation: n.generation.Load(),
 		RegisteredClaims: jwt.RegisteredClaims{
 			Subject: org.UserID, IssuedAt: jwt.NewNumericDate(now), ExpiresAt: jwt.NewNumericDate(now.Add(c.ExpiresIn)), ID: rand.Text(),
 		},
@@ -131,11 +161,6 @@ func (n *Network) issue(r refreshToken) (Credentials, error) {
 	if err != nil {
 		return Credentials{}, fmt.Errorf("issue access token for organization %s: %w", org.ID, err)
 	}
-	r.expires = now.Add(n.cfg.RefreshTTL)
-	c.RefreshToken = "rt_" + rand.Text()
-	n.refresh[c.RefreshToken] = r
-	n.refreshes = append(n.refreshes, c.RefreshToken)
-	n.pruneRefreshTokens(now)
 	return c, nil
 }
 

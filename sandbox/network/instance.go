@@ -16,6 +16,8 @@ type instance struct {
 	// online by presence; polled since it came online: only then it misses no message.
 	online, polled bool
 	lostAt         time.Time
+	connectedAt    time.Time
+	build          Build
 	slots          slots
 	tasks          map[string]*task // sent to it and not ended
 	fallback       bool             // a slot fallback is scheduled
@@ -105,11 +107,30 @@ func (n *Network) lost(i *instance) {
 	i.slots.reset()
 	i.agent.retire(i)
 	i.agent.queue.pushFront(back)
+	if len(i.agent.ready) == 0 || len(i.agent.ready) == 1 && i.index >= 0 {
+		n.recall(i.agent) // nobody is left who could take what went out to all
+	}
 	if len(i.tasks) > 0 {
 		n.at(now.Add(n.cfg.SafetyNet), func() { n.safetyNet(i) })
 	}
 	n.log.Info("instance lost", "agent", i.agent.spec.Name, "instance", i.id, "running", len(i.tasks), "requeued", len(back))
 	n.changed(i)
+}
+
+// recall puts what went out to all instances, and none took up, back into the queue.
+func (n *Network) recall(a *agent) {
+	var back []*task
+	for id, t := range a.unclaimed {
+		if t.sent && !t.ending {
+			back = append(back, t)
+			delete(a.unclaimed, id)
+		}
+	}
+	slices.SortFunc(back, func(a, b *task) int { return cmp.Compare(a.number, b.number) })
+	for _, t := range back {
+		t.sent, t.toAll = false, false
+	}
+	a.queue.pushFront(back)
 }
 
 func (n *Network) safetyNet(i *instance) {

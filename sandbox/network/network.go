@@ -7,13 +7,16 @@
 package network
 
 import (
+	"cmp"
 	"container/heap"
 	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/blocksd/blocksd/network/wire"
@@ -51,6 +54,13 @@ type Config struct {
 	// Lives of the credentials.
 	ConsumerTTL, AgentTTL, RefreshTTL, ControlTTL, WriteTTL, ReadTTL time.Duration
 
+	// Enterprise has no anonymous readers of the registry and no paid agents.
+	Enterprise bool
+	// OnChange, if set, is called, under the lock, when something changed that is worth keeping.
+	OnChange func()
+	// StreamRevokeDelay is how long after the end of a task the tokens of its consumers' streams still work.
+	StreamRevokeDelay time.Duration
+
 	// NoWriterRead takes from the write token of a task the right to read the task's channel; NoAgentGetTask takes from
 	// an agent the right to look up its own tasks.
 	NoWriterRead, NoAgentGetTask bool
@@ -71,6 +81,7 @@ func (c *Config) setDefaults() {
 	duration(&c.ControlTTL, 24*time.Hour)
 	duration(&c.WriteTTL, 24*time.Hour)
 	duration(&c.ReadTTL, time.Hour)
+	duration(&c.StreamRevokeDelay, 60*time.Second) // as long as the real network may need
 	if c.Now == nil {
 		c.Now = time.Now
 	}
@@ -105,14 +116,17 @@ type Network struct {
 	log    *slog.Logger
 	signer []byte // key of the JWTs
 	envs   map[wire.BillingMode]*Environment
-	orgs   map[string]*Organization // by API key; fixed, like the next
-	// orgsByID are the same by their ids.
-	orgsByID map[string]*Organization
+	orgs   map[string]*Organization // by id; the map is fixed, the names are not
+
+	generation atomic.Int64 // of access tokens, see ExpireTokens
 
 	wake chan struct{} // there is work for Run
 
 	mu        sync.Mutex // guards all below
 	agents    map[string]*agent
+	apiKeys   map[string]*apiKey
+	codes     map[string]authCode // of browser logins that are under way
+	invites   map[string]*invitation
 	byControl map[string]*agent
 	tasks     map[string]*task
 	keys      map[idempotencyKey]*task
@@ -131,18 +145,24 @@ type Network struct {
 func New(cfg Config) (*Network, error) {
 	cfg.setDefaults()
 	n := &Network{
-		cfg: cfg, log: cfg.Log, signer: make([]byte, 32), envs: map[wire.BillingMode]*Environment{}, orgs: map[string]*Organization{}, orgsByID: map[string]*Organization{},
-		wake: make(chan struct{}, 1), agents: map[string]*agent{}, byControl: map[string]*agent{}, tasks: map[string]*task{},
+		cfg: cfg, log: cfg.Log, signer: make([]byte, 32), envs: map[wire.BillingMode]*Environment{}, orgs: map[string]*Organization{},
+		wake: make(chan struct{}, 1), agents: map[string]*agent{}, apiKeys: map[string]*apiKey{}, codes: map[string]authCode{}, invites: map[string]*invitation{}, byControl: map[string]*agent{}, tasks: map[string]*task{},
 		keys: map[idempotencyKey]*task{}, refresh: map[string]refreshToken{},
 		uploads: map[string]*upload{}, sessions: map[string]*session{}, files: map[string]*upload{},
 	}
 	_, _ = rand.Read(n.signer) // never fails
 	for _, org := range cfg.Organizations {
-		if org.ID == "" || org.UserID == "" || org.APIKey == "" || n.orgs[org.APIKey] != nil {
+		if org.ID == "" || org.UserID == "" || org.APIKey == "" || n.apiKeys[org.APIKey] != nil || n.orgs[org.ID] != nil {
 			return nil, fmt.Errorf("create network: organization %q lacks an id, a user or a key of its own", org.ID)
 		}
-		n.orgs[org.APIKey] = &org
-		n.orgsByID[org.ID] = &org
+		if org.Slug == "" {
+			org.Slug = strings.ToLower(strings.ReplaceAll(cmp.Or(org.Name, org.ID), " ", "-"))
+		}
+		if org.Email == "" {
+			org.Email = org.UserID + "@sandbox.invalid"
+		}
+		n.orgs[org.ID] = &org
+		n.apiKeys[org.APIKey] = &apiKey{id: "key_" + org.ID, name: "first", secret: org.APIKey, org: &org, created: cfg.Now()}
 	}
 	for mode, keys := range map[wire.BillingMode]wire.Keyset{wire.Free: cfg.Playground, wire.Paid: cfg.Network} {
 		if keys.PublishKey == "" || keys.SubscribeKey == "" {
@@ -212,6 +232,13 @@ func (n *Network) Run(ctx context.Context) error {
 	}
 }
 
+// touch says that something changed that is worth keeping. The lock is held.
+func (n *Network) touch() {
+	if n.cfg.OnChange != nil {
+		n.cfg.OnChange()
+	}
+}
+
 // push queues work for Run. The lock is held.
 func (n *Network) push(do func()) {
 	n.work = append(n.work, do)
@@ -253,12 +280,20 @@ func (t *timers) Pop() any {
 	return d
 }
 
-// sweep looks for tasks that were sent and never taken up, and for uploads that nobody claimed. The lock is held.
+// sweep looks for tasks that were sent and never taken up, for those that run too long, and for uploads that nobody claimed. The lock is held.
 func (n *Network) sweep() {
 	now := n.cfg.Now()
 	for _, a := range n.agents {
+		for _, t := range a.unclaimed {
+			if t.sent && now.Sub(t.sentAt) >= n.cfg.SafetyNet {
+				n.endTask(t, wire.Terminal{State: wire.Failed, Error: "no agent instance started the task in time"})
+			}
+		}
 		for _, i := range a.instances {
 			for _, t := range i.tasks {
+				if !t.deadline.IsZero() && !now.Before(t.deadline) {
+					n.endTask(t, wire.Terminal{State: wire.Failed, Error: "the task ran longer than the maxRunningTimeSec of its agent"})
+				}
 				if !t.confirmed && t.sent && now.Sub(t.sentAt) >= n.cfg.SafetyNet {
 					n.endTask(t, wire.Terminal{State: wire.Failed, Error: "the agent instance did not start the task in time"})
 				}
@@ -267,4 +302,29 @@ func (n *Network) sweep() {
 	}
 	n.sweepUploads(now)
 	n.at(now.Add(sweepInterval), n.sweep)
+}
+
+// ClockChanged says that the clock of the network was set.
+func (n *Network) ClockChanged() { n.signal() }
+
+// Stats says what there is.
+type Stats struct{ Agents, Instances, Tasks, Running, Queued int }
+
+// Stats returns the current numbers; instances are those that are online.
+func (n *Network) Stats() Stats {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	st := Stats{Agents: len(n.agents), Tasks: len(n.tasks)}
+	for _, a := range n.agents {
+		st.Instances += len(a.ready)
+		st.Queued += a.queue.waiting
+		for _, i := range a.instances {
+			for _, t := range i.tasks {
+				if t.confirmed {
+					st.Running++
+				}
+			}
+		}
+	}
+	return st
 }

@@ -64,6 +64,10 @@ func (q *queue) pop() *task {
 
 // schedule sends what waits to the instances that can take it. The lock is held, as in all below.
 func (n *Network) schedule(a *agent) {
+	if a.broadcast {
+		n.broadcast(a)
+		return
+	}
 	for a.queue.waiting > 0 && len(a.ready) > 0 && a.ready[0].slots.free() {
 		t := a.queue.pop()
 		i := a.ready[0]
@@ -79,13 +83,38 @@ func (n *Network) schedule(a *agent) {
 	}
 }
 
-// send has the task's order published to its instance.
+// broadcast sends what waits to all instances at once, but never more than they have free slots between them: an instance
+// that is full says nothing, and a task that nobody takes is lost.
+func (n *Network) broadcast(a *agent) {
+	free := 0
+	for _, i := range a.ready {
+		if i.slots.concurrency == 0 {
+			free = len(a.unclaimed) + a.queue.waiting
+			break
+		}
+		free += max(i.slots.concurrency-i.slots.used(), 0)
+	}
+	for a.queue.waiting > 0 && len(a.unclaimed) < free {
+		t := a.queue.pop()
+		t.toAll, t.confirmed = true, false
+		a.unclaimed[t.id] = t
+		if t.answered {
+			n.send(t)
+		}
+	}
+}
+
+// send has the task's order published to its instance, or to all.
 func (n *Network) send(t *task) {
 	t.sent, t.sentAt = true, n.cfg.Now()
 	i, a := t.instance, t.agent
-	controlToken, err := n.controlToken(i)
-	if err != nil { // only a broken configuration; without one the old token goes on being used
-		n.log.Error("no control token for instance", "agent", a.spec.Name, "instance", i.id, "err", err)
+	meta, controlToken := broadcastMeta, ""
+	if i != nil { // a token is an instance's own, so that a message to all brings none
+		meta = instanceMeta(i.id)
+		var err error
+		if controlToken, err = n.controlToken(i); err != nil { // only a broken configuration; without one the old token goes on being used
+			n.log.Error("no control token for instance", "agent", a.spec.Name, "instance", i.id, "err", err)
+		}
 	}
 	start := wire.StartTask{
 		Task: wire.Task{
@@ -106,7 +135,7 @@ func (n *Network) send(t *task) {
 			n.log.Error("task cannot be encoded", "task", start.Task.ID, "err", err)
 			return
 		}
-		env.Space.Publish(pubsub.Publication{Channel: a.control, Publisher: backendUUID, Meta: instanceMeta(i.id), Body: body})
+		env.Space.Publish(pubsub.Publication{Channel: a.control, Publisher: backendUUID, Meta: meta, Body: body})
 	})
 }
 
@@ -137,6 +166,9 @@ func (n *Network) readToken(t *task) (string, error) {
 
 // backendUUID is the publisher of everything that the network itself publishes.
 const backendUUID = "blocks-backend"
+
+// broadcastMeta lets a control message through to all instances. The flag is a text: that is what their filter compares.
+var broadcastMeta = []byte(`{"broadcast":"true"}`)
 
 func instanceMeta(id string) []byte {
 	return append(pubsub.AppendString([]byte(`{"instance":`), id), '}')

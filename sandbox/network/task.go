@@ -1,6 +1,7 @@
 package network
 
 import (
+	"cmp"
 	"crypto/rand"
 	"encoding/json"
 	"fmt"
@@ -35,11 +36,14 @@ type task struct {
 	answered  bool // the submitter has its answer, so that the task may be sent
 	queued    bool
 	instance  *instance
+	toAll     bool // sent to all instances
 	sent      bool
 	sentAt    time.Time
-	confirmed bool // running seen
-	states    int  // see slots.dispatched
+	confirmed bool      // running seen
+	deadline  time.Time // of a task that runs, zero for none
+	states    int       // see slots.dispatched
 	files     []string
+	streams   map[string]*stream // that were set up, by id
 }
 
 // idempotencyKey belongs to the caller.
@@ -125,7 +129,7 @@ func (n *Network) SendMessage(p *Principal, req SendRequest) (result SendResult,
 			n.mu.Lock()
 			defer n.mu.Unlock()
 			t.answered = true
-			if t.instance != nil && !t.sent && !t.state.Final() && !t.ending {
+			if (t.instance != nil || t.toAll) && !t.sent && !t.state.Final() && !t.ending {
 				n.send(t)
 			}
 		}
@@ -158,7 +162,7 @@ func (n *Network) submit(p *Principal, req SendRequest) (t *task, isNew bool, er
 	if a.spec.BillingMode == wire.Paid && p.org.Broke && p.OrgID != a.spec.OrgID {
 		return nil, false, &Error{
 			Status: 402, Code: CodeNoBalance, RPC: RPCApplication, Message: "The balance of the organization does not cover the price of the task.",
-			Details: map[string]string{"required": a.spec.PricePerTask, "available": "0.00"},
+			Details: map[string]string{"required": cmp.Or(a.spec.PerTask, a.spec.PerMinute), "available": "0.00"},
 		}
 	}
 	if a.forcedOffline {
@@ -172,7 +176,7 @@ func (n *Network) submit(p *Principal, req SendRequest) (t *task, isNew bool, er
 	now := n.cfg.Now()
 	t = &task{
 		id: "task_" + strings.ToLower(rand.Text()), owner: p.UserID, orgID: p.OrgID, byAgent: p.Agent, agent: a, env: a.env, number: n.submitted,
-		kind: req.Kind, hasStream: a.spec.Streams && (req.Stream || req.Kind == wire.Pipe), publicKey: req.ConsumerPublicKey, key: key,
+		kind: req.Kind, hasStream: len(a.spec.Streams) > 0 && (req.Stream || req.Kind == wire.Pipe), publicKey: req.ConsumerPublicKey, key: key,
 		parts: req.Parts, state: wire.Pending, created: now, updated: now,
 	}
 	t.channel = wire.TaskChannel(t.orgID, t.id)
@@ -190,6 +194,7 @@ func (n *Network) submit(p *Principal, req SendRequest) (t *task, isNew bool, er
 		}
 	}
 	n.submitted++
+	n.touch()
 	n.tasks[t.id] = t
 	if req.IdempotencyKey != "" {
 		n.keys[key] = t
@@ -291,6 +296,11 @@ func (n *Network) ended(t *task, state wire.TaskState) {
 	t.state, t.updated = state, n.cfg.Now()
 	t.parts = nil
 	t.agent.queue.leave(t)
+	delete(t.agent.unclaimed, t.id)
+	if t.streams != nil {
+		n.at(n.cfg.Now().Add(n.cfg.StreamRevokeDelay), func() { n.revokeStreams(t) })
+	}
+	n.touch()
 	if i := t.instance; i != nil {
 		n.slotEnded(i, t)
 	}

@@ -63,6 +63,7 @@ func (o *observer) Published(m *pubsub.Message, note any) {
 		return
 	}
 	t.updated = n.cfg.Now()
+	n.touch()
 	if s.state.Final() {
 		n.ended(t, s.state)
 		return
@@ -73,8 +74,9 @@ func (o *observer) Published(m *pubsub.Message, note any) {
 	}
 	publisher := t.agent.instances[m.Publisher]
 	switch i := t.instance; {
-	case i == nil && t.queued && publisher != nil:
-		// Sent before its instance was lost, put back into the queue, and taken up after all.
+	case i == nil && (t.queued || t.toAll && t.sent) && publisher != nil:
+		// Sent before its instance was lost, put back into the queue, and taken up after all; or sent to all, and this
+		// is the first to take it.
 		n.adopt(publisher, t)
 	case i != nil && t.sent && (publisher == i || publisher == nil):
 		t.confirmed = true
@@ -83,12 +85,16 @@ func (o *observer) Published(m *pubsub.Message, note any) {
 	default:
 		return // another instance than the one that it was given to: the first terminal will win
 	}
-	t.parts = nil // it will not be sent again
+	t.parts = nil                                                      // it will not be sent again
+	if limit := t.agent.maxRunning; limit > 0 && t.kind != wire.Pipe { // a pipe has its duration
+		t.deadline = t.updated.Add(limit)
+	}
 }
 
 // adopt gives a waiting task to the instance that is running it.
 func (n *Network) adopt(i *instance, t *task) {
 	t.agent.queue.leave(t)
+	delete(t.agent.unclaimed, t.id)
 	t.instance, t.sent, t.confirmed = i, true, true
 	i.tasks[t.id] = t
 	i.slots.confirm(i.slots.dispatched())

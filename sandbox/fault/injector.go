@@ -1,0 +1,280 @@
+package fault
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// maxRules bounds the rules that are in force.
+const maxRules = 1000
+
+// Injector holds the rules and applies them. Its zero value has none. It is safe for concurrent use.
+type Injector struct {
+	armed atomic.Bool // there are rules, or requests are recorded
+
+	mu     sync.Mutex // guards all below
+	rules  []*active
+	nextID int
+	held   map[*poll]struct{}
+	rec    recording
+	closed bool
+}
+
+// active is a rule in force.
+type active struct {
+	Rule
+	seen    int
+	gone    chan struct{} // closed when the rule is taken back
+	pockets map[string][]byte
+}
+
+// poll is one that may be held, and can be cut.
+type poll struct {
+	facts *facts
+	end   context.CancelFunc
+	cut   bool // guarded by the lock of the injector
+}
+
+// Add puts a rule into force and returns its id.
+func (j *Injector) Add(r Rule) (string, error) {
+	r.Hits = 0
+	if err := r.check(); err != nil {
+		return "", fmt.Errorf("add fault: %w", err)
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if len(j.rules) >= maxRules {
+		return "", fmt.Errorf("add fault: there are %d rules, as many as are allowed: delete some", len(j.rules))
+	}
+	j.nextID++
+	r.ID = "fault_" + strconv.Itoa(j.nextID)
+	a := &active{Rule: r, gone: make(chan struct{}), pockets: map[string][]byte{}}
+	j.rules = append(j.rules, a)
+	j.armed.Store(true)
+	if r.Held {
+		for p := range j.held {
+			if a.matches(p.facts) {
+				p.cut = true
+				p.end()
+			}
+		}
+	}
+	return r.ID, nil
+}
+
+// Outage takes a whole side down until the rule that it returns is removed: new requests are dropped, and so are polls
+// that are being held.
+func (j *Injector) Outage(side string) (string, error) {
+	return j.Add(Rule{Endpoint: side, Action: Drop, Held: true})
+}
+
+// Remove takes a rule back; what hangs because of it ends.
+func (j *Injector) Remove(id string) bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	i := slices.IndexFunc(j.rules, func(a *active) bool { return a.ID == id })
+	if i < 0 {
+		return false
+	}
+	close(j.rules[i].gone)
+	j.rules = slices.Delete(j.rules, i, i+1)
+	j.arm()
+	return true
+}
+
+// Clear takes all rules back.
+func (j *Injector) Clear() {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	for _, a := range j.rules {
+		close(a.gone)
+	}
+	j.rules = nil
+	j.arm()
+}
+
+// Close is Clear for good: nothing hangs any more.
+func (j *Injector) Close() {
+	j.Clear()
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.closed = true
+}
+
+func (j *Injector) arm() { j.armed.Store(len(j.rules) > 0 || j.rec.on) }
+
+// Rules lists what is in force, oldest first.
+func (j *Injector) Rules() []Rule {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	out := make([]Rule, 0, len(j.rules))
+	for _, a := range j.rules {
+		out = append(out, a.Rule)
+	}
+	return out
+}
+
+// claim counts a hit and says whether the rule applies. The lock is held.
+func (a *active) claim() bool {
+	a.seen++
+	if a.seen <= a.Skip || a.Times > 0 && a.Hits >= a.Times {
+		return false
+	}
+	a.Hits++
+	return true
+}
+
+// pick returns the first rule that applies to a request, nil if none does.
+func (j *Injector) pick(f *facts) *active {
+	j.mu.Lock()
+	rules := slices.Clone(j.rules)
+	j.mu.Unlock()
+	for _, a := range rules {
+		// Matching may read the body, so not under the lock; its fields do not change.
+		if a.onMessages() || !a.matches(f) {
+			continue
+		}
+		j.mu.Lock()
+		ok := a.claim()
+		j.mu.Unlock()
+		if ok {
+			return a
+		}
+	}
+	return nil
+}
+
+// Wrap returns a handler that applies the rules to the requests for next.
+func (j *Injector) Wrap(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		subscribe := strings.HasPrefix(r.URL.Path, "/v2/subscribe/")
+		if !subscribe && !j.armed.Load() {
+			next.ServeHTTP(w, r)
+			return
+		}
+		j.serve(w, r, next, subscribe)
+	})
+}
+
+func (j *Injector) serve(w http.ResponseWriter, r *http.Request, next http.Handler, subscribe bool) {
+	var f *facts
+	var rule *active
+	if j.armed.Load() {
+		f = look(r)
+		rule = j.pick(f)
+		if entry := j.record(f, rule); entry != nil {
+			sw := &statusWriter{ResponseWriter: w}
+			w = sw
+			defer func() { j.answered(entry, sw.status) }()
+		}
+	}
+	if subscribe {
+		if f == nil {
+			f = look(r)
+		}
+		ctx, end := context.WithCancel(r.Context())
+		defer end()
+		p := &poll{facts: f, end: end}
+		j.mu.Lock()
+		if j.held == nil {
+			j.held = map[*poll]struct{}{}
+		}
+		j.held[p] = struct{}{}
+		j.mu.Unlock()
+		defer func() {
+			j.mu.Lock()
+			delete(j.held, p)
+			cut := p.cut
+			j.mu.Unlock()
+			if cut {
+				panic(http.ErrAbortHandler) // closes the connection
+			}
+		}()
+		r = r.WithContext(ctx)
+		f.r = r
+		mw := &messageWriter{ResponseWriter: w, injector: j, facts: f}
+		defer mw.finish()
+		w = mw
+	}
+	if rule == nil {
+		next.ServeHTTP(w, r)
+		return
+	}
+	j.apply(rule, w, r, next, f)
+}
+
+// apply does what a rule says.
+func (j *Injector) apply(a *active, w http.ResponseWriter, r *http.Request, next http.Handler, f *facts) {
+	if !wait(r.Context(), time.Duration(a.Delay)) {
+		panic(http.ErrAbortHandler)
+	}
+	switch a.Action {
+	case Status:
+		h := w.Header()
+		h.Set("Content-Type", a.ContentType)
+		for name, v := range a.Headers {
+			h.Set(name, v)
+		}
+		h.Set("Content-Length", strconv.Itoa(len(a.Body)))
+		_ = wait(r.Context(), time.Duration(a.DelayAnswer))
+		w.WriteHeader(a.Status)
+		_, _ = w.Write([]byte(a.Body)) // a client that went away is not our concern
+		return
+	case Drop:
+		panic(http.ErrAbortHandler)
+	case Hang:
+		j.mu.Lock()
+		closed := j.closed
+		j.mu.Unlock()
+		if !closed {
+			select {
+			case <-a.gone:
+			case <-r.Context().Done():
+			}
+		}
+		panic(http.ErrAbortHandler)
+	case Gap:
+		body := `[1,"Sent","` + strconv.FormatInt(time.Now().UnixNano()/100, 10) + `"]`
+		w.Header().Set("Content-Type", `text/javascript; charset="UTF-8"`)
+		w.WriteHeader(http.StatusOK)
+		_, _ = w.Write([]byte(body))
+		return
+	case Duplicate:
+		f.content()
+		next.ServeHTTP(newBuffer(), again(r, f))
+		next.ServeHTTP(w, again(r, f))
+		return
+	}
+	if a.Action == None && a.DelayAnswer == 0 {
+		next.ServeHTTP(w, r)
+		return
+	}
+	b := newBuffer()
+	next.ServeHTTP(b, r)
+	if !wait(r.Context(), time.Duration(a.DelayAnswer)) || a.Action == Lose {
+		panic(http.ErrAbortHandler)
+	}
+	b.send(w, a.Action == Cut, a.CutAfter)
+}
+
+// wait returns false if ctx ended first.
+func wait(ctx context.Context, d time.Duration) bool {
+	if d <= 0 {
+		return true
+	}
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
