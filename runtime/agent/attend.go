@@ -25,7 +25,7 @@ func (a *Agent) attend(ctx context.Context) {
 	}()
 	for {
 		availability, changed := a.cfg.Dispatcher.Availability(a.cfg.Handler)
-		_, illness := a.illness()
+		illness, _ := a.illness()
 		a.mu.Lock()
 		a.availability = availability
 		want := availability != wire.Unavailable || a.running > 0 || len(a.jobs) > 0

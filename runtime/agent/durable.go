@@ -57,7 +57,7 @@ func (c *Config) openBook() (*journal.Book, error) {
 
 // illness says why the journal cannot take tasks, nil if it can; the channel closes when that changes and is nil when it
 // never does.
-func (a *Agent) illness() (error, <-chan struct{}) {
+func (a *Agent) illness() (changed <-chan struct{}, why error) {
 	if a.book == nil {
 		return nil, nil
 	}
@@ -65,7 +65,7 @@ func (a *Agent) illness() (error, <-chan struct{}) {
 }
 
 func (a *Agent) ill() error {
-	err, _ := a.illness()
+	_, err := a.illness()
 	return err
 }
 

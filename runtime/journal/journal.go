@@ -169,7 +169,7 @@ func (j *Journal) Close() error {
 	<-j.ended
 	j.linger.Stop()
 	err := j.store.close()
-	if why, _ := j.Health(); why != nil {
+	if _, why := j.Health(); why != nil {
 		err = errors.Join(why, err)
 	}
 	if err != nil {
@@ -178,12 +178,12 @@ func (j *Journal) Close() error {
 	return nil
 }
 
-// Health returns nil while the journal can be written, else one sentence that says why not. The channel closes at the
-// next change.
-func (j *Journal) Health() (error, <-chan struct{}) {
+// Health returns as why nil while the journal can be written, else one sentence that says why not. The channel closes at
+// the next change.
+func (j *Journal) Health() (changed <-chan struct{}, why error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	return j.health, j.change
+	return j.change, j.health
 }
 
 // setHealth is called by the owner.
@@ -251,12 +251,12 @@ func (j *Journal) own() {
 			j.repair()
 		case <-j.stop:
 			j.work()
-			if why, _ := j.Health(); why != nil {
+			if _, why := j.Health(); why != nil {
 				j.repair()
 			}
 			return
 		}
-		if why, _ := j.Health(); why != nil && !j.hopeless {
+		if _, why := j.Health(); why != nil && !j.hopeless {
 			retry.Reset(j.cfg.Timeouts.Retry)
 		}
 	}
@@ -265,7 +265,7 @@ func (j *Journal) own() {
 // work writes all that is queued in one go, tells the posters, and then does what is to be read.
 func (j *Journal) work() {
 	b, reads := j.take()
-	ill, _ := j.Health()
+	_, ill := j.Health()
 	if ill == nil && !b.empty() {
 		ill = j.write(b)
 	}
@@ -358,7 +358,7 @@ func (j *Journal) repair() {
 		all.posts, all.probe = slices.Concat(j.owed, b.posts), true
 		if err = j.store.commit(all); err != nil {
 			j.owe(b)
-			ill, _ := j.Health()
+			_, ill := j.Health()
 			answer(b.posts, ill)
 		} else {
 			j.owed = nil

@@ -172,7 +172,7 @@ func TestFullDisk(t *testing.T) {
 	if err := result(t, written); err == nil || !strings.Contains(err.Error(), dir) || !strings.Contains(err.Error(), "no space left on device") {
 		t.Fatalf("accepted with a full disk: %v", err)
 	}
-	why, changed := j.Health()
+	changed, why := j.Health()
 	if why == nil {
 		t.Fatal("the journal feels well")
 	}
@@ -189,7 +189,7 @@ func TestFullDisk(t *testing.T) {
 		case <-time.After(patience):
 			t.Fatal("the journal does not recover")
 		}
-		why, changed = j.Health()
+		changed, why = j.Health()
 	}
 	_, written = accept(b, Task{ID: "after", Timetoken: "3"})
 	wait(t, written)
