@@ -19,6 +19,7 @@ import (
 	"github.com/blocksd/blocksd/network/wire"
 	"github.com/blocksd/blocksd/supervisor/catalog"
 	"github.com/blocksd/blocksd/supervisor/launch"
+	"github.com/blocksd/blocksd/supervisor/logpump"
 	"github.com/blocksd/blocksd/supervisor/plug"
 	"github.com/blocksd/blocksd/supervisor/unit"
 )
@@ -39,6 +40,10 @@ type Config struct {
 	// Environment names variables that are handed on to handlers beside the built-in list. Secrets never are.
 	Environment []string
 	Timeouts    Timeouts
+	// Shim is the program that limits itself and turns into the handler; it must call launch.Shim first. "" for none.
+	Shim string
+	// Cgroup is where handlers get control groups of their own: see launch.OpenCgroups; "" is off.
+	Cgroup string
 	// Hold is how long a task waits for a process while one is expected; DefaultHold when zero.
 	Hold   time.Duration
 	Now    func() time.Time // nil is time.Now
@@ -64,6 +69,9 @@ type HandlerConfig struct {
 	// SHA256 pins what is executed, in hexadecimal; "" takes whatever is there.
 	SHA256  string
 	Restart unit.Policy
+	// Limits of each process, as far as the machine can keep them; MTLS encrypts the connection to it.
+	Limits launch.Limits
+	MTLS   bool
 
 	// Concurrency is how many tasks it takes at once, ProcessConcurrency how many each of its processes; 0: no limit. A
 	// task beyond the limit waits for its turn.
@@ -87,6 +95,8 @@ type Fleet struct {
 	config  Config
 	dirs    *launch.SocketDirs
 	spawner *launch.Spawner
+	machine *launch.Machine
+	book    *logpump.Book
 	hashes  catalog.Hashes
 
 	mu       sync.Mutex
@@ -115,7 +125,7 @@ func New(c Config) (*Fleet, error) {
 		c.Hold = DefaultHold
 	}
 	c.Timeouts = c.Timeouts.Filled()
-	f := &Fleet{config: c, spawner: launch.NewSpawner(), handlers: map[string]*handler{}, tasks: map[string]*placement{}, early: map[string]time.Time{}}
+	f := &Fleet{config: c, spawner: launch.NewSpawner(), book: &logpump.Book{}, handlers: map[string]*handler{}, tasks: map[string]*placement{}, early: map[string]time.Time{}}
 	if err := f.Apply(c.Handlers); err != nil {
 		return nil, err
 	}
@@ -123,6 +133,7 @@ func New(c Config) (*Fleet, error) {
 	if f.dirs, err = launch.OpenSocketDirs(c.RuntimeDir, ""); err != nil {
 		return nil, err
 	}
+	f.machine = launch.Probe(c.Shim, c.Cgroup)
 	return f, nil
 }
 
@@ -202,6 +213,7 @@ func (f *Fleet) forget(h *handler) {
 	if h.removed && !h.aliveLocked() && f.handlers[h.name] == h {
 		delete(f.handlers, h.name)
 		f.order = slices.DeleteFunc(f.order, func(other *handler) bool { return other == h })
+		f.book.Forget(h.name)
 	}
 }
 
@@ -272,6 +284,7 @@ func (f *Fleet) Run(ctx context.Context) error {
 	}
 	stopSpawner()
 	spawner.Wait()
+	f.machine.Close()
 	if err := f.dirs.Close(); err != nil {
 		f.config.Log.Warn("the directory of handler sockets could not be removed", "err", err)
 	}

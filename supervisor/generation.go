@@ -20,13 +20,14 @@ type generation struct {
 	unit      *unit.Unit
 	processes map[int64]*process // by the number that the unit gave
 	timer     *time.Timer
-	sum       string // of the program, as it was when a process was started last
-	reason    string // why it is not ready, or was not lately
-	failures  int    // since its first start
-	worked    bool   // it was ready once
-	retired   bool   // its processes take no more tasks
-	described bool   // its cards were handed on
-	used      bool   // it was told that its content works
+	sum       string   // of the program, as it was when a process was started last
+	reason    string   // why it is not ready, or was not lately
+	skipped   []string // limits that this machine does not keep, a sentence each
+	failures  int      // since its first start
+	worked    bool     // it was ready once
+	retired   bool     // its processes take no more tasks
+	described bool     // its cards were handed on
+	used      bool     // it was told that its content works
 }
 
 // process is one process of a handler, from the decision to start it on. Its fields are guarded by handler.mu, but for those
@@ -160,7 +161,10 @@ func (g *generation) run(ctx context.Context, p *process) {
 	h := g.h
 	conn, err := g.launch(ctx)
 	if err != nil {
-		g.exited(p, err)
+		var f *plug.Failure
+		if unasked := g.exited(p, err); unasked && errors.As(err, &f) && !f.Crash.Time.IsZero() {
+			h.fleet.book.SetCrash(h.name, f.Crash)
+		}
 		return
 	}
 	h.mu.Lock()
@@ -171,7 +175,7 @@ func (g *generation) run(ctx context.Context, p *process) {
 	}
 	h.mu.Lock()
 	p.conn = conn
-	g.reason = ""
+	g.reason, g.skipped = "", conn.Skipped()
 	requested := p.requested
 	if !requested {
 		g.step(unit.Event{Kind: unit.ProcessReady, Process: p.id})
@@ -205,8 +209,12 @@ func (g *generation) run(ctx context.Context, p *process) {
 	select {
 	case <-conn.Done():
 		f := conn.Exit()
-		g.exited(p, &plug.Failure{Reason: f.Reason, Text: fmt.Sprintf("handler %s is down because %s", h.name, f.Text)}, conn.Tail(crashLines)...)
+		f.Text = fmt.Sprintf("handler %s is down because %s", h.name, f.Text)
+		unasked := g.exited(p, &plug.Failure{Reason: f.Reason, Text: f.Text}, conn.Tail(crashLines)...)
 		conn.Close()
+		if unasked { // now that all of its output has been read
+			h.fleet.book.SetCrash(h.name, conn.Failed(f).Crash)
+		}
 	default: // lost: what belongs to it cannot be freed
 		g.exited(p, &plug.Failure{Reason: unit.Requested, Text: "it could not be ended"})
 	}
@@ -232,7 +240,8 @@ func (g *generation) launch(ctx context.Context) (*plug.Conn, error) {
 func plugConfig(f *Fleet, c HandlerConfig) plug.Config {
 	return plug.Config{
 		Handler: c.Name, Path: c.program(), Argv0: c.Path, Args: c.Args, Dir: c.Dir, Environment: f.environment(),
-		Spawner: f.spawner, Dirs: f.dirs, Log: f.config.Log, Timeouts: f.config.Timeouts, Elsewhere: f.placed,
+		Spawner: f.spawner, Dirs: f.dirs, Log: f.config.Log, Book: f.book, Timeouts: f.config.Timeouts, Elsewhere: f.placed,
+		Limits: c.Limits, Machine: f.machine, MTLS: c.MTLS,
 	}
 }
 
@@ -265,8 +274,8 @@ func (g *generation) announce(conn *plug.Conn) {
 	h.fleet.config.OnCards(h.name, cards)
 }
 
-// exited tells the unit that a process is gone, or could not be started.
-func (g *generation) exited(p *process, err error, tail ...string) {
+// exited tells the unit that a process is gone, or could not be started. unasked is false when we had asked it to end.
+func (g *generation) exited(p *process, err error, tail ...string) (unasked bool) {
 	var f *plug.Failure
 	if !errors.As(err, &f) {
 		f = &plug.Failure{Reason: unit.Spawn, Text: err.Error()}
@@ -300,6 +309,7 @@ func (g *generation) exited(p *process, err error, tail ...string) {
 	if h.removed && !h.aliveLocked() {
 		h.work.Go(func() { h.fleet.forget(h) })
 	}
+	return !p.requested
 }
 
 func pid(p *process) int {

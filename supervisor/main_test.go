@@ -18,6 +18,7 @@ import (
 
 	"github.com/blocksd/blocksd/network/wire"
 	"github.com/blocksd/blocksd/supervisor/internal/testplugin"
+	"github.com/blocksd/blocksd/supervisor/launch"
 	"go.uber.org/goleak"
 )
 
@@ -28,6 +29,7 @@ const patience = 20 * time.Second
 var plugins = testplugin.New("echo", "badhandler", "sleeper")
 
 func TestMain(m *testing.M) {
+	launch.Shim(os.Args)
 	if dir := os.Getenv("SUPERVISOR_TEST_DAEMON"); dir != "" {
 		standInDaemon(dir)
 		return

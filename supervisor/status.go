@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/blocksd/blocksd/supervisor/logpump"
 	"github.com/blocksd/blocksd/supervisor/unit"
 )
 
@@ -20,7 +21,11 @@ type HandlerStatus struct {
 	Reason       string
 	Path, SHA256 string
 	// Notice says in one sentence why it does not run what it should, "" when it does.
-	Notice     string
+	Notice string
+	// Skipped are limits that this machine does not keep as wished, one sentence each.
+	Skipped []string
+	// Crash is what is known of the process that ended last without being asked to; nil when there was none.
+	Crash      *logpump.Crash
 	Generation int64 // counts the binaries that it has had, from 1
 	Restarts   int64 // after a failure, since the daemon started
 	Processes  []ProcessStatus
@@ -51,7 +56,10 @@ func (h *handler) status() HandlerStatus {
 	state := g.unit.State()
 	s := HandlerStatus{
 		Name: h.name, State: state.String(), Reason: g.reason, Notice: h.notice, Path: g.config.Path, SHA256: g.sum,
-		Generation: g.number, Restarts: h.restarts + g.unit.Restarts(),
+		Generation: g.number, Restarts: h.restarts + g.unit.Restarts(), Skipped: g.skipped,
+	}
+	if c, ok := h.fleet.book.Crash(h.name); ok {
+		s.Crash = &c
 	}
 	for _, g := range h.generations() {
 		ids := make([]int64, 0, len(g.processes))
