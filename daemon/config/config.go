@@ -26,6 +26,7 @@ type Config struct {
 	Plugins     Plugins       `koanf:"plugins"`
 	Agents      []Agent       `koanf:"agents"`
 	Handlers    []Handler     `koanf:"handlers"`
+	Isolation   Isolation     `koanf:"isolation"`
 	Limits      Limits        `koanf:"limits"`
 	Timeouts    Timeouts      `koanf:"timeouts"`
 }
@@ -76,6 +77,27 @@ type Handler struct {
 	RecycleAge         time.Duration `koanf:"recycle_age"`
 	MaxRestarts        int           `koanf:"max_restarts"`
 	RestartWindow      time.Duration `koanf:"restart_window"`
+
+	MemoryMiB  int      `koanf:"memory_mib"`
+	Processes  int      `koanf:"processes"`
+	CPUPercent int      `koanf:"cpu_percent"`
+	Files      int      `koanf:"files"`
+	ReadPaths  []string `koanf:"read_paths"`
+	WritePaths []string `koanf:"write_paths"`
+	User       string   `koanf:"user"`
+	MTLS       bool     `koanf:"mtls"`
+	Strict     bool     `koanf:"strict"`
+}
+
+// Isolation is what each process of a handler may use, unless its own entry says otherwise.
+type Isolation struct {
+	MemoryMiB  int    `koanf:"memory_mib"`
+	Processes  int    `koanf:"processes"`
+	CPUPercent int    `koanf:"cpu_percent"`
+	Files      int    `koanf:"files"`
+	MTLS       bool   `koanf:"mtls"`
+	Strict     bool   `koanf:"strict"`
+	Cgroup     string `koanf:"cgroup"`
 }
 
 // Limits of the whole daemon.

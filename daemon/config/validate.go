@@ -59,6 +59,18 @@ func validate(c Config) Problems {
 			add("handlers[%d].sha256 must be 64 hexadecimal digits, not %q", i, h.SHA256)
 		}
 	}
+	for i, h := range c.Handlers {
+		for key, paths := range map[string][]string{"read_paths": h.ReadPaths, "write_paths": h.WritePaths} {
+			for _, path := range paths {
+				if !filepath.IsAbs(path) {
+					add("handlers[%d].%s must hold whole paths, not %q", i, key, path)
+				}
+			}
+		}
+	}
+	if g := c.Isolation.Cgroup; g != "auto" && g != "off" && !strings.HasPrefix(filepath.Clean(g), "/sys/fs/cgroup/") {
+		add(`key "isolation.cgroup" must be auto, off, or a path below /sys/fs/cgroup, not %q`, g)
+	}
 	for i, n := range c.Environment {
 		if n == "" || strings.Contains(n, "=") {
 			add("environment[%d] must be the name of a variable, not %q", i, n)
