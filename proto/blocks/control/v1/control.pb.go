@@ -268,8 +268,12 @@ type Handler struct {
 	// Counts the binaries that this handler has had, from 1.
 	Generation int64 `protobuf:"varint,6,opt,name=generation,proto3" json:"generation,omitempty"`
 	// Restarts after a failure since the daemon started.
-	Restarts      int64      `protobuf:"varint,7,opt,name=restarts,proto3" json:"restarts,omitempty"`
-	Processes     []*Process `protobuf:"bytes,8,rep,name=processes,proto3" json:"processes,omitempty"`
+	Restarts  int64      `protobuf:"varint,7,opt,name=restarts,proto3" json:"restarts,omitempty"`
+	Processes []*Process `protobuf:"bytes,8,rep,name=processes,proto3" json:"processes,omitempty"`
+	// Limits that this machine does not keep as the configuration wishes: one sentence each.
+	SkippedLimits []string `protobuf:"bytes,20,rep,name=skipped_limits,json=skippedLimits,proto3" json:"skipped_limits,omitempty"`
+	// The process that ended last without being asked to, without its lines; absent when there was none.
+	Crash         *Crash `protobuf:"bytes,21,opt,name=crash,proto3" json:"crash,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -360,6 +364,189 @@ func (x *Handler) GetProcesses() []*Process {
 	return nil
 }
 
+func (x *Handler) GetSkippedLimits() []string {
+	if x != nil {
+		return x.SkippedLimits
+	}
+	return nil
+}
+
+func (x *Handler) GetCrash() *Crash {
+	if x != nil {
+		return x.Crash
+	}
+	return nil
+}
+
+type RestartHandlerRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RestartHandlerRequest) Reset() {
+	*x = RestartHandlerRequest{}
+	mi := &file_blocks_control_v1_control_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RestartHandlerRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RestartHandlerRequest) ProtoMessage() {}
+
+func (x *RestartHandlerRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_blocks_control_v1_control_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RestartHandlerRequest.ProtoReflect.Descriptor instead.
+func (*RestartHandlerRequest) Descriptor() ([]byte, []int) {
+	return file_blocks_control_v1_control_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *RestartHandlerRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+type RestartHandlerResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RestartHandlerResponse) Reset() {
+	*x = RestartHandlerResponse{}
+	mi := &file_blocks_control_v1_control_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RestartHandlerResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RestartHandlerResponse) ProtoMessage() {}
+
+func (x *RestartHandlerResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_blocks_control_v1_control_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RestartHandlerResponse.ProtoReflect.Descriptor instead.
+func (*RestartHandlerResponse) Descriptor() ([]byte, []int) {
+	return file_blocks_control_v1_control_proto_rawDescGZIP(), []int{5}
+}
+
+type RollbackHandlerRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RollbackHandlerRequest) Reset() {
+	*x = RollbackHandlerRequest{}
+	mi := &file_blocks_control_v1_control_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RollbackHandlerRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RollbackHandlerRequest) ProtoMessage() {}
+
+func (x *RollbackHandlerRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_blocks_control_v1_control_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RollbackHandlerRequest.ProtoReflect.Descriptor instead.
+func (*RollbackHandlerRequest) Descriptor() ([]byte, []int) {
+	return file_blocks_control_v1_control_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *RollbackHandlerRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+type RollbackHandlerResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What the handler runs now, in hexadecimal.
+	Sha256        string `protobuf:"bytes,1,opt,name=sha256,proto3" json:"sha256,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RollbackHandlerResponse) Reset() {
+	*x = RollbackHandlerResponse{}
+	mi := &file_blocks_control_v1_control_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RollbackHandlerResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RollbackHandlerResponse) ProtoMessage() {}
+
+func (x *RollbackHandlerResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_blocks_control_v1_control_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RollbackHandlerResponse.ProtoReflect.Descriptor instead.
+func (*RollbackHandlerResponse) Descriptor() ([]byte, []int) {
+	return file_blocks_control_v1_control_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *RollbackHandlerResponse) GetSha256() string {
+	if x != nil {
+		return x.Sha256
+	}
+	return ""
+}
+
 type Process struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Pid           int32                  `protobuf:"varint,1,opt,name=pid,proto3" json:"pid,omitempty"`
@@ -373,7 +560,7 @@ type Process struct {
 
 func (x *Process) Reset() {
 	*x = Process{}
-	mi := &file_blocks_control_v1_control_proto_msgTypes[4]
+	mi := &file_blocks_control_v1_control_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -385,7 +572,7 @@ func (x *Process) String() string {
 func (*Process) ProtoMessage() {}
 
 func (x *Process) ProtoReflect() protoreflect.Message {
-	mi := &file_blocks_control_v1_control_proto_msgTypes[4]
+	mi := &file_blocks_control_v1_control_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -398,7 +585,7 @@ func (x *Process) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Process.ProtoReflect.Descriptor instead.
 func (*Process) Descriptor() ([]byte, []int) {
-	return file_blocks_control_v1_control_proto_rawDescGZIP(), []int{4}
+	return file_blocks_control_v1_control_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Process) GetPid() int32 {
@@ -452,7 +639,7 @@ type TaskCounts struct {
 
 func (x *TaskCounts) Reset() {
 	*x = TaskCounts{}
-	mi := &file_blocks_control_v1_control_proto_msgTypes[5]
+	mi := &file_blocks_control_v1_control_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -464,7 +651,7 @@ func (x *TaskCounts) String() string {
 func (*TaskCounts) ProtoMessage() {}
 
 func (x *TaskCounts) ProtoReflect() protoreflect.Message {
-	mi := &file_blocks_control_v1_control_proto_msgTypes[5]
+	mi := &file_blocks_control_v1_control_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -477,7 +664,7 @@ func (x *TaskCounts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TaskCounts.ProtoReflect.Descriptor instead.
 func (*TaskCounts) Descriptor() ([]byte, []int) {
-	return file_blocks_control_v1_control_proto_rawDescGZIP(), []int{5}
+	return file_blocks_control_v1_control_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *TaskCounts) GetRunning() int64 {
@@ -530,7 +717,7 @@ type ListHandlersRequest struct {
 
 func (x *ListHandlersRequest) Reset() {
 	*x = ListHandlersRequest{}
-	mi := &file_blocks_control_v1_control_proto_msgTypes[6]
+	mi := &file_blocks_control_v1_control_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -542,7 +729,7 @@ func (x *ListHandlersRequest) String() string {
 func (*ListHandlersRequest) ProtoMessage() {}
 
 func (x *ListHandlersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_blocks_control_v1_control_proto_msgTypes[6]
+	mi := &file_blocks_control_v1_control_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -555,7 +742,7 @@ func (x *ListHandlersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListHandlersRequest.ProtoReflect.Descriptor instead.
 func (*ListHandlersRequest) Descriptor() ([]byte, []int) {
-	return file_blocks_control_v1_control_proto_rawDescGZIP(), []int{6}
+	return file_blocks_control_v1_control_proto_rawDescGZIP(), []int{10}
 }
 
 type ListHandlersResponse struct {
@@ -567,7 +754,7 @@ type ListHandlersResponse struct {
 
 func (x *ListHandlersResponse) Reset() {
 	*x = ListHandlersResponse{}
-	mi := &file_blocks_control_v1_control_proto_msgTypes[7]
+	mi := &file_blocks_control_v1_control_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -579,7 +766,7 @@ func (x *ListHandlersResponse) String() string {
 func (*ListHandlersResponse) ProtoMessage() {}
 
 func (x *ListHandlersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_blocks_control_v1_control_proto_msgTypes[7]
+	mi := &file_blocks_control_v1_control_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -592,7 +779,7 @@ func (x *ListHandlersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListHandlersResponse.ProtoReflect.Descriptor instead.
 func (*ListHandlersResponse) Descriptor() ([]byte, []int) {
-	return file_blocks_control_v1_control_proto_rawDescGZIP(), []int{7}
+	return file_blocks_control_v1_control_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *ListHandlersResponse) GetHandlers() []*Handler {
@@ -610,7 +797,7 @@ type ListTasksRequest struct {
 
 func (x *ListTasksRequest) Reset() {
 	*x = ListTasksRequest{}
-	mi := &file_blocks_control_v1_control_proto_msgTypes[8]
+	mi := &file_blocks_control_v1_control_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -622,7 +809,7 @@ func (x *ListTasksRequest) String() string {
 func (*ListTasksRequest) ProtoMessage() {}
 
 func (x *ListTasksRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_blocks_control_v1_control_proto_msgTypes[8]
+	mi := &file_blocks_control_v1_control_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -635,7 +822,7 @@ func (x *ListTasksRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTasksRequest.ProtoReflect.Descriptor instead.
 func (*ListTasksRequest) Descriptor() ([]byte, []int) {
-	return file_blocks_control_v1_control_proto_rawDescGZIP(), []int{8}
+	return file_blocks_control_v1_control_proto_rawDescGZIP(), []int{12}
 }
 
 type ListTasksResponse struct {
@@ -647,7 +834,7 @@ type ListTasksResponse struct {
 
 func (x *ListTasksResponse) Reset() {
 	*x = ListTasksResponse{}
-	mi := &file_blocks_control_v1_control_proto_msgTypes[9]
+	mi := &file_blocks_control_v1_control_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -659,7 +846,7 @@ func (x *ListTasksResponse) String() string {
 func (*ListTasksResponse) ProtoMessage() {}
 
 func (x *ListTasksResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_blocks_control_v1_control_proto_msgTypes[9]
+	mi := &file_blocks_control_v1_control_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -672,7 +859,7 @@ func (x *ListTasksResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTasksResponse.ProtoReflect.Descriptor instead.
 func (*ListTasksResponse) Descriptor() ([]byte, []int) {
-	return file_blocks_control_v1_control_proto_rawDescGZIP(), []int{9}
+	return file_blocks_control_v1_control_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *ListTasksResponse) GetTasks() []*Task {
@@ -700,7 +887,7 @@ type Task struct {
 
 func (x *Task) Reset() {
 	*x = Task{}
-	mi := &file_blocks_control_v1_control_proto_msgTypes[10]
+	mi := &file_blocks_control_v1_control_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -712,7 +899,7 @@ func (x *Task) String() string {
 func (*Task) ProtoMessage() {}
 
 func (x *Task) ProtoReflect() protoreflect.Message {
-	mi := &file_blocks_control_v1_control_proto_msgTypes[10]
+	mi := &file_blocks_control_v1_control_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -725,7 +912,7 @@ func (x *Task) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Task.ProtoReflect.Descriptor instead.
 func (*Task) Descriptor() ([]byte, []int) {
-	return file_blocks_control_v1_control_proto_rawDescGZIP(), []int{10}
+	return file_blocks_control_v1_control_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Task) GetTaskId() string {
@@ -786,7 +973,7 @@ type CancelTaskRequest struct {
 
 func (x *CancelTaskRequest) Reset() {
 	*x = CancelTaskRequest{}
-	mi := &file_blocks_control_v1_control_proto_msgTypes[11]
+	mi := &file_blocks_control_v1_control_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -798,7 +985,7 @@ func (x *CancelTaskRequest) String() string {
 func (*CancelTaskRequest) ProtoMessage() {}
 
 func (x *CancelTaskRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_blocks_control_v1_control_proto_msgTypes[11]
+	mi := &file_blocks_control_v1_control_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -811,7 +998,7 @@ func (x *CancelTaskRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelTaskRequest.ProtoReflect.Descriptor instead.
 func (*CancelTaskRequest) Descriptor() ([]byte, []int) {
-	return file_blocks_control_v1_control_proto_rawDescGZIP(), []int{11}
+	return file_blocks_control_v1_control_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *CancelTaskRequest) GetTaskId() string {
@@ -829,7 +1016,7 @@ type CancelTaskResponse struct {
 
 func (x *CancelTaskResponse) Reset() {
 	*x = CancelTaskResponse{}
-	mi := &file_blocks_control_v1_control_proto_msgTypes[12]
+	mi := &file_blocks_control_v1_control_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -841,7 +1028,7 @@ func (x *CancelTaskResponse) String() string {
 func (*CancelTaskResponse) ProtoMessage() {}
 
 func (x *CancelTaskResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_blocks_control_v1_control_proto_msgTypes[12]
+	mi := &file_blocks_control_v1_control_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -854,7 +1041,542 @@ func (x *CancelTaskResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelTaskResponse.ProtoReflect.Descriptor instead.
 func (*CancelTaskResponse) Descriptor() ([]byte, []int) {
-	return file_blocks_control_v1_control_proto_rawDescGZIP(), []int{12}
+	return file_blocks_control_v1_control_proto_rawDescGZIP(), []int{16}
+}
+
+type DrainRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DrainRequest) Reset() {
+	*x = DrainRequest{}
+	mi := &file_blocks_control_v1_control_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DrainRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DrainRequest) ProtoMessage() {}
+
+func (x *DrainRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_blocks_control_v1_control_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DrainRequest.ProtoReflect.Descriptor instead.
+func (*DrainRequest) Descriptor() ([]byte, []int) {
+	return file_blocks_control_v1_control_proto_rawDescGZIP(), []int{17}
+}
+
+type DrainResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DrainResponse) Reset() {
+	*x = DrainResponse{}
+	mi := &file_blocks_control_v1_control_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DrainResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DrainResponse) ProtoMessage() {}
+
+func (x *DrainResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_blocks_control_v1_control_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DrainResponse.ProtoReflect.Descriptor instead.
+func (*DrainResponse) Descriptor() ([]byte, []int) {
+	return file_blocks_control_v1_control_proto_rawDescGZIP(), []int{18}
+}
+
+type UndrainRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UndrainRequest) Reset() {
+	*x = UndrainRequest{}
+	mi := &file_blocks_control_v1_control_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UndrainRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UndrainRequest) ProtoMessage() {}
+
+func (x *UndrainRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_blocks_control_v1_control_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UndrainRequest.ProtoReflect.Descriptor instead.
+func (*UndrainRequest) Descriptor() ([]byte, []int) {
+	return file_blocks_control_v1_control_proto_rawDescGZIP(), []int{19}
+}
+
+type UndrainResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UndrainResponse) Reset() {
+	*x = UndrainResponse{}
+	mi := &file_blocks_control_v1_control_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UndrainResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UndrainResponse) ProtoMessage() {}
+
+func (x *UndrainResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_blocks_control_v1_control_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UndrainResponse.ProtoReflect.Descriptor instead.
+func (*UndrainResponse) Descriptor() ([]byte, []int) {
+	return file_blocks_control_v1_control_proto_rawDescGZIP(), []int{20}
+}
+
+type LogsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Empty for all handlers.
+	Handler string `protobuf:"bytes,1,opt,name=handler,proto3" json:"handler,omitempty"`
+	// How many records of the past; 0 for as many as are kept.
+	Lines int32 `protobuf:"varint,2,opt,name=lines,proto3" json:"lines,omitempty"`
+	// Go on until the caller leaves.
+	Follow        bool `protobuf:"varint,3,opt,name=follow,proto3" json:"follow,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LogsRequest) Reset() {
+	*x = LogsRequest{}
+	mi := &file_blocks_control_v1_control_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LogsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LogsRequest) ProtoMessage() {}
+
+func (x *LogsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_blocks_control_v1_control_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LogsRequest.ProtoReflect.Descriptor instead.
+func (*LogsRequest) Descriptor() ([]byte, []int) {
+	return file_blocks_control_v1_control_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *LogsRequest) GetHandler() string {
+	if x != nil {
+		return x.Handler
+	}
+	return ""
+}
+
+func (x *LogsRequest) GetLines() int32 {
+	if x != nil {
+		return x.Lines
+	}
+	return 0
+}
+
+func (x *LogsRequest) GetFollow() bool {
+	if x != nil {
+		return x.Follow
+	}
+	return false
+}
+
+// LogsResponse is one record or one crash.
+type LogsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Types that are valid to be assigned to Item:
+	//
+	//	*LogsResponse_Record
+	//	*LogsResponse_Crash
+	Item          isLogsResponse_Item `protobuf_oneof:"item"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LogsResponse) Reset() {
+	*x = LogsResponse{}
+	mi := &file_blocks_control_v1_control_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LogsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LogsResponse) ProtoMessage() {}
+
+func (x *LogsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_blocks_control_v1_control_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LogsResponse.ProtoReflect.Descriptor instead.
+func (*LogsResponse) Descriptor() ([]byte, []int) {
+	return file_blocks_control_v1_control_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *LogsResponse) GetItem() isLogsResponse_Item {
+	if x != nil {
+		return x.Item
+	}
+	return nil
+}
+
+func (x *LogsResponse) GetRecord() *LogRecord {
+	if x != nil {
+		if x, ok := x.Item.(*LogsResponse_Record); ok {
+			return x.Record
+		}
+	}
+	return nil
+}
+
+func (x *LogsResponse) GetCrash() *Crash {
+	if x != nil {
+		if x, ok := x.Item.(*LogsResponse_Crash); ok {
+			return x.Crash
+		}
+	}
+	return nil
+}
+
+type isLogsResponse_Item interface {
+	isLogsResponse_Item()
+}
+
+type LogsResponse_Record struct {
+	Record *LogRecord `protobuf:"bytes,1,opt,name=record,proto3,oneof"`
+}
+
+type LogsResponse_Crash struct {
+	Crash *Crash `protobuf:"bytes,2,opt,name=crash,proto3,oneof"`
+}
+
+func (*LogsResponse_Record) isLogsResponse_Item() {}
+
+func (*LogsResponse_Crash) isLogsResponse_Item() {}
+
+// LogRecord is one line of a handler's output, understood as far as it goes.
+type LogRecord struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Time    *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=time,proto3" json:"time,omitempty"`
+	Handler string                 `protobuf:"bytes,2,opt,name=handler,proto3" json:"handler,omitempty"`
+	Pid     int32                  `protobuf:"varint,3,opt,name=pid,proto3" json:"pid,omitempty"`
+	// DEBUG, INFO, WARN or ERROR, with an offset such as WARN+2.
+	Level      string          `protobuf:"bytes,4,opt,name=level,proto3" json:"level,omitempty"`
+	Message    string          `protobuf:"bytes,5,opt,name=message,proto3" json:"message,omitempty"`
+	Attributes []*LogAttribute `protobuf:"bytes,6,rep,name=attributes,proto3" json:"attributes,omitempty"`
+	// Records before this one that the caller was too slow for.
+	Missed        int64 `protobuf:"varint,7,opt,name=missed,proto3" json:"missed,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LogRecord) Reset() {
+	*x = LogRecord{}
+	mi := &file_blocks_control_v1_control_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LogRecord) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LogRecord) ProtoMessage() {}
+
+func (x *LogRecord) ProtoReflect() protoreflect.Message {
+	mi := &file_blocks_control_v1_control_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LogRecord.ProtoReflect.Descriptor instead.
+func (*LogRecord) Descriptor() ([]byte, []int) {
+	return file_blocks_control_v1_control_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *LogRecord) GetTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Time
+	}
+	return nil
+}
+
+func (x *LogRecord) GetHandler() string {
+	if x != nil {
+		return x.Handler
+	}
+	return ""
+}
+
+func (x *LogRecord) GetPid() int32 {
+	if x != nil {
+		return x.Pid
+	}
+	return 0
+}
+
+func (x *LogRecord) GetLevel() string {
+	if x != nil {
+		return x.Level
+	}
+	return ""
+}
+
+func (x *LogRecord) GetMessage() string {
+	if x != nil {
+		return x.Message
+	}
+	return ""
+}
+
+func (x *LogRecord) GetAttributes() []*LogAttribute {
+	if x != nil {
+		return x.Attributes
+	}
+	return nil
+}
+
+func (x *LogRecord) GetMissed() int64 {
+	if x != nil {
+		return x.Missed
+	}
+	return 0
+}
+
+type LogAttribute struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Key           string                 `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
+	Value         string                 `protobuf:"bytes,2,opt,name=value,proto3" json:"value,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LogAttribute) Reset() {
+	*x = LogAttribute{}
+	mi := &file_blocks_control_v1_control_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LogAttribute) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LogAttribute) ProtoMessage() {}
+
+func (x *LogAttribute) ProtoReflect() protoreflect.Message {
+	mi := &file_blocks_control_v1_control_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LogAttribute.ProtoReflect.Descriptor instead.
+func (*LogAttribute) Descriptor() ([]byte, []int) {
+	return file_blocks_control_v1_control_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *LogAttribute) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+func (x *LogAttribute) GetValue() string {
+	if x != nil {
+		return x.Value
+	}
+	return ""
+}
+
+// Crash is what is known of a process that ended without being asked to.
+type Crash struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Time    *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=time,proto3" json:"time,omitempty"`
+	Handler string                 `protobuf:"bytes,2,opt,name=handler,proto3" json:"handler,omitempty"`
+	// Absent when there was no process.
+	Pid *int32 `protobuf:"varint,3,opt,name=pid,proto3,oneof" json:"pid,omitempty"`
+	// exit_code, signal, out_of_memory, spawn, start_timeout, handshake, checksum, describe, health or refused.
+	Reason string `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`
+	// One sentence.
+	Text string `protobuf:"bytes,5,opt,name=text,proto3" json:"text,omitempty"`
+	// The beginning of a panic or traceback; empty when there was none.
+	Panic []string `protobuf:"bytes,6,rep,name=panic,proto3" json:"panic,omitempty"`
+	// The last lines of output, oldest first.
+	Lines         []string `protobuf:"bytes,7,rep,name=lines,proto3" json:"lines,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Crash) Reset() {
+	*x = Crash{}
+	mi := &file_blocks_control_v1_control_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Crash) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Crash) ProtoMessage() {}
+
+func (x *Crash) ProtoReflect() protoreflect.Message {
+	mi := &file_blocks_control_v1_control_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Crash.ProtoReflect.Descriptor instead.
+func (*Crash) Descriptor() ([]byte, []int) {
+	return file_blocks_control_v1_control_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *Crash) GetTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Time
+	}
+	return nil
+}
+
+func (x *Crash) GetHandler() string {
+	if x != nil {
+		return x.Handler
+	}
+	return ""
+}
+
+func (x *Crash) GetPid() int32 {
+	if x != nil && x.Pid != nil {
+		return *x.Pid
+	}
+	return 0
+}
+
+func (x *Crash) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *Crash) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
+func (x *Crash) GetPanic() []string {
+	if x != nil {
+		return x.Panic
+	}
+	return nil
+}
+
+func (x *Crash) GetLines() []string {
+	if x != nil {
+		return x.Lines
+	}
+	return nil
 }
 
 var File_blocks_control_v1_control_proto protoreflect.FileDescriptor
@@ -880,7 +1602,7 @@ const file_blocks_control_v1_control_proto_rawDesc = "" +
 	"\fbilling_mode\x18\x05 \x01(\tR\vbillingMode\x12\x18\n" +
 	"\ahandler\x18\x06 \x01(\tR\ahandler\x12\x18\n" +
 	"\arunning\x18\a \x01(\x05R\arunning\x12 \n" +
-	"\vconcurrency\x18\b \x01(\x05R\vconcurrency\"\xed\x01\n" +
+	"\vconcurrency\x18\b \x01(\x05R\vconcurrency\"\xc4\x02\n" +
 	"\aHandler\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05state\x18\x02 \x01(\tR\x05state\x12\x16\n" +
@@ -891,7 +1613,16 @@ const file_blocks_control_v1_control_proto_rawDesc = "" +
 	"generation\x18\x06 \x01(\x03R\n" +
 	"generation\x12\x1a\n" +
 	"\brestarts\x18\a \x01(\x03R\brestarts\x128\n" +
-	"\tprocesses\x18\b \x03(\v2\x1a.blocks.control.v1.ProcessR\tprocesses\"\xa3\x01\n" +
+	"\tprocesses\x18\b \x03(\v2\x1a.blocks.control.v1.ProcessR\tprocesses\x12%\n" +
+	"\x0eskipped_limits\x18\x14 \x03(\tR\rskippedLimits\x12.\n" +
+	"\x05crash\x18\x15 \x01(\v2\x18.blocks.control.v1.CrashR\x05crash\"+\n" +
+	"\x15RestartHandlerRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\"\x18\n" +
+	"\x16RestartHandlerResponse\",\n" +
+	"\x16RollbackHandlerRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\"1\n" +
+	"\x17RollbackHandlerResponse\x12\x16\n" +
+	"\x06sha256\x18\x01 \x01(\tR\x06sha256\"\xa3\x01\n" +
 	"\aProcess\x12\x10\n" +
 	"\x03pid\x18\x01 \x01(\x05R\x03pid\x12\x14\n" +
 	"\x05state\x18\x02 \x01(\tR\x05state\x12\x18\n" +
@@ -924,13 +1655,50 @@ const file_blocks_control_v1_control_proto_rawDesc = "" +
 	"\x04_pid\",\n" +
 	"\x11CancelTaskRequest\x12\x17\n" +
 	"\atask_id\x18\x01 \x01(\tR\x06taskId\"\x14\n" +
-	"\x12CancelTaskResponse2\xf3\x02\n" +
+	"\x12CancelTaskResponse\"\x0e\n" +
+	"\fDrainRequest\"\x0f\n" +
+	"\rDrainResponse\"\x10\n" +
+	"\x0eUndrainRequest\"\x11\n" +
+	"\x0fUndrainResponse\"U\n" +
+	"\vLogsRequest\x12\x18\n" +
+	"\ahandler\x18\x01 \x01(\tR\ahandler\x12\x14\n" +
+	"\x05lines\x18\x02 \x01(\x05R\x05lines\x12\x16\n" +
+	"\x06follow\x18\x03 \x01(\bR\x06follow\"\x80\x01\n" +
+	"\fLogsResponse\x126\n" +
+	"\x06record\x18\x01 \x01(\v2\x1c.blocks.control.v1.LogRecordH\x00R\x06record\x120\n" +
+	"\x05crash\x18\x02 \x01(\v2\x18.blocks.control.v1.CrashH\x00R\x05crashB\x06\n" +
+	"\x04item\"\xf0\x01\n" +
+	"\tLogRecord\x12.\n" +
+	"\x04time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x18\n" +
+	"\ahandler\x18\x02 \x01(\tR\ahandler\x12\x10\n" +
+	"\x03pid\x18\x03 \x01(\x05R\x03pid\x12\x14\n" +
+	"\x05level\x18\x04 \x01(\tR\x05level\x12\x18\n" +
+	"\amessage\x18\x05 \x01(\tR\amessage\x12?\n" +
+	"\n" +
+	"attributes\x18\x06 \x03(\v2\x1f.blocks.control.v1.LogAttributeR\n" +
+	"attributes\x12\x16\n" +
+	"\x06missed\x18\a \x01(\x03R\x06missed\"6\n" +
+	"\fLogAttribute\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value\"\xc8\x01\n" +
+	"\x05Crash\x12.\n" +
+	"\x04time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x18\n" +
+	"\ahandler\x18\x02 \x01(\tR\ahandler\x12\x15\n" +
+	"\x03pid\x18\x03 \x01(\x05H\x00R\x03pid\x88\x01\x01\x12\x16\n" +
+	"\x06reason\x18\x04 \x01(\tR\x06reason\x12\x12\n" +
+	"\x04text\x18\x05 \x01(\tR\x04text\x12\x14\n" +
+	"\x05panic\x18\x06 \x03(\tR\x05panic\x12\x14\n" +
+	"\x05lines\x18\a \x03(\tR\x05linesB\x06\n" +
+	"\x04_pid2\xdc\x04\n" +
 	"\x0eControlService\x12M\n" +
 	"\x06Status\x12 .blocks.control.v1.StatusRequest\x1a!.blocks.control.v1.StatusResponse\x12_\n" +
 	"\fListHandlers\x12&.blocks.control.v1.ListHandlersRequest\x1a'.blocks.control.v1.ListHandlersResponse\x12V\n" +
 	"\tListTasks\x12#.blocks.control.v1.ListTasksRequest\x1a$.blocks.control.v1.ListTasksResponse\x12Y\n" +
 	"\n" +
-	"CancelTask\x12$.blocks.control.v1.CancelTaskRequest\x1a%.blocks.control.v1.CancelTaskResponseB>Z<github.com/blocksd/blocksd/proto/blocks/control/v1;controlv1b\x06proto3"
+	"CancelTask\x12$.blocks.control.v1.CancelTaskRequest\x1a%.blocks.control.v1.CancelTaskResponse\x12J\n" +
+	"\x05Drain\x12\x1f.blocks.control.v1.DrainRequest\x1a .blocks.control.v1.DrainResponse\x12P\n" +
+	"\aUndrain\x12!.blocks.control.v1.UndrainRequest\x1a\".blocks.control.v1.UndrainResponse\x12I\n" +
+	"\x04Logs\x12\x1e.blocks.control.v1.LogsRequest\x1a\x1f.blocks.control.v1.LogsResponse0\x01B>Z<github.com/blocksd/blocksd/proto/blocks/control/v1;controlv1b\x06proto3"
 
 var (
 	file_blocks_control_v1_control_proto_rawDescOnce sync.Once
@@ -944,46 +1712,71 @@ func file_blocks_control_v1_control_proto_rawDescGZIP() []byte {
 	return file_blocks_control_v1_control_proto_rawDescData
 }
 
-var file_blocks_control_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
+var file_blocks_control_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 26)
 var file_blocks_control_v1_control_proto_goTypes = []any{
-	(*StatusRequest)(nil),         // 0: blocks.control.v1.StatusRequest
-	(*StatusResponse)(nil),        // 1: blocks.control.v1.StatusResponse
-	(*Agent)(nil),                 // 2: blocks.control.v1.Agent
-	(*Handler)(nil),               // 3: blocks.control.v1.Handler
-	(*Process)(nil),               // 4: blocks.control.v1.Process
-	(*TaskCounts)(nil),            // 5: blocks.control.v1.TaskCounts
-	(*ListHandlersRequest)(nil),   // 6: blocks.control.v1.ListHandlersRequest
-	(*ListHandlersResponse)(nil),  // 7: blocks.control.v1.ListHandlersResponse
-	(*ListTasksRequest)(nil),      // 8: blocks.control.v1.ListTasksRequest
-	(*ListTasksResponse)(nil),     // 9: blocks.control.v1.ListTasksResponse
-	(*Task)(nil),                  // 10: blocks.control.v1.Task
-	(*CancelTaskRequest)(nil),     // 11: blocks.control.v1.CancelTaskRequest
-	(*CancelTaskResponse)(nil),    // 12: blocks.control.v1.CancelTaskResponse
-	(*timestamppb.Timestamp)(nil), // 13: google.protobuf.Timestamp
+	(*StatusRequest)(nil),           // 0: blocks.control.v1.StatusRequest
+	(*StatusResponse)(nil),          // 1: blocks.control.v1.StatusResponse
+	(*Agent)(nil),                   // 2: blocks.control.v1.Agent
+	(*Handler)(nil),                 // 3: blocks.control.v1.Handler
+	(*RestartHandlerRequest)(nil),   // 4: blocks.control.v1.RestartHandlerRequest
+	(*RestartHandlerResponse)(nil),  // 5: blocks.control.v1.RestartHandlerResponse
+	(*RollbackHandlerRequest)(nil),  // 6: blocks.control.v1.RollbackHandlerRequest
+	(*RollbackHandlerResponse)(nil), // 7: blocks.control.v1.RollbackHandlerResponse
+	(*Process)(nil),                 // 8: blocks.control.v1.Process
+	(*TaskCounts)(nil),              // 9: blocks.control.v1.TaskCounts
+	(*ListHandlersRequest)(nil),     // 10: blocks.control.v1.ListHandlersRequest
+	(*ListHandlersResponse)(nil),    // 11: blocks.control.v1.ListHandlersResponse
+	(*ListTasksRequest)(nil),        // 12: blocks.control.v1.ListTasksRequest
+	(*ListTasksResponse)(nil),       // 13: blocks.control.v1.ListTasksResponse
+	(*Task)(nil),                    // 14: blocks.control.v1.Task
+	(*CancelTaskRequest)(nil),       // 15: blocks.control.v1.CancelTaskRequest
+	(*CancelTaskResponse)(nil),      // 16: blocks.control.v1.CancelTaskResponse
+	(*DrainRequest)(nil),            // 17: blocks.control.v1.DrainRequest
+	(*DrainResponse)(nil),           // 18: blocks.control.v1.DrainResponse
+	(*UndrainRequest)(nil),          // 19: blocks.control.v1.UndrainRequest
+	(*UndrainResponse)(nil),         // 20: blocks.control.v1.UndrainResponse
+	(*LogsRequest)(nil),             // 21: blocks.control.v1.LogsRequest
+	(*LogsResponse)(nil),            // 22: blocks.control.v1.LogsResponse
+	(*LogRecord)(nil),               // 23: blocks.control.v1.LogRecord
+	(*LogAttribute)(nil),            // 24: blocks.control.v1.LogAttribute
+	(*Crash)(nil),                   // 25: blocks.control.v1.Crash
+	(*timestamppb.Timestamp)(nil),   // 26: google.protobuf.Timestamp
 }
 var file_blocks_control_v1_control_proto_depIdxs = []int32{
 	2,  // 0: blocks.control.v1.StatusResponse.agents:type_name -> blocks.control.v1.Agent
 	3,  // 1: blocks.control.v1.StatusResponse.handlers:type_name -> blocks.control.v1.Handler
-	5,  // 2: blocks.control.v1.StatusResponse.tasks:type_name -> blocks.control.v1.TaskCounts
-	4,  // 3: blocks.control.v1.Handler.processes:type_name -> blocks.control.v1.Process
-	13, // 4: blocks.control.v1.Process.started_at:type_name -> google.protobuf.Timestamp
-	3,  // 5: blocks.control.v1.ListHandlersResponse.handlers:type_name -> blocks.control.v1.Handler
-	10, // 6: blocks.control.v1.ListTasksResponse.tasks:type_name -> blocks.control.v1.Task
-	13, // 7: blocks.control.v1.Task.since:type_name -> google.protobuf.Timestamp
-	13, // 8: blocks.control.v1.Task.deadline:type_name -> google.protobuf.Timestamp
-	0,  // 9: blocks.control.v1.ControlService.Status:input_type -> blocks.control.v1.StatusRequest
-	6,  // 10: blocks.control.v1.ControlService.ListHandlers:input_type -> blocks.control.v1.ListHandlersRequest
-	8,  // 11: blocks.control.v1.ControlService.ListTasks:input_type -> blocks.control.v1.ListTasksRequest
-	11, // 12: blocks.control.v1.ControlService.CancelTask:input_type -> blocks.control.v1.CancelTaskRequest
-	1,  // 13: blocks.control.v1.ControlService.Status:output_type -> blocks.control.v1.StatusResponse
-	7,  // 14: blocks.control.v1.ControlService.ListHandlers:output_type -> blocks.control.v1.ListHandlersResponse
-	9,  // 15: blocks.control.v1.ControlService.ListTasks:output_type -> blocks.control.v1.ListTasksResponse
-	12, // 16: blocks.control.v1.ControlService.CancelTask:output_type -> blocks.control.v1.CancelTaskResponse
-	13, // [13:17] is the sub-list for method output_type
-	9,  // [9:13] is the sub-list for method input_type
-	9,  // [9:9] is the sub-list for extension type_name
-	9,  // [9:9] is the sub-list for extension extendee
-	0,  // [0:9] is the sub-list for field type_name
+	9,  // 2: blocks.control.v1.StatusResponse.tasks:type_name -> blocks.control.v1.TaskCounts
+	8,  // 3: blocks.control.v1.Handler.processes:type_name -> blocks.control.v1.Process
+	25, // 4: blocks.control.v1.Handler.crash:type_name -> blocks.control.v1.Crash
+	26, // 5: blocks.control.v1.Process.started_at:type_name -> google.protobuf.Timestamp
+	3,  // 6: blocks.control.v1.ListHandlersResponse.handlers:type_name -> blocks.control.v1.Handler
+	14, // 7: blocks.control.v1.ListTasksResponse.tasks:type_name -> blocks.control.v1.Task
+	26, // 8: blocks.control.v1.Task.since:type_name -> google.protobuf.Timestamp
+	26, // 9: blocks.control.v1.Task.deadline:type_name -> google.protobuf.Timestamp
+	23, // 10: blocks.control.v1.LogsResponse.record:type_name -> blocks.control.v1.LogRecord
+	25, // 11: blocks.control.v1.LogsResponse.crash:type_name -> blocks.control.v1.Crash
+	26, // 12: blocks.control.v1.LogRecord.time:type_name -> google.protobuf.Timestamp
+	24, // 13: blocks.control.v1.LogRecord.attributes:type_name -> blocks.control.v1.LogAttribute
+	26, // 14: blocks.control.v1.Crash.time:type_name -> google.protobuf.Timestamp
+	0,  // 15: blocks.control.v1.ControlService.Status:input_type -> blocks.control.v1.StatusRequest
+	10, // 16: blocks.control.v1.ControlService.ListHandlers:input_type -> blocks.control.v1.ListHandlersRequest
+	12, // 17: blocks.control.v1.ControlService.ListTasks:input_type -> blocks.control.v1.ListTasksRequest
+	15, // 18: blocks.control.v1.ControlService.CancelTask:input_type -> blocks.control.v1.CancelTaskRequest
+	17, // 19: blocks.control.v1.ControlService.Drain:input_type -> blocks.control.v1.DrainRequest
+	19, // 20: blocks.control.v1.ControlService.Undrain:input_type -> blocks.control.v1.UndrainRequest
+	21, // 21: blocks.control.v1.ControlService.Logs:input_type -> blocks.control.v1.LogsRequest
+	1,  // 22: blocks.control.v1.ControlService.Status:output_type -> blocks.control.v1.StatusResponse
+	11, // 23: blocks.control.v1.ControlService.ListHandlers:output_type -> blocks.control.v1.ListHandlersResponse
+	13, // 24: blocks.control.v1.ControlService.ListTasks:output_type -> blocks.control.v1.ListTasksResponse
+	16, // 25: blocks.control.v1.ControlService.CancelTask:output_type -> blocks.control.v1.CancelTaskResponse
+	18, // 26: blocks.control.v1.ControlService.Drain:output_type -> blocks.control.v1.DrainResponse
+	20, // 27: blocks.control.v1.ControlService.Undrain:output_type -> blocks.control.v1.UndrainResponse
+	22, // 28: blocks.control.v1.ControlService.Logs:output_type -> blocks.control.v1.LogsResponse
+	22, // [22:29] is the sub-list for method output_type
+	15, // [15:22] is the sub-list for method input_type
+	15, // [15:15] is the sub-list for extension type_name
+	15, // [15:15] is the sub-list for extension extendee
+	0,  // [0:15] is the sub-list for field type_name
 }
 
 func init() { file_blocks_control_v1_control_proto_init() }
@@ -991,14 +1784,19 @@ func file_blocks_control_v1_control_proto_init() {
 	if File_blocks_control_v1_control_proto != nil {
 		return
 	}
-	file_blocks_control_v1_control_proto_msgTypes[10].OneofWrappers = []any{}
+	file_blocks_control_v1_control_proto_msgTypes[14].OneofWrappers = []any{}
+	file_blocks_control_v1_control_proto_msgTypes[22].OneofWrappers = []any{
+		(*LogsResponse_Record)(nil),
+		(*LogsResponse_Crash)(nil),
+	}
+	file_blocks_control_v1_control_proto_msgTypes[25].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_blocks_control_v1_control_proto_rawDesc), len(file_blocks_control_v1_control_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   13,
+			NumMessages:   26,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -23,6 +23,9 @@ const (
 	ControlService_ListHandlers_FullMethodName = "/blocks.control.v1.ControlService/ListHandlers"
 	ControlService_ListTasks_FullMethodName    = "/blocks.control.v1.ControlService/ListTasks"
 	ControlService_CancelTask_FullMethodName   = "/blocks.control.v1.ControlService/CancelTask"
+	ControlService_Drain_FullMethodName        = "/blocks.control.v1.ControlService/Drain"
+	ControlService_Undrain_FullMethodName      = "/blocks.control.v1.ControlService/Undrain"
+	ControlService_Logs_FullMethodName         = "/blocks.control.v1.ControlService/Logs"
 )
 
 // ControlServiceClient is the client API for ControlService service.
@@ -31,7 +34,7 @@ const (
 //
 // ControlService is the daemon's local API, served on a Unix socket (default /run/blocksd/blocksd.sock, mode 0660). It
 // answers from the moment the daemon holds its state directory, whatever the network does. Reading is open to whoever
-// may open the socket; CancelTask needs root or the daemon's own user (PERMISSION_DENIED otherwise). Every method may be
+// may open the socket; CancelTask, Drain and Undrain need root or the daemon's own user (PERMISSION_DENIED otherwise). Every method may be
 // repeated.
 type ControlServiceClient interface {
 	// Status is the daemon at a glance: readiness and its reasons, agents, handlers, counters.
@@ -43,6 +46,14 @@ type ControlServiceClient interface {
 	// CancelTask asks a running task to end, as the network's TerminateTask would. It returns when the handler has been
 	// told, not when the task has ended. NOT_FOUND when no such task runs here.
 	CancelTask(ctx context.Context, in *CancelTaskRequest, opts ...grpc.CallOption) (*CancelTaskResponse, error)
+	// Drain lets every agent leave the network once its tasks have ended, as a stop would, and keeps the daemon and its
+	// handlers. It returns when all have left; whoever calls off earlier does not end the drain. A restart undoes it.
+	Drain(ctx context.Context, in *DrainRequest, opts ...grpc.CallOption) (*DrainResponse, error)
+	// Undrain brings the agents back. Those that still drain come back when their tasks have ended.
+	Undrain(ctx context.Context, in *UndrainRequest, opts ...grpc.CallOption) (*UndrainResponse, error)
+	// Logs hands out what handlers have written lately, oldest first, and what they write next if asked to follow. A
+	// crash comes before the lines that a process wrote after it. NOT_FOUND when there is no such handler.
+	Logs(ctx context.Context, in *LogsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[LogsResponse], error)
 }
 
 type controlServiceClient struct {
@@ -93,13 +104,52 @@ func (c *controlServiceClient) CancelTask(ctx context.Context, in *CancelTaskReq
 	return out, nil
 }
 
+func (c *controlServiceClient) Drain(ctx context.Context, in *DrainRequest, opts ...grpc.CallOption) (*DrainResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DrainResponse)
+	err := c.cc.Invoke(ctx, ControlService_Drain_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *controlServiceClient) Undrain(ctx context.Context, in *UndrainRequest, opts ...grpc.CallOption) (*UndrainResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(UndrainResponse)
+	err := c.cc.Invoke(ctx, ControlService_Undrain_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *controlServiceClient) Logs(ctx context.Context, in *LogsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[LogsResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &ControlService_ServiceDesc.Streams[0], ControlService_Logs_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[LogsRequest, LogsResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type ControlService_LogsClient = grpc.ServerStreamingClient[LogsResponse]
+
 // ControlServiceServer is the server API for ControlService service.
 // All implementations must embed UnimplementedControlServiceServer
 // for forward compatibility.
 //
 // ControlService is the daemon's local API, served on a Unix socket (default /run/blocksd/blocksd.sock, mode 0660). It
 // answers from the moment the daemon holds its state directory, whatever the network does. Reading is open to whoever
-// may open the socket; CancelTask needs root or the daemon's own user (PERMISSION_DENIED otherwise). Every method may be
+// may open the socket; CancelTask, Drain and Undrain need root or the daemon's own user (PERMISSION_DENIED otherwise). Every method may be
 // repeated.
 type ControlServiceServer interface {
 	// Status is the daemon at a glance: readiness and its reasons, agents, handlers, counters.
@@ -111,6 +161,14 @@ type ControlServiceServer interface {
 	// CancelTask asks a running task to end, as the network's TerminateTask would. It returns when the handler has been
 	// told, not when the task has ended. NOT_FOUND when no such task runs here.
 	CancelTask(context.Context, *CancelTaskRequest) (*CancelTaskResponse, error)
+	// Drain lets every agent leave the network once its tasks have ended, as a stop would, and keeps the daemon and its
+	// handlers. It returns when all have left; whoever calls off earlier does not end the drain. A restart undoes it.
+	Drain(context.Context, *DrainRequest) (*DrainResponse, error)
+	// Undrain brings the agents back. Those that still drain come back when their tasks have ended.
+	Undrain(context.Context, *UndrainRequest) (*UndrainResponse, error)
+	// Logs hands out what handlers have written lately, oldest first, and what they write next if asked to follow. A
+	// crash comes before the lines that a process wrote after it. NOT_FOUND when there is no such handler.
+	Logs(*LogsRequest, grpc.ServerStreamingServer[LogsResponse]) error
 	mustEmbedUnimplementedControlServiceServer()
 }
 
@@ -132,6 +190,15 @@ func (UnimplementedControlServiceServer) ListTasks(context.Context, *ListTasksRe
 }
 func (UnimplementedControlServiceServer) CancelTask(context.Context, *CancelTaskRequest) (*CancelTaskResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method CancelTask not implemented")
+}
+func (UnimplementedControlServiceServer) Drain(context.Context, *DrainRequest) (*DrainResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Drain not implemented")
+}
+func (UnimplementedControlServiceServer) Undrain(context.Context, *UndrainRequest) (*UndrainResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Undrain not implemented")
+}
+func (UnimplementedControlServiceServer) Logs(*LogsRequest, grpc.ServerStreamingServer[LogsResponse]) error {
+	return status.Error(codes.Unimplemented, "method Logs not implemented")
 }
 func (UnimplementedControlServiceServer) mustEmbedUnimplementedControlServiceServer() {}
 func (UnimplementedControlServiceServer) testEmbeddedByValue()                        {}
@@ -226,6 +293,53 @@ func _ControlService_CancelTask_Handler(srv interface{}, ctx context.Context, de
 	return interceptor(ctx, in, info, handler)
 }
 
+func _ControlService_Drain_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DrainRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControlServiceServer).Drain(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ControlService_Drain_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControlServiceServer).Drain(ctx, req.(*DrainRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ControlService_Undrain_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(UndrainRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControlServiceServer).Undrain(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ControlService_Undrain_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControlServiceServer).Undrain(ctx, req.(*UndrainRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ControlService_Logs_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(LogsRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(ControlServiceServer).Logs(m, &grpc.GenericServerStream[LogsRequest, LogsResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type ControlService_LogsServer = grpc.ServerStreamingServer[LogsResponse]
+
 // ControlService_ServiceDesc is the grpc.ServiceDesc for ControlService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -249,7 +363,21 @@ var ControlService_ServiceDesc = grpc.ServiceDesc{
 			MethodName: "CancelTask",
 			Handler:    _ControlService_CancelTask_Handler,
 		},
+		{
+			MethodName: "Drain",
+			Handler:    _ControlService_Drain_Handler,
+		},
+		{
+			MethodName: "Undrain",
+			Handler:    _ControlService_Undrain_Handler,
+		},
 	},
-	Streams:  []grpc.StreamDesc{},
+	Streams: []grpc.StreamDesc{
+		{
+			StreamName:    "Logs",
+			Handler:       _ControlService_Logs_Handler,
+			ServerStreams: true,
+		},
+	},
 	Metadata: "blocks/control/v1/control.proto",
 }
