@@ -1,17 +1,22 @@
 package pubnub
 
 import (
+	"bufio"
 	"bytes"
 	"compress/gzip"
 	"compress/zlib"
 	"context"
+	"encoding/json"
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"go.uber.org/goleak"
 
@@ -256,28 +261,158 @@ func TestHeldPollGetsTheNextMessage(t *testing.T) {
 	}
 }
 
+// fuzzed is a server for fuzzing: it holds nothing, and both kinds of keysets have everything.
+func fuzzed(f *testing.F) *Server {
+	f.Helper()
+	manager, err := access.NewManager([]byte("s"), time.Now)
+	if err != nil {
+		f.Fatal(err)
+	}
+	var keysets []Keyset
+	for _, name := range []string{"open", "pam"} {
+		space, err := pubsub.New(pubsub.Config{SubscribeKey: "sub-" + name, MaxBytes: 1 << 20})
+		if err != nil {
+			f.Fatal(err)
+		}
+		keysets = append(keysets, Keyset{PublishKey: "pub-" + name, Space: space})
+	}
+	keysets[1].Access, keysets[1].SecretKey, keysets[1].AnySignature = manager, "sec", true
+	s, err := New(Config{Keysets: keysets, Blobs: blob.New(f.TempDir()), Hold: time.Nanosecond})
+	if err != nil {
+		f.Fatal(err)
+	}
+	return s
+}
+
+// FuzzRequest: any request gets an answer with a content type.
 func FuzzRequest(f *testing.F) {
 	f.Add("GET", "/v2/subscribe/sub-open/a,b%2C,,c-pnpres/0?tt=1&filter-expr=%22", "")
 	f.Add("POST", "/publish/pub-open/sub-open/0/c/0?meta=%7B%7D", "{}")
 	f.Add("GET", "/v2/presence/sub_key/sub-open/channel/%2C/uuid/%/data?state={}&state;=%zz", "")
 	f.Add("GET", "/v3/history/sub-key/sub-open/channel/c?start=-1&max=99999999999999999999", "")
-	space, err := pubsub.New(pubsub.Config{SubscribeKey: "sub-open"})
-	if err != nil {
-		f.Fatal(err)
-	}
-	s, err := New(Config{Keysets: []Keyset{{PublishKey: "pub-open", Space: space}}, Hold: time.Nanosecond})
-	if err != nil {
-		f.Fatal(err)
-	}
+	f.Add("GET", "/v3/history-with-actions/sub-key/sub-open/channel/c?max=1", "")
+	f.Add("GET", "/v3/history/sub-key/sub-open/message-counts/c,d?channelsTimetoken=1,", "")
+	f.Add("DELETE", "/v3/history/sub-key/sub-open/channel/c?start=9223372036854775807&end=9223372036854775807", "")
+	f.Add("GET", "/v2/history/sub-key/sub-open/channel/c?reverse=true&start=1&end=9223372036854775807&callback=x", "")
+	f.Add("GET", "/v1/channel-registration/sub-key/sub-open/channel-group/g?add=a,b,-pnpres&remove=a", "")
+	f.Add("POST", "/v1/message-actions/sub-open/channel/c/message/1", `{"type":"a","value":"b"}`)
+	f.Add("DELETE", "/v1/message-actions/sub-open/channel/c/message/1/action/2", "")
+	f.Add("POST", "/v1/files/sub-open/channels/c/generate-upload-url", `{"name":"x"}`)
+	f.Add("GET", "/v1/files/sub-open/channels/c/files?limit=0&next=1", "")
+	f.Add("POST", "/_upload/x", "--\r\n")
+	f.Add("POST", "/v3/pam/sub-pam/grant?signature=v2.x", `{"ttl":1,"permissions":{"patterns":{"channels":{"(":1}}}}`)
+	f.Add("DELETE", "/v3/pam/sub-pam/grant/p0F2AkF0Gm?signature=v2.x", "")
+	s := fuzzed(f)
 	f.Fuzz(func(t *testing.T, method, target, body string) {
 		req, err := http.NewRequest(method, "http://h"+target, strings.NewReader(body))
 		if err != nil {
 			return
 		}
-		w := httptest.NewRecorder()
-		s.ServeHTTP(w, req)
-		if w.Header().Get("Content-Type") == "" || w.Code == 0 {
-			t.Errorf("%s %s: %d without a content type", method, target, w.Code)
+		serve(t, s, req)
+	})
+}
+
+// FuzzBytes: whatever a client sends, if it is a request at all it gets an answer.
+func FuzzBytes(f *testing.F) {
+	f.Add([]byte("GET http://h/time/0 HTTP/1.1\r\nHost: h\r\n\r\n"))
+	f.Add([]byte("POST /publish/pub-open/sub-open/0/c/0 HTTP/1.1\r\nHost: h\r\nContent-Encoding: deflate\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nx\x9cK\r\n0\r\n\r\n"))
+	f.Add([]byte("POST /_upload/x HTTP/1.1\r\nHost: h\r\nContent-Type: multipart/form-data; boundary=b\r\nContent-Length: 5\r\n\r\n--b--"))
+	s := fuzzed(f)
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		req, err := http.ReadRequest(bufio.NewReader(bytes.NewReader(raw)))
+		if err != nil {
+			return
+		}
+		serve(t, s, req)
+	})
+}
+
+func serve(t *testing.T, s *Server, req *http.Request) {
+	w := httptest.NewRecorder()
+	s.ServeHTTP(w, req)
+	if w.Code != http.StatusNoContent && w.Header().Get("Content-Type") == "" || w.Code == 0 {
+		t.Errorf("%s %s: %d without a content type", req.Method, req.URL, w.Code)
+	}
+	if strings.HasPrefix(w.Header().Get("Content-Type"), "text/javascript") && w.Body.Len() > 0 && w.Body.Bytes()[w.Body.Len()-1] != ')' && !json.Valid(w.Body.Bytes()) {
+		t.Errorf("%s %s: answer is not JSON: %s", req.Method, req.URL, w.Body)
+	}
+}
+
+// FuzzEnvelope: whatever is taken by publish comes out of subscribe and history as the SDKs' models want it: strict
+// types, no missing members. A broken answer would stop every subscriber of the channel.
+func FuzzEnvelope(f *testing.F) {
+	f.Add("c", "u", `{"a":1}`, `{"k":"v"}`, "chat", "7", `{"t":1}`, uint8(0))
+	f.Add("a.b-pnpres", "", `"x"`, "", "", "-1", "", uint8(1))
+	f.Add("\xff\u2028", "\"", `"\ud800"`, "[]", "a_-", "", `{"t":"2"}`, uint8(2))
+	s := fuzzed(f)
+	f.Fuzz(func(t *testing.T, channel, uuid, body, meta, custom, seqn, ortt string, kind uint8) {
+		path := [...]string{"/publish/pub-open/sub-open/0/", "/signal/pub-open/sub-open/0/", "/v1/files/publish-file/pub-open/sub-open/0/"}[kind%3]
+		esc := func(s string) string { return strings.ReplaceAll(url.QueryEscape(s), "+", "%20") }
+		get := func(target string) *httptest.ResponseRecorder {
+			req, err := http.NewRequest("GET", "http://h"+target, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			w := httptest.NewRecorder()
+			s.ServeHTTP(w, req)
+			return w
+		}
+		w := get(path + esc(channel) + "/0/" + esc(body) + "?uuid=" + esc(uuid) + "&meta=" + esc(meta) + "&custom_message_type=" + esc(custom) + "&seqn=" + esc(seqn) + "&ortt=" + esc(ortt))
+		var sent []any
+		if err := json.Unmarshal(w.Body.Bytes(), &sent); w.Code == 200 && (err != nil || len(sent) != 3) {
+			t.Fatalf("publish answered %s", w.Body)
+		}
+		if w.Code != 200 {
+			return
+		}
+		since, _ := strconv.ParseInt(sent[2].(string), 10, 64)
+		w = get("/v2/subscribe/sub-open/" + esc(channel) + "/0?tt=" + strconv.FormatInt(since-1, 10))
+		if w.Code != 200 {
+			t.Fatalf("subscribe answered %d %s", w.Code, w.Body)
+		}
+		var a struct {
+			T struct {
+				T string
+				R int8
+			}
+			M []struct {
+				A, I, K, C, B, CMT string
+				F, S, E            *int
+				P, O               *struct {
+					T string
+					R int8
+				}
+				D json.RawMessage
+			}
+		}
+		if err := json.Unmarshal(w.Body.Bytes(), &a); err != nil {
+			t.Fatalf("subscribe answered %s: %v", w.Body, err)
+		}
+		if len(a.M) != 1 {
+			t.Fatalf("%d messages in %s", len(a.M), w.Body)
+		}
+		m := a.M[0]
+		if a.T.T != sent[2] || m.P == nil || m.P.T != sent[2] || m.F == nil || m.K != "sub-open" || m.D == nil || utf8.ValidString(channel) && m.C != channel || m.O != nil && m.O.T == "" {
+			t.Errorf("answer %s", w.Body)
+		}
+		w = get("/v3/history/sub-key/sub-open/channel/" + esc(channel) + "?max=1&include_uuid=true&include_meta=true&include_message_type=true&include_custom_message_type=true")
+		var h struct {
+			Channels map[string][]struct {
+				Message             json.RawMessage
+				Timetoken, UUID     *string
+				Message_type        *int
+				Custom_message_type string
+			}
+		}
+		if err := json.Unmarshal(w.Body.Bytes(), &h); err != nil {
+			t.Fatalf("history answered %s: %v", w.Body, err)
+		}
+		for _, list := range h.Channels {
+			for _, m := range list {
+				if m.Timetoken == nil || m.UUID == nil || m.Message == nil {
+					t.Errorf("history %s", w.Body)
+				}
+			}
 		}
 	})
 }
