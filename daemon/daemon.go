@@ -21,7 +21,6 @@ import (
 	"github.com/blocksd/blocksd/runtime/agent"
 	"github.com/blocksd/blocksd/runtime/journal"
 	"github.com/blocksd/blocksd/supervisor"
-	"github.com/blocksd/blocksd/supervisor/catalog"
 )
 
 // Config of a Daemon. Settings, Key and Log are required.
@@ -33,6 +32,8 @@ type Config struct {
 	Log     *slog.Logger
 	// Getenv reads NOTIFY_SOCKET, WATCHDOG_USEC and WATCHDOG_PID; nil when systemd is not to be told anything.
 	Getenv func(string) string
+	// Settle is how long the plugins directories must be quiet before a change is looked at; 500 ms when zero.
+	Settle time.Duration
 	// OnAgent is called before an agent is started; an error keeps it from being served.
 	OnAgent func(card.Card) error
 }
@@ -55,6 +56,7 @@ type Daemon struct {
 	listener net.Listener
 	notify   *notifier
 	slots    agent.Slots // nil for no limit
+	shelf    shelf
 
 	deployment deployment
 	changed    changes
@@ -65,15 +67,25 @@ type Daemon struct {
 	final     chan struct{}
 	finalOnce sync.Once
 
+	// applying serializes reconcile; it is taken before mu.
+	applying sync.Mutex
 	// mu guards the fields that follow.
 	mu       sync.Mutex
 	fleet    *supervisor.Fleet
-	served   map[string]*served // by agent name
-	starting []*served          // to be started by launch
-	waiting  map[string]bool    // handlers whose description counts and has not come; false: not expected any more
-	reasons  []string
-	planned  bool
-	stopping bool
+	plan     plan
+	applied  map[string]supervisor.HandlerConfig // what the fleet was told last, by name
+	served   map[string]*served                  // by agent name
+	gone     agent.Counts                        // of agents that are not served any more
+	starting []*served                           // to be started by launch
+	waiting  map[string]bool                     // handlers whose description counts and has not come; false: not expected any more
+	awaiting []string                            // of those, the ones that launch has to wait for
+	// descriptions are the cards that handlers return.
+	descriptions map[string][]card.Card
+	reasons      []string
+	planned      bool
+	stopping     bool
+	drained      bool   // by an operator
+	round        *round // nil before the first and after a drain
 }
 
 // New takes the state directory and opens the control socket, so that what stands in the way is an error here. Run or
@@ -86,7 +98,8 @@ func New(cfg Config) (*Daemon, error) {
 		cfg.Getenv = func(string) string { return "" }
 	}
 	d := &Daemon{
-		cfg: cfg, served: map[string]*served{}, waiting: map[string]bool{}, final: make(chan struct{}),
+		cfg: cfg, served: map[string]*served{}, waiting: map[string]bool{}, descriptions: map[string][]card.Card{},
+		applied: map[string]supervisor.HandlerConfig{}, final: make(chan struct{}),
 		deployment: deployment{known: make(chan struct{})}, notify: newNotifier(cfg.Getenv, os.Getpid(), cfg.Log),
 	}
 	if n := cfg.Settings.Limits.Tasks; n > 0 {
@@ -154,10 +167,9 @@ func (d *Daemon) Run(ctx context.Context) error {
 	side.Go(func() { d.notify.watch(sideCtx, d.alive) })
 	side.Go(func() { d.report(sideCtx) })
 
-	p := d.discover()
-	fleetDone, err := d.startFleet(fleetCtx, p)
+	fleetDone, err := d.startFleet(fleetCtx)
 	if err == nil {
-		d.startAgents(agentsCtx, p)
+		d.startAgents(agentsCtx)
 		select {
 		case <-ctx.Done():
 		case <-d.final:
@@ -173,8 +185,8 @@ func (d *Daemon) Run(ctx context.Context) error {
 	stopExtending()
 	stopSide()
 	side.Wait()
-	if d.deployment.client != nil {
-		d.deployment.client.Close()
+	if client := d.deployment.get().client; client != nil {
+		client.Close()
 	}
 	stopControl()
 	d.cfg.Log.Info("daemon ends")
@@ -203,33 +215,18 @@ func (d *Daemon) startControl(ctx context.Context) (<-chan struct{}, error) {
 	return done, nil
 }
 
-// discover finds out what is to be served.
-func (d *Daemon) discover() plan {
-	found, skipped, err := catalog.Scan(d.cfg.Settings.Plugins.Dirs)
-	p := makePlan(d.cfg.Settings, found, card.Load)
-	for _, s := range skipped {
-		p.reasons = append(p.reasons, s.Reason)
-	}
-	for _, e := range split(err) {
-		p.reasons = append(p.reasons, e.Error())
-	}
-	for _, r := range p.reasons {
-		d.cfg.Log.Warn("not served", "reason", r)
-	}
-	return p
-}
-
-// startFleet starts the handlers.
-func (d *Daemon) startFleet(ctx context.Context, p plan) (<-chan struct{}, error) {
+// startFleet makes the plan and starts the handlers.
+func (d *Daemon) startFleet(ctx context.Context) (<-chan struct{}, error) {
 	done := make(chan struct{})
 	c := d.cfg.Settings
 	fleet, err := supervisor.New(supervisor.Config{
-		Log: d.cfg.Log, RuntimeDir: filepath.Join(c.StateDir, "run"), Handlers: p.handlers, Environment: c.Environment,
+		Log: d.cfg.Log, RuntimeDir: filepath.Join(c.StateDir, "run"), Environment: c.Environment,
+		Shim: shim(), Cgroup: c.Isolation.Cgroup,
 		Timeouts: supervisor.Timeouts{
 			Handshake: c.Timeouts.HandlerHandshake, Describe: c.Timeouts.HandlerDescribe, Health: c.Timeouts.HandlerHealth,
 			HealthInterval: c.Timeouts.HandlerHealthInterval, Stop: c.Timeouts.HandlerStop,
 		},
-		OnCards: d.described,
+		OnCards: d.described, OnUsed: d.used,
 	})
 	if err != nil {
 		close(done)
@@ -237,11 +234,9 @@ func (d *Daemon) startFleet(ctx context.Context, p plan) (<-chan struct{}, error
 	}
 	d.mu.Lock()
 	d.fleet = fleet
-	d.reasons = append(d.reasons, p.reasons...)
-	for _, h := range p.describe {
-		d.waiting[h] = true
-	}
 	d.mu.Unlock()
+	d.openShelf()
+	d.carryOut(d.look())
 	go func() {
 		defer close(done)
 		if err := fleet.Run(ctx); err != nil {
@@ -251,19 +246,14 @@ func (d *Daemon) startFleet(ctx context.Context, p plan) (<-chan struct{}, error
 	return done, nil
 }
 
-// startAgents starts the agents whose cards are known, and waits for the cards of the other handlers.
-func (d *Daemon) startAgents(ctx context.Context, p plan) {
+// startAgents starts the agents as they become known, and follows what changes.
+func (d *Daemon) startAgents(ctx context.Context) {
 	d.agents.Go(func() { d.launch(ctx) })
 	d.agents.Go(func() { d.findDeployment(ctx) })
-	for _, a := range p.agents {
-		d.start(a)
-	}
+	d.agents.Go(func() { d.follow(ctx) })
 	d.mu.Lock()
 	d.planned = true
 	d.mu.Unlock()
-	for _, h := range p.describe {
-		d.agents.Go(func() { d.awaitDescription(ctx, h) })
-	}
 	d.changed.broadcast()
 }
 
@@ -283,17 +273,11 @@ func (d *Daemon) drain(stopAgents context.CancelFunc) {
 	d.join("agents", done, d.cfg.Settings.Drain+d.cfg.Settings.CancelGrace+stopMargin)
 }
 
-// Hasten cuts the drain short: every task is cancelled now.
-func (d *Daemon) Hasten(ctx context.Context) {
+// Hasten cuts the drain short: every task is asked to end now, with reason SHUTDOWN. It does not wait.
+func (d *Daemon) Hasten() {
 	for _, s := range d.everyone() {
-		a := s.get()
-		if a == nil {
-			continue
-		}
-		for _, t := range a.Tasks() {
-			if _, err := a.CancelTask(ctx, t.TaskID); err != nil {
-				return // ctx has ended
-			}
+		if a := s.get(); a != nil {
+			a.Hasten()
 		}
 	}
 }
@@ -340,15 +324,4 @@ func (d *Daemon) report(ctx context.Context) {
 		case <-changed:
 		}
 	}
-}
-
-// split undoes errors.Join.
-func split(err error) []error {
-	if err == nil {
-		return nil
-	}
-	if joined, ok := err.(interface{ Unwrap() []error }); ok {
-		return joined.Unwrap()
-	}
-	return []error{err}
 }

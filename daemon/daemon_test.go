@@ -264,7 +264,7 @@ func TestDrainAndHasten(t *testing.T) {
 	}
 	d.stop()
 	d.until(t, "the agent drains", func() bool { return d.Status().Agents[0].State == "draining" })
-	d.Hasten(t.Context())
+	d.Hasten()
 	if e := awaitEvent(t, s, terminal); e.State != wire.Canceled {
 		t.Errorf("the task ended as %s", e.Raw)
 	}

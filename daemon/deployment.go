@@ -2,8 +2,14 @@ package daemon
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
 	mathrand "math/rand/v2"
+	"os"
+	"path/filepath"
+	"sync"
 	"time"
 
 	"github.com/blocksd/blocksd/network/backend"
@@ -12,30 +18,74 @@ import (
 // publicOrigin is where PubNub itself is, with TLS.
 const publicOrigin = "ps.pndsn.com"
 
+// deploymentFile in the state directory is the last good deployment document, so that the daemon can start while the
+// place that serves it is down.
+const deploymentFile = "deployment.json"
+
+// patientAttempts is how often the document is asked for before the kept one is used: most failures pass at once, and a
+// kept document may be out of date.
+const patientAttempts = 3
+
 // The wait between attempts to reach the network doubles between these.
 const firstRetry, lastRetry = 250 * time.Millisecond, 15 * time.Second
 
-// findDeployment fetches the deployment document, for as long as it takes: agents show why they wait.
+// deployment is where the network is.
+type deployment struct {
+	// known closes when there is a place.
+	known chan struct{}
+
+	mu    sync.Mutex // guards place
+	place place
+}
+
+// place is one state of a deployment.
+type place struct {
+	cdm    backend.CDM
+	client *backend.Client
+	origin string
+	secure bool
+}
+
+func (d *deployment) get() place {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.place
+}
+
+// findDeployment fetches the deployment document, for as long as it takes: agents show why they wait. A kept document
+// stands in for one that cannot be fetched, until it can; if it was out of date then, the agents connect anew.
 func (d *Daemon) findDeployment(ctx context.Context) {
 	url := d.cfg.Settings.Network.CDMURL
 	if url == "" {
 		url = backend.DefaultCDMURL
 	}
-	for wait := firstRetry; ; wait = min(2*wait, lastRetry) {
-		err := d.fetchDeployment(ctx, url)
+	standIn := false
+	for n, wait := 1, firstRetry; ; n, wait = n+1, min(2*wait, lastRetry) {
+		cdm, err := backend.FetchCDM(ctx, nil, url) // bounded by its own deadline
 		if err == nil {
-			close(d.deployment.known)
+			err = d.settle(cdm, standIn)
+		}
+		if err == nil {
+			d.keep(url, cdm)
 			return
 		}
 		if ctx.Err() != nil {
 			return
 		}
-		reason := fmt.Sprintf("the network cannot be reached, trying again: %s", err)
-		for _, s := range d.everyone() {
-			s.explain(reason)
+		if !standIn && n >= patientAttempts {
+			if kept, ok := d.kept(url); ok && d.settle(kept, false) == nil {
+				standIn = true
+				d.cfg.Log.Warn("the deployment document cannot be fetched, going on with the last good one", "err", err)
+			}
 		}
-		d.cfg.Log.Warn("the deployment document cannot be fetched, trying again", "err", err)
-		d.changed.broadcast()
+		if !standIn {
+			reason := fmt.Sprintf("the network cannot be reached, trying again: %s", err)
+			for _, s := range d.everyone() {
+				s.explain(reason)
+			}
+			d.cfg.Log.Warn("the deployment document cannot be fetched, trying again", "err", err)
+			d.changed.broadcast()
+		}
 		// Spread, so that daemons that fail for one common reason do not come back at the same moment.
 		timer := time.NewTimer(wait/2 + mathrand.N(wait/2))
 		select {
@@ -47,10 +97,11 @@ func (d *Daemon) findDeployment(ctx context.Context) {
 	}
 }
 
-func (d *Daemon) fetchDeployment(ctx context.Context, url string) error {
-	cdm, err := backend.FetchCDM(ctx, nil, url) // bounded by its own deadline
-	if err != nil {
-		return err
+// settle makes a document the one that counts. again says that another one counts already.
+func (d *Daemon) settle(cdm backend.CDM, again bool) error {
+	dep := &d.deployment
+	if again && dep.get().cdm == cdm {
+		return nil
 	}
 	n := d.cfg.Settings.Network
 	base := n.BackendURL
@@ -61,15 +112,81 @@ func (d *Daemon) fetchDeployment(ctx context.Context, url string) error {
 	if err != nil {
 		return err
 	}
-	dep := &d.deployment
-	dep.cdm, dep.client = cdm, client
+	p := place{cdm: cdm, client: client, origin: publicOrigin, secure: true}
 	switch {
 	case n.PubNubOrigin != "":
-		dep.origin = n.PubNubOrigin
+		p.origin, p.secure = n.PubNubOrigin, false
 	case cdm.PubNubOrigin != "":
-		dep.origin = cdm.PubNubOrigin
-	default:
-		dep.origin, dep.secure = publicOrigin, true
+		p.origin, p.secure = cdm.PubNubOrigin, false
+	}
+	dep.mu.Lock()
+	old := dep.place
+	dep.place = p
+	dep.mu.Unlock()
+	if !again {
+		close(dep.known)
+		return nil
+	}
+	old.client.Close()
+	d.cfg.Log.Warn("the deployment document has changed since it was kept, so all agents connect anew")
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.round != nil {
+		d.round.end()
+		d.round = nil
 	}
 	return nil
+}
+
+// keptDocument is what deploymentFile holds.
+type keptDocument struct {
+	// URL that it came from: of another one it says nothing.
+	URL string      `json:"url"`
+	CDM backend.CDM `json:"document"`
+}
+
+// keep writes the document down, whole or not at all. That it cannot be kept is no reason not to serve.
+func (d *Daemon) keep(url string, cdm backend.CDM) {
+	err := func() error {
+		data, err := json.Marshal(keptDocument{url, cdm})
+		if err != nil {
+			return err
+		}
+		if old, err := os.ReadFile(filepath.Join(d.cfg.Settings.StateDir, deploymentFile)); err == nil && string(old) == string(data) {
+			return nil
+		}
+		f, err := os.CreateTemp(d.cfg.Settings.StateDir, deploymentFile+".*") // of mode 0600
+		if err != nil {
+			return err
+		}
+		_, err = f.Write(data)
+		err = errors.Join(err, f.Sync(), f.Close())
+		if err == nil {
+			err = os.Rename(f.Name(), filepath.Join(d.cfg.Settings.StateDir, deploymentFile))
+		}
+		if err != nil {
+			return errors.Join(err, os.Remove(f.Name()))
+		}
+		return nil
+	}()
+	if err != nil {
+		d.cfg.Log.Warn("the deployment document could not be kept for the next start", "err", err)
+	}
+}
+
+// kept returns the document that was kept from url.
+func (d *Daemon) kept(url string) (backend.CDM, bool) {
+	data, err := os.ReadFile(filepath.Join(d.cfg.Settings.StateDir, deploymentFile))
+	if err != nil {
+		if !errors.Is(err, fs.ErrNotExist) {
+			d.cfg.Log.Warn("the kept deployment document cannot be read", "err", err)
+		}
+		return backend.CDM{}, false
+	}
+	var k keptDocument
+	if err := json.Unmarshal(data, &k); err != nil {
+		d.cfg.Log.Warn("the kept deployment document cannot be read", "err", err)
+		return backend.CDM{}, false
+	}
+	return k.CDM, k.URL == url && k.CDM.Playground.SubscribeKey != "" && k.CDM.Network.SubscribeKey != ""
 }

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"sync"
 
-	"github.com/blocksd/blocksd/network/backend"
 	"github.com/blocksd/blocksd/network/card"
 	"github.com/blocksd/blocksd/runtime/agent"
 )
@@ -16,6 +15,15 @@ type served struct {
 	card    card.Card
 	handler string
 	keyFile string
+	// assignment is where it comes from.
+	assignment assignment
+
+	// quit closes when the agent has to leave although the daemon goes on; patient is set before, and says that its tasks
+	// may take as long as they do.
+	quit    chan struct{}
+	patient bool
+	// leaving and over are guarded by Daemon.mu: told to leave, and gone.
+	leaving, over bool
 
 	// mu guards the fields that follow.
 	mu sync.Mutex
@@ -25,21 +33,41 @@ type served struct {
 	state, reason string
 	// final: the network has refused the authentication for good.
 	final bool
+	// past are the counts of the rounds before.
+	past agent.Counts
 }
 
 func newServed(a assignment) *served {
-	return &served{card: a.card, handler: a.handler, keyFile: a.keyFile, state: agent.StateConnecting, reason: "the network has not been reached yet"}
+	return &served{card: a.card, handler: a.handler, keyFile: a.keyFile, assignment: a, quit: make(chan struct{}), state: agent.StateConnecting, reason: "the network has not been reached yet"}
 }
 
 // status returns what is known, whether there is an agent yet or not.
 func (s *served) status() agent.Status {
 	s.mu.Lock()
-	a, state, reason := s.agent, s.state, s.reason
+	a, state, reason, past := s.agent, s.state, s.reason, s.past
 	s.mu.Unlock()
+	st := agent.Status{Name: s.card.AgentName, State: state, Reason: reason, Handler: s.handler, Concurrency: s.card.Concurrency}
 	if a != nil {
-		return a.Status()
+		st = a.Status()
 	}
-	return agent.Status{Name: s.card.AgentName, State: state, Reason: reason, Handler: s.handler, Concurrency: s.card.Concurrency}
+	st.Counts = st.Counts.Plus(past)
+	return st
+}
+
+// retire takes the agent of a round that is over away.
+func (s *served) retire(reason string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	counts := s.agent.Status().Counts
+	counts.Outbox = 0 // counted again by the agent that finds them in the journal
+	s.past = s.past.Plus(counts)
+	s.agent, s.state, s.reason = nil, agent.StateOffline, reason
+}
+
+// leave makes the agent leave. It is called once.
+func (s *served) leave(patient bool) {
+	s.patient = patient
+	close(s.quit)
 }
 
 func (s *served) get() *agent.Agent {
@@ -95,11 +123,36 @@ func (d *Daemon) serve(ctx context.Context, s *served) {
 		return
 	case <-d.deployment.known:
 	}
-	a, err := agent.New(d.agentConfig(s, key))
-	if err != nil {
-		fail(err)
-		return
+	for {
+		r := d.nextRound(ctx, s)
+		if r == nil {
+			s.wait(agent.StateOffline, "the daemon stops")
+			return
+		}
+		a, err := agent.New(d.agentConfig(s, key))
+		if err != nil {
+			fail(err)
+			return
+		}
+		err = d.serveRound(r.ctx, s, a)
+		if err != nil {
+			s.mu.Lock()
+			s.final = errors.Is(err, agent.ErrFinal)
+			s.mu.Unlock()
+			log.Error("agent has ended", "err", err)
+			d.checkFinal()
+		}
+		if err != nil || ctx.Err() != nil {
+			d.changed.broadcast()
+			return
+		}
+		s.retire(d.whyRetired())
+		d.changed.broadcast()
 	}
+}
+
+// serveRound runs an agent until the round ends and its tasks with it.
+func (d *Daemon) serveRound(ctx context.Context, s *served, a *agent.Agent) error {
 	s.mu.Lock()
 	s.agent = a
 	s.mu.Unlock()
@@ -116,34 +169,18 @@ func (d *Daemon) serve(ctx context.Context, s *served) {
 			}
 		}
 	})
-	err = a.Run(ctx)
+	err := a.Run(ctx)
 	stopWatching()
 	watch.Wait()
-	if err != nil {
-		s.mu.Lock()
-		s.final = errors.Is(err, agent.ErrFinal)
-		s.mu.Unlock()
-		log.Error("agent has ended", "err", err)
-		d.checkFinal()
-	}
-	d.changed.broadcast()
+	return err
 }
 
 func (d *Daemon) agentConfig(s *served, key string) agent.Config {
-	c := d.cfg.Settings
+	c, net := d.cfg.Settings, d.deployment.get()
 	return agent.Config{
 		Card: s.card, Handler: s.handler, APIKey: key,
-		Backend: d.deployment.client, CDM: d.deployment.cdm, Origin: d.deployment.origin, Secure: d.deployment.secure,
+		Backend: net.client, CDM: net.cdm, Origin: net.origin, Secure: net.secure,
 		Dispatcher: d.fleet, Journal: d.journal, Slots: d.slots, Drain: c.Drain, CancelGrace: c.CancelGrace, InlineLimit: c.Limits.InlineBytes,
 		Version: d.cfg.Version, Log: d.cfg.Log,
 	}
-}
-
-// deployment is where the network is. All fields but known are set once, before known closes.
-type deployment struct {
-	known  chan struct{}
-	cdm    backend.CDM
-	client *backend.Client
-	origin string
-	secure bool
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/blocksd/blocksd/daemon/control"
 	controlv1 "github.com/blocksd/blocksd/proto/blocks/control/v1"
 	"github.com/blocksd/blocksd/runtime/agent"
+	"github.com/blocksd/blocksd/supervisor"
 )
 
 // What the control socket shows. Nothing here waits for network, disk or handlers.
@@ -22,6 +23,9 @@ func (d *Daemon) Status() *controlv1.StatusResponse {
 	r := &controlv1.StatusResponse{Version: d.cfg.Version, Pid: int32(os.Getpid()), Handlers: d.Handlers(), Tasks: &controlv1.TaskCounts{}}
 	everyone := d.everyone()
 	ready := len(everyone) > 0
+	d.mu.Lock()
+	r.Tasks.Accepted, r.Tasks.Completed, r.Tasks.Failed, r.Tasks.Canceled = d.gone.Accepted, d.gone.Completed, d.gone.Failed, d.gone.Canceled
+	d.mu.Unlock()
 	for _, s := range everyone {
 		st := s.status()
 		r.Agents = append(r.Agents, &controlv1.Agent{
@@ -41,8 +45,11 @@ func (d *Daemon) Status() *controlv1.StatusResponse {
 	}
 	slices.SortFunc(r.Agents, func(a, b *controlv1.Agent) int { return cmp.Compare(a.Name, b.Name) })
 	for _, h := range r.Handlers {
-		if h.State != "ready" {
+		if h.State != "ready" && h.State != "idle" {
 			r.Reasons = append(r.Reasons, reason("handler "+h.Name, h.State, h.Reason))
+		}
+		if h.Notice != "" {
+			r.Reasons = append(r.Reasons, h.Notice)
 		}
 	}
 
@@ -57,6 +64,9 @@ func (d *Daemon) Status() *controlv1.StatusResponse {
 	case d.stopping:
 		ready = false
 		r.Reasons = append(r.Reasons, "the daemon stops")
+	case d.drained:
+		ready = false
+		r.Reasons = append(r.Reasons, "the daemon is drained: blocksd undrain brings its agents back")
 	case !d.planned:
 		ready = false
 		r.Reasons = append(r.Reasons, "the daemon starts")
@@ -90,7 +100,7 @@ func (d *Daemon) Handlers() []*controlv1.Handler {
 	var out []*controlv1.Handler
 	for _, h := range fleet.Status() {
 		r := &controlv1.Handler{
-			Name: h.Name, State: fmt.Sprint(h.State), Reason: h.Reason, Path: h.Path, Sha256: h.SHA256, Generation: h.Generation, Restarts: h.Restarts,
+			Name: h.Name, State: fmt.Sprint(h.State), Reason: h.Reason, Notice: d.noticeOf(h), Path: h.Path, Sha256: h.SHA256, Generation: h.Generation, Restarts: h.Restarts,
 		}
 		for _, p := range h.Processes {
 			r.Processes = append(r.Processes, &controlv1.Process{
@@ -101,6 +111,17 @@ func (d *Daemon) Handlers() []*controlv1.Handler {
 	}
 	slices.SortFunc(out, func(a, b *controlv1.Handler) int { return cmp.Compare(a.Name, b.Name) })
 	return out
+}
+
+// noticeOf says why a handler does not run what its file holds, "" when it does.
+func (d *Daemon) noticeOf(h supervisor.HandlerStatus) string {
+	if h.Notice != "" || d.shelf.store == nil {
+		return h.Notice
+	}
+	if held := d.shelf.store.Held(h.Name); held != "" {
+		return fmt.Sprintf("handler %s is rolled back to %s until its file changes", h.Name, held)
+	}
+	return ""
 }
 
 // Tasks implements control.Daemon.

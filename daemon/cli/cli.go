@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/blocksd/blocksd/network/card/nearest"
+	"github.com/blocksd/blocksd/supervisor/launch"
 )
 
 // Invocation is one run of the program.
@@ -26,6 +27,7 @@ type Invocation struct {
 
 // Main runs the program as the operating system started it and returns its exit code.
 func Main() int {
+	launch.Shim(os.Args) // does not return when this is the start of a handler
 	// Before anything else: a signal that comes while something starts must not leave half of it behind.
 	interrupts, stop := catchSignals()
 	defer stop()
@@ -81,7 +83,7 @@ func newRoot(a *app) *cobra.Command {
 	root.SetFlagErrorFunc(flagError)
 	root.CompletionOptions.HiddenDefaultCmd = false
 	for _, c := range []func(*app) *cobra.Command{
-		newDev, newSandbox, newRun, newCall, newStatus, newHandlers, newTasks, newCancel, newCheck, newVersion,
+		newDev, newSandbox, newRun, newCall, newStatus, newHandlers, newTasks, newCancel, newDrain, newUndrain, newCheck, newVersion,
 	} {
 		root.AddCommand(c(a))
 	}

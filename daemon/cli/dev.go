@@ -182,7 +182,7 @@ func removeStale(path string) {
 // stopDaemonNow ends the daemon because dev itself cannot go on.
 func stopDaemonNow(stop context.CancelFunc, d *daemon.Daemon) {
 	stop()
-	d.Hasten(context.Background())
+	d.Hasten()
 }
 
 // tryAgents waits for the agents and sends each that has an example input one task.

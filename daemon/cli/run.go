@@ -91,7 +91,7 @@ func (a *app) serve(ctx context.Context, d *daemon.Daemon) error {
 		defer close(hastened)
 		select {
 		case <-a.Interrupts.Second:
-			d.Hasten(over)
+			d.Hasten()
 		case <-over.Done():
 		}
 	}()

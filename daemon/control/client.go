@@ -120,6 +120,36 @@ func (c *Client) CancelTask(ctx context.Context, taskID string) error {
 	return c.sentence("cancel task "+taskID+" on", err)
 }
 
+// Drain asks the daemon to let its agents leave and waits until they have, or ctx ends, which does not end the drain.
+func (c *Client) Drain(ctx context.Context) error {
+	_, err := c.api.Drain(ctx, &controlv1.DrainRequest{})
+	return c.sentence("drain", err)
+}
+
+// Undrain asks the daemon to bring its agents back.
+func (c *Client) Undrain(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	_, err := c.api.Undrain(ctx, &controlv1.UndrainRequest{})
+	return c.sentence("undrain", err)
+}
+
+// RestartHandler asks the daemon to replace the processes of a handler and waits until the new ones take the tasks.
+func (c *Client) RestartHandler(ctx context.Context, name string) error {
+	ctx, cancel := context.WithTimeout(ctx, rollTimeout+callTimeout)
+	defer cancel()
+	_, err := c.api.RestartHandler(ctx, &controlv1.RestartHandlerRequest{Name: name})
+	return c.sentence("restart handler "+name+" on", err)
+}
+
+// RollbackHandler asks the daemon to go back to the program that a handler ran before, and returns its checksum.
+func (c *Client) RollbackHandler(ctx context.Context, name string) (sha256 string, err error) {
+	ctx, cancel := context.WithTimeout(ctx, rollTimeout+callTimeout)
+	defer cancel()
+	r, err := c.api.RollbackHandler(ctx, &controlv1.RollbackHandlerRequest{Name: name})
+	return r.GetSha256(), c.sentence("roll back handler "+name+" on", err)
+}
+
 func (c *Client) sentence(attempt string, err error) error {
 	if err == nil {
 		return nil

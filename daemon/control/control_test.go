@@ -21,6 +21,26 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 type fakeDaemon struct{ canceled []string }
 
+func (f *fakeDaemon) Drain(ctx context.Context) error {
+	<-ctx.Done()
+	return ctx.Err()
+}
+func (f *fakeDaemon) Undrain() {}
+
+func (f *fakeDaemon) RestartHandler(_ context.Context, name string) error {
+	if name == "bad" {
+		return errors.New("handler bad does not start")
+	}
+	if name != "echo" {
+		return ErrNoHandler
+	}
+	return nil
+}
+
+func (f *fakeDaemon) RollbackHandler(ctx context.Context, name string) (string, error) {
+	return "0123", f.RestartHandler(ctx, name)
+}
+
 func (f *fakeDaemon) Status() *controlv1.StatusResponse {
 	return &controlv1.StatusResponse{Ready: true, Version: "v", Pid: 7}
 }

@@ -18,15 +18,26 @@ import (
 	controlv1 "github.com/blocksd/blocksd/proto/blocks/control/v1"
 )
 
-// Daemon is what the server asks. Its methods never block on network, disk or handlers, but for CancelTask, which
-// ends with its context.
+// Daemon is what the server asks. Its methods never block on network, disk or handlers, but for CancelTask and Drain, which
+// end with their contexts.
 type Daemon interface {
 	Status() *controlv1.StatusResponse
 	Handlers() []*controlv1.Handler
 	Tasks() []*controlv1.Task
 	// CancelTask returns when the handler has been told; ErrNoTask when no such task runs here.
 	CancelTask(ctx context.Context, taskID string) error
+	// RestartHandler and RollbackHandler return when new processes take the tasks of the handler, or with one sentence why
+	// they do not; ErrNoHandler when there is none of that name.
+	RestartHandler(ctx context.Context, name string) error
+	RollbackHandler(ctx context.Context, name string) (sha256 string, err error)
+	// Drain lets the agents leave and returns when they have, or when ctx ends, which does not end the drain.
+	Drain(ctx context.Context) error
+	// Undrain brings them back.
+	Undrain()
 }
+
+// ErrNoHandler means that the daemon has no handler of that name.
+var ErrNoHandler = errors.New("no such handler")
 
 // ErrNoTask means that no task with this id runs here.
 var ErrNoTask = errors.New("no such task runs here")
@@ -34,6 +45,8 @@ var ErrNoTask = errors.New("no such task runs here")
 const (
 	// cancelTimeout bounds CancelTask when the caller names no shorter deadline.
 	cancelTimeout = 10 * time.Second
+	// rollTimeout bounds the start of new processes of a handler.
+	rollTimeout = time.Minute
 	// stopTimeout is how long calls in progress may take when the server stops.
 	stopTimeout = time.Second
 	// maxRequestBytes: requests hold a task id at most.
@@ -82,7 +95,13 @@ func (s *Server) Run(ctx context.Context) error {
 }
 
 // writes are the methods that change something.
-var writes = map[string]bool{controlv1.ControlService_CancelTask_FullMethodName: true}
+var writes = map[string]bool{
+	controlv1.ControlService_CancelTask_FullMethodName:      true,
+	controlv1.ControlService_RestartHandler_FullMethodName:  true,
+	controlv1.ControlService_RollbackHandler_FullMethodName: true,
+	controlv1.ControlService_Drain_FullMethodName:           true,
+	controlv1.ControlService_Undrain_FullMethodName:         true,
+}
 
 func (s *Server) authorize(ctx context.Context, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
 	if !writes[info.FullMethod] {
@@ -140,6 +159,51 @@ func (s *Server) CancelTask(ctx context.Context, req *controlv1.CancelTaskReques
 		return nil, status.Error(codes.Internal, err.Error())
 	}
 	return &controlv1.CancelTaskResponse{}, nil
+}
+
+// Drain implements the control API.
+func (s *Server) Drain(ctx context.Context, _ *controlv1.DrainRequest) (*controlv1.DrainResponse, error) {
+	if err := s.cfg.Daemon.Drain(ctx); err != nil {
+		return nil, status.Error(codes.DeadlineExceeded, "tasks are still running, and the drain goes on: see blocksd tasks")
+	}
+	return &controlv1.DrainResponse{}, nil
+}
+
+// Undrain implements the control API.
+func (s *Server) Undrain(context.Context, *controlv1.UndrainRequest) (*controlv1.UndrainResponse, error) {
+	s.cfg.Daemon.Undrain()
+	return &controlv1.UndrainResponse{}, nil
+}
+
+// RestartHandler implements the control API.
+func (s *Server) RestartHandler(ctx context.Context, req *controlv1.RestartHandlerRequest) (*controlv1.RestartHandlerResponse, error) {
+	ctx, cancel := context.WithTimeout(ctx, rollTimeout)
+	defer cancel()
+	if err := s.cfg.Daemon.RestartHandler(ctx, req.GetName()); err != nil {
+		return nil, handlerError(req.GetName(), err)
+	}
+	return &controlv1.RestartHandlerResponse{}, nil
+}
+
+// RollbackHandler implements the control API.
+func (s *Server) RollbackHandler(ctx context.Context, req *controlv1.RollbackHandlerRequest) (*controlv1.RollbackHandlerResponse, error) {
+	ctx, cancel := context.WithTimeout(ctx, rollTimeout)
+	defer cancel()
+	sum, err := s.cfg.Daemon.RollbackHandler(ctx, req.GetName())
+	if err != nil {
+		return nil, handlerError(req.GetName(), err)
+	}
+	return &controlv1.RollbackHandlerResponse{Sha256: sum}, nil
+}
+
+func handlerError(name string, err error) error {
+	switch {
+	case errors.Is(err, ErrNoHandler):
+		return status.Errorf(codes.NotFound, "there is no handler %q: see blocksd handlers", name)
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
+		return status.Error(codes.DeadlineExceeded, "it is not ready yet and goes on trying: see blocksd status")
+	}
+	return status.Error(codes.FailedPrecondition, err.Error())
 }
 
 // UID is the user of this process.

@@ -61,6 +61,14 @@ type Counts struct {
 	Ignored int64
 }
 
+// Plus adds counts up.
+func (c Counts) Plus(o Counts) Counts {
+	return Counts{
+		Accepted: c.Accepted + o.Accepted, Completed: c.Completed + o.Completed, Failed: c.Failed + o.Failed, Canceled: c.Canceled + o.Canceled,
+		Outbox: c.Outbox + o.Outbox, Undelivered: c.Undelivered + o.Undelivered, Refused: c.Refused + o.Refused, Ignored: c.Ignored + o.Ignored,
+	}
+}
+
 // TaskInfo is one task in flight.
 type TaskInfo struct {
 	TaskID, Agent, Handler string
@@ -97,10 +105,12 @@ type Agent struct {
 	// refuseFrom is when a draining agent begins to refuse tasks; one that is hastened does at once.
 	refuseFrom time.Time
 	hastened   bool
-	failure    error
-	reason     string // why the agent is not connected
-	billing    wire.BillingMode
-	channel    string // the control channel
+	// linger, if not nil, holds the time of the drain back until it closes.
+	linger  <-chan struct{}
+	failure error
+	reason  string // why the agent is not connected
+	billing wire.BillingMode
+	channel string // the control channel
 	// session is that of the environment that the agent is in; sessions holds it and, after a move, the other one.
 	session  *session
 	sessions map[wire.BillingMode]*session

@@ -259,11 +259,11 @@ func (x *Agent) GetConcurrency() int32 {
 type Handler struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	// starting, ready, unhealthy, draining, backing_off, quarantined or stopped.
+	// starting, ready, idle, unhealthy, draining, backing_off, quarantined or stopped.
 	State  string `protobuf:"bytes,2,opt,name=state,proto3" json:"state,omitempty"`
 	Reason string `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
 	Path   string `protobuf:"bytes,4,opt,name=path,proto3" json:"path,omitempty"`
-	// Of the file, in hexadecimal.
+	// Of the program that runs, in hexadecimal.
 	Sha256 string `protobuf:"bytes,5,opt,name=sha256,proto3" json:"sha256,omitempty"`
 	// Counts the binaries that this handler has had, from 1.
 	Generation int64 `protobuf:"varint,6,opt,name=generation,proto3" json:"generation,omitempty"`
@@ -273,7 +273,9 @@ type Handler struct {
 	// Limits that this machine does not keep as the configuration wishes: one sentence each.
 	SkippedLimits []string `protobuf:"bytes,20,rep,name=skipped_limits,json=skippedLimits,proto3" json:"skipped_limits,omitempty"`
 	// The process that ended last without being asked to, without its lines; absent when there was none.
-	Crash         *Crash `protobuf:"bytes,21,opt,name=crash,proto3" json:"crash,omitempty"`
+	Crash *Crash `protobuf:"bytes,21,opt,name=crash,proto3" json:"crash,omitempty"`
+	// Why it does not run what its file holds: one sentence, empty when it does.
+	Notice        string `protobuf:"bytes,22,opt,name=notice,proto3" json:"notice,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -376,6 +378,13 @@ func (x *Handler) GetCrash() *Crash {
 		return x.Crash
 	}
 	return nil
+}
+
+func (x *Handler) GetNotice() string {
+	if x != nil {
+		return x.Notice
+	}
+	return ""
 }
 
 type RestartHandlerRequest struct {
@@ -1602,7 +1611,7 @@ const file_blocks_control_v1_control_proto_rawDesc = "" +
 	"\fbilling_mode\x18\x05 \x01(\tR\vbillingMode\x12\x18\n" +
 	"\ahandler\x18\x06 \x01(\tR\ahandler\x12\x18\n" +
 	"\arunning\x18\a \x01(\x05R\arunning\x12 \n" +
-	"\vconcurrency\x18\b \x01(\x05R\vconcurrency\"\xc4\x02\n" +
+	"\vconcurrency\x18\b \x01(\x05R\vconcurrency\"\xdc\x02\n" +
 	"\aHandler\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05state\x18\x02 \x01(\tR\x05state\x12\x16\n" +
@@ -1615,7 +1624,8 @@ const file_blocks_control_v1_control_proto_rawDesc = "" +
 	"\brestarts\x18\a \x01(\x03R\brestarts\x128\n" +
 	"\tprocesses\x18\b \x03(\v2\x1a.blocks.control.v1.ProcessR\tprocesses\x12%\n" +
 	"\x0eskipped_limits\x18\x14 \x03(\tR\rskippedLimits\x12.\n" +
-	"\x05crash\x18\x15 \x01(\v2\x18.blocks.control.v1.CrashR\x05crash\"+\n" +
+	"\x05crash\x18\x15 \x01(\v2\x18.blocks.control.v1.CrashR\x05crash\x12\x16\n" +
+	"\x06notice\x18\x16 \x01(\tR\x06notice\"+\n" +
 	"\x15RestartHandlerRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\"\x18\n" +
 	"\x16RestartHandlerResponse\",\n" +
@@ -1689,13 +1699,15 @@ const file_blocks_control_v1_control_proto_rawDesc = "" +
 	"\x04text\x18\x05 \x01(\tR\x04text\x12\x14\n" +
 	"\x05panic\x18\x06 \x03(\tR\x05panic\x12\x14\n" +
 	"\x05lines\x18\a \x03(\tR\x05linesB\x06\n" +
-	"\x04_pid2\xdc\x04\n" +
+	"\x04_pid2\xad\x06\n" +
 	"\x0eControlService\x12M\n" +
 	"\x06Status\x12 .blocks.control.v1.StatusRequest\x1a!.blocks.control.v1.StatusResponse\x12_\n" +
 	"\fListHandlers\x12&.blocks.control.v1.ListHandlersRequest\x1a'.blocks.control.v1.ListHandlersResponse\x12V\n" +
 	"\tListTasks\x12#.blocks.control.v1.ListTasksRequest\x1a$.blocks.control.v1.ListTasksResponse\x12Y\n" +
 	"\n" +
-	"CancelTask\x12$.blocks.control.v1.CancelTaskRequest\x1a%.blocks.control.v1.CancelTaskResponse\x12J\n" +
+	"CancelTask\x12$.blocks.control.v1.CancelTaskRequest\x1a%.blocks.control.v1.CancelTaskResponse\x12e\n" +
+	"\x0eRestartHandler\x12(.blocks.control.v1.RestartHandlerRequest\x1a).blocks.control.v1.RestartHandlerResponse\x12h\n" +
+	"\x0fRollbackHandler\x12).blocks.control.v1.RollbackHandlerRequest\x1a*.blocks.control.v1.RollbackHandlerResponse\x12J\n" +
 	"\x05Drain\x12\x1f.blocks.control.v1.DrainRequest\x1a .blocks.control.v1.DrainResponse\x12P\n" +
 	"\aUndrain\x12!.blocks.control.v1.UndrainRequest\x1a\".blocks.control.v1.UndrainResponse\x12I\n" +
 	"\x04Logs\x12\x1e.blocks.control.v1.LogsRequest\x1a\x1f.blocks.control.v1.LogsResponse0\x01B>Z<github.com/blocksd/blocksd/proto/blocks/control/v1;controlv1b\x06proto3"
@@ -1762,18 +1774,22 @@ var file_blocks_control_v1_control_proto_depIdxs = []int32{
 	10, // 16: blocks.control.v1.ControlService.ListHandlers:input_type -> blocks.control.v1.ListHandlersRequest
 	12, // 17: blocks.control.v1.ControlService.ListTasks:input_type -> blocks.control.v1.ListTasksRequest
 	15, // 18: blocks.control.v1.ControlService.CancelTask:input_type -> blocks.control.v1.CancelTaskRequest
-	17, // 19: blocks.control.v1.ControlService.Drain:input_type -> blocks.control.v1.DrainRequest
-	19, // 20: blocks.control.v1.ControlService.Undrain:input_type -> blocks.control.v1.UndrainRequest
-	21, // 21: blocks.control.v1.ControlService.Logs:input_type -> blocks.control.v1.LogsRequest
-	1,  // 22: blocks.control.v1.ControlService.Status:output_type -> blocks.control.v1.StatusResponse
-	11, // 23: blocks.control.v1.ControlService.ListHandlers:output_type -> blocks.control.v1.ListHandlersResponse
-	13, // 24: blocks.control.v1.ControlService.ListTasks:output_type -> blocks.control.v1.ListTasksResponse
-	16, // 25: blocks.control.v1.ControlService.CancelTask:output_type -> blocks.control.v1.CancelTaskResponse
-	18, // 26: blocks.control.v1.ControlService.Drain:output_type -> blocks.control.v1.DrainResponse
-	20, // 27: blocks.control.v1.ControlService.Undrain:output_type -> blocks.control.v1.UndrainResponse
-	22, // 28: blocks.control.v1.ControlService.Logs:output_type -> blocks.control.v1.LogsResponse
-	22, // [22:29] is the sub-list for method output_type
-	15, // [15:22] is the sub-list for method input_type
+	4,  // 19: blocks.control.v1.ControlService.RestartHandler:input_type -> blocks.control.v1.RestartHandlerRequest
+	6,  // 20: blocks.control.v1.ControlService.RollbackHandler:input_type -> blocks.control.v1.RollbackHandlerRequest
+	17, // 21: blocks.control.v1.ControlService.Drain:input_type -> blocks.control.v1.DrainRequest
+	19, // 22: blocks.control.v1.ControlService.Undrain:input_type -> blocks.control.v1.UndrainRequest
+	21, // 23: blocks.control.v1.ControlService.Logs:input_type -> blocks.control.v1.LogsRequest
+	1,  // 24: blocks.control.v1.ControlService.Status:output_type -> blocks.control.v1.StatusResponse
+	11, // 25: blocks.control.v1.ControlService.ListHandlers:output_type -> blocks.control.v1.ListHandlersResponse
+	13, // 26: blocks.control.v1.ControlService.ListTasks:output_type -> blocks.control.v1.ListTasksResponse
+	16, // 27: blocks.control.v1.ControlService.CancelTask:output_type -> blocks.control.v1.CancelTaskResponse
+	5,  // 28: blocks.control.v1.ControlService.RestartHandler:output_type -> blocks.control.v1.RestartHandlerResponse
+	7,  // 29: blocks.control.v1.ControlService.RollbackHandler:output_type -> blocks.control.v1.RollbackHandlerResponse
+	18, // 30: blocks.control.v1.ControlService.Drain:output_type -> blocks.control.v1.DrainResponse
+	20, // 31: blocks.control.v1.ControlService.Undrain:output_type -> blocks.control.v1.UndrainResponse
+	22, // 32: blocks.control.v1.ControlService.Logs:output_type -> blocks.control.v1.LogsResponse
+	24, // [24:33] is the sub-list for method output_type
+	15, // [15:24] is the sub-list for method input_type
 	15, // [15:15] is the sub-list for extension type_name
 	15, // [15:15] is the sub-list for extension extendee
 	0,  // [0:15] is the sub-list for field type_name

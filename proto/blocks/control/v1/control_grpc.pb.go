@@ -19,13 +19,15 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	ControlService_Status_FullMethodName       = "/blocks.control.v1.ControlService/Status"
-	ControlService_ListHandlers_FullMethodName = "/blocks.control.v1.ControlService/ListHandlers"
-	ControlService_ListTasks_FullMethodName    = "/blocks.control.v1.ControlService/ListTasks"
-	ControlService_CancelTask_FullMethodName   = "/blocks.control.v1.ControlService/CancelTask"
-	ControlService_Drain_FullMethodName        = "/blocks.control.v1.ControlService/Drain"
-	ControlService_Undrain_FullMethodName      = "/blocks.control.v1.ControlService/Undrain"
-	ControlService_Logs_FullMethodName         = "/blocks.control.v1.ControlService/Logs"
+	ControlService_Status_FullMethodName          = "/blocks.control.v1.ControlService/Status"
+	ControlService_ListHandlers_FullMethodName    = "/blocks.control.v1.ControlService/ListHandlers"
+	ControlService_ListTasks_FullMethodName       = "/blocks.control.v1.ControlService/ListTasks"
+	ControlService_CancelTask_FullMethodName      = "/blocks.control.v1.ControlService/CancelTask"
+	ControlService_RestartHandler_FullMethodName  = "/blocks.control.v1.ControlService/RestartHandler"
+	ControlService_RollbackHandler_FullMethodName = "/blocks.control.v1.ControlService/RollbackHandler"
+	ControlService_Drain_FullMethodName           = "/blocks.control.v1.ControlService/Drain"
+	ControlService_Undrain_FullMethodName         = "/blocks.control.v1.ControlService/Undrain"
+	ControlService_Logs_FullMethodName            = "/blocks.control.v1.ControlService/Logs"
 )
 
 // ControlServiceClient is the client API for ControlService service.
@@ -46,6 +48,12 @@ type ControlServiceClient interface {
 	// CancelTask asks a running task to end, as the network's TerminateTask would. It returns when the handler has been
 	// told, not when the task has ended. NOT_FOUND when no such task runs here.
 	CancelTask(ctx context.Context, in *CancelTaskRequest, opts ...grpc.CallOption) (*CancelTaskResponse, error)
+	// RestartHandler replaces the processes of a handler by new ones without losing a task, or tries at once if it is not
+	// ready, in quarantine too. It returns when new processes take the tasks; FAILED_PRECONDITION says why they do not.
+	RestartHandler(ctx context.Context, in *RestartHandlerRequest, opts ...grpc.CallOption) (*RestartHandlerResponse, error)
+	// RollbackHandler replaces the processes of a handler by those of the program that it ran before, until its file
+	// changes. It returns when they take the tasks. Once more goes back to where it came from.
+	RollbackHandler(ctx context.Context, in *RollbackHandlerRequest, opts ...grpc.CallOption) (*RollbackHandlerResponse, error)
 	// Drain lets every agent leave the network once its tasks have ended, as a stop would, and keeps the daemon and its
 	// handlers. It returns when all have left; whoever calls off earlier does not end the drain. A restart undoes it.
 	Drain(ctx context.Context, in *DrainRequest, opts ...grpc.CallOption) (*DrainResponse, error)
@@ -98,6 +106,26 @@ func (c *controlServiceClient) CancelTask(ctx context.Context, in *CancelTaskReq
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(CancelTaskResponse)
 	err := c.cc.Invoke(ctx, ControlService_CancelTask_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *controlServiceClient) RestartHandler(ctx context.Context, in *RestartHandlerRequest, opts ...grpc.CallOption) (*RestartHandlerResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RestartHandlerResponse)
+	err := c.cc.Invoke(ctx, ControlService_RestartHandler_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *controlServiceClient) RollbackHandler(ctx context.Context, in *RollbackHandlerRequest, opts ...grpc.CallOption) (*RollbackHandlerResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RollbackHandlerResponse)
+	err := c.cc.Invoke(ctx, ControlService_RollbackHandler_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -161,6 +189,12 @@ type ControlServiceServer interface {
 	// CancelTask asks a running task to end, as the network's TerminateTask would. It returns when the handler has been
 	// told, not when the task has ended. NOT_FOUND when no such task runs here.
 	CancelTask(context.Context, *CancelTaskRequest) (*CancelTaskResponse, error)
+	// RestartHandler replaces the processes of a handler by new ones without losing a task, or tries at once if it is not
+	// ready, in quarantine too. It returns when new processes take the tasks; FAILED_PRECONDITION says why they do not.
+	RestartHandler(context.Context, *RestartHandlerRequest) (*RestartHandlerResponse, error)
+	// RollbackHandler replaces the processes of a handler by those of the program that it ran before, until its file
+	// changes. It returns when they take the tasks. Once more goes back to where it came from.
+	RollbackHandler(context.Context, *RollbackHandlerRequest) (*RollbackHandlerResponse, error)
 	// Drain lets every agent leave the network once its tasks have ended, as a stop would, and keeps the daemon and its
 	// handlers. It returns when all have left; whoever calls off earlier does not end the drain. A restart undoes it.
 	Drain(context.Context, *DrainRequest) (*DrainResponse, error)
@@ -190,6 +224,12 @@ func (UnimplementedControlServiceServer) ListTasks(context.Context, *ListTasksRe
 }
 func (UnimplementedControlServiceServer) CancelTask(context.Context, *CancelTaskRequest) (*CancelTaskResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method CancelTask not implemented")
+}
+func (UnimplementedControlServiceServer) RestartHandler(context.Context, *RestartHandlerRequest) (*RestartHandlerResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method RestartHandler not implemented")
+}
+func (UnimplementedControlServiceServer) RollbackHandler(context.Context, *RollbackHandlerRequest) (*RollbackHandlerResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method RollbackHandler not implemented")
 }
 func (UnimplementedControlServiceServer) Drain(context.Context, *DrainRequest) (*DrainResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Drain not implemented")
@@ -293,6 +333,42 @@ func _ControlService_CancelTask_Handler(srv interface{}, ctx context.Context, de
 	return interceptor(ctx, in, info, handler)
 }
 
+func _ControlService_RestartHandler_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RestartHandlerRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControlServiceServer).RestartHandler(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ControlService_RestartHandler_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControlServiceServer).RestartHandler(ctx, req.(*RestartHandlerRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ControlService_RollbackHandler_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RollbackHandlerRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControlServiceServer).RollbackHandler(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ControlService_RollbackHandler_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControlServiceServer).RollbackHandler(ctx, req.(*RollbackHandlerRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _ControlService_Drain_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(DrainRequest)
 	if err := dec(in); err != nil {
@@ -362,6 +438,14 @@ var ControlService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "CancelTask",
 			Handler:    _ControlService_CancelTask_Handler,
+		},
+		{
+			MethodName: "RestartHandler",
+			Handler:    _ControlService_RestartHandler_Handler,
+		},
+		{
+			MethodName: "RollbackHandler",
+			Handler:    _ControlService_RollbackHandler_Handler,
 		},
 		{
 			MethodName: "Drain",
