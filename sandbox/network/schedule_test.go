@@ -73,7 +73,11 @@ func (w *world) online(agent, id string) {
 		w.t.Fatal(err)
 	}
 	w.channels[agent] = c.ControlChannel
-	sub := pubsub.Subscription{Channels: []string{c.ControlChannel}, UUID: id, Timeout: 20 * time.Second, Join: true}
+	w.comeOnline(c.ControlChannel, id)
+}
+
+func (w *world) comeOnline(channel, id string) {
+	sub := pubsub.Subscription{Channels: []string{channel}, UUID: id, Timeout: 20 * time.Second, Join: true}
 	sub.Cursor = w.space.Handshake(sub)
 	w.space.Open(sub).Close(true)
 }
