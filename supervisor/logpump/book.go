@@ -29,6 +29,8 @@ type Record struct {
 	Attrs   []Pair
 	// Missed is the number of records before this one that a slow reader did not get.
 	Missed int64
+	// Crash makes the record the crash of a process, without its lines: they are the records before. Nil for a line.
+	Crash *Crash
 }
 
 // Pair is an attribute as text.
@@ -36,6 +38,11 @@ type Pair struct{ Key, Value string }
 
 func (r Record) size() int {
 	n := len(r.Message) + 64
+	if r.Crash != nil {
+		for _, line := range r.Crash.Panic {
+			n += len(line) + 16
+		}
+	}
 	for _, a := range r.Attrs {
 		n += len(a.Key) + len(a.Value) + 32
 	}
@@ -79,6 +86,10 @@ func (b *Book) add(r Record) {
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	b.addLocked(r)
+}
+
+func (b *Book) addLocked(r Record) {
 	if b.pages == nil {
 		b.pages = map[string]*page{}
 	}
@@ -166,7 +177,7 @@ func (b *Book) Follow(ctx context.Context, handler string, n int, yield func(Rec
 	}
 }
 
-// SetCrash remembers a crash instead of the one before.
+// SetCrash remembers a crash instead of the one before, and makes it a record.
 func (b *Book) SetCrash(handler string, c Crash) {
 	if b == nil {
 		return
@@ -177,6 +188,8 @@ func (b *Book) SetCrash(handler string, c Crash) {
 		b.crashes = map[string]Crash{}
 	}
 	b.crashes[handler] = c
+	c.Lines = nil
+	b.addLocked(Record{Time: c.Time, Handler: handler, PID: c.PID, Level: slog.LevelError, Message: cutText(c.Text), Crash: &c})
 }
 
 // Crash returns the last crash of a handler.

@@ -263,8 +263,11 @@ func TestBook(t *testing.T) {
 	if len(got) != 2+followBuffer || got[0].Message != "1009" || got[1].Message != "0" || got[len(got)-1].Missed != 5 {
 		t.Errorf("%d records, from %+v to %+v", len(got), got[:2], got[len(got)-1])
 	}
-	b.SetCrash("a", Crash{Text: "x"})
-	if c, ok := b.Crash("a"); !ok || c.Text != "x" {
+	b.SetCrash("a", Crash{Text: "x", Lines: []string{"y"}})
+	if last := b.Tail("a", 1); last[0].Crash == nil || last[0].Message != "x" || last[0].Crash.Lines != nil {
+		t.Errorf("the crash as a record is %+v", last[0])
+	}
+	if c, ok := b.Crash("a"); !ok || c.Text != "x" || len(c.Lines) != 1 {
 		t.Errorf("crash %v", c)
 	}
 	b.Forget("a")

@@ -1204,7 +1204,9 @@ type LogsRequest struct {
 	// How many records of the past; 0 for as many as are kept.
 	Lines int32 `protobuf:"varint,2,opt,name=lines,proto3" json:"lines,omitempty"`
 	// Go on until the caller leaves.
-	Follow        bool `protobuf:"varint,3,opt,name=follow,proto3" json:"follow,omitempty"`
+	Follow bool `protobuf:"varint,3,opt,name=follow,proto3" json:"follow,omitempty"`
+	// Only the last crash of the handler, with its lines; nothing when there was none.
+	LastCrash     bool `protobuf:"varint,4,opt,name=last_crash,json=lastCrash,proto3" json:"last_crash,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1256,6 +1258,13 @@ func (x *LogsRequest) GetLines() int32 {
 func (x *LogsRequest) GetFollow() bool {
 	if x != nil {
 		return x.Follow
+	}
+	return false
+}
+
+func (x *LogsRequest) GetLastCrash() bool {
+	if x != nil {
+		return x.LastCrash
 	}
 	return false
 }
@@ -1503,7 +1512,7 @@ type Crash struct {
 	Text string `protobuf:"bytes,5,opt,name=text,proto3" json:"text,omitempty"`
 	// The beginning of a panic or traceback; empty when there was none.
 	Panic []string `protobuf:"bytes,6,rep,name=panic,proto3" json:"panic,omitempty"`
-	// The last lines of output, oldest first.
+	// The last lines of output, oldest first; only when asked for the last crash.
 	Lines         []string `protobuf:"bytes,7,rep,name=lines,proto3" json:"lines,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1669,11 +1678,13 @@ const file_blocks_control_v1_control_proto_rawDesc = "" +
 	"\fDrainRequest\"\x0f\n" +
 	"\rDrainResponse\"\x10\n" +
 	"\x0eUndrainRequest\"\x11\n" +
-	"\x0fUndrainResponse\"U\n" +
+	"\x0fUndrainResponse\"t\n" +
 	"\vLogsRequest\x12\x18\n" +
 	"\ahandler\x18\x01 \x01(\tR\ahandler\x12\x14\n" +
 	"\x05lines\x18\x02 \x01(\x05R\x05lines\x12\x16\n" +
-	"\x06follow\x18\x03 \x01(\bR\x06follow\"\x80\x01\n" +
+	"\x06follow\x18\x03 \x01(\bR\x06follow\x12\x1d\n" +
+	"\n" +
+	"last_crash\x18\x04 \x01(\bR\tlastCrash\"\x80\x01\n" +
 	"\fLogsResponse\x126\n" +
 	"\x06record\x18\x01 \x01(\v2\x1c.blocks.control.v1.LogRecordH\x00R\x06record\x120\n" +
 	"\x05crash\x18\x02 \x01(\v2\x18.blocks.control.v1.CrashH\x00R\x05crashB\x06\n" +

@@ -59,8 +59,8 @@ type ControlServiceClient interface {
 	Drain(ctx context.Context, in *DrainRequest, opts ...grpc.CallOption) (*DrainResponse, error)
 	// Undrain brings the agents back. Those that still drain come back when their tasks have ended.
 	Undrain(ctx context.Context, in *UndrainRequest, opts ...grpc.CallOption) (*UndrainResponse, error)
-	// Logs hands out what handlers have written lately, oldest first, and what they write next if asked to follow. A
-	// crash comes before the lines that a process wrote after it. NOT_FOUND when there is no such handler.
+	// Logs hands out what handlers have written lately, oldest first, and what they write next if asked to follow.
+	// NOT_FOUND when there is no such handler.
 	Logs(ctx context.Context, in *LogsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[LogsResponse], error)
 }
 
@@ -200,8 +200,8 @@ type ControlServiceServer interface {
 	Drain(context.Context, *DrainRequest) (*DrainResponse, error)
 	// Undrain brings the agents back. Those that still drain come back when their tasks have ended.
 	Undrain(context.Context, *UndrainRequest) (*UndrainResponse, error)
-	// Logs hands out what handlers have written lately, oldest first, and what they write next if asked to follow. A
-	// crash comes before the lines that a process wrote after it. NOT_FOUND when there is no such handler.
+	// Logs hands out what handlers have written lately, oldest first, and what they write next if asked to follow.
+	// NOT_FOUND when there is no such handler.
 	Logs(*LogsRequest, grpc.ServerStreamingServer[LogsResponse]) error
 	mustEmbedUnimplementedControlServiceServer()
 }

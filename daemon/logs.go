@@ -1,0 +1,76 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"slices"
+
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/blocksd/blocksd/daemon/control"
+	controlv1 "github.com/blocksd/blocksd/proto/blocks/control/v1"
+	"github.com/blocksd/blocksd/supervisor"
+	"github.com/blocksd/blocksd/supervisor/logpump"
+)
+
+// maxLogLines is as many as any handler has kept, and more.
+const maxLogLines = 1 << 20
+
+// Logs implements control.LogSource.
+func (d *Daemon) Logs(ctx context.Context, req *controlv1.LogsRequest, send func(*controlv1.LogsResponse) error) error {
+	d.mu.Lock()
+	fleet := d.fleet
+	d.mu.Unlock()
+	if fleet == nil {
+		return nil // nothing was started yet
+	}
+	lines := int(req.GetLines())
+	if lines <= 0 {
+		lines = maxLogLines
+	}
+	if req.GetLastCrash() {
+		if _, known := find(fleet, req.GetHandler()); !known {
+			return control.ErrUnknownHandler
+		}
+		if c, ok := fleet.Crash(req.GetHandler()); ok {
+			return send(&controlv1.LogsResponse{Item: &controlv1.LogsResponse_Crash{Crash: crash(req.GetHandler(), c)}})
+		}
+		return nil
+	}
+	err := fleet.Logs(ctx, req.GetHandler(), lines, req.GetFollow(), func(r logpump.Record) error { return send(logItem(r)) })
+	if errors.Is(err, supervisor.ErrNoHandler) {
+		return control.ErrUnknownHandler
+	}
+	return err
+}
+
+func find(fleet *supervisor.Fleet, name string) (supervisor.HandlerStatus, bool) {
+	all := fleet.Status()
+	i := slices.IndexFunc(all, func(h supervisor.HandlerStatus) bool { return h.Name == name })
+	if i < 0 {
+		return supervisor.HandlerStatus{}, false
+	}
+	return all[i], true
+}
+
+func logItem(r logpump.Record) *controlv1.LogsResponse {
+	if r.Crash != nil {
+		return &controlv1.LogsResponse{Item: &controlv1.LogsResponse_Crash{Crash: crash(r.Handler, *r.Crash)}}
+	}
+	record := &controlv1.LogRecord{
+		Time: timestamppb.New(r.Time), Handler: r.Handler, Pid: int32(r.PID), Level: r.Level.String(), Message: r.Message, Missed: r.Missed,
+	}
+	for _, a := range r.Attrs {
+		record.Attributes = append(record.Attributes, &controlv1.LogAttribute{Key: a.Key, Value: a.Value})
+	}
+	return &controlv1.LogsResponse{Item: &controlv1.LogsResponse_Record{Record: record}}
+}
+
+func crash(handler string, c logpump.Crash) *controlv1.Crash {
+	out := &controlv1.Crash{Time: timestamppb.New(c.Time), Handler: handler, Reason: c.Reason, Text: c.Text, Panic: c.Panic, Lines: c.Lines}
+	if c.PID != 0 {
+		pid := int32(c.PID)
+		out.Pid = &pid
+	}
+	return out
+}
