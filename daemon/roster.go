@@ -14,31 +14,152 @@ import (
 
 // Which agents are served: those of the plan, and those that handlers describe while the daemon runs.
 
-// start serves one more agent, unless its name is taken or the daemon stops.
-func (d *Daemon) start(a assignment) {
-	s := newServed(a)
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.stopping {
-		return
+// wanted decides which agents are to be served, and why others are not. mu is held.
+func (d *Daemon) wanted() (want map[string]assignment, reasons []string) {
+	want = map[string]assignment{}
+	limit := map[string]int{}
+	for _, h := range d.plan.handlers {
+		limit[h.Name] = capacity(h)
 	}
-	name := a.card.AgentName
-	if other, ok := d.served[name]; ok {
-		if other.handler != a.handler { // else a new process of the same handler
-			reason := alreadyServed(name, "handler "+a.handler, other.handler)
-			if !slices.Contains(d.reasons, reason) {
-				d.reasons = append(d.reasons, reason)
-				d.cfg.Log.Warn("not served", "reason", reason)
+	for _, a := range d.plan.agents {
+		want[a.card.AgentName] = a
+	}
+	claims := map[string][]assignment{} // of handlers that describe themselves, by agent
+	for _, h := range d.plan.describe {
+		for _, c := range d.descriptions[h] {
+			if n := limit[h]; n > 0 {
+				c.Concurrency = min(c.Concurrency, n)
+			}
+			claims[c.AgentName] = append(claims[c.AgentName], assignment{card: c, handler: h})
+		}
+		if cards, ok := d.descriptions[h]; ok && len(cards) == 0 {
+			reasons = append(reasons, fmt.Sprintf("handler %s serves no agent: put a card beside it as %s%s, or have its Describe return one", h, h, catalog.CardSuffix))
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(claims)) {
+		// A file comes first, then who serves it already, then the order of the handlers.
+		winner, taken := want[name]
+		if s := d.served[name]; !taken && s != nil {
+			for _, a := range claims[name] {
+				if a.handler == s.handler && !taken {
+					winner, taken = a, true
+				}
 			}
 		}
+		if !taken {
+			winner = claims[name][0]
+		}
+		want[name] = winner
+		for _, a := range claims[name] {
+			if a.handler != winner.handler {
+				reasons = append(reasons, alreadyServed(name, "handler "+a.handler, winner.handler))
+			}
+		}
+	}
+	return want, append(reasons, d.contradictions()...)
+}
+
+// contradictions are cards in files that do not fit what the handler says it is. mu is held.
+func (d *Daemon) contradictions() []string {
+	var reasons []string
+	for _, a := range d.plan.agents {
+		cards := d.descriptions[a.handler]
+		if len(cards) == 0 || slices.ContainsFunc(cards, func(c card.Card) bool { return c.AgentName == a.card.AgentName }) {
+			continue
+		}
+		reasons = append(reasons, fmt.Sprintf("the card of agent %s contradicts its handler %s, which says that it is agent %s; the card counts: check that it lies beside the right program",
+			a.card.AgentName, a.handler, cards[0].AgentName))
+	}
+	return reasons
+}
+
+// reconcile starts and ends agents and handlers so that they are those that are wanted. A card that has changed takes
+// effect when the tasks that were taken under the old one are over; a handler ends after its agents.
+func (d *Daemon) reconcile() {
+	d.applying.Lock()
+	defer d.applying.Unlock()
+	d.mu.Lock()
+	if d.stopping || d.fleet == nil {
+		d.mu.Unlock()
 		return
 	}
-	for _, w := range a.card.Warnings() {
-		d.cfg.Log.Warn("card of an agent", "agent", name, "pointer", w.Pointer, "reason", w.Message)
+	want, reasons := d.wanted()
+	d.setReasons(append(slices.Clone(d.plan.reasons), reasons...))
+	for name, s := range d.served {
+		a, ok := want[name]
+		switch {
+		case ok && a.equal(s.assignment):
+		case s.over:
+			delete(d.served, name)
+		case !s.leaving:
+			s.leaving = true
+			d.cfg.Log.Info("agent leaves, because it was removed or its card has changed", "agent", name, "handler", s.handler)
+			s.leave(ok)
+		}
 	}
-	d.served[name] = s
-	d.starting = append(d.starting, s)
+	for _, name := range slices.Sorted(maps.Keys(want)) {
+		if d.served[name] == nil {
+			d.start(want[name])
+		}
+	}
+	for _, h := range d.plan.describe {
+		if _, known := d.waiting[h]; !known {
+			_, described := d.descriptions[h]
+			d.waiting[h] = !described
+			if !described {
+				d.awaiting = append(d.awaiting, h)
+			}
+		}
+	}
+	maps.DeleteFunc(d.waiting, func(h string, _ bool) bool { return !slices.Contains(d.plan.describe, h) })
+	handlers := slices.Clone(d.plan.handlers)
+	for _, name := range slices.Sorted(maps.Keys(d.served)) { // those of agents that have not left yet
+		h := d.served[name].handler
+		if old, ok := d.applied[h]; ok && !slices.ContainsFunc(handlers, func(c supervisor.HandlerConfig) bool { return c.Name == h }) {
+			handlers = append(handlers, old)
+		}
+	}
+	gone := d.applied
+	d.applied = map[string]supervisor.HandlerConfig{}
+	for _, h := range handlers {
+		d.applied[h.Name] = h
+		delete(gone, h.Name)
+	}
+	for h := range gone {
+		delete(d.descriptions, h)
+	}
+	fleet := d.fleet
+	d.mu.Unlock()
+	if err := fleet.Apply(handlers); err != nil {
+		d.cfg.Log.Error("the handlers could not be changed", "err", err)
+	}
+	if d.shelf.store != nil {
+		for h := range gone {
+			d.shelf.store.Forget(h)
+		}
+	}
 	d.changed.broadcast()
+	d.checkFinal()
+}
+
+// setReasons replaces the reasons of the status and logs those that are new. mu is held.
+func (d *Daemon) setReasons(reasons []string) {
+	for _, r := range reasons {
+		if !slices.Contains(d.reasons, r) {
+			d.cfg.Log.Warn("not served", "reason", r)
+		}
+	}
+	d.reasons = reasons
+}
+
+// start serves one more agent. mu is held.
+func (d *Daemon) start(a assignment) {
+	for _, w := range a.card.Warnings() {
+		d.cfg.Log.Warn("card of an agent", "agent", a.card.AgentName, "pointer", w.Pointer, "reason", w.Message)
+	}
+	s := newServed(a)
+	d.served[a.card.AgentName] = s
+	d.starting = append(d.starting, s)
 }
 
 // launch runs the agents as they are found, until ctx ends.
@@ -46,11 +167,14 @@ func (d *Daemon) launch(ctx context.Context) {
 	for {
 		changed := d.changed.wait()
 		d.mu.Lock()
-		todo := d.starting
-		d.starting = nil
+		todo, awaiting := d.starting, d.awaiting
+		d.starting, d.awaiting = nil, nil
 		d.mu.Unlock()
+		for _, h := range awaiting {
+			d.agents.Go(func() { d.awaitDescription(ctx, h) })
+		}
 		for _, s := range todo {
-			d.agents.Go(func() { d.serve(ctx, s) })
+			d.agents.Go(func() { d.attend(ctx, s) })
 		}
 		select {
 		case <-ctx.Done():
@@ -60,28 +184,43 @@ func (d *Daemon) launch(ctx context.Context) {
 	}
 }
 
+// attend serves an agent until ctx ends or it has to leave.
+func (d *Daemon) attend(ctx context.Context, s *served) {
+	staying, end := context.WithCancel(ctx)
+	told := make(chan struct{})
+	go func() {
+		defer close(told)
+		select {
+		case <-s.quit:
+			if a := s.get(); a != nil && s.patient {
+				a.Linger(ctx.Done())
+			}
+			end()
+		case <-staying.Done():
+		}
+	}()
+	d.serve(staying, s)
+	end()
+	<-told
+	d.mu.Lock()
+	s.over = true
+	if s.leaving && d.served[s.card.AgentName] == s {
+		delete(d.served, s.card.AgentName)
+		d.gone = d.gone.Plus(s.status().Counts)
+	}
+	d.mu.Unlock()
+	d.reconcile()
+}
+
 // described takes the cards that a handler returns. They count only where no file says what it serves.
 func (d *Daemon) described(handler string, cards []card.Card) {
 	d.mu.Lock()
-	_, counts := d.waiting[handler]
-	first := d.waiting[handler]
-	d.waiting[handler] = false
-	if !counts {
-		delete(d.waiting, handler)
-	}
-	if counts && first && len(cards) == 0 {
-		reason := fmt.Sprintf("handler %s serves no agent: put a card beside it as %s%s, or have its Describe return one", handler, handler, catalog.CardSuffix)
-		d.reasons = append(d.reasons, reason)
-		d.cfg.Log.Warn("not served", "reason", reason)
+	d.descriptions[handler] = cards
+	if d.waiting[handler] {
+		d.waiting[handler] = false
 	}
 	d.mu.Unlock()
-	if counts {
-		for _, c := range cards {
-			d.start(assignment{card: c, handler: handler})
-		}
-	}
-	d.changed.broadcast()
-	d.checkFinal()
+	d.reconcile()
 }
 
 // awaitDescription stops waiting for the cards of a handler that does not come up, so that it does not keep the daemon

@@ -39,6 +39,8 @@ type handlerForm struct {
 	Generation int64         `json:"generation"`
 	Restarts   int64         `json:"restarts"`
 	Processes  []processForm `json:"processes"`
+	// Notice says why it does not run what its file holds, "" when it does.
+	Notice string `json:"notice"`
 }
 
 type processForm struct {
@@ -90,7 +92,7 @@ func formOfHandlers(hs []*controlv1.Handler) []handlerForm {
 	out := []handlerForm{}
 	for _, h := range hs {
 		f := handlerForm{
-			h.GetName(), h.GetState(), h.GetReason(), h.GetPath(), h.GetSha256(), h.GetGeneration(), h.GetRestarts(), []processForm{},
+			h.GetName(), h.GetState(), h.GetReason(), h.GetPath(), h.GetSha256(), h.GetGeneration(), h.GetRestarts(), []processForm{}, h.GetNotice(),
 		}
 		for _, p := range h.GetProcesses() {
 			f.Processes = append(f.Processes, processForm{p.GetPid(), p.GetState(), p.GetRunning(), p.GetStartedAt().AsTime(), p.GetRssBytes()})

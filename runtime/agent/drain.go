@@ -18,6 +18,15 @@ func (a *Agent) drain() {
 	a.update()
 	a.mu.Unlock()
 
+	a.mu.Lock()
+	linger := a.linger
+	a.mu.Unlock()
+	if linger != nil {
+		select {
+		case <-a.whenIdle():
+		case <-linger:
+		}
+	}
 	if await(a.whenIdle(), a.cfg.Drain) {
 		return
 	}
@@ -32,6 +41,14 @@ func (a *Agent) drain() {
 		info := j.info()
 		a.log.Error("stopping although a task is not over", "task", info.TaskID, "state", info.State)
 	}
+}
+
+// Linger lets running tasks go on for as long as they take when the agent drains, until the channel closes; from then on
+// Config.Drain counts. It is for an agent that makes place for another while the daemon goes on.
+func (a *Agent) Linger(until <-chan struct{}) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.linger = until
 }
 
 // awaitWork waits for the goroutines of tasks, whose contexts have ended. A call that does not return in spite of that

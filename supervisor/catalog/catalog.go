@@ -22,6 +22,8 @@ type Found struct {
 	Name string
 	// Path is absolute, with symbolic links resolved in its directory.
 	Path string
+	// Dir is the plugins directory that it was found in.
+	Dir string
 	// SHA256 of the file, in hexadecimal.
 	SHA256 string
 	// Kind of program that the file holds.
@@ -145,7 +147,7 @@ func (s *scan) entry(dir, name string) {
 		s.skip(name, path, "it cannot be read: %v", plain(err))
 		return
 	}
-	f := Found{Name: name, Path: path, SHA256: sum, Kind: kind}
+	f := Found{Name: name, Path: path, Dir: dir, SHA256: sum, Kind: kind}
 	card := filepath.Join(dir, name+CardSuffix)
 	if info, err := os.Stat(card); err == nil && info.Mode().IsRegular() {
 		if reason := s.distrust(card, info); reason != "" {
@@ -195,10 +197,4 @@ func plain(err error) error {
 		return pe.Err
 	}
 	return err
-}
-
-// Scan is a single look of a new Scanner.
-func Scan(dirs []string) (found []Found, skipped []Skip, err error) {
-	found, skipped = new(Scanner).Scan(dirs)
-	return found, skipped, nil
 }
