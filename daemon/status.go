@@ -48,6 +48,9 @@ func (d *Daemon) Status() *controlv1.StatusResponse {
 		if h.State != "ready" && h.State != "idle" {
 			r.Reasons = append(r.Reasons, reason("handler "+h.Name, h.State, h.Reason))
 		}
+		for _, skipped := range h.SkippedLimits {
+			r.Reasons = append(r.Reasons, "handler "+h.Name+": "+skipped)
+		}
 		if h.Notice != "" {
 			r.Reasons = append(r.Reasons, h.Notice)
 		}
@@ -101,6 +104,11 @@ func (d *Daemon) Handlers() []*controlv1.Handler {
 	for _, h := range fleet.Status() {
 		r := &controlv1.Handler{
 			Name: h.Name, State: fmt.Sprint(h.State), Reason: h.Reason, Notice: d.noticeOf(h), Path: h.Path, Sha256: h.SHA256, Generation: h.Generation, Restarts: h.Restarts,
+		}
+		r.SkippedLimits = h.Skipped
+		if h.Crash != nil {
+			r.Crash = crash(h.Name, *h.Crash)
+			r.Crash.Lines = nil // many, and for those who ask
 		}
 		for _, p := range h.Processes {
 			r.Processes = append(r.Processes, &controlv1.Process{

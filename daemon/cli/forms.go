@@ -41,6 +41,18 @@ type handlerForm struct {
 	Processes  []processForm `json:"processes"`
 	// Notice says why it does not run what its file holds, "" when it does.
 	Notice string `json:"notice"`
+	// SkippedLimits are limits that this machine does not keep.
+	SkippedLimits []string `json:"skippedLimits"`
+	// Crash is null when no process has ended without being asked to.
+	Crash *crashForm `json:"crash"`
+}
+
+type crashForm struct {
+	Time    time.Time `json:"time"`
+	PID     *int32    `json:"pid"`
+	Reason  string    `json:"reason"`
+	Message string    `json:"message"`
+	Panic   []string  `json:"panic"`
 }
 
 type processForm struct {
@@ -92,7 +104,10 @@ func formOfHandlers(hs []*controlv1.Handler) []handlerForm {
 	out := []handlerForm{}
 	for _, h := range hs {
 		f := handlerForm{
-			h.GetName(), h.GetState(), h.GetReason(), h.GetPath(), h.GetSha256(), h.GetGeneration(), h.GetRestarts(), []processForm{}, h.GetNotice(),
+			h.GetName(), h.GetState(), h.GetReason(), h.GetPath(), h.GetSha256(), h.GetGeneration(), h.GetRestarts(), []processForm{}, h.GetNotice(), append([]string{}, h.GetSkippedLimits()...), nil,
+		}
+		if c := h.GetCrash(); c != nil {
+			f.Crash = &crashForm{c.GetTime().AsTime(), c.Pid, c.GetReason(), c.GetText(), append([]string{}, c.GetPanic()...)}
 		}
 		for _, p := range h.GetProcesses() {
 			f.Processes = append(f.Processes, processForm{p.GetPid(), p.GetState(), p.GetRunning(), p.GetStartedAt().AsTime(), p.GetRssBytes()})

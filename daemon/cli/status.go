@@ -84,6 +84,9 @@ func newHandlers(a *app) *cobra.Command {
 			if h.Reason != "" {
 				fmt.Fprintf(a.Stdout, "! handler %s: %s\n", printable(h.Name), printable(h.Reason))
 			}
+			for _, skipped := range h.SkippedLimits {
+				fmt.Fprintf(a.Stdout, "! handler %s: %s\n", printable(h.Name), printable(skipped))
+			}
 		}
 		return nil
 	})
@@ -102,7 +105,15 @@ func printHandlers(w io.Writer, hs []handlerForm, now time.Time) error {
 		}
 		rows = append(rows, []string{h.Name, h.State, strconv.FormatInt(h.Restarts, 10), strings.Join(ps, " "), h.Path})
 	}
-	return table(w, "", rows)
+	if err := table(w, "", rows); err != nil {
+		return err
+	}
+	for _, h := range hs {
+		if c := h.Crash; c != nil {
+			fmt.Fprintf(w, "handler %s crashed %s ago: %s; see blocksd logs --crash %s\n", printable(h.Name), age(now.Sub(c.Time)), printable(c.Message), printable(h.Name))
+		}
+	}
+	return nil
 }
 
 func newTasks(a *app) *cobra.Command {

@@ -1,0 +1,155 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"math"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/blocksd/blocksd/daemon/control"
+	controlv1 "github.com/blocksd/blocksd/proto/blocks/control/v1"
+)
+
+const logsHelp = `Shows what handlers have written lately, oldest first, each line at the level that it was written with. The daemon keeps
+some hundred lines of each handler; older ones are in its own log.
+
+With --crash it shows what is known of the process of HANDLER that ended last without being asked to: why, the beginning of
+its panic, and its last lines.`
+
+func newLogs(a *app) *cobra.Command {
+	var follow, crash bool
+	var lines int
+	cmd := &cobra.Command{
+		Use: "logs [HANDLER]", Short: "Show what handlers write", Long: logsHelp, Args: atMostOne("blocksd logs [-f] [HANDLER]"),
+	}
+	cmd.Flags().BoolVarP(&follow, "follow", "f", false, "go on with what they write next")
+	cmd.Flags().IntVarP(&lines, "lines", "n", 100, "how many records of the past; 0 for all that are kept")
+	cmd.Flags().BoolVar(&crash, "crash", false, "show the last crash of HANDLER with its lines")
+	return a.controlCommand(cmd, func(ctx context.Context, c *control.Client, asJSON bool, args []string) error {
+		request := &controlv1.LogsRequest{Follow: follow, LastCrash: crash}
+		if len(args) == 1 {
+			request.Handler = args[0]
+		}
+		switch {
+		case lines < 0 || lines > math.MaxInt32:
+			return usagef("logs: --lines must be 0 or more, not %d", lines)
+		case crash && request.Handler == "":
+			return usagef("logs: --crash needs the name of a handler: blocksd logs --crash HANDLER")
+		case crash && follow:
+			return usagef("logs: --crash and --follow exclude each other")
+		}
+		request.Lines = int32(lines)
+		p := logPrinter{w: a.Stdout, json: asJSON, crash: crash, all: request.Handler == ""}
+		err := c.Logs(ctx, request, p.print)
+		if follow && ctx.Err() != nil {
+			return nil // Ctrl-C is how it ends
+		}
+		if err == nil && crash && p.n == 0 && !asJSON {
+			_, err = fmt.Fprintf(a.Stdout, "handler %s has not crashed since the daemon started\n", printable(request.Handler))
+		}
+		return err
+	})
+}
+
+func atMostOne(usage string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) > 1 {
+			return usagef("%s takes no argument %q: use %s", commandName(cmd), args[1], usage)
+		}
+		return nil
+	}
+}
+
+// logForm is one line of `logs --json`: {"type":"line",…} or {"type":"crash",…}.
+type logForm struct {
+	Type       string            `json:"type"`
+	Time       time.Time         `json:"time"`
+	Handler    string            `json:"handler"`
+	PID        *int32            `json:"pid"`
+	Level      string            `json:"level,omitempty"`
+	Message    string            `json:"message,omitempty"`
+	Attributes map[string]string `json:"attributes,omitempty"`
+	Missed     int64             `json:"missed,omitempty"`
+	Reason     string            `json:"reason,omitempty"`
+	Panic      []string          `json:"panic,omitempty"`
+	Lines      []string          `json:"lines,omitempty"`
+}
+
+func formOfLog(r *controlv1.LogsResponse) logForm {
+	if c := r.GetCrash(); c != nil {
+		return logForm{Type: "crash", Time: c.GetTime().AsTime(), Handler: c.GetHandler(), PID: c.Pid, Message: c.GetText(), Reason: c.GetReason(), Panic: c.GetPanic(), Lines: c.GetLines()}
+	}
+	l := r.GetRecord()
+	pid := l.GetPid()
+	f := logForm{Type: "line", Time: l.GetTime().AsTime(), Handler: l.GetHandler(), PID: &pid, Level: l.GetLevel(), Message: l.GetMessage(), Missed: l.GetMissed()}
+	for _, a := range l.GetAttributes() {
+		if f.Attributes == nil {
+			f.Attributes = map[string]string{}
+		}
+		f.Attributes[a.GetKey()] = a.GetValue()
+	}
+	return f
+}
+
+// logPrinter prints records as they come.
+type logPrinter struct {
+	w     io.Writer
+	json  bool
+	crash bool // with all that is known
+	all   bool // of all handlers: each line names its own
+	n     int
+}
+
+func (p *logPrinter) print(r *controlv1.LogsResponse) error {
+	p.n++
+	f := formOfLog(r)
+	if p.json {
+		enc := json.NewEncoder(p.w)
+		enc.SetEscapeHTML(false)
+		return enc.Encode(f)
+	}
+	var b strings.Builder
+	if f.Missed > 0 {
+		fmt.Fprintf(&b, "… %d lines were too fast to be shown\n", f.Missed)
+	}
+	fmt.Fprint(&b, f.Time.Local().Format("15:04:05.000"))
+	if f.Type == "crash" {
+		fmt.Fprintf(&b, " CRASH %s\n", printable(f.Message))
+		section(&b, "its panic", f.Panic)
+		if p.crash {
+			section(&b, "its last lines", f.Lines)
+		}
+	} else {
+		fmt.Fprintf(&b, " %-5s", f.Level)
+		if p.all {
+			fmt.Fprintf(&b, " %s", printable(f.Handler))
+		}
+		fmt.Fprintf(&b, " %s", printable(f.Message))
+		for _, a := range r.GetRecord().GetAttributes() {
+			value := printable(a.GetValue())
+			if strings.ContainsAny(value, " \"=") || value == "" {
+				value = strconv.Quote(value)
+			}
+			fmt.Fprintf(&b, " %s=%s", printable(a.GetKey()), value)
+		}
+		b.WriteByte('\n')
+	}
+	_, err := io.WriteString(p.w, b.String())
+	return err
+}
+
+func section(b *strings.Builder, title string, lines []string) {
+	if len(lines) == 0 {
+		return
+	}
+	fmt.Fprintf(b, "  %s:\n", title)
+	for _, line := range lines {
+		fmt.Fprintf(b, "    %s\n", printable(line))
+	}
+}
