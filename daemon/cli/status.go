@@ -110,7 +110,7 @@ func printHandlers(w io.Writer, hs []handlerForm, now time.Time) error {
 	}
 	for _, h := range hs {
 		if c := h.Crash; c != nil {
-			fmt.Fprintf(w, "handler %s crashed %s ago: %s; see blocksd logs --crash %s\n", printable(h.Name), age(now.Sub(c.Time)), printable(c.Message), printable(h.Name))
+			fmt.Fprintf(w, "last crash, %s ago: %s; see blocksd logs --crash %s\n", age(now.Sub(c.Time)), printable(c.Message), printable(h.Name))
 		}
 	}
 	return nil
