@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"io"
@@ -67,7 +68,28 @@ type Artifact struct {
 	FileName string
 	// MIMEType defaults to application/octet-stream.
 	MIMEType string
-	Data     []byte
+	// Data is all of it, unless Open is set.
+	Data []byte
+	// Open returns the bytes, Size of them, from their beginning, for an artifact that should not be in memory as a whole.
+	// It may be called more than once, until the call that the artifact was given to returns.
+	Open func() (io.ReadCloser, error)
+	Size int64
+}
+
+// Length returns the number of bytes.
+func (a Artifact) Length() int64 {
+	if a.Open != nil {
+		return a.Size
+	}
+	return int64(len(a.Data))
+}
+
+// Reader returns the bytes from their beginning.
+func (a Artifact) Reader() (io.ReadCloser, error) {
+	if a.Open != nil {
+		return a.Open()
+	}
+	return io.NopCloser(bytes.NewReader(a.Data)), nil
 }
 
 func (a Artifact) mimeType() string {

@@ -65,6 +65,8 @@ type Config struct {
 	// InlineLimit is the largest artifact, in raw bytes, that travels inside its event; wire.DefaultInlineLimit if 0,
 	// at most wire.MaxInlineLimit.
 	InlineLimit int
+	// ArtifactLimit is the largest artifact in bytes; wire.MaxArtifactBytes, the network's own limit, if 0.
+	ArtifactLimit int64
 	// Version of the program, told to the network.
 	Version string
 
@@ -164,6 +166,9 @@ func (c Config) check() (Config, error) {
 	}
 	if c.InlineLimit == 0 {
 		c.InlineLimit = wire.DefaultInlineLimit
+	}
+	if c.ArtifactLimit <= 0 {
+		c.ArtifactLimit = wire.MaxArtifactBytes
 	}
 	if c.CancelGrace <= 0 {
 		c.CancelGrace = DefaultCancelGrace

@@ -122,6 +122,7 @@ func (j *job) begin() {
 	j.agent.jobs[j.task.ID] = j
 	j.agent.mu.Unlock()
 	j.log.Debug("task accepted", "kind", j.task.Kind)
+	j.agent.checkParts(j.log, &j.task)
 	switch {
 	case j.agent.book != nil:
 		j.record()

@@ -36,10 +36,10 @@ var errTaskOver = errors.New("the task is over")
 
 // Artifact implements wire.TaskPort. It keeps its place in the order of what the task publishes, inline or uploaded.
 func (p port) Artifact(ctx context.Context, art wire.Artifact) error {
-	if len(art.Data) > wire.MaxArtifactBytes {
-		return fmt.Errorf("publish artifact %s of task %s: it has %d bytes, more than the %d that the network takes",
-			art.OutputID, p.task.ID, len(art.Data), wire.MaxArtifactBytes)
+	if n := art.Length(); n > p.agent.cfg.ArtifactLimit {
+		return fmt.Errorf("publish artifact %s of task %s: it has %d bytes, more than the limit of %d", art.OutputID, p.task.ID, n, p.agent.cfg.ArtifactLimit)
 	}
+	p.agent.checkOutput(p.log, art.OutputID)
 	answer := make(chan error, 1)
 	p.bring(broughtArtifact{
 		publish: func(queue context.Context) {
@@ -80,7 +80,7 @@ func (j *job) bring(b broughtArtifact) {
 // publishArtifact sends a small artifact inside its event and uploads any other; of an upload the network itself
 // publishes the event.
 func (j *job) publishArtifact(ctx context.Context, art wire.Artifact) error {
-	if len(art.Data) <= j.agent.cfg.InlineLimit {
+	if art.Open == nil && len(art.Data) <= j.agent.cfg.InlineLimit {
 		// An event can be too large in spite of the limit, because of its names; then it is uploaded like a large one.
 		if body, err := wire.ArtifactEvent(j.channel, j.task.ID, art.OutputID, wire.InlineRef(art)); err == nil {
 			err = j.publishEvent(ctx, body)
@@ -97,9 +97,8 @@ func (j *job) publishArtifact(ctx context.Context, art wire.Artifact) error {
 		mime = wire.DefaultMIMEType
 	}
 	ref, err := j.session.auth.UploadOutput(ctx, backend.Upload{
-		TaskID: j.task.ID, OutputID: art.OutputID, FileName: name, MIMEType: mime, Size: int64(len(art.Data)),
-		Open:      func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(art.Data)), nil },
-		Published: j.uploaded,
+		TaskID: j.task.ID, OutputID: art.OutputID, FileName: name, MIMEType: mime, Size: art.Length(),
+		Open: art.Reader, Published: j.uploaded,
 	})
 	if final(err) {
 		j.agent.fail(err)

@@ -6,8 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
+	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -151,6 +154,55 @@ func TestArtifactSizes(t *testing.T) {
 	if last.State != wire.Completed {
 		t.Errorf("%s %s", last.State, last.Error)
 	}
+}
+
+// TestLargeArtifact: an artifact that is not in memory is uploaded from where it is; a failed attempt reads it again.
+func TestLargeArtifact(t *testing.T) {
+	n := newNetwork(t, false)
+	f := n.fault()
+	var failed atomic.Int32
+	f.set(func(w http.ResponseWriter, r *http.Request) bool {
+		return r.URL.Path == "/api/v1/files/request-upload" && failed.Add(1) <= 2 && refuse(w, http.StatusServiceUnavailable)
+	})
+	const size = 3 << 20
+	var opened atomic.Int32
+	var warned atomic.Int32
+	a := n.serve(cardOf(t, "worker", 4, ""), NewFuncDispatcher(func(ctx context.Context, _ *wire.Task, port wire.TaskPort) error {
+		large := wire.Artifact{OutputID: "surprise", FileName: "a \"b\"\r\nc.bin", Size: size, Open: func() (io.ReadCloser, error) {
+			opened.Add(1)
+			return io.NopCloser(io.LimitReader(zeros{}, size)), nil
+		}}
+		if err := port.Artifact(ctx, large); err != nil {
+			return &wire.TaskFailure{Kind: wire.HandlerError, Public: err.Error()}
+		}
+		large.Size = wire.MaxArtifactBytes + 1
+		if port.Artifact(ctx, large) == nil {
+			return &wire.TaskFailure{Kind: wire.HandlerError, Public: "more than the limit was taken"}
+		}
+		return nil
+	}), func(c *Config) {
+		n.through(f)(c)
+		c.Log = slog.New(&counter{Handler: slog.DiscardHandler, text: "does not declare", count: &warned})
+	})
+	a.await(StateOnline)
+	_, events := n.submit(n.api.NewConsumer(n.sb.APIKey()), "worker", text("request", "hi"))
+	if before, last := ending(t, events); before != "running artifact:file" || last.State != wire.Completed {
+		t.Errorf("%s, then %s %s", before, last.State, last.Error)
+	}
+	if opened.Load() != 1 || failed.Load() != 3 {
+		t.Errorf("opened %d times, requested %d times", opened.Load(), failed.Load())
+	}
+	if warned.Load() != 1 {
+		t.Errorf("%d warnings of an output that the card does not declare", warned.Load())
+	}
+}
+
+// zeros is a file without an end.
+type zeros struct{}
+
+func (zeros) Read(p []byte) (int, error) {
+	clear(p)
+	return len(p), nil
 }
 
 // TestInputs: a handler reads a file that came inline and one from the network's storage.

@@ -3,19 +3,28 @@ package plug
 import (
 	"errors"
 	"fmt"
+	"io"
+	"os"
 
 	"github.com/blocksd/blocksd/network/wire"
 	handlerv1 "github.com/blocksd/blocksd/proto/blocks/handler/v1"
 )
+
+// spoolAbove is the size in bytes above which an artifact of several chunks is put into a file: it is uploaded from
+// there, and never in memory as a whole.
+const spoolAbove = 1 << 20
 
 // assembler puts the chunks of one artifact after another together.
 type assembler struct {
 	limit   int64
 	open    bool
 	current wire.Artifact
+	spool   *os.File // nil while the chunks are in memory; it has no name any more, so it goes with its last user
+	size    int64
 }
 
-// add takes a chunk and returns the artifact that it completes, nil while one is incomplete. Every error is final.
+// add takes a chunk and returns the artifact that it completes, nil while one is incomplete. Every error is final. An
+// artifact can be read until the next add or close.
 func (a *assembler) add(c *handlerv1.ArtifactChunk) (*wire.Artifact, error) {
 	info := c.GetInfo()
 	switch {
@@ -24,21 +33,61 @@ func (a *assembler) add(c *handlerv1.ArtifactChunk) (*wire.Artifact, error) {
 	case a.open && info != nil:
 		return nil, errors.New("a new artifact begins before the last chunk of the one before")
 	case !a.open:
+		a.close()
 		a.open = true
 		a.current = wire.Artifact{OutputID: info.GetOutputId(), FileName: info.GetFileName(), MIMEType: info.GetMimeType()}
 	}
-	if int64(len(a.current.Data))+int64(len(c.GetData())) > a.limit {
+	if a.size+int64(len(c.GetData())) > a.limit {
 		return nil, fmt.Errorf("an artifact is larger than %d bytes, the most that the network takes", a.limit)
 	}
-	if c.GetLast() && a.current.Data == nil {
+	a.size += int64(len(c.GetData()))
+	switch {
+	case c.GetLast() && a.size == int64(len(c.GetData())):
 		a.current.Data = c.GetData() // the usual case, one chunk: no copy
-	} else {
+	case a.size <= spoolAbove:
 		a.current.Data = append(a.current.Data, c.GetData()...)
+	default:
+		if err := a.write(c.GetData()); err != nil {
+			return nil, fmt.Errorf("keep an artifact of more than %d bytes in a temporary file: %w; make room in %s", spoolAbove, err, os.TempDir())
+		}
 	}
 	if !c.GetLast() {
 		return nil, nil
 	}
 	done := a.current
-	a.open, a.current = false, wire.Artifact{}
+	if file, size := a.spool, a.size; file != nil {
+		done.Size = size
+		done.Open = func() (io.ReadCloser, error) { return io.NopCloser(io.NewSectionReader(file, 0, size)), nil }
+	}
+	a.open, a.current, a.size = false, wire.Artifact{}, 0
 	return &done, nil
+}
+
+// write appends to the spool, after what is in memory.
+func (a *assembler) write(data []byte) error {
+	if a.spool == nil {
+		f, err := os.CreateTemp("", "blocksd-artifact-")
+		if err != nil {
+			return err
+		}
+		a.spool = f
+		if err := os.Remove(f.Name()); err != nil {
+			return err
+		}
+		if _, err := f.Write(a.current.Data); err != nil {
+			return err
+		}
+		a.current.Data = nil
+	}
+	_, err := a.spool.Write(data)
+	return err
+}
+
+// close frees the spool, and what was in it.
+func (a *assembler) close() {
+	if a.spool != nil {
+		_ = a.spool.Close() // it is gone, whatever it says
+		a.spool = nil
+	}
+	a.size = 0
 }

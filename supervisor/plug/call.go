@@ -171,6 +171,7 @@ func (k *call) run(p *Conn, ctx context.Context, task *wire.Task, a *assignment,
 // converse reads the handler's messages until the outcome is known; over says that the call has ended with it.
 func (p *Conn) converse(ctx context.Context, stream grpc.ServerStreamingClient[handlerv1.StartTaskResponse], task *wire.Task, a *assignment) (over bool, err error) {
 	chunks := assembler{limit: wire.MaxArtifactBytes}
+	defer chunks.close()
 	for {
 		m, err := stream.Recv()
 		if err != nil {

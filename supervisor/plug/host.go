@@ -142,6 +142,7 @@ func sendFile(in wire.Input, stream grpc.ServerStreamingServer[handlerv1.Downloa
 // PublishArtifact implements the host service.
 func (h *host) PublishArtifact(stream grpc.ClientStreamingServer[handlerv1.PublishArtifactRequest, handlerv1.PublishArtifactResponse]) error {
 	chunks := assembler{limit: wire.MaxArtifactBytes}
+	defer chunks.close()
 	var a *assignment
 	for {
 		m, err := stream.Recv()

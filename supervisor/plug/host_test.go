@@ -1,9 +1,12 @@
 package plug
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"io"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -129,6 +132,53 @@ func TestAssemblerCeiling(t *testing.T) {
 	a = assembler{limit: 10}
 	if _, err := a.add(nil); err == nil {
 		t.Error("a chunk that is missing accepted")
+	}
+}
+
+// TestAssemblerSpools: a large artifact is in a file without a name, can be read more than once, and leaves nothing behind.
+func TestAssemblerSpools(t *testing.T) {
+	dir := t.TempDir()
+	t.Setenv("TMPDIR", dir)
+	a := assembler{limit: 10 << 20}
+	defer a.close()
+	for round := range 2 {
+		var want []byte
+		for i := range 5 {
+			chunk := &handlerv1.ArtifactChunk{Data: bytes.Repeat([]byte{byte('a' + i + round)}, 300_000), Last: i == 4}
+			if i == 0 {
+				chunk.Info = &handlerv1.ArtifactInfo{OutputId: "o", FileName: "f"}
+			}
+			want = append(want, chunk.Data...)
+			artifact, err := a.add(chunk)
+			if err != nil || (artifact != nil) != chunk.Last {
+				t.Fatal(artifact, err)
+			}
+			if artifact == nil {
+				continue
+			}
+			if artifact.Data != nil || artifact.Length() != int64(len(want)) || artifact.OutputID != "o" {
+				t.Errorf("%d bytes in memory, length %d", len(artifact.Data), artifact.Length())
+			}
+			for range 2 {
+				r, err := artifact.Reader()
+				if err != nil {
+					t.Fatal(err)
+				}
+				got, err := io.ReadAll(r)
+				if err != nil || !bytes.Equal(got, want) || r.Close() != nil {
+					t.Errorf("read %d bytes, %v", len(got), err)
+				}
+			}
+		}
+	}
+	if left, err := os.ReadDir(dir); err != nil || len(left) != 0 {
+		t.Errorf("left behind: %v, %v", left, err)
+	}
+	t.Setenv("TMPDIR", filepath.Join(dir, "missing"))
+	b := assembler{limit: 10 << 20}
+	defer b.close()
+	if _, err := b.add(&handlerv1.ArtifactChunk{Info: &handlerv1.ArtifactInfo{}, Data: make([]byte, 2*spoolAbove)}); err == nil {
+		t.Error("no place for the file, and no error")
 	}
 }
 

@@ -166,6 +166,15 @@ func (p *port) Artifact(ctx context.Context, a wire.Artifact) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.note("artifact")
+	if a.Open != nil { // readable until this returns
+		r, err := a.Reader()
+		if err != nil {
+			return err
+		}
+		if a.Data, err = io.ReadAll(r); err != nil {
+			return err
+		}
+	}
 	if p.fail == nil {
 		p.artifacts = append(p.artifacts, a)
 	}
