@@ -17,6 +17,7 @@ import (
 	"github.com/blocksd/blocksd/network/card"
 	"github.com/blocksd/blocksd/network/wire"
 	"github.com/blocksd/blocksd/sandbox"
+	"github.com/google/go-cmp/cmp"
 )
 
 // waitLimit bounds hangs; no test measures time with it.
@@ -346,24 +347,42 @@ func TestAgentWithoutKeyFails(t *testing.T) {
 // A handler without a card file serves what it describes.
 func TestDescribedAgents(t *testing.T) {
 	network := startNetwork(t)
-	d := start(t, settingsFor(t, network, t.TempDir()))
+	plugins := t.TempDir()
+	if err := os.Chmod(plugins, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	d := start(t, settingsFor(t, network, plugins))
 	d.until(t, "the plan is made", func() bool { d.mu.Lock(); defer d.mu.Unlock(); return d.planned })
-	d.mu.Lock()
-	d.waiting["late"] = true
-	d.mu.Unlock()
+	d.carryOut(plan{
+		describe: []string{"late", "second"},
+		agents:   []assignment{{card: card.Card{AgentName: "filed", Concurrency: 1}, handler: "stranger"}},
+	})
 	if s := d.Status(); s.Ready || !slices.ContainsFunc(s.Reasons, func(r string) bool { return strings.Contains(r, "handler late has not said yet") }) {
 		t.Errorf("reasons %v", s.Reasons)
 	}
 	described := card.Card{AgentName: "described", Concurrency: 1}
-	d.described("late", []card.Card{described})
-	d.described("late", []card.Card{described})                // a new process of the same handler
+	d.described("second", []card.Card{described})
+	d.described("second", []card.Card{described})              // a new generation of the same handler
 	d.described("stranger", []card.Card{{AgentName: "other"}}) // has a card file, so what it says does not count
-	if len(d.everyone()) != 1 || d.everyone()[0].handler != "late" {
-		t.Errorf("served %v", d.everyone())
+	d.described("late", []card.Card{described})                // the other one serves it already
+	who := map[string]string{}
+	for _, s := range d.everyone() {
+		who[s.card.AgentName] = s.handler
 	}
-	d.start(assignment{card: described, handler: "second"})
-	want := "handler second does not serve agent described, because handler late does already: give it a card with another agentName"
-	if !slices.Contains(d.Status().Reasons, want) {
-		t.Errorf("reasons %v", d.Status().Reasons)
+	if d := cmp.Diff(map[string]string{"described": "second", "filed": "stranger"}, who); d != "" {
+		t.Error(d)
 	}
+	for _, want := range []string{
+		"handler late does not serve agent described, because handler second does already: give it a card with another agentName",
+		"the card of agent filed contradicts its handler stranger, which says that it is agent other; the card counts: check that it lies beside the right program",
+	} {
+		if got := d.Status().Reasons; !slices.Contains(got, want) {
+			t.Errorf("reasons %v", got)
+		}
+	}
+	d.carryOut(plan{describe: []string{"late"}})
+	d.until(t, "the other one takes over", func() bool {
+		all := d.everyone()
+		return len(all) == 1 && all[0].handler == "late" && all[0].card.AgentName == "described"
+	})
 }

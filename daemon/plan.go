@@ -235,6 +235,8 @@ func (p *planner) add(h config.Handler, f catalog.Found) {
 	p.contents[h.Name] = f.SHA256
 	if f.Dir != "" {
 		p.origin[h.Name] = f.Dir
+	}
+	if f.CardPath != "" {
 		p.cardBeside[h.Name] = f.CardPath
 	}
 }

@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"errors"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -109,7 +110,7 @@ func TestPlan(t *testing.T) {
 		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			p := makePlan(c.config, c.found, load)
+			p := makePlan(c.config, inventory{found: c.found, load: load, hash: noHash})
 			got := shown{Handlers: map[string]string{}, Agents: map[string]string{}, Describe: p.describe, Reasons: p.reasons}
 			for _, h := range p.handlers {
 				got.Handlers[h.Name] = h.Path
@@ -124,10 +125,111 @@ func TestPlan(t *testing.T) {
 	}
 }
 
+func noHash(string) string { return "" }
+
+// What has become unusable goes on as it was, and the reason says so; what is gone does not.
+func TestPlanKeepsWhatWorked(t *testing.T) {
+	sum := func(c string) string { return strings.Repeat(c, 64) }
+	good := card.Card{AgentName: "echo", Handler: "x", Concurrency: 4}
+	broken := errors.New("agent card /p/echo.agent-card.json is not valid: no")
+	echo := catalog.Found{Name: "echo", Path: "/p/echo", Dir: "/p", SHA256: sum("a"), Kind: catalog.Elf, CardPath: "/p/echo.agent-card.json"}
+	newer := echo
+	newer.SHA256 = sum("b")
+	accept := func(_, _, sum string) (string, string, error) { return "/store/" + sum, sum, nil }
+	in := func(found []catalog.Found, skipped []catalog.Skip) inventory {
+		return inventory{found: found, skipped: skipped, hash: noHash, accept: accept, load: func(string) (card.Card, error) { return good, nil }}
+	}
+	c := config.Config{Plugins: config.Plugins{Autoload: true}}
+	before := makePlan(c, in([]catalog.Found{echo}, nil))
+	if h := before.handlers[0]; h.Program != "/store/"+sum("a") || h.Content != sum("a") {
+		t.Fatalf("%+v", h)
+	}
+	require := c
+	require.Plugins.RequireChecksums = true
+	for _, tt := range []struct {
+		name    string
+		config  config.Config
+		in      inventory
+		edit    func(*inventory)
+		content string // of echo; "" when it is gone
+		pin     string
+		agents  int
+		reasons []string
+	}{
+		{"nothing has changed", c, in([]catalog.Found{echo}, nil), nil, sum("a"), "", 1, nil},
+		{"a new file", c, in([]catalog.Found{newer}, nil), nil, sum("b"), "", 1, nil},
+		{"the file is gone", c, in(nil, nil), nil, "", "", 0, nil},
+		{"the file cannot be used", c, in(nil, []catalog.Skip{{Path: "/p/echo", Name: "echo", Reason: "no"}}), nil, sum("a"), "", 1, []string{"no"}},
+		{"its directory cannot be used", c, in(nil, []catalog.Skip{{Path: "/p", Reason: "no"}}), nil, sum("a"), "", 1, []string{"no"}},
+		{"another directory cannot be used", c, in(nil, []catalog.Skip{{Path: "/q", Reason: "no"}}), nil, "", "", 0, []string{"no"}},
+		{
+			"the card is broken", c, in([]catalog.Found{echo}, nil), func(in *inventory) { in.load = func(string) (card.Card, error) { return card.Card{}, broken } },
+			sum("a"), "", 1, []string{"agent echo goes on with its earlier card: " + broken.Error()},
+		},
+		{
+			"the store is full", c, in([]catalog.Found{newer}, nil),
+			func(in *inventory) {
+				in.accept = func(string, string, string) (string, string, error) { return "", "", errors.New("full") }
+			},
+			sum("a"), "", 1, []string{"full"},
+		},
+		{
+			"it is not the one that is pinned", c, in([]catalog.Found{newer}, nil), func(in *inventory) { in.pins = catalog.Pins{"echo": sum("a")} },
+			sum("b"), sum("a"), 1, nil, // the start finds out
+		},
+		{
+			"it is not pinned", require, in([]catalog.Found{newer}, nil), nil, sum("a"), "", 1,
+			[]string{"handler echo is not loaded because its checksum is not known and plugins.require_checksums is set: check the file, then blocksd handler pin echo"},
+		},
+		{
+			"it is pinned", require, in([]catalog.Found{newer}, nil), func(in *inventory) { in.pins = catalog.Pins{"echo": sum("b")} },
+			sum("b"), sum("b"), 1, nil,
+		},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			in := tt.in
+			in.before = before
+			if tt.edit != nil {
+				tt.edit(&in)
+			}
+			p := makePlan(tt.config, in)
+			content, pin, program := "", "", ""
+			for _, h := range p.handlers {
+				content, pin, program = h.Content, h.SHA256, h.Program
+			}
+			if content != tt.content || pin != tt.pin || len(p.agents) != tt.agents {
+				t.Errorf("content %q, pin %q, %d agents", content, pin, len(p.agents))
+			}
+			if wrong := pin != "" && pin != content; content != "" && (program == "") != wrong {
+				t.Errorf("program %q", program)
+			}
+			if d := cmp.Diff(tt.reasons, p.reasons, cmpopts.EquateEmpty()); d != "" {
+				t.Error(d)
+			}
+		})
+	}
+}
+
+// The network is told no more than what the handler takes at once.
+func TestCapacity(t *testing.T) {
+	for _, tt := range []struct{ concurrency, process, instances, want int }{
+		{0, 0, 1, 100}, {7, 0, 1, 7}, {0, 3, 4, 12}, {20, 3, 4, 12}, {5, 3, 4, 5}, {1000, 0, 1, 100}, {0, 3, 0, 3},
+	} {
+		c := config.Config{
+			Agents:   []config.Agent{{Card: "/a.json", Handler: "h"}},
+			Handlers: []config.Handler{{Name: "h", Path: "/h", Concurrency: tt.concurrency, ProcessConcurrency: tt.process, Instances: tt.instances}},
+		}
+		p := makePlan(c, inventory{hash: noHash, load: func(string) (card.Card, error) { return card.Card{AgentName: "a", Concurrency: 100}, nil }})
+		if got := p.agents[0].card.Concurrency; got != tt.want {
+			t.Errorf("%+v: concurrency %d", tt, got)
+		}
+	}
+}
+
 func TestPlanTakesTheConcurrencyOfTheConfiguration(t *testing.T) {
 	load := func(string) (card.Card, error) { return card.Card{AgentName: "a", Concurrency: 4}, nil }
 	c := config.Config{Agents: []config.Agent{{Card: "/a.json", Handler: "h", Concurrency: 9, KeyFile: "/k"}}, Handlers: []config.Handler{{Name: "h", Path: "/h"}}}
-	p := makePlan(c, nil, load)
+	p := makePlan(c, inventory{load: load, hash: noHash})
 	if len(p.agents) != 1 || p.agents[0].card.Concurrency != 9 || p.agents[0].keyFile != "/k" {
 		t.Errorf("%+v", p.agents)
 	}
