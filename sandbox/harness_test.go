@@ -116,10 +116,16 @@ type object = map[string]any
 // register enters an agent with a minimal card; blocks is extensions.blocks.
 func (b *bed) register(name string, concurrency int, blocks string) {
 	b.t.Helper()
+	b.registerWith(name, concurrency, blocks, "")
+}
+
+// registerWith is register with more members of the card.
+func (b *bed) registerWith(name string, concurrency int, blocks, more string) {
+	b.t.Helper()
 	doc := fmt.Sprintf(`{"identity":{"agentName":%q,"displayName":"Agent %s","description":"An agent for tests.","version":"1.0.0","provider":{"organization":"Test"}},
 		"tags":[{"id":"test","name":"Test"}],"capabilities":{"taskKinds":["request"]},
 		"io":{"inputs":[{"id":"request","description":"what","contentType":"text/plain","required":true,"example":"x"}],"outputs":[{"id":"reply","description":"that","contentType":"text/plain","guaranteed":true}]},
-		"runtime":{"handler":"main.go","concurrency":%d},"extensions":{"blocks":%s}}`, name, name, concurrency, blocks)
+		%s"runtime":{"handler":"main.go","concurrency":%d},"extensions":{"blocks":%s}}`, name, name, more, concurrency, blocks)
 	c, err := card.Parse([]byte(doc))
 	if err != nil {
 		b.t.Fatalf("card: %v", err)
