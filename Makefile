@@ -7,7 +7,7 @@ export PATH := $(TOOLS):$(PATH)
 
 # Reference handlers are what users get; fixtures are handlers that exist for tests only.
 HANDLERS := echo adder
-FIXTURES := sleeper badhandler
+FIXTURES := sleeper badhandler scripted
 
 .PHONY: help build run test bench soak interop generate check-format check-vet check-lint check-generated check-go tools clean
 
@@ -62,8 +62,8 @@ bench:
 soak:
 	BLOCKSD_SOAK=$${BLOCKSD_SOAK:-200} go test -run '^TestKill$$' -v -count 1 -timeout 60m ./e2e
 
-interop: e2e/interop/.cache/blocks-1.0.23
-	@echo "The Blocks SDK comes under a licence of its own; it is used unmodified and never shipped with blocksd."
+interop: e2e/interop/.cache/blocks-1.0.23 e2e/interop/.cache/blocks-0.1.67 e2e/interop/.cache/cli
+	@echo "The Blocks SDK and CLI come under a licence of their own; they are used unmodified and never shipped with blocksd."
 	BLOCKSD_INTEROP=1 scripts/gotest ./e2e/interop/blocks/...
 
 generate: $(TOOLS)/buf $(TOOLS)/protoc-gen-go
@@ -86,6 +86,13 @@ e2e/interop/pubnub/node_modules: e2e/interop/pubnub/package-lock.json
 e2e/interop/.cache/blocks-%: e2e/interop/blocks/requirements-%.txt
 	python3 -m venv $@
 	$@/bin/pip install --quiet --disable-pip-version-check --no-deps -r $<
+	@touch $@
+
+# Blocks' command line interface, pinned by the lock file.
+e2e/interop/.cache/cli: e2e/interop/blocks/cli/package-lock.json
+	@mkdir -p $@
+	cp e2e/interop/blocks/cli/package.json e2e/interop/blocks/cli/package-lock.json $@/
+	cd $@ && npm ci --no-audit --no-fund --loglevel=error
 	@touch $@
 
 clean:

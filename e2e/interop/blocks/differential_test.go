@@ -1,0 +1,217 @@
+package blocks
+
+import (
+	"encoding/json"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/blocksd/blocksd/e2e/internal/system"
+)
+
+// trial is one task that both providers are given.
+type trial struct {
+	name string
+	args args
+	// then is what the consumer does, one after the other, each when an event that begins with when has come.
+	then []string
+	when string
+}
+
+// trials are about everything that a provider publishes or answers to; those of streams are left to the scenarios until
+// blocksd has them.
+var trials = []trial{
+	{"text", args{"steps": steps{give("hello ü")}}, nil, ""},
+	{"nothing", args{"steps": steps{}}, nil, ""},
+	{"names and outputs", args{"steps": steps{{"return": args{"text": "a", "mimeType": "text/plain", "fileName": "a.txt", "outputId": "result"}}, {"return": args{"text": "{}", "mimeType": "application/json"}}}}, nil, ""},
+	{"no type", args{"steps": steps{{"return": args{"text": "a", "mimeType": ""}}}}, nil, ""},
+	{"empty text", args{"steps": steps{give("")}}, nil, ""},
+	{"largest inline", args{"steps": steps{{"return": bytesOf(16384, "image/png", "i.png")}}}, nil, ""},
+	{"smallest upload", args{"steps": steps{{"return": args{"size": 16385, "mimeType": "image/png", "fileName": "big.png", "outputId": "chart"}}}}, nil, ""},
+	{"upload without a name", args{"steps": steps{{"return": args{"size": 20000, "mimeType": "image/png"}}}}, nil, ""},
+	{"upload of a megabyte", args{"steps": steps{{"return": bytesOf(1<<20, "application/octet-stream", "m ü.bin")}}}, nil, ""},
+	{"status", args{"steps": steps{status("half way"), done}}, nil, ""},
+	{"statuses a second apart", args{"steps": steps{status("a"), {"pause": 1.2}, status("b"), {"pause": 1.2}, status("c")}}, nil, ""},
+	{"statuses in one second", args{"steps": steps{status("a"), {"pause": 0.2}, status("b"), {"pause": 0.2}, status("c"), {"pause": 1.2}}}, nil, ""},
+	{"last status in the same second", args{"steps": steps{status("a"), {"pause": 0.1}, status("last"), done}}, nil, ""},
+	{"artifacts in mid-task", args{"steps": steps{{"publish": args{"text": "first", "mimeType": "text/plain", "outputId": "result"}}, {"publish": bytesOf(20000, "image/png", "p.png")}, status("more"), done}}, nil, ""},
+	{"failure", args{"steps": steps{{"fail": "division by zero"}}}, nil, ""},
+	{"failure after output", args{"steps": steps{status("a"), {"publish": args{"text": "x", "mimeType": "text/plain"}}, done, {"fail": "ü broke"}}}, nil, ""},
+	{"failure with a long text", args{"steps": steps{{"fail": strings.Repeat("long ", 10000)}}}, nil, ""},
+	{"several inputs", args{"steps": steps{{"parts": true}, {"echo": "note"}, {"digest": "file"}, {"digest": "second"}}, "parts": []args{
+		{"id": "note", "text": `{"a": [1, 2.5, null], "b": "ü"}`}, {"id": "file", "size": 40000, "name": "a.bin", "type": "application/zip"},
+		{"id": "second", "size": 16384, "name": "b.bin", "type": "application/pdf"}}}, nil, ""},
+	{"cancel", args{"steps": steps{ready, untilCancel}}, []string{"cancel"}, "status ready"},
+	{"cancel, answered", args{"steps": steps{ready, untilCancel, done}}, []string{"cancel"}, "status ready"},
+	{"cancel, raised", args{"steps": steps{ready, {"raise_cancel": 60}}}, []string{"cancel"}, "status ready"},
+	{"cancel twice", args{"steps": steps{ready, untilCancel}}, []string{"cancel", "cancel"}, "status ready"},
+	{"terminate", args{"steps": steps{ready, untilCancel, done}}, []string{"terminate"}, "status ready"},
+	{"pause and resume", args{"steps": steps{ready, untilCancel}}, []string{"pause_task", "resume_task", "cancel"}, "status ready"},
+	{"pipe canceled", args{"task_kind": "pipe", "duration": 5, "steps": steps{ready, untilCancel, done}}, []string{"cancel"}, "status ready"},
+	{"pipe canceled when detached", args{"task_kind": "pipe", "duration": 5, "steps": steps{done}}, []string{"cancel"}, "artifact"},
+	{"pipe terminated", args{"task_kind": "pipe", "duration": 5, "steps": steps{ready, untilCancel}}, []string{"terminate"}, "status ready"},
+	{"pipe terminated when detached", args{"task_kind": "pipe", "duration": 5, "steps": steps{done}}, []string{"terminate"}, "artifact"},
+	{"pipe fails", args{"task_kind": "pipe", "duration": 5, "steps": steps{{"fail": "broken pipe"}}}, nil, ""},
+	{"pipe expires", args{"task_kind": "pipe", "duration": 1, "steps": steps{ready, {"await_cancel": 90}}}, nil, ""},
+	{"pipe expires when detached", args{"task_kind": "pipe", "duration": 1, "steps": steps{ready}}, nil, ""},
+}
+
+// difference is what we want to be another way than with the SDK's provider.
+type difference struct {
+	reason string
+	// theirs are the events that only the SDK's provider publishes, ours those that only blocksd does.
+	theirs, ours []string
+}
+
+// noEnd stands for a terminal that did not come in time.
+const noEnd = `{"type":"no end"}`
+
+// patience is how long the SDK's provider is waited for where it is known to publish no terminal.
+const patience = 20
+
+// intended are all differences, by the name of the trial.
+var intended = map[string]difference{
+	"last status in the same second": {
+		reason: "the SDK's provider drops a status that waits for its second when the task ends; blocksd publishes it before the answer, so that the last word is never lost",
+		ours:   []string{`{"message":"last","protocolVersion":"2026-05-01","taskId":"…","type":"progress"}`},
+	},
+	"failure with a long text": {
+		reason: "the SDK's provider does not measure its events, so that the network refuses a terminal beyond 32 KiB and the task never ends; blocksd cuts the text",
+		theirs: []string{noEnd},
+		ours:   []string{`{"error":"` + strings.Repeat("long ", 1637) + `long…","protocolVersion":"2026-05-01","state":"failed","taskId":"…","type":"terminal"}`},
+	},
+	"cancel, raised": {
+		reason: "a handler that ends with the cancellation as its error was canceled and has not failed",
+		theirs: []string{`{"error":"interrupted","protocolVersion":"2026-05-01","state":"failed","taskId":"…","type":"terminal"}`},
+		ours:   []string{`{"protocolVersion":"2026-05-01","state":"canceled","taskId":"…","type":"terminal"}`},
+	},
+	"pause and resume": {
+		reason: "the SDK's provider says that the task is paused while the handler runs on; blocksd does not claim what is not so",
+		theirs: []string{
+			`{"protocolVersion":"2026-05-01","status":"paused","taskId":"…","type":"system"}`,
+			`{"protocolVersion":"2026-05-01","status":"resumed","taskId":"…","type":"system"}`,
+		},
+	},
+}
+
+// TestDifferential gives each task to the SDK's provider and to blocksd with an equivalent handler, driven by the SDK's
+// own TaskClient: what is on the task's channel is the same, but for what is intended.
+func TestDifferential(t *testing.T) {
+	cards := writeCards(t)
+	for _, version := range versions {
+		t.Run(version, func(t *testing.T) {
+			_, env := bin.Sandbox(t, cards)
+			run(t, version, env, filepath.Join(cards, "scripted.json"))
+			theirs := consume(t, version, env)
+
+			_, env = bin.Sandbox(t, cards)
+			plugins := system.PluginDir(t, map[string]string{"scripted": filepath.Join(bin.TestPlugins(), "scripted")}, nil)
+			bin.Daemon(t, env, plugins)
+			ours := consume(t, version, env)
+
+			both := [2][]<-chan outcome{theirs.transcripts(trials, true), ours.transcripts(trials, false)}
+			used := map[string]bool{}
+			for i, trial := range trials {
+				t.Run(trial.name, func(t *testing.T) {
+					theirs, ours := <-both[0][i], <-both[1][i]
+					if theirs.err != nil || ours.err != nil {
+						t.Fatalf("with the SDK's provider: %v; with blocksd: %v", theirs.err, ours.err)
+					}
+					d := intended[trial.name]
+					if d.reason == "" {
+						if diff := cmp.Diff(theirs.lines, ours.lines); diff != "" {
+							t.Errorf("blocksd (+) differs from the SDK's provider (-):\n%s", diff)
+						}
+						return
+					}
+					used[trial.name] = true
+					if lost, added := without(theirs.lines, ours.lines), without(ours.lines, theirs.lines); !slices.Equal(lost, d.theirs) || !slices.Equal(added, d.ours) {
+						t.Errorf("the intended difference is another one:\nonly with the SDK's provider: %q\nonly with blocksd: %q", lost, added)
+					}
+				})
+			}
+			for name := range intended {
+				if !used[name] {
+					t.Errorf("there is no trial for the intended difference %q", name)
+				}
+			}
+		})
+	}
+}
+
+// transcripts gives every trial to the provider of c's network; theirs says that it is the SDK's.
+func (c *consumer) transcripts(trials []trial, theirs bool) []<-chan outcome {
+	turns := make(chan struct{}, atOnce)
+	var out []<-chan outcome
+	for _, trial := range trials {
+		done := make(chan outcome, 1)
+		out = append(out, done)
+		go func() {
+			turns <- struct{}{}
+			defer func() { <-turns }()
+			a := args{"then": trial.then, "when": trial.when}
+			for k, v := range trial.args {
+				a[k] = v
+			}
+			if theirs && slices.Contains(intended[trial.name].theirs, noEnd) {
+				a["patience"] = patience
+			}
+			var raw []map[string]any
+			e := outcome{err: c.do("transcript", a, &raw)}
+			for _, event := range raw {
+				e.lines = append(e.lines, normal(event))
+			}
+			done <- e
+		}()
+	}
+	return out
+}
+
+// normal is an event without what differs from run to run: ids, times and tokens. Members are in the order of their
+// names.
+func normal(event map[string]any) string {
+	id, _ := event["taskId"].(string)
+	for _, key := range []string{"taskId", "ts"} {
+		if event[key] != nil {
+			event[key] = "…"
+		}
+	}
+	refs := []any{event["artifactRef"]}
+	if parts, ok := event["requestParts"].([]any); ok {
+		for _, p := range parts {
+			refs = append(refs, p.(map[string]any)["artifactRef"])
+		}
+	}
+	for _, ref := range refs {
+		if ref, ok := ref.(map[string]any); ok {
+			for _, key := range []string{"channel", "fileId", "expiresAt"} {
+				if ref[key] != nil {
+					ref[key] = "…"
+				}
+			}
+		}
+	}
+	b, err := json.Marshal(event)
+	if err != nil {
+		return fmt.Sprint(event)
+	}
+	if id != "" { // the names of files without one hold it
+		return strings.ReplaceAll(string(b), id, "…")
+	}
+	return string(b)
+}
+
+// without returns the lines of a that are not in b.
+func without(a, b []string) []string {
+	var out []string
+	for _, line := range a {
+		if !slices.Contains(b, line) {
+			out = append(out, line)
+		}
+	}
+	return out
+}
