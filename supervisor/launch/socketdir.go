@@ -20,6 +20,10 @@ const (
 	processDir    = "p-"
 )
 
+// HostSocketVariable is the environment variable with the path of the host service, in the process's own directory. By it
+// the next daemon recognizes what a killed one left behind.
+const HostSocketVariable = "BLOCKSD_HOST_SOCKET"
+
 // SocketDirs hands out one private directory per process.
 type SocketDirs struct {
 	base string
@@ -91,8 +95,13 @@ func openBase(base string) (*SocketDirs, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the runtime directory %s: %w", base, plain(err))
 	}
+	swept := false
 	for _, e := range entries {
 		if e.IsDir() && strings.HasPrefix(e.Name(), processDir) {
+			if !swept { // what its handlers had started may have outlived them
+				killMarked(HostSocketVariable + "=" + filepath.Join(base, processDir))
+				swept = true
+			}
 			if err := os.RemoveAll(filepath.Join(base, e.Name())); err != nil {
 				return nil, fmt.Errorf("remove the old socket directory %s: %w", filepath.Join(base, e.Name()), plain(err))
 			}

@@ -221,7 +221,7 @@ func (p *Conn) environment(protocol []string, token string) []string {
 	p.mark = hostTokenVariable + "=" + token
 	return append(env,
 		plugin.EnvUnixSocketDir+"="+p.dir, // go-plugin's own choice is a level deeper, and paths are short of room
-		"BLOCKSD_HOST_SOCKET="+p.host.path,
+		launch.HostSocketVariable+"="+p.host.path,
 		p.mark,
 	)
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"net"
 	"os"
@@ -15,7 +16,10 @@ import (
 
 // minimal is no misdeed: it serves the least that the contract asks for, without SDK and go-plugin, as a handler in another
 // language may. Its Describe, CancelTask and controller are UNIMPLEMENTED.
-func minimal() {
+func minimal() { serveMinimal(nil) }
+
+// serveMinimal does describe, if there is one, instead of describing itself.
+func serveMinimal(describe func()) {
 	listener, err := net.Listen("unix", os.Getenv("PLUGIN_UNIX_SOCKET_DIR")+"/minimal")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -25,7 +29,7 @@ func minimal() {
 	h := health.NewServer()
 	h.SetServingStatus("plugin", grpc_health_v1.HealthCheckResponse_SERVING)
 	grpc_health_v1.RegisterHealthServer(s, h)
-	handlerv1.RegisterHandlerServiceServer(s, &minimalService{})
+	handlerv1.RegisterHandlerServiceServer(s, &minimalService{describe: describe})
 	fmt.Printf("1|1|unix|%s|grpc|\n", listener.Addr())
 	_ = s.Serve(listener)
 	os.Exit(0)
@@ -33,6 +37,14 @@ func minimal() {
 
 type minimalService struct {
 	handlerv1.UnimplementedHandlerServiceServer
+	describe func() // nil for UNIMPLEMENTED
+}
+
+func (s *minimalService) Describe(ctx context.Context, r *handlerv1.DescribeRequest) (*handlerv1.DescribeResponse, error) {
+	if s.describe != nil {
+		s.describe()
+	}
+	return s.UnimplementedHandlerServiceServer.Describe(ctx, r)
 }
 
 // StartTask answers with what the request says, a message for each word.

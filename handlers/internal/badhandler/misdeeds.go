@@ -94,6 +94,58 @@ var misdeeds = map[string]misdeed{
 	"artifact": func(_ context.Context, t *pluginsdk.Task, argument string) error {
 		return t.Send(pluginsdk.Artifact{OutputID: "reply", FileName: "zeros.bin", Data: make([]byte, atoi(argument))})
 	},
+	"giant": func(_ context.Context, t *pluginsdk.Task, argument string) error { // an artifact of so many MiB and one byte
+		body := io.LimitReader(zeros{}, int64(atoi(argument))<<20+1)
+		return t.Send(pluginsdk.Artifact{OutputID: "reply", FileName: "giant.bin", Body: body})
+	},
+	"hog": func(_ context.Context, t *pluginsdk.Task, argument string) error { // takes so many MiB of memory, and uses them
+		t.Status("taking memory")
+		var taken [][]byte
+		for range atoi(argument) {
+			b := make([]byte, 1<<20)
+			for i := 0; i < len(b); i += 4096 {
+				b[i] = 1
+			}
+			taken = append(taken, b)
+		}
+		return t.Send(pluginsdk.Text(strconv.Itoa(len(taken))))
+	},
+	"fork": func(_ context.Context, t *pluginsdk.Task, argument string) error { // so many children, or as many as it gets
+		started := 0
+		for range atoi(argument) {
+			cmd := exec.Command("sleep", "600")
+			if cmd.Start() != nil {
+				break
+			}
+			started++
+		}
+		return t.Send(pluginsdk.Text(strconv.Itoa(started)))
+	},
+	"leak-files": func(_ context.Context, t *pluginsdk.Task, argument string) error { // so many descriptors, or as many as it gets
+		opened := 0
+		for range atoi(argument) {
+			if _, err := syscall.Open("/dev/null", syscall.O_RDONLY|syscall.O_CLOEXEC, 0); err != nil {
+				break
+			}
+			opened++
+		}
+		return t.Send(pluginsdk.Text(strconv.Itoa(opened)))
+	},
+	"close-socket": func(ctx context.Context, t *pluginsdk.Task, _ string) error { // every socket that it has, and the file
+		t.Status("closing")
+		fds, err := os.ReadDir("/proc/self/fd")
+		if err != nil {
+			return err
+		}
+		for _, fd := range fds {
+			if target, err := os.Readlink("/proc/self/fd/" + fd.Name()); err == nil && strings.HasPrefix(target, "socket:") {
+				_ = syscall.Shutdown(atoi(fd.Name()), syscall.SHUT_RDWR)
+			}
+		}
+		_ = os.RemoveAll(os.Getenv("PLUGIN_UNIX_SOCKET_DIR"))
+		<-ctx.Done()
+		return ctx.Err()
+	},
 	"publish": func(ctx context.Context, t *pluginsdk.Task, argument string) error {
 		return t.Publish(ctx, pluginsdk.Artifact{OutputID: "reply", FileName: "zeros.bin", Data: make([]byte, atoi(argument))})
 	},
@@ -122,6 +174,14 @@ var misdeeds = map[string]misdeed{
 
 // The descriptors that the process was started with: go-plugin replaces os.Stdout and os.Stderr later.
 var stdout, stderr = os.Stdout, os.Stderr
+
+// zeros is an endless reader.
+type zeros struct{}
+
+func (zeros) Read(b []byte) (int, error) {
+	clear(b)
+	return len(b), nil
+}
 
 func atoi(s string) int {
 	n, _ := strconv.Atoi(s)

@@ -30,7 +30,15 @@ var startup = map[string]func(){
 		fmt.Fprintln(os.Stderr, "cannot find my model file")
 		os.Exit(3)
 	},
-	"kill-at-start": func() { _ = syscall.Kill(os.Getpid(), syscall.SIGKILL) },
+	"exit0-at-start":     func() { os.Exit(0) },
+	"exit0-at-handshake": func() { handshakeAnd(func() { os.Exit(0) }) },
+	"exit1-at-handshake": func() { handshakeAnd(func() { os.Exit(1) }) },
+	"kill-at-handshake":  func() { handshakeAnd(func() { _ = syscall.Kill(os.Getpid(), syscall.SIGKILL) }) },
+	"exit0-at-describe":  func() { serveMinimal(func() { os.Exit(0) }) },
+	"exit1-at-describe":  func() { serveMinimal(func() { os.Exit(1) }) },
+	"kill-at-describe":   func() { serveMinimal(func() { _ = syscall.Kill(os.Getpid(), syscall.SIGKILL) }) },
+	"hang-at-describe":   func() { serveMinimal(func() { select {} }) },
+	"kill-at-start":      func() { _ = syscall.Kill(os.Getpid(), syscall.SIGKILL) },
 	"wrong-version": func() {
 		fmt.Printf("1|99|unix|%s/x|grpc|\n", os.Getenv("PLUGIN_UNIX_SOCKET_DIR"))
 		select {}
@@ -92,6 +100,16 @@ var startup = map[string]func(){
 		fmt.Println(strings.Repeat("x", 1<<20))
 		select {}
 	},
+}
+
+// handshakeAnd does something bad as soon as it has said where its socket is.
+func handshakeAnd(bad func()) {
+	path := os.Getenv("PLUGIN_UNIX_SOCKET_DIR") + "/early"
+	fd, _ := syscall.Socket(syscall.AF_UNIX, syscall.SOCK_STREAM, 0)
+	_ = syscall.Bind(fd, &syscall.SockaddrUnix{Name: path})
+	_ = syscall.Listen(fd, 16)
+	fmt.Printf("1|1|unix|%s|grpc|\n", path)
+	bad()
 }
 
 // certificate is one as a handshake carries it.
