@@ -78,7 +78,7 @@ func (d *Daemon) nextRound(ctx context.Context, s *served) *round {
 	for {
 		changed := d.changed.wait()
 		d.mu.Lock()
-		if ctx.Err() != nil {
+		if ctx.Err() != nil || s.told() {
 			d.mu.Unlock()
 			return nil
 		}
@@ -96,6 +96,8 @@ func (d *Daemon) nextRound(ctx context.Context, s *served) *round {
 		s.wait(agent.StateOffline, reasonDrained)
 		select {
 		case <-changed:
+		case <-s.quit:
+			return nil
 		case <-ctx.Done():
 			return nil
 		}

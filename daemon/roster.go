@@ -186,22 +186,7 @@ func (d *Daemon) launch(ctx context.Context) {
 
 // attend serves an agent until ctx ends or it has to leave.
 func (d *Daemon) attend(ctx context.Context, s *served) {
-	staying, end := context.WithCancel(ctx)
-	told := make(chan struct{})
-	go func() {
-		defer close(told)
-		select {
-		case <-s.quit:
-			if a := s.get(); a != nil && s.patient {
-				a.Linger(ctx.Done())
-			}
-			end()
-		case <-staying.Done():
-		}
-	}()
-	d.serve(staying, s)
-	end()
-	<-told
+	d.serve(ctx, s)
 	d.mu.Lock()
 	s.over = true
 	if s.leaving && d.served[s.card.AgentName] == s {

@@ -70,6 +70,16 @@ func (s *served) leave(patient bool) {
 	close(s.quit)
 }
 
+// told reports whether the agent has to leave.
+func (s *served) told() bool {
+	select {
+	case <-s.quit:
+		return true
+	default:
+		return false
+	}
+}
+
 func (s *served) get() *agent.Agent {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -121,6 +131,8 @@ func (d *Daemon) serve(ctx context.Context, s *served) {
 	case <-ctx.Done():
 		s.wait(agent.StateOffline, "the daemon stops")
 		return
+	case <-s.quit:
+		return
 	case <-d.deployment.known:
 	}
 	for {
@@ -134,7 +146,7 @@ func (d *Daemon) serve(ctx context.Context, s *served) {
 			fail(err)
 			return
 		}
-		err = d.serveRound(r.ctx, s, a)
+		err = d.serveRound(ctx, r, s, a)
 		if err != nil {
 			s.mu.Lock()
 			s.final = errors.Is(err, agent.ErrFinal)
@@ -142,7 +154,7 @@ func (d *Daemon) serve(ctx context.Context, s *served) {
 			log.Error("agent has ended", "err", err)
 			d.checkFinal()
 		}
-		if err != nil || ctx.Err() != nil {
+		if err != nil || ctx.Err() != nil || s.told() {
 			d.changed.broadcast()
 			return
 		}
@@ -151,13 +163,25 @@ func (d *Daemon) serve(ctx context.Context, s *served) {
 	}
 }
 
-// serveRound runs an agent until the round ends and its tasks with it.
-func (d *Daemon) serveRound(ctx context.Context, s *served, a *agent.Agent) error {
+// serveRound runs an agent until the round ends, or the agent has to leave, and its tasks with it.
+func (d *Daemon) serveRound(ctx context.Context, r *round, s *served, a *agent.Agent) error {
+	staying, end := context.WithCancel(r.ctx)
+	defer end()
 	s.mu.Lock()
 	s.agent = a
 	s.mu.Unlock()
 	watched, stopWatching := context.WithCancel(context.Background())
 	var watch sync.WaitGroup
+	watch.Go(func() {
+		select {
+		case <-watched.Done():
+		case <-s.quit:
+			if s.patient {
+				a.Linger(ctx.Done())
+			}
+			end()
+		}
+	})
 	watch.Go(func() {
 		for {
 			changed := a.Changed()
@@ -169,7 +193,7 @@ func (d *Daemon) serveRound(ctx context.Context, s *served, a *agent.Agent) erro
 			}
 		}
 	})
-	err := a.Run(ctx)
+	err := a.Run(staying)
 	stopWatching()
 	watch.Wait()
 	return err
