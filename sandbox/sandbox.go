@@ -38,6 +38,8 @@ const (
 type Config struct {
 	// Listen is a loopback address; port 0 takes a free one.
 	Listen string
+	// Listener takes the place of Listen: a test can bring one that needs no port.
+	Listener net.Listener
 	Log    *slog.Logger
 	Now    func() time.Time
 	// PresenceScan is how often silent clients are looked for.
@@ -139,8 +141,10 @@ func New(cfg Config) (*Sandbox, error) {
 	}); err != nil {
 		return nil, err
 	}
-	if s.listener, err = listen(cfg.Listen); err != nil {
-		return nil, err
+	if s.listener = cfg.Listener; s.listener == nil {
+		if s.listener, err = listen(cfg.Listen); err != nil {
+			return nil, err
+		}
 	}
 	s.api, err = api.New(api.Config{
 		Network: s.network, Origin: s.Addr(), Log: cfg.Log, Now: s.now,

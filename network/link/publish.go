@@ -26,6 +26,8 @@ type Message struct {
 	Body []byte
 	// Store keeps it in the channel's history.
 	Store bool
+	// Again, if not nil, is asked before every attempt but the first; its error ends the publish and is returned.
+	Again func(ctx context.Context) error
 }
 
 // Publish sends m and returns its timetoken. It tries again, with growing random waits, until ctx ends or the answer is
@@ -66,6 +68,11 @@ func (l *Link) Publish(ctx context.Context, m Message) (timetoken string, err er
 		if ctx.Err() == nil {
 			l.log.Debug("publish failed, trying again", "channel", m.Channel, "attempt", n, "err", err)
 			_ = sleep(ctx, max(wait, backoff(n, l.cfg.Timeouts.BackoffStart, l.cfg.Timeouts.BackoffCap, l.cfg.Jitter())))
+		}
+		if m.Again != nil && ctx.Err() == nil {
+			if err := m.Again(ctx); err != nil && ctx.Err() == nil {
+				return "", fmt.Errorf("publish on channel %s: %w", m.Channel, err)
+			}
 		}
 		if ctx.Err() != nil {
 			return "", l.gaveUp(ctx, fmt.Sprintf("publish on channel %s: gave up after %d attempts", m.Channel, n), err)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	mathrand "math/rand/v2"
+	"net/http"
 	"time"
 
 	"github.com/google/uuid"
@@ -69,6 +70,9 @@ type Config struct {
 	ArtifactLimit int64
 	// Version of the program, told to the network.
 	Version string
+
+	// transport carries the requests to PubNub; nil for one of the link's own. For tests.
+	transport http.RoundTripper
 
 	Log *slog.Logger // nil to discard
 	Now func() time.Time

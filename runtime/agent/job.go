@@ -249,7 +249,7 @@ func (j *job) run(ctx context.Context) {
 // task's channel waits for it.
 func (j *job) publish(ctx context.Context, o outgoing) {
 	if !o.last {
-		if err := j.publishEvent(ctx, o.body); err != nil {
+		if err := j.publishEvent(ctx, o.body); err != nil && !errors.Is(err, errTaskOver) {
 			j.log.Warn("event could not be published", "channel", j.channel, "err", err)
 		}
 		return
@@ -286,10 +286,32 @@ func (j *job) message(body []byte) link.Message {
 	return link.Message{Channel: j.channel, Token: j.token, Meta: j.meta, Body: body, Store: true}
 }
 
+// publishEvent publishes an event that is not the terminal. Like that one it asks the network first when in doubt: nothing
+// may follow a terminal that the network has given the task itself.
 func (j *job) publishEvent(ctx context.Context, body []byte) error {
-	timetoken, err := j.session.link.Publish(ctx, j.message(body))
+	if err := j.stillOpen(ctx, j.doubtful()); err != nil {
+		return err
+	}
+	m := j.message(body)
+	began := j.agent.cfg.Now()
+	m.Again = func(ctx context.Context) error {
+		return j.stillOpen(ctx, j.doubtful() || j.agent.cfg.Now().Sub(began) >= j.agent.cfg.Timeouts.Doubt)
+	}
+	timetoken, err := j.session.link.Publish(ctx, m)
 	if err == nil {
 		j.newest = timetoken
+	}
+	return err
+}
+
+// stillOpen returns errTaskOver when in doubt the network says that the task has its terminal.
+func (j *job) stillOpen(ctx context.Context, doubt bool) error {
+	if !doubt {
+		return nil
+	}
+	known, err := j.agent.ask(ctx, j.session, j.message(nil), j.task.ID)
+	if err == nil && known.over {
+		err = errTaskOver
 	}
 	return err
 }

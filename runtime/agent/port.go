@@ -89,6 +89,9 @@ func (j *job) publishArtifact(ctx context.Context, art wire.Artifact) error {
 			}
 		}
 	}
+	if err := j.stillOpen(ctx, j.doubtful()); err != nil {
+		return err
+	}
 	name, mime := art.FileName, art.MIMEType
 	if name == "" {
 		name = j.task.ID + "-artifact"
