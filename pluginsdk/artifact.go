@@ -43,10 +43,14 @@ func (t *Task) Send(a Artifact) error {
 	})
 }
 
-// Publish publishes an artifact while the task goes on and returns when the network has it. After an error it is not
-// known whether consumers see the artifact: do not simply repeat it.
+// Publish publishes an artifact while the task goes on and returns when the network has it. It comes after every status
+// and artifact that was given to Status and Send before. After an error it is not known whether consumers see the
+// artifact: do not simply repeat it.
 func (t *Task) Publish(ctx context.Context, a Artifact) error {
-	return t.host.publish(ctx, t.ID, a)
+	t.mu.Lock()
+	after := t.sent
+	t.mu.Unlock()
+	return t.host.publish(ctx, t.ID, after, a)
 }
 
 // chunks cuts an artifact into messages; the first one carries its description, the last one is marked.

@@ -112,7 +112,8 @@ func (f *File) Close() error {
 	return nil
 }
 
-func (h *host) publish(ctx context.Context, taskID string, a Artifact) error {
+// publish sends an artifact that belongs after so many messages of the task's answer.
+func (h *host) publish(ctx context.Context, taskID string, after int64, a Artifact) error {
 	client, err := h.dial()
 	if err != nil {
 		return err
@@ -123,11 +124,12 @@ func (h *host) publish(ctx context.Context, taskID string, a Artifact) error {
 	if err != nil {
 		return fmt.Errorf("publish an artifact: %s", status.Convert(err).Message())
 	}
-	id := taskID
+	head := &handlerv1.PublishArtifactRequest{TaskId: taskID, AfterResponses: after}
 	err = a.chunks(func(c *handlerv1.ArtifactChunk) error {
-		err := stream.Send(&handlerv1.PublishArtifactRequest{TaskId: id, Chunk: c})
-		id = ""
-		return err
+		m := head
+		m.Chunk = c
+		head = &handlerv1.PublishArtifactRequest{}
+		return stream.Send(m)
 	})
 	if err != nil && !errors.Is(err, io.EOF) { // io.EOF means that the answer says why
 		return err

@@ -294,17 +294,18 @@ func TestHost(t *testing.T) {
 		if _, err := io.ReadAll(half); err == nil || err.Error() != `download input "a.txt": the download broke off` {
 			return errors.New("half a file was taken for a whole one")
 		}
+		task.Status("before")
 		return task.Publish(ctx, Artifact{FileName: "refused"})
 	}}, ho)
 	file := &handlerv1.File{Name: "announced"}
 	got := answers(t, c, task("t", textPart("request", "x"), &handlerv1.Part{PartId: "file", File: file}, &handlerv1.Part{PartId: "half", File: file}))
-	if d := cmp.Diff([]string{"error publish an artifact: the network is away"}, got); d != "" {
+	if d := cmp.Diff([]string{"status before", "error publish an artifact: the network is away"}, got); d != "" {
 		t.Error(d)
 	}
-	if r := fake.received; r.GetTaskId() != "t" {
-		t.Errorf("published for %q", r.GetTaskId())
+	if r := fake.received; r.GetTaskId() != "t" || r.GetAfterResponses() != 1 {
+		t.Errorf("published for %q after %d responses, not after the status", r.GetTaskId(), r.GetAfterResponses())
 	}
-	if err := (&host{}).publish(t.Context(), "t", Text("x")); err == nil {
+	if err := (&host{}).publish(t.Context(), "t", 0, Text("x")); err == nil {
 		t.Error("published without a host")
 	}
 }

@@ -34,6 +34,7 @@ type Task struct {
 	// mu keeps the messages of one artifact together and guards the fields below.
 	mu    sync.Mutex
 	send  func(*handlerv1.StartTaskResponse) error
+	sent  int64 // how many messages send has taken
 	ended bool
 }
 
@@ -61,7 +62,14 @@ func newTask(t *handlerv1.Task, h *host, send func(*handlerv1.StartTaskResponse)
 		ID: t.GetTaskId(), AgentName: t.GetAgentName(), Pipe: t.GetKind() == handlerv1.TaskKind_TASK_KIND_PIPE,
 		Duration: t.GetDuration().AsDuration(), OwnerID: t.GetOwnerId(), OrgID: t.GetOrgId(),
 		CallerClaims: t.GetCallerClaimsJson(), RequestSummary: t.GetRequestSummaryJson(), HasStream: t.GetHasStream(),
-		ConsumerPublicKey: t.GetConsumerPublicKey(), TraceContext: t.GetTraceContext(), host: h, send: send,
+		ConsumerPublicKey: t.GetConsumerPublicKey(), TraceContext: t.GetTraceContext(), host: h,
+	}
+	task.send = func(r *handlerv1.StartTaskResponse) error {
+		err := send(r)
+		if err == nil {
+			task.sent++
+		}
+		return err
 	}
 	if d := t.GetDeadline(); d != nil {
 		task.Deadline = d.AsTime()

@@ -18,10 +18,39 @@ type assignment struct {
 	cancels map[int]context.CancelFunc // guarded by mu; of the uses that are going on
 	next    int                        // guarded by mu
 	uses    sync.WaitGroup             // Add only under mu while not ended
+	heard   int64                      // guarded by mu; how many messages of the handler's answer have had their effect
+	more    chan struct{}              // guarded by mu; closed and replaced when heard grows
 }
 
 func newAssignment(port wire.TaskPort) *assignment {
-	return &assignment{port: port, started: make(chan struct{}), cancels: map[int]context.CancelFunc{}}
+	return &assignment{port: port, started: make(chan struct{}), cancels: map[int]context.CancelFunc{}, more: make(chan struct{})}
+}
+
+// hear says that the first n messages of the handler's answer have had their effect.
+func (a *assignment) hear(n int64) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.heard = n
+	close(a.more)
+	a.more = make(chan struct{})
+}
+
+// after waits until the first n messages of the handler's answer have had their effect. A handler that promises more than
+// it sends waits for the end of its task.
+func (a *assignment) after(ctx context.Context, n int64) error {
+	for {
+		a.mu.Lock()
+		heard, more := a.heard, a.more
+		a.mu.Unlock()
+		if heard >= n {
+			return nil
+		}
+		select {
+		case <-more:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
 }
 
 // use calls f with the port, unless the task has ended. The context given to f ends with the task.

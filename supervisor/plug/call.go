@@ -172,7 +172,8 @@ func (k *call) run(p *Conn, ctx context.Context, task *wire.Task, a *assignment,
 func (p *Conn) converse(ctx context.Context, stream grpc.ServerStreamingClient[handlerv1.StartTaskResponse], task *wire.Task, a *assignment) (over bool, err error) {
 	chunks := assembler{limit: wire.MaxArtifactBytes}
 	defer chunks.close()
-	for {
+	for heard := int64(0); ; heard++ {
+		a.hear(heard)
 		m, err := stream.Recv()
 		if err != nil {
 			return true, p.broken(task, err)

@@ -144,6 +144,7 @@ func (h *host) PublishArtifact(stream grpc.ClientStreamingServer[handlerv1.Publi
 	chunks := assembler{limit: wire.MaxArtifactBytes}
 	defer chunks.close()
 	var a *assignment
+	var after int64
 	for {
 		m, err := stream.Recv()
 		if err == io.EOF {
@@ -156,6 +157,7 @@ func (h *host) PublishArtifact(stream grpc.ClientStreamingServer[handlerv1.Publi
 			if a, err = h.task(m.GetTaskId()); err != nil {
 				return err
 			}
+			after = m.GetAfterResponses()
 		}
 		artifact, err := chunks.add(m.GetChunk())
 		if err != nil {
@@ -164,7 +166,12 @@ func (h *host) PublishArtifact(stream grpc.ClientStreamingServer[handlerv1.Publi
 		if artifact == nil {
 			continue
 		}
-		err = a.use(stream.Context(), func(ctx context.Context, port wire.TaskPort) error { return port.Artifact(ctx, *artifact) })
+		err = a.use(stream.Context(), func(ctx context.Context, port wire.TaskPort) error {
+			if err := a.after(ctx, after); err != nil {
+				return err
+			}
+			return port.Artifact(ctx, *artifact)
+		})
 		if err != nil {
 			return answer(err)
 		}

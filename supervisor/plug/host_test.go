@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
 
 	"github.com/blocksd/blocksd/network/wire"
 	handlerv1 "github.com/blocksd/blocksd/proto/blocks/handler/v1"
@@ -200,4 +201,34 @@ func TestAssignmentIsOverWhenItEnds(t *testing.T) {
 	if err := a.use(context.Background(), func(context.Context, wire.TaskPort) error { return nil }); !errors.Is(err, errTaskEnded) {
 		t.Errorf("use after the end: %v", err)
 	}
+}
+
+// The handler's answer and its calls of the host service are two ways; what was sent first must have its effect first.
+func TestAssignmentKeepsTheOrder(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := newAssignment(newPort())
+		turn := make(chan error, 1)
+		go func() { turn <- a.after(t.Context(), 2) }()
+		for heard := range int64(2) {
+			a.hear(heard)
+			synctest.Wait()
+			select {
+			case err := <-turn:
+				t.Fatalf("after %d messages of 2 it was its turn: %v", heard, err)
+			default:
+			}
+		}
+		a.hear(2)
+		if err := <-turn; err != nil {
+			t.Error(err)
+		}
+		if err := a.after(t.Context(), 1); err != nil {
+			t.Error(err)
+		}
+		ended, end := context.WithCancel(t.Context())
+		end()
+		if err := a.after(ended, 3); !errors.Is(err, context.Canceled) {
+			t.Errorf("a promise that is not kept ended with %v", err)
+		}
+	})
 }

@@ -131,10 +131,13 @@ func (x *DownloadInputResponse) GetData() []byte {
 type PublishArtifactRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// In the first message only.
-	TaskId        string         `protobuf:"bytes,1,opt,name=task_id,json=taskId,proto3" json:"task_id,omitempty"`
-	Chunk         *ArtifactChunk `protobuf:"bytes,2,opt,name=chunk,proto3" json:"chunk,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	TaskId string         `protobuf:"bytes,1,opt,name=task_id,json=taskId,proto3" json:"task_id,omitempty"`
+	Chunk  *ArtifactChunk `protobuf:"bytes,2,opt,name=chunk,proto3" json:"chunk,omitempty"`
+	// In the first message only: how many responses of the task's StartTask call were sent before. The daemon publishes the
+	// artifact after what they say, so that the two ways keep one order. 0 means that the order does not matter.
+	AfterResponses int64 `protobuf:"varint,3,opt,name=after_responses,json=afterResponses,proto3" json:"after_responses,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *PublishArtifactRequest) Reset() {
@@ -179,6 +182,13 @@ func (x *PublishArtifactRequest) GetChunk() *ArtifactChunk {
 		return x.Chunk
 	}
 	return nil
+}
+
+func (x *PublishArtifactRequest) GetAfterResponses() int64 {
+	if x != nil {
+		return x.AfterResponses
+	}
+	return 0
 }
 
 type PublishArtifactResponse struct {
@@ -229,10 +239,11 @@ const file_blocks_handler_v1_host_proto_rawDesc = "" +
 	"\x15DownloadInputResponse\x120\n" +
 	"\x04file\x18\x01 \x01(\v2\x17.blocks.handler.v1.FileH\x00R\x04file\x88\x01\x01\x12\x12\n" +
 	"\x04data\x18\x02 \x01(\fR\x04dataB\a\n" +
-	"\x05_file\"i\n" +
+	"\x05_file\"\x92\x01\n" +
 	"\x16PublishArtifactRequest\x12\x17\n" +
 	"\atask_id\x18\x01 \x01(\tR\x06taskId\x126\n" +
-	"\x05chunk\x18\x02 \x01(\v2 .blocks.handler.v1.ArtifactChunkR\x05chunk\"\x19\n" +
+	"\x05chunk\x18\x02 \x01(\v2 .blocks.handler.v1.ArtifactChunkR\x05chunk\x12'\n" +
+	"\x0fafter_responses\x18\x03 \x01(\x03R\x0eafterResponses\"\x19\n" +
 	"\x17PublishArtifactResponse2\xdf\x01\n" +
 	"\vHostService\x12d\n" +
 	"\rDownloadInput\x12'.blocks.handler.v1.DownloadInputRequest\x1a(.blocks.handler.v1.DownloadInputResponse0\x01\x12j\n" +
