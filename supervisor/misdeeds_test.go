@@ -256,12 +256,14 @@ func TestForkBombBesideEcho(t *testing.T) {
 		t.Skip("machine: the tests do not run as root, so no other user can be had")
 	}
 	const limit = 60
+	// A user of each run's own: the dead of an earlier one may wait long for the machine's init, and count until then.
+	user := strconv.Itoa(60_000 + int(time.Now().UnixNano()%1_000_000))
 	if err := os.Chmod(plugins.Dir(t), 0o755); err != nil {
 		t.Fatal(err)
 	}
 	config := []HandlerConfig{
 		{Name: "echo", Path: plugins.Path(t, "echo")},
-		{Name: "badhandler", Path: plugins.Path(t, "badhandler"), Limits: launch.Limits{User: "54350", Processes: limit}},
+		{Name: "badhandler", Path: plugins.Path(t, "badhandler"), Limits: launch.Limits{User: user, Processes: limit}},
 	}
 	f := fleet(t, Config{Handlers: config, Timeouts: impatient, Shim: testShim(t)})
 	become(t, f, "echo", wire.Available)
