@@ -53,7 +53,7 @@ check-generated: $(TOOLS)/buf $(TOOLS)/protoc-gen-go
 	@rm -rf $(TOOLS)/generated && mkdir -p $(TOOLS)/generated && cp -r proto $(TOOLS)/generated/ && cd $(TOOLS)/generated/proto && buf generate
 	@diff -r proto $(TOOLS)/generated/proto || { echo "generated code is out of date: run 'make generate' and commit the result"; exit 1; }
 
-check-go: e2e/interop/pubnub/node_modules
+check-go: e2e/interop/pubnub/node_modules e2e/interop/.cache/pubnub-10.8.0
 	scripts/gotest ./...
 
 bench:
@@ -82,6 +82,11 @@ $(TOOLS)/protoc-gen-go: go.mod
 e2e/interop/pubnub/node_modules: e2e/interop/pubnub/package-lock.json
 	@if command -v npm >/dev/null; then cd e2e/interop/pubnub && npm ci --no-audit --no-fund --loglevel=error && touch node_modules; \
 	else echo "npm is not installed: the tests with the npm package pubnub will skip"; fi
+
+e2e/interop/.cache/pubnub-10.8.0: e2e/interop/pubnub/requirements.txt
+	@if python3 -c 'import venv, ensurepip' 2>/dev/null; then \
+	  python3 -m venv $@ && $@/bin/pip install --quiet --disable-pip-version-check --no-deps -r $< && touch $@; \
+	else echo "python3 with venv is not installed: the tests with the PyPI package pubnub will skip"; fi
 
 e2e/interop/.cache/blocks-%: e2e/interop/blocks/requirements-%.txt
 	python3 -m venv $@

@@ -18,25 +18,28 @@ type Signed struct {
 	Signature   string
 }
 
-// VerifySignature reports whether a request was signed with secret, in either version. The first version is what two
-// SDKs use for POST publishes; it covers neither the method nor the body.
+// VerifySignature reports whether a request was signed with secret. POST publishes are signed in other ways too, each
+// by some SDK: in the first version, which covers neither the method nor the body, and as if they were a GET without
+// a body.
 func VerifySignature(secret string, r Signed) bool {
-	sign := func(path string) (v1, v2 string) {
+	sign := func(parts ...string) []byte {
 		mac := hmac.New(sha256.New, []byte(secret))
-		mac.Write([]byte(r.SubscribeKey + "\n" + r.PublishKey + "\n" + path + "\n" + r.Query))
-		v1 = base64.URLEncoding.EncodeToString(mac.Sum(nil))
-		mac.Reset()
-		mac.Write([]byte(r.Method + "\n" + r.PublishKey + "\n" + path + "\n" + r.Query + "\n"))
-		mac.Write(r.Body)
-		return v1, "v2." + base64.RawURLEncoding.EncodeToString(mac.Sum(nil))
+		mac.Write([]byte(strings.Join(parts, "\n")))
+		return mac.Sum(nil)
 	}
+	v2 := func(method, path, body string) string {
+		return "v2." + base64.RawURLEncoding.EncodeToString(sign(method, r.PublishKey, path, r.Query, body))
+	}
+	var good []string
 	// One SDK signs some paths escaped once more than it sends them.
 	for _, path := range [...]string{r.Path, strings.ReplaceAll(r.Path, "%", "%25")} {
-		v1, v2 := sign(path)
-		if hmac.Equal([]byte(r.Signature), []byte(v2)) {
-			return true
+		good = append(good, v2(r.Method, path, string(r.Body)))
+		if r.Method == "POST" && strings.HasPrefix(r.Path, "/publish/") {
+			good = append(good, v2("GET", path, ""), base64.URLEncoding.EncodeToString(sign(r.SubscribeKey, r.PublishKey, path, r.Query)))
 		}
-		if r.Method == "POST" && strings.HasPrefix(r.Path, "/publish/") && hmac.Equal([]byte(r.Signature), []byte(v1)) {
+	}
+	for _, s := range good {
+		if hmac.Equal([]byte(r.Signature), []byte(s)) {
 			return true
 		}
 	}

@@ -4,6 +4,8 @@ package pubnub
 import (
 	"encoding/json"
 	"fmt"
+	"io"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -18,6 +20,10 @@ import (
 var bin system.Binaries
 
 func TestMain(m *testing.M) {
+	if os.Getenv(driverVariable) != "" {
+		goDriver()
+		return
+	}
 	var err error
 	if bin, err = system.Build("../../.."); err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -27,6 +33,22 @@ func TestMain(m *testing.M) {
 		os.RemoveAll(bin.Dir)
 		os.Exit(code)
 	}))
+}
+
+// get fetches a path of the sandbox, for what no SDK sends.
+func get(t *testing.T, origin, path string) (int, string) {
+	t.Helper()
+	res, err := http.Get("http://" + origin + path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer http.DefaultClient.CloseIdleConnections()
+	defer res.Body.Close()
+	body, err := io.ReadAll(res.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return res.StatusCode, string(body)
 }
 
 // TestNodeWatchesTask: the npm package pubnub subscribes to a running task's channel and sees running, the status, the

@@ -1,0 +1,302 @@
+package pubnub
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/blocksd/blocksd/e2e/internal/system"
+)
+
+// patience bounds what must come.
+const patience = 20 * time.Second
+
+// sdks are the clients that nobody here wrote, by name.
+var sdks = []string{"go", "javascript", "python"}
+
+// python is the interpreter with the PyPI package pubnub.
+const python = "../.cache/pubnub-10.8.0/bin/python"
+
+// driverCommand returns the process that drives an SDK, or skips.
+func driverCommand(t *testing.T, sdk string) *exec.Cmd {
+	t.Helper()
+	switch sdk {
+	case "go":
+		cmd := exec.Command(os.Args[0])
+		cmd.Env = append(system.CleanEnv(), driverVariable+"=1")
+		return cmd
+	case "javascript":
+		node, err := exec.LookPath("node")
+		if err != nil {
+			t.Skip("node is not installed")
+		}
+		if _, err := os.Stat("node_modules/pubnub"); err != nil {
+			t.Skip("the npm package pubnub is not installed: run make test")
+		}
+		cmd := exec.Command(node, "sdk.mjs")
+		cmd.Env = system.CleanEnv()
+		return cmd
+	default:
+		if _, err := os.Stat(python); err != nil {
+			t.Skip("the PyPI package pubnub is not installed: run make test")
+		}
+		cmd := exec.Command(python, "drive.py")
+		cmd.Env = system.CleanEnv()
+		return cmd
+	}
+}
+
+// client is one SDK in a process of its own.
+type client struct {
+	t      *testing.T
+	name   string
+	stdin  io.WriteCloser
+	events chan event
+
+	mu      sync.Mutex // guards all below
+	last    int
+	waiting map[int]chan answer
+	ended   bool
+}
+
+// event is what a listener of an SDK was told.
+type event struct {
+	Event, Category                     string
+	Number                              int
+	Channel, Subscription, Publisher    string
+	Timetoken                           string
+	Message, Meta, State                any
+	Action, UUID, Type, Value, ID, Name string
+	Occupancy                           int
+}
+
+type answer struct {
+	OK     bool
+	Value  json.RawMessage
+	Status int
+	Error  string
+}
+
+// start runs a driver until the end of the test.
+func start(t *testing.T, sdk string, cfg configuration) *client {
+	t.Helper()
+	cmd := driverCommand(t, sdk)
+	cmd.Stderr = &prefixed{t: t, name: sdk}
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	c := &client{t: t, name: sdk, stdin: stdin, events: make(chan event, 100_000), waiting: map[int]chan answer{}}
+	read := make(chan struct{})
+	go func() {
+		defer close(read)
+		c.read(stdout)
+	}()
+	t.Cleanup(func() {
+		stdin.Close()
+		// A driver whose SDK hangs at the end is not waited for.
+		kill := time.AfterFunc(2*time.Second, func() { _ = cmd.Process.Kill() })
+		<-read
+		_ = cmd.Wait()
+		kill.Stop()
+	})
+	if err := json.NewEncoder(stdin).Encode(object{
+		"publishKey": cfg.PublishKey, "subscribeKey": cfg.SubscribeKey, "secretKey": cfg.SecretKey, "uuid": cfg.UUID,
+		"origin": cfg.Origin, "filter": cfg.Filter, "heartbeat": cfg.Heartbeat,
+	}); err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func (c *client) read(r io.Reader) {
+	lines := bufio.NewScanner(r)
+	lines.Buffer(nil, 4<<20)
+	for lines.Scan() {
+		var head struct {
+			ID    int
+			Event string
+		}
+		raw := append([]byte(nil), lines.Bytes()...)
+		if json.Unmarshal(raw, &struct {
+			Event *string
+		}{&head.Event}) != nil {
+			continue
+		}
+		if head.Event != "" {
+			var e event
+			if err := json.Unmarshal(raw, &e); err != nil {
+				continue
+			}
+			c.events <- e
+			continue
+		}
+		var a answer
+		if json.Unmarshal(raw, &struct {
+			ID *int
+		}{&head.ID}) != nil || json.Unmarshal(raw, &a) != nil {
+			continue
+		}
+		c.mu.Lock()
+		if w := c.waiting[head.ID]; w != nil {
+			delete(c.waiting, head.ID)
+			w <- a
+		}
+		c.mu.Unlock()
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.ended = true
+	for id, w := range c.waiting {
+		delete(c.waiting, id)
+		w <- answer{Error: "the driver ended"}
+	}
+}
+
+// prefixed shows what a driver says on standard error.
+type prefixed struct {
+	t    *testing.T
+	name string
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (p *prefixed) Write(b []byte) (int, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.text.Write(b)
+	return len(b), nil
+}
+
+// send gives a command; the answer comes on the channel.
+func (c *client) send(cmd command) <-chan answer {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.last++
+	cmd.ID = c.last
+	w := make(chan answer, 1)
+	if c.ended {
+		w <- answer{Error: "the driver ended"}
+		return w
+	}
+	c.waiting[cmd.ID] = w
+	raw, err := json.Marshal(cmd)
+	if err == nil {
+		_, err = c.stdin.Write(append(raw, '\n'))
+	}
+	if err != nil {
+		delete(c.waiting, cmd.ID)
+		w <- answer{Error: err.Error()}
+	}
+	return w
+}
+
+// try gives a command and waits for its answer.
+func (c *client) try(cmd command) answer {
+	c.t.Helper()
+	select {
+	case a := <-c.send(cmd):
+		return a
+	case <-time.After(patience):
+		c.t.Fatalf("%s: no answer to %s within %s", c.name, cmd.Op, patience)
+		return answer{}
+	}
+}
+
+// do is try for what must work; out is filled with the value.
+func (c *client) do(cmd command, out any) {
+	c.t.Helper()
+	a := c.try(cmd)
+	if !a.OK {
+		c.t.Fatalf("%s: %s %+v: %d %s", c.name, cmd.Op, cmd, a.Status, a.Error)
+	}
+	if out != nil {
+		if err := json.Unmarshal(a.Value, out); err != nil {
+			c.t.Fatalf("%s: %s answered %s: %v", c.name, cmd.Op, a.Value, err)
+		}
+	}
+}
+
+// timetoken is do for what answers with a timetoken.
+func (c *client) timetoken(cmd command) string {
+	c.t.Helper()
+	var v struct{ Timetoken string }
+	c.do(cmd, &v)
+	return v.Timetoken
+}
+
+// next waits for an event of a kind; others are passed over.
+func (c *client) next(kind string) event {
+	c.t.Helper()
+	return c.until(kind, func(event) bool { return true })
+}
+
+// until waits for an event of a kind that is right.
+func (c *client) until(kind string, right func(event) bool) event {
+	c.t.Helper()
+	limit := time.After(patience)
+	var seen []string
+	for {
+		select {
+		case e := <-c.events:
+			if e.Event == kind && right(e) {
+				return e
+			}
+			seen = append(seen, fmt.Sprintf("%+v", e))
+		case <-limit:
+			c.t.Fatalf("%s: no %s event within %s; saw %s", c.name, kind, patience, strings.Join(seen, "\n"))
+			return event{}
+		}
+	}
+}
+
+// subscribe subscribes and waits until the subscription stands.
+func (c *client) subscribe(cmd command) {
+	c.t.Helper()
+	cmd.Op = "subscribe"
+	c.do(cmd, nil)
+	c.until("status", func(e event) bool {
+		return strings.Contains(e.Category, "Connected") || strings.Contains(e.Category, "Changed")
+	})
+}
+
+// keys are the two plain keysets of a sandbox.
+type keys struct{ origin, openPublish, openSubscribe, pamPublish, pamSubscribe, pamSecret string }
+
+// network starts the real program.
+func network(t *testing.T) keys {
+	t.Helper()
+	p, env := bin.Sandbox(t, t.TempDir())
+	t.Cleanup(func() { p.Stop(t) })
+	open := strings.Split(env.Get("BLOCKSD_SANDBOX_OPEN_KEYS"), ":")
+	pam := strings.Split(env.Get("BLOCKSD_SANDBOX_PAM_KEYS"), ":")
+	return keys{env.Get("BLOCKSD_PUBNUB_ORIGIN"), open[0], open[1], pam[0], pam[1], pam[2]}
+}
+
+func (k keys) open(uuid string) configuration {
+	return configuration{PublishKey: k.openPublish, SubscribeKey: k.openSubscribe, UUID: uuid, Origin: k.origin}
+}
+
+func (k keys) pam(uuid string) configuration {
+	return configuration{PublishKey: k.pamPublish, SubscribeKey: k.pamSubscribe, UUID: uuid, Origin: k.origin}
+}
+
+func (k keys) admin(uuid string) configuration {
+	c := k.pam(uuid)
+	c.SecretKey = k.pamSecret
+	return c
+}
