@@ -107,6 +107,8 @@ type Timeouts struct {
 	// Doubt is how long the publish of a terminal event may take before the network is asked whether it has ended the
 	// task itself. Default wire.PresenceTimeout, after which it may.
 	Doubt time.Duration
+	// Spread is the time over which the instances of an agent spread an answer that each of them would give. Default 1 s.
+	Spread time.Duration
 	// Token is how often the life of the control channel's token is looked at. Default 30 s.
 	Token time.Duration
 	// Clock is how often the network's clock is read, because the deadlines of pipe tasks are stated in it. Default 1 h.
@@ -135,6 +137,7 @@ func (t Timeouts) withDefaults() Timeouts {
 		{&t.Refusal, time.Minute},
 		{&t.WriteToken, 24 * time.Hour},
 		{&t.Doubt, wire.PresenceTimeout},
+		{&t.Spread, time.Second},
 		{&t.Token, 30 * time.Second},
 		{&t.Clock, time.Hour},
 		{&t.Heartbeat, wire.HeartbeatInterval},

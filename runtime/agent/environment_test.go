@@ -177,13 +177,17 @@ type counter struct {
 	slog.Handler
 	text  string
 	count *atomic.Int32
+	next  bool // also hand records on to Handler
 }
 
 func (c *counter) Enabled(context.Context, slog.Level) bool { return true }
 
-func (c *counter) Handle(_ context.Context, r slog.Record) error {
+func (c *counter) Handle(ctx context.Context, r slog.Record) error {
 	if strings.Contains(r.Message, c.text) {
 		c.count.Add(1)
+	}
+	if c.next {
+		return c.Handler.Handle(ctx, r)
 	}
 	return nil
 }

@@ -141,11 +141,16 @@ func (p port) Input(ctx context.Context, part int) (wire.Input, error) {
 	if ref == nil {
 		return fail(errors.New("the part carries no file"))
 	}
+	limit := p.agent.inputLimit(p.task.Parts[part].PartID)
+	tooLarge := fmt.Errorf("it has more than %d bytes, the most that the agent card or the network allow", limit)
 	in := wire.Input{Name: ref.FileName, MIMEType: ref.MIMEType, Size: ref.Size}
 	if ref.Kind == wire.RefInline {
 		data, err := ref.Inline()
 		if err != nil {
 			return fail(err)
+		}
+		if int64(len(data)) > limit {
+			return fail(tooLarge)
 		}
 		in.Size, in.Body = int64(len(data)), io.NopCloser(bytes.NewReader(data))
 		return in, nil
@@ -153,13 +158,45 @@ func (p port) Input(ctx context.Context, part int) (wire.Input, error) {
 	if ref.Channel == "" || ref.FileID == "" || ref.FileName == "" {
 		return fail(errors.New("its reference lacks channel, fileId or fileName"))
 	}
+	if ref.Size > limit {
+		return fail(tooLarge)
+	}
 	body, size, err := p.session.link.OpenFile(ctx, ref.Channel, ref.FileID, ref.FileName, p.token)
 	if err != nil {
 		return fail(err)
 	}
+	if size > limit {
+		return fail(errors.Join(tooLarge, body.Close()))
+	}
 	if in.Size == 0 && size > 0 {
 		in.Size = size
 	}
-	in.Body = body
+	in.Body = &bounded{ReadCloser: body, left: limit, err: fmt.Errorf("read the file of part %d of task %s: %w", part, p.task.ID, tooLarge)}
 	return in, nil
+}
+
+// inputLimit is the largest file that an input may be, in bytes.
+func (a *Agent) inputLimit(part string) int64 {
+	for _, in := range a.cfg.Card.Inputs {
+		if in.ID == part && in.MaxSizeBytes > 0 {
+			return min(int64(in.MaxSizeBytes), wire.MaxArtifactBytes)
+		}
+	}
+	return wire.MaxArtifactBytes
+}
+
+// bounded is a file that ends with err when it is larger than it may be: neither what was announced nor the network's
+// own limit need be true.
+type bounded struct {
+	io.ReadCloser
+	left int64
+	err  error
+}
+
+func (b *bounded) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if b.left -= int64(n); b.left < 0 {
+		return 0, b.err
+	}
+	return n, err
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"time"
 
 	"github.com/blocksd/blocksd/network/link"
 	"github.com/blocksd/blocksd/network/wire"
@@ -86,7 +87,12 @@ func (a *Agent) publishAnswer(ctx context.Context, s *session, o order, t wire.T
 		Body:    wire.TerminalEvent(start.Task.ID, t),
 		Store:   true,
 	}
-	if o.late { // another instance may have the task, and our answer would be its end
+	if o.broadcast { // every instance has the same to say: the first that does speaks for all
+		if wait := time.Duration(a.cfg.Jitter() * float64(a.cfg.Timeouts.Spread)); !pause(ctx, wait) {
+			return ctx.Err()
+		}
+	}
+	if o.late || o.broadcast { // another instance may have the task, and our answer would be its end
 		if answer, err := a.ask(ctx, s, m, start.Task.ID); err != nil || answer.taken() {
 			return err
 		}
