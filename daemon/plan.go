@@ -209,7 +209,7 @@ func (p *planner) findHandlers() {
 func (p *planner) add(h config.Handler, f catalog.Found) {
 	hc := supervisor.HandlerConfig{
 		Name: h.Name, Path: f.Path, Args: h.Args, Dir: h.Dir, Instances: max(h.Instances, 1), Content: f.SHA256, SHA256: strings.ToLower(h.SHA256),
-		Restart:     unit.Policy{MaxRestarts: h.MaxRestarts, Window: h.RestartWindow, IdleTimeout: h.IdleTimeout, RecycleAge: h.RecycleAge},
+		Restart:     unit.Policy{MaxRestarts: h.MaxRestarts, Window: h.RestartWindow, MaxDelay: h.RestartDelay, IdleTimeout: h.IdleTimeout, RecycleAge: h.RecycleAge},
 		Concurrency: h.Concurrency, ProcessConcurrency: h.ProcessConcurrency, RecycleTasks: h.RecycleTasks, Idempotent: h.Idempotent,
 	}
 	isolate(p.config.Isolation, h, &hc)
@@ -221,8 +221,9 @@ func (p *planner) add(h config.Handler, f catalog.Found) {
 		p.keep(h.Name)
 		return
 	}
-	// A file with the wrong checksum is not even copied; that it is wrong is found again when it is to be started.
-	if f.Kind.Copied() && p.in.accept != nil && (hc.SHA256 == "" || hc.SHA256 == f.SHA256) {
+	// A file with the wrong checksum is not even copied; that it is wrong is found again when it is to be started. The
+	// store is private, so a handler of another user runs in place.
+	if f.Kind.Copied() && p.in.accept != nil && h.User == "" && (hc.SHA256 == "" || hc.SHA256 == f.SHA256) {
 		run, sum, err := p.in.accept(h.Name, f.Path, f.SHA256)
 		if err != nil {
 			p.reason("%s", err)

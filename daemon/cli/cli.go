@@ -83,7 +83,7 @@ func newRoot(a *app) *cobra.Command {
 	root.SetFlagErrorFunc(flagError)
 	root.CompletionOptions.HiddenDefaultCmd = false
 	for _, c := range []func(*app) *cobra.Command{
-		newDev, newSandbox, newRun, newCall, newStatus, newHandlers, newTasks, newCancel, newLogs, newDrain, newUndrain, newCheck, newVersion,
+		newDev, newSandbox, newRun, newCall, newStatus, newHandlers, newTasks, newCancel, newRestart, newHandler, newLogs, newDrain, newUndrain, newCheck, newVersion,
 	} {
 		root.AddCommand(c(a))
 	}

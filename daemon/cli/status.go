@@ -84,6 +84,9 @@ func newHandlers(a *app) *cobra.Command {
 			if h.Reason != "" {
 				fmt.Fprintf(a.Stdout, "! handler %s: %s\n", printable(h.Name), printable(h.Reason))
 			}
+			if h.Notice != "" {
+				fmt.Fprintf(a.Stdout, "! %s\n", printable(h.Notice))
+			}
 			for _, skipped := range h.SkippedLimits {
 				fmt.Fprintf(a.Stdout, "! handler %s: %s\n", printable(h.Name), printable(skipped))
 			}

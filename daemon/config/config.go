@@ -77,6 +77,7 @@ type Handler struct {
 	RecycleAge         time.Duration `koanf:"recycle_age"`
 	MaxRestarts        int           `koanf:"max_restarts"`
 	RestartWindow      time.Duration `koanf:"restart_window"`
+	RestartDelay       time.Duration `koanf:"restart_delay"`
 
 	MemoryMiB  int      `koanf:"memory_mib"`
 	Processes  int      `koanf:"processes"`

@@ -93,6 +93,7 @@ var keys = []key{
 		{name: "recycle_age", kind: duration, doc: "replace a process after so long; default: never"},
 		{name: "max_restarts", kind: count, min: 1, max: 1 << 20, doc: "restarts within restart_window before it is quarantined; default 5"},
 		{name: "restart_window", kind: duration, doc: "default 1m"},
+		{name: "restart_delay", kind: duration, doc: "longest delay before a restart, which begins at 250ms and doubles; default 30s"},
 		{name: "memory_mib", kind: count, min: 1, max: 1 << 24, doc: "memory of a process and what it starts; default: isolation.memory_mib"},
 		{name: "processes", kind: count, min: 1, max: 1 << 22, doc: "processes and threads at once; default: isolation.processes"},
 		{name: "cpu_percent", kind: count, min: 1, max: 1 << 20, doc: "processor time, 100 for one core; default: isolation.cpu_percent"},

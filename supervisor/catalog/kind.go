@@ -103,3 +103,19 @@ func wrongMachine(head []byte) string {
 	}
 	return fmt.Sprintf("it is a program for %s, and this machine is %s: build it for this machine (GOOS=linux GOARCH=%s)", theirs, ours.name, runtime.GOARCH)
 }
+
+// Runnable says why a file cannot be run here as a handler; "" when it can. It is the end of a sentence that begins with
+// what was tried.
+func Runnable(path string) string {
+	info, err := os.Stat(path)
+	switch {
+	case err != nil:
+		return fmt.Sprintf("it cannot be read: %v", plain(err))
+	case !info.Mode().IsRegular():
+		return "it is not a file"
+	case info.Mode().Perm()&0o111 == 0:
+		return "it is not executable: chmod 0755 it"
+	}
+	_, reason := kindOf(path)
+	return reason
+}

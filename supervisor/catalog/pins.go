@@ -44,7 +44,7 @@ func parsePins(path string, b []byte) (pins Pins, problems []string) {
 		}
 		sum, name, _ := strings.Cut(line, " ")
 		sum, name = strings.ToLower(sum), strings.TrimPrefix(strings.TrimSpace(name), "*")
-		if !isChecksum(sum) || name == "" || name != filepath.Base(name) {
+		if !IsChecksum(sum) || name == "" || name != filepath.Base(name) {
 			problems = append(problems, fmt.Sprintf("line %d of %s is not used because it is not a SHA-256 and the name of a handler: pin the handler again", n, path))
 			continue
 		}

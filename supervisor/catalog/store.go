@@ -263,14 +263,14 @@ func (s *Store) collect() error {
 		return fmt.Errorf("clean the store of handlers %s: %w", s.dir, plain(err))
 	}
 	for _, e := range entries {
-		if name := e.Name(); isChecksum(name) && !needed[name] {
+		if name := e.Name(); IsChecksum(name) && !needed[name] {
 			_ = os.Remove(s.path(name)) // tried again the next time
 		}
 	}
 	return nil
 }
 
-// isChecksum reports whether s is a SHA-256 in lower-case hexadecimal.
-func isChecksum(s string) bool {
+// IsChecksum reports whether s is a SHA-256 in lower-case hexadecimal.
+func IsChecksum(s string) bool {
 	return len(s) == 2*sha256.Size && strings.Trim(s, "0123456789abcdef") == ""
 }

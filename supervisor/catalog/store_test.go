@@ -120,7 +120,7 @@ func TestStoreForgetsOldContents(t *testing.T) {
 		out := map[string]bool{}
 		entries, _ := os.ReadDir(dir)
 		for _, e := range entries {
-			if isChecksum(e.Name()) {
+			if IsChecksum(e.Name()) {
 				out[e.Name()] = true
 			}
 		}
@@ -184,7 +184,7 @@ func FuzzPins(f *testing.F) {
 	f.Fuzz(func(t *testing.T, b []byte) {
 		pins, _ := parsePins("FILE", b)
 		for name, sum := range pins {
-			if !isChecksum(sum) || name == "" || strings.Contains(name, "/") {
+			if !IsChecksum(sum) || name == "" || strings.Contains(name, "/") {
 				t.Fatalf("pin %q %q", name, sum)
 			}
 		}
