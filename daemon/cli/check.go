@@ -3,7 +3,6 @@ package cli
 import (
 	"errors"
 	"fmt"
-	"path/filepath"
 
 	"github.com/spf13/cobra"
 
@@ -41,7 +40,7 @@ func newCheck(a *app) *cobra.Command {
 func (a *app) checkCard(path string) error {
 	c, err := card.Load(path)
 	if err == nil {
-		err = card.CheckHandlerFile(c, filepath.Dir(path))
+		err = card.CheckHandlerFile(c, path)
 	}
 	if err != nil {
 		return a.reportCard(path, err)

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
+	"os"
 	"testing"
 
 	"github.com/blocksd/blocksd/handlers/internal/pytext"
@@ -34,5 +36,16 @@ func TestRequestText(t *testing.T) {
 		if err != nil || got != tt.want {
 			t.Errorf("%s gives %q, %v; want %q", tt.parts, got, err, tt.want)
 		}
+	}
+}
+
+// TestCardAtTheRoot: the card at the root of the repository is this handler's; users start with it.
+func TestCardAtTheRoot(t *testing.T) {
+	root, err := os.ReadFile("../../agent-card.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(root, card) {
+		t.Error("agent-card.json and handlers/echo/agent-card.json differ: copy the one over the other")
 	}
 }

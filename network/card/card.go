@@ -125,12 +125,20 @@ func Load(path string) (Card, error) {
 	return c, nil
 }
 
-// CheckHandlerFile returns an error unless runtime.handler exists. dir is the directory of the card. A card that stands
-// beside a built handler need not pass: its source is elsewhere.
-func CheckHandlerFile(c Card, dir string) error {
+// cardSuffix is how the card beside a built handler is called: NAME.agent-card.json beside NAME.
+const cardSuffix = ".agent-card.json"
+
+// CheckHandlerFile returns an error unless the handler of the card at path exists: the file that runtime.handler names,
+// or, for a card that stands beside a built handler, that handler.
+func CheckHandlerFile(c Card, path string) error {
+	dir, file := filepath.Split(path)
 	// Joined even if it starts with a slash, as the network's own tool does.
-	if _, err := os.Stat(filepath.Join(dir, c.Handler)); err != nil {
-		return Problems{{"/runtime/handler", fmt.Sprintf("handler %q does not exist in %s: runtime.handler is a path relative to the card", c.Handler, dir)}}
+	_, err := os.Stat(filepath.Join(dir, c.Handler))
+	if name, beside := strings.CutSuffix(file, cardSuffix); err != nil && beside && name != "" {
+		_, err = os.Stat(filepath.Join(dir, name))
+	}
+	if err != nil {
+		return Problems{{"/runtime/handler", fmt.Sprintf("handler %q does not exist in %s: runtime.handler is a path relative to the card", c.Handler, filepath.Clean(dir))}}
 	}
 	return nil
 }

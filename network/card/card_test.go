@@ -158,15 +158,24 @@ func TestLoad(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := card.CheckHandlerFile(c, dir); err == nil || !strings.Contains(err.Error(), `"./main.go" does not exist in `+dir) {
+	if err := card.CheckHandlerFile(c, filepath.Join(dir, "agent-card.json")); err == nil || !strings.Contains(err.Error(), `"./main.go" does not exist in `+dir) {
 		t.Errorf("absent handler: %v", err)
 	}
 	write(t, filepath.Join(dir, "main.go"), "package main")
-	if err := card.CheckHandlerFile(c, dir); err != nil {
+	if err := card.CheckHandlerFile(c, filepath.Join(dir, "agent-card.json")); err != nil {
 		t.Error(err)
 	}
+	beside := filepath.Join(dir, "shout.agent-card.json")
+	c.Handler = "./elsewhere.go"
+	if err := card.CheckHandlerFile(c, beside); err == nil {
+		t.Error("a card beside no handler passes")
+	}
+	write(t, filepath.Join(dir, "shout"), "a built handler")
+	if err := card.CheckHandlerFile(c, beside); err != nil {
+		t.Errorf("a card beside its built handler: %v", err)
+	}
 	c.Handler = "/main.go" // joined to the directory all the same
-	if err := card.CheckHandlerFile(c, dir); err != nil {
+	if err := card.CheckHandlerFile(c, filepath.Join(dir, "agent-card.json")); err != nil {
 		t.Error(err)
 	}
 }
