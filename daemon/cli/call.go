@@ -20,11 +20,15 @@ const (
 	// network itself ends a cancelled task after 30 s.
 	cancelTimeout   = 10 * time.Second
 	canceledTimeout = 45 * time.Second
+	// expiredTimeout is how long the outcome of a task may take that was canceled because its time was over: longer than
+	// a daemon gives a handler to let go, shorter than who set a limit would want to wait.
+	expiredTimeout = 10 * time.Second
 )
 
 type callOptions struct {
 	agent          string
 	parts          []partFlag
+	limited, piped bool // --timeout, --pipe were given
 	stream         bool
 	pipe           int
 	save           string
@@ -41,6 +45,7 @@ func newCall(a *app) *cobra.Command {
 			"canceled, 6 when it did not end within --timeout. Ctrl-C cancels the task and waits for its end; a second one leaves.",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.agent = args[0]
+			o.limited, o.piped = cmd.Flags().Changed("timeout"), cmd.Flags().Changed("pipe")
 			return a.call(cmd.Context(), o)
 		},
 	}
@@ -67,22 +72,24 @@ func (a *app) call(ctx context.Context, o callOptions) error {
 	if err := wire.CheckAgentName(o.agent); err != nil {
 		return usagef("call: %w", err)
 	}
-	if o.timeout < 0 || o.pipe < 0 || o.pipe > wire.MaxPipeMinutes {
+	if o.limited && o.timeout <= 0 || o.piped && o.pipe < 1 || o.pipe > wire.MaxPipeMinutes {
 		return usagef("call %s: --timeout must be positive and --pipe from 1 to %d minutes", o.agent, wire.MaxPipeMinutes)
 	}
 	key := a.getenv("BLOCKS_API_KEY")
 	if key == "" {
 		return usagef("call %s: %w", o.agent, errNoKey)
 	}
-	// life ends when the time is over or the user leaves for good; asked ends already at the first interrupt.
+	// life ends when the user leaves for good, or the outcome does not come; asked ends already at the first interrupt
+	// and when the time is over.
 	life, leave := context.WithCancelCause(ctx)
 	defer leave(nil)
-	if o.timeout > 0 {
-		timer := time.AfterFunc(o.timeout, func() { leave(errTimedOut) })
-		defer timer.Stop()
-	}
 	asked, done := a.interruptible(life)
 	defer done()
+	if o.limited {
+		var stop context.CancelFunc
+		asked, stop = context.WithTimeoutCause(asked, o.timeout, errTimedOut)
+		defer stop()
+	}
 
 	cfg := client.Config{CDMURL: a.getenv("BLOCKS_CDM_URL"), BackendURL: a.getenv("BLOCKS_BACKEND_URL"), APIKey: key, PubNubOrigin: a.getenv("BLOCKSD_PUBNUB_ORIGIN")}
 	warnings := &notes{w: a.Stderr}
@@ -111,13 +118,17 @@ func (a *app) call(ctx context.Context, o callOptions) error {
 	canceler := make(chan struct{})
 	go func() {
 		defer close(canceler)
-		a.cancelWhenAsked(over, session, leave)
+		a.cancelWhenAsked(over, asked, session, leave)
 	}()
 	terminal, err := follow(life, session, &out)
 	end()
 	<-canceler
-	if err != nil {
-		return a.unfinished(life, session, o, err)
+	expired := errors.Is(context.Cause(asked), errTimedOut)
+	switch {
+	case err != nil:
+		return unfinished(life, session, o, err)
+	case expired:
+		return &exitError{code: exitTimedOut, err: fmt.Errorf("call %s: task %s did not end within %s, so it was canceled; it ended as %s", o.agent, terminal.TaskID, o.timeout, terminal.State)}
 	}
 	if o.save != "" {
 		paths, err := session.Save(asked, o.save)
@@ -137,7 +148,7 @@ func (o callOptions) request(ctx context.Context, cfg client.Config) (client.Req
 	if o.stream {
 		r.Stream = &o.stream
 	}
-	if o.pipe > 0 {
+	if o.piped {
 		r.Kind, r.DurationMinutes = wire.Pipe, o.pipe
 	}
 	for _, p := range o.parts {
@@ -167,14 +178,20 @@ func (o callOptions) request(ctx context.Context, cfg client.Config) (client.Req
 	return r, nil
 }
 
-// cancelWhenAsked cancels the task at the first interrupt, and leaves at the second or when the outcome does not come.
-func (a *app) cancelWhenAsked(ctx context.Context, s *client.Session, leave context.CancelCauseFunc) {
+// cancelWhenAsked cancels the task at the first interrupt or when its time is over, whichever ends asked, and leaves at
+// the second interrupt or when the outcome does not come.
+func (a *app) cancelWhenAsked(ctx, asked context.Context, s *client.Session, leave context.CancelCauseFunc) {
 	select {
 	case <-ctx.Done():
 		return
-	case <-a.Interrupts.First:
+	case <-asked.Done():
 	}
-	fmt.Fprintf(a.Stderr, "canceling task %s; interrupt again to leave it\n", s.TaskID())
+	why, patience := errLeft, canceledTimeout
+	if errors.Is(context.Cause(asked), errTimedOut) {
+		why, patience = errTimedOut, expiredTimeout
+	} else {
+		fmt.Fprintf(a.Stderr, "canceling task %s; interrupt again to leave it\n", s.TaskID())
+	}
 	canceled := make(chan struct{})
 	go func() {
 		defer close(canceled)
@@ -182,14 +199,14 @@ func (a *app) cancelWhenAsked(ctx context.Context, s *client.Session, leave cont
 			fmt.Fprintf(a.Stderr, "blocksd: %s\n", err)
 		}
 	}()
-	timer := time.NewTimer(canceledTimeout)
+	timer := time.NewTimer(patience)
 	defer timer.Stop()
 	select {
 	case <-ctx.Done():
 	case <-a.Interrupts.Second:
 		leave(errLeft)
 	case <-timer.C:
-		leave(errLeft)
+		leave(why)
 	}
 	<-canceled
 }
@@ -231,15 +248,11 @@ func (o callOptions) notSubmitted(ctx context.Context, err error) error {
 	return fmt.Errorf("call %s: %w", o.agent, err)
 }
 
-// unfinished explains why there is no outcome. A task that ran out of time is cancelled: nobody waits for it any more.
-func (a *app) unfinished(ctx context.Context, s *client.Session, o callOptions, err error) error {
+// unfinished explains why there is no outcome.
+func unfinished(ctx context.Context, s *client.Session, o callOptions, err error) error {
 	switch cause := context.Cause(ctx); {
 	case errors.Is(cause, errTimedOut):
-		what := "so it was canceled"
-		if err := cancelTask(context.WithoutCancel(ctx), s); err != nil {
-			what = "and it could not be canceled: " + err.Error()
-		}
-		return &exitError{code: exitTimedOut, err: fmt.Errorf("call %s: task %s did not end within %s, %s", o.agent, s.TaskID(), o.timeout, what)}
+		return &exitError{code: exitTimedOut, err: fmt.Errorf("call %s: task %s did not end within %s, nor within %s after it was asked to", o.agent, s.TaskID(), o.timeout, expiredTimeout)}
 	case errors.Is(cause, errLeft):
 		return fmt.Errorf("call %s: task %s was left before its end; it may still run", o.agent, s.TaskID())
 	}
