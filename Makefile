@@ -19,8 +19,10 @@ help:
 	@echo "make soak     kill the daemon 200 times under load (BLOCKSD_SOAK=N: N times) and look at every task"
 	@echo "make interop  test against Blocks' own SDK (installs it from PyPI, under its own licence, into e2e/interop/.cache)"
 
-# Modes are set whatever the umask is: a plugins directory that others may write to is refused by the daemon.
+# Modes are set whatever the umask is: a plugins directory that others may write to is refused by the daemon, and so is
+# one below a directory that they may write to.
 build:
+	@chmod go-w .
 	@mkdir -p $(BIN)/plugins $(BIN)/testplugins
 	$(GO) build -trimpath -o $(BIN)/blocksd .
 	@set -e; for h in $(HANDLERS); do \
