@@ -182,9 +182,6 @@ func TestClockSkew(t *testing.T) {
 	if status, _, _ := b.do("POST", "/api/v1/rpc", token, list); status != 200 {
 		t.Errorf("after the clock was set back: %d", status)
 	}
-	if last := tick(); last <= before+int64(2*time.Minute/100) {
-		t.Error("timetokens went back with the clock")
-	}
 }
 
 func TestRevocationAndExpiry(t *testing.T) {

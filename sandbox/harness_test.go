@@ -238,27 +238,34 @@ func (b *bed) work(agent, id string, concurrency int) *worker {
 	}
 	before := online()
 	defer func() { b.await("instance "+id+" is ready", func() bool { return online() > before }) }()
-	go func() {
-		defer close(w.done)
-		for ctx.Err() == nil {
-			req, _ := http.NewRequestWithContext(ctx, "GET", b.URL()+w.subscribeURL(w.cursor), nil)
-			res, err := b.http.Do(req)
-			if err != nil {
-				return
-			}
-			body, err := io.ReadAll(res.Body)
-			res.Body.Close()
-			answer.M = nil
-			if err != nil || json.Unmarshal(body, &answer) != nil || res.StatusCode != 200 {
-				return
-			}
-			w.cursor = answer.T.T
-			for _, m := range answer.M {
-				w.messages <- m.D
-			}
-		}
-	}()
+	go w.poll(ctx)
 	return w
+}
+
+// poll hands on what comes on the control channel, from the cursor on.
+func (w *worker) poll(ctx context.Context) {
+	defer close(w.done)
+	var answer struct {
+		T struct{ T string }
+		M []struct{ D object }
+	}
+	for ctx.Err() == nil {
+		req, _ := http.NewRequestWithContext(ctx, "GET", w.URL()+w.subscribeURL(w.cursor), nil)
+		res, err := w.http.Do(req)
+		if err != nil {
+			return
+		}
+		body, err := io.ReadAll(res.Body)
+		res.Body.Close()
+		answer.M = nil
+		if err != nil || json.Unmarshal(body, &answer) != nil || res.StatusCode != 200 {
+			return
+		}
+		w.cursor = answer.T.T
+		for _, m := range answer.M {
+			w.messages <- m.D
+		}
+	}
 }
 
 // stop ends the polls without leaving.
@@ -377,4 +384,44 @@ func (b *bed) taskState(token, id string) string {
 		b.t.Fatalf("GetTask: %+v", e)
 	}
 	return out.Task.State
+}
+
+// upload sends an output file of a task and returns its address.
+func (b *bed) upload(w *worker, taskID, name, content string) string {
+	b.t.Helper()
+	var ticket struct{ UploadID, UploadURL string }
+	b.call("POST", "/api/v1/files/request-upload", w.jwt, object{
+		"role": "provider-output", "fileName": name, "fileSize": len(content), "mimeType": "text/plain", "taskId": taskID, "outputId": "reply",
+	}, &ticket)
+	form := "--x\r\nContent-Disposition: form-data; name=\"file\"; filename=\"f\"\r\n\r\n" + content + "\r\n--x--\r\n"
+	req, err := http.NewRequest("POST", ticket.UploadURL, strings.NewReader(form))
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	req.Header.Set("Content-Type", "multipart/form-data; boundary=x")
+	res, err := b.http.Do(req)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	res.Body.Close()
+	if res.StatusCode != 204 {
+		b.t.Fatalf("upload: %s", res.Status)
+	}
+	var out struct {
+		ArtifactRef struct{ Channel, FileID, FileName string }
+	}
+	b.call("POST", "/api/v1/files/confirm-upload", w.jwt, object{"uploadId": ticket.UploadID}, &out)
+	ref := out.ArtifactRef
+	status, body, h := b.do("GET", "/v1/files/"+w.keys.SubscribeKey+"/channels/"+ref.Channel+"/files/"+ref.FileID+"/"+ref.FileName+"?uuid=c&auth="+b.readToken(w.jwt, taskID), "", "")
+	if status != 307 {
+		b.t.Fatalf("download: %d %s", status, body)
+	}
+	return h.Get("Location")
+}
+
+func (b *bed) readToken(jwt, taskID string) string {
+	b.t.Helper()
+	var out struct{ PAMToken string }
+	b.call("POST", "/api/v1/auth/task-read-token", jwt, object{"taskId": taskID, "role": "provider"}, &out)
+	return out.PAMToken
 }

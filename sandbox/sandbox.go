@@ -40,8 +40,8 @@ type Config struct {
 	Listen string
 	// Listener takes the place of Listen: a test can bring one that needs no port.
 	Listener net.Listener
-	Log    *slog.Logger
-	Now    func() time.Time
+	Log      *slog.Logger
+	Now      func() time.Time
 	// PresenceScan is how often silent clients are looked for.
 	PresenceScan time.Duration
 	// CancelBudget is how long an instance has to end a canceled task before the network does (30 s).
@@ -77,7 +77,10 @@ type Config struct {
 	StreamRevokeDelay time.Duration
 	// Enterprise makes it a deployment of that kind: the registry is for members only, and there are no paid agents.
 	Enterprise bool
-	Version    string
+	// StateDir, if not empty, is a directory in which the network is kept: its keys, agents, tasks, events and files are
+	// there again when it is started the next time. BlobDir is not used then.
+	StateDir string
+	Version  string
 }
 
 // Sandbox is one network with its server.
@@ -95,6 +98,7 @@ type Sandbox struct {
 	faults   fault.Injector
 	skew     atomic.Int64
 	managers []*access.Manager
+	state    state
 
 	orgs       []network.Organization
 	adminToken string
@@ -113,17 +117,21 @@ func New(cfg Config) (*Sandbox, error) {
 	if cfg.PresenceScan <= 0 {
 		cfg.PresenceScan = defaultPresenceScan
 	}
-	s := &Sandbox{
-		cfg: cfg, blobs: blob.New(cfg.BlobDir), adminToken: secret("sb_"), open: newKeyset(), pam: newKeyset(), pamSecret: secret("sec-c-"),
-		orgs: []network.Organization{
-			{ID: "org_1", Name: "Sandbox", UserID: "user_1", APIKey: secret("bk_")},
-			{ID: "org_2", Name: "Other", UserID: "user_2", APIKey: secret("bk_")},
-			{ID: "org_3", Name: "Broke", UserID: "user_3", APIKey: secret("bk_"), Broke: true},
-		},
+	s := &Sandbox{cfg: cfg, blobs: blob.New(cfg.BlobDir)}
+	id, err := s.openState()
+	if err != nil {
+		return nil, err
 	}
-	var err error
+	opened := false
+	defer func() {
+		if !opened {
+			_ = s.state.close() // nothing has been written
+		}
+	}()
+	s.adminToken, s.open, s.pam, s.pamSecret, s.orgs = id.AdminToken, id.Open, id.PAM, id.PAMSecret, id.Orgs
 	s.network, err = network.New(network.Config{
-		Log: cfg.Log, Now: s.now, Playground: newKeyset(), Network: newKeyset(), Organizations: s.orgs, Blobs: s.blobs,
+		Log: cfg.Log, Now: s.now, Playground: id.Playground, Network: id.Paid, Organizations: s.orgs, Blobs: s.blobs, State: id.Network,
+		OnChange:     s.state.onChange(),
 		CancelBudget: cfg.CancelBudget, SafetyNet: cfg.SafetyNet, SlotFallback: cfg.SlotFallback, KeepFinished: cfg.KeepFinished, RingSize: cfg.RingSize,
 		MaxBytes: cfg.HistoryBytes, MaxFileBytes: cfg.MaxFileBytes, ConsumerTTL: cfg.ConsumerTokenTTL, AgentTTL: cfg.AgentTokenTTL,
 		ControlTTL: cfg.ControlTokenTTL, NoWriterRead: cfg.NoWriterRead, NoAgentGetTask: cfg.NoAgentGetTask,
@@ -161,6 +169,7 @@ func New(cfg Config) (*Sandbox, error) {
 		Handler: s.logged(http.HandlerFunc(s.route)), ReadHeaderTimeout: readHeaderTimeout, IdleTimeout: idleTimeout,
 		ErrorLog: slog.NewLogLogger(cfg.Log.Handler(), slog.LevelDebug),
 	}
+	opened = true
 	return s, nil
 }
 
@@ -231,6 +240,7 @@ func (s *Sandbox) Run(ctx context.Context) error {
 	var networkErr error
 	all.Go(func() { networkErr = s.network.Run(background) })
 	all.Go(func() { s.expire(background) })
+	all.Go(func() { s.persist(background) })
 	served := make(chan error, 1)
 	all.Go(func() { served <- s.server.Serve(s.listener) })
 	s.cfg.Log.Info("sandbox listens", "url", s.URL(), "version", s.cfg.Version)
@@ -252,7 +262,7 @@ func (s *Sandbox) Run(ctx context.Context) error {
 	}
 	stop()
 	all.Wait()
-	return errors.Join(err, networkErr, s.blobs.Close())
+	return errors.Join(err, networkErr, s.save(), s.blobs.Close(), s.state.close())
 }
 
 // expire ends the presence of silent clients.
@@ -272,7 +282,9 @@ func (s *Sandbox) expire(ctx context.Context) {
 }
 
 // Close gives up a sandbox that is not run.
-func (s *Sandbox) Close() error { return errors.Join(s.listener.Close(), s.blobs.Close()) }
+func (s *Sandbox) Close() error {
+	return errors.Join(s.listener.Close(), s.save(), s.blobs.Close(), s.state.close())
+}
 
 // route sends a request to the administrator's interface, or through the faults to the face that it is for.
 func (s *Sandbox) route(w http.ResponseWriter, r *http.Request) {

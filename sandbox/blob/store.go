@@ -19,13 +19,17 @@ var ErrTooLarge = errors.New("file is larger than announced")
 type Store struct {
 	parent string
 
-	mu  sync.Mutex // guards dir
-	dir string     // made at first use
+	mu   sync.Mutex // guards dir
+	dir  string     // made at first use
+	kept bool       // the directory outlives the store
 }
 
 // New returns a store that makes its directory below parent ("" is the system's place for temporary files) when the
 // first blob is written.
 func New(parent string) *Store { return &Store{parent: parent} }
+
+// Keep returns a store in a directory that exists and outlives it.
+func Keep(dir string) *Store { return &Store{dir: dir, kept: true} }
 
 // ID returns a name for a blob that nobody can guess.
 func ID() string { return rand.Text() }
@@ -100,11 +104,11 @@ func (s *Store) Remove(id string) error {
 	return nil
 }
 
-// Close deletes everything.
+// Close deletes everything, unless it is kept.
 func (s *Store) Close() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.dir == "" {
+	if s.dir == "" || s.kept {
 		return nil
 	}
 	dir := s.dir

@@ -33,6 +33,8 @@ type Config struct {
 	Playground, Network wire.Keyset
 	Organizations       []Organization
 	Blobs               *blob.Store
+	// State, if not nil, is what an earlier network of the same keys and organizations left.
+	State *State
 
 	// CancelBudget is how long an instance has to end a canceled task before the network does.
 	CancelBudget time.Duration
@@ -56,7 +58,7 @@ type Config struct {
 
 	// Enterprise has no anonymous readers of the registry and no paid agents.
 	Enterprise bool
-	// OnChange, if set, is called, under the lock, when something changed that is worth keeping.
+	// OnChange, if set, is called, under locks, when something changed that is worth keeping.
 	OnChange func()
 	// StreamRevokeDelay is how long after the end of a task the tokens of its consumers' streams still work.
 	StreamRevokeDelay time.Duration
@@ -115,8 +117,10 @@ type Network struct {
 	cfg    Config
 	log    *slog.Logger
 	signer []byte // key of the JWTs
-	envs   map[wire.BillingMode]*Environment
-	orgs   map[string]*Organization // by id; the map is fixed, the names are not
+	// secrets of the access managers.
+	secrets map[wire.BillingMode][]byte
+	envs    map[wire.BillingMode]*Environment
+	orgs    map[string]*Organization // by id; the map is fixed, the names are not
 
 	generation atomic.Int64 // of access tokens, see ExpireTokens
 
@@ -150,7 +154,13 @@ func New(cfg Config) (*Network, error) {
 		keys: map[idempotencyKey]*task{}, refresh: map[string]refreshToken{},
 		uploads: map[string]*upload{}, sessions: map[string]*session{}, files: map[string]*upload{},
 	}
-	_, _ = rand.Read(n.signer) // never fails
+	secrets := map[wire.BillingMode][]byte{}
+	if cfg.State != nil {
+		n.signer, secrets = cfg.State.Signer, cfg.State.Secrets
+	} else {
+		_, _ = rand.Read(n.signer) // never fails
+	}
+	n.secrets = map[wire.BillingMode][]byte{}
 	for _, org := range cfg.Organizations {
 		if org.ID == "" || org.UserID == "" || org.APIKey == "" || n.apiKeys[org.APIKey] != nil || n.orgs[org.ID] != nil {
 			return nil, fmt.Errorf("create network: organization %q lacks an id, a user or a key of its own", org.ID)
@@ -177,12 +187,21 @@ func New(cfg Config) (*Network, error) {
 		if err != nil {
 			return nil, fmt.Errorf("create network: %w", err)
 		}
-		secret := make([]byte, 32)
-		_, _ = rand.Read(secret) // never fails
+		secret := secrets[mode]
+		if secret == nil {
+			secret = make([]byte, 32)
+			_, _ = rand.Read(secret) // never fails
+		}
+		n.secrets[mode] = secret
 		if env.Access, err = access.NewManager(secret, cfg.Now); err != nil {
 			return nil, fmt.Errorf("create network: %w", err)
 		}
 		n.envs[mode] = env
+	}
+	if cfg.State != nil {
+		if err := n.restore(cfg.State); err != nil {
+			return nil, err
+		}
 	}
 	return n, nil
 }
@@ -232,7 +251,7 @@ func (n *Network) Run(ctx context.Context) error {
 	}
 }
 
-// touch says that something changed that is worth keeping. The lock is held.
+// touch says that something changed that is worth keeping.
 func (n *Network) touch() {
 	if n.cfg.OnChange != nil {
 		n.cfg.OnChange()

@@ -51,6 +51,9 @@ func (o *observer) Inspect(p pubsub.Publication) any {
 
 // Published takes over what an event says, in the order of the channel: the first terminal wins.
 func (o *observer) Published(m *pubsub.Message, note any) {
+	if m.Stored {
+		o.network.touch()
+	}
 	s, ok := note.(sign)
 	if !ok {
 		return
@@ -63,7 +66,6 @@ func (o *observer) Published(m *pubsub.Message, note any) {
 		return
 	}
 	t.updated = n.cfg.Now()
-	n.touch()
 	if s.state.Final() {
 		n.ended(t, s.state)
 		return

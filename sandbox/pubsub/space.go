@@ -69,6 +69,7 @@ type Space struct {
 	newest   map[string]*Poll  // held polls by identity: uuid, channels and filter
 	messages list
 	bytes    int64
+	polls    int // held
 	due      expiries
 	ttls     int   // stored messages with an end
 	sweep    int64 // timetoken at which those that have ended are looked for
@@ -156,8 +157,11 @@ func (s *Space) Publish(p Publication) (timetoken int64, published bool) {
 	return m.Timetoken, true
 }
 
-func (s *Space) append(m *Message) {
-	m.stamp(s.tick())
+func (s *Space) append(m *Message) { s.add(m, s.tick()) }
+
+// add is append with a given timetoken, which is greater than all before.
+func (s *Space) add(m *Message, timetoken int64) {
+	m.stamp(timetoken)
 	t := s.channel(m.Channel)
 	s.messages.push(m)
 	s.bytes += m.size()
@@ -337,6 +341,7 @@ func (s *Space) Close() {
 // Stats says how much a space holds.
 type Stats struct {
 	Channels, Messages, Members int
+	Polls                       int // that are being held
 	Bytes                       int64
 }
 
@@ -344,7 +349,7 @@ type Stats struct {
 func (s *Space) Stats() Stats {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	st := Stats{Channels: len(s.channels), Messages: s.messages.length, Bytes: s.bytes}
+	st := Stats{Channels: len(s.channels), Messages: s.messages.length, Bytes: s.bytes, Polls: s.polls}
 	for _, t := range s.channels {
 		st.Members += len(t.members)
 	}

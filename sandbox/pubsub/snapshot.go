@@ -1,0 +1,58 @@
+package pubsub
+
+import (
+	"encoding/json"
+	"time"
+)
+
+// Snapshot is what of a space outlives a restart: the stored messages and the newest timetoken. Presence, groups, message
+// actions and what was not stored do not.
+type Snapshot struct {
+	Last     int64          `json:"last"`
+	Messages []SavedMessage `json:"messages"`
+}
+
+// SavedMessage is a stored message.
+type SavedMessage struct {
+	Channel    string          `json:"c"`
+	Timetoken  int64           `json:"t"`
+	Publisher  string          `json:"i,omitempty"`
+	CustomType string          `json:"cmt,omitempty"`
+	Type       int             `json:"e,omitempty"`
+	TTL        time.Duration   `json:"ttl,omitempty"`
+	Meta       json.RawMessage `json:"u,omitempty"`
+	Body       json.RawMessage `json:"d"`
+}
+
+// Snapshot returns what is worth keeping. The function with, if not nil, is called under the lock, so that what it looks
+// at belongs to the same moment; it must not call the space.
+func (s *Space) Snapshot(with func()) Snapshot {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	out := Snapshot{Last: s.last}
+	for m := s.messages.first; m != nil; m = m.next {
+		// The bytes of a message never change, so they may be used after the lock. An action is a message of its own,
+		// which has lost its meaning without what it is for.
+		if m.Stored && m.action == nil && m.envelope != nil {
+			out.Messages = append(out.Messages, SavedMessage{m.Channel, m.Timetoken, m.Publisher, m.CustomType, m.Type, m.ttl, m.meta, m.body})
+		}
+	}
+	if with != nil {
+		with()
+	}
+	return out
+}
+
+// Restore puts the messages of a snapshot into an empty space. Its observer is not told.
+func (s *Space) Restore(from Snapshot) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, saved := range from.Messages {
+		m := encode(s.cfg.SubscribeKey, Publication{
+			Channel: saved.Channel, Publisher: saved.Publisher, CustomType: saved.CustomType, Type: saved.Type, TTL: saved.TTL,
+			Meta: saved.Meta, Body: saved.Body, Store: true,
+		})
+		s.add(m, saved.Timetoken)
+	}
+	s.last = max(s.last, from.Last)
+}

@@ -1,0 +1,194 @@
+package sandbox
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"github.com/blocksd/blocksd/network/wire"
+	"github.com/blocksd/blocksd/sandbox/blob"
+	"github.com/blocksd/blocksd/sandbox/network"
+)
+
+// Names in a state directory.
+const (
+	stateFile = "network.json"
+	lockFile  = "lock"
+	filesDir  = "files"
+)
+
+// stateVersion is the version of the state file's form.
+const stateVersion = 1
+
+// A change is written saveDelay after it happened, and a write takes at most one part in saveShare of the time.
+const (
+	saveDelay = 500 * time.Millisecond
+	saveShare = 20
+)
+
+// state is the directory in which a sandbox is kept; its zero value is none.
+type state struct {
+	dir     string
+	lock    *os.File
+	changed chan struct{}
+}
+
+// identity is what makes a sandbox the same one after a restart.
+type identity struct {
+	Version                     int
+	AdminToken                  string
+	Playground, Paid, Open, PAM wire.Keyset
+	PAMSecret                   string
+	Orgs                        []network.Organization
+	Network                     *network.State
+}
+
+func newIdentity() identity {
+	return identity{
+		Version: stateVersion, AdminToken: secret("sb_"), Playground: newKeyset(), Paid: newKeyset(), Open: newKeyset(), PAM: newKeyset(),
+		PAMSecret: secret("sec-c-"),
+		Orgs: []network.Organization{
+			{ID: "org_1", Name: "Sandbox", UserID: "user_1", APIKey: secret("bk_")},
+			{ID: "org_2", Name: "Other", UserID: "user_2", APIKey: secret("bk_")},
+			{ID: "org_3", Name: "Broke", UserID: "user_3", APIKey: secret("bk_"), Broke: true},
+		},
+	}
+}
+
+// openState takes the state directory, if there is one, and returns what it holds, or a new identity.
+func (s *Sandbox) openState() (identity, error) {
+	dir := s.cfg.StateDir
+	if dir == "" {
+		return newIdentity(), nil
+	}
+	fail := func(err error) (identity, error) {
+		return identity{}, errors.Join(fmt.Errorf("keep the sandbox in %s: %w", dir, err), s.state.close())
+	}
+	if err := os.MkdirAll(filepath.Join(dir, filesDir), 0o700); err != nil {
+		return fail(err)
+	}
+	if err := os.Chmod(dir, 0o700); err != nil { // it holds keys
+		return fail(err)
+	}
+	lock, err := os.OpenFile(filepath.Join(dir, lockFile), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return fail(err)
+	}
+	s.state = state{dir: dir, lock: lock, changed: make(chan struct{}, 1)}
+	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		return fail(errors.New("another sandbox uses the directory: stop it or choose another one"))
+	}
+	leftovers, _ := filepath.Glob(filepath.Join(dir, filesDir, "partial-*")) // the pattern is valid
+	for _, path := range leftovers {
+		if err := os.Remove(path); err != nil {
+			return fail(err)
+		}
+	}
+	s.blobs = blob.Keep(filepath.Join(dir, filesDir))
+	raw, err := os.ReadFile(filepath.Join(dir, stateFile))
+	if errors.Is(err, os.ErrNotExist) {
+		return newIdentity(), nil
+	}
+	if err != nil {
+		return fail(err)
+	}
+	var id identity
+	if err := json.Unmarshal(raw, &id); err != nil || id.Version != stateVersion || id.Network == nil || len(id.Orgs) == 0 {
+		return fail(fmt.Errorf("%s cannot be read by this version: delete it to begin anew, or choose another directory", stateFile))
+	}
+	return id, nil
+}
+
+// onChange is what the network calls when there is something to write, nil if nothing is ever written.
+func (st *state) onChange() func() {
+	if st.changed == nil {
+		return nil
+	}
+	changed := st.changed
+	return func() {
+		select {
+		case changed <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// close gives the directory up.
+func (st *state) close() error {
+	if st.lock == nil {
+		return nil
+	}
+	lock := st.lock
+	st.lock, st.dir = nil, ""
+	return lock.Close()
+}
+
+// persist writes the state some time after each change.
+func (s *Sandbox) persist(ctx context.Context) {
+	if s.state.dir == "" {
+		return
+	}
+	pause := saveDelay
+	for {
+		select {
+		case <-s.state.changed:
+		case <-ctx.Done():
+			return
+		}
+		timer := time.NewTimer(pause)
+		select {
+		case <-timer.C:
+		case <-ctx.Done(): // the last write follows
+			timer.Stop()
+			return
+		}
+		begin := time.Now()
+		if err := s.save(); err != nil {
+			s.cfg.Log.Error("the sandbox is not kept", "err", err)
+		}
+		pause = max(saveDelay, saveShare*time.Since(begin))
+	}
+}
+
+// save writes the state; it is there whole or as it was before.
+func (s *Sandbox) save() error {
+	if s.state.dir == "" {
+		return nil
+	}
+	fail := func(err error) error { return fmt.Errorf("keep the sandbox in %s: %w", s.state.dir, err) }
+	st, err := s.network.Snapshot()
+	if err != nil {
+		return fail(err)
+	}
+	raw, err := json.Marshal(identity{
+		Version: stateVersion, AdminToken: s.adminToken, Playground: s.network.Environment(wire.Free).Keys, Paid: s.network.Environment(wire.Paid).Keys,
+		Open: s.open, PAM: s.pam, PAMSecret: s.pamSecret, Orgs: s.orgs, Network: &st,
+	})
+	if err != nil {
+		return fail(err)
+	}
+	f, err := os.CreateTemp(s.state.dir, "."+stateFile+"-") // made with mode 0600
+	if err != nil {
+		return fail(err)
+	}
+	defer os.Remove(f.Name()) // gone already after a rename
+	_, err = f.Write(raw)
+	if err == nil {
+		err = f.Sync()
+	}
+	if cerr := f.Close(); err == nil {
+		err = cerr
+	}
+	if err == nil {
+		err = os.Rename(f.Name(), filepath.Join(s.state.dir, stateFile))
+	}
+	if err != nil {
+		return fail(err)
+	}
+	return nil
+}
