@@ -104,6 +104,7 @@ type Agent struct {
 	phase   phase
 	// refuseFrom is when a draining agent begins to refuse tasks; one that is hastened does at once.
 	refuseFrom time.Time
+	leaving    bool // nothing is in flight any more, and nothing is taken
 	hastened   bool
 	// linger, if not nil, holds the time of the drain back until it closes.
 	linger  <-chan struct{}
@@ -128,7 +129,8 @@ type Agent struct {
 	finished memory
 	// recovering are the tasks of before a restart whose outcome is not out yet, by id.
 	recovering map[string]*journal.Entry
-	resumed    bool // the control channel was taken up where it was left
+	resumed    bool  // the control channel was taken up where it was left
+	resumedAt  int64 // timetoken of that moment; what is older was sent before the restart
 	counts     Counts
 	quiet      throttle
 

@@ -116,6 +116,11 @@ func (a *Agent) admit(s *session, o order, broken *wire.StartTaskError) {
 		a.answer(s, o, outcome, nil)
 		return
 	}
+	if a.leaving {
+		a.mu.Unlock()
+		log.Info("StartTask left to the network, which gives the task to another instance when this one has left")
+		return
+	}
 	if broken != nil {
 		a.mu.Unlock()
 		// invalid_start_task is answered for broadcasts too, because no instance can run it; a version that this

@@ -79,6 +79,9 @@ func (a *Agent) whenIdle() <-chan struct{} {
 // checkIdle closes idle if there is nothing in flight. mu is held.
 func (a *Agent) checkIdle() {
 	if a.idle != nil && len(a.jobs) == 0 && a.running == 0 && a.refusing == 0 {
+		// From here on the agent is leaving, and what it took now it would not end. What it leaves alone the network gives
+		// to another instance when it has left.
+		a.leaving = true
 		close(a.idle)
 		a.idle = nil
 	}

@@ -106,6 +106,11 @@ func (a *Agent) resume(ctx context.Context, s *session, channel string) string {
 	}
 	if first {
 		if cursor := a.book.Cursor(channel); cursor != "" {
+			if v, err := strconv.ParseInt(now, 10, 64); err == nil {
+				a.mu.Lock()
+				a.resumedAt = v
+				a.mu.Unlock()
+			}
 			a.log.Info("reading the control channel on from where it was left", "channel", channel, "cursor", cursor)
 			return cursor
 		}
@@ -118,13 +123,14 @@ func (a *Agent) resume(ctx context.Context, s *session, channel string) string {
 	return now
 }
 
-// late reports whether a message was sent so long ago that the network may have taken us for lost since.
+// late reports whether a message was sent so long ago that the network may have taken us for lost since, or before the
+// agent was restarted: when it left in order, the network gave what it had not begun to others at once.
 func (a *Agent) late(r link.Received) bool {
 	sent, err := strconv.ParseInt(r.Timetoken, 10, 64) // of 100 ns
 	a.mu.Lock()
-	now := a.cfg.Now().Add(a.clockOffset)
+	now, resumedAt := a.cfg.Now().Add(a.clockOffset), a.resumedAt
 	a.mu.Unlock()
-	return err == nil && now.Sub(time.Unix(0, 0).Add(time.Duration(sent)*100)) > a.cfg.Timeouts.Late
+	return err == nil && (sent < resumedAt || now.Sub(time.Unix(0, 0).Add(time.Duration(sent)*100)) > a.cfg.Timeouts.Late)
 }
 
 // record has the acceptance made durable; the task begins then. mu is held.
