@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"os"
 	"regexp"
 	"strconv"
 	"strings"
@@ -25,7 +26,12 @@ import (
 	"github.com/blocksd/blocksd/sandbox/pubsub"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if os.Getenv(idleVariable) != "" {
+		os.Exit(idleServer())
+	}
+	goleak.VerifyTestMain(m)
+}
 
 type files struct{}
 

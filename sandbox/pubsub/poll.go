@@ -95,6 +95,7 @@ func (s *Space) Open(sub Subscription) *Poll {
 		s.group(strings.TrimSuffix(name, presenceSuffix)).polls[p] = struct{}{}
 	}
 	p.attach()
+	s.polls++
 	if older := s.newest[p.id]; older != nil && sub.UUID != "" {
 		close(older.superseded)
 	}
@@ -239,6 +240,7 @@ func (p *Poll) Close(answered bool) {
 	for _, name := range p.sub.Groups {
 		s.leaveGroup(p, strings.TrimSuffix(name, presenceSuffix))
 	}
+	s.polls--
 	p.detach()
 }
 
