@@ -3,6 +3,9 @@ package supervisor
 import (
 	"context"
 	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"slices"
 	"testing"
 	"time"
@@ -83,4 +86,48 @@ func BenchmarkDoParallel(b *testing.B) {
 			}
 		}
 	})
+}
+
+// BenchmarkSpawn is the time from the decision to start a handler until it is ready for tasks: as it is, through the launch
+// shim that limits it, with its files guarded too, and over mTLS.
+func BenchmarkSpawn(b *testing.B) {
+	f := fleet(b, Config{}, "echo")
+	become(b, f, "echo", wire.Available)
+	shim := filepath.Join(plugins.Dir(b), "blocksd")
+	if out, err := exec.Command("go", "build", "-o", shim, "..").CombinedOutput(); err != nil {
+		b.Fatalf("build the shim: %v: %s", err, out)
+	}
+	machine := launch.Probe(shim, "off")
+	for _, mode := range []struct {
+		name    string
+		machine *launch.Machine
+		limits  launch.Limits
+		mtls    bool
+	}{
+		{name: "plain"},
+		{name: "shim", machine: machine},
+		{name: "landlock", machine: machine, limits: launch.Limits{ReadPaths: []string{plugins.Dir(b)}}},
+		{name: "mtls", machine: machine, mtls: true},
+	} {
+		b.Run(mode.name, func(b *testing.B) {
+			var took []time.Duration
+			for b.Loop() {
+				at := time.Now()
+				c, err := plug.Start(b.Context(), plug.Config{
+					Handler: "echo", Path: plugins.Path(b, "echo"), Spawner: f.spawner, Dirs: f.dirs, Log: fleetLog(),
+					Environment: launch.Environment(os.Environ(), nil), Machine: mode.machine, Limits: mode.limits, MTLS: mode.mtls,
+				})
+				if err != nil {
+					b.Fatal(err)
+				}
+				took = append(took, time.Since(at))
+				c.Kill()
+				<-c.Done()
+				c.Close()
+			}
+			slices.Sort(took)
+			b.ReportMetric(float64(took[len(took)/2].Microseconds())/1000, "ms/ready-p50")
+			b.ReportMetric(float64(took[len(took)*95/100].Microseconds())/1000, "ms/ready-p95")
+		})
+	}
 }

@@ -180,6 +180,10 @@ func TestMisdeedsInTasks(t *testing.T) {
 				t.Error(err)
 			}
 			settled(t, f, len(config))
+			if strings.HasPrefix(tt.task, "grandchild") { // nor what it started
+				pid, _ := strconv.Atoi(p.artifacts[0])
+				waitGone(t, pid)
+			}
 			backTo(t, base)
 		})
 	}
