@@ -180,6 +180,9 @@ func TestMisdeedsInTasks(t *testing.T) {
 				t.Error(err)
 			}
 			settled(t, f, len(config))
+			if strings.HasPrefix(tt.task, "host") && !strings.HasPrefix(p.artifacts[0], "PermissionDenied") && !strings.HasPrefix(p.artifacts[0], "NotFound") {
+				t.Errorf("the host service answered %s", p.artifacts[0])
+			}
 			if strings.HasPrefix(tt.task, "grandchild") { // nor what it started
 				pid, _ := strconv.Atoi(p.artifacts[0])
 				waitGone(t, pid)
