@@ -9,28 +9,79 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/blocksd/blocksd/daemon/config"
 	"github.com/blocksd/blocksd/network/card"
+	"github.com/blocksd/blocksd/network/wire"
 	"github.com/blocksd/blocksd/sandbox"
 )
 
+// sandboxOptions are the flags of blocksd sandbox.
+type sandboxOptions struct {
+	listen, agents, envFile, stateDir        string
+	cancelBudget, safetyNet, streamRevoke    time.Duration
+	consumerToken, agentToken, skew          time.Duration
+	maxFile                                  int64
+	keepFinished, record                     int
+	enterprise, noWriterRead, noAgentGetTask bool
+	logRequests                              bool
+}
+
 func newSandbox(a *app) *cobra.Command {
-	var listen, agents, envFile string
+	var o sandboxOptions
 	cmd := &cobra.Command{
 		Use: "sandbox", Short: "Run a Blocks Network of your own on this machine", Args: exactly(0, "blocksd sandbox [--agents DIR]"),
-		RunE: func(cmd *cobra.Command, _ []string) error { return a.sandbox(cmd.Context(), listen, agents, envFile) },
+		RunE: func(cmd *cobra.Command, _ []string) error { return a.sandbox(cmd.Context(), o) },
 	}
 	f := cmd.Flags()
-	f.StringVar(&listen, "listen", "127.0.0.1:3001", "loopback address to listen on; port 0 for any free one")
-	f.StringVar(&agents, "agents", "", "directory of agent cards (*.json) to register")
-	f.StringVar(&envFile, "env-file", "", "file for the variables that clients need, written once everything works")
+	f.StringVar(&o.listen, "listen", "127.0.0.1:3001", "loopback address to listen on; port 0 for any free one")
+	f.StringVar(&o.agents, "agents", "", "directory of agent cards (*.json) to register")
+	f.StringVar(&o.envFile, "env-file", "", "file for the variables that clients need, written once everything works")
+	f.StringVar(&o.stateDir, "state-dir", "", "directory in which the network is kept from one run to the next; without it everything is forgotten at the end")
+	f.DurationVar(&o.cancelBudget, "cancel-budget", 30*time.Second, "how long an instance has to end a canceled task before the network does")
+	f.DurationVar(&o.safetyNet, "safety-net", 60*time.Second, "how long after the loss of its instance a running task fails")
+	f.DurationVar(&o.streamRevoke, "stream-revoke-delay", 60*time.Second, "how long after the end of a task its consumer can read its streams")
+	f.DurationVar(&o.consumerToken, "consumer-token-ttl", 60*time.Second, "life of a consumer's access token")
+	f.DurationVar(&o.agentToken, "agent-token-ttl", 15*time.Minute, "life of an agent's access token")
+	f.DurationVar(&o.skew, "skew", 0, "how far the network's clock is ahead of the machine's; may be negative")
+	f.Int64Var(&o.maxFile, "max-file-bytes", wire.MaxArtifactBytes, "largest file that is taken")
+	f.IntVar(&o.keepFinished, "keep-finished", 10_000, "how many finished tasks stay readable")
+	f.IntVar(&o.record, "record", 0, "how many requests are remembered for "+sandbox.AdminPath+"requests from the start on; 0 for none")
+	f.BoolVar(&o.enterprise, "enterprise", false, "be an enterprise deployment: the registry is for members only, and no agent is paid")
+	f.BoolVar(&o.noWriterRead, "no-writer-read", false, "take from a task's write token the right to read the task's channel")
+	f.BoolVar(&o.noAgentGetTask, "no-agent-get-task", false, "take from agents the right to look up their own tasks")
+	f.BoolVar(&o.logRequests, "log-requests", false, "log every request, without its secrets")
 	return cmd
 }
 
-func (a *app) sandbox(ctx context.Context, listen, agents, envFile string) error {
+// config checks the flags.
+func (o sandboxOptions) config() (sandbox.Config, error) {
+	for _, d := range [...]struct {
+		flag  string
+		value time.Duration
+	}{
+		{"cancel-budget", o.cancelBudget}, {"safety-net", o.safetyNet}, {"stream-revoke-delay", o.streamRevoke},
+		{"consumer-token-ttl", o.consumerToken}, {"agent-token-ttl", o.agentToken},
+	} {
+		if d.value <= 0 {
+			return sandbox.Config{}, usagef("--%s %s: it must be more than 0", d.flag, d.value)
+		}
+	}
+	if o.maxFile <= 0 || o.keepFinished <= 0 || o.record < 0 {
+		return sandbox.Config{}, usagef("--max-file-bytes and --keep-finished must be more than 0, and --record not negative")
+	}
+	return sandbox.Config{
+		Listen: o.listen, StateDir: o.stateDir, CancelBudget: o.cancelBudget, SafetyNet: o.safetyNet, StreamRevokeDelay: o.streamRevoke,
+		ConsumerTokenTTL: o.consumerToken, AgentTokenTTL: o.agentToken, MaxFileBytes: o.maxFile, KeepFinished: o.keepFinished,
+		Enterprise: o.enterprise, NoWriterRead: o.noWriterRead, NoAgentGetTask: o.noAgentGetTask,
+	}, nil
+}
+
+func (a *app) sandbox(ctx context.Context, o sandboxOptions) error {
+	listen, agents, envFile := o.listen, o.agents, o.envFile
 	if err := checkListen(listen); err != nil {
 		return err
 	}
@@ -38,13 +89,25 @@ func (a *app) sandbox(ctx context.Context, listen, agents, envFile string) error
 	if err != nil {
 		return err
 	}
-	log, err := a.newLog(config.Log{Level: a.logLevel("warn"), Format: "text"}, a.Stderr)
-	if err != nil {
-		return usage(err)
-	}
-	s, err := sandbox.New(sandbox.Config{Listen: listen, Log: log, Version: version()})
+	cfg, err := o.config()
 	if err != nil {
 		return err
+	}
+	level := a.logLevel("warn")
+	if o.logRequests {
+		level = "debug"
+	}
+	if cfg.Log, err = a.newLog(config.Log{Level: level, Format: "text"}, a.Stderr); err != nil {
+		return usage(err)
+	}
+	cfg.Version = version()
+	s, err := sandbox.New(cfg)
+	if err != nil {
+		return err
+	}
+	s.SetSkew(o.skew)
+	if o.record > 0 {
+		s.Faults().Record(true, o.record)
 	}
 	if envFile != "" {
 		removeStale(envFile) // of a network that is gone: whoever waits for the file must not take that one
