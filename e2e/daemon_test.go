@@ -128,6 +128,8 @@ func TestUsersMistakes(t *testing.T) {
 		{"wrong key", n.Env.With("BLOCKS_API_KEY", "bk_wrong"), 3, []string{"call", "echo", "--text", "x"}, []string{"key"}},
 		{"no key", n.Env.With("BLOCKS_API_KEY", ""), 2, []string{"call", "echo", "--text", "x"}, []string{"BLOCKS_API_KEY"}},
 		{"no such file", n.Env, 2, []string{"call", "echo", "--file", "first=/no/such/file"}, []string{"/no/such/file"}},
+		{"no time at all", n.Env, 2, []string{"call", "echo", "--text", "x", "--timeout", "0s"}, []string{"--timeout"}},
+		{"a pipe of no time", n.Env, 2, []string{"call", "echo", "--text", "x", "--pipe", "0"}, []string{"--pipe"}},
 		{"unknown flag", nil, 2, []string{"call", "echo", "--txet", "x"}, []string{"txet", "text"}},
 		{"unknown command", nil, 2, []string{"staus"}, []string{"staus", "status"}},
 		{"nobody listens", system.Env{"BLOCKSD_SOCKET=/no/such/socket"}, 1, []string{"status"}, []string{"/no/such/socket"}},
@@ -145,9 +147,12 @@ func TestUsersMistakes(t *testing.T) {
 			t.Errorf("exit %d, stderr %s", r.Code, r.Stderr)
 		}
 	})
-	t.Run("a good card", func(t *testing.T) {
-		if r := bin.Run(t, nil, "check", "../agent-card.json"); r.Code != 0 {
-			t.Errorf("exit %d, stderr %s", r.Code, r.Stderr)
+	t.Run("good cards", func(t *testing.T) {
+		cards, _ := filepath.Glob(filepath.Join(bin.Dir, "*plugins", "*.agent-card.json"))
+		for _, card := range append(cards, "../agent-card.json") {
+			if r := bin.Run(t, nil, "check", card); r.Code != 0 {
+				t.Errorf("check %s: exit %d, stderr %s", card, r.Code, r.Stderr)
+			}
 		}
 	})
 	n.Stop(t)

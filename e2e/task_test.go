@@ -184,6 +184,9 @@ func TestCancel(t *testing.T) {
 		system.Eventually(t, 30*time.Second, "the process that did not let go is replaced", func() bool { return !system.Alive(pid) })
 		wantShape(t, n.Call(t, "badhandler", "--text", "error sorry"), 4, "submitted", "running", "terminal failed sorry")
 	})
+	t.Run("because its time is over", func(t *testing.T) {
+		wantShape(t, n.Call(t, "sleeper", "--text", "10m", "--timeout", "1s"), 6, "submitted", "running", "status sleeping", "cancel_requested", "terminal canceled")
+	})
 	t.Run("of no task", func(t *testing.T) {
 		r := n.Run(t, n.Env, "cancel", "nosuchtask")
 		wantSentence(t, r, 1, "nosuchtask")

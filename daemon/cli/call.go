@@ -128,7 +128,11 @@ func (a *app) call(ctx context.Context, o callOptions) error {
 	case err != nil:
 		return unfinished(life, session, o, err)
 	case expired:
-		return &exitError{code: exitTimedOut, err: fmt.Errorf("call %s: task %s did not end within %s, so it was canceled; it ended as %s", o.agent, terminal.TaskID, o.timeout, terminal.State)}
+		end := "so it was canceled"
+		if terminal.State != wire.Canceled {
+			end = "and was asked to end; it ended as " + string(terminal.State)
+		}
+		return &exitError{code: exitTimedOut, err: fmt.Errorf("call %s: task %s did not end within %s, %s", o.agent, terminal.TaskID, o.timeout, end)}
 	}
 	if o.save != "" {
 		paths, err := session.Save(asked, o.save)

@@ -23,9 +23,9 @@ import (
 
 const (
 	// devReadyTimeout is how long agents may take to come online before dev goes on without the rest.
-	devReadyTimeout = 30 * time.Second
-	// exampleTimeout bounds one example task.
-	exampleTimeout = 30 * time.Second
+	devReadyTimeout = 10 * time.Second
+	// exampleTimeout bounds one example task. Whoever waits for the env file waits for the examples.
+	exampleTimeout = 10 * time.Second
 	// devEnvFile is the name of the env file in the state directory.
 	devEnvFile = "dev.env"
 )
@@ -129,7 +129,7 @@ func (a *app) dev(ctx context.Context, o devOptions) error {
 		if err := sandbox.WriteEnvFile(envFile, vars); err != nil {
 			return err
 		}
-		fmt.Fprintf(out, "\nIn another terminal:\n  set -a; . %s; set +a\n  %s status\nCtrl-C drains and ends.\n", envFile, programName())
+		fmt.Fprintf(out, "\nIn another terminal:\n  set -a; . %s; set +a\n  %s status\nCtrl-C drains and ends.\n", shellWord(envFile), programName())
 		out.run(daemonCtx, d)
 		return nil
 	}()
@@ -196,7 +196,9 @@ func (a *app) tryAgents(ctx context.Context, d *daemon.Daemon, network *sandbox.
 	for _, c := range outside {
 		fmt.Fprintf(out, "agent     %s is registered, for a provider outside\n", c.AgentName)
 	}
+	reachable := map[string]bool{}
 	for _, ag := range d.Status().Agents {
+		reachable[ag.Name] = ag.State == agent.StateOnline
 		fmt.Fprintf(out, "agent     %s is %s\n", ag.Name, ag.State)
 	}
 	for _, r := range d.Status().Reasons {
@@ -211,6 +213,9 @@ func (a *app) tryAgents(ctx context.Context, d *daemon.Daemon, network *sandbox.
 	for _, example := range d.Examples() {
 		if ctx.Err() != nil {
 			return
+		}
+		if !reachable[example.Agent] {
+			continue // the reason is shown above
 		}
 		fmt.Fprintf(out, "\nexample for %s\n", example.Agent)
 		if err := a.sendExample(ctx, c, example, out); err != nil && ctx.Err() == nil {
@@ -242,6 +247,14 @@ func (a *app) sendExample(ctx context.Context, c *client.TaskClient, example dae
 		return because(ctx, err)
 	}
 	return nil
+}
+
+// shellWord writes a path so that it can be pasted into a shell.
+func shellWord(s string) string {
+	if strings.Trim(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789/._-+:@%,") == "" {
+		return s
+	}
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
 }
 
 // programName is how the user started us, for texts to copy.
