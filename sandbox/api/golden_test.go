@@ -395,6 +395,24 @@ func TestBrowserLogin(t *testing.T) {
 		t.Errorf("plain challenge: %d %v", status, back)
 	}
 
+	// A page of another origin gets nowhere: neither may it read an answer nor may it ask by script.
+	for _, path := range []string{"/api/auth/oauth2/authorize?redirect_uri=http://127.0.0.1:1/", "/api/auth/oauth2/token", "/api/auth/api-key/create"} {
+		for _, method := range []string{"GET", "POST", "OPTIONS"} {
+			req := httptest.NewRequest(method, "http://h"+path, nil)
+			req.Header.Set("Origin", "http://example.com")
+			w := httptest.NewRecorder()
+			d.ServeHTTP(w, req)
+			if got := w.Header().Get("Access-Control-Allow-Origin"); got != "" {
+				t.Errorf("%s %s allows the origin %s", method, path, got)
+			}
+			req.Header.Set("Sec-Fetch-Mode", "cors")
+			w = httptest.NewRecorder()
+			if d.ServeHTTP(w, req); w.Code != 403 {
+				t.Errorf("%s %s by script: %d", method, path, w.Code)
+			}
+		}
+	}
+
 	status, body = d.do("GET", "/api/v1/orgs", session[1], "")
 	if status != 200 || body != `{"billingEnabled":true,"orgs":[{"id":"o1","name":"One","slug":"one"}]}` {
 		t.Errorf("orgs: %d %s", status, body)

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"strings"
 	"testing"
 
@@ -97,6 +98,37 @@ func FuzzRPC(f *testing.F) {
 			}
 			if path == "/api/v1/rpc" && w.Code != 200 {
 				t.Errorf("rpc: %d %s", w.Code, w.Body)
+			}
+		}
+	})
+}
+
+// FuzzTool throws anything at what the official tool uses.
+func FuzzTool(f *testing.F) {
+	s, token := newServer(f)
+	f.Add("?q=tag:x -y&limit=5&cursor=3:echo", `{"agentName":"echo","card":{"identity":{}},"listing":"public","billingMode":"paid","pricePerTask":"1"}`)
+	f.Add("?agentName=echo", `{"listing":null,"pricePerTask":"9999999999999999999999999999999"}`)
+	f.Add("?redirect_uri=http://127.0.0.1/%zz&client_id=blocksd-sandbox", `{"email":"a@b"}`)
+	f.Fuzz(func(t *testing.T, query, body string) {
+		u, err := url.Parse("http://h/")
+		if err != nil {
+			t.Fatal(err)
+		}
+		u.RawQuery = strings.TrimPrefix(query, "?")
+		for _, x := range []string{
+			"GET /api/v1/registry/agents", "POST /api/v1/registry/agents", "PATCH /api/v1/registry/agents", "GET /api/v1/registry/suggest", "GET /api/v1/agent-status",
+			"PATCH /api/v1/orgs/o1", "POST /api/auth/api-key/create", "POST /api/v1/agents/echo/invitations", "POST /api/v1/agent-invitations/accept",
+			"GET /api/auth/oauth2/authorize", "POST /api/auth/oauth2/token",
+		} {
+			method, path, _ := strings.Cut(x, " ")
+			u.Path = path
+			req := httptest.NewRequest(method, "http://h/", strings.NewReader(body))
+			req.URL = u
+			req.Header.Set("Authorization", "Bearer "+token)
+			w := httptest.NewRecorder()
+			s.ServeHTTP(w, req)
+			if w.Code >= 500 || w.Code != http.StatusFound && !json.Valid(w.Body.Bytes()) {
+				t.Errorf("%s?%s %s: %d %s", x, u.RawQuery, body, w.Code, w.Body)
 			}
 		}
 	})

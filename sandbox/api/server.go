@@ -22,6 +22,9 @@ const maxBody = 4 << 20
 // clientID is what clients that log in by browser call themselves.
 const clientID = "blocksd-sandbox"
 
+// loginPath is where browser logins are.
+const loginPath = "/api/auth/"
+
 // affinityHeader tells clients until when, in Unix seconds, their reads must see what they have written.
 const (
 	affinityHeader = "X-Write-Affinity"
@@ -110,6 +113,15 @@ func New(cfg Config) (*Server, error) {
 // ServeHTTP implements http.Handler.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h := w.Header()
+	if strings.HasPrefix(r.URL.Path, loginPath) {
+		// Not for pages of other origins: one could log in by itself here, and have the key to the agents of this machine.
+		if mode := r.Header.Get("Sec-Fetch-Mode"); mode != "" && mode != "navigate" {
+			s.refuse(w, r, &network.Error{Status: http.StatusForbidden, Code: network.CodeDenied, Message: "A page cannot log in by itself."})
+			return
+		}
+		s.mux.ServeHTTP(w, r)
+		return
+	}
 	h.Set("Access-Control-Allow-Origin", "*")
 	if r.Method == http.MethodOptions {
 		h.Set("Access-Control-Allow-Methods", "GET, POST, PUT, PATCH, DELETE, OPTIONS")
