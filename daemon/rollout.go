@@ -81,18 +81,17 @@ func (d *Daemon) used(handler, content string) {
 
 // follow carries out changes of the plugins directories until ctx ends.
 func (d *Daemon) follow(ctx context.Context) {
-	dirs := append([]string{d.cfg.Settings.StateDir}, d.cfg.Settings.Plugins.Dirs...) // the pins are in the first
+	files := []string{d.pinsFile()}
 	for _, h := range d.cfg.Settings.Handlers {
 		if h.Path != "" {
-			dirs = append(dirs, filepath.Dir(h.Path))
+			files = append(files, h.Path)
 		}
 	}
 	for _, a := range d.cfg.Settings.Agents {
-		dirs = append(dirs, filepath.Dir(a.Card))
+		files = append(files, a.Card)
 	}
-	slices.Sort(dirs)
 	catalog.Watch(ctx, catalog.WatchConfig{
-		Dirs: slices.Compact(dirs), Log: d.cfg.Log, Quiet: d.cfg.Settle,
+		Dirs: d.cfg.Settings.Plugins.Dirs, Files: files, Log: d.cfg.Log, Quiet: d.cfg.Settle,
 		Changed: func() { d.carryOut(d.look()) },
 	})
 }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/fsnotify/fsnotify"
@@ -13,7 +15,9 @@ import (
 type WatchConfig struct {
 	// Dirs are watched for changes of the files in them. They need not exist.
 	Dirs []string
-	Log  *slog.Logger
+	// Files are watched too, without what else is in their directories.
+	Files []string
+	Log   *slog.Logger
 	// Quiet is how long nothing must change before Changed is called; default 500 ms. While changes go on and on it is
 	// called every ten times of it.
 	Quiet time.Duration
@@ -47,11 +51,21 @@ func Watch(ctx context.Context, c WatchConfig) {
 		return
 	}
 	defer watcher.Close()
+	dirs, whole := slices.Clone(c.Dirs), map[string]bool{}
+	for i, dir := range dirs {
+		dirs[i] = filepath.Clean(dir)
+		whole[dirs[i]] = true
+	}
+	files := map[string]bool{}
+	for _, f := range c.Files {
+		files[filepath.Clean(f)] = true
+		dirs = append(dirs, filepath.Dir(f))
+	}
 	changes := make(chan struct{}, 1)
 	// watch adds what can be watched; a directory that was made again needs it, and adding one twice does no harm.
 	watch := func() time.Duration {
 		next := c.Rescan
-		for _, dir := range c.Dirs {
+		for _, dir := range dirs {
 			if err := watcher.Add(dir); err != nil {
 				next = min(next, blindRescan)
 			}
@@ -78,11 +92,14 @@ func Watch(ctx context.Context, c WatchConfig) {
 		select {
 		case <-ctx.Done():
 			return
-		case _, ok := <-watcher.Events:
+		case e, ok := <-watcher.Events:
 			if !ok {
 				return
 			}
-			tell()
+			// The directory of a file may be full of what changes all the time.
+			if whole[filepath.Dir(e.Name)] || whole[e.Name] || files[e.Name] {
+				tell()
+			}
 		case err := <-watcher.Errors:
 			if errors.Is(err, fsnotify.ErrEventOverflow) {
 				tell()

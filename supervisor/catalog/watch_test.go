@@ -75,3 +75,45 @@ func TestWatch(t *testing.T) {
 	file(t, filepath.Join(late, "new"), "x", 0o755)
 	await("a file in it")
 }
+
+// Of a file's directory only the file counts.
+func TestWatchFile(t *testing.T) {
+	dir := plugins(t)
+	changed := make(chan struct{}, 10000)
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		Watch(ctx, WatchConfig{
+			Files: []string{filepath.Join(dir, "pins")}, Log: slog.New(slog.DiscardHandler), Quiet: 50 * time.Millisecond, Rescan: time.Hour,
+			Changed: func() { changed <- struct{}{} },
+		})
+	}()
+	defer func() { cancel(); <-done }()
+	<-changed // the beginning
+	// Others change all the time, which must not hold back the news about this one.
+	stop := make(chan struct{})
+	noise := make(chan struct{})
+	go func() {
+		defer close(noise)
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+				_ = os.WriteFile(filepath.Join(dir, "journal"), nil, 0o600)
+			}
+		}
+	}()
+	file(t, filepath.Join(dir, "pins"), "x", 0o644)
+	select {
+	case <-changed:
+	case <-time.After(20 * time.Second):
+		t.Error("not told")
+	}
+	close(stop)
+	<-noise
+	if n := len(changed); n > 1 {
+		t.Errorf("told %d times more", n)
+	}
+}
