@@ -59,6 +59,7 @@ type client struct {
 	name   string
 	stdin  io.WriteCloser
 	events chan event
+	gone   chan struct{} // closed when the process has ended
 
 	mu      sync.Mutex // guards all below
 	last    int
@@ -100,17 +101,16 @@ func start(t *testing.T, sdk string, cfg configuration) *client {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	c := &client{t: t, name: sdk, stdin: stdin, events: make(chan event, 100_000), waiting: map[int]chan answer{}}
-	read := make(chan struct{})
+	c := &client{t: t, name: sdk, stdin: stdin, events: make(chan event, 100_000), waiting: map[int]chan answer{}, gone: make(chan struct{})}
 	go func() {
-		defer close(read)
+		defer close(c.gone)
 		c.read(stdout)
 	}()
 	t.Cleanup(func() {
 		stdin.Close()
 		// A driver whose SDK hangs at the end is not waited for.
 		kill := time.AfterFunc(2*time.Second, func() { _ = cmd.Process.Kill() })
-		<-read
+		<-c.gone
 		_ = cmd.Wait()
 		kill.Stop()
 	})
