@@ -1,0 +1,96 @@
+package e2e
+
+import (
+	"bufio"
+	"encoding/json"
+	"os/exec"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/blocksd/blocksd/e2e/internal/system"
+)
+
+type logLine struct {
+	Type, Handler, Level, Message, Reason string
+	PID                                   *int
+	Attributes                            map[string]string
+	Panic, Lines                          []string
+}
+
+// logs runs `blocksd logs --json` with arguments.
+func logs(t *testing.T, n *system.Network, args ...string) []logLine {
+	t.Helper()
+	r := n.Run(t, n.Env, append([]string{"logs", "--json"}, args...)...)
+	if r.Code != 0 {
+		t.Fatalf("logs %v: exit %d, %s", args, r.Code, r.Stderr)
+	}
+	var out []logLine
+	for line := range strings.Lines(r.Stdout) {
+		var l logLine
+		if err := json.Unmarshal([]byte(line), &l); err != nil {
+			t.Fatalf("%q: %v", line, err)
+		}
+		out = append(out, l)
+	}
+	return out
+}
+
+func TestLogs(t *testing.T) {
+	n := bin.Dev(t, bin.TestPlugins())
+	if ls := logs(t, n, "--crash", "badhandler"); len(ls) != 0 {
+		t.Errorf("a crash before there was one: %+v", ls)
+	}
+	follow := exec.Command(bin.Blocksd(), "logs", "--json", "-f", "-n", "1", "badhandler")
+	follow.Env = append(system.CleanEnv(), n.Env...)
+	out, err := follow.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := follow.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if task := n.Call(t, "badhandler", "--text", "log hello"); task.Code != 0 {
+		t.Fatalf("exit %d: %s", task.Code, task.Stderr)
+	}
+	lines := bufio.NewScanner(out)
+	next := func() (l logLine) {
+		if !lines.Scan() {
+			t.Fatalf("the stream ended: %v", lines.Err())
+		}
+		if err := json.Unmarshal(lines.Bytes(), &l); err != nil {
+			t.Fatalf("%q: %v", lines.Text(), err)
+		}
+		return l
+	}
+	warned, printed := false, false
+	for !warned || !printed { // from two streams: in any order
+		l := next()
+		warned = warned || l.Type == "line" && l.Level == "WARN" && l.Message == "hello" && l.Attributes["task"] != "" && l.PID != nil
+		printed = printed || l.Level == "INFO" && l.Message == "printed hello"
+	}
+	n.Call(t, "badhandler", "--text", "crash")
+	for l := next(); l.Type != "crash"; l = next() {
+		if l.Type != "line" || l.Handler != "badhandler" {
+			t.Errorf("not a line: %+v", l)
+		}
+	}
+	_ = follow.Process.Signal(syscall.SIGINT)
+	if err := follow.Wait(); err != nil {
+		t.Errorf("logs -f after Ctrl-C: %v", err)
+	}
+
+	if ls := logs(t, n, "--crash", "badhandler"); len(ls) != 1 || ls[0].Reason != "exit_code" || len(ls[0].Panic) < 2 || ls[0].Panic[0] != "panic: the whole process goes down" || len(ls[0].Lines) < 2 {
+		t.Errorf("the crash: %+v", ls)
+	}
+	if ls := logs(t, n, "-n", "2"); len(ls) != 2 {
+		t.Errorf("two records of all handlers: %+v", ls)
+	}
+	wantSentence(t, n.Run(t, n.Env, "logs", "nobody"), 1, `there is no handler called "nobody"`)
+	wantSentence(t, n.Run(t, n.Env, "logs", "--crash"), 2, "needs the name of a handler")
+	r := n.Run(t, n.Env, "status")
+	if !strings.Contains(r.Stdout, "last crash, ") || !strings.Contains(r.Stdout, "ended with exit code 2; see blocksd logs --crash badhandler") {
+		t.Errorf("status says nothing of the crash: %s", r.Stdout)
+	}
+	n.Stop(t)
+}
