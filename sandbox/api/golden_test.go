@@ -303,7 +303,7 @@ func TestToolSequence(t *testing.T) {
 	exact("POST", "/api/v1/registry/agents", "k1", registration("fresh", `"listing":"public","billingMode":"paid","pricePerTask":"0.050000","freeTasksPerConsumer":2,"tcAcceptedAt":"2026-05-01T11:59:00Z"`), 200,
 		`{"agent":`+agent("fresh", "public", "paid", `"pricePerTask":"0.050000","freeTasksPerConsumer":2,`)+`,"card":`+cardOf("fresh")+`},"agentName":"fresh","agentUrl":"http://127.0.0.1:1/agents/fresh","status":"registered"}`)
 	exact("PATCH", "/api/v1/registry/agents?agentName=fresh", "k1", `{"listing":"private"}`, 200, `{"agent":`+agent("fresh", "private", "paid", `"pricePerTask":"0.050000","freeTasksPerConsumer":2,`)+`,"card":`+cardOf("fresh")+`}}`)
-	exact("DELETE", "/api/v1/registry/agents?agentName=fresh", "k1", "", 200, `{"agentName":"fresh","status":"deleted","ts":"2026-05-01T12:00:00.000Z"}`)
+	exact("DELETE", "/api/v1/registry/agents?agentName=fresh", "k1", "", 200, `{"agentName":"fresh","status":"deleted","ts":1777636800000}`)
 	exact("DELETE", "/api/v1/registry/agents?agentName=fresh", "k1", `{"reason":"old"}`, 404, refusal("AgentNotFound", "There is no agent fresh, or it is not visible to you."))
 
 	exact("GET", "/api/v1/registry/suggest?field=agentname&limit=10&listing=public%2Cprivate&q=e", "k1", "", 200, `{"agents":[{"agentName":"echo","displayName":"Agent echo"}]}`)

@@ -331,7 +331,7 @@ func (s *Server) remove(w http.ResponseWriter, r *http.Request) {
 		s.refuse(w, r, err)
 		return
 	}
-	answer(w, http.StatusOK, map[string]string{"agentName": name, "status": "deleted", "ts": timeText(s.now())})
+	answer(w, http.StatusOK, map[string]any{"agentName": name, "status": "deleted", "ts": s.now().UnixMilli()})
 }
 
 // agentStatus answers who runs the named agents. The counts of tasks are reserved, as in the live network.
