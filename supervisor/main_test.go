@@ -23,7 +23,7 @@ import (
 )
 
 // patience is how long a test waits for what must happen.
-const patience = 20 * time.Second
+const patience = time.Minute
 
 // plugins are the real handlers, built when the first test needs them.
 var plugins = testplugin.New("echo", "badhandler", "sleeper")

@@ -164,7 +164,7 @@ func TestMisdeedsInTasks(t *testing.T) {
 			var err error
 			select {
 			case err = <-result:
-			case <-time.After(3 * patience):
+			case <-time.After(5 * patience):
 				t.Fatal("the task does not end")
 			}
 			var failure *wire.TaskFailure

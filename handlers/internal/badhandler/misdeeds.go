@@ -34,7 +34,8 @@ var misdeeds = map[string]misdeed{
 		return syscall.Kill(os.Getpid(), syscall.SIGKILL)
 	},
 	"stop": func(context.Context, *pluginsdk.Task, string) error { // freezes the whole process
-		return syscall.Kill(os.Getpid(), syscall.SIGSTOP)
+		_ = syscall.Kill(os.Getpid(), syscall.SIGSTOP)
+		select {} // the signal takes a moment to reach every thread
 	},
 	"ignore-cancel": func(_ context.Context, t *pluginsdk.Task, _ string) error {
 		t.Status("not listening")
