@@ -1,0 +1,80 @@
+package pubsub
+
+import (
+	"fmt"
+	"regexp"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// TestIntervalPresence: up to the limit every change is told; above it there is one event per interval, with all the
+// changes, and when the crowd is gone single events again.
+func TestIntervalPresence(t *testing.T) {
+	now := time.Unix(1700000000, 0)
+	s := newSpace(t, func(c *Config) {
+		c.Now = func() time.Time { return now }
+		c.AnnounceMax, c.Interval = 2, 10*time.Second
+	})
+	cursor := s.Handshake(Subscription{Channels: []string{"c-pnpres"}})
+	told := func() []string {
+		a := look(t, s, cursor, "c-pnpres")
+		cursor = number(a.T.T)
+		var out []string
+		for _, d := range payloads(a) {
+			out = append(out, regexp.MustCompile(`,"timestamp":[0-9]+`).ReplaceAllString(d, ""))
+		}
+		return out
+	}
+	expect := func(step string, want ...string) {
+		t.Helper()
+		s.Expire()
+		if diff := cmp.Diff(want, told()); diff != "" {
+			t.Errorf("%s: %s", step, diff)
+		}
+	}
+	join := func(uuid string) { s.Heartbeat([]string{"c"}, uuid, 0, nil) }
+	join("a")
+	join("b")
+	expect("few", `{"action":"join","uuid":"a","occupancy":1}`, `{"action":"join","uuid":"b","occupancy":2}`)
+	join("d")
+	join("c")
+	s.SetState([]string{"c"}, "c", []byte(`{}`))
+	expect("many, too early")
+	now = now.Add(10 * time.Second)
+	expect("many", `{"action":"interval","occupancy":4,"join":["c","d"]}`)
+	s.Leave([]string{"c"}, "a")
+	s.Leave([]string{"c"}, "b")
+	join("e")
+	s.Leave([]string{"c"}, "e")
+	expect("fewer, too early")
+	now = now.Add(10 * time.Second)
+	expect("fewer", `{"action":"interval","occupancy":2,"join":["e"],"leave":["a","b","e"]}`)
+	s.Leave([]string{"c"}, "c")
+	expect("few again", `{"action":"leave","uuid":"c","occupancy":1}`)
+	now = now.Add(10 * time.Second)
+	expect("nothing more")
+	for i := range 2000 {
+		join(fmt.Sprintf("somebody-with-a-long-name-%d", i))
+	}
+	cursor = s.Timetoken()
+	now = now.Add(10 * time.Second)
+	expect("too many to name", `{"action":"interval","occupancy":2001,"here_now_refresh":true}`)
+	now = now.Add(DefaultPresenceTimeout)
+	cursor = s.Timetoken()
+	expect("all time out", `{"action":"interval","occupancy":0,"here_now_refresh":true}`)
+	if st := s.Stats(); st.Members != 0 || len(s.crowds) != 0 {
+		t.Errorf("left: %+v, %d crowds", st, len(s.crowds))
+	}
+}
+
+func TestPresenceThroughWildcard(t *testing.T) {
+	s := newSpace(t, nil)
+	cursor := s.Handshake(Subscription{Channels: []string{"a.*-pnpres"}})
+	s.Heartbeat([]string{"a.b", "b.a"}, "u", 0, nil)
+	a := look(t, s, cursor, "a.*-pnpres", "other")
+	if len(a.M) != 1 || a.M[0].C != "a.*-pnpres" || a.M[0].B != "a.*-pnpres" {
+		t.Errorf("%+v", a)
+	}
+}
