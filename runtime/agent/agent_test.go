@@ -595,6 +595,8 @@ func TestConfigErrors(t *testing.T) {
 	} {
 		if _, err := New(c); err == nil || strings.Contains(err.Error(), "\n") {
 			t.Errorf("%s: %v", name, err)
+		} else if name == "no concurrency" && !strings.Contains(err.Error(), "runtime.concurrency") {
+			t.Errorf("a card without a limit is refused for another reason: %v", err)
 		}
 	}
 }
