@@ -312,7 +312,7 @@ func TestToolSequence(t *testing.T) {
 
 	// Invitations.
 	exact("GET", "/api/v1/registry/agents?agentName=secret", "k2", "", 404, refusal("AgentNotFound", "There is no agent secret, or it is not visible to you."))
-	sent := exact("POST", "/api/v1/agents/secret/invitations", "k1", `{"targetOrgSlug":"two"}`, 200, `{"inviteUrl":"http://127.0.0.1:1/invite/it_X","notified":1}`)
+	sent := exact("POST", "/api/v1/agents/secret/invitations", "k1", `{"targetOrgSlug":"two"}`, 200, `{"inviteUrl":"http://127.0.0.1:1/invite/it_X","notified":0}`)
 	exact("POST", "/api/v1/agents/secret/invitations", "k1", `{"email":"new@example.com"}`, 200, `{"inviteUrl":"http://127.0.0.1:1/invite/it_X","notified":0}`)
 	token := regexp.MustCompile(`it_[A-Z0-9]+`).FindString(sent)
 	listed, _ := d.do("GET", "/api/v1/agents/secret/invitations", "k1", "")

@@ -43,8 +43,6 @@ type Invitation struct {
 	// Token is what accepts it, only set in the answer to its creation.
 	Token            string
 	Created, Expires time.Time
-	// Notified is how many users were told.
-	Notified int
 }
 
 // GrantRecord says who may use a private agent; User means the user of the organization alone.
@@ -72,13 +70,7 @@ func (n *Network) Invite(p *Principal, agentName, email, slug string) (Invitatio
 	if len(n.invites) >= maxInvites {
 		return Invitation{}, refused(429, CodeTooMany, "There are %d open invitations, as many as the sandbox keeps.", len(n.invites))
 	}
-	notified := 0
-	for _, o := range n.orgs {
-		if slug != "" && o.Slug == slug || email != "" && strings.EqualFold(o.Email, email) {
-			notified++
-		}
-	}
-	if slug != "" && notified == 0 {
+	if slug != "" && !n.hasSlug(slug) {
 		return Invitation{}, refused(404, CodeNoOrg, "There is no organization %s.", slug)
 	}
 	now := n.cfg.Now()
@@ -88,8 +80,18 @@ func (n *Network) Invite(p *Principal, agentName, email, slug string) (Invitatio
 	n.invites[v.token] = v
 	n.touch()
 	out := v.public()
-	out.Token, out.Notified = v.token, notified
+	out.Token = v.token
 	return out, nil
+}
+
+// hasSlug says whether an organization goes by that name. The lock is held.
+func (n *Network) hasSlug(slug string) bool {
+	for _, o := range n.orgs {
+		if o.Slug == slug {
+			return true
+		}
+	}
+	return false
 }
 
 func (v *invitation) public() Invitation {
