@@ -39,6 +39,9 @@ func run(bin string, tasks int) error {
 		return err
 	}
 
+	if err := preparePlugins(bin, filepath.Join(work, "plugins")); err != nil {
+		return err
+	}
 	sdk, err := measureSDK(bin, work)
 	if err != nil {
 		return fmt.Errorf("measure the Blocks SDK: %w", err)
@@ -58,6 +61,11 @@ type result struct {
 	perSecond    float64         // tasks ended per second, 16 in flight
 	cpuPerTask   time.Duration   // of the provider process alone
 	rss          int64           // bytes after the load
+
+	// Only of blocksd.
+	burst   time.Duration   // 200 submitted at once: first request stored → last running stored
+	perTask int64           // bytes more for each further task in flight
+	cancel  []time.Duration // cancel requested → terminal stored, an upper bound of when the handler was told
 }
 
 func report(sdk *result, ours *result) {
@@ -85,6 +93,13 @@ func report(sdk *result, ours *result) {
 	row("request tasks end to end, 16 in flight", "1/s", "≥ 2000, ≥ 40×", t.perSecond, ours.perSecond, true)
 	row("CPU of the provider per task", "ms", "≤ 0.5", ms(t.cpuPerTask), ms(ours.cpuPerTask), false)
 	row("resident memory of the provider after the load", "MiB", "", float64(t.rss)/(1<<20), float64(ours.rss)/(1<<20), false)
+	alone := func(what string, unit string, budget string, our float64) {
+		fmt.Printf("%-46s %10s %10.4g %-8s budget %s\n", what, "", our, unit, budget)
+	}
+	alone("200 tasks submitted at once: all running after", "ms", "≤ 300", ms(ours.burst))
+	alone("memory per further task in flight, of 2000", "KiB", "≤ 64", float64(ours.perTask)/1024)
+	alone("cancel stored → terminal stored, p50", "ms", "", ms(quantile(ours.cancel, .50)))
+	alone("cancel stored → terminal stored, p99", "ms", "≤ 20 (told)", ms(quantile(ours.cancel, .99)))
 }
 
 func ms(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
@@ -155,25 +170,124 @@ func measureDaemon(bin, work string, tasks int) (*result, error) {
 	}
 	defer net.stop()
 	plugins := filepath.Join(work, "plugins")
-	if err := os.Mkdir(plugins, 0o755); err != nil {
-		return nil, err
-	}
-	for _, f := range []string{"echo", "echo.agent-card.json"} {
-		b, err := os.ReadFile(filepath.Join(bin, "plugins", f))
-		if err != nil {
-			return nil, err
-		}
-		if err := os.WriteFile(filepath.Join(plugins, f), b, 0o755); err != nil {
-			return nil, err
-		}
-	}
 	state := filepath.Join(work, "state")
 	daemon, err := start(work, append(net.env, "LOG_LEVEL=warn"), filepath.Join(bin, "blocksd"), "run", "--plugins", plugins, "--state-dir", state, "--socket", filepath.Join(state, "s"))
 	if err != nil {
 		return nil, err
 	}
 	defer daemon.stop()
-	return measure(net, daemon, 300, tasks)
+	r, err := measure(net, daemon, 300, tasks)
+	if err != nil {
+		return nil, err
+	}
+	if err := measureCrowd(net, daemon, r); err != nil {
+		return nil, fmt.Errorf("%w; the daemon said: %s", err, daemon.output)
+	}
+	return r, nil
+}
+
+// crowdLimit is the concurrency of the sleeper while it is measured.
+const crowdLimit = 4096
+
+// preparePlugins fills a directory with echo, and with a sleeper that takes many tasks.
+func preparePlugins(bin, dir string) error {
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		return err
+	}
+	for name, from := range map[string]string{"echo": "plugins", "sleeper": "testplugins"} {
+		for _, f := range []string{name, name + ".agent-card.json"} {
+			b, err := os.ReadFile(filepath.Join(bin, from, f))
+			if err != nil {
+				return err
+			}
+			if f == "sleeper.agent-card.json" {
+				var card map[string]any
+				if err := json.Unmarshal(b, &card); err != nil {
+					return err
+				}
+				settings := card["runtime"].(map[string]any)
+				settings["concurrency"] = crowdLimit
+				delete(settings, "maxRunningTimeSec")
+				if b, err = json.Marshal(card); err != nil {
+					return err
+				}
+			}
+			if err := os.WriteFile(filepath.Join(dir, f), b, 0o755); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// measureCrowd submits 200 tasks at once, then many more that stay in flight, and cancels them.
+func measureCrowd(net *network, daemon *process, r *result) error {
+	const burst, crowd = 200, 2000
+	if _, err := net.follow1("sleeper", "1ms"); err != nil {
+		return err
+	}
+	running := func(n int) (all []sent, seen []times, err error) {
+		all, seen = make([]sent, n), make([]times, n)
+		errs := make([]error, n)
+		var wg sync.WaitGroup
+		for lane := range 64 {
+			wg.Go(func() {
+				for i := lane; i < n; i += 64 {
+					if all[i], errs[i] = net.submit("sleeper", "1h"); errs[i] != nil {
+						return
+					}
+				}
+				for i := lane; i < n; i += 64 {
+					errs[i] = net.follow(&all[i], time.Minute, &seen[i], func() bool { return seen[i].running != 0 })
+				}
+			})
+		}
+		wg.Wait()
+		return all, seen, errors.Join(errs...)
+	}
+	end := func(all []sent, seen []times) error {
+		for i := range all {
+			if err := net.cancel(all[i]); err != nil {
+				return err
+			}
+			if err := net.follow(&all[i], time.Minute, &seen[i], func() bool { return seen[i].terminal != 0 }); err != nil {
+				return err
+			}
+			r.cancel = append(r.cancel, seen[i].terminal-seen[i].cancel)
+		}
+		return nil
+	}
+	all, seen, err := running(burst)
+	if err != nil {
+		return err
+	}
+	var first, last time.Duration
+	for i, s := range seen {
+		if i == 0 || s.request < first {
+			first = s.request
+		}
+		last = max(last, s.running)
+	}
+	r.burst = last - first
+	if err := end(all, seen); err != nil {
+		return err
+	}
+	before := daemon.rss()
+	if all, seen, err = running(crowd); err != nil {
+		return err
+	}
+	r.perTask = (daemon.rss() - before) / crowd
+	return end(all[:burst], seen[:burst]) // under the load of the others
+}
+
+// follow1 sends one task and waits for its end.
+func (n *network) follow1(agent, text string) (times, error) {
+	s, err := n.submit(agent, text)
+	if err != nil {
+		return times{}, err
+	}
+	var seen times
+	return seen, n.follow(&s, time.Minute, &seen, func() bool { return seen.terminal != 0 })
 }
 
 // measure sends single tasks one after the other, then many with 16 in flight.

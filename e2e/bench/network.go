@@ -29,11 +29,11 @@ type network struct {
 
 func startNetwork(bin, work, envFile string) (*network, error) {
 	path := filepath.Join(work, envFile)
-	p, err := start(work, []string{"LOG_LEVEL=warn"}, filepath.Join(bin, "blocksd"), "sandbox", "--listen", "127.0.0.1:0", "--agents", filepath.Join(bin, "plugins"), "--env-file", path)
+	p, err := start(work, []string{"LOG_LEVEL=warn"}, filepath.Join(bin, "blocksd"), "sandbox", "--listen", "127.0.0.1:0", "--agents", filepath.Join(work, "plugins"), "--env-file", path)
 	if err != nil {
 		return nil, err
 	}
-	n := &network{process: p, http: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 64}, Timeout: 2 * time.Minute}}
+	n := &network{process: p, http: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 256}, Timeout: 2 * time.Minute}}
 	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(20 * time.Millisecond) {
 		b, err := os.ReadFile(path)
 		if err == nil {
@@ -67,15 +67,32 @@ func (n *network) get(key string) string {
 }
 
 // times of a task by the network's clock.
-type times struct{ request, running, terminal time.Duration }
+type times struct{ request, running, cancel, terminal time.Duration }
+
+// sent is a task and what is needed to follow it.
+type sent struct{ id, channel, token, cursor string }
 
 // task sends one task to echo and follows its channel until the terminal event.
 func (n *network) task(limit time.Duration) (times, error) {
-	bearer, err := n.bearer()
+	s, err := n.submit("echo", "hello")
 	if err != nil {
 		return times{}, err
 	}
-	var sent struct {
+	var seen times
+	return seen, n.follow(&s, limit, &seen, func() bool { return seen.terminal != 0 })
+}
+
+func (n *network) rpc(method string, params, result any) error {
+	bearer, err := n.bearer()
+	if err != nil {
+		return err
+	}
+	return n.exchange("POST", n.base+"/api/v1/rpc", bearer, map[string]any{"jsonrpc": "2.0", "id": "bench", "method": method, "params": params}, result)
+}
+
+// submit sends one task.
+func (n *network) submit(agent, text string) (sent, error) {
+	var answer struct {
 		Result struct {
 			TaskID     string
 			Extensions struct {
@@ -87,18 +104,23 @@ func (n *network) task(limit time.Duration) (times, error) {
 		}
 		Error json.RawMessage
 	}
-	err = n.exchange("POST", n.base+"/api/v1/rpc", bearer, map[string]any{
-		"jsonrpc": "2.0", "id": "bench", "method": "SendMessage",
-		"params": map[string]any{"agentName": "echo", "billingMode": "free", "ownerId": "", "requestParts": []map[string]string{{"partId": "request", "text": "hello"}}},
-	}, &sent)
-	if err != nil {
-		return times{}, err
+	err := n.rpc("SendMessage", map[string]any{
+		"agentName": agent, "billingMode": "free", "ownerId": "", "requestParts": []map[string]string{{"partId": "request", "text": text}},
+	}, &answer)
+	if err == nil && answer.Result.TaskID == "" {
+		err = fmt.Errorf("SendMessage: %s", answer.Error)
 	}
-	if sent.Result.TaskID == "" {
-		return times{}, fmt.Errorf("SendMessage: %s", sent.Error)
-	}
-	var seen times
-	cursor := "1000" // everything retained
+	b := answer.Result.Extensions.Blocks
+	return sent{answer.Result.TaskID, b.StreamChannels.Status, b.ReadToken, "1000"}, err // from everything retained on
+}
+
+// cancel asks for the end of a task.
+func (n *network) cancel(s sent) error {
+	return n.rpc("CancelTask", map[string]string{"taskId": s.id}, &struct{}{})
+}
+
+// follow reads the channel of a task until enough has been seen.
+func (n *network) follow(s *sent, limit time.Duration, seen *times, enough func() bool) error {
 	for deadline := time.Now().Add(limit); time.Now().Before(deadline); {
 		var answer struct {
 			T struct{ T string }
@@ -107,31 +129,35 @@ func (n *network) task(limit time.Duration) (times, error) {
 				D struct{ Type, State, Error string }
 			}
 		}
-		url := fmt.Sprintf("%s/v2/subscribe/%s/%s/0?tt=%s&uuid=bench&auth=%s", n.origin, n.subscribe, sent.Result.Extensions.Blocks.StreamChannels.Status, cursor, sent.Result.Extensions.Blocks.ReadToken)
+		url := fmt.Sprintf("%s/v2/subscribe/%s/%s/0?tt=%s&uuid=bench&auth=%s", n.origin, n.subscribe, s.channel, s.cursor, s.token)
 		if err := n.exchange("GET", url, "", nil, &answer); err != nil {
-			return times{}, err
+			return err
 		}
-		cursor = answer.T.T
+		s.cursor = answer.T.T
 		for _, m := range answer.M {
 			units, err := strconv.ParseInt(m.P.T, 10, 64) // of 100 ns
 			if err != nil {
-				return times{}, err
+				return err
 			}
 			at := time.Duration(units%864_000_000_000_000) * 100
 			switch {
 			case m.D.Type == "request":
 				seen.request = at
+			case m.D.Type == "cancel_requested":
+				seen.cancel = at
 			case m.D.Type == "progress" && m.D.State == "running":
 				seen.running = at
-			case m.D.Type == "terminal" && m.D.State == "completed":
-				seen.terminal = at
-				return seen, nil
+			case m.D.Type == "terminal" && m.D.State == "failed":
+				return fmt.Errorf("task %s failed: %s", s.id, m.D.Error)
 			case m.D.Type == "terminal":
-				return times{}, fmt.Errorf("task %s ended %s: %s", sent.Result.TaskID, m.D.State, m.D.Error)
+				seen.terminal = at
 			}
 		}
+		if enough() {
+			return nil
+		}
 	}
-	return times{}, fmt.Errorf("task %s did not end within %s", sent.Result.TaskID, limit)
+	return fmt.Errorf("task %s was not seen so far within %s", s.id, limit)
 }
 
 // bearer returns a consumer token that is still good.
