@@ -101,6 +101,16 @@ def bad_token():
     return TokenResult("not-a-token", 60, "user_1")
 
 
+def bad_at_first(then):
+    """A token function whose first token is worth nothing."""
+    tokens = iter([bad_token])
+    return lambda: next(tokens, then)()
+
+
+def no_token():
+    raise RuntimeError("the application has no token")
+
+
 MAKE = {
     "free": lambda: TaskClient.create(billing_mode="free", api_key=keys()[0]),
     "paid": lambda: TaskClient.create(billing_mode="paid", api_key=keys()[0]),
@@ -114,6 +124,12 @@ MAKE = {
     ),
     "function": lambda: TaskClient.create(billing_mode="free", token_provider=by_function),
     "bad token": lambda: TaskClient.create(billing_mode="free", token_provider=bad_token),
+    "bad at first": lambda: TaskClient.create(billing_mode="free", token_provider=bad_at_first(by_function)),
+    "no second token": lambda: TaskClient.create(billing_mode="free", token_provider=bad_at_first(no_token)),
+    "wrong key": lambda: TaskClient.create(billing_mode="free", api_key="bk_wrong"),
+    "dead endpoint": lambda: TaskClient.create(billing_mode="free", token_endpoint="http://127.0.0.1:1/token"),
+    "two credentials": lambda: TaskClient.create(billing_mode="free", api_key="bk_1", token_provider=by_function),
+    "anonymous and paid": lambda: TaskClient.create(billing_mode="paid", anon_fingerprint="interop"),
     "nobody": lambda: TaskClient.create(billing_mode="free"),
 }
 CLIENTS = {}
@@ -408,8 +424,16 @@ def error(does, who="free", agent="scripted", task=None, **args):
         return [f"AnonTaskAccessDenied {'403' if '403' in str(e) else e}"]
     except FileUploadError as e:
         return [f"FileUploadError {e.status_code}"]
+    except AuthRefreshFailedError:
+        return ["AuthRefreshFailedError"]
     except (ValueError, RuntimeError) as e:
         return [type(e).__name__]
+
+
+@operation
+def errors(times, **args):
+    """The same call several times."""
+    return [said for _ in range(times) for said in error(**args)]
 
 
 @operation
@@ -455,12 +479,15 @@ def card(agent, who="free"):
 
 
 @operation
-def many(count, **args):
-    """Tasks beyond an agent's capacity wait and none is refused."""
+def many(count, first, **args):
+    """Tasks beyond an agent's capacity wait and none is refused: the first one holds its only place until all are sent."""
+    c, holder = send(**{**args, "steps": first})
+    await_line(c, holder.task_id, "status ready")
     sessions = [send(**args)[1] for _ in range(count)]
     queued = sum(bool(s.queued) for s in sessions)
-    ends = [s.wait_for_terminal(timeout=DEADLINE).state for s in sessions]
-    return [f"queued some {queued > 0}, ends {sorted(set(ends))}"]
+    holder.cancel()
+    ends = [s.wait_for_terminal(timeout=DEADLINE).state for s in (holder, *sessions)]
+    return [f"queued {queued}", f"ends {ends}"]
 
 
 @operation

@@ -17,6 +17,7 @@ steps, except those about streams and calls, so that one request shows how two p
     write STREAM           open a stream and write chunks to it
     collect STREAM         open an inbound stream, read it to its end and add what came to the answer
     converse STREAM        open a bidirectional stream and answer each event, until the event "bye"
+    external STREAM        open a stream for a writer elsewhere, announce it, and add whether there is a token for that
     call AGENT             send a task to another agent and add the state of its end to the answer
 
 ARTIFACT is {text | size, mimeType, fileName, outputId}; size makes that many bytes of a fixed pattern.
@@ -135,6 +136,12 @@ def converse(arg, parts, ctx, answer):
     text(answer, f"heard {heard}")
 
 
+def external(arg, parts, ctx, answer):
+    stream = ctx.create_stream(declared_stream=arg["name"], external=True)
+    stream.activate(metadata=arg["metadata"])
+    text(answer, "token" if stream.token else "no token")
+
+
 def call(arg, parts, ctx, answer):
     from blocks_network import text_part
 
@@ -161,5 +168,6 @@ STEPS = {
     "write": write,
     "collect": collect,
     "converse": converse,
+    "external": external,
     "call": call,
 }
