@@ -142,16 +142,19 @@ func (n *Network) safetyNet(i *instance) {
 	}
 }
 
-// slotEnded counts the end of a task of an instance.
-func (n *Network) slotEnded(i *instance, t *task) {
+// slotEnded counts the end of a task of an instance, by itself or by the network.
+func (n *Network) slotEnded(i *instance, t *task, byNetwork bool) {
 	delete(i.tasks, t.id)
-	if i.online {
+	switch {
+	case i.online && byNetwork && t.confirmed:
+		i.slots.abandon()
+	case i.online:
 		i.slots.end(t.confirmed, n.cfg.Now())
 		if !i.fallback {
 			i.fallback = true
 			n.at(n.cfg.Now().Add(n.cfg.SlotFallback), func() { n.slotFallback(i) })
 		}
-	} else {
+	default:
 		i.slots.drop(t.confirmed)
 	}
 	n.changed(i)

@@ -3,6 +3,7 @@ package network
 import (
 	"encoding/json"
 	"fmt"
+	"strconv"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -23,10 +24,17 @@ func TestEveryTaskEndsOnce(t *testing.T) {
 		for range rapid.IntRange(1, 60).Draw(rt, "length") {
 			steps = append(steps, step{rapid.IntRange(0, 8).Draw(rt, "do"), rapid.IntRange(0, 7).Draw(rt, "a"), rapid.IntRange(0, 2).Draw(rt, "b")})
 		}
+		broadcast, limited := rapid.Bool().Draw(rt, "broadcast"), rapid.Bool().Draw(rt, "limited")
 		problem := ""
 		inWorld(t, nil, func(w *world) {
 			const slots = 2
-			w.register("a", slots, nil)
+			w.register("a", slots, func(s *AgentSpec) {
+				s.Broadcast = broadcast
+				if limited {
+					s.MaxRunning = 3 * time.Second
+				}
+			})
+			joined := map[string]int64{}
 			var tasks []SendResult
 			var lives [3]int
 			online, started := map[string]bool{}, map[string]map[string]bool{}
@@ -41,8 +49,9 @@ func TestEveryTaskEndsOnce(t *testing.T) {
 			}
 			sync := func() { // instances take up what they were sent
 				for id := range online {
-					for _, taskID := range w.given(id) {
-						if _, known := started[id][taskID]; !known {
+					for _, taskID := range w.given(id, joined[id]) {
+						// Of what goes to all, an instance that is full takes nothing, and says nothing.
+						if _, known := started[id][taskID]; !known && (!broadcast || active(id) < slots) {
 							started[id][taskID] = true
 						}
 					}
@@ -59,7 +68,7 @@ func TestEveryTaskEndsOnce(t *testing.T) {
 				case 2:
 					if !online[id] {
 						w.online("a", id)
-						online[id], started[id] = true, map[string]bool{}
+						online[id], started[id], joined[id] = true, map[string]bool{}, w.joinedAt
 					}
 				case 3: // dies without a word, or leaves
 					if online[id] {
@@ -135,14 +144,15 @@ func TestEveryTaskEndsOnce(t *testing.T) {
 	})
 }
 
-// given lists the tasks that an instance was sent.
-func (w *world) given(instance string) []string {
+// given lists the tasks that an instance was sent, alone or with all others since it joined.
+func (w *world) given(instance string, since int64) []string {
 	p := w.space.Open(pubsub.Subscription{Channels: []string{w.channels["a"]}, Cursor: 1})
 	defer p.Close(false)
 	b, _ := p.Next()
 	var answer struct {
 		M []struct {
-			U struct{ Instance string }
+			P struct{ T string }
+			U struct{ Instance, Broadcast string }
 			D struct{ Type, TaskID string }
 		}
 	}
@@ -151,7 +161,11 @@ func (w *world) given(instance string) []string {
 	}
 	var out []string
 	for _, m := range answer.M {
-		if m.U.Instance == instance && m.D.Type == "StartTask" {
+		tt, err := strconv.ParseInt(m.P.T, 10, 64)
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		if (m.U.Instance == instance || m.U.Broadcast == "true" && tt > since) && m.D.Type == "StartTask" {
 			out = append(out, m.D.TaskID)
 		}
 	}

@@ -23,6 +23,7 @@ type world struct {
 	owner    *Principal
 	space    *pubsub.Space
 	channels map[string]string // control channel by agent
+	joinedAt int64             // cursor of the newest instance
 }
 
 func inWorld(t *testing.T, change func(*Config), test func(w *world)) {
@@ -79,6 +80,7 @@ func (w *world) online(agent, id string) {
 func (w *world) comeOnline(channel, id string) {
 	sub := pubsub.Subscription{Channels: []string{channel}, UUID: id, Timeout: 20 * time.Second, Join: true}
 	sub.Cursor = w.space.Handshake(sub)
+	w.joinedAt = sub.Cursor
 	w.space.Open(sub).Close(true)
 }
 

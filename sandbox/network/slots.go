@@ -52,6 +52,13 @@ func (s *slots) end(confirmed bool, now time.Time) {
 	s.ended = append(s.ended, now)
 }
 
+// abandon counts a task that was running and that the network itself has ended: the instance may be at it for as long as
+// it likes, so only a state frees the slot.
+func (s *slots) abandon() {
+	s.drop(true)
+	s.held++
+}
+
 // drop takes back a task that was sent and is no longer the instance's.
 func (s *slots) drop(confirmed bool) {
 	s.live--

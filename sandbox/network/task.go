@@ -291,8 +291,9 @@ func (n *Network) TaskReadToken(p *Principal, id string, provider bool) (ReadTok
 	return ReadToken{token, t.channel, n.cfg.ReadTTL}, err
 }
 
-// ended notes the end of a task: its row, its slot, its place in the queue. The lock is held.
-func (n *Network) ended(t *task, state wire.TaskState) {
+// ended notes the end of a task: its row, its slot, its place in the queue. byNetwork says that its instance
+// has not ended it. The lock is held.
+func (n *Network) ended(t *task, state wire.TaskState, byNetwork bool) {
 	t.state, t.updated = state, n.cfg.Now()
 	t.parts = nil
 	t.agent.queue.leave(t)
@@ -302,7 +303,7 @@ func (n *Network) ended(t *task, state wire.TaskState) {
 	}
 	n.touch()
 	if i := t.instance; i != nil {
-		n.slotEnded(i, t)
+		n.slotEnded(i, t, byNetwork)
 	}
 	n.finished = append(n.finished, t.id)
 	for len(n.finished) > n.cfg.KeepFinished {

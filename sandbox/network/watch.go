@@ -67,7 +67,7 @@ func (o *observer) Published(m *pubsub.Message, note any) {
 	}
 	t.updated = n.cfg.Now()
 	if s.state.Final() {
-		n.ended(t, s.state)
+		n.ended(t, s.state, m.Publisher == backendUUID)
 		return
 	}
 	t.state = wire.Running
