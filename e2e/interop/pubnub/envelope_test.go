@@ -33,6 +33,7 @@ func TestOddEnvelopes(t *testing.T) {
 	const seed = 20240501
 	for _, sdk := range sdks {
 		t.Run(sdk, func(t *testing.T) {
+			t.Parallel()
 			r := rand.New(rand.NewPCG(seed, 0))
 			c := start(t, sdk, k.open("reader"))
 			channel := "odd." + sdk

@@ -7,6 +7,7 @@ import (
 	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -35,7 +36,7 @@ func newProxy(t *testing.T, origin string) *proxy {
 		ErrorHandler:  func(http.ResponseWriter, *http.Request, error) {}, // the client is gone
 	}
 	p := &proxy{}
-	p.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		p.mu.Lock()
 		fault := p.fault
 		if strings.HasPrefix(r.URL.Path, "/v2/subscribe/") {
@@ -46,7 +47,17 @@ func newProxy(t *testing.T, origin string) *proxy {
 			return
 		}
 		forward.ServeHTTP(w, r)
-	}))
+	})
+	// The Go SDK takes these numbers in an address for the status of an answer.
+	p.Server = httptest.NewServer(handler)
+	for range 20 {
+		port := p.origin()[strings.LastIndexByte(p.origin(), ':'):]
+		if !strings.Contains(port, "403") && !strings.Contains(port, "400") && !strings.Contains(port, "530") {
+			break
+		}
+		p.Close()
+		p.Server = httptest.NewServer(handler)
+	}
 	t.Cleanup(func() {
 		p.CloseClientConnections()
 		p.Close()
@@ -116,6 +127,7 @@ func TestFaults(t *testing.T) {
 		name string
 		do   func(http.ResponseWriter)
 		// By SDK: the status that it tells ("" if none is looked for), and whether it goes on.
+		// The Go SDK tells one of two of a cut body, depending on where it notices.
 		status map[string]string
 		alive  map[string]bool
 	}{
@@ -123,7 +135,7 @@ func TestFaults(t *testing.T) {
 		{"400", status(400, `{"message":"Bad","error":true,"service":"Access Manager","status":400}`), map[string]string{"go": badRequest, "javascript": javascriptStops}, map[string]bool{"python": true}},
 		{"503", status(503, `{"status":503,"error":true,"message":"Unavailable"}`), map[string]string{"go": unexpectedly}, map[string]bool{"javascript": true, "python": true}},
 		{"429", status(429, `{"status":429,"error":true,"message":"Too Many Requests"}`), map[string]string{"go": unknown}, map[string]bool{"javascript": true, "python": true}},
-		{"cut body", cut(true), map[string]string{"go": unexpectedly}, map[string]bool{"javascript": true, "python": true}},
+		{"cut body", cut(true), map[string]string{"go": unknown + " " + unexpectedly}, map[string]bool{"javascript": true, "python": true}},
 		{"no JSON", status(200, `<html>`), map[string]string{"go": badRequest, "javascript": javascriptStops}, map[string]bool{"go": true, "python": true}},
 		{"closed", cut(false), nil, map[string]bool{"go": true, "javascript": true, "python": true}},
 	}
@@ -140,7 +152,9 @@ func TestFaults(t *testing.T) {
 				channel := strings.ReplaceAll("fault."+sdk+"."+f.name, " ", "")
 				c.do(command{Op: "subscribe", Channels: []string{channel}}, nil)
 				if want := f.status[sdk]; want != "" {
-					c.until("status", func(e event) bool { return e.Category == want || fmt.Sprint(e.Number) == want })
+					c.until("status", func(e event) bool {
+						return e.Category == want || slices.Contains(strings.Fields(want), fmt.Sprint(e.Number))
+					})
 				}
 				if f.alive[sdk] {
 					// Published until one comes: a fresh handshake loses what was sent before it.
