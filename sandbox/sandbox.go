@@ -296,7 +296,7 @@ func (s *Sandbox) route(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *Sandbox) face(w http.ResponseWriter, r *http.Request) {
-	for _, prefix := range [...]string{"/api/", network.BlobPath, "/agents/"} {
+	for _, prefix := range [...]string{"/api/", network.BlobPath, "/agents/", "/invite/"} {
 		if strings.HasPrefix(r.URL.Path, prefix) {
 			s.api.ServeHTTP(w, r)
 			return

@@ -315,6 +315,7 @@ func TestToolSequence(t *testing.T) {
 	sent := exact("POST", "/api/v1/agents/secret/invitations", "k1", `{"targetOrgSlug":"two"}`, 200, `{"inviteUrl":"http://127.0.0.1:1/invite/it_X","notified":0}`)
 	exact("POST", "/api/v1/agents/secret/invitations", "k1", `{"email":"new@example.com"}`, 200, `{"inviteUrl":"http://127.0.0.1:1/invite/it_X","notified":0}`)
 	token := regexp.MustCompile(`it_[A-Z0-9]+`).FindString(sent)
+	exact("GET", "/invite/"+token, "", "", 200, `{"accept":"blocks invite accept it_X"}`)
 	listed, _ := d.do("GET", "/api/v1/agents/secret/invitations", "k1", "")
 	if listed != 200 {
 		t.Errorf("invitations: %d", listed)

@@ -125,3 +125,8 @@ func (s *Server) revokeGrant(w http.ResponseWriter, r *http.Request) {
 	}
 	answer(w, http.StatusOK, map[string]string{"id": r.PathValue("id"), "status": "revoked"})
 }
+
+// invitePage is where the address of an invitation leads: there is no page that accepts it, so it says what does.
+func (s *Server) invitePage(w http.ResponseWriter, r *http.Request) {
+	answer(w, http.StatusOK, map[string]string{"accept": "blocks invite accept " + r.PathValue("token")})
+}

@@ -73,7 +73,7 @@ func look(r *http.Request) *facts {
 	case strings.HasPrefix(f.path, "/blob/"):
 		f.endpoint = "blob"
 		return f
-	case strings.HasPrefix(f.path, "/api/"), strings.HasPrefix(f.path, "/agents/"):
+	case strings.HasPrefix(f.path, "/api/"), strings.HasPrefix(f.path, "/agents/"), strings.HasPrefix(f.path, "/invite/"):
 		f.endpoint = blocksPaths[f.path]
 		return f
 	}

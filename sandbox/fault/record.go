@@ -148,6 +148,8 @@ func Safe(u *url.URL) string {
 	switch {
 	case strings.HasPrefix(path, "/blob/"):
 		return "/blob/" + masked
+	case strings.HasPrefix(path, "/invite/"):
+		return "/invite/" + masked
 	case strings.HasPrefix(path, "/publish/") || strings.HasPrefix(path, "/signal/"): // a message may hold anything
 		if seg := strings.SplitN(path, "/", 8); len(seg) == 8 {
 			path = strings.Join(seg[:7], "/") + "/" + masked
