@@ -92,7 +92,7 @@ func New(cfg Config) (*Server, error) {
 		"POST /api/v1/agent-invitations/accept":    s.acceptInvitation,
 		"GET /api/v1/agents/{name}/grants":         s.grants,
 		"DELETE /api/v1/agents/{name}/grants/{id}": s.revokeGrant,
-		"GET /invite/{token}":                    s.invitePage,
+		"GET /invite/{token}":                      s.invitePage,
 		"GET /agents/{name}":                       s.agentPage,
 		"POST /api/v1/auth/agent/connect":          s.connect,
 		"POST /api/v1/auth/agent/refresh":          s.refresh,
