@@ -148,6 +148,14 @@ func Safe(u *url.URL) string {
 	switch {
 	case strings.HasPrefix(path, "/blob/"):
 		return "/blob/" + masked
+	case strings.HasPrefix(path, "/_upload/"): // where a file of a plain keyset goes, and where it is
+		return "/_upload/" + masked
+	case strings.HasPrefix(path, "/_files/"):
+		return "/_files/" + masked
+	case strings.HasPrefix(path, "/v1/files/publish-file/"):
+		if seg := strings.SplitN(path, "/", 10); len(seg) == 10 {
+			path = strings.Join(seg[:9], "/") + "/" + masked
+		}
 	case strings.HasPrefix(path, "/invite/"):
 		return "/invite/" + masked
 	case strings.HasPrefix(path, "/publish/") || strings.HasPrefix(path, "/signal/"): // a message may hold anything
