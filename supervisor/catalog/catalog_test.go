@@ -96,7 +96,10 @@ func TestScan(t *testing.T) {
 		if found[i].SHA256 != hex.EncodeToString(sum[:]) {
 			t.Errorf("%s has checksum %s", found[i].Name, found[i].SHA256)
 		}
-		found[i].SHA256 = ""
+		if found[i].Dir != dir {
+			t.Errorf("%s was found in %s", found[i].Name, found[i].Dir)
+		}
+		found[i].SHA256, found[i].Dir = "", ""
 	}
 	want := []Found{
 		{Name: "bare", Path: in("bare"), Kind: Script},
