@@ -5,6 +5,8 @@ import (
 	"syscall"
 	"time"
 
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/emptypb"
 )
 
@@ -36,11 +38,12 @@ func (p *Conn) Stop() bool {
 	return false
 }
 
-// askToStop sends SIGTERM right away to a handler that does not know Shutdown.
+// askToStop sends SIGTERM right away to a handler that does not know Shutdown. One whose connection breaks has heard it: a
+// server that stops at once need not answer.
 func (p *Conn) askToStop() {
 	ctx, cancel := context.WithTimeout(context.Background(), p.timeouts.Stop)
 	defer cancel()
-	if err := p.conn.Invoke(ctx, shutdownMethod, &emptypb.Empty{}, &emptypb.Empty{}); err != nil {
+	if err := p.conn.Invoke(ctx, shutdownMethod, &emptypb.Empty{}, &emptypb.Empty{}); err != nil && status.Code(err) != codes.Unavailable {
 		_ = p.process.Load().Signal(syscall.SIGTERM)
 	}
 }
