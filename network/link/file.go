@@ -72,7 +72,8 @@ func (l *Link) newRequest(ctx context.Context, path string, q url.Values, token 
 		q.Set("auth", token)
 	}
 	query := strings.ReplaceAll(q.Encode(), "+", "%20") // as queryText does
-	return http.NewRequestWithContext(ctx, http.MethodGet, l.root()+path+"?"+query, nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, l.root()+path+"?"+query, nil)
+	return req, redact(err)
 }
 
 // sdkName is how requests that we make ourselves say who we are.

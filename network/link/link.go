@@ -65,6 +65,8 @@ type Timeouts struct {
 	PresenceGap time.Duration
 	// Leave bounds the leave request. Default 3 s.
 	Leave time.Duration
+	// Arrival is how long a poll that was given up may still be on its way to the network. Default 500 ms.
+	Arrival time.Duration
 	// Stall is how long a file download may stand still. Default 30 s.
 	Stall time.Duration
 	// BackoffStart is the wait after the first failure; each further one doubles it, up to BackoffCap. Defaults 100 ms
@@ -84,6 +86,7 @@ func (t Timeouts) withDefaults() Timeouts {
 	def(&t.Presence, 5*time.Second)
 	def(&t.PresenceGap, 5*time.Millisecond)
 	def(&t.Leave, 3*time.Second)
+	def(&t.Arrival, 500*time.Millisecond)
 	def(&t.Stall, 30*time.Second)
 	def(&t.BackoffStart, 100*time.Millisecond)
 	def(&t.BackoffCap, 10*time.Second)
@@ -99,6 +102,8 @@ type Link struct {
 	sdk       *pubnub.PubNub
 	token     atomic.Pointer[string]
 	newest    newest
+	// polled is when a poll was written that has no answer, in Unix nanoseconds; 0 for none.
+	polled atomic.Int64
 	// publishPrefix and publishSuffix are what all publish URLs have in common before the channel and in the query.
 	publishPrefix, publishSuffix string
 

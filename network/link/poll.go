@@ -81,10 +81,11 @@ type (
 	renew struct{}
 	// deliver hands over one message.
 	deliver struct{ m Received }
-	// announce tells a change of state.
+	// announce tells a change of state, or why the state is still the same.
 	announce struct {
 		state State
 		err   error
+		again bool
 	}
 )
 
@@ -245,13 +246,14 @@ func (p *pollMachine) deliver(out []pollAction, entries []Received) []pollAction
 	return out
 }
 
-// announce adds a change of state; failures are announced once, and again only when the state was another in between.
+// announce adds a change of state. A failure in the same state is told too, because its reason may be another by now.
 func (p *pollMachine) announce(out []pollAction, s State, err error) []pollAction {
-	if p.state == s {
+	again := p.state == s
+	if again && err == nil {
 		return out
 	}
 	p.state = s
-	return append(out, announce{s, err})
+	return append(out, announce{s, err, again})
 }
 
 func (p *pollMachine) delay(n int) time.Duration { return backoff(n, p.start, p.limit, p.jitter()) }

@@ -33,6 +33,9 @@ func show(actions []pollAction) string {
 			s += "deliver " + a.m.Timetoken
 		case announce:
 			s += a.state.String()
+			if a.again {
+				s += " again"
+			}
 		}
 	}
 	return s
@@ -82,9 +85,9 @@ func TestPollScripts(t *testing.T) {
 			{ok(10), 0, "connected, poll 10/4"},
 			{failed{errPath}, time.Minute, "lost, wait 50ms"},
 			{waited{}, 0, "handshake"},
-			{failed{errPath}, 0, "wait 50ms"},
+			{failed{errPath}, 0, "lost again, wait 50ms"},
 			{waited{}, 0, "handshake"},
-			{status(503), 0, "wait 100ms"},
+			{status(503), 0, "lost again, wait 100ms"},
 			{waited{}, 0, "handshake"},
 			{ok(20), 0, "connected, poll 10/4"},
 			{ok(19, 11, 19), 0, "deliver 11, deliver 19, poll 19/4"},
@@ -112,12 +115,12 @@ func TestPollScripts(t *testing.T) {
 			{started{}, 0, "connecting, handshake"},
 			{status(403), 0, "denied, renew"},
 			{renewed{}, 0, "handshake"},
-			{status(403), 0, "wait 50ms"},
+			{status(403), 0, "denied again, wait 50ms"},
 			{waited{}, 0, "renew"},
 			{renewed{errPath}, 0, "wait 100ms"},
 			{waited{}, 0, "renew"},
 			{renewed{}, 0, "handshake"},
-			{status(403), 0, "wait 100ms"},
+			{status(403), 0, "denied again, wait 100ms"},
 			{waited{}, 0, "renew"},
 			{renewed{}, 0, "handshake"},
 			{ok(5), 0, "connected, poll 5/4"},
@@ -126,7 +129,7 @@ func TestPollScripts(t *testing.T) {
 			{started{}, 0, "connecting, handshake"},
 			{status(403), 0, "denied, wait 50ms"},
 			{waited{}, 0, "handshake"},
-			{status(403), 0, "wait 100ms"},
+			{status(403), 0, "denied again, wait 100ms"},
 		}},
 		{name: "the network may ask for more time", lines: []line{
 			{started{}, 0, "connecting, handshake"},

@@ -247,9 +247,10 @@ func (p *Presence) setState(ctx context.Context, state []byte) *exchange {
 	})
 }
 
-// Leave stops announcing and tells the network that we are gone. It waits for the request under way, which would
-// otherwise undo it, and for the answer: at most Timeouts.Presence and Timeouts.Leave. A Presence that has left stays
-// so; make a new one to come back. A poll joins again, so the subscription must have ended before.
+// Leave stops announcing and tells the network that we are gone. It waits for what would otherwise undo it, which is the
+// request under way, and a poll that was given up so lately that it may not have arrived; and for the answer: at most
+// Timeouts.Presence, Arrival and Leave. A Presence that has left stays so; make a new one to come back. A poll joins
+// again, so the subscription must have ended before.
 func (p *Presence) Leave(ctx context.Context) error {
 	ctx, done, err := p.link.enter(ctx)
 	if err != nil {
@@ -268,6 +269,11 @@ func (p *Presence) Leave(ctx context.Context) error {
 		return fmt.Errorf("leave channel %s: %w", p.channel, ctx.Err())
 	}
 	defer func() { <-p.sending }()
+	if at := p.link.polled.Load(); at != 0 {
+		if err := sleep(ctx, p.link.cfg.Timeouts.Arrival-time.Since(time.Unix(0, at))); err != nil {
+			return fmt.Errorf("leave channel %s: %w", p.channel, err)
+		}
+	}
 	ctx, cancel := context.WithTimeout(ctx, p.link.cfg.Timeouts.Leave)
 	defer cancel()
 	for n := 1; ; n++ {

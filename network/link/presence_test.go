@@ -1,9 +1,12 @@
 package link_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"net"
 	"net/http"
 	"strings"
 	"sync"
@@ -188,5 +191,113 @@ func waitUntil(t *testing.T, cond func() bool) {
 		case <-deadline:
 			t.Fatal("what was waited for did not happen")
 		}
+	}
+}
+
+// slowPolls is a path to a network on which polls take longer than other requests. The channel gets a value for each poll
+// that has come from the client.
+func slowPolls(t *testing.T, to string, delay time.Duration) (origin string, polls <-chan struct{}) {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	came := make(chan struct{}, 100)
+	var running sync.WaitGroup
+	forward := func(from net.Conn) {
+		defer from.Close()
+		up, err := net.Dial("tcp", to)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer up.Close()
+		running.Go(func() { _, _ = io.Copy(from, up) })
+		b := make([]byte, 64<<10)
+		for {
+			n, err := from.Read(b)
+			if err != nil {
+				return
+			}
+			if bytes.HasPrefix(b[:n], []byte("GET /v2/subscribe/")) {
+				came <- struct{}{}
+				time.Sleep(delay) // on the way
+			}
+			if _, err := up.Write(b[:n]); err != nil {
+				return
+			}
+		}
+	}
+	running.Go(func() {
+		for {
+			c, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			running.Go(func() { forward(c) })
+		}
+	})
+	t.Cleanup(func() {
+		ln.Close()
+		running.Wait()
+	})
+	return ln.Addr().String(), came
+}
+
+// A poll makes its sender present when it arrives, and one that was given up may still be on its way then.
+func TestLeaveIsBehindThePolls(t *testing.T) {
+	served := make(chan string, 100)
+	n := newNetwork(t, func(s *setup) {
+		s.front = func(h http.Handler) http.Handler {
+			return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				h.ServeHTTP(w, r)
+				served <- r.URL.Path
+			})
+		}
+	})
+	origin, polls := slowPolls(t, n.origin, 50*time.Millisecond)
+	l := n.link(func(c *link.Config) { c.Origin, c.Transport = origin, nil })
+	t.Cleanup(l.Close) // before the path waits for its connections
+	ls := n.listen(l, link.SubscribeConfig{Channels: []string{control}, Heartbeat: wire.PresenceTimeout})
+	ls.until(link.Connected)
+	for range 2 { // the handshake and the first poll
+		<-polls
+	}
+	ls.stop()
+	if err := l.NewPresence(control, wire.PresenceTimeout, time.Hour).Leave(within(t)); err != nil {
+		t.Fatal(err)
+	}
+	for seen := 0; seen < 2; { // both have been dealt with
+		if strings.HasPrefix(<-served, "/v2/subscribe/") {
+			seen++
+		}
+	}
+	if got := n.space.HereNow([]string{control})[control]; len(got) != 0 {
+		t.Errorf("still present: %v", got)
+	}
+}
+
+// What cannot be sent is told without its address, which holds the token.
+func TestNoTokenInErrorsOfAnImpossibleOrigin(t *testing.T) {
+	l, err := link.New(link.Config{Origin: "a b", Keys: keys, UserID: "tester", Timeouts: quick})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	l.SetToken("secret")
+	if _, _, err := l.OpenFile(t.Context(), "files.1", "id", "name", ""); err == nil || strings.Contains(err.Error(), "secret") {
+		t.Errorf("open a file: %v", err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	err = l.Subscribe(ctx, link.SubscribeConfig{Channels: []string{"c"}, OnState: func(_ link.State, err error) {
+		if err != nil && strings.Contains(err.Error(), "secret") {
+			t.Errorf("poll: %v", err)
+		}
+		if err != nil {
+			cancel()
+		}
+	}}, func(link.Received) {})
+	if !errors.Is(err, context.Canceled) {
+		t.Errorf("subscribe: %v", err)
 	}
 }

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
+	"net/http/httptrace"
 	"net/url"
 	"strconv"
 	"strings"
@@ -22,8 +24,8 @@ type SubscribeConfig struct {
 	Cursor string
 	// Token of each request; nil for the link's.
 	Token func() string
-	// OnState is told changes of state, with the reason for Lost and Denied. It is called from the loop, before the
-	// next request, and must not block.
+	// OnState is told changes of state, and of Lost and Denied the reason of each further failure. It is called from the
+	// loop, before the next request, and must not block.
 	OnState func(State, error)
 	// OnDenied gets a new token after a refusal. On nil the loop goes on from its cursor, on an error it calls again
 	// later. A nil OnDenied means that the loop only waits and tries again.
@@ -87,11 +89,7 @@ type subscription struct {
 func (s *subscription) act(ctx context.Context, a pollAction) pollEvent {
 	switch a := a.(type) {
 	case request:
-		e := s.send(ctx, a)
-		if f, ok := e.(failed); ok && ctx.Err() == nil {
-			s.link.log.Debug("poll failed", "channel", s.c.Channels, "err", f.err)
-		}
-		return e
+		return s.send(ctx, a)
 	case wait:
 		_ = sleep(ctx, a.d)
 		return waited{}
@@ -104,12 +102,14 @@ func (s *subscription) act(ctx context.Context, a pollAction) pollEvent {
 	case deliver:
 		s.handle(a.m)
 	case announce:
-		switch a.state {
-		case Lost, Denied:
-			s.link.log.Warn("subscription "+a.state.String(), "channel", s.c.Channels, "err", a.err)
-		default:
-			s.link.log.Debug("subscription "+a.state.String(), "channel", s.c.Channels)
+		level, attrs := slog.LevelDebug, []any{"channel", s.c.Channels}
+		if a.err != nil {
+			attrs = append(attrs, "err", a.err)
+			if !a.again {
+				level = slog.LevelWarn
+			}
 		}
+		s.link.log.Log(ctx, level, "subscription "+a.state.String(), attrs...)
 		if s.c.OnState != nil {
 			s.c.OnState(a.state, a.err)
 		}
@@ -137,6 +137,7 @@ func (s *subscription) send(ctx context.Context, r request) pollEvent {
 	}
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
+	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{WroteHeaders: func() { l.polled.Store(time.Now().UnixNano()) }})
 	req, err := l.newRequest(ctx, "/v2/subscribe/"+url.PathEscape(l.cfg.Keys.SubscribeKey)+"/"+s.channels+"/0", q, s.c.Token())
 	if err != nil {
 		return failed{err}
@@ -145,6 +146,7 @@ func (s *subscription) send(ctx context.Context, r request) pollEvent {
 	if err != nil {
 		return failed{redact(err)}
 	}
+	l.polled.Store(0)
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
 		body, _ := readBounded(resp.Body, maxAnswer)
