@@ -286,7 +286,7 @@ def transcript(then=None, when="status ready", patience=DEADLINE, **args):
 
 @operation
 def callbacks(**args):
-    """The order of callbacks of a session that is there from before the start: of each kind what it was given."""
+    """The order of callbacks, and what each was given; the handler begins when it is canceled, after all were set."""
     c, session = send(**args)
     said, lock = [], threading.Lock()
 
@@ -303,6 +303,7 @@ def callbacks(**args):
     session.on_artifact(note("on_artifact"))
     session.on_cancel_requested(note("on_cancel_requested"))
     session.on_terminal(note("on_terminal"))
+    session.cancel()
     session.wait_for_terminal(timeout=DEADLINE)
     return said
 
@@ -558,8 +559,6 @@ def write_stream(name, chunks, **args):
     """Writes an inbound stream; the agent's answer tells what came."""
     c, session = send(**args)
     stream = session.wait_for_stream(name, timeout=DEADLINE).open()
-    # The agent may not have its reader yet; streams are live.
-    time.sleep(1)
     for chunk in chunks:
         stream.write(chunk)
     stream.end()
@@ -574,7 +573,6 @@ def converse(name, says, **args):
     c, session = send(**args)
     stream = session.wait_for_stream(name, timeout=DEADLINE).open()
     events = stream.events()
-    time.sleep(1)
     said = []
     for say in says:
         stream.write({"say": say})

@@ -67,6 +67,8 @@ type difference struct {
 	reason string
 	// theirs are the events that only the SDK's provider publishes, ours those that only blocksd does.
 	theirs, ours []string
+	// perhaps says that the SDK's provider may happen to do it our way, when it is slow.
+	perhaps bool
 }
 
 // noEnd stands for a terminal that did not come in time.
@@ -78,8 +80,9 @@ const patience = 20
 // intended are all differences, by the name of the trial.
 var intended = map[string]difference{
 	"last status in the same second": {
-		reason: "the SDK's provider drops a status that waits for its second when the task ends; blocksd publishes it before the answer, so that the last word is never lost",
-		ours:   []string{`{"message":"last","protocolVersion":"2026-05-01","taskId":"…","type":"progress"}`},
+		reason:  "the SDK's provider drops a status that waits for its second when the task ends; blocksd publishes it before the answer, so that the last word is never lost",
+		ours:    []string{`{"message":"last","protocolVersion":"2026-05-01","taskId":"…","type":"progress"}`},
+		perhaps: true,
 	},
 	"failure with a long text": {
 		reason: "the SDK's provider does not measure its events, so that the network refuses a terminal beyond 32 KiB and the task never ends; blocksd cuts the text",
@@ -132,7 +135,11 @@ func TestDifferential(t *testing.T) {
 						return
 					}
 					used[trial.name] = true
-					if lost, added := without(theirs.lines, ours.lines), without(ours.lines, theirs.lines); !slices.Equal(lost, d.theirs) || !slices.Equal(added, d.ours) {
+					lost, added := without(theirs.lines, ours.lines), without(ours.lines, theirs.lines)
+					if d.perhaps && len(lost) == 0 && len(added) == 0 {
+						return
+					}
+					if !slices.Equal(lost, d.theirs) || !slices.Equal(added, d.ours) {
 						t.Errorf("the intended difference is another one:\nonly with the SDK's provider: %q\nonly with blocksd: %q", lost, added)
 					}
 				})

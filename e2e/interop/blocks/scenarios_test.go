@@ -109,8 +109,9 @@ var scenarios = []scenario{
 		[]string{"request", "running 0", "artifact inline text/plain 30", "terminal completed", "state completed", "got text/plain -: scripted: completed from below"}, nil},
 
 	// Sessions.
-	{"callbacks in order", "callbacks", args{"steps": steps{{"pause": 1}, status("a"), {"publish": args{"text": "x", "mimeType": "text/plain"}}, done}},
-		[]string{"on_progress: status a", "on_artifact: artifact inline text/plain 1", "on_artifact: artifact inline text/plain 4", "on_terminal: terminal completed"}, nil},
+	{"callbacks in order", "callbacks", args{"steps": steps{untilCancel, status("a"), {"publish": args{"text": "x", "mimeType": "text/plain"}}, done}},
+		[]string{"on_cancel_requested: cancel_requested", "on_progress: status a", "on_artifact: artifact inline text/plain 1", "on_artifact: artifact inline text/plain 4",
+			"on_terminal: terminal canceled"}, nil},
 	{"late callbacks are given what is over", "replay", args{"steps": steps{done}},
 		[]string{"on_artifact: artifact inline text/plain 4", "on_terminal: completed"}, nil},
 	{"artifacts saved as files", "save", args{"steps": steps{{"return": args{"text": "a", "mimeType": "text/plain", "fileName": "../../a.txt"}}, done, {"return": bytesOf(30000, "image/png", "b.png")}}},
