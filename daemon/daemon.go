@@ -100,7 +100,7 @@ func New(cfg Config) (*Daemon, error) {
 	d := &Daemon{
 		cfg: cfg, served: map[string]*served{}, waiting: map[string]bool{}, descriptions: map[string][]card.Card{},
 		applied: map[string]supervisor.HandlerConfig{}, final: make(chan struct{}),
-		deployment: deployment{known: make(chan struct{})}, notify: newNotifier(cfg.Getenv, os.Getpid(), cfg.Log),
+		deployment: deployment{known: make(chan struct{}), moved: make(chan struct{}, 1)}, notify: newNotifier(cfg.Getenv, os.Getpid(), cfg.Log),
 	}
 	if n := cfg.Settings.Limits.Tasks; n > 0 {
 		d.slots = newSlots(n)

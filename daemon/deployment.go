@@ -29,10 +29,16 @@ const patientAttempts = 3
 // The wait between attempts to reach the network doubles between these.
 const firstRetry, lastRetry = 250 * time.Millisecond, 15 * time.Second
 
+// lastLook is the longest wait before the document is looked at again, for agents that cannot reach the network although
+// it says where they look.
+const lastLook = 5 * time.Minute
+
 // deployment is where the network is.
 type deployment struct {
 	// known closes when there is a place.
 	known chan struct{}
+	// moved holds a value when an agent suspects that the place is another by now.
+	moved chan struct{}
 
 	mu    sync.Mutex // guards place
 	place place
@@ -52,6 +58,14 @@ func (d *deployment) get() place {
 	return d.place
 }
 
+// suspect says that the place may be another by now. It never blocks.
+func (d *deployment) suspect() {
+	select {
+	case d.moved <- struct{}{}:
+	default:
+	}
+}
+
 // findDeployment fetches the deployment document, for as long as it takes: agents show why they wait. A kept document
 // stands in for one that cannot be fetched, until it can; if it was out of date then, the agents connect anew.
 func (d *Daemon) findDeployment(ctx context.Context) {
@@ -67,6 +81,7 @@ func (d *Daemon) findDeployment(ctx context.Context) {
 		}
 		if err == nil {
 			d.keep(url, cdm)
+			d.followDeployment(ctx, url)
 			return
 		}
 		if ctx.Err() != nil {
@@ -87,13 +102,50 @@ func (d *Daemon) findDeployment(ctx context.Context) {
 			d.changed.broadcast()
 		}
 		// Spread, so that daemons that fail for one common reason do not come back at the same moment.
-		timer := time.NewTimer(wait/2 + mathrand.N(wait/2))
+		if !pause(ctx, wait/2+mathrand.N(wait/2)) {
+			return
+		}
+	}
+}
+
+// followDeployment looks at the document again when agents suspect that the network has moved, until ctx ends.
+func (d *Daemon) followDeployment(ctx context.Context, url string) {
+	for wait := lastRetry; ; {
 		select {
 		case <-ctx.Done():
-			timer.Stop()
 			return
-		case <-timer.C:
+		case <-d.deployment.moved:
 		}
+		cdm, err := backend.FetchCDM(ctx, nil, url)
+		same := err == nil && cdm == d.deployment.get().cdm
+		if err == nil && !same {
+			if err = d.settle(cdm, true); err == nil {
+				d.keep(url, cdm)
+			}
+		}
+		if err != nil && ctx.Err() == nil {
+			d.cfg.Log.Warn("the network may have moved, but its deployment document is of no use", "err", err)
+		}
+		if same { // nobody can say what else to try
+			wait = min(2*wait, lastLook)
+		} else {
+			wait = lastRetry
+		}
+		if !pause(ctx, wait/2+mathrand.N(wait/2)) {
+			return
+		}
+	}
+}
+
+// pause waits for d and reports whether ctx is still good.
+func pause(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-timer.C:
+		return true
 	}
 }
 
@@ -128,7 +180,7 @@ func (d *Daemon) settle(cdm backend.CDM, again bool) error {
 		return nil
 	}
 	old.client.Close()
-	d.cfg.Log.Warn("the deployment document has changed since it was kept, so all agents connect anew")
+	d.cfg.Log.Warn("the deployment document has changed, so all agents connect anew")
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.round != nil {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 
 	"github.com/blocksd/blocksd/network/wire"
 )
@@ -49,7 +50,7 @@ func (e *Error) Error() string {
 		}
 	}
 	if e.Message != "" {
-		s += ": " + wire.CutText(e.Message, 300)
+		s += ": " + wire.CutText(strings.TrimRight(e.Message, ". "), 300)
 	}
 	if hint := e.hint(); hint != "" {
 		s += ": " + hint

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"strings"
 
 	"github.com/blocksd/blocksd/network/wire"
 )
@@ -22,7 +23,7 @@ type RPCError struct {
 }
 
 func (e *RPCError) Error() string {
-	text := e.Message
+	text := strings.TrimRight(e.Message, ". ")
 	if text == "" {
 		text = fmt.Sprintf("error %d without a text", e.Code)
 	}

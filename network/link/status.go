@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"strings"
 
 	"github.com/blocksd/blocksd/network/wire"
 )
@@ -22,7 +23,7 @@ func (e *StatusError) Error() string {
 	if e.Channel == "" {
 		s = fmt.Sprintf("%s was answered with status %d", e.Op, e.Status)
 	}
-	if m := answerMessage(e.Body); m != "" {
+	if m := strings.TrimRight(answerMessage(e.Body), ". "); m != "" {
 		s += ": " + wire.CutText(m, 200)
 	}
 	return s

@@ -110,8 +110,10 @@ type Agent struct {
 	linger  <-chan struct{}
 	failure error
 	reason  string // why the agent is not connected
-	billing wire.BillingMode
-	channel string // the control channel
+	// troubled is since when nothing has worked that the connection needs; zero while it works.
+	troubled time.Time
+	billing  wire.BillingMode
+	channel  string // the control channel
 	// session is that of the environment that the agent is in; sessions holds it and, after a move, the other one.
 	session  *session
 	sessions map[wire.BillingMode]*session
@@ -296,7 +298,7 @@ func (a *Agent) fail(err error) {
 	if a.failure != nil {
 		return
 	}
-	a.failure = fmt.Errorf("agent %s cannot go on: %w: %w; use a valid API key or have the agent enabled again, then restart", a.name, ErrFinal, err)
+	a.failure = fmt.Errorf("agent %s cannot go on: %w: %w, then restart", a.name, ErrFinal, err) // err says what to do
 	a.log.Error("agent failed", "err", a.failure)
 	close(a.fatal)
 	a.update()

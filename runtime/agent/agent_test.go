@@ -554,7 +554,9 @@ func TestFinal(t *testing.T) {
 		t.Fatalf("Run returned %v", err)
 	}
 	s := a.Status()
-	if s.State != StateFailed || s.Reason == "" || strings.Contains(s.Reason, "bk_wrong") {
+	const want = "agent worker cannot go on: authentication is final: connect agent worker: the network answered with status 401 (API_KEY_INVALID): " +
+		"The API key is invalid or was revoked: use a valid API key, then restart"
+	if s.State != StateFailed || s.Reason != want {
 		t.Errorf("status %+v", s)
 	}
 }

@@ -4,7 +4,9 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net/http"
 	"sync"
+	"time"
 
 	"github.com/blocksd/blocksd/network/link"
 	"github.com/blocksd/blocksd/network/wire"
@@ -85,7 +87,7 @@ func (a *Agent) visit(ctx context.Context, s *session, channel string) *visit {
 				}
 				a.subscription(v, state, err)
 			},
-			OnDenied: func(ctx context.Context) error { return a.reconnect(ctx, s) },
+			OnDenied: func(ctx context.Context) error { return a.renewDenied(ctx, s) },
 		}, func(r link.Received) { a.receive(s, r) })
 		if subscribing.Err() == nil {
 			a.log.Error("the subscription ended by itself", "channel", channel, "err", err)
@@ -138,6 +140,9 @@ func (v *visit) end() {
 
 // subscription follows the state of a visit's subscription.
 func (a *Agent) subscription(v *visit, state link.State, err error) {
+	if err != nil {
+		a.trouble(err)
+	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if state == link.Lost || state == link.Denied {
@@ -150,14 +155,46 @@ func (a *Agent) subscription(v *visit, state link.State, err error) {
 		if a.connected {
 			return
 		}
-		a.connected, a.reason = true, ""
+		a.connected, a.reason, a.troubled = true, "", time.Time{}
 		v.presence.Resync() // the network may have forgotten us meanwhile
 	case link.Lost:
 		a.connected, a.reason = false, fmt.Sprintf("The connection to the network is lost: %v; trying again.", err)
 	case link.Denied:
-		a.connected, a.reason = false, "The network denied the subscription; connecting again for a new token."
+		a.connected, a.reason = false, fmt.Sprintf("The network denied the subscription: %v; connecting again for a new token.", err)
 	}
 	a.update()
+}
+
+// renewDenied gets a new token in place of one that was denied.
+func (a *Agent) renewDenied(ctx context.Context, s *session) error {
+	err := a.reconnect(ctx, s)
+	if err != nil && ctx.Err() == nil {
+		a.trouble(err)
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		a.reason = fmt.Sprintf("The network denied the subscription, and there is no new token: %v; trying again.", err)
+		a.update()
+	}
+	return err
+}
+
+// trouble notes that something failed without which the agent is not connected, and says so to whoever can look whether
+// the network has moved.
+func (a *Agent) trouble(err error) {
+	a.mu.Lock()
+	now := a.cfg.Now()
+	if a.troubled.IsZero() {
+		a.troubled = now
+	}
+	moved := now.Sub(a.troubled) >= a.cfg.Timeouts.Moved
+	a.mu.Unlock()
+	switch status(err) {
+	case http.StatusBadRequest, http.StatusNotFound: // of PubNub: it does not know the keys
+		moved = true
+	}
+	if moved && a.cfg.OnMoved != nil {
+		a.cfg.OnMoved()
+	}
 }
 
 // announceSlots tells the network how many slots are taken. It waits for nothing. mu is held, so that the latest number

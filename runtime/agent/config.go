@@ -71,6 +71,11 @@ type Config struct {
 	// Version of the program, told to the network.
 	Version string
 
+	// OnMoved, which may be nil, is called when the network may be elsewhere by now, so that CDM should be fetched again:
+	// it does not know the keys, or nothing has worked for Timeouts.Moved. It is called again as long as that lasts, and
+	// must not block.
+	OnMoved func()
+
 	// transport carries the requests to PubNub; nil for one of the link's own. For tests.
 	transport http.RoundTripper
 
@@ -90,6 +95,8 @@ type Timeouts struct {
 	Connect time.Duration
 	// RetryStart and RetryCap bound the wait between such attempts. Defaults 0.5 s and 30 s.
 	RetryStart, RetryCap time.Duration
+	// Moved is how long nothing may work before Config.OnMoved is called. Default 30 s.
+	Moved time.Duration
 	// Settle is how long a draining agent still takes tasks that the network sent before it knew. Default 0.5 s.
 	Settle time.Duration
 	// Leave is how long an explicit leave may take. Default 3 s.
@@ -130,6 +137,7 @@ func (t Timeouts) withDefaults() Timeouts {
 		{&t.Connect, 30 * time.Second},
 		{&t.RetryStart, 500 * time.Millisecond},
 		{&t.RetryCap, 30 * time.Second},
+		{&t.Moved, 30 * time.Second},
 		{&t.Settle, 500 * time.Millisecond},
 		{&t.Leave, 3 * time.Second},
 		{&t.Terminals, 10 * time.Second},

@@ -115,7 +115,7 @@ func (a *Agent) reconnect(ctx context.Context, s *session) error {
 		if final(err) {
 			a.fail(err)
 		}
-		return fmt.Errorf("connect agent %s again: %w", a.name, err)
+		return err
 	}
 	a.log.Info("connected again for a new token", "channel", grant.ControlChannel)
 	return nil
@@ -128,7 +128,7 @@ func (a *Agent) followBillingMode(ctx context.Context, s *session) (backend.Gran
 		return backend.Grant{}, err
 	}
 	if !record.BillingMode.Valid() || record.BillingMode == s.mode {
-		return backend.Grant{}, fmt.Errorf("the registry says billing mode %q, and connecting with %s is refused", record.BillingMode, s.mode)
+		return backend.Grant{}, fmt.Errorf("connect agent %s again: the registry says billing mode %q, and connecting with %s is refused", a.name, record.BillingMode, s.mode)
 	}
 	s.auth.SetBillingMode(record.BillingMode)
 	grant, err := s.auth.Connect(ctx)

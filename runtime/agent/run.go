@@ -76,9 +76,13 @@ func (a *Agent) connect(ctx context.Context) (*session, error) {
 		record, err = a.cfg.Backend.Agent(ctx, a.cfg.APIKey, a.name)
 		switch {
 		case errors.Is(err, backend.ErrNotFound):
-			return errors.New("the network does not know it, or not for this API key; register it")
+			// To the registry a key that is not valid is like none. Who gives tokens for keys knows better.
+			if _, err := a.cfg.Backend.NewConsumer(a.cfg.APIKey).UserID(ctx); final(err) {
+				return err
+			}
+			return fmt.Errorf("look up agent %s: the network does not know it, or not for this API key: register it", a.name)
 		case err == nil && !record.BillingMode.Valid():
-			return fmt.Errorf("the registry says billing mode %q, which is neither free nor paid", record.BillingMode)
+			return fmt.Errorf("look up agent %s: the registry says billing mode %q, which is neither free nor paid", a.name, record.BillingMode)
 		}
 		return err
 	})
@@ -113,13 +117,13 @@ func (a *Agent) connect(ctx context.Context) (*session, error) {
 	s.link.SetToken(grant.PAMToken)
 	a.mu.Lock()
 	a.session, a.sessions[s.mode] = s, s
-	a.billing, a.channel, a.reason = s.mode, grant.ControlChannel, ""
+	a.billing, a.channel, a.reason, a.troubled = s.mode, grant.ControlChannel, "", time.Time{}
 	a.update()
 	a.mu.Unlock()
 	return s, nil
 }
 
-// retry calls attempt until it succeeds, ctx ends, or the answer is final. The wait grows and is spread, so that many
+// retry calls attempt, whose errors say what was attempted, until it succeeds, ctx ends, or the answer is final. The wait grows and is spread, so that many
 // agents do not return together.
 func (a *Agent) retry(ctx context.Context, what string, attempt func(context.Context) error) error {
 	t := a.cfg.Timeouts
@@ -137,21 +141,17 @@ func (a *Agent) retry(ctx context.Context, what string, attempt func(context.Con
 			a.fail(err)
 			return err
 		}
-		pause := wait/2 + time.Duration(a.cfg.Jitter()*float64(wait/2))
+		a.trouble(err)
 		a.mu.Lock()
-		reason := fmt.Sprintf("Could not %s agent %s: %v; trying again.", what, a.name, err)
+		reason := fmt.Sprintf("Could not %v; trying again.", err)
 		if reason != a.reason { // the same again is no news
 			a.log.Warn("agent is not connected, trying again", "step", what, "err", err)
 		}
 		a.reason = reason
 		a.update()
 		a.mu.Unlock()
-		timer := time.NewTimer(pause)
-		select {
-		case <-ctx.Done():
-			timer.Stop()
+		if !pause(ctx, wait/2+time.Duration(a.cfg.Jitter()*float64(wait/2))) {
 			return ctx.Err()
-		case <-timer.C:
 		}
 	}
 }
