@@ -467,4 +467,3 @@ func TestPool(t *testing.T) {
 	}
 	n.Stop(t)
 }
-

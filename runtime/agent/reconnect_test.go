@@ -17,7 +17,9 @@ func TestPresenceIsToldAgain(t *testing.T) {
 		c.Timeouts.Heartbeat = time.Hour
 	})
 	a.await(StateOnline)
-	f.set(func(w http.ResponseWriter, r *http.Request) bool { return isSubscribe(r) && refuse(w, http.StatusServiceUnavailable) })
+	f.set(func(w http.ResponseWriter, r *http.Request) bool {
+		return isSubscribe(r) && refuse(w, http.StatusServiceUnavailable)
+	})
 	a.control(`{"type":"RetryTask","taskId":"none"}`) // ends the poll that is held
 	a.await(StateConnecting)
 	told := make(chan struct{}, 10)
@@ -73,7 +75,9 @@ func TestLatestReason(t *testing.T) {
 	}
 	answering(http.StatusForbidden, http.StatusTeapot)
 	says("connect agent worker: the network answered with status 418")
-	f.set(func(w http.ResponseWriter, r *http.Request) bool { return isSubscribe(r) && refuse(w, http.StatusBadRequest) })
+	f.set(func(w http.ResponseWriter, r *http.Request) bool {
+		return isSubscribe(r) && refuse(w, http.StatusBadRequest)
+	})
 	says("status 400")
 	select {
 	case <-moved:
