@@ -69,9 +69,9 @@ func (a *Agent) ill() error {
 	return err
 }
 
-// entryOf is a task as the journal keeps it.
-func (a *Agent) entryOf(id string, r link.Received) journal.Task {
-	return journal.Task{ID: id, Message: r.Body, Timetoken: r.Timetoken, Accepted: a.cfg.Now()}
+// entryOf is a task that came through s as the journal keeps it.
+func (a *Agent) entryOf(s *session, id string, r link.Received) journal.Task {
+	return journal.Task{ID: id, Message: r.Body, Timetoken: r.Timetoken, BillingMode: s.mode, Accepted: a.cfg.Now()}
 }
 
 // dealtWith notes that everything on the control channel up to r needs no second look after a restart. Whatever r led
@@ -136,7 +136,7 @@ func (a *Agent) late(r link.Received) bool {
 // record has the acceptance made durable; the task begins then. mu is held.
 func (j *job) record() {
 	a := j.agent
-	j.entry = a.book.Accept(a.entryOf(j.task.ID, j.order.received), func(err error) {
+	j.entry = a.book.Accept(a.entryOf(j.session, j.task.ID, j.order.received), func(err error) {
 		a.work.Go(func() { // the journal must not wait for what follows
 			if err != nil {
 				if j.withdraw() {

@@ -59,25 +59,35 @@ func (a *Agent) switchEnvironment(from *session, c wire.Control) error {
 	return a.enter(from, mode, c.PAMToken)
 }
 
+// sessionOf returns the session of an environment. A new one has the credentials of like, and so long a life.
+func (a *Agent) sessionOf(mode wire.BillingMode, like *session) (*session, error) {
+	a.mu.Lock()
+	s := a.sessions[mode]
+	a.mu.Unlock()
+	if s != nil {
+		return s, nil
+	}
+	made, err := a.newSession(like.auth, mode)
+	if err != nil {
+		return nil, fmt.Errorf("enter the environment of %s tasks: %w", mode, err)
+	}
+	made.work = like.work
+	a.mu.Lock()
+	if s = a.sessions[mode]; s == nil { // nobody else was faster
+		s, a.sessions[mode] = made, made
+	}
+	a.mu.Unlock()
+	if s != made {
+		made.link.Close()
+	}
+	return s, nil
+}
+
 // enter makes another environment the current one. It waits for nothing; attend moves the subscription.
 func (a *Agent) enter(from *session, mode wire.BillingMode, token string) error {
-	a.mu.Lock()
-	to := a.sessions[mode]
-	a.mu.Unlock()
-	if to == nil {
-		made, err := a.newSession(from.auth, mode)
-		if err != nil {
-			return fmt.Errorf("enter the environment of %s tasks: %w", mode, err)
-		}
-		made.work = from.work
-		a.mu.Lock()
-		if to = a.sessions[mode]; to == nil { // nobody else was faster
-			to, a.sessions[mode] = made, made
-		}
-		a.mu.Unlock()
-		if to != made {
-			made.link.Close()
-		}
+	to, err := a.sessionOf(mode, from)
+	if err != nil {
+		return err
 	}
 	to.link.SetToken(token)
 	from.auth.SetBillingMode(mode)

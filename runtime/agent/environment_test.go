@@ -95,6 +95,46 @@ func TestSwitchEnvironment(t *testing.T) {
 	}
 }
 
+// TestCrashAfterSwitch: a task of before a move gets its outcome where it is, whose keyset is not the agent's any more.
+func TestCrashAfterSwitch(t *testing.T) {
+	n, st, dir := newNetwork(t, false), newStage(), t.TempDir()
+	f := n.fault()
+	c := cardOf(t, "worker", 4, "")
+	a := n.serve(c, st, both(both(n.through(f), dying), withJournal(openJournal(t, dir))))
+	a.await(StateOnline)
+	consumer := n.api.NewConsumer(n.sb.APIKey())
+	sent, err := consumer.SendMessage(t.Context(), backend.SendRequest{AgentName: "worker", BillingMode: wire.Free, Parts: []wire.Part{text("request", "hi")}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	call := st.next(t)
+	defer func() { call.result <- nil }()
+	if err := n.sb.Register(paid(t, c)); err != nil {
+		t.Fatal(err)
+	}
+	grant, err := n.api.NewAgentSession(n.sb.APIKey(), backend.ConnectRequest{
+		AgentName: "worker", InstanceID: a.cfg.InstanceID, BillingMode: wire.Paid, ExpectedInstances: 1, Concurrency: 4,
+	}).Connect(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.say(fmt.Sprintf(`{"type":"SwitchEnvironment","environment":"network","pamToken":%q,"protocolVersion":%q}`, grant.PAMToken, wire.ProtocolVersion))
+	eventually(t, "the agent is online in the other environment", func() bool {
+		s := a.Status()
+		return s.BillingMode == wire.Paid && s.State == StateOnline
+	})
+	f.set(cut)
+	b := n.serve(paid(t, c), newStage(), withJournal(openJournal(t, photograph(t, dir))))
+	b.await(StateOnline)
+	if got := b.Status().BillingMode; got != wire.Paid {
+		t.Errorf("the agent is %s", got)
+	}
+	eventually(t, "the outbox is empty", func() bool { return b.Status().Counts.Outbox == 0 })
+	if got := n.terminals(sent.ReadToken, sent.Channel); len(got) != 1 || got[0] != "failed "+lostText {
+		t.Errorf("terminals %q", got)
+	}
+}
+
 // TestBillingModeChanged: an agent that the network refuses because its billing mode is another by now follows it.
 func TestBillingModeChanged(t *testing.T) {
 	n, st := newNetwork(t, false), newStage()

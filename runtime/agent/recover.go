@@ -53,6 +53,12 @@ func (a *Agent) recoverTask(ctx context.Context, s *session, e *journal.Entry) {
 		a.recovered(e, wire.Terminal{State: wire.Failed, Error: lostText}, refused)
 		return
 	}
+	if mode := e.Task.BillingMode; mode.Valid() && mode != s.mode { // the agent has moved since
+		if s, err = a.sessionOf(mode, s); err != nil {
+			log.Error("the outcome of a task of before the restart cannot be published; it will be tried at the next start", "err", err)
+			return
+		}
+	}
 	var outcome wire.Terminal
 	if e.Outcome != nil {
 		outcome = *e.Outcome

@@ -25,7 +25,7 @@ func (a *Agent) refuse(s *session, o order, t wire.Terminal) {
 	var record func(durable func(error)) *journal.Entry
 	if a.book != nil {
 		record = func(durable func(error)) *journal.Entry {
-			e := a.book.Accept(a.entryOf(o.start.Task.ID, o.received), nil)
+			e := a.book.Accept(a.entryOf(s, o.start.Task.ID, o.received), nil)
 			e.Decide(t, durable)
 			return e
 		}

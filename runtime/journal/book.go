@@ -15,6 +15,9 @@ type Task struct {
 	Message []byte
 	// Timetoken is that of the message on the control channel.
 	Timetoken string
+	// BillingMode names the environment that the task is in, which need not be that of the agent any more. Empty if it was
+	// accepted by a version that did not note it.
+	BillingMode wire.BillingMode
 	// Accepted is kept to the millisecond.
 	Accepted time.Time
 }

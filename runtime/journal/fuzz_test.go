@@ -5,13 +5,16 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/blocksd/blocksd/network/wire"
 )
 
 // FuzzRecords: whatever bytes stand where a record should, decoding returns; what decodes encodes to the same bytes.
 func FuzzRecords(f *testing.F) {
 	o := wire.Terminal{State: wire.Failed, Error: "why", Reason: "r", CompletionReason: "c", Version: "v"}
-	f.Add(appendTask(nil, Task{ID: "id", Message: []byte(`{"type":"StartTask"}`), Timetoken: "17", Accepted: time.UnixMilli(1_777_000_000_000)}))
+	f.Add(appendTask(nil, Task{ID: "id", Message: []byte(`{"type":"StartTask"}`), Timetoken: "17", Accepted: time.UnixMilli(1_777_000_000_000), BillingMode: wire.Paid}))
+	f.Add(oldTask)
 	f.Add(appendOutcome(nil, o))
 	f.Add(appendFinished(nil, Finished{ID: "id", Outcome: o}))
 	f.Add(appendTexts(nil, "channel", "17"))
@@ -23,7 +26,7 @@ func FuzzRecords(f *testing.F) {
 				t.Errorf("%x reads as %x", b, again)
 			}
 		}
-		if v, err := decodeTask(b); err == nil {
+		if v, err := decodeTask(b); err == nil && b[0] == taskVersion {
 			same(appendTask(nil, v))
 		}
 		if v, err := decodeOutcome(b); err == nil {
@@ -36,6 +39,17 @@ func FuzzRecords(f *testing.F) {
 			same(appendTexts(nil, v...))
 		}
 	})
+}
+
+// oldTask is the record of a task as version 1 wrote it.
+var oldTask = []byte("\x01\x80\xa8\xa1\xd7\xb7\x67\x02id\x0217\x04{  }")
+
+func TestReadsOldTasks(t *testing.T) {
+	got, err := decodeTask(oldTask)
+	want := Task{ID: "id", Message: []byte("{  }"), Timetoken: "17", Accepted: time.UnixMilli(1_777_000_000_000)}
+	if d := cmp.Diff(want, got); d != "" || err != nil {
+		t.Errorf("%v %s", err, d)
+	}
 }
 
 // FuzzSeal: no bytes open but those that were sealed for the place.

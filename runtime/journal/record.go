@@ -12,8 +12,13 @@ import (
 // This file is the form of the records before they are sealed: a version byte, then numbers and length-prefixed texts.
 // Whatever does not read to its very end is damage, never a shorter record.
 
-// recordVersion is the first byte of every record. A later form takes the next number.
-const recordVersion = 1
+// The first byte of every record is the version of its form. A later form takes the next number, and the earlier ones can
+// still be read.
+const (
+	recordVersion = 1
+	// taskVersion is that of tasks, which name their billing mode since 2.
+	taskVersion = 2
+)
 
 var errRecord = errors.New("the record is damaged")
 
@@ -23,17 +28,21 @@ func appendText[T ~string | ~[]byte](b []byte, s T) []byte {
 }
 
 func appendTask(b []byte, t Task) []byte {
-	b = append(b, recordVersion)
+	b = append(b, taskVersion)
 	b = binary.AppendVarint(b, t.Accepted.UnixMilli())
 	b = appendText(b, t.ID)
 	b = appendText(b, t.Timetoken)
-	return appendText(b, t.Message)
+	b = appendText(b, t.Message)
+	return appendText(b, t.BillingMode)
 }
 
 func decodeTask(b []byte) (Task, error) {
-	r := newReader(b)
+	r := newReader(b, taskVersion)
 	t := Task{Accepted: time.UnixMilli(r.varint()), ID: r.text(), Timetoken: r.text()}
 	t.Message = []byte(r.text())
+	if r.version >= 2 {
+		t.BillingMode = wire.BillingMode(r.text())
+	}
 	return t, r.end()
 }
 
@@ -50,7 +59,7 @@ func appendTerminal(b []byte, o wire.Terminal) []byte {
 }
 
 func decodeOutcome(b []byte) (wire.Terminal, error) {
-	r := newReader(b)
+	r := newReader(b, recordVersion)
 	o := r.terminal()
 	return o, r.end()
 }
@@ -62,7 +71,7 @@ func appendFinished(b []byte, f Finished) []byte {
 }
 
 func decodeFinished(b []byte) (Finished, error) {
-	r := newReader(b)
+	r := newReader(b, recordVersion)
 	f := Finished{ID: r.text()}
 	f.Outcome = r.terminal()
 	return f, r.end()
@@ -77,7 +86,7 @@ func appendTexts(b []byte, texts ...string) []byte {
 }
 
 func decodeTexts(b []byte, n int) ([]string, error) {
-	r := newReader(b)
+	r := newReader(b, recordVersion)
 	texts := make([]string, n)
 	for i := range texts {
 		texts[i] = r.text()
@@ -87,15 +96,17 @@ func decodeTexts(b []byte, n int) ([]string, error) {
 
 // reader reads a record from front to back; after the first fault everything reads as nothing.
 type reader struct {
-	b   []byte
-	bad bool
+	version byte
+	b       []byte
+	bad     bool
 }
 
-func newReader(b []byte) *reader {
-	if len(b) == 0 || b[0] != recordVersion {
+// newReader begins to read a record of any version up to newest.
+func newReader(b []byte, newest byte) *reader {
+	if len(b) == 0 || b[0] == 0 || b[0] > newest {
 		return &reader{bad: true}
 	}
-	return &reader{b: b[1:]}
+	return &reader{version: b[0], b: b[1:]}
 }
 
 func (r *reader) varint() int64 {
