@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -40,9 +41,6 @@ func Main() int {
 func Run(ctx context.Context, in Invocation) int {
 	root := newRoot(&app{in})
 	root.SetArgs(in.Args)
-	root.SetIn(in.Stdin)
-	root.SetOut(in.Stdout)
-	root.SetErr(in.Stderr)
 	err := root.ExecuteContext(ctx)
 	for _, line := range explain(err) {
 		fmt.Fprintln(in.Stderr, "blocksd: "+line)
@@ -77,21 +75,77 @@ func newRoot(a *app) *cobra.Command {
 			if len(args) == 0 {
 				return cmd.Help()
 			}
-			return usagef("unknown command %q%s", args[0], hintOr(args[0], commandNames(cmd), ": see blocksd --help"))
+			return unknownCommand(cmd, args[0])
 		},
 	}
+	root.SetIn(a.Stdin)
+	root.SetOut(a.Stdout)
+	root.SetErr(a.Stderr)
 	root.SetFlagErrorFunc(flagError)
-	root.CompletionOptions.HiddenDefaultCmd = false
+	root.Version = version()
+	root.SetVersionTemplate(versionText())
+	root.Flags().Bool("version", false, "show the version")
 	for _, c := range []func(*app) *cobra.Command{
 		newDev, newSandbox, newRun, newCall, newStatus, newHandlers, newTasks, newCancel, newRestart, newHandler, newLogs, newDrain, newUndrain, newCheck, newVersion,
 	} {
 		root.AddCommand(c(a))
 	}
+	strictCompletion(root)
+	strictHelp(root)
 	return root
 }
 
+// strictCompletion makes mistakes with the library's command for completion scripts errors, as they are everywhere else.
+func strictCompletion(root *cobra.Command) {
+	root.InitDefaultCompletionCmd()
+	cmd := child(root, "completion")
+	cmd.Args = cobra.ArbitraryArgs // so that an unknown shell comes to RunE
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		shells := ": use blocksd completion " + strings.Join(commandNames(cmd), "|")
+		if len(args) == 0 {
+			return usagef("completion needs a shell%s", shells)
+		}
+		return usagef("unknown shell %q of completion%s", args[0], hintOr(args[0], commandNames(cmd), shells))
+	}
+	for _, shell := range cmd.Commands() {
+		shell.Args = exactly(0, shell.CommandPath())
+	}
+}
+
+// strictHelp does the same with help.
+func strictHelp(root *cobra.Command) {
+	root.InitDefaultHelpCmd()
+	help := child(root, "help")
+	help.Run = nil
+	help.RunE = func(_ *cobra.Command, args []string) error {
+		cmd, rest, err := root.Find(args)
+		if len(rest) > 0 {
+			return unknownCommand(cmd, rest[0])
+		}
+		if err != nil {
+			return usage(err)
+		}
+		cmd.InitDefaultHelpFlag()
+		return cmd.Help()
+	}
+}
+
+func child(cmd *cobra.Command, name string) *cobra.Command {
+	all := cmd.Commands()
+	return all[slices.IndexFunc(all, func(c *cobra.Command) bool { return c.Name() == name })]
+}
+
+// unknownCommand is the error about a name that is no command of parent.
+func unknownCommand(parent *cobra.Command, name string) error {
+	of := ""
+	if parent.HasParent() {
+		of = " of " + commandName(parent)
+	}
+	return usagef("unknown command %q%s%s", name, of, hintOr(name, commandNames(parent), ": see "+parent.CommandPath()+" --help"))
+}
+
 func commandNames(cmd *cobra.Command) []string {
-	names := []string{"completion", "help"}
+	var names []string
 	for _, c := range cmd.Commands() {
 		names = append(names, c.Name())
 	}

@@ -48,11 +48,7 @@ func newHandler(a *app) *cobra.Command {
 			if len(args) == 0 {
 				return cmd.Help()
 			}
-			var names []string
-			for _, c := range cmd.Commands() {
-				names = append(names, c.Name())
-			}
-			return usagef("unknown command %q of handler%s", args[0], hintOr(args[0], names, ": see blocksd handler --help"))
+			return unknownCommand(cmd, args[0])
 		},
 	}
 	cmd.AddCommand(newHandlerCheck(a), newHandlerPin(a), newHandlerRollback(a))

@@ -32,6 +32,10 @@ func version() string {
 	return release + "+" + revision + modified
 }
 
+func versionText() string {
+	return fmt.Sprintf("blocksd %s (%s, %s/%s)\n", version(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
+}
+
 func newVersion(a *app) *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
@@ -45,7 +49,7 @@ func newVersion(a *app) *cobra.Command {
 					Arch    string `json:"arch"`
 				}{version(), runtime.Version(), runtime.GOOS, runtime.GOARCH})
 			}
-			_, err := fmt.Fprintf(a.Stdout, "blocksd %s (%s, %s/%s)\n", version(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
+			_, err := fmt.Fprint(a.Stdout, versionText())
 			return err
 		},
 	}
