@@ -274,6 +274,19 @@ func TestDrainAndHasten(t *testing.T) {
 	}
 }
 
+func TestArtifactLimit(t *testing.T) {
+	network := startNetwork(t)
+	c := settingsFor(t, network, handlers(t, "echo"))
+	c.Settings.Limits.ArtifactBytes = 100
+	d := start(t, c)
+	d.ready(t)
+	for text, want := range map[string]wire.TaskState{"hi": wire.Completed, strings.Repeat("long ", 20): wire.Failed} {
+		if e := awaitEvent(t, submit(t, network, "echo", text), terminal); e.State != want {
+			t.Errorf("a task with %d bytes ended as %s", len(text), e.Raw)
+		}
+	}
+}
+
 func TestWrongKeyEndsTheDaemon(t *testing.T) {
 	network := startNetwork(t)
 	c := settingsFor(t, network, handlers(t, "echo"))

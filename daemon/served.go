@@ -205,6 +205,7 @@ func (d *Daemon) agentConfig(s *served, key string) agent.Config {
 		Card: s.card, Handler: s.handler, APIKey: key,
 		Backend: net.client, CDM: net.cdm, Origin: net.origin, Secure: net.secure,
 		Dispatcher: d.fleet, Journal: d.journal, Slots: d.slots, Drain: c.Drain, CancelGrace: c.CancelGrace, InlineLimit: c.Limits.InlineBytes,
-		Version: d.cfg.Version, Log: d.cfg.Log, OnMoved: d.deployment.suspect,
+		ArtifactLimit: int64(c.Limits.ArtifactBytes),
+		Version:       d.cfg.Version, Log: d.cfg.Log, OnMoved: d.deployment.suspect,
 	}
 }

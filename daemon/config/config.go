@@ -103,8 +103,9 @@ type Isolation struct {
 
 // Limits of the whole daemon.
 type Limits struct {
-	Tasks       int `koanf:"tasks"`
-	InlineBytes int `koanf:"inline_bytes"`
+	Tasks         int `koanf:"tasks"`
+	InlineBytes   int `koanf:"inline_bytes"`
+	ArtifactBytes int `koanf:"artifact_bytes"`
 }
 
 // Timeouts of single steps.

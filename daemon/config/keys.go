@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/blocksd/blocksd/network/wire"
 )
 
 // Reload classes: what a change of a key needs.
@@ -116,6 +118,7 @@ var keys = []key{
 	{name: "limits", kind: table, doc: "Limits of the whole daemon.", keys: []key{
 		{name: "tasks", kind: count, def: 0, reload: live, max: 1 << 20, doc: "Tasks at once over all agents; 0 for no limit but those of the agents."},
 		{name: "inline_bytes", kind: count, def: 16 << 10, reload: live, min: 1, max: 23 << 10, doc: "Artifacts up to this size travel inside their event, larger ones as files.\nARTIFACT_INLINE_LIMIT_BYTES sets it too."},
+		{name: "artifact_bytes", kind: count, def: wire.MaxArtifactBytes, reload: live, min: 1, max: wire.MaxArtifactBytes, doc: "Largest artifact; a handler that gives a larger one is told so. The network's own limit is 1 GiB."},
 	}},
 	{name: "timeouts", kind: table, doc: "How long single steps may take.", keys: []key{
 		{name: "handler_handshake", kind: duration, def: 10 * time.Second, reload: handler, positive: true, doc: "From the start of a handler process to its first line."},
