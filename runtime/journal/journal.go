@@ -266,11 +266,12 @@ func (j *Journal) own() {
 func (j *Journal) work() {
 	b, reads := j.take()
 	_, ill := j.Health()
-	if ill == nil && !b.empty() {
+	tried := ill == nil && !b.empty()
+	if tried {
 		ill = j.write(b)
 	}
 	if ill != nil {
-		j.owe(b)
+		j.owe(b, tried)
 	}
 	answer(b.posts, ill)
 	j.read(reads)
@@ -328,15 +329,20 @@ func (j *Journal) write(b batch) error {
 }
 
 // owe keeps what could not be written. An acceptance is not kept, because its task is refused now; in case that it did
-// reach the disk it is to be removed.
-func (j *Journal) owe(b batch) {
+// reach the disk, where that was tried, it is to be removed. Nothing else of such a task is owed: so the tasks that are
+// refused, of which there can be any number, take no memory.
+func (j *Journal) owe(b batch, tried bool) {
 	for _, p := range b.posts {
 		p.durable = nil
-		if p.kind == accepted {
+		switch {
+		case p.kind == accepted:
 			p.entry.void = true
-			p = post{kind: dropped, book: p.book, entry: p.entry}
+			if tried {
+				j.owed = append(j.owed, post{kind: dropped, book: p.book, entry: p.entry})
+			}
+		case p.entry == nil || !p.entry.void:
+			j.owed = append(j.owed, p)
 		}
-		j.owed = append(j.owed, p)
 	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -357,7 +363,7 @@ func (j *Journal) repair() {
 		all := b
 		all.posts, all.probe = slices.Concat(j.owed, b.posts), true
 		if err = j.store.commit(all); err != nil {
-			j.owe(b)
+			j.owe(b, true)
 			_, ill := j.Health()
 			answer(b.posts, ill)
 		} else {

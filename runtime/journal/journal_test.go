@@ -182,6 +182,19 @@ func TestFullDisk(t *testing.T) {
 		t.Error("decided with a full disk")
 	}
 	_ = decide(lost, done)
+	for i := range 1000 { // tasks that are refused
+		e, written := accept(b, Task{ID: fmt.Sprint("refused", i)})
+		_ = decide(e, done)
+		e.Settle(Finished{ID: fmt.Sprint("refused", i), Outcome: done, At: time.Now()})
+		if result(t, written) == nil {
+			t.Fatal("accepted with a full disk")
+		}
+	}
+	owed := make(chan int, 1)
+	b.Accept(Task{ID: "last"}, func(error) { owed <- len(j.owed) }) // called by the owner
+	if n := <-owed; n > 10 {
+		t.Errorf("%d posts are kept for tasks that were refused", n)
+	}
 	empty()
 	for why != nil {
 		select {
