@@ -5,12 +5,16 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strconv"
 )
 
 // historyPage is the largest page that the network gives.
 const historyPage = 100
+
+// maxPages is no limit.
+const maxPages = math.MaxInt
 
 // readAttempts bounds how often a read is tried; its caller knows better than we do whether to go on.
 const readAttempts = 4
@@ -75,22 +79,35 @@ func (l *Link) History(ctx context.Context, channel, token string, after string)
 			return nil, fmt.Errorf("read history of channel %s: %q is no timetoken", channel, after)
 		}
 	}
-	var all []Stored
+	return l.retryHistory(ctx, channel, token, since, maxPages)
+}
+
+// Newest returns the newest stored messages of channel, at most a hundred, oldest first. Errors are those of History.
+func (l *Link) Newest(ctx context.Context, channel, token string) ([]Stored, error) {
+	ctx, done, err := l.enter(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("read history of channel %s: %w", channel, err)
+	}
+	defer done()
+	return l.retryHistory(ctx, channel, token, 0, 1)
+}
+
+func (l *Link) retryHistory(ctx context.Context, channel, token string, since uint64, limit int) (stored []Stored, err error) {
 	err = l.retryRead(ctx, func() (err error) {
-		all, err = l.history(ctx, channel, token, since)
+		stored, err = l.history(ctx, channel, token, since, limit)
 		return err
 	})
 	if err != nil {
 		return nil, fmt.Errorf("read history of channel %s: %w", channel, err)
 	}
-	return all, nil
+	return stored, nil
 }
 
-// history reads all pages, newest first as the network gives them, once.
-func (l *Link) history(ctx context.Context, channel, token string, since uint64) ([]Stored, error) {
+// history reads the pages, newest first as the network gives them, once; at most limit of them.
+func (l *Link) history(ctx context.Context, channel, token string, since uint64, limit int) ([]Stored, error) {
 	var pages [][]Stored
 	var start uint64 // exclusive upper end of the next page; 0 for now
-	for {
+	for len(pages) < limit {
 		e := l.do(ctx, l.cfg.Timeouts.Request, token, func(ctx context.Context) error {
 			b := l.sdk.FetchWithContext(ctx).Channels([]string{channel}).Count(historyPage).IncludeMeta(true).IncludeUUID(true)
 			if start > 0 {

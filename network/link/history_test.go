@@ -34,6 +34,13 @@ func TestHistoryReadsAllPages(t *testing.T) {
 	if got := len(n.faults.requests("/v3/history/")); got != 3 {
 		t.Errorf("%d requests for 250 messages", got)
 	}
+	newest, err := l.Newest(within(t), "c", "")
+	if err != nil || len(newest) != 100 || string(newest[0].Body) != "150" || string(newest[99].Body) != "249" {
+		t.Errorf("the newest are %d messages, %v", len(newest), err)
+	}
+	if got := len(n.faults.requests("/v3/history/")); got != 4 {
+		t.Errorf("%d requests for the newest", got-3)
+	}
 	some, err := l.History(within(t), "c", "", all[120].Timetoken)
 	if err != nil || len(some) != 129 || string(some[0].Body) != "121" {
 		t.Errorf("after message 120: %d messages, %v", len(some), err)

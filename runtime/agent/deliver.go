@@ -101,12 +101,14 @@ func (a *Agent) askOnce(ctx context.Context, s *session, m link.Message, taskID 
 	once, cancel := context.WithTimeout(ctx, a.cfg.Timeouts.Connect)
 	defer cancel()
 	var answer standing
-	stored, err := s.link.History(once, m.Channel, m.Token, "")
+	// The newest will do: nothing follows a terminal event but what did not know of it, and all that an instance publishes
+	// says that it has begun. A task may have published any number of events, and each one in doubt asks.
+	stored, err := s.link.Newest(once, m.Channel, m.Token)
 	if err == nil {
 		for _, m := range stored {
 			e, err := wire.DecodeEvent(m.Body)
 			answer.over = answer.over || err == nil && e.Type == wire.EventTerminal
-			answer.begun = answer.begun || err == nil && e.Type == wire.EventProgress
+			answer.begun = answer.begun || err == nil && (e.Type == wire.EventProgress || e.Type == wire.EventArtifact)
 		}
 		return answer, nil
 	}
