@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -168,5 +169,32 @@ func TestOneAgentIsFinal(t *testing.T) {
 	d.Undrain()
 	if err := d.wait(t); !errors.Is(err, ErrAuthFinal) {
 		t.Errorf("every agent is refused for good, and the daemon ends with %v", err)
+	}
+}
+
+// The tasks of an agent that has failed for good count although it is removed then.
+func TestCountsOutliveAFailedAgent(t *testing.T) {
+	network := startNetwork(t)
+	d := start(t, settingsFor(t, network, handlers(t, "echo", "adder")))
+	d.ready(t)
+	awaitEvent(t, submit(t, network, "echo", "hi"), terminal)
+	if err := network.ForceOffline("echo", true); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Drain(t.Context()); err != nil {
+		t.Error(err)
+	}
+	d.Undrain()
+	over := func() bool {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		return d.served["echo"].over
+	}
+	d.until(t, "echo has failed", over)
+	p := d.look()
+	p.agents = slices.DeleteFunc(p.agents, func(a assignment) bool { return a.card.AgentName == "echo" })
+	d.carryOut(p)
+	if s := d.Status(); len(s.Agents) != 1 || s.Tasks.Accepted != 1 || s.Tasks.Completed != 1 {
+		t.Errorf("status %v", s)
 	}
 }

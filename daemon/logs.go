@@ -2,7 +2,6 @@ package daemon
 
 import (
 	"context"
-	"errors"
 	"slices"
 
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -18,9 +17,7 @@ const maxLogLines = 1 << 20
 
 // Logs implements control.LogSource.
 func (d *Daemon) Logs(ctx context.Context, req *controlv1.LogsRequest, send func(*controlv1.LogsResponse) error) error {
-	d.mu.Lock()
-	fleet := d.fleet
-	d.mu.Unlock()
+	fleet := d.theFleet()
 	if fleet == nil {
 		return nil // nothing was started yet
 	}
@@ -30,7 +27,7 @@ func (d *Daemon) Logs(ctx context.Context, req *controlv1.LogsRequest, send func
 	}
 	if req.GetLastCrash() {
 		if _, known := find(fleet, req.GetHandler()); !known {
-			return control.ErrUnknownHandler
+			return control.ErrNoHandler
 		}
 		if c, ok := fleet.Crash(req.GetHandler()); ok {
 			return send(&controlv1.LogsResponse{Item: &controlv1.LogsResponse_Crash{Crash: crash(req.GetHandler(), c)}})
@@ -38,10 +35,7 @@ func (d *Daemon) Logs(ctx context.Context, req *controlv1.LogsRequest, send func
 		return nil
 	}
 	err := fleet.Logs(ctx, req.GetHandler(), lines, req.GetFollow(), func(r logpump.Record) error { return send(logItem(r)) })
-	if errors.Is(err, supervisor.ErrNoHandler) {
-		return control.ErrUnknownHandler
-	}
-	return err
+	return noHandler(err)
 }
 
 func find(fleet *supervisor.Fleet, name string) (supervisor.HandlerStatus, bool) {

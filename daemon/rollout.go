@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
-	"slices"
 	"sync"
 
 	"github.com/blocksd/blocksd/daemon/control"
@@ -112,19 +111,17 @@ func (d *Daemon) RestartHandler(ctx context.Context, name string) error {
 	}
 	err := fleet.Restart(ctx, name)
 	d.changed.broadcast()
-	return unknownHandler(err, name)
+	return noHandler(err)
 }
 
 // RollbackHandler implements control.Daemon.
 func (d *Daemon) RollbackHandler(ctx context.Context, name string) (sha256 string, err error) {
 	fleet := d.theFleet()
-	i := -1
-	var all []supervisor.HandlerStatus
-	if fleet != nil {
-		all = fleet.Status()
-		i = slices.IndexFunc(all, func(h supervisor.HandlerStatus) bool { return h.Name == name })
+	if fleet == nil {
+		return "", control.ErrNoHandler
 	}
-	if i < 0 {
+	now, known := find(fleet, name)
+	if !known {
 		return "", control.ErrNoHandler
 	}
 	if d.shelf.store == nil {
@@ -133,18 +130,19 @@ func (d *Daemon) RollbackHandler(ctx context.Context, name string) (sha256 strin
 	d.mu.Lock()
 	file := d.plan.contents[name]
 	d.mu.Unlock()
-	previous, err := d.shelf.store.Rollback(name, file, all[i].SHA256)
+	previous, err := d.shelf.store.Rollback(name, file, now.SHA256)
 	if err != nil {
 		return "", err
 	}
-	d.cfg.Log.Info("handler is rolled back, on request", "handler", name, "from", all[i].SHA256, "to", previous)
+	d.cfg.Log.Info("handler is rolled back, on request", "handler", name, "from", now.SHA256, "to", previous)
 	d.carryOut(d.look())
 	err = fleet.Await(ctx, name)
 	d.changed.broadcast()
-	return previous, unknownHandler(err, name)
+	return previous, noHandler(err)
 }
 
-func unknownHandler(err error, _ string) error {
+// noHandler is err in the words of the control API.
+func noHandler(err error) error {
 	if errors.Is(err, supervisor.ErrNoHandler) {
 		return control.ErrNoHandler
 	}

@@ -90,7 +90,7 @@ func (d *Daemon) reconcile() {
 		switch {
 		case ok && a.equal(s.assignment):
 		case s.over:
-			delete(d.served, name)
+			d.forget(s)
 		case !s.leaving:
 			s.leaving = true
 			d.cfg.Log.Info("agent leaves, because it was removed or its card has changed", "agent", name, "handler", s.handler)
@@ -190,11 +190,16 @@ func (d *Daemon) attend(ctx context.Context, s *served) {
 	d.mu.Lock()
 	s.over = true
 	if s.leaving && d.served[s.card.AgentName] == s {
-		delete(d.served, s.card.AgentName)
-		d.gone = d.gone.Plus(s.status().Counts)
+		d.forget(s)
 	}
 	d.mu.Unlock()
 	d.reconcile()
+}
+
+// forget takes an agent that is gone out of those that are served; its tasks still count. mu is held.
+func (d *Daemon) forget(s *served) {
+	delete(d.served, s.card.AgentName)
+	d.gone = d.gone.Plus(s.status().Counts)
 }
 
 // described takes the cards that a handler returns. They count only where no file says what it serves.

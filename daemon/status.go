@@ -94,9 +94,7 @@ func reason(object, state, why string) string {
 
 // Handlers implements control.Daemon.
 func (d *Daemon) Handlers() []*controlv1.Handler {
-	d.mu.Lock()
-	fleet := d.fleet
-	d.mu.Unlock()
+	fleet := d.theFleet()
 	if fleet == nil {
 		return nil
 	}

@@ -49,6 +49,9 @@ func (f *fakeDaemon) Handlers() []*controlv1.Handler {
 	return []*controlv1.Handler{{Name: "echo", State: "ready"}}
 }
 func (f *fakeDaemon) Tasks() []*controlv1.Task { panic("a mistake") }
+func (f *fakeDaemon) Logs(context.Context, *controlv1.LogsRequest, func(*controlv1.LogsResponse) error) error {
+	panic("a mistake")
+}
 func (f *fakeDaemon) CancelTask(ctx context.Context, id string) error {
 	switch id {
 	case "none":
@@ -122,6 +125,8 @@ func TestCalls(t *testing.T) {
 	wantError(t, c.CancelTask(t.Context(), "none"), "cancel task none on the daemon at "+path+`: no task "none" runs here`)
 	wantError(t, c.CancelTask(t.Context(), "slow"), "cancel task slow on the daemon at "+path+": the handler of task slow did not take the cancel in time")
 	wantError(t, c.CancelTask(t.Context(), ""), "cancel task  on the daemon at "+path+": the task id is empty")
+	err = c.Logs(t.Context(), &controlv1.LogsRequest{}, nil) // panics in the daemon
+	wantError(t, err, "ask for the logs of the daemon at "+path+": the daemon failed to answer: see its log")
 	_, err = c.Tasks(t.Context()) // panics in the daemon
 	wantError(t, err, "ask for the tasks of the daemon at "+path+": the daemon failed to answer: see its log")
 	if _, err := c.Status(t.Context()); err != nil {

@@ -15,12 +15,9 @@ import (
 // LogSource is a Daemon that can tell what its handlers write.
 type LogSource interface {
 	// Logs calls send for each record and crash, as the method of the control API says, until there are no more, or, when
-	// following, until ctx ends. ErrUnknownHandler when there is no such handler.
+	// following, until ctx ends. ErrNoHandler when there is no such handler.
 	Logs(ctx context.Context, request *controlv1.LogsRequest, send func(*controlv1.LogsResponse) error) error
 }
-
-// ErrUnknownHandler means that there is no handler of this name.
-var ErrUnknownHandler = errors.New("there is no such handler")
 
 // Logs implements the control API.
 func (s *Server) Logs(req *controlv1.LogsRequest, stream grpc.ServerStreamingServer[controlv1.LogsResponse]) error {
@@ -31,7 +28,7 @@ func (s *Server) Logs(req *controlv1.LogsRequest, stream grpc.ServerStreamingSer
 	ctx := stream.Context() // ends with the server too, stopTimeout after it was asked to stop
 	err := source.Logs(ctx, req, stream.Send)
 	switch {
-	case errors.Is(err, ErrUnknownHandler):
+	case errors.Is(err, ErrNoHandler):
 		return status.Errorf(codes.NotFound, "there is no handler called %q", req.GetHandler())
 	case err != nil && ctx.Err() != nil:
 		return nil

@@ -78,7 +78,7 @@ func NewServer(cfg ServerConfig) (*Server, error) {
 
 // Run serves until ctx ends, lets calls in progress finish for a moment, and removes the socket.
 func (s *Server) Run(ctx context.Context) error {
-	g := grpc.NewServer(grpc.Creds(peerCredentials{}), grpc.MaxRecvMsgSize(maxRequestBytes), grpc.ChainUnaryInterceptor(s.recoverPanic, s.authorize))
+	g := grpc.NewServer(grpc.Creds(peerCredentials{}), grpc.MaxRecvMsgSize(maxRequestBytes), grpc.ChainUnaryInterceptor(s.recoverPanic, s.authorize), grpc.StreamInterceptor(s.recoverStreamPanic))
 	controlv1.RegisterControlServiceServer(g, s)
 	served := make(chan error, 1)
 	go func() { served <- g.Serve(s.cfg.Listener) }()
@@ -120,11 +120,25 @@ func (s *Server) authorize(ctx context.Context, req any, info *grpc.UnaryServerI
 func (s *Server) recoverPanic(ctx context.Context, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (resp any, err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			s.cfg.Log.Error("control call panicked", "method", info.FullMethod, "err", fmt.Sprint(p))
-			err = status.Error(codes.Internal, "the daemon failed to answer: see its log")
+			err = s.panicked(info.FullMethod, p)
 		}
 	}()
 	return next(ctx, req)
+}
+
+// recoverStreamPanic does the same for calls with many answers.
+func (s *Server) recoverStreamPanic(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, next grpc.StreamHandler) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = s.panicked(info.FullMethod, p)
+		}
+	}()
+	return next(srv, stream)
+}
+
+func (s *Server) panicked(method string, p any) error {
+	s.cfg.Log.Error("control call panicked", "method", method, "err", fmt.Sprint(p))
+	return status.Error(codes.Internal, "the daemon failed to answer: see its log")
 }
 
 // Status implements the control API.
