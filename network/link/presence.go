@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strconv"
 	"sync"
 	"time"
@@ -141,7 +142,11 @@ func (p *Presence) Run(ctx context.Context) error {
 			return nil
 		case err != nil && ctx.Err() == nil:
 			bad++
-			p.link.log.Warn("could not announce presence", "channel", p.channel, "attempt", bad, "err", err)
+			level := slog.LevelWarn
+			if bad > 1 { // an outage is told once
+				level = slog.LevelDebug
+			}
+			p.link.log.Log(ctx, level, "could not announce presence", "channel", p.channel, "attempt", bad, "err", err)
 			next = time.Now().Add(backoff(bad, t.BackoffStart, min(t.BackoffCap, p.interval), p.link.cfg.Jitter()))
 			if heartbeat {
 				beat = next

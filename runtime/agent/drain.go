@@ -16,9 +16,6 @@ func (a *Agent) drain() {
 	a.refuseFrom = a.cfg.Now().Add(min(t.Settle, a.cfg.Drain))
 	a.announceSlots()
 	a.update()
-	a.mu.Unlock()
-
-	a.mu.Lock()
 	linger := a.linger
 	a.mu.Unlock()
 	if linger != nil {
@@ -44,7 +41,8 @@ func (a *Agent) drain() {
 }
 
 // Linger lets running tasks go on for as long as they take when the agent drains, until the channel closes; from then on
-// Config.Drain counts. It is for an agent that makes place for another while the daemon goes on.
+// Config.Drain counts. It is for an agent that makes place for another while the daemon goes on, and to be called before
+// the end of Run's context.
 func (a *Agent) Linger(until <-chan struct{}) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
