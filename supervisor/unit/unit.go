@@ -178,6 +178,9 @@ func (u *Unit) Step(e Event, now time.Time) []Action {
 		u.restUnlessUsed(now)
 		out = u.retireWorn(out)
 	case ProcessUnhealthy:
+		if p != nil && p.phase == retiring && !p.unhealthy { // it is replaced already, but may not take its time any more
+			p.unhealthy, p.retireBy = true, now.Add(u.policy.UnhealthyGrace)
+		}
 		if p == nil || p.phase != ready {
 			break
 		}
