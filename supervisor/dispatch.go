@@ -153,6 +153,7 @@ func (h *handler) acquire(ctx context.Context, hold time.Duration, canceled <-ch
 				defer timer.Stop()
 			}
 			late = timer.C
+			changed = h.news // a process may get ready without a change of the handler's state
 		}
 		if turn != nil && closed(turn) { // told, but there is no process any more
 			turn = nil
