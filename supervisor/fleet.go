@@ -45,9 +45,11 @@ type Config struct {
 	// Cgroup is where handlers get control groups of their own: see launch.OpenCgroups; "" is off.
 	Cgroup string
 	// Hold is how long a task waits for a process while one is expected; DefaultHold when zero.
-	Hold   time.Duration
-	Now    func() time.Time // nil is time.Now
-	Jitter func() float64   // in [0,1); nil is random
+	Hold time.Duration
+	// MaxArtifactBytes bounds one artifact of a handler; wire.MaxArtifactBytes, the most that the network takes, when zero.
+	MaxArtifactBytes int64
+	Now              func() time.Time // nil is time.Now
+	Jitter           func() float64   // in [0,1); nil is random
 	// OnCards is called once per generation of a handler, when it has described itself: of the first before it gets
 	// tasks, of a later one when it takes over.
 	OnCards func(handler string, cards []card.Card)

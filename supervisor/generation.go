@@ -241,7 +241,7 @@ func plugConfig(f *Fleet, c HandlerConfig) plug.Config {
 	return plug.Config{
 		Handler: c.Name, Path: c.program(), Argv0: c.Path, Args: c.Args, Dir: c.Dir, Environment: f.environment(),
 		Spawner: f.spawner, Dirs: f.dirs, Log: f.config.Log, Book: f.book, Timeouts: f.config.Timeouts, Elsewhere: f.placed,
-		Limits: c.Limits, Machine: f.machine, MTLS: c.MTLS,
+		Limits: c.Limits, Machine: f.machine, MTLS: c.MTLS, MaxArtifactBytes: f.config.MaxArtifactBytes,
 	}
 }
 

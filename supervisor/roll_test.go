@@ -198,8 +198,9 @@ func (k *killer) Dispatched(pid int) {
 		return
 	}
 	_ = unix.Kill(pid, syscall.SIGKILL)
-	for unix.Kill(pid, 0) == nil {
-		time.Sleep(time.Millisecond) // until the kernel has done it
+	// Until the kernel has done it; the test fails by itself if it does not.
+	for deadline := time.Now().Add(patience); unix.Kill(pid, 0) == nil && time.Now().Before(deadline); {
+		time.Sleep(time.Millisecond)
 	}
 }
 
@@ -304,6 +305,39 @@ func TestConcurrencyLimits(t *testing.T) {
 	}
 }
 
+// A task that waits for a process is told of one even when the state of the handler stays the same meanwhile.
+func TestWaitingTaskSeesEveryProcess(t *testing.T) {
+	f := fleet(t, Config{Hold: 2 * patience, Handlers: []HandlerConfig{{Name: "echo", Path: plugins.Path(t, "echo")}}})
+	become(t, f, "echo", wire.Available)
+	h := f.get("echo")
+	h.mu.Lock()
+	for _, p := range h.current.processes {
+		p.draining = true // as one that is gone, which the unit does not know yet
+	}
+	h.mu.Unlock()
+	result := make(chan error, 1)
+	go func() { result <- f.Do(context.Background(), "echo", request("t1", "x"), newPort()) }()
+	eventually(t, "the task waits", func() bool {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		return h.users == 1
+	})
+	h.mu.Lock()
+	for _, p := range h.current.processes {
+		p.draining = false
+	}
+	h.current.step(unit.Event{Kind: unit.ProcessReady}) // another one is ready
+	h.mu.Unlock()
+	select {
+	case err := <-result:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(patience):
+		t.Error("the task was not told")
+	}
+}
+
 // Under changing load no task is forgotten in the queue, whatever gives up, crashes and comes back.
 func TestQueueUnderLoad(t *testing.T) {
 	f := fleet(t, Config{Hold: patience, Handlers: []HandlerConfig{{
@@ -354,11 +388,17 @@ func TestRecycling(t *testing.T) {
 	f := fleet(t, Config{Hold: time.Nanosecond, Handlers: []HandlerConfig{{Name: "echo", Path: plugins.Path(t, "echo"), RecycleTasks: 5}}})
 	become(t, f, "echo", wire.Available)
 	pids := map[int]int{}
+	deadline := time.Now().Add(patience)
+	last := 0
 	for i := 0; len(pids) < 4; i++ {
-		pids[do(t, f, "echo", fmt.Sprint("t", i), "x")]++
+		if time.Now().After(deadline) {
+			t.Fatalf("only the processes %v within %v: %+v", pids, patience, f.Status())
+		}
+		last = do(t, f, "echo", fmt.Sprint("t", i), "x")
+		pids[last]++
 	}
 	for pid, n := range pids {
-		if n < 5 && len(pids) < 4 {
+		if n < 5 && pid != last {
 			t.Errorf("process %d had %d tasks", pid, n)
 		}
 	}

@@ -38,7 +38,7 @@ func (a *assembler) add(c *handlerv1.ArtifactChunk) (*wire.Artifact, error) {
 		a.current = wire.Artifact{OutputID: info.GetOutputId(), FileName: info.GetFileName(), MIMEType: info.GetMimeType()}
 	}
 	if a.size+int64(len(c.GetData())) > a.limit {
-		return nil, fmt.Errorf("an artifact is larger than %d bytes, the most that the network takes", a.limit)
+		return nil, fmt.Errorf("an artifact is larger than %d bytes, the most that is taken", a.limit)
 	}
 	a.size += int64(len(c.GetData()))
 	switch {

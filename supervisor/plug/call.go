@@ -170,7 +170,7 @@ func (k *call) run(p *Conn, ctx context.Context, task *wire.Task, a *assignment,
 
 // converse reads the handler's messages until the outcome is known; over says that the call has ended with it.
 func (p *Conn) converse(ctx context.Context, stream grpc.ServerStreamingClient[handlerv1.StartTaskResponse], task *wire.Task, a *assignment) (over bool, err error) {
-	chunks := assembler{limit: wire.MaxArtifactBytes}
+	chunks := assembler{limit: p.config.MaxArtifactBytes}
 	defer chunks.close()
 	for heard := int64(0); ; heard++ {
 		a.hear(heard)

@@ -18,6 +18,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/blocksd/blocksd/network/wire"
 	handlerv1 "github.com/blocksd/blocksd/proto/blocks/handler/v1"
 	"github.com/blocksd/blocksd/supervisor/launch"
 	"github.com/blocksd/blocksd/supervisor/logpump"
@@ -54,6 +55,8 @@ type Config struct {
 	// MTLS encrypts the connection with certificates made for it. Without it the kernel's word for who is at the other end
 	// is all there is, which is enough on one machine.
 	MTLS bool
+	// MaxArtifactBytes bounds one artifact; wire.MaxArtifactBytes, the most that the network takes, when zero.
+	MaxArtifactBytes int64
 	// Elsewhere reports whether a task runs on another process; nil means none does.
 	Elsewhere func(taskID string) bool
 }
@@ -96,6 +99,9 @@ var errHandshakeTimeout = errors.New("no handshake in time")
 
 // Start starts a process and returns when it is ready for tasks. An error is a *Failure, and leaves nothing behind.
 func Start(ctx context.Context, c Config) (*Conn, error) {
+	if c.MaxArtifactBytes <= 0 {
+		c.MaxArtifactBytes = wire.MaxArtifactBytes
+	}
 	p := &Conn{config: c, timeouts: c.Timeouts.Filled(), pumped: make(chan struct{}), startedAt: time.Now()}
 	var err error
 	if p.pump, err = logpump.New(logpump.Config{Log: c.Log, Book: c.Book, Handler: c.Handler}); err != nil {
@@ -129,7 +135,7 @@ func (p *Conn) start(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	if p.host, err = newHost(p.dir, token, p, p.plan, p.config.Elsewhere); err != nil {
+	if p.host, err = newHost(p.dir, token, p, p.plan, p.config.Elsewhere, p.config.MaxArtifactBytes); err != nil {
 		return err
 	}
 	hctx, cancel := context.WithTimeoutCause(ctx, p.timeouts.Handshake, errHandshakeTimeout)

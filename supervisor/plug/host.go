@@ -28,16 +28,18 @@ type host struct {
 	server    *grpc.Server
 	served    chan struct{} // closed when Serve has returned
 	elsewhere func(taskID string) bool
+	// maxArtifact bounds one artifact, in bytes.
+	maxArtifact int64
 
 	mu    sync.Mutex
 	tasks map[string]*assignment // guarded by mu
 }
 
-func newHost(dir, token string, o owner, plan *launch.Plan, elsewhere func(string) bool) (*host, error) {
+func newHost(dir, token string, o owner, plan *launch.Plan, elsewhere func(string) bool, maxArtifact int64) (*host, error) {
 	if elsewhere == nil {
 		elsewhere = func(string) bool { return false }
 	}
-	h := &host{path: filepath.Join(dir, "host"), served: make(chan struct{}), elsewhere: elsewhere, tasks: map[string]*assignment{}}
+	h := &host{path: filepath.Join(dir, "host"), served: make(chan struct{}), elsewhere: elsewhere, maxArtifact: maxArtifact, tasks: map[string]*assignment{}}
 	listener, err := net.Listen("unix", h.path)
 	if err != nil {
 		return nil, fmt.Errorf("open the host service: %w", err)
@@ -141,7 +143,7 @@ func sendFile(in wire.Input, stream grpc.ServerStreamingServer[handlerv1.Downloa
 
 // PublishArtifact implements the host service.
 func (h *host) PublishArtifact(stream grpc.ClientStreamingServer[handlerv1.PublishArtifactRequest, handlerv1.PublishArtifactResponse]) error {
-	chunks := assembler{limit: wire.MaxArtifactBytes}
+	chunks := assembler{limit: h.maxArtifact}
 	defer chunks.close()
 	var a *assignment
 	var after int64
