@@ -1,8 +1,10 @@
 package agent
 
 import (
+	"bytes"
 	"context"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
@@ -17,6 +19,7 @@ import (
 
 	"github.com/blocksd/blocksd/network/backend"
 	"github.com/blocksd/blocksd/network/wire"
+	"github.com/blocksd/blocksd/sandbox"
 )
 
 // fault is a bad stretch of road between an agent and the sandbox: it sees every request first and may answer it, hold
@@ -132,6 +135,39 @@ func TestTerminalSurvivesFailures(t *testing.T) {
 	n.terminal("t1")
 	eventually(t, "the outbox is empty", func() bool { return a.Status().Counts.Outbox == 0 })
 	n.same("t1", "running completed")
+}
+
+// TestSlotIsAnnouncedAfterTheTerminal: a network that frees a slot only with a presence state that follows the terminal
+// must not be left waiting, although the agent announces the slot before the terminal too.
+func TestSlotIsAnnouncedAfterTheTerminal(t *testing.T) {
+	n := newNetworkWith(t, false, sandbox.Config{SlotFallback: time.Hour})
+	f := n.fault()
+	f.set(func(_ http.ResponseWriter, r *http.Request) bool {
+		if isPublish(r) {
+			body, _ := io.ReadAll(r.Body)
+			r.Body = io.NopCloser(bytes.NewReader(body))
+			if bytes.Contains(body, []byte(`"terminal"`)) {
+				time.Sleep(20 * time.Millisecond) // the state takes the faster road
+			}
+		}
+		return false
+	})
+	a := n.serve(cardOf(t, "worker", 1, ""), NewFuncDispatcher(echo), func(c *Config) {
+		n.through(f)(c)
+		c.Timeouts.Heartbeat = time.Hour // it would mend what is tested
+	})
+	a.await(StateOnline)
+	c := n.api.NewConsumer(n.sb.APIKey())
+	var all []<-chan wire.Event
+	for range 5 {
+		_, events := n.submit(c, "worker", text("request", "hi"))
+		all = append(all, events)
+	}
+	for i, events := range all {
+		if _, last := ending(t, events); last.State != wire.Completed {
+			t.Errorf("task %d: %s %s", i, last.State, last.Error)
+		}
+	}
 }
 
 // awaitRunning waits until the running event of a task is stored.
