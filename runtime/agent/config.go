@@ -40,6 +40,8 @@ type Slots interface {
 
 // Config of an Agent.
 type Config struct {
+	// Card says what the agent is. A program may change its Concurrency, ExpectedInstances, MaxPendingBacklog and
+	// MaxRunningTimeSec: the network is told here, and what it is told wins over the registered card.
 	Card card.Card
 	// Handler is the name under which the Dispatcher knows what works on the tasks.
 	Handler string
@@ -58,6 +60,8 @@ type Config struct {
 	Journal *journal.Journal
 	// Slots limits the tasks of all agents together; nil for no such limit.
 	Slots Slots
+	// Hooks are told what becomes of tasks.
+	Hooks Hooks
 
 	// Drain is how long running tasks may go on when the agent stops. 0 cancels them at once.
 	Drain time.Duration

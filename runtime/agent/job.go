@@ -56,6 +56,8 @@ type job struct {
 	withdrawn bool
 	// told holds the answer of the handler that was asked to end; nil before, and where there is no handler to ask.
 	told chan error
+	// failure is that of the handler's call; nil while it lasts and if it did not fail.
+	failure error
 }
 
 // newJob prepares an accepted task. offset is how far the network's clock is ahead of ours.
@@ -97,7 +99,9 @@ func (a *Agent) newJob(s *session, o order, number int64, offset time.Duration) 
 			told <- err
 			if err != nil {
 				j.log.Info("the handler was not told to end the task; its call ends after the grace", "reason", reason, "err", err)
+				return
 			}
+			j.onCancel(reason)
 		})
 	}
 	j.outbox = queue{
@@ -228,6 +232,7 @@ func (j *job) perform(action task.Action) {
 
 // run calls the handler.
 func (j *job) run(ctx context.Context) {
+	j.onStart()
 	err := j.agent.cfg.Dispatcher.Do(ctx, j.agent.cfg.Handler, &j.task, port{j})
 	var failure *wire.TaskFailure
 	if err != nil && !errors.As(err, &failure) {
@@ -241,6 +246,7 @@ func (j *job) run(ctx context.Context) {
 			level = slog.LevelDebug
 		}
 		j.log.Log(ctx, level, "handler did not finish the task", "handler", j.agent.cfg.Handler, "err", failure)
+		j.failure = failure
 	}
 	j.step(task.HandlerDone{Failure: failure})
 }
@@ -262,13 +268,19 @@ func (j *job) publish(ctx context.Context, o outgoing) {
 		j.log.Error("the outcome of the task could not be published; the network will end the task by itself", "channel", j.channel, "err", err)
 	}
 	j.mu.Lock()
-	outcome := j.machine.Outcome()
+	outcome, failure := j.machine.Outcome(), j.failure
 	j.mu.Unlock()
 	if j.entry != nil && f != interrupted {
 		j.entry.Settle(journal.Finished{ID: j.task.ID, Outcome: outcome, At: j.agent.cfg.Now()})
 	}
 	j.agent.settled(f == delivered)
 	j.post(task.TerminalSettled{})
+	if f == delivered && outcome.State == wire.Failed {
+		if failure == nil {
+			failure = errors.New(outcome.Error)
+		}
+		j.onError(failure)
+	}
 }
 
 // doubtful reports whether the network may have ended the task by itself.
