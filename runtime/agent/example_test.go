@@ -2,55 +2,132 @@ package agent_test
 
 import (
 	"context"
-	"errors"
-	"log/slog"
-	"os"
-	"os/signal"
+	"fmt"
+	"log"
 	"time"
 
 	"github.com/blocksd/blocksd/network/backend"
 	"github.com/blocksd/blocksd/network/card"
 	"github.com/blocksd/blocksd/network/wire"
 	"github.com/blocksd/blocksd/runtime/agent"
+	"github.com/blocksd/blocksd/sandbox"
 )
 
-// A program that serves an agent with a Go function instead of handler processes.
-func Example() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	defer stop()
+const shoutCard = `{
+	"identity": {"agentName": "shout", "displayName": "Shout", "description": "Shouts.", "version": "1.0.0",
+		"provider": {"organization": "Examples"}},
+	"capabilities": {"taskKinds": ["request"]},
+	"io": {
+		"inputs": [{"id": "request", "description": "What to shout.", "contentType": "text/plain", "required": true, "example": "hi"}],
+		"outputs": [{"id": "reply", "description": "Loud.", "contentType": "text/plain", "guaranteed": true}]},
+	"tags": [{"id": "example", "name": "Example"}],
+	"runtime": {"handler": "./shout", "concurrency": 1}
+}`
 
-	c, err := card.Load("agent-card.json")
-	if err != nil {
-		slog.Error(err.Error())
-		return
+// shout is the handler: a Go function instead of a process.
+func shout(ctx context.Context, task *wire.Task, port wire.TaskPort) error {
+	if len(task.Parts) == 0 || task.Parts[0].Text == nil || *task.Parts[0].Text == "" {
+		return &wire.TaskFailure{Kind: wire.HandlerError, Public: "The task has no text to shout."}
 	}
-	cdm, err := backend.FetchCDM(ctx, nil, backend.DefaultCDMURL)
+	port.Status("taking a deep breath")
+	fmt.Println(*task.Parts[0].Text + "!")
+	return port.Artifact(ctx, wire.Artifact{OutputID: "reply", MIMEType: "text/plain", Data: []byte(*task.Parts[0].Text + "!")})
+}
+
+// A program that serves an agent with a Go function. This one brings its network along; on the real one cdmURL is
+// backend.DefaultCDMURL, and apiKey that of the organization that the agent was registered by.
+func Example() {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	c, err := card.Parse([]byte(shoutCard))
 	if err != nil {
-		slog.Error(err.Error())
-		return
+		log.Fatal(err)
+	}
+	cdmURL, apiKey, closeNetwork := startSandbox(c)
+	defer closeNetwork()
+
+	cdm, err := backend.FetchCDM(ctx, nil, cdmURL)
+	if err != nil {
+		log.Fatal(err)
 	}
 	api, err := backend.New(backend.Config{BaseURL: cdm.BaseURL})
 	if err != nil {
-		slog.Error(err.Error())
-		return
+		log.Fatal(err)
 	}
-	shout := func(ctx context.Context, task *wire.Task, port wire.TaskPort) error {
-		if len(task.Parts) == 0 || task.Parts[0].Text == nil {
-			return &wire.TaskFailure{Kind: wire.HandlerError, Public: "The task has no text to shout."}
-		}
-		port.Status("taking a deep breath")
-		return port.Artifact(ctx, wire.Artifact{OutputID: "reply", MIMEType: "text/plain", Data: []byte(*task.Parts[0].Text + "!")})
-	}
+	failed := make(chan struct{})
+	c.Concurrency, c.ExpectedInstances = 8, 1 // instead of what the card says
 	a, err := agent.New(agent.Config{
 		Card: c, Handler: "shout", Dispatcher: agent.NewFuncDispatcher(shout),
-		APIKey: os.Getenv("BLOCKS_API_KEY"), Backend: api, CDM: cdm, Origin: "ps.pndsn.com", Secure: true,
-		Drain: 30 * time.Second, Log: slog.Default(),
+		APIKey: apiKey, Backend: api, CDM: cdm, Origin: cdm.PubNubOrigin, Drain: 30 * time.Second,
+		InstanceID: "AG-shout-1", // one is made up where it is left empty
+		Hooks: agent.Hooks{
+			OnStart:  func(task *wire.Task) { fmt.Println("a task starts") },
+			OnCancel: func(taskID string, reason wire.CancelReason) { fmt.Println("a task was canceled:", reason) },
+			OnError:  func(taskID string, err error) { fmt.Println("a task failed:", err); close(failed) },
+		},
 	})
 	if err != nil {
-		slog.Error(err.Error())
-		return
+		log.Fatal(err)
 	}
-	if err := a.Run(ctx); errors.Is(err, agent.ErrFinal) {
-		slog.Error(err.Error())
+	serving, stop := context.WithCancel(ctx)
+	stopped := make(chan error, 1)
+	go func() { stopped <- a.Run(serving) }()
+	fmt.Println("instance", a.Status().InstanceID)
+
+	// Somebody uses the agent; tasks wait in the network until it is there.
+	consumer := api.NewConsumer(apiKey)
+	for _, text := range []string{"hello", ""} {
+		task, err := consumer.SendMessage(ctx, backend.SendRequest{
+			AgentName: "shout", BillingMode: wire.Free, Parts: []wire.Part{{PartID: "request", ContentType: "text/plain", Text: &text}},
+		})
+		if err != nil {
+			log.Fatal(err)
+		}
+		row := backend.TaskRow{}
+		for !row.State.Final() {
+			time.Sleep(10 * time.Millisecond)
+			if row, err = consumer.GetTask(ctx, task.TaskID); err != nil {
+				log.Fatal(err)
+			}
+		}
+		if row.State == wire.Failed {
+			<-failed
+		}
+		fmt.Println(row.State)
+	}
+
+	stop() // what runs may go on for Config.Drain
+	if err := <-stopped; err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(a.Status().State)
+	// Output:
+	// instance AG-shout-1
+	// a task starts
+	// hello!
+	// completed
+	// a task starts
+	// a task failed: The task has no text to shout.
+	// failed
+	// offline
+}
+
+// startSandbox starts a network of its own in which the agent of c is registered.
+func startSandbox(c card.Card) (cdmURL, apiKey string, closeNetwork func()) {
+	sb, err := sandbox.New(sandbox.Config{Listen: "127.0.0.1:0"})
+	if err != nil {
+		log.Fatal(err)
+	}
+	if err := sb.Register(c); err != nil {
+		log.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- sb.Run(ctx) }()
+	return sb.CDMURL(), sb.APIKey(), func() {
+		stop()
+		if err := <-ended; err != nil {
+			log.Fatal(err)
+		}
 	}
 }
