@@ -66,13 +66,17 @@ func (p *Conn) Do(ctx context.Context, task *wire.Task, port wire.TaskPort, hook
 		hooks.released(false)
 		return &wire.TaskFailure{Kind: wire.CallEnded, Public: publicEnded, Private: fmt.Sprintf("task %s was canceled before handler %s had it", task.ID, p.config.Handler)}
 	}
+	if !p.calls.begin() { // the process was picked just before its end
+		close(a.started)
+		hooks.released(false)
+		return p.crash(task)
+	}
 	// The call outlives ctx by LetGo at most, so it must not end with it.
 	callCtx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	k := &call{cancel: cancel}
 	result := make(chan error, 1)
-	p.calls.Add(1)
 	go func() {
-		defer p.calls.Done()
+		defer p.calls.end()
 		k.run(p, callCtx, task, a, result)
 		hooks.released(k.finish())
 	}()
@@ -93,10 +97,9 @@ func (p *Conn) Do(ctx context.Context, task *wire.Task, port wire.TaskPort, hook
 	patience := time.Duration(0)
 	if p.description.Cancel {
 		patience = p.timeouts.LetGo
-		if !a.tell() {
-			p.calls.Add(1)
+		if !a.tell() && p.calls.begin() {
 			go func() {
-				defer p.calls.Done()
+				defer p.calls.end()
 				_ = p.cancel(context.WithoutCancel(ctx), task.ID, wire.CancelShutdown, patience)
 			}()
 		}

@@ -91,8 +91,8 @@ type Conn struct {
 	startedAt   time.Time
 
 	pumps  sync.WaitGroup
-	pumped chan struct{}  // closed when both pipes have ended
-	calls  sync.WaitGroup // calls that have not ended, given up or not
+	pumped chan struct{} // closed when both pipes have ended
+	calls  calls         // that have not ended, given up or not
 }
 
 var errHandshakeTimeout = errors.New("no handshake in time")

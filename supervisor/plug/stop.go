@@ -67,7 +67,7 @@ func (p *Conn) Close() {
 		p.plugin.Kill() // book-keeping: there is nothing left to kill
 	}
 	p.conns.close()
-	p.calls.Wait()
+	p.calls.close()
 	for _, w := range p.synced {
 		_ = w.Close()
 	}

@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -201,6 +203,42 @@ func TestCrashIsQuick(t *testing.T) {
 	err := <-result
 	if d := time.Since(at); d > 50*time.Millisecond {
 		t.Errorf("took %v: %v", d, err)
+	}
+}
+
+// A task may be given to a process whose end is being cleaned up: it fails at once, and Close waits for all that has begun.
+func TestDoBesideClose(t *testing.T) {
+	r := newRig(t)
+	for range 10 {
+		c, err := r.start(t, "badhandler", "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.Kill()
+		wait(t, c.Done(), "the end of the process")
+		var released atomic.Int32
+		var tasks sync.WaitGroup
+		task := func(id string) *port {
+			var f *wire.TaskFailure
+			p := newPort()
+			err := c.Do(context.Background(), request(id, "none"), p, Hooks{Released: func(bool) { released.Add(1) }})
+			if !errors.As(err, &f) || f.Kind != wire.HandlerCrash {
+				t.Errorf("task beside Close: %v", err)
+			}
+			return p
+		}
+		const beside = 8
+		for i := range beside {
+			tasks.Go(func() { task(fmt.Sprint("beside", i)) })
+		}
+		c.Close()
+		tasks.Wait()
+		if p := task("after"); p.pid != 0 {
+			t.Error("a call was begun after Close")
+		}
+		if n := released.Load(); n != beside+1 {
+			t.Errorf("%d of %d tasks were released", n, beside+1)
+		}
 	}
 }
 
