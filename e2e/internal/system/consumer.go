@@ -1,14 +1,11 @@
 package system
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"net/http"
 	"net/url"
-	"strings"
 	"sync"
 	"time"
 )
@@ -37,7 +34,7 @@ func NewConsumer(ctx context.Context, env Env) (*Consumer, error) {
 		Playground struct{ SubscribeKey string }
 		API        struct{ BaseURL string }
 	}
-	if err := c.exchange(ctx, http.MethodGet, env.Get("BLOCKS_CDM_URL"), "", nil, &cdm); err != nil {
+	if err := exchange(ctx, c.http, http.MethodGet, env.Get("BLOCKS_CDM_URL"), "", nil, &cdm); err != nil {
 		return nil, err
 	}
 	c.base, c.subscribe = cdm.API.BaseURL, cdm.Playground.SubscribeKey
@@ -65,7 +62,7 @@ func (c *Consumer) Submit(ctx context.Context, agent, text string) (Submitted, e
 		}
 		Error json.RawMessage
 	}
-	err = c.exchange(ctx, http.MethodPost, c.base+"/api/v1/rpc", bearer, map[string]any{
+	err = exchange(ctx, c.http, http.MethodPost, c.base+"/api/v1/rpc", bearer, map[string]any{
 		"jsonrpc": "2.0", "id": "1", "method": "SendMessage",
 		"params": map[string]any{"agentName": agent, "billingMode": "free", "ownerId": "", "requestParts": []map[string]string{{"partId": "request", "text": text}}},
 	}, &answer)
@@ -84,7 +81,7 @@ func (c *Consumer) Await(ctx context.Context, s Submitted) (Event, error) {
 			M []struct{ D Event }
 		}
 		u := fmt.Sprintf("%s/v2/subscribe/%s/%s/0?tt=%s&uuid=consumer&auth=%s", c.origin, c.subscribe, url.PathEscape(s.Channel), cursor, url.QueryEscape(s.Token))
-		if err := c.exchange(ctx, http.MethodGet, u, "", nil, &answer); err != nil {
+		if err := exchange(ctx, c.http, http.MethodGet, u, "", nil, &answer); err != nil {
 			return Event{}, fmt.Errorf("follow task %s: %w", s.ID, err)
 		}
 		cursor = answer.T.T
@@ -102,7 +99,7 @@ func (c *Consumer) History(ctx context.Context, s Submitted) ([]Event, error) {
 		Channels map[string][]struct{ Message Event }
 	}
 	u := fmt.Sprintf("%s/v3/history/sub-key/%s/channel/%s?max=100&uuid=consumer&auth=%s", c.origin, c.subscribe, url.PathEscape(s.Channel), url.QueryEscape(s.Token))
-	if err := c.exchange(ctx, http.MethodGet, u, "", nil, &answer); err != nil {
+	if err := exchange(ctx, c.http, http.MethodGet, u, "", nil, &answer); err != nil {
 		return nil, fmt.Errorf("history of task %s: %w", s.ID, err)
 	}
 	var events []Event
@@ -122,40 +119,9 @@ func (c *Consumer) bearer(ctx context.Context) (string, error) {
 		return c.token, nil
 	}
 	var token struct{ AccessToken string }
-	if err := c.exchange(ctx, http.MethodPost, c.base+"/api/v1/auth/agent/consumer-token", "", map[string]string{"apiKey": c.env.Get("BLOCKS_API_KEY")}, &token); err != nil {
+	if err := exchange(ctx, c.http, http.MethodPost, c.base+"/api/v1/auth/agent/consumer-token", "", map[string]string{"apiKey": c.env.Get("BLOCKS_API_KEY")}, &token); err != nil {
 		return "", err
 	}
 	c.token, c.until = token.AccessToken, time.Now().Add(30*time.Second) // it lives for a minute
 	return c.token, nil
-}
-
-func (c *Consumer) exchange(ctx context.Context, method, url, bearer string, body, result any) error {
-	var payload bytes.Buffer
-	if body != nil {
-		if err := json.NewEncoder(&payload).Encode(body); err != nil {
-			return err
-		}
-	}
-	req, err := http.NewRequestWithContext(ctx, method, url, &payload)
-	if err != nil {
-		return err
-	}
-	req.Header.Set("Content-Type", "application/json")
-	req.Header.Set("Blocks-Protocol-Version", "2026-05-01")
-	if bearer != "" {
-		req.Header.Set("Authorization", "Bearer "+bearer)
-	}
-	resp, err := c.http.Do(req)
-	if err != nil {
-		return err
-	}
-	defer resp.Body.Close()
-	b, err := io.ReadAll(resp.Body)
-	if err != nil {
-		return err
-	}
-	if resp.StatusCode/100 != 2 {
-		return fmt.Errorf("%s: HTTP %d %s", strings.SplitN(url, "?", 2)[0], resp.StatusCode, b)
-	}
-	return json.Unmarshal(b, result)
 }
