@@ -19,11 +19,11 @@ type assignment struct {
 	next    int                        // guarded by mu
 	uses    sync.WaitGroup             // Add only under mu while not ended
 	heard   int64                      // guarded by mu; how many messages of the handler's answer have had their effect
-	more    chan struct{}              // guarded by mu; closed and replaced when heard grows
+	more    chan struct{}              // guarded by mu; closed when heard grows; nil when nobody waits for that
 }
 
 func newAssignment(port wire.TaskPort) *assignment {
-	return &assignment{port: port, started: make(chan struct{}), cancels: map[int]context.CancelFunc{}, more: make(chan struct{})}
+	return &assignment{port: port, started: make(chan struct{}), cancels: map[int]context.CancelFunc{}}
 }
 
 // hear says that the first n messages of the handler's answer have had their effect.
@@ -31,8 +31,10 @@ func (a *assignment) hear(n int64) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.heard = n
-	close(a.more)
-	a.more = make(chan struct{})
+	if a.more != nil {
+		close(a.more)
+		a.more = nil
+	}
 }
 
 // after waits until the first n messages of the handler's answer have had their effect. A handler that promises more than
@@ -40,11 +42,15 @@ func (a *assignment) hear(n int64) {
 func (a *assignment) after(ctx context.Context, n int64) error {
 	for {
 		a.mu.Lock()
-		heard, more := a.heard, a.more
-		a.mu.Unlock()
-		if heard >= n {
+		if a.heard >= n {
+			a.mu.Unlock()
 			return nil
 		}
+		if a.more == nil {
+			a.more = make(chan struct{})
+		}
+		more := a.more
+		a.mu.Unlock()
 		select {
 		case <-more:
 		case <-ctx.Done():
