@@ -72,6 +72,8 @@ func TestNothingSurvivesTheDaemon(t *testing.T) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
+	stuck := time.AfterFunc(patience, func() { _ = cmd.Process.Kill() }) // ends the reading
+	defer stuck.Stop()
 	var pids []int
 	lines := bufio.NewScanner(out)
 	for lines.Scan() && lines.Text() != "all" {
