@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -135,11 +134,10 @@ func (n *network) follow(s *sent, limit time.Duration, seen *times, enough func(
 		}
 		s.cursor = answer.T.T
 		for _, m := range answer.M {
-			units, err := strconv.ParseInt(m.P.T, 10, 64) // of 100 ns
+			at, err := moment(m.P.T)
 			if err != nil {
 				return err
 			}
-			at := time.Duration(units%864_000_000_000_000) * 100
 			switch {
 			case m.D.Type == "request":
 				seen.request = at
@@ -148,7 +146,8 @@ func (n *network) follow(s *sent, limit time.Duration, seen *times, enough func(
 			case m.D.Type == "progress" && m.D.State == "running":
 				seen.running = at
 			case m.D.Type == "terminal" && m.D.State == "failed":
-				return fmt.Errorf("task %s failed: %s", s.id, m.D.Error)
+				seen.terminal = at
+				return &failedError{s.id, m.D.Error}
 			case m.D.Type == "terminal":
 				seen.terminal = at
 			}

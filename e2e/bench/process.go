@@ -42,6 +42,12 @@ func (p *process) stop() {
 	}
 }
 
+// kill ends the process at once.
+func (p *process) kill() {
+	_ = p.cmd.Process.Kill()
+	_ = p.cmd.Wait()
+}
+
 // cpu is the processor time that the process has used, without its children. The kernel counts in hundredths of a second.
 func (p *process) cpu() (time.Duration, error) {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.cmd.Process.Pid))
