@@ -21,7 +21,14 @@ type slots struct {
 
 func (s *slots) used() int { return s.live + s.held }
 
-func (s *slots) free() bool { return s.concurrency == 0 || s.used() < s.concurrency }
+// maxUnanswered is how many tasks may be on their way to an instance at once. Its channel keeps the last 100 messages:
+// beyond that, tasks sent while the instance is between two polls would be lost without a sign.
+const maxUnanswered = 50
+
+// free reports whether the instance can be sent a task now.
+func (s *slots) free() bool {
+	return (s.concurrency == 0 || s.used() < s.concurrency) && s.live-s.confirmed < maxUnanswered
+}
 
 // load orders instances: the share of the slots that is used, or the number where there is no limit.
 func (s *slots) load() float64 {

@@ -143,3 +143,22 @@ func TestSlotsFollowTheInstance(t *testing.T) {
 		}
 	})
 }
+
+// TestSlotsBoundWhatIsOnItsWay: an instance with room for all is still not sent more than its channel can hold.
+func TestSlotsBoundWhatIsOnItsWay(t *testing.T) {
+	s := slots{concurrency: 10_000}
+	states := 0
+	for i := range maxUnanswered {
+		if !s.free() {
+			t.Fatalf("not free with %d tasks on their way", i)
+		}
+		states = s.dispatched()
+	}
+	if s.free() {
+		t.Errorf("free with %d tasks on their way", maxUnanswered)
+	}
+	s.confirm(states)
+	if !s.free() {
+		t.Error("not free after one was answered")
+	}
+}
