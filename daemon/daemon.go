@@ -226,7 +226,9 @@ func (d *Daemon) startFleet(ctx context.Context) (<-chan struct{}, error) {
 			Handshake: c.Timeouts.HandlerHandshake, Describe: c.Timeouts.HandlerDescribe, Health: c.Timeouts.HandlerHealth,
 			HealthInterval: c.Timeouts.HandlerHealthInterval, Stop: c.Timeouts.HandlerStop,
 		},
-		OnCards: d.described, OnUsed: d.used,
+		// The agents refuse what is larger too; here it is refused before it has filled the disk.
+		MaxArtifactBytes: int64(c.Limits.ArtifactBytes),
+		OnCards:          d.described, OnUsed: d.used,
 	})
 	if err != nil {
 		close(done)

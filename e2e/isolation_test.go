@@ -160,3 +160,17 @@ func TestNextDaemonSweeps(t *testing.T) {
 		t.Errorf("exit %d, %d directories are left", code, dirs())
 	}
 }
+
+// TestArtifactLimit: limits.artifact_bytes bounds what a handler may give; the task fails and the next one is served.
+func TestArtifactLimit(t *testing.T) {
+	_, env := bin.Sandbox(t, bin.TestPlugins())
+	n := bin.Daemon(t, env.With("BLOCKSD_LIMITS__ARTIFACT_BYTES", "1000"), bin.TestPlugins())
+	task := n.Call(t, "badhandler", "--text", "artifact 1001")
+	if last := task.Events[len(task.Events)-1]; task.Code != 4 || last.State != "failed" || last.Error == "" {
+		t.Errorf("one byte too many: exit %d, last event %+v", task.Code, last)
+	}
+	if task := n.Call(t, "badhandler", "--text", "artifact 1000"); task.Code != 0 {
+		t.Errorf("as many as allowed: exit %d, %s", task.Code, task.Stdout)
+	}
+	n.Stop(t)
+}
