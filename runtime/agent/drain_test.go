@@ -1,0 +1,120 @@
+package agent
+
+import (
+	"testing"
+	"time"
+
+	"github.com/blocksd/blocksd/network/wire"
+)
+
+func TestDrain(t *testing.T) {
+	t.Run("waits", func(t *testing.T) {
+		n, st := newNetwork(t, true), newStage()
+		a := n.serve(cardOf(t, "worker", 8, ""), st, func(c *Config) { c.Timeouts.Settle = time.Nanosecond })
+		a.await(StateOnline)
+		a.control(startTask("d1", ""))
+		a.control(startTask("d2", ""))
+		c, other := st.next(t), st.next(t)
+		if c.task.ID != "d1" {
+			c, other = other, c
+		}
+		a.stop()
+		a.await(StateDraining)
+		eventually(t, "the agent announces itself full", func() bool {
+			state, there := n.present(a.channelName(), a.cfg.InstanceID)
+			return there && state.ActiveTasks == 8
+		})
+		a.control(startTask("d3", ""))
+		n.terminal("d3")
+		n.same("d3", "failed:agent_at_capacity")
+		a.control(`{"type":"CancelTask","taskId":"d1"}`)
+		if reason := c.asked(t); reason != wire.CancelUser {
+			t.Errorf("reason %v", reason)
+		}
+		c.result <- nil
+		n.terminal("d1")
+		if _, there := n.present(a.channelName(), a.cfg.InstanceID); !there {
+			t.Error("the agent left while a task runs, so the network will end it")
+		}
+		other.result <- nil
+		if err := a.ended(); err != nil {
+			t.Error(err)
+		}
+		if s := a.Status(); s.State != StateOffline || s.Running != 0 || s.Counts.Outbox != 0 {
+			t.Errorf("status %+v", s)
+		}
+		n.same("d1", "running canceled")
+		n.same("d2", "running completed")
+		if _, there := n.present(a.channelName(), a.cfg.InstanceID); there {
+			t.Error("the agent is still present")
+		}
+	})
+	t.Run("takes what was on its way", func(t *testing.T) {
+		n, st := newNetwork(t, true), newStage()
+		a := n.serve(cardOf(t, "worker", 8, ""), st, func(c *Config) { c.Timeouts.Settle = patience })
+		a.await(StateOnline)
+		a.control(startTask("d1", ""))
+		first := st.next(t)
+		a.stop()
+		a.await(StateDraining)
+		a.control(startTask("d2", ""))
+		st.next(t).result <- nil
+		n.terminal("d2")
+		first.result <- nil
+		_ = a.ended()
+		n.same("d2", "running completed")
+	})
+	t.Run("cancels", func(t *testing.T) {
+		n, st := newNetwork(t, true), newStage()
+		a := n.serve(cardOf(t, "worker", 8, ""), st, func(c *Config) { c.Drain = 50 * time.Millisecond })
+		a.await(StateOnline)
+		a.control(startTask("d1", ""))
+		c := st.next(t)
+		a.stop()
+		if reason := c.asked(t); reason != wire.CancelDrain {
+			t.Errorf("reason %v", reason)
+		}
+		n.terminal("d1") // the handler never obeys
+		c.result <- nil
+		if err := a.ended(); err != nil {
+			t.Error(err)
+		}
+		n.same("d1", "running canceled")
+	})
+	t.Run("hastened", func(t *testing.T) {
+		n, st := newNetwork(t, true), newStage()
+		a := n.serve(cardOf(t, "worker", 8, ""), st, func(c *Config) { c.Drain, c.Timeouts.Settle = time.Hour, time.Hour })
+		a.await(StateOnline)
+		a.control(startTask("h1", ""))
+		c := st.next(t)
+		a.stop()
+		a.await(StateDraining)
+		a.Hasten()
+		if reason := c.asked(t); reason != wire.CancelShutdown {
+			t.Errorf("reason %v", reason)
+		}
+		a.control(startTask("h2", ""))
+		n.terminal("h2")
+		c.result <- nil
+		if err := a.ended(); err != nil {
+			t.Error(err)
+		}
+		n.same("h1", "running canceled") // to the consumer the agent canceled it, nobody terminated it
+		n.same("h2", "failed:agent_at_capacity")
+	})
+	t.Run("a call that never returns", func(t *testing.T) {
+		n, st := newNetwork(t, true), newStage()
+		a := n.serve(cardOf(t, "worker", 8, ""), st, func(c *Config) {
+			c.Drain, c.Timeouts.CallEnd, c.Timeouts.Terminals = 0, 50*time.Millisecond, 50*time.Millisecond
+		})
+		a.await(StateOnline)
+		a.control(startTask("d1", ""))
+		c := st.next(t)
+		a.stop()
+		if err := a.ended(); err != nil {
+			t.Error(err)
+		}
+		n.same("d1", "running canceled")
+		c.result <- nil
+	})
+}
