@@ -53,11 +53,13 @@ type Config struct {
 	SlotFallback time.Duration
 	// HoldPoll is how long a poll is held when nothing comes (280 s).
 	HoldPoll time.Duration
-	// KeepFinished is how many finished tasks stay readable (10,000); HistoryBytes bounds the messages kept per keyset
-	// (256 MiB); RingSize is how many messages of a channel can be caught up with (100).
-	KeepFinished int
-	HistoryBytes int64
-	RingSize     int
+	// KeepFinished is how many finished tasks stay readable (10,000), and KeepFinishedFor how long (24 h); beyond it they
+	// are forgotten with their events, files and streams. HistoryBytes bounds the messages kept per keyset (256 MiB);
+	// RingSize is how many messages of a channel can be caught up with (100).
+	KeepFinished    int
+	KeepFinishedFor time.Duration
+	HistoryBytes    int64
+	RingSize        int
 	// AnnounceMax is the occupancy up to which joins and leaves are announced one by one (20), PresenceInterval the time
 	// between the events above it (10 s); both for the two plain keysets.
 	AnnounceMax      int
@@ -132,7 +134,7 @@ func New(cfg Config) (*Sandbox, error) {
 	s.network, err = network.New(network.Config{
 		Log: cfg.Log, Now: s.now, Playground: id.Playground, Network: id.Paid, Organizations: s.orgs, Blobs: s.blobs, State: id.Network,
 		OnChange:     s.state.onChange(),
-		CancelBudget: cfg.CancelBudget, SafetyNet: cfg.SafetyNet, SlotFallback: cfg.SlotFallback, KeepFinished: cfg.KeepFinished, RingSize: cfg.RingSize,
+		CancelBudget: cfg.CancelBudget, SafetyNet: cfg.SafetyNet, SlotFallback: cfg.SlotFallback, KeepFinished: cfg.KeepFinished, KeepFinishedFor: cfg.KeepFinishedFor, RingSize: cfg.RingSize,
 		MaxBytes: cfg.HistoryBytes, MaxFileBytes: cfg.MaxFileBytes, ConsumerTTL: cfg.ConsumerTokenTTL, AgentTTL: cfg.AgentTokenTTL,
 		ControlTTL: cfg.ControlTokenTTL, NoWriterRead: cfg.NoWriterRead, NoAgentGetTask: cfg.NoAgentGetTask,
 		Enterprise: cfg.Enterprise, StreamRevokeDelay: cfg.StreamRevokeDelay,

@@ -65,8 +65,8 @@ var (
 // MaxTTL is the longest life of a token.
 const MaxTTL = 43200 * time.Minute
 
-// maxParsed bounds the tokens whose parsed form is kept.
-const maxParsed = 8192
+// maxParsed is after how many parsed tokens those that were not used meanwhile are dropped.
+const maxParsed = 1024
 
 // Manager issues and checks the tokens of one keyset. It is safe for concurrent use.
 type Manager struct {
@@ -75,10 +75,11 @@ type Manager struct {
 	encode cbor.EncMode
 	decode cbor.DecMode
 
-	mu      sync.RWMutex // guards all below
-	parsed  map[string]*permission
-	revoked map[string]time.Time // by token: until when it must be remembered
-	changed chan struct{}        // closed and replaced when a token is revoked
+	mu      sync.RWMutex           // guards all below
+	parsed  map[string]*permission // used lately
+	older   map[string]*permission // used before
+	revoked map[string]time.Time   // by token: until when it must be remembered
+	changed chan struct{}          // closed and replaced when a token is revoked
 }
 
 // permission is a checked token.
@@ -300,19 +301,21 @@ func (s scope) allows(name string, right Right) bool {
 
 func (m *Manager) permission(token string) (*permission, error) {
 	m.mu.RLock()
-	p := m.parsed[token]
+	p, old := m.parsed[token], m.older[token]
 	m.mu.RUnlock()
 	if p != nil {
 		return p, nil
 	}
-	p, err := m.parse(token)
-	if err != nil {
-		return nil, err
+	if p = old; p == nil {
+		var err error
+		if p, err = m.parse(token); err != nil {
+			return nil, err
+		}
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if len(m.parsed) >= maxParsed { // only a cache: the next use parses again
-		clear(m.parsed)
+		m.parsed, m.older = map[string]*permission{}, m.parsed
 	}
 	m.parsed[token] = p
 	return p, nil

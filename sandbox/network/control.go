@@ -3,6 +3,7 @@ package network
 import (
 	"fmt"
 	"strconv"
+	"time"
 
 	"github.com/blocksd/blocksd/network/wire"
 	"github.com/blocksd/blocksd/sandbox/pubsub"
@@ -172,6 +173,17 @@ func (n *Network) Signal(p *Principal, id string, order wire.ControlType) error 
 		n.order(t, order, p.UserID)
 	}
 	return nil
+}
+
+// expireAt has a pipe task end when its time is over. That may be in a month: a task that was forgotten long before is
+// not to be kept alive for it. The lock is held.
+func (n *Network) expireAt(t *task) {
+	id := t.id
+	n.at(time.UnixMilli(t.expiresAtMS), func() {
+		if t := n.tasks[id]; t != nil {
+			n.expire(t)
+		}
+	})
 }
 
 // expire ends a pipe task whose time is over: its instance is told, and then has the cancel budget. The lock is held.

@@ -43,8 +43,9 @@ type Config struct {
 	SafetyNet time.Duration
 	// SlotFallback frees the slot of an ended task if no presence state says so.
 	SlotFallback time.Duration
-	// KeepFinished is how many finished tasks stay readable.
-	KeepFinished int
+	// KeepFinished is how many finished tasks stay readable, and KeepFinishedFor how long.
+	KeepFinished    int
+	KeepFinishedFor time.Duration
 	// RingSize and MaxBytes of each environment, see pubsub.Config.
 	RingSize int
 	MaxBytes int64
@@ -84,6 +85,7 @@ func (c *Config) setDefaults() {
 	duration(&c.WriteTTL, 24*time.Hour)
 	duration(&c.ReadTTL, time.Hour)
 	duration(&c.StreamRevokeDelay, 60*time.Second) // as long as the real network may need
+	duration(&c.KeepFinishedFor, 24*time.Hour)
 	if c.Now == nil {
 		c.Now = time.Now
 	}
@@ -299,7 +301,8 @@ func (t *timers) Pop() any {
 	return d
 }
 
-// sweep looks for tasks that were sent and never taken up, for those that run too long, and for uploads that nobody claimed. The lock is held.
+// sweep looks for tasks that were sent and never taken up, for those that run too long or ended long ago, and for uploads
+// that nobody claimed. The lock is held.
 func (n *Network) sweep() {
 	now := n.cfg.Now()
 	for _, a := range n.agents {
@@ -319,6 +322,7 @@ func (n *Network) sweep() {
 			}
 		}
 	}
+	n.forgetFinished(now)
 	n.sweepUploads(now)
 	n.at(now.Add(sweepInterval), n.sweep)
 }

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/blocksd/blocksd/network/wire"
+	"github.com/blocksd/blocksd/sandbox/pubsub"
 )
 
 // alive keeps an instance present for a while.
@@ -107,6 +108,35 @@ func TestNothingIsLeftOfFinishedTasks(t *testing.T) {
 		defer w.mu.Unlock()
 		if a := w.agents["a"]; len(a.unclaimed) != 0 {
 			t.Errorf("%d broadcasts are left", len(a.unclaimed))
+		}
+	})
+}
+
+// TestOldFinishedTasksAreForgotten: a finished task goes after its time, with its events, its files and its streams.
+func TestOldFinishedTasksAreForgotten(t *testing.T) {
+	inWorld(t, func(c *Config) { c.KeepFinishedFor = time.Minute }, func(w *world) {
+		w.register("a", 4, streamed)
+		w.online("a", "x")
+		synctest.Wait()
+		before := w.space.Stats().Channels
+		for _, kind := range []wire.TaskKind{wire.Request, wire.Pipe} {
+			r := w.streaming(kind)
+			w.ask(r, kind, nil)
+			w.space.Publish(pubsub.Publication{Channel: wire.StreamChannel("a", r.TaskID+"-1"), Body: []byte(`1`)})
+			w.event(r, "x", wire.TerminalEvent(r.TaskID, wire.Terminal{State: wire.Completed}))
+			w.state("a", "x", 0, 4)
+		}
+		time.Sleep(50 * time.Second)
+		if st := w.Stats(); st.Tasks != 2 {
+			t.Errorf("too early: %+v", st)
+		}
+		time.Sleep(20 * time.Second)
+		synctest.Wait()
+		if st := w.Stats(); st.Tasks != 0 {
+			t.Errorf("too late: %+v", st)
+		}
+		if left := w.space.Stats().Channels; left != before {
+			t.Errorf("%d channels are left, of %d", left, before)
 		}
 	})
 }

@@ -37,6 +37,7 @@ var streamID = regexp.MustCompile(`^[A-Za-z0-9_-]{1,92}$`)
 // stream is one that a task has set up.
 type stream struct {
 	requested bool   // a provider's token was issued
+	channel   string // "" for that of a shared stream, which outlives the task
 	token     string // the consumer's
 }
 
@@ -143,6 +144,8 @@ func (n *Network) setup(mode wire.BillingMode, orgID, taskID string, body []byte
 	s.requested = true
 	if req.Affinity == "shared" {
 		t.agent.streams[req.StreamID] = true
+	} else {
+		s.channel = req.Channel
 	}
 	if req.Phase == phaseToken {
 		n.mu.Unlock()

@@ -290,7 +290,7 @@ func (n *Network) restoreTask(s savedTask, now time.Time) (*task, error) {
 		n.endTask(t, wire.Terminal{State: wire.Failed, Error: "the agent instance that ran the task was lost"})
 	}
 	if t.kind == wire.Pipe {
-		n.at(time.UnixMilli(t.expiresAtMS), func() { n.expire(t) })
+		n.expireAt(t)
 	}
 	if t.cancelRequested {
 		n.at(now.Add(n.cfg.CancelBudget), func() { n.endTask(t, wire.Terminal{State: wire.Canceled}) })

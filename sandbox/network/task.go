@@ -113,7 +113,7 @@ func (n *Network) SendMessage(p *Principal, req SendRequest) (result SendResult,
 		t.agent.queue.push(t)
 		n.schedule(t.agent)
 		if t.kind == wire.Pipe {
-			n.at(time.UnixMilli(t.expiresAtMS), func() { n.expire(t) })
+			n.expireAt(t)
 		}
 	}
 	token, err := n.readToken(t)
@@ -306,10 +306,20 @@ func (n *Network) ended(t *task, state wire.TaskState, byNetwork bool) {
 		n.slotEnded(i, t, byNetwork)
 	}
 	n.finished = append(n.finished, t.id)
-	for len(n.finished) > n.cfg.KeepFinished {
-		n.forget(n.tasks[n.finished[0]])
+	n.forgetFinished(t.updated)
+}
+
+// forgetFinished drops the finished tasks that are too many or too old. The lock is held.
+func (n *Network) forgetFinished(now time.Time) {
+	for len(n.finished) > 0 {
+		t := n.tasks[n.finished[0]]
+		if len(n.finished) <= n.cfg.KeepFinished && now.Sub(t.updated) < n.cfg.KeepFinishedFor {
+			return
+		}
 		n.finished = n.finished[1:]
+		n.forget(t)
 	}
+	n.finished = nil
 }
 
 // forget drops a finished task with its events and files. The lock is held.
@@ -318,9 +328,15 @@ func (n *Network) forget(t *task) {
 	if n.keys[t.key] == t {
 		delete(n.keys, t.key)
 	}
+	n.touch()
 	channels := []string{t.channel}
 	if t.inputs != t.channel {
 		channels = append(channels, t.inputs)
+	}
+	for _, s := range t.streams {
+		if s.channel != "" { // its own
+			channels = append(channels, s.channel)
+		}
 	}
 	blobs := n.dropFiles(t)
 	space := t.env.Space
