@@ -154,7 +154,7 @@ func adminDecode(r *http.Request, v any) error {
 	d := json.NewDecoder(r.Body)
 	d.DisallowUnknownFields()
 	if err := d.Decode(v); err != nil && !errors.Is(err, io.EOF) {
-		return network.InvalidParams("The request body is not what it should be: %v.", err)
+		return network.InvalidParams("The request body is not what it should be: %s.", network.InWords(err))
 	}
 	return nil
 }

@@ -63,7 +63,7 @@ func TestAdministratorsMistakes(t *testing.T) {
 		status             int
 		want               string
 	}{
-		{"POST", "faults", `{"action":"drop","chanel":"x"}`, 400, `{"code":"InvalidParams","error":"The request body is not what it should be: json: unknown field \"chanel\"."}`},
+		{"POST", "faults", `{"action":"drop","chanel":"x"}`, 400, `{"code":"InvalidParams","error":"The request body is not what it should be: unknown field \"chanel\"."}`},
 		{"POST", "faults", `{}`, 400, `{"code":"InvalidParams","error":"add fault: the rule does nothing: give an action, a status or a delay"}`},
 		{"POST", "faults", `{"delay":5}`, 400, `{"code":"InvalidParams","error":"The request body is not what it should be: a duration must be a text like \"1.5s\", not 5."}`},
 		{"DELETE", "faults/x", ``, 404, `{"code":"FaultNotFound","error":"There is no fault x."}`},

@@ -217,15 +217,18 @@ func TestRefusals(t *testing.T) {
 		{"anonymous and private", "", "GetTask", params{"taskId": private.TaskID}, -32000, "PermissionDenied"},
 	}
 	for _, tt := range tests {
+		if tt.method == "SendMessage" && tt.params["requestParts"] == nil {
+			tt.params["requestParts"] = []object{}
+		}
 		e := b.rpc(tt.token, tt.method, tt.params, nil)
 		if e == nil || e.Code != tt.code || e.Data.Code != tt.app {
 			t.Errorf("%s: %+v, want %d %s", tt.name, e, tt.code, tt.app)
 		}
 	}
-	if e := b.rpc(other, "SendMessage", params{"agentName": "dear", "billingMode": "free"}, nil); string(e.Data.Details) != `{"expected":"paid","got":"free"}` {
+	if e := b.rpc(other, "SendMessage", params{"agentName": "dear", "billingMode": "free", "requestParts": []object{}}, nil); string(e.Data.Details) != `{"expected":"paid","got":"free"}` {
 		t.Errorf("details %s", e.Data.Details)
 	}
-	if e := b.rpc(broke, "SendMessage", params{"agentName": "dear", "billingMode": "paid"}, nil); string(e.Data.Details) != `{"available":"0.00","required":"0.25"}` {
+	if e := b.rpc(broke, "SendMessage", params{"agentName": "dear", "billingMode": "paid", "requestParts": []object{}}, nil); string(e.Data.Details) != `{"available":"0.00","required":"0.25"}` {
 		t.Errorf("details %s", e.Data.Details)
 	}
 	for _, method := range []string{"SendMessage", "CancelTask", "ListTasks"} {
@@ -307,7 +310,7 @@ func TestForcedOffline(t *testing.T) {
 			t.Errorf("%s: %d %s", path, status, got)
 		}
 	}
-	if e := b.rpc(token, "SendMessage", object{"agentName": "echo", "billingMode": "free"}, nil); e == nil || e.Data.Code != "AGENT_FORCED_OFFLINE" {
+	if e := b.rpc(token, "SendMessage", object{"agentName": "echo", "billingMode": "free", "requestParts": []object{}}, nil); e == nil || e.Data.Code != "AGENT_FORCED_OFFLINE" {
 		t.Errorf("SendMessage: %+v", e)
 	}
 	if err := b.ForceOffline("echo", false); err != nil {

@@ -62,8 +62,11 @@ func TestTaskCalls(t *testing.T) {
 
 func TestRPCErrorsAreTyped(t *testing.T) {
 	w := newWorld(t)
-	c := w.api.NewConsumer(w.sb.APIKey())
-	_, err := c.SendMessage(within(t), backend.SendRequest{AgentName: "echo", BillingMode: wire.Paid, Parts: text("hi")})
+	stranger, err := w.sb.CreateKey("org_2", "another", 0) // the owner is let off
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = w.api.NewConsumer(stranger.Secret).SendMessage(within(t), backend.SendRequest{AgentName: "echo", BillingMode: wire.Paid, Parts: text("hi")})
 	e, ok := errors.AsType[*backend.RPCError](err)
 	if !ok || e.AppCode != "BillingModeMismatch" || e.Method != "SendMessage" {
 		t.Fatalf("%v", err)
@@ -75,7 +78,7 @@ func TestRPCErrorsAreTyped(t *testing.T) {
 	w.faults.set(times(1, "/rpc", func() *http.Response {
 		return answer(200, `{"error":{"code":-32000,"message":"m","data":{"code":"EMBEDDED_JWT_REVOKED"}}}`)
 	}, nil, false))
-	if _, err := c.SendMessage(within(t), backend.SendRequest{AgentName: "echo", BillingMode: wire.Free, Parts: text("hi")}); err != nil {
+	if _, err := w.api.NewConsumer(w.sb.APIKey()).SendMessage(within(t), backend.SendRequest{AgentName: "echo", BillingMode: wire.Free, Parts: text("hi")}); err != nil {
 		t.Errorf("after a revoked token: %v", err)
 	}
 }

@@ -159,7 +159,7 @@ func TestRefusals(t *testing.T) {
 		{"register, free with price", "POST", agents, "k1", registration("new", `"listing":"public","billingMode":"free","pricePerTask":"0.1"`), 400, refusal("InvalidParams", "A free agent has no pricePerTask.")},
 		{"register, paid to free", "POST", agents, "k1", registration("paid", `"listing":"public","billingMode":"free"`), 409, refusal("BillingModeInvalid", "The paid agent paid cannot become free: delete it first.")},
 		{"register, protocol", "POST", agents, "k1", `{"agentName":"new","card":` + cardOf("new") + `,"protocolVersions":["2020-01-01"],"listing":"public","billingMode":"free"}`, 400, refusal("InvalidParams", "protocolVersions must contain 2026-05-01.")},
-		{"register, half a body", "POST", agents, "k1", `{"agentName":`, 400, refusal("InvalidParams", "The request body is not what it should be: unexpected end of JSON input.")},
+		{"register, half a body", "POST", agents, "k1", `{"agentName":`, 400, refusal("InvalidParams", "The request body is not what it should be: it ends too early.")},
 		{"change, another's", "PATCH", agents + "?agentName=echo", "k2", `{"listing":"private"}`, 403, refusal("PermissionDenied", "The agent echo belongs to another organization.")},
 		{"change, unseen", "PATCH", agents + "?agentName=secret", "k2", `{"listing":"public"}`, 404, refusal("AgentNotFound", "There is no agent secret, or it is not visible to you.")},
 		{"change, paid to free", "PATCH", agents + "?agentName=paid", "k1", `{"billingMode":"free"}`, 400, refusal("InvalidParams", "A free agent has no pricePerTask.")},
@@ -237,8 +237,25 @@ func TestRPCRefusals(t *testing.T) {
 		}
 		return `{"error":{"code":` + number + `,"data":{"code":"` + code + `",` + details + `"message":"` + message + `"},"message":"` + message + `"},"id":"r","jsonrpc":"2.0"}`
 	}
+	parts := func(list string) string {
+		return strings.Replace(send("echo", "free", ""), `"requestParts":[]`, `"requestParts":`+list, 1)
+	}
 	tests := []struct{ name, who, body, want string }{
 		{"mismatch", "j2", send("echo", "paid", ""), rpcError("-32000", "BillingModeMismatch", "The agent echo is free, but the request says paid.", `{"expected":"free","got":"paid"}`)},
+		{"unknown owner", "j1", send("secret", "free", `,"ownerId":5`), rpcError("-32602", "InvalidParams", "The params are not what they should be: ownerId must be a text, not a number.", "")},
+		{"a list for params", "j1", `{"id":"r","method":"SendMessage","params":[]}`, rpcError("-32602", "InvalidParams", "The params are not what they should be: it must be an object, not a list.", "")},
+		{"stream", "j1", send("echo", "free", `,"extensions":{"blocks":{"stream":"yes"}}`), rpcError("-32602", "InvalidParams", "The params are not what they should be: extensions.blocks.stream must be true or false, not a text.", "")},
+		{"limit", "j1", `{"id":"r","method":"ListTasks","params":{"limit":1.5}}`, rpcError("-32602", "InvalidParams", "The params are not what they should be: limit must be a whole number, not 1.5.", "")},
+		{"no parts", "j1", strings.Replace(send("echo", "free", ""), `"requestParts":[]`, `"x":1`, 1), rpcError("-32602", "InvalidParams", "requestParts must be a list of parts.", "")},
+		{"null parts", "j1", parts(`null`), rpcError("-32602", "InvalidParams", "requestParts must be a list of parts.", "")},
+		{"a text for parts", "j1", parts(`"x"`), rpcError("-32602", "InvalidParams", "requestParts must be a list of parts.", "")},
+		{"a number for a part", "j1", parts(`[{"partId":"a","text":"x"},1]`), rpcError("-32602", "InvalidParams", "requestParts[1] must be an object.", "")},
+		{"null for a part", "j1", parts(`[null]`), rpcError("-32602", "InvalidParams", "requestParts[0] must be an object.", "")},
+		{"a number for a text", "j1", parts(`[{"partId":"a","text":5}]`), rpcError("-32602", "InvalidParams", "requestParts[0] is not what it should be: text must be a text, not a number.", "")},
+		{"a list for a part's name", "j1", parts(`[{"partId":[],"text":"x"}]`), rpcError("-32602", "InvalidParams", "requestParts[0] is not what it should be: partId must be a text, not a list.", "")},
+		{"a text for a file", "j1", parts(`[{"partId":"a","artifactRef":"x"}]`), rpcError("-32602", "InvalidParams", "requestParts[0].artifactRef is not the reference of a file.", "")},
+		{"a text for a size", "j1", parts(`[{"partId":"a","artifactRef":{"kind":"inline","size":"x"}}]`), rpcError("-32602", "InvalidParams", "requestParts[0].artifactRef is not the reference of a file.", "")},
+		{"pipe for a request-only agent", "j1", send("echo", "free", `,"extensions":{"blocks":{"taskKind":"pipe","duration":1}}`), rpcError("-32000", "TaskKindUnsupported", "The agent echo takes no pipe tasks, only request tasks.", "")},
 		{"balance", "j3", send("paid", "paid", ""), rpcError("-32000", "InsufficientBalance", "The balance of the organization does not cover the price of the task.", `{"available":"0.00","required":"0.050000"}`)},
 		{"private", "j2", send("secret", "free", ""), rpcError("-32000", "AgentNotFound", "There is no agent secret, or it is not visible to you.", "")},
 		{"owner", "j1", send("echo", "free", `,"ownerId":"u2"`), rpcError("-32000", "PermissionDenied", "The ownerId is not the one of the authenticated user.", "")},
@@ -255,7 +272,7 @@ func TestRPCRefusals(t *testing.T) {
 		{"unknown retry", "j1", by("RetryTask", "t"), rpcError("-32000", "TaskNotFound", "There is no task t.", "")},
 		{"no task", "j1", by("PauseTask", ""), rpcError("-32602", "InvalidParams", "taskId is required.", "")},
 		{"method", "j1", by("Nothing", "t"), rpcError("-32601", "MethodNotFound", "There is no method Nothing.", "")},
-		{"params", "j1", `{"id":"r","method":"GetTask","params":{"taskId":5}}`, rpcError("-32602", "InvalidParams", "The params are not what they should be: json: cannot unmarshal number into Go struct field .taskId of type string.", "")},
+		{"params", "j1", `{"id":"r","method":"GetTask","params":{"taskId":5}}`, rpcError("-32602", "InvalidParams", "The params are not what they should be: taskId must be a text, not a number.", "")},
 		{"cursor", "j1", `{"id":"r","method":"ListTasks","params":{"cursor":"x"}}`, rpcError("-32602", "InvalidParams", "The cursor is none of ours.", "")},
 	}
 	for _, tt := range tests {
@@ -265,6 +282,12 @@ func TestRPCRefusals(t *testing.T) {
 	}
 	if status, body := d.do("POST", "/api/v1/auth/anon-task-read-token", "", `{"taskId":"`+task+`","fingerprint":"f"}`); status != 403 || body != refusal("PermissionDenied", "You may not read the task "+task+".") {
 		t.Errorf("anonymous read of a private agent's task: %d %s", status, body)
+	}
+	// The owner's own organization need not name the agent's billing mode.
+	for agent, mode := range map[string]string{"paid": "free", "secret": "paid"} {
+		if status, body := d.do("POST", "/api/v1/rpc", "j1", send(agent, mode, "")); status != 200 || strings.Contains(body, "error") {
+			t.Errorf("%s agent called as %s by its owner: %d %s", agent, mode, status, body)
+		}
 	}
 	_, public := d.do("POST", "/api/v1/rpc", "j1", send("echo", "free", ""))
 	task = regexp.MustCompile(`task_[a-z0-9]+`).FindString(public)

@@ -137,7 +137,7 @@ func decode(params json.RawMessage, v any) error {
 		return nil
 	}
 	if err := json.Unmarshal(params, v); err != nil {
-		return network.InvalidParams("The params are not what they should be: %v.", err)
+		return network.InvalidParams("The params are not what they should be: %s.", network.InWords(err))
 	}
 	return nil
 }
@@ -164,7 +164,7 @@ func timeText(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.0
 type sendParams struct {
 	AgentName       string           `json:"agentName"`
 	BillingMode     wire.BillingMode `json:"billingMode"`
-	RequestParts    []wire.Part      `json:"requestParts"`
+	RequestParts    json.RawMessage  `json:"requestParts"`
 	OwnerID         string           `json:"ownerId"`
 	IdempotencyKey  string           `json:"idempotencyKey"`
 	UploadSessionID string           `json:"uploadSessionId"`
@@ -182,7 +182,7 @@ type sendParams struct {
 func (ps *sendParams) request() (network.SendRequest, error) {
 	x := ps.Extensions.Blocks
 	req := network.SendRequest{
-		AgentName: ps.AgentName, BillingMode: ps.BillingMode, Parts: ps.RequestParts, OwnerID: ps.OwnerID, IdempotencyKey: ps.IdempotencyKey,
+		AgentName: ps.AgentName, BillingMode: ps.BillingMode, OwnerID: ps.OwnerID, IdempotencyKey: ps.IdempotencyKey,
 		UploadSessionID: ps.UploadSessionID, Kind: x.TaskKind, Stream: x.Stream != nil && *x.Stream, ConsumerPublicKey: x.ConsumerPublicKey,
 	}
 	if req.AgentName == "" {
@@ -190,6 +190,10 @@ func (ps *sendParams) request() (network.SendRequest, error) {
 	}
 	if !req.BillingMode.Valid() {
 		return req, network.InvalidParams("billingMode must be free or paid.")
+	}
+	var err error
+	if req.Parts, err = parts(ps.RequestParts); err != nil {
+		return req, err
 	}
 	hasDuration := len(x.Duration) > 0 && string(x.Duration) != "null"
 	switch req.Kind {

@@ -53,7 +53,7 @@ func post(s *Server, path, bearer, body string) *httptest.ResponseRecorder {
 func TestRPCFrames(t *testing.T) {
 	s, token := newServer(t)
 	tests := []struct{ body, want string }{
-		{`{`, `{"error":{"code":-32600,"data":{"code":"InvalidParams","message":"The request body is not what it should be: unexpected end of JSON input."},"message":"The request body is not what it should be: unexpected end of JSON input."},"id":null,"jsonrpc":"2.0"}`},
+		{`{`, `{"error":{"code":-32600,"data":{"code":"InvalidParams","message":"The request body is not what it should be: it ends too early."},"message":"The request body is not what it should be: it ends too early."},"id":null,"jsonrpc":"2.0"}`},
 		{`{"id":7}`, `{"error":{"code":-32600,"data":{"code":"InvalidRequest","message":"The request has no method."},"message":"The request has no method."},"id":7,"jsonrpc":"2.0"}`},
 		{`{"id":"a","method":"GetTask","params":{}}`, `{"error":{"code":-32602,"data":{"code":"InvalidParams","message":"taskId is required."},"message":"taskId is required."},"id":"a","jsonrpc":"2.0"}`},
 		{`{"id":"a","method":"ListTasks"}`, `{"jsonrpc":"2.0","id":"a","result":{"tasks":[],"next":null,"totalCount":0}}`},
@@ -72,7 +72,7 @@ func TestRPCFrames(t *testing.T) {
 func TestPipeDuration(t *testing.T) {
 	for text, ok := range map[string]bool{`1`: true, `43200`: true, `60.0`: true, `0`: false, `-1`: false, `43201`: false, `15.5`: false, `true`: false, `"5"`: false, `null`: false} {
 		var p sendParams
-		if err := json.Unmarshal([]byte(`{"agentName":"a","billingMode":"free","extensions":{"blocks":{"taskKind":"pipe","duration":`+text+`}}}`), &p); err != nil {
+		if err := json.Unmarshal([]byte(`{"agentName":"a","billingMode":"free","requestParts":[],"extensions":{"blocks":{"taskKind":"pipe","duration":`+text+`}}}`), &p); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := p.request(); (err == nil) != ok {

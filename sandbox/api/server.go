@@ -180,13 +180,13 @@ func (s *Server) refuse(w http.ResponseWriter, r *http.Request, err error) {
 func read(r *http.Request, v any) error {
 	body, err := io.ReadAll(http.MaxBytesReader(nil, r.Body, maxBody))
 	if err != nil {
-		return network.InvalidParams("The request body cannot be read: %v.", err)
+		return network.InvalidParams("The request body cannot be read: %s.", network.InWords(err))
 	}
 	if len(body) == 0 {
 		return nil
 	}
 	if err := json.Unmarshal(body, v); err != nil {
-		return network.InvalidParams("The request body is not what it should be: %v.", err)
+		return network.InvalidParams("The request body is not what it should be: %s.", network.InWords(err))
 	}
 	return nil
 }

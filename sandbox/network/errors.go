@@ -48,6 +48,7 @@ const (
 	CodeNoGrant          = "GrantNotFound"
 	CodeNameTaken        = "NameTaken"
 	CodeTooMany          = "TooMany"
+	CodeTaskKind         = "TaskKindUnsupported"
 )
 
 // Unauthorized is the refusal of a request without usable credentials.

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -152,12 +153,15 @@ func (n *Network) submit(p *Principal, req SendRequest) (t *task, isNew bool, er
 	if req.OwnerID != "" && req.OwnerID != p.UserID {
 		return nil, false, refused(403, CodeDenied, "The ownerId is not the one of the authenticated user.")
 	}
-	if req.BillingMode != a.spec.BillingMode {
+	if req.BillingMode != a.spec.BillingMode && p.OrgID != a.spec.OrgID { // the owner's own organization is let off
 		return nil, false, &Error{
 			Status: 409, Code: CodeBillingMode, RPC: RPCApplication,
 			Message: fmt.Sprintf("The agent %s is %s, but the request says %s.", a.spec.Name, a.spec.BillingMode, req.BillingMode),
 			Details: Mismatch{Expected: a.spec.BillingMode, Got: req.BillingMode},
 		}
+	}
+	if len(a.spec.Kinds) > 0 && !slices.Contains(a.spec.Kinds, req.Kind) {
+		return nil, false, refused(400, CodeTaskKind, "The agent %s takes no %s tasks, only %s tasks.", a.spec.Name, req.Kind, a.spec.Kinds[0])
 	}
 	if a.spec.BillingMode == wire.Paid && p.org.Broke && p.OrgID != a.spec.OrgID {
 		return nil, false, &Error{

@@ -174,8 +174,8 @@ var scenarios = []scenario{
 		[]string{"request", "running 0", "artifact inline text/plain 4", "terminal completed", "state completed", "got text/plain -: done", "user user_1"}, nil},
 
 	// Errors.
-	{"error: agent is paid", "error", args{"does": "send", "agent": "paid_one", "steps": steps{}}, []string{"BillingModeMismatchError expected paid got free code -32000"}, nil},
-	{"error: agent is free", "error", args{"does": "send", "who": "paid", "steps": steps{}}, []string{"BillingModeMismatchError expected free got paid code -32000"}, nil},
+	{"error: agent is paid", "error", args{"does": "send", "who": "stranger", "agent": "paid_one", "steps": steps{}}, []string{"BillingModeMismatchError expected paid got free code -32000"}, nil},
+	{"error: agent is free", "error", args{"does": "send", "who": "stranger paid", "steps": steps{}}, []string{"BillingModeMismatchError expected free got paid code -32000"}, nil},
 	{"error: no balance", "error", args{"does": "send", "who": "broke", "agent": "paid_one", "steps": steps{}},
 		[]string{`RpcError -32000 InsufficientBalance {"available": "0.00", "required": "0.10"}`}, nil},
 	{"error: somebody else's owner id", "error", args{"does": "send", "owner_id": "user_2", "steps": steps{}}, []string{"RpcError -32000 PermissionDenied"}, nil},

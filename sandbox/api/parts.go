@@ -1,0 +1,41 @@
+package api
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+
+	"github.com/blocksd/blocksd/network/wire"
+	"github.com/blocksd/blocksd/sandbox/network"
+)
+
+// parts reads the parts of a request. A provider takes what it is sent; here is where a consumer learns of its mistake.
+func parts(raw json.RawMessage) ([]wire.Part, error) {
+	var elements []json.RawMessage
+	if err := json.Unmarshal(raw, &elements); err != nil || elements == nil {
+		return nil, network.InvalidParams("requestParts must be a list of parts.")
+	}
+	out := make([]wire.Part, len(elements))
+	for i, element := range elements {
+		var members struct {
+			PartID      string          `json:"partId"`
+			Text        string          `json:"text"`
+			ContentType string          `json:"contentType"`
+			ArtifactRef json.RawMessage `json:"artifactRef"`
+		}
+		name := fmt.Sprintf("requestParts[%d]", i)
+		if kind := bytes.TrimSpace(element); kind[0] != '{' {
+			return nil, network.InvalidParams("%s must be an object.", name)
+		}
+		if err := json.Unmarshal(element, &members); err != nil {
+			return nil, network.InvalidParams("%s is not what it should be: %s.", name, network.InWords(err))
+		}
+		if err := json.Unmarshal(element, &out[i]); err != nil {
+			return nil, network.InvalidParams("%s is not what it should be: %s.", name, network.InWords(err))
+		}
+		if ref := bytes.TrimSpace(members.ArtifactRef); len(ref) > 0 && string(ref) != "null" && out[i].File == nil {
+			return nil, network.InvalidParams("%s.artifactRef is not the reference of a file.", name)
+		}
+	}
+	return out, nil
+}
