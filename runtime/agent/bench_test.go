@@ -203,3 +203,35 @@ func inUse() int64 {
 	runtime.ReadMemStats(&m)
 	return int64(m.HeapInuse + m.StackInuse)
 }
+
+// BenchmarkCancelToHandler: from a cancel in hand until the handler is told, without the network between; with a journal,
+// which notes the cancel, and without one.
+func BenchmarkCancelToHandler(b *testing.B) {
+	for _, journaled := range []bool{false, true} {
+		b.Run(fmt.Sprint("journal ", journaled), func(b *testing.B) {
+			n, st := newNetwork(b, true), newStage()
+			var change func(*Config)
+			if journaled {
+				change = withJournal(openJournal(b, b.TempDir()))
+			}
+			a := n.serve(cardOf(b, "worker", 4, ""), st, change)
+			a.await(StateOnline)
+			var times []time.Duration
+			for i := range b.N {
+				id := fmt.Sprint("t", i)
+				a.receive(a.session, link.Received{Body: []byte(startTask(id, ""))})
+				c := st.next(b)
+				at := time.Now()
+				a.receive(a.session, link.Received{Body: fmt.Appendf(nil, `{"type":"CancelTask","taskId":%q}`, id)})
+				<-c.ctx.Done()
+				times = append(times, time.Since(at))
+				c.result <- nil
+				n.terminal(id)
+				eventually(b, "there is a slot", func() bool { return a.Status().Running == 0 })
+			}
+			slices.Sort(times)
+			b.ReportMetric(float64(times[len(times)/2].Microseconds()), "p50-µs")
+			b.ReportMetric(float64(times[len(times)*99/100].Microseconds()), "p99-µs")
+		})
+	}
+}

@@ -60,6 +60,10 @@ type job struct {
 	failure error
 }
 
+// headStart is how long the note of a cancel waits for the handler to be told: with the write right behind, the owner of
+// the journal took the processor from whoever was being told: p50 of a cancel rose from 14 to 200 µs, p99 to 5 ms.
+const headStart = 5 * time.Millisecond
+
 // newJob prepares an accepted task. offset is how far the network's clock is ahead of ours.
 func (a *Agent) newJob(s *session, o order, number int64, offset time.Duration) *job {
 	now, start := a.cfg.Now(), o.start
@@ -213,6 +217,11 @@ func (j *job) perform(action task.Action) {
 		j.tell(act.Reason, act.Grace, j.told)
 	case task.EndCall:
 		j.endCall()
+	case task.NoteOutcome:
+		if j.entry != nil {
+			j.entry.Note(act.Terminal)
+			time.AfterFunc(headStart, j.entry.Hurry)
+		}
 	case task.AbandonArtifacts:
 		j.log.Warn("handler did not end the task in its grace, so its call is ended", "handler", j.agent.cfg.Handler, "pid", j.machine.PID())
 		j.abandonArtifacts()

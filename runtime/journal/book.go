@@ -192,6 +192,17 @@ func (b *Book) Accept(t Task, durable func(error)) *Entry {
 	return e
 }
 
+// Note records what the outcome of a task is to be if the daemon ends before it is decided: that of a task which was
+// asked to end. It becomes durable some time later, at once after Hurry. Entry.Outcome shows it after a restart; a later
+// Note, or Decide, takes its place.
+func (e *Entry) Note(o wire.Terminal) {
+	e.book.journal.post(post{kind: decided, book: e.book, entry: e, done: Finished{Outcome: o}})
+}
+
+// Hurry has the journal write now what was posted, because it should not become durable some time later only. It does not
+// wait.
+func (e *Entry) Hurry() { e.book.journal.rouse() }
+
 // Decide records the outcome of a task. durable is called as by Accept; after an error the outcome is still written as
 // soon as that is possible, unless the daemon ends before.
 func (e *Entry) Decide(o wire.Terminal, durable func(error)) {

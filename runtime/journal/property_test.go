@@ -2,12 +2,13 @@ package journal
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"os"
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
+	gocmp "github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
 
 	"github.com/blocksd/blocksd/network/wire"
@@ -31,12 +32,12 @@ func TestAgainstModel(t *testing.T) {
 		b := book(rt, j, "worker")
 		model := &model{entries: map[int]*modelEntry{}}
 		check := func(want contents, when string) {
-			if diff := cmp.Diff(want, read(rt, b)); diff != "" {
+			if diff := gocmp.Diff(want, read(rt, b)); diff != "" {
 				rt.Fatalf("%s: -want +got:\n%s", when, diff)
 			}
 		}
 		for range rapid.IntRange(1, 20).Draw(rt, "steps") {
-			switch rapid.SampledFrom([]string{"accept", "accept", "decide", "settle", "cursor", "instance", "close", "crash"}).Draw(rt, "step") {
+			switch rapid.SampledFrom([]string{"accept", "accept", "note", "decide", "settle", "cursor", "instance", "close", "crash"}).Draw(rt, "step") {
 			case "accept":
 				model.made++
 				task := Task{
@@ -53,6 +54,13 @@ func TestAgainstModel(t *testing.T) {
 					o := wire.Terminal{State: wire.Failed, Error: fmt.Sprint("why of ", e.task.ID)}
 					e.outcome = &o
 					wait(rt, decide(e.entry, o))
+				}
+			case "note": // replaced by what follows it
+				if e := model.pick(rt, false); e != nil {
+					model.made++ // another text each time
+					o := wire.Terminal{State: wire.Canceled, Reason: fmt.Sprint("note ", model.made)}
+					e.noted = &o
+					e.entry.Note(o)
 				}
 			case "settle":
 				if e := model.pick(rt, true); e != nil {
@@ -162,6 +170,7 @@ type model struct {
 type modelEntry struct {
 	entry   *Entry
 	task    Task
+	noted   *wire.Terminal
 	outcome *wire.Terminal
 }
 
@@ -195,7 +204,7 @@ func (m *model) contents() contents {
 	c := contents{Instance: m.instance, Cursor: m.cursor, Finished: append([]Finished(nil), m.finished...)}
 	for n := 1; n <= m.made; n++ {
 		if e := m.entries[n]; e != nil {
-			c.Open = append(c.Open, openTask{e.task, e.outcome})
+			c.Open = append(c.Open, openTask{e.task, cmp.Or(e.outcome, e.noted)})
 		}
 	}
 	return c

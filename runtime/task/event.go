@@ -64,6 +64,9 @@ type (
 	}
 	// EndCall ends the call of the handler without asking it.
 	EndCall struct{}
+	// NoteOutcome says what the outcome is to be if the daemon ends before it is decided. It follows what tells the
+	// handler, so that nobody is told later because of it; a later one, or the terminal, takes its place.
+	NoteOutcome struct{ Terminal wire.Terminal }
 	// AbandonArtifacts gives up the artifacts that have not been published yet, so that they cannot delay the terminal.
 	AbandonArtifacts struct{}
 	// SetTimer arms a timer; it is never armed twice without a StopTimer or its TimerFired between.
@@ -88,6 +91,7 @@ func (PublishTerminal) action()  {}
 func (CallHandler) action()      {}
 func (TellHandler) action()      {}
 func (EndCall) action()          {}
+func (NoteOutcome) action()      {}
 func (AbandonArtifacts) action() {}
 func (SetTimer) action()         {}
 func (StopTimer) action()        {}

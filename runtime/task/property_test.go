@@ -46,6 +46,7 @@ type world struct {
 	answered   map[int]bool
 	published  []Action
 	statusAt   []time.Time
+	noted      *wire.Terminal // what the daemon would say after a crash
 	freed      int
 	finished   int
 	terminalAt int // number of actions seen when the terminal was published, 0 before
@@ -113,6 +114,9 @@ func (w *world) step(ev Event) {
 		}
 		w.take(a)
 	}
+	if s := w.s; s.Phase() == Canceling && (w.noted == nil || *w.noted != s.verdict(nil)) {
+		t.Fatalf("noted %v, but the handler that obeys now leads to %v", w.noted, s.verdict(nil))
+	}
 	if a, ok := ev.(Artifact); ok && !w.answered[a.ID] {
 		t.Fatalf("artifact %d neither published nor refused", a.ID)
 	}
@@ -165,6 +169,11 @@ func (w *world) take(a Action) {
 		}
 		_, end := a.(EndCall)
 		w.ended = w.ended || end
+	case NoteOutcome:
+		if w.terminalAt > 0 {
+			t.Fatalf("%s after the terminal", actionText(a))
+		}
+		w.noted = &a.Terminal
 	case SetTimer:
 		if !w.timers[a.Timer].IsZero() {
 			t.Fatalf("%v timer armed twice", a.Timer)

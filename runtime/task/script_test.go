@@ -164,17 +164,9 @@ func actionText(a Action) string {
 	case RefuseArtifact:
 		return fmt.Sprintf("refuse artifact %d", a.ID)
 	case PublishTerminal:
-		text := "publish terminal " + string(a.Terminal.State)
-		if a.Terminal.CompletionReason != "" {
-			text += " completionReason=" + a.Terminal.CompletionReason
-		}
-		if a.Terminal.Reason != "" {
-			text += " reason=" + a.Terminal.Reason
-		}
-		if a.Terminal.Error != "" {
-			text += " error=" + a.Terminal.Error
-		}
-		return text
+		return "publish terminal " + terminalText(a.Terminal)
+	case NoteOutcome:
+		return "note outcome " + terminalText(a.Terminal)
 	case CallHandler:
 		return "call handler"
 	case TellHandler:
@@ -193,4 +185,18 @@ func actionText(a Action) string {
 		return "finished"
 	}
 	return fmt.Sprintf("unknown action %T", a)
+}
+
+func terminalText(t wire.Terminal) string {
+	text := string(t.State)
+	if t.CompletionReason != "" {
+		text += " completionReason=" + t.CompletionReason
+	}
+	if t.Reason != "" {
+		text += " reason=" + t.Reason
+	}
+	if t.Error != "" {
+		text += " error=" + t.Error
+	}
+	return text
 }

@@ -196,9 +196,13 @@ func (s *State) cancel(reason wire.CancelReason, now time.Time) {
 	if s.decided() {
 		return
 	}
+	noted := s.verdict(nil)
 	s.expired = s.expired || reason == wire.CancelExpired
 	s.terminated = s.terminated || reason == wire.CancelTerminated
 	if s.phase == Canceling {
+		if now := s.verdict(nil); now != noted {
+			s.do(NoteOutcome{now})
+		}
 		return
 	}
 	s.phase, s.reason = Canceling, reason
@@ -212,6 +216,7 @@ func (s *State) cancel(reason wire.CancelReason, now time.Time) {
 	} else {
 		s.do(EndCall{}) // no process has it yet, so there is nobody to be polite to
 	}
+	s.do(NoteOutcome{s.verdict(nil)})
 	s.arm(GraceTimer, now.Add(s.cfg.Grace))
 }
 
