@@ -106,6 +106,8 @@ type Agent struct {
 	refuseFrom time.Time
 	leaving    bool // nothing is in flight any more, and nothing is taken
 	hastened   bool
+	// asked is why every task in flight was asked to end, CancelUnspecified before; one that is on its way in is asked too.
+	asked wire.CancelReason
 	// linger, if not nil, holds the time of the drain back until it closes.
 	linger  <-chan struct{}
 	failure error
@@ -239,9 +241,7 @@ func (a *Agent) Hasten() {
 	a.hastened = true
 	a.announceSlots()
 	a.mu.Unlock()
-	for _, j := range a.snapshot() {
-		j.cancel(wire.CancelShutdown)
-	}
+	a.endTasks(wire.CancelShutdown)
 }
 
 // Changed returns a channel that closes when State or Reason change the next time.

@@ -27,9 +27,7 @@ func (a *Agent) drain() {
 	if await(a.whenIdle(), a.cfg.Drain) {
 		return
 	}
-	for _, j := range a.snapshot() {
-		j.cancel(wire.CancelDrain)
-	}
+	a.endTasks(wire.CancelDrain)
 	if await(a.whenIdle(), a.cfg.CancelGrace+t.Terminals) {
 		return
 	}
@@ -37,6 +35,16 @@ func (a *Agent) drain() {
 		j.stopTimers()
 		info := j.info()
 		a.log.Error("stopping although a task is not over", "task", info.TaskID, "state", info.State)
+	}
+}
+
+// endTasks asks every task to end, also those that have their slot and are not known yet: begin looks at asked.
+func (a *Agent) endTasks(reason wire.CancelReason) {
+	a.mu.Lock()
+	a.asked = reason
+	a.mu.Unlock()
+	for _, j := range a.snapshot() {
+		j.cancel(reason)
 	}
 }
 

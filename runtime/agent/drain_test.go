@@ -1,6 +1,8 @@
 package agent
 
 import (
+	"context"
+	"fmt"
 	"testing"
 	"time"
 
@@ -117,4 +119,37 @@ func TestDrain(t *testing.T) {
 		n.same("d1", "running canceled")
 		c.result <- nil
 	})
+}
+
+// TestEndReachesTasksOnTheirWayIn: a task that has been admitted and is not known yet is asked to end with the others.
+func TestEndReachesTasksOnTheirWayIn(t *testing.T) {
+	for _, journaled := range []bool{false, true} {
+		t.Run(fmt.Sprint("journal ", journaled), func(t *testing.T) {
+			n := newNetwork(t, true)
+			a := n.serve(cardOf(t, "worker", 8, ""), NewFuncDispatcher(func(ctx context.Context, _ *wire.Task, _ wire.TaskPort) error {
+				<-ctx.Done()
+				return ctx.Err()
+			}), func(c *Config) {
+				if c.Drain = time.Hour; journaled {
+					c.Journal = openJournal(t, t.TempDir())
+				}
+			})
+			a.await(StateOnline)
+			a.mu.Lock()
+			work := a.session.work
+			a.session.work = func() (context.Context, context.CancelFunc) { // asked for in between
+				a.Hasten()
+				return work()
+			}
+			a.mu.Unlock()
+			a.control(startTask("h1", ""))
+			if e := n.terminal("h1"); e.State != wire.Canceled {
+				t.Errorf("%s %s", e.State, e.Error)
+			}
+			a.stop()
+			if err := a.ended(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
 }

@@ -128,18 +128,21 @@ func (j *job) begin() {
 	defer j.mu.Unlock()
 	j.agent.mu.Lock()
 	j.agent.jobs[j.task.ID] = j
+	asked := j.agent.asked
 	j.agent.mu.Unlock()
 	j.log.Debug("task accepted", "kind", j.task.Kind)
 	j.agent.checkParts(j.log, &j.task)
 	switch {
 	case j.agent.book != nil:
 		j.record()
-		return
 	case j.order.late:
 		j.agent.work.Go(j.startUnlessTaken)
-		return
+	default:
+		j.stepAt(task.Start{}, j.since)
 	}
-	j.stepAt(task.Start{}, j.since)
+	if asked != wire.CancelUnspecified {
+		j.step(task.Cancel{Reason: asked})
+	}
 }
 
 // start starts a job whose acceptance is durable.
