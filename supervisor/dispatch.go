@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"slices"
 	"sync/atomic"
@@ -31,7 +32,8 @@ type placement struct {
 	told     bool          // a process was told to end it
 }
 
-// attempts of a task that may be repeated. A task that crashes two processes would crash the third.
+// attempts of a task that may be repeated. A task that crashes two processes would crash the third. What a process never
+// had is no attempt.
 const attempts = 2
 
 // Do gives a task to a process of the handler and blocks until the handler's call has ended. The answer is nil or a
@@ -55,8 +57,9 @@ func (f *Fleet) Do(ctx context.Context, name string, task *wire.Task, port wire.
 	h.enter()
 	defer h.leave()
 	watched := &watchedPort{TaskPort: port}
-	for attempt := 1; ; attempt++ {
-		p, err := h.acquire(ctx, f.config.Hold, pl.canceled)
+	var without []*process // that did not get it
+	for attempt := 1; ; {
+		p, err := h.acquire(ctx, f.config.Hold, pl.canceled, without)
 		if err != nil {
 			return err
 		}
@@ -64,10 +67,24 @@ func (f *Fleet) Do(ctx context.Context, name string, task *wire.Task, port wire.
 			Assigned: func() bool { return f.settle(pl, p.conn) },
 			Released: func(taint bool) { h.released(p, taint) },
 		})
-		if attempt == attempts || !crashed(err) || watched.published.Load() || !p.idempotent() || ctx.Err() != nil || !f.unsettle(pl) {
+		var unsent *plug.Unsent
+		why := "it did not reach the process"
+		switch {
+		case err == nil:
+			return nil
+		case errors.As(err, &unsent):
+			err = unsent.TaskFailure
+			without = append(without, p)
+		case attempt < attempts && crashed(err) && !watched.published.Load() && p.idempotent():
+			attempt++
+			why = "it may be repeated and has published nothing"
+		default:
 			return err
 		}
-		h.log.Warn("task is tried on another process, because it may be repeated and has published nothing", "task", task.ID, "err", err)
+		if ctx.Err() != nil || !f.unsettle(pl) {
+			return err
+		}
+		h.log.Warn("task is tried on another process, because "+why, "task", task.ID, "err", err)
 	}
 }
 
@@ -98,7 +115,7 @@ func (p *watchedPort) Artifact(ctx context.Context, a wire.Artifact) error {
 // enter and leave count the tasks that wait or run, so that an unused handler can be stopped and is started again.
 func (h *handler) enter() {
 	h.mu.Lock()
-	defer h.mu.Unlock()
+	defer h.unlock()
 	if h.users++; h.users == 1 {
 		h.usage(unit.Used)
 	}
@@ -106,7 +123,7 @@ func (h *handler) enter() {
 
 func (h *handler) leave() {
 	h.mu.Lock()
-	defer h.mu.Unlock()
+	defer h.unlock()
 	if h.users--; h.users == 0 {
 		h.usage(unit.Unused)
 	}
@@ -122,15 +139,15 @@ func (h *handler) usage(kind unit.EventKind) {
 }
 
 // acquire picks a process and counts the task on it. For a process it waits no longer than hold while none is ready; for a
-// free place on one it waits as long as ctx does.
-func (h *handler) acquire(ctx context.Context, hold time.Duration, canceled <-chan struct{}) (p *process, err error) {
+// free place on one it waits as long as ctx does. The processes in without do not count as ready.
+func (h *handler) acquire(ctx context.Context, hold time.Duration, canceled <-chan struct{}, without []*process) (p *process, err error) {
 	var timer *time.Timer
 	var turn chan struct{} // the task's place in the queue, once it has one
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	defer func() { h.leaveQueue(turn, p == nil) }()
 	for {
-		best, full := h.pick()
+		best, full := h.pick(without)
 		if best != nil && (turn != nil || len(h.queue) == 0) {
 			best.running++
 			best.served++
@@ -206,10 +223,10 @@ func closed(c <-chan struct{}) bool {
 
 // pick returns the ready process with the fewest tasks, nil when there is none; full says that there is one, but that it
 // has as many tasks as it may have. mu is held.
-func (h *handler) pick() (best *process, full bool) {
+func (h *handler) pick(without []*process) (best *process, full bool) {
 	g := h.current
 	for _, p := range g.processes {
-		if p.conn == nil || p.draining || closed(p.conn.Done()) || g.unit.ProcessState(p.id) != unit.Ready {
+		if p.conn == nil || p.draining || closed(p.conn.Done()) || g.unit.ProcessState(p.id) != unit.Ready || slices.Contains(without, p) {
 			continue // a process is gone a moment before the unit knows
 		}
 		if limit := g.config.ProcessConcurrency; limit > 0 && p.running >= limit {
@@ -229,7 +246,7 @@ func (h *handler) pick() (best *process, full bool) {
 // released counts a task off a process, once the process has let go of it.
 func (h *handler) released(p *process, taint bool) {
 	h.mu.Lock()
-	defer h.mu.Unlock()
+	defer h.unlock()
 	p.running--
 	h.running--
 	h.tellNext()
@@ -237,7 +254,7 @@ func (h *handler) released(p *process, taint bool) {
 		return
 	}
 	if taint {
-		h.log.Warn("handler process is replaced because it did not let go of a task", "pid", p.conn.PID())
+		h.note(slog.LevelWarn, "handler process is replaced because it did not let go of a task", "pid", p.conn.PID())
 		p.g.step(unit.Event{Kind: unit.ProcessTainted, Process: p.id})
 	}
 	if limit := p.g.config.RecycleTasks; limit > 0 && p.served >= limit {

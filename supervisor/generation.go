@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"time"
 
 	"github.com/blocksd/blocksd/network/card"
@@ -117,7 +118,7 @@ func (g *generation) arm(at time.Time) {
 	}
 	g.timer = time.AfterFunc(at.Sub(g.h.fleet.config.Now()), func() {
 		g.h.mu.Lock()
-		defer g.h.mu.Unlock()
+		defer g.h.unlock()
 		g.step(unit.Event{Kind: unit.Timer})
 	})
 }
@@ -173,33 +174,32 @@ func (g *generation) run(ctx context.Context, p *process) {
 	if first {
 		g.announce(conn) // before it gets tasks
 	}
+	watching, stopWatching := context.WithCancel(ctx)
+	done := make(chan struct{})
 	h.mu.Lock()
 	p.conn = conn
 	g.reason, g.skipped = "", conn.Skipped()
 	requested := p.requested
 	if !requested {
+		h.note(slog.LevelInfo, "handler is ready", "pid", conn.PID(), "took", h.fleet.config.Now().Sub(p.startedAt), "generation", g.number)
 		g.step(unit.Event{Kind: unit.ProcessReady, Process: p.id})
 	}
-	h.mu.Unlock()
-	if requested { // stopped while it became ready
-		conn.Kill()
-	} else {
-		h.log.Info("handler is ready", "pid", conn.PID(), "took", h.fleet.config.Now().Sub(p.startedAt), "generation", g.number)
-		g.announce(conn)
-	}
-
-	watching, stopWatching := context.WithCancel(ctx)
-	done := make(chan struct{})
-	go func() {
+	go func() { // from the moment on at which it is seen to be ready
 		defer close(done)
 		if err := conn.Watch(watching); err != nil {
-			h.log.Warn(err.Error(), "pid", conn.PID())
 			h.mu.Lock()
-			defer h.mu.Unlock()
+			defer h.unlock()
+			h.note(slog.LevelWarn, err.Error(), "pid", conn.PID())
 			g.reason = err.Error()
 			g.step(unit.Event{Kind: unit.ProcessUnhealthy, Process: p.id})
 		}
 	}()
+	h.unlock()
+	if requested { // stopped while it became ready
+		conn.Kill()
+	} else {
+		g.announce(conn)
+	}
 	select {
 	case <-conn.Done():
 	case <-p.lost:
@@ -282,13 +282,13 @@ func (g *generation) exited(p *process, err error, tail ...string) (unasked bool
 	}
 	h := g.h
 	h.mu.Lock()
-	defer h.mu.Unlock()
+	defer h.unlock()
 	p.gone = true
 	delete(g.processes, p.id)
 	was := g.unit.State()
 	if p.requested {
 		f.Reason = unit.Requested
-		h.log.Info("handler process has ended", "pid", pid(p))
+		h.note(slog.LevelInfo, "handler process has ended", "pid", pid(p))
 	} else {
 		g.reason = f.Text
 		g.failures++
@@ -299,11 +299,11 @@ func (g *generation) exited(p *process, err error, tail ...string) (unasked bool
 		if len(tail) > 0 {
 			attrs = append(attrs, "tail", tail)
 		}
-		h.log.Error(f.Text, attrs...)
+		h.note(slog.LevelError, f.Text, attrs...)
 	}
 	g.step(unit.Event{Kind: unit.ProcessExited, Process: p.id, Reason: f.Reason})
 	if is := g.unit.State(); is == unit.Quarantined && was != is && !p.requested {
-		h.log.Error("handler is quarantined because it failed too often", "reason", g.reason, "next_try", g.config.Restart.Filled().ProbeEvery)
+		h.note(slog.LevelError, "handler is quarantined because it failed too often", "reason", g.reason, "next_try", g.config.Restart.Filled().ProbeEvery)
 	}
 	h.clean()
 	if h.removed && !h.aliveLocked() {

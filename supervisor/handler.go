@@ -43,6 +43,29 @@ type handler struct {
 
 	changed chan struct{} // closed and replaced when the availability, or the current generation, changes
 	news    chan struct{} // closed and replaced at every step
+	notes   []note        // for the log, once mu is free
+}
+
+// note is a record that was made while mu was held. A log that blocks must hold up nobody who needs the lock.
+type note struct {
+	level slog.Level
+	text  string
+	attrs []any
+}
+
+// note keeps a record until unlock. mu is held.
+func (h *handler) note(level slog.Level, text string, attrs ...any) {
+	h.notes = append(h.notes, note{level, text, attrs})
+}
+
+// unlock releases mu and logs what was noted meanwhile.
+func (h *handler) unlock() {
+	notes := h.notes
+	h.notes = nil
+	h.mu.Unlock()
+	for _, n := range notes {
+		h.log.Log(context.Background(), n.level, n.text, n.attrs...)
+	}
 }
 
 var errStopping = errors.New("the daemon asked the handler to stop")
@@ -62,7 +85,7 @@ func newHandler(f *Fleet, c HandlerConfig) *handler {
 // start begins the first generation.
 func (h *handler) start() {
 	h.mu.Lock()
-	defer h.mu.Unlock()
+	defer h.unlock()
 	if !h.started && !h.stopped {
 		h.started = true
 		h.current.step(unit.Event{Kind: unit.Start})
@@ -72,7 +95,7 @@ func (h *handler) start() {
 // stop ends everything, tasks included.
 func (h *handler) stop() {
 	h.mu.Lock()
-	defer h.mu.Unlock()
+	defer h.unlock()
 	h.stopped = true
 	for _, g := range h.generations() {
 		g.step(unit.Event{Kind: unit.Stop})
@@ -91,7 +114,7 @@ func (h *handler) generations() []*generation {
 // deploy makes c what the handler runs.
 func (h *handler) deploy(c HandlerConfig) {
 	h.mu.Lock()
-	defer h.mu.Unlock()
+	defer h.unlock()
 	if h.stopped || !h.removed && reflect.DeepEqual(h.wanted, c) {
 		return
 	}
@@ -118,7 +141,7 @@ func (h *handler) roll(c HandlerConfig) *generation {
 	g := newGeneration(h, c, number)
 	if h.current.works() {
 		h.next = g
-		h.log.Info("a new generation of the handler is started beside the current one", "sha256", c.Content, "generation", number)
+		h.note(slog.LevelInfo, "a new generation of the handler is started beside the current one", "sha256", c.Content, "generation", number)
 	} else {
 		old := h.current
 		h.current = g
@@ -163,7 +186,7 @@ func (h *handler) settle() {
 	case g.unit.Full(), g.unit.State() == unit.Ready && h.current.unit.State() != unit.Ready:
 		old := h.current
 		h.current, h.next, h.notice = g, nil, ""
-		h.log.Info("the new generation of the handler takes the tasks from now on", "sha256", g.config.Content, "generation", g.number)
+		h.note(slog.LevelInfo, "the new generation of the handler takes the tasks from now on", "sha256", g.config.Content, "generation", g.number)
 		h.retire(old)
 		h.told()
 		for _, p := range g.processes {
@@ -176,7 +199,7 @@ func (h *handler) settle() {
 		h.next = nil
 		h.notice = fmt.Sprintf("handler %s goes on with its earlier program%s because the new one%s does not start: %s",
 			h.name, short(h.current.config.Content), short(g.config.Content), g.reason)
-		h.log.Error(h.notice)
+		h.note(slog.LevelError, h.notice)
 		h.retire(g)
 	}
 }
@@ -198,7 +221,7 @@ func (h *handler) told() {
 // remove drains the handler for good; false says that it is over already.
 func (h *handler) remove() (draining bool) {
 	h.mu.Lock()
-	defer h.mu.Unlock()
+	defer h.unlock()
 	if !h.removed {
 		h.removed, h.notice = true, ""
 		h.dropNext()
@@ -217,7 +240,7 @@ func (h *handler) aliveLocked() bool {
 func (h *handler) restart(ctx context.Context) error {
 	h.mu.Lock()
 	if h.stopped || h.removed || !h.started {
-		h.mu.Unlock()
+		h.unlock()
 		return fmt.Errorf("handler %s cannot be restarted: it is being stopped", h.name)
 	}
 	h.notice = ""
@@ -228,7 +251,7 @@ func (h *handler) restart(ctx context.Context) error {
 		g = h.roll(h.wanted)
 	}
 	failures := g.failures
-	h.mu.Unlock()
+	h.unlock()
 	return h.await(ctx, g, failures)
 }
 
@@ -238,7 +261,7 @@ func (h *handler) await(ctx context.Context, g *generation, failures int) error 
 		h.mu.Lock()
 		state, current, news := g.unit.State(), g == h.current, h.news
 		retired, failed, reason, notice := g.retired, g.failures > failures, g.reason, h.notice
-		h.mu.Unlock()
+		h.unlock()
 		switch {
 		case current && !retired && (state == unit.Ready || state == unit.Idle):
 			return nil
@@ -268,7 +291,7 @@ func (h *handler) availabilityLocked() wire.Availability {
 func (h *handler) wait() {
 	h.work.Wait()
 	h.mu.Lock()
-	defer h.mu.Unlock()
+	defer h.unlock()
 	for _, g := range h.generations() {
 		g.disarm()
 	}

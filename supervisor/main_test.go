@@ -109,6 +109,27 @@ func eventually(t testing.TB, what string, ok func() bool) {
 	}
 }
 
+func within(t testing.TB, what string, c <-chan struct{}) {
+	t.Helper()
+	select {
+	case <-c:
+	case <-time.After(patience):
+		t.Fatalf("not within %v: %s", patience, what)
+	}
+}
+
+// ended waits for the result of a task.
+func ended(t testing.TB, result <-chan error) error {
+	t.Helper()
+	select {
+	case err := <-result:
+		return err
+	case <-time.After(patience):
+		t.Fatal("the task does not end")
+		return nil
+	}
+}
+
 // fleet runs handlers named like their binaries, or "name-misdeed".
 func fleet(t testing.TB, c Config, names ...string) *Fleet {
 	t.Helper()

@@ -16,6 +16,7 @@ import (
 
 	"github.com/blocksd/blocksd/network/wire"
 	"github.com/blocksd/blocksd/supervisor/launch"
+	"github.com/blocksd/blocksd/supervisor/unit"
 )
 
 // Whatever a handler does, another one's tasks are served without a failure, and afterwards the daemon holds no more
@@ -228,7 +229,7 @@ func processOf(f *Fleet, handler string) ProcessStatus {
 }
 
 func TestMisdeedsAtTheStart(t *testing.T) {
-	echo := HandlerConfig{Name: "echo", Path: plugins.Path(t, "echo")}
+	echo := HandlerConfig{Name: "echo", Path: plugins.Path(t, "echo"), Restart: unit.Policy{MaxRestarts: 1000}} // on a busy machine it needs more than one start
 	quick := impatient
 	quick.Handshake, quick.Describe = time.Second, time.Second
 	f := fleet(t, Config{Handlers: []HandlerConfig{echo}, Timeouts: quick, Shim: testShim(t)})
@@ -311,7 +312,7 @@ func TestForkBombBesideEcho(t *testing.T) {
 
 // The crash record has the panic and the last lines, and does not lack what was written at the very end.
 func TestCrashRecord(t *testing.T) {
-	f := fleet(t, Config{Jitter: func() float64 { return 1 }}, "badhandler")
+	f := fleet(t, Config{Timeouts: Timeouts{ExitDrain: patience}, Jitter: func() float64 { return 1 }}, "badhandler")
 	become(t, f, "badhandler", wire.Available)
 	_ = f.Do(t.Context(), "badhandler", request("t", "crash"), newPort())
 	var s HandlerStatus

@@ -7,14 +7,12 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/blocksd/blocksd/network/card"
 	"github.com/blocksd/blocksd/network/wire"
 	"github.com/blocksd/blocksd/supervisor/unit"
-	"golang.org/x/sys/unix"
 )
 
 func apply(t *testing.T, f *Fleet, handlers ...HandlerConfig) {
@@ -184,65 +182,6 @@ func TestHandlersComeAndGo(t *testing.T) {
 		eventually(t, "the removed handler is gone", func() bool { return len(f.Status()) == 1 })
 	}
 	do(t, f, "echo", "t9", "x")
-}
-
-// killer kills the first process that is given the task, before it is.
-type killer struct {
-	*port
-	times atomic.Int32
-}
-
-func (k *killer) Dispatched(pid int) {
-	k.port.Dispatched(pid)
-	if k.times.Add(-1) < 0 {
-		return
-	}
-	_ = unix.Kill(pid, syscall.SIGKILL)
-	// Until the kernel has done it; the test fails by itself if it does not.
-	for deadline := time.Now().Add(patience); unix.Kill(pid, 0) == nil && time.Now().Before(deadline); {
-		time.Sleep(time.Millisecond)
-	}
-}
-
-func newKiller(times int32) *killer {
-	k := &killer{port: newPort()}
-	k.times.Store(times)
-	return k
-}
-
-// Only a task that may be repeated, and has published nothing, is tried on another process; and only once.
-func TestSecondTry(t *testing.T) {
-	policy := unit.Policy{MaxRestarts: 100, MaxDelay: time.Millisecond}
-	f := fleet(t, Config{Handlers: []HandlerConfig{
-		{Name: "echo", Path: plugins.Path(t, "echo"), Restart: policy}, // says that it is idempotent
-		{Name: "plain", Path: plugins.Path(t, "badhandler"), Restart: policy},
-		{Name: "badhandler", Path: plugins.Path(t, "badhandler"), Restart: policy, Idempotent: true},
-	}})
-	for _, h := range []string{"echo", "plain", "badhandler"} {
-		become(t, f, h, wire.Available)
-	}
-	k := newKiller(1)
-	if err := f.Do(t.Context(), "echo", request("t1", "x"), k); err != nil || len(k.artifacts) != 1 {
-		t.Errorf("idempotent: %v %v", err, k.artifacts)
-	}
-	become(t, f, "echo", wire.Available)
-	if got := failure(t, f.Do(t.Context(), "echo", request("t2", "x"), newKiller(2))); got.Kind != wire.HandlerCrash {
-		t.Errorf("crashed twice: %+v", got)
-	}
-	if got := failure(t, f.Do(t.Context(), "plain", request("t3", "none"), newKiller(1))); got.Kind != wire.HandlerCrash {
-		t.Errorf("not idempotent: %+v", got)
-	}
-	k = newKiller(1)
-	if err := f.Do(t.Context(), "badhandler", request("t4", "none"), k); err != nil {
-		t.Errorf("idempotent by configuration: %v", err)
-	}
-	// A status was published before the crash.
-	become(t, f, "badhandler", wire.Available)
-	p, result := begin(t, f, context.Background(), "badhandler", "t5", "hang")
-	_ = unix.Kill(p.pid, syscall.SIGKILL)
-	if got := failure(t, <-result); got.Kind != wire.HandlerCrash {
-		t.Errorf("after a status: %+v", got)
-	}
 }
 
 // Tasks beyond the limits wait for their turn, in order; one that gives up makes place for the next.

@@ -14,6 +14,7 @@ import (
 	handlerv1 "github.com/blocksd/blocksd/proto/blocks/handler/v1"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/durationpb"
 )
@@ -50,7 +51,7 @@ func (h Hooks) released(taint bool) {
 }
 
 // Do gives a task to the process and returns when the handler is done with it, when the process has ended, or when ctx
-// has: nil or a *wire.TaskFailure. Whatever happens, the port is not used after Do has returned.
+// has: nil, a *wire.TaskFailure, or an *Unsent with one. Whatever happens, the port is not used after Do has returned.
 //
 // A handler that goes on after ctx has ended is given LetGo to end its call, if it understands cancellation, before the
 // call is cut off.
@@ -70,7 +71,7 @@ func (p *Conn) Do(ctx context.Context, task *wire.Task, port wire.TaskPort, hook
 	if !p.calls.begin() { // the process was picked just before its end
 		close(a.started)
 		hooks.released(false)
-		return p.crash(task)
+		return &Unsent{p.crash(task, "before it had")}
 	}
 	// The call outlives ctx by LetGo at most, so it must not end with it.
 	callCtx, cancel := context.WithCancel(context.WithoutCancel(ctx))
@@ -86,7 +87,8 @@ func (p *Conn) Do(ctx context.Context, task *wire.Task, port wire.TaskPort, hook
 	case err := <-result:
 		return err
 	case <-p.Done():
-		// What it has sent is still in the socket and counts, but not for long: something may hold the socket open.
+		// What it has sent is still in the socket and counts, but nothing is waited for long: something may hold the socket
+		// open.
 		k.cutOff(p.timeouts.ExitDrain)
 		return <-result
 	case <-ctx.Done():
@@ -130,24 +132,49 @@ type call struct {
 	cancel context.CancelFunc
 
 	mu       sync.Mutex
-	timer    *time.Timer // guarded by mu
-	finished bool        // guarded by mu
-	cut      bool        // guarded by mu
+	timer    *time.Timer   // guarded by mu, like the fields below
+	patience time.Duration // of the timer
+	busy     bool          // we are at work for the handler, who cannot be blamed meanwhile
+	overdue  bool          // the timer fired while we were busy
+	finished bool
+	cut      bool
 }
 
-// cutOff cancels the call after d unless it ends before; the first deadline counts.
+// cutOff cancels the call after d, of waiting for the handler, unless it ends before; the first deadline counts.
 func (k *call) cutOff(d time.Duration) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.finished || k.timer != nil {
 		return
 	}
+	k.patience = d
 	k.timer = time.AfterFunc(d, func() {
 		k.mu.Lock()
+		defer k.mu.Unlock()
+		if k.busy {
+			k.overdue = true
+			return
+		}
 		k.cut = !k.finished
-		k.mu.Unlock()
 		k.cancel()
 	})
+}
+
+// work does what the handler has asked for, however long it takes. A deadline that passes meanwhile begins anew, because
+// what the handler has sent behind is not read yet.
+func (k *call) work(f func() error) error {
+	k.mu.Lock()
+	k.busy = true
+	k.mu.Unlock()
+	err := f()
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.busy = false
+	if k.overdue {
+		k.overdue = false
+		k.timer.Reset(k.patience)
+	}
+	return err
 }
 
 // finish reports whether the call had to be cut off.
@@ -168,10 +195,10 @@ func (k *call) run(p *Conn, ctx context.Context, task *wire.Task, a *assignment,
 	stream, err := p.client.StartTask(ctx, &handlerv1.StartTaskRequest{Task: message(task)})
 	close(a.started)
 	if err != nil {
-		result <- p.broken(task, err)
+		result <- p.unsent(task, err)
 		return
 	}
-	over, err := p.converse(ctx, stream, task, a)
+	over, err := k.converse(p, ctx, stream, task, a)
 	result <- err
 	if over {
 		return
@@ -185,8 +212,10 @@ func (k *call) run(p *Conn, ctx context.Context, task *wire.Task, a *assignment,
 	}
 }
 
-// converse reads the handler's messages until the outcome is known; over says that the call has ended with it.
-func (p *Conn) converse(ctx context.Context, stream grpc.ServerStreamingClient[handlerv1.StartTaskResponse], task *wire.Task, a *assignment) (over bool, err error) {
+// converse reads the handler's messages until the outcome is known; over says that the call has ended with it. What the
+// handler has sent is published whatever becomes of the call: only the end of the task stops that.
+func (k *call) converse(p *Conn, ctx context.Context, stream grpc.ServerStreamingClient[handlerv1.StartTaskResponse], task *wire.Task, a *assignment) (over bool, err error) {
+	ctx = context.WithoutCancel(ctx)
 	chunks := assembler{limit: p.config.MaxArtifactBytes}
 	defer chunks.close()
 	for heard := int64(0); ; heard++ {
@@ -206,7 +235,9 @@ func (p *Conn) converse(ctx context.Context, stream grpc.ServerStreamingClient[h
 			if artifact == nil {
 				continue
 			}
-			err = a.use(ctx, func(ctx context.Context, port wire.TaskPort) error { return port.Artifact(ctx, *artifact) })
+			err = k.work(func() error {
+				return a.use(ctx, func(ctx context.Context, port wire.TaskPort) error { return port.Artifact(ctx, *artifact) })
+			})
 			if err != nil && !errors.Is(err, errTaskEnded) {
 				return false, &wire.TaskFailure{
 					Kind: wire.HandlerError, Public: publicArtifact,
@@ -237,6 +268,30 @@ func (p *Conn) refused(task *wire.Task, err error) *wire.TaskFailure {
 	}
 }
 
+// Unsent is the failure of a task that the handler never had: the request was not handed to the connection, and a server
+// calls its handler only once it has the request. Such a task may always be given to another process.
+type Unsent struct{ *wire.TaskFailure }
+
+// Unwrap returns the failure to report where the task is not tried again.
+func (u *Unsent) Unwrap() error { return u.TaskFailure }
+
+// unsent is the outcome of a StartTask that returned an error: gRPC had no connection to make the call on, the connection
+// broke before it took the request (io.EOF), or the request could not be encoded. A connection that breaks after it took
+// the request, which may have been read then, is an error of the first Recv instead.
+func (p *Conn) unsent(task *wire.Task, err error) error {
+	code := status.Code(err)
+	switch ended := p.endedSoon(); {
+	case ended && (err == io.EOF || code == codes.Unavailable || code == codes.Canceled):
+		return &Unsent{p.crash(task, "before it had")}
+	case code == codes.Unavailable, err == io.EOF && p.conn.GetState() != connectivity.Ready:
+		return &Unsent{&wire.TaskFailure{
+			Kind: wire.HandlerCrash, Public: publicCrash,
+			Private: fmt.Sprintf("the connection to handler %s (pid %d) broke before it had task %s: %v", p.config.Handler, p.PID(), task.ID, err),
+		}}
+	}
+	return p.broken(task, err)
+}
+
 // broken finds out why a call ended without a final message.
 func (p *Conn) broken(task *wire.Task, err error) *wire.TaskFailure {
 	name := p.config.Handler
@@ -244,7 +299,7 @@ func (p *Conn) broken(task *wire.Task, err error) *wire.TaskFailure {
 	case err == io.EOF:
 		return &wire.TaskFailure{Kind: wire.HandlerSilent, Public: publicSilent, Private: fmt.Sprintf("handler %s ended the call of task %s without a result", name, task.ID)}
 	case (code == codes.Unavailable || code == codes.Canceled || code == codes.Internal) && p.endedSoon():
-		return p.crash(task)
+		return p.crash(task, "in")
 	case code == codes.Unavailable:
 		return &wire.TaskFailure{Kind: wire.HandlerCrash, Public: publicCrash, Private: fmt.Sprintf("the connection to handler %s (pid %d) broke in task %s: %v", name, p.PID(), task.ID, err)}
 	case code == codes.Canceled: // by us
@@ -256,14 +311,14 @@ func (p *Conn) broken(task *wire.Task, err error) *wire.TaskFailure {
 // tailLines of a crashed process go into the private text of its tasks.
 const tailLines = 20
 
-// crash is the failure of a task whose process has ended.
-func (p *Conn) crash(task *wire.Task) *wire.TaskFailure {
+// crash is the failure of a task whose process has ended, in it or before it had it.
+func (p *Conn) crash(task *wire.Task, when string) *wire.TaskFailure {
 	// The last lines are still in the pipes, as long as nothing else writes to them.
 	select {
 	case <-p.pumped:
 	case <-time.After(p.timeouts.ExitDrain):
 	}
-	private := fmt.Sprintf("handler %s (pid %d) ended in task %s: %s", p.config.Handler, p.PID(), task.ID, p.Exit().Text)
+	private := fmt.Sprintf("handler %s (pid %d) ended %s task %s: %s", p.config.Handler, p.PID(), when, task.ID, p.Exit().Text)
 	if tail := p.Tail(tailLines); len(tail) > 0 {
 		private += "; its last lines were:\n" + strings.Join(tail, "\n")
 	}

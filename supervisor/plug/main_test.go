@@ -117,6 +117,19 @@ func wait(t testing.TB, c <-chan struct{}, what string) {
 	}
 }
 
+// stop stops a process that ends by itself when it is asked to.
+func stop(t testing.TB, c *Conn) {
+	t.Helper()
+	stopped := make(chan struct{})
+	go func() {
+		defer close(stopped)
+		if !c.Stop() {
+			t.Error("not stopped")
+		}
+	}()
+	wait(t, stopped, "the process to stop")
+}
+
 // port records what a handler does.
 type port struct {
 	mu        sync.Mutex

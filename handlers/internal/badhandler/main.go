@@ -25,6 +25,7 @@ func main() {
 	}
 	pluginsdk.Serve(pluginsdk.Handler{
 		Name: "badhandler", Version: "0.1.0", Cards: [][]byte{card}, Run: run,
+		Idempotent:    strings.HasSuffix(os.Args[0], "-idempotent"),
 		ServerOptions: []grpc.ServerOption{grpc.ChainStreamInterceptor(withoutResult)},
 	})
 }

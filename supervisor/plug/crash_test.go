@@ -1,0 +1,146 @@
+package plug
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/blocksd/blocksd/network/wire"
+	"github.com/blocksd/blocksd/supervisor/unit"
+	"github.com/google/go-cmp/cmp"
+)
+
+// The end of the process ends its tasks at once, with what it wrote last.
+func TestCrash(t *testing.T) {
+	tests := []struct {
+		text    string
+		private []string
+		reason  unit.Reason
+	}{
+		{"exit 7", []string{"exit code 7", "leaving"}, unit.ExitCode},
+		{"kill", []string{"signal 9 (killed)"}, unit.Signal},
+		{"crash", []string{"exit code 2", "panic: the whole process goes down", "goroutine"}, unit.ExitCode},
+	}
+	for _, tt := range tests {
+		t.Run(tt.text, func(t *testing.T) {
+			r := newRig(t)
+			r.Timeouts.ExitDrain = patience // for its last lines on a busy machine
+			c := r.conn(t, "badhandler", "")
+			other := newPort()
+			both := make(chan error, 1)
+			go func() { both <- c.Do(context.Background(), request("other", "hang"), other, Hooks{}) }()
+			wait(t, other.changed, "the other task to run")
+			_, f := do(t, c, "t", tt.text)
+			if f == nil || f.Kind != wire.HandlerCrash || f.Public != publicCrash {
+				t.Fatalf("failure %+v", f)
+			}
+			for _, want := range tt.private {
+				if !strings.Contains(f.Private, want) {
+					t.Errorf("private text lacks %q: %s", want, f.Private)
+				}
+			}
+			err := <-both
+			if !errors.As(err, &f) || f.Kind != wire.HandlerCrash {
+				t.Errorf("the other task: %v", err)
+			}
+			if e := c.Exit(); e.Reason != tt.reason {
+				t.Errorf("exit %v", e)
+			}
+		})
+	}
+}
+
+// Nothing is waited for that a killed process will not bring.
+func TestCrashIsQuick(t *testing.T) {
+	r := newRig(t)
+	r.Timeouts = Timeouts{LetGo: time.Hour, ExitDrain: time.Hour, ExitNotice: time.Hour}
+	c := r.conn(t, "badhandler", "")
+	p := newPort()
+	result := make(chan struct{})
+	go func() {
+		defer close(result)
+		_ = c.Do(context.Background(), request("t", "hang"), p, Hooks{})
+	}()
+	wait(t, p.changed, "the task to run")
+	c.Kill()
+	wait(t, c.Done(), "the end of the process")
+	wait(t, result, "the end of its task")
+}
+
+// slowPort kills the process in the middle of its artifact, and gives whoever would cut that short the time to do it.
+type slowPort struct {
+	*port
+	conn *Conn
+}
+
+func (p slowPort) Artifact(ctx context.Context, a wire.Artifact) error {
+	p.conn.Kill()
+	<-p.conn.Done()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(100 * time.Millisecond):
+		return p.port.Artifact(ctx, a)
+	}
+}
+
+// What a process has sent before its end is published, however long that takes: cut short, it could come behind the
+// terminal. What it has sent behind that counts too.
+func TestArtifactOutlivesItsProcess(t *testing.T) {
+	r := newRig(t)
+	r.Timeouts.ExitDrain = time.Millisecond
+	p := newPort()
+	c := r.conn(t, "badhandler", "")
+	err := c.Do(t.Context(), request("t", "none"), slowPort{p, c}, Hooks{})
+	var f *wire.TaskFailure
+	if err != nil && (!errors.As(err, &f) || f.Kind != wire.HandlerCrash) { // the result may not have been sent
+		t.Errorf("the task: %v", err)
+	}
+	if d := cmp.Diff([]string{"good"}, p.texts()); d != "" {
+		t.Errorf("artifacts: %s", d)
+	}
+}
+
+// A task may be given to a process whose end is being cleaned up: it fails at once, and Close waits for all that has begun.
+func TestDoBesideClose(t *testing.T) {
+	r := newRig(t)
+	for range 10 {
+		c, err := r.start(t, "badhandler", "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.Kill()
+		wait(t, c.Done(), "the end of the process")
+		var released atomic.Int32
+		var tasks sync.WaitGroup
+		task := func(id string) *port {
+			var f *wire.TaskFailure
+			p := newPort()
+			err := c.Do(context.Background(), request(id, "none"), p, Hooks{Released: func(bool) { released.Add(1) }})
+			if !errors.As(err, &f) || f.Kind != wire.HandlerCrash {
+				t.Errorf("task beside Close: %v", err)
+			}
+			if u := (*Unsent)(nil); id == "after" && !errors.As(err, &u) {
+				t.Errorf("task after Close: %T %v", err, err)
+			}
+			return p
+		}
+		const beside = 8
+		for i := range beside {
+			tasks.Go(func() { task(fmt.Sprint("beside", i)) })
+		}
+		c.Close()
+		tasks.Wait()
+		if p := task("after"); p.pid != 0 {
+			t.Error("a call was begun after Close")
+		}
+		if n := released.Load(); n != beside+1 {
+			t.Errorf("%d of %d tasks were released", n, beside+1)
+		}
+	}
+}

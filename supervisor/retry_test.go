@@ -1,0 +1,120 @@
+package supervisor
+
+import (
+	"context"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/blocksd/blocksd/network/wire"
+	"github.com/blocksd/blocksd/supervisor/unit"
+	"golang.org/x/sys/unix"
+)
+
+// killer kills the first processes that are given the task: before they have it, or when they ask for its file.
+type killer struct {
+	*port
+	before func(pid int) // after the kill, when it comes before the task; nil: it comes when the file is asked for
+	times  atomic.Int32
+	pids   []int
+}
+
+func newKiller(times int32, before func(pid int)) *killer {
+	k := &killer{port: newPort(), before: before}
+	k.times.Store(times)
+	return k
+}
+
+func (k *killer) Dispatched(pid int) {
+	k.port.Dispatched(pid)
+	k.pids = append(k.pids, pid)
+	if k.before != nil && k.times.Add(-1) >= 0 {
+		_ = unix.Kill(pid, syscall.SIGKILL)
+		k.before(pid)
+	}
+}
+
+func (k *killer) Input(ctx context.Context, part int) (wire.Input, error) {
+	if k.before == nil && k.times.Add(-1) >= 0 {
+		_ = unix.Kill(k.pids[len(k.pids)-1], syscall.SIGKILL)
+	}
+	return k.port.Input(ctx, part)
+}
+
+// A task that a process had when it crashed is tried on another one only if it may be repeated, and has published nothing;
+// and only once.
+func TestSecondTry(t *testing.T) {
+	policy := unit.Policy{MaxRestarts: 100, MaxDelay: time.Millisecond}
+	f := fleet(t, Config{Hold: patience, Handlers: []HandlerConfig{
+		{Name: "says", Path: plugins.Alias(t, "badhandler", "badhandler-idempotent"), Restart: policy},
+		{Name: "configured", Path: plugins.Path(t, "badhandler"), Restart: policy, Idempotent: true},
+		{Name: "plain", Path: plugins.Path(t, "badhandler"), Restart: policy},
+	}})
+	tests := []struct {
+		handler string
+		crashes int32
+		tried   int
+		want    wire.FailureKind
+	}{
+		{"says", 1, 2, 0},
+		{"configured", 1, 2, 0},
+		{"configured", 2, 2, wire.HandlerCrash},
+		{"plain", 1, 1, wire.HandlerCrash},
+	}
+	for _, tt := range tests {
+		k := newKiller(tt.crashes, nil)
+		task := request("t", "download request")
+		task.Parts[0].File = &wire.ArtifactRef{FileName: "f"}
+		err := f.Do(t.Context(), tt.handler, task, k)
+		if tt.want == 0 && (err != nil || len(k.artifacts) != 1) || tt.want != 0 && failure(t, err).Kind != tt.want {
+			t.Errorf("%s with %d crashes: %v %q", tt.handler, tt.crashes, err, k.artifacts)
+		}
+		if len(k.pids) != tt.tried {
+			t.Errorf("%s with %d crashes: given to %v", tt.handler, tt.crashes, k.pids)
+		}
+	}
+	become(t, f, "configured", wire.Available)
+	p, result := begin(t, f, context.Background(), "configured", "status", "hang")
+	_ = unix.Kill(p.pid, syscall.SIGKILL)
+	if got := failure(t, <-result); got.Kind != wire.HandlerCrash {
+		t.Errorf("after a status: %+v", got)
+	}
+}
+
+// A task that is given to a process just as that one ends, and never reaches it, is given to the next, as often as that
+// happens and whatever the handler says about repeating.
+func TestUnsentTask(t *testing.T) {
+	f := fleet(t, Config{Hold: patience, Handlers: []HandlerConfig{
+		{Name: "plain", Path: plugins.Path(t, "badhandler"), Restart: unit.Policy{MaxRestarts: 100, MaxDelay: time.Millisecond}},
+	}})
+	become(t, f, "plain", wire.Available)
+	k := newKiller(3, func(pid int) {
+		h := f.get("plain")
+		h.mu.Lock()
+		var doomed *process
+		for _, p := range h.current.processes {
+			if p.conn != nil && p.conn.PID() == pid {
+				doomed = p
+			}
+		}
+		h.mu.Unlock()
+		if doomed != nil { // until the connection knows
+			eventually(t, "the connection is broken", func() bool { return doomed.conn.Check(t.Context()) != nil })
+		}
+	})
+	if err := f.Do(t.Context(), "plain", request("t1", "none"), k); err != nil || len(k.artifacts) != 1 || len(k.pids) != 4 {
+		t.Errorf("%v, artifacts %q, given to %v", err, k.artifacts, k.pids)
+	}
+	// One that is to be ended meanwhile is not tried again.
+	ctx, cancel := context.WithCancel(t.Context())
+	k.times.Store(1)
+	k.before = func(int) { cancel() }
+	become(t, f, "plain", wire.Available)
+	if got := failure(t, f.Do(ctx, "plain", request("t2", "none"), k)); got.Kind != wire.CallEnded && got.Kind != wire.HandlerCrash {
+		t.Errorf("ended meanwhile: %+v", got)
+	}
+	if len(k.pids) != 5 {
+		t.Errorf("given to %v", k.pids)
+	}
+}
