@@ -41,6 +41,7 @@ const (
 	CodeUploadNotFound   = "UploadNotFound"
 	CodeFileTooLarge     = "FileTooLarge"
 	CodeUploadUnfinished = "UploadIncomplete"
+	CodeUploadBusy       = "UploadInProgress"
 	CodeBillingInvalid   = "BillingModeInvalid"
 	CodeNoOrg            = "OrganizationNotFound"
 	CodeNoKey            = "ApiKeyNotFound"

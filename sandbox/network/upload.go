@@ -26,9 +26,11 @@ type upload struct {
 	outputID   string
 	partID     string
 	name, mime string
-	size       int64
+	limit      int64 // bytes that were announced
+	size       int64 // bytes that it has
 	userID     string
 	created    time.Time
+	receiving  bool // bytes are on their way
 	received   bool
 	confirmed  bool
 	channel    string
@@ -72,7 +74,7 @@ func (n *Network) RequestUpload(p *Principal, req UploadRequest) (UploadTicket, 
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	u := &upload{
-		id: "up_" + blob.ID(), fileID: uuid.NewString(), blob: blob.ID(), name: req.FileName, mime: req.MIMEType, size: req.Size,
+		id: "up_" + blob.ID(), fileID: uuid.NewString(), blob: blob.ID(), name: req.FileName, mime: req.MIMEType, limit: req.Size,
 		userID: p.UserID, created: n.cfg.Now(), outputID: req.OutputID, partID: req.PartID,
 	}
 	if req.Output {
@@ -108,7 +110,8 @@ func (n *Network) RequestUpload(p *Principal, req UploadRequest) (UploadTicket, 
 	return UploadTicket{u.id, u.session}, nil
 }
 
-// Receive stores the bytes of an announced file.
+// Receive stores the bytes of an announced file. One upload at a time has the place; until the file is confirmed another
+// one may follow and replaces it.
 func (n *Network) Receive(uploadID string, r io.Reader) error {
 	n.mu.Lock()
 	u := n.uploads[uploadID]
@@ -116,17 +119,27 @@ func (n *Network) Receive(uploadID string, r io.Reader) error {
 		n.mu.Unlock()
 		return refused(404, CodeUploadNotFound, "There is no such upload.")
 	}
-	blobID, limit := u.blob, u.size
+	if u.receiving {
+		n.mu.Unlock()
+		return refused(409, CodeUploadBusy, "Another upload to the same place is under way.")
+	}
+	u.receiving = true
+	blobID, limit := u.blob, u.limit
 	n.mu.Unlock()
 	size, err := n.cfg.Blobs.Write(blobID, r, limit)
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	u.receiving = false
 	if errors.Is(err, blob.ErrTooLarge) {
 		return refused(413, CodeFileTooLarge, "The file is larger than the %d bytes that were announced.", limit)
 	}
 	if err != nil {
 		return err
 	}
-	n.mu.Lock()
-	defer n.mu.Unlock()
+	if n.uploads[u.id] != u { // given up in the meantime
+		n.push(func() { n.removeBlobs([]string{blobID}) })
+		return refused(404, CodeUploadNotFound, "There is no such upload.")
+	}
 	u.size, u.received = size, true
 	return nil
 }
@@ -140,19 +153,25 @@ func (n *Network) ConfirmUpload(p *Principal, uploadID string) (*wire.ArtifactRe
 	case u == nil || u.userID != p.UserID:
 		n.mu.Unlock()
 		return nil, refused(404, CodeUploadNotFound, "There is no upload %s.", uploadID)
-	case !u.received:
+	case !u.received || u.receiving:
 		n.mu.Unlock()
 		return nil, refused(409, CodeUploadUnfinished, "The file of the upload %s has not arrived.", uploadID)
+	}
+	t := u.task
+	if t != nil && n.tasks[t.id] != t { // forgotten in the meantime, and the file would never be
+		n.mu.Unlock()
+		return nil, noTask(t.id)
 	}
 	again := u.confirmed
 	u.confirmed = true
 	n.files[u.fileID] = u
-	t := u.task
 	if u.session != "" || t == nil {
 		n.mu.Unlock()
 		return nil, nil
 	}
-	t.files = append(t.files, u.id)
+	if !again {
+		t.files = append(t.files, u.id)
+	}
 	ref := u.ref()
 	space, meta := t.env.Space, wire.EventMeta(t.agent.spec.Name, t.id, "")
 	n.mu.Unlock()

@@ -95,10 +95,21 @@ func validFileName(name string) bool {
 // receiveFile takes the form that an announced file comes in. An SDK takes anything but 204 without a body for a failure.
 func (s *Server) receiveFile(q *request) {
 	id := unescape(q.seg[1])
-	if !s.shelf.expected(id) {
+	place, err := s.shelf.claim(id)
+	if errors.Is(err, errTaken) {
+		storeError(q.w, http.StatusConflict, "OperationAborted", "A conflicting conditional operation is currently in progress against this resource. Please try again.")
+		return
+	}
+	if err != nil {
 		storeError(q.w, http.StatusForbidden, "AccessDenied", "Invalid according to Policy: Policy expired.")
 		return
 	}
+	stored := false
+	defer func() {
+		if !stored {
+			s.shelf.abandon(place)
+		}
+	}()
 	q.r.Body = http.MaxBytesReader(q.w, q.r.Body, s.shelf.limit+maxFields)
 	form, err := q.r.MultipartReader()
 	if err != nil {
@@ -118,9 +129,10 @@ func (s *Server) receiveFile(q *request) {
 			}
 			continue
 		}
-		err = s.shelf.receive(id, part)
+		err = s.shelf.receive(place, part)
 		switch {
 		case err == nil:
+			stored = true
 			q.w.WriteHeader(http.StatusNoContent)
 		case errors.Is(err, blob.ErrTooLarge) || errors.As(err, new(*http.MaxBytesError)):
 			storeError(q.w, http.StatusBadRequest, "EntityTooLarge", "Your proposed upload exceeds the maximum allowed size")

@@ -26,6 +26,7 @@ var (
 	errBusy     = errors.New("too many uploads are under way")
 	errNoSuch   = errors.New("no such file")
 	errNotAsked = errors.New("upload was not announced, or its time is over")
+	errTaken    = errors.New("another upload to the same place is under way")
 )
 
 // shelved is a file of a channel, or one that is announced.
@@ -36,6 +37,7 @@ type shelved struct {
 	size                  int64
 	created               time.Time
 	number                int64 // in the order of arrival
+	arriving              bool  // its bytes are on their way
 }
 
 // shelf holds the files that clients upload through the interface for files.
@@ -67,7 +69,7 @@ func (s *shelf) announce(subscribeKey, channel, name string) (*shelved, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for id, other := range s.announced {
-		if f.created.Sub(other.created) > uploadLife {
+		if f.created.Sub(other.created) > uploadLife && !other.arriving {
 			delete(s.announced, id)
 		}
 	}
@@ -78,41 +80,50 @@ func (s *shelf) announce(subscribeKey, channel, name string) (*shelved, error) {
 	return f, nil
 }
 
-// expected reports whether bytes for a place may come now.
-func (s *shelf) expected(blobID string) bool {
+// claim takes an announced place for one upload, which gives it back with abandon if it fails. Only one has it: of two
+// that write to one place at once, the bytes of one would come with the size of the other.
+func (s *shelf) claim(blobID string) (*shelved, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	f := s.announced[blobID]
-	return f != nil && s.now().Sub(f.created) <= uploadLife
+	switch {
+	case f == nil || s.now().Sub(f.created) > uploadLife:
+		return nil, errNotAsked
+	case f.arriving:
+		return nil, errTaken
+	}
+	f.arriving = true
+	return f, nil
 }
 
-// receive stores the bytes of an announced file, which belongs to its channel from then on.
-func (s *shelf) receive(blobID string, r io.Reader) error {
-	size, err := s.blobs.Write(blobID, r, s.limit)
+// abandon lets another upload have the place.
+func (s *shelf) abandon(f *shelved) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	f.arriving = false
+}
+
+// receive stores the bytes of a file whose place was claimed; it belongs to its channel from then on.
+func (s *shelf) receive(f *shelved, r io.Reader) error {
+	size, err := s.blobs.Write(f.blob, r, s.limit)
 	if err != nil {
 		return err
 	}
 	s.mu.Lock()
-	f := s.announced[blobID]
 	var old []*shelved
-	if f != nil {
-		delete(s.announced, blobID)
-		s.last++
-		f.size, f.created, f.number = size, s.now(), s.last
-		s.files = append(s.files, f)
-		s.bytes += size
-		for s.bytes > maxShelved {
-			s.bytes -= s.files[0].size
-			old = append(old, s.files[0])
-			s.files = s.files[1:]
-		}
+	delete(s.announced, f.blob)
+	s.last++
+	f.size, f.created, f.number = size, s.now(), s.last
+	s.files = append(s.files, f)
+	s.bytes += size
+	for s.bytes > maxShelved {
+		s.bytes -= s.files[0].size
+		old = append(old, s.files[0])
+		s.files = s.files[1:]
 	}
 	s.mu.Unlock()
 	for _, o := range old {
 		err = errors.Join(err, s.blobs.Remove(o.blob))
-	}
-	if f == nil { // sent twice: the first one has it
-		return errNotAsked
 	}
 	return err
 }

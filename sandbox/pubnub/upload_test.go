@@ -1,0 +1,120 @@
+package pubnub
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"mime/multipart"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httptrace"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+)
+
+// slowUpload is a form with a file that a test sends bit by bit.
+type slowUpload struct {
+	form   *multipart.Writer
+	file   io.Writer
+	body   *io.PipeWriter
+	status chan int // 0: no answer
+}
+
+// beginUpload returns when the server has begun to read the form.
+func beginUpload(t *testing.T, server *httptest.Server, place string) slowUpload {
+	t.Helper()
+	reader, writer := io.Pipe()
+	u := slowUpload{form: multipart.NewWriter(writer), body: writer, status: make(chan int, 1)}
+	reading := make(chan struct{})
+	// The server asks for the body when it begins to read it.
+	trace := &httptrace.ClientTrace{Got100Continue: func() { close(reading) }}
+	req, err := http.NewRequestWithContext(httptrace.WithClientTrace(t.Context(), trace), "POST", server.URL+place, reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Content-Type", u.form.FormDataContentType())
+	req.Header.Set("Expect", "100-continue")
+	transport := &http.Transport{ExpectContinueTimeout: time.Minute}
+	go func() {
+		defer transport.CloseIdleConnections()
+		res, err := transport.RoundTrip(req)
+		if err != nil {
+			u.status <- 0
+			return
+		}
+		res.Body.Close()
+		u.status <- res.StatusCode
+	}()
+	select {
+	case <-reading:
+	case status := <-u.status:
+		t.Fatalf("upload: %d", status)
+	}
+	if u.file, err = u.form.CreateFormFile("file", "f.txt"); err != nil {
+		t.Fatal(err)
+	}
+	return u
+}
+
+// TestOneUploadHasThePlace: of two uploads to one announced place exactly one wins, and what is stored is all its own. The
+// place of one that was cut short can be used again.
+func TestOneUploadHasThePlace(t *testing.T) {
+	server, _, _ := face(t, 0)
+	announce := func() (place, id string) {
+		r := fetch(t, server, "POST", "/v1/files/sub-open/channels/c/generate-upload-url", `{"name":"f.txt"}`)
+		return regexp.MustCompile(`/_upload/[^"]+`).FindString(r.body), regexp.MustCompile(`"id":"([^"]+)"`).FindStringSubmatch(r.body)[1]
+	}
+	other := func(place string) reply {
+		var form bytes.Buffer
+		w := multipart.NewWriter(&form)
+		part, _ := w.CreateFormFile("file", "f.txt")
+		_, _ = io.WriteString(part, "bb")
+		w.Close()
+		return fetch(t, server, "POST", place, form.String(), "Content-Type", w.FormDataContentType())
+	}
+	const busy = `<?xml version="1.0" encoding="UTF-8"?>` + "\n<Error><Code>OperationAborted</Code><Message>A conflicting conditional operation is currently in progress against this resource. Please try again.</Message></Error>"
+
+	place, id := announce()
+	first := beginUpload(t, server, place)
+	if got := other(place); got.status != 409 || got.body != busy {
+		t.Errorf("second upload: %d %s", got.status, got.body)
+	}
+	_, _ = io.WriteString(first.file, "aaaa")
+	first.form.Close()
+	first.body.Close()
+	if status := <-first.status; status != 204 {
+		t.Fatalf("first upload: %d", status)
+	}
+	if got := other(place); got.status != 403 {
+		t.Errorf("upload after the end: %d %s", got.status, got.body)
+	}
+
+	second, secondID := announce()
+	cut := beginUpload(t, server, second)
+	cut.body.CloseWithError(errors.New("the connection is gone"))
+	if status := <-cut.status; status == 204 {
+		t.Error("an upload that was cut short has succeeded")
+	}
+	deadline := time.Now().Add(10 * time.Second)
+	got := other(second)
+	for ; got.status == 409 && time.Now().Before(deadline); got = other(second) { // the server has yet to notice
+		time.Sleep(time.Millisecond)
+	}
+	if got.status != 204 {
+		t.Errorf("upload after one that was cut short: %d %s", got.status, got.body)
+	}
+
+	listed := fetch(t, server, "GET", "/v1/files/sub-open/channels/c/files", "").body
+	for id, size := range map[string]string{id: "4", secondID: "2"} {
+		if !strings.Contains(listed, `"id":"`+id+`","size":`+size+`,`) {
+			t.Errorf("listed: %s", listed)
+		}
+	}
+	for place, want := range map[string]string{place: "aaaa", second: "bb"} {
+		if got := fetch(t, server, "GET", strings.Replace(place, "_upload", "_files", 1)+"/f.txt", ""); got.body != want {
+			t.Errorf("stored %q, want %q", got.body, want)
+		}
+	}
+}
