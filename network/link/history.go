@@ -5,16 +5,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"math"
 	"slices"
 	"strconv"
 )
 
-// historyPage is the largest page that the network gives.
-const historyPage = 100
-
-// maxPages is no limit.
-const maxPages = math.MaxInt
+// pageSize is the largest page that the network gives.
+const pageSize = 100
 
 // readAttempts bounds how often a read is tried; its caller knows better than we do whether to go on.
 const readAttempts = 4
@@ -25,6 +21,12 @@ type Stored struct {
 	Meta      json.RawMessage // nil for none
 	Timetoken string
 	Publisher string
+}
+
+// at is the timetoken as a number.
+func (s Stored) at() uint64 {
+	v, _ := strconv.ParseUint(s.Timetoken, 10, 64) // always one of ours
+	return v
 }
 
 // Time returns the network's present time.
@@ -79,22 +81,44 @@ func (l *Link) History(ctx context.Context, channel, token string, after string)
 			return nil, fmt.Errorf("read history of channel %s: %q is no timetoken", channel, after)
 		}
 	}
-	return l.retryHistory(ctx, channel, token, since, maxPages)
+	return l.retryHistory(ctx, channel, token, since)
 }
 
-// Newest returns the newest stored messages of channel, at most a hundred, oldest first. Errors are those of History.
-func (l *Link) Newest(ctx context.Context, channel, token string) ([]Stored, error) {
+// searchPages bounds a search: 5,000 messages. A channel of a task that has more is not read to its beginning.
+const searchPages = 50
+
+// Search shows the stored messages of channel to is, the newest first, until that says true or there are no more, at
+// most 5,000. Errors are those of History.
+func (l *Link) Search(ctx context.Context, channel, token string, is func(Stored) bool) (found bool, err error) {
 	ctx, done, err := l.enter(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("read history of channel %s: %w", channel, err)
+		return false, fmt.Errorf("search history of channel %s: %w", channel, err)
 	}
 	defer done()
-	return l.retryHistory(ctx, channel, token, 0, 1)
+	var p historyPage
+	for n := 0; n < searchPages; n++ {
+		err := l.retryRead(ctx, func() (err error) {
+			p, err = l.page(ctx, channel, token, p.next)
+			return err
+		})
+		if err != nil {
+			return false, fmt.Errorf("search history of channel %s: %w", channel, err)
+		}
+		for _, s := range slices.Backward(p.stored) {
+			if is(s) {
+				return true, nil
+			}
+		}
+		if p.next == 0 {
+			break
+		}
+	}
+	return false, nil
 }
 
-func (l *Link) retryHistory(ctx context.Context, channel, token string, since uint64, limit int) (stored []Stored, err error) {
+func (l *Link) retryHistory(ctx context.Context, channel, token string, since uint64) (stored []Stored, err error) {
 	err = l.retryRead(ctx, func() (err error) {
-		stored, err = l.history(ctx, channel, token, since, limit)
+		stored, err = l.history(ctx, channel, token, since)
 		return err
 	})
 	if err != nil {
@@ -103,47 +127,64 @@ func (l *Link) retryHistory(ctx context.Context, channel, token string, since ui
 	return stored, nil
 }
 
-// history reads the pages, newest first as the network gives them, once; at most limit of them.
-func (l *Link) history(ctx context.Context, channel, token string, since uint64, limit int) ([]Stored, error) {
+// history reads the pages back to since once.
+func (l *Link) history(ctx context.Context, channel, token string, since uint64) ([]Stored, error) {
 	var pages [][]Stored
-	var start uint64 // exclusive upper end of the next page; 0 for now
-	for len(pages) < limit {
-		e := l.do(ctx, l.cfg.Timeouts.Request, token, func(ctx context.Context) error {
-			b := l.sdk.FetchWithContext(ctx).Channels([]string{channel}).Count(historyPage).IncludeMeta(true).IncludeUUID(true)
-			if start > 0 {
-				b.Start(int64(start))
-			}
-			_, _, err := b.Execute()
-			return err
-		})
-		if !e.ok() {
-			return nil, e.failure("reading history", channel)
-		}
-		page, size, err := decodeHistory(e.answer, channel)
+	for before := uint64(0); ; {
+		p, err := l.page(ctx, channel, token, before)
 		if err != nil {
 			return nil, err
 		}
-		var oldest uint64
-		kept := page[:0]
-		for _, s := range page {
-			v, _ := strconv.ParseUint(s.Timetoken, 10, 64)
-			if oldest == 0 || v < oldest {
-				oldest = v
-			}
-			l.newest.see(v)
-			if v > since && (start == 0 || v < start) {
-				kept = append(kept, s)
-			}
-		}
-		pages = append(pages, kept)
-		// A page that does not lead further back would be asked for again and again.
-		if size < historyPage || oldest <= since || oldest == 0 || (start > 0 && oldest >= start) {
+		pages = append(pages, slices.DeleteFunc(p.stored, func(s Stored) bool { return s.at() <= since }))
+		if p.next <= since {
 			break
 		}
-		start = oldest
+		before = p.next
 	}
 	slices.Reverse(pages)
 	return slices.Concat(pages...), nil
+}
+
+// historyPage is one page, its messages oldest first. next is before which timetoken the next page ends, 0 for no more.
+type historyPage struct {
+	stored []Stored
+	next   uint64
+}
+
+// page reads the newest page of the messages before a timetoken, exclusively; 0 for now.
+func (l *Link) page(ctx context.Context, channel, token string, before uint64) (historyPage, error) {
+	e := l.do(ctx, l.cfg.Timeouts.Request, token, func(ctx context.Context) error {
+		b := l.sdk.FetchWithContext(ctx).Channels([]string{channel}).Count(pageSize).IncludeMeta(true).IncludeUUID(true)
+		if before > 0 {
+			b.Start(int64(before))
+		}
+		_, _, err := b.Execute()
+		return err
+	})
+	if !e.ok() {
+		return historyPage{}, e.failure("reading history", channel)
+	}
+	all, size, err := decodeHistory(e.answer, channel)
+	if err != nil {
+		return historyPage{}, err
+	}
+	var p historyPage
+	var oldest uint64
+	for _, s := range all {
+		at := s.at()
+		if oldest == 0 || at < oldest {
+			oldest = at
+		}
+		l.newest.see(at)
+		if before == 0 || at < before {
+			p.stored = append(p.stored, s)
+		}
+	}
+	// A page that does not lead further back would be asked for again and again.
+	if size >= pageSize && (before == 0 || oldest < before) {
+		p.next = oldest
+	}
+	return p, nil
 }
 
 // decodeHistory reads one page of the history of one channel, oldest first. Entries without a usable timetoken or

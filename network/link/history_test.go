@@ -34,12 +34,24 @@ func TestHistoryReadsAllPages(t *testing.T) {
 	if got := len(n.faults.requests("/v3/history/")); got != 3 {
 		t.Errorf("%d requests for 250 messages", got)
 	}
-	newest, err := l.Newest(within(t), "c", "")
-	if err != nil || len(newest) != 100 || string(newest[0].Body) != "150" || string(newest[99].Body) != "249" {
-		t.Errorf("the newest are %d messages, %v", len(newest), err)
-	}
-	if got := len(n.faults.requests("/v3/history/")); got != 4 {
-		t.Errorf("%d requests for the newest", got-3)
+	for _, tc := range []struct {
+		wanted   string
+		found    bool
+		requests int
+	}{{"249", true, 1}, {"150", true, 1}, {"149", true, 2}, {"0", true, 3}, {"none", false, 3}} {
+		before, shown := len(n.faults.requests("/v3/history/")), 0
+		found, err := l.Search(within(t), "c", "", func(s link.Stored) bool {
+			if shown++; tc.found && string(s.Body) != fmt.Sprint(250-shown) {
+				t.Fatalf("message %s is shown as number %d", s.Body, shown)
+			}
+			return string(s.Body) == tc.wanted
+		})
+		if found != tc.found || err != nil {
+			t.Errorf("search of %s: %v, %v", tc.wanted, found, err)
+		}
+		if got := len(n.faults.requests("/v3/history/")) - before; got != tc.requests {
+			t.Errorf("search of %s: %d requests", tc.wanted, got)
+		}
 	}
 	some, err := l.History(within(t), "c", "", all[120].Timetoken)
 	if err != nil || len(some) != 129 || string(some[0].Body) != "121" {

@@ -177,7 +177,7 @@ func (l *Link) gaveUp(ctx context.Context, what string, last error) error {
 
 // lookUp searches history for a message that we may have published after the timetoken since.
 func (l *Link) lookUp(ctx context.Context, m Message, since uint64) (timetoken string, found bool, err error) {
-	stored, err := l.history(ctx, m.Channel, m.Token, since, maxPages)
+	stored, err := l.history(ctx, m.Channel, m.Token, since)
 	if err != nil {
 		return "", false, err
 	}

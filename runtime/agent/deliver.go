@@ -101,17 +101,17 @@ func (a *Agent) askOnce(ctx context.Context, s *session, m link.Message, taskID 
 	once, cancel := context.WithTimeout(ctx, a.cfg.Timeouts.Connect)
 	defer cancel()
 	var answer standing
-	// The newest will do: nothing follows a terminal event but what did not know of it, and all that an instance publishes
-	// says that it has begun. A task may have published any number of events, and each one in doubt asks.
-	stored, err := s.link.Newest(once, m.Channel, m.Token)
+	// From the newest back, because what follows a terminal event are at most some events that did not know of it.
+	_, err := s.link.Search(once, m.Channel, m.Token, func(m link.Stored) bool {
+		e, err := wire.DecodeEvent(m.Body)
+		answer.over = answer.over || err == nil && e.Type == wire.EventTerminal
+		answer.begun = answer.begun || err == nil && (e.Type == wire.EventProgress || e.Type == wire.EventArtifact)
+		return answer.over
+	})
 	if err == nil {
-		for _, m := range stored {
-			e, err := wire.DecodeEvent(m.Body)
-			answer.over = answer.over || err == nil && e.Type == wire.EventTerminal
-			answer.begun = answer.begun || err == nil && (e.Type == wire.EventProgress || e.Type == wire.EventArtifact)
-		}
 		return answer, nil
 	}
+	answer = standing{}
 	switch status(err) {
 	case http.StatusBadRequest, http.StatusForbidden, http.StatusNotFound:
 	default:

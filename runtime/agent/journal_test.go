@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -219,15 +220,19 @@ func (n *network) store(id string, body []byte) {
 }
 
 // TestOutageOfANetworkThatGaveUp: the network ended the task itself while the agent was out of its sight, so the
-// agent's outcome is not a second one.
+// agent's outcome is not a second one; also when that end is far back on the task's channel.
 func TestOutageOfANetworkThatGaveUp(t *testing.T) {
-	for _, dir := range []string{"", t.TempDir()} {
-		t.Run(fmt.Sprint("journal ", dir != ""), func(t *testing.T) {
+	for _, tc := range []struct {
+		journaled bool
+		later     int // events that follow the network's end
+	}{{false, 0}, {true, 0}, {true, 249}} {
+		t.Run(fmt.Sprintf("journal %v, %d later events", tc.journaled, tc.later), func(t *testing.T) {
+			t.Parallel()
 			n, st := newNetwork(t, true), newStage()
 			f := n.fault()
 			change := n.through(f)
-			if dir != "" {
-				change = both(change, withJournal(openJournal(t, dir)))
+			if tc.journaled {
+				change = both(change, withJournal(openJournal(t, t.TempDir())))
 			}
 			a := n.serve(cardOf(t, "worker", 4, ""), st, change)
 			a.await(StateOnline)
@@ -238,11 +243,16 @@ func TestOutageOfANetworkThatGaveUp(t *testing.T) {
 			a.control(`{"type":"PauseTask","taskId":"t1"}`) // ends the poll that is being held
 			a.await(StateConnecting)
 			n.giveUp("t1")
+			for range tc.later {
+				n.store("t1", []byte(`{"type":"system","taskId":"t1","status":"x"}`))
+			}
 			f.set(nil)
 			a.await(StateOnline)
 			call.result <- nil
 			eventually(t, "the task is over", func() bool { return len(a.Tasks()) == 0 })
-			n.same("t1", "running failed:lost")
+			if got := strings.Join(strings.Fields(n.story("t1")), " "); got != "running failed:lost" {
+				t.Errorf("the story is %s", got)
+			}
 		})
 	}
 }
