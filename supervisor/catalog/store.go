@@ -13,7 +13,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -144,11 +144,8 @@ func (s *Store) copy(file, sum string) error {
 	return err
 }
 
-// write makes an executable file and returns its checksum. No process is started meanwhile: it would inherit the file,
-// open for writing, for a moment, and the kernel refuses to execute such a file.
+// write makes an executable file and returns its checksum.
 func write(path string, from io.Reader) (sum string, err error) {
-	syscall.ForkLock.RLock()
-	defer syscall.ForkLock.RUnlock()
 	out, err := os.OpenFile(path, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o700)
 	if err != nil {
 		return "", err
@@ -158,7 +155,31 @@ func write(path string, from io.Reader) (sum string, err error) {
 	if err == nil {
 		err = out.Chmod(0o555) // whatever the umask
 	}
-	return hex.EncodeToString(h.Sum(nil)), errors.Join(err, out.Close())
+	if err = errors.Join(err, out.Close()); err == nil {
+		err = awaitClosed(path)
+	}
+	return hex.EncodeToString(h.Sum(nil)), err
+}
+
+// inherited is how long a process that is being started may hold what was open here when it was forked.
+const inherited = time.Second
+
+// awaitClosed waits until nobody has a file open for writing, because the kernel executes no such file. A process that was
+// forked during the copy has inherited it until its own exec; neither the end of fork nor syscall.ForkLock says that this
+// is over, and to hold that lock would let no process start while a large file is copied. But the kernel gives a lease for
+// reading on exactly the files that it would execute. Where it knows no leases, a start that fails is tried again as always.
+func awaitClosed(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close() // and with it goes the lease
+	for deadline := time.Now().Add(inherited); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+		if _, err := unix.FcntlInt(f.Fd(), unix.F_SETLEASE, unix.F_RDLCK); !errors.Is(err, unix.EAGAIN) {
+			break
+		}
+	}
+	return nil
 }
 
 func flush(path string) error {

@@ -85,7 +85,7 @@ func TestWatchFile(t *testing.T) {
 	go func() {
 		defer close(done)
 		Watch(ctx, WatchConfig{
-			Files: []string{filepath.Join(dir, "pins")}, Log: slog.New(slog.DiscardHandler), Quiet: 50 * time.Millisecond, Rescan: time.Hour,
+			Files: []string{filepath.Join(dir, "pins")}, Log: slog.New(slog.DiscardHandler), Quiet: 500 * time.Millisecond, Rescan: time.Hour,
 			Changed: func() { changed <- struct{}{} },
 		})
 	}()

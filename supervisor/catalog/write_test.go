@@ -1,0 +1,100 @@
+package catalog
+
+import (
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// patience is how long a test waits for what must happen.
+const patience = 20 * time.Second
+
+// Processes start while a file is copied, however long that takes.
+func TestCopyHoldsUpNobody(t *testing.T) {
+	r, w := io.Pipe()
+	done := make(chan error, 1)
+	go func() {
+		_, err := write(filepath.Join(t.TempDir(), "copy"), r)
+		done <- err
+	}()
+	if _, err := io.WriteString(w, "the first half"); err != nil { // it is in the middle of it
+		t.Fatal(err)
+	}
+	started := make(chan error, 1)
+	go func() { started <- exec.Command("/bin/true").Run() }()
+	select {
+	case err := <-started:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(patience):
+		t.Error("no process can be started")
+	}
+	w.Close()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
+
+// A copy can be executed at once, though processes are forked all the time that it is made.
+func TestCopyCanBeExecuted(t *testing.T) {
+	program, err := os.ReadFile("/bin/true")
+	if err != nil {
+		t.Fatal(err)
+	}
+	stop := make(chan struct{})
+	var forks sync.WaitGroup
+	defer forks.Wait()
+	defer close(stop)
+	for range 4 {
+		forks.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+					_ = exec.Command("/bin/true").Run()
+				}
+			}
+		})
+	}
+	dir := t.TempDir()
+	for i := range 100 {
+		path := filepath.Join(dir, strconv.Itoa(i))
+		if _, err := write(path, strings.NewReader(string(program))); err != nil {
+			t.Fatal(err)
+		}
+		if err := exec.Command(path).Run(); err != nil {
+			t.Fatalf("copy %d: %v", i, err)
+		}
+	}
+}
+
+func TestAwaitClosed(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "f")
+	f, err := os.Create(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if _, err := unix.FcntlInt(f.Fd(), unix.F_SETLEASE, unix.F_WRLCK); err != nil {
+		t.Skip("machine: the file system knows no leases")
+	}
+	_, _ = unix.FcntlInt(f.Fd(), unix.F_SETLEASE, unix.F_UNLCK)
+	began := time.Now()
+	if err := awaitClosed(path); err != nil || time.Since(began) < inherited {
+		t.Errorf("a file that is open for writing: %v after %v", err, time.Since(began))
+	}
+	f.Close()
+	if err := awaitClosed(path); err != nil {
+		t.Error(err)
+	}
+}
