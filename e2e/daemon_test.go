@@ -16,16 +16,16 @@ import (
 
 func TestTermDrains(t *testing.T) {
 	_, env := bin.Sandbox(t, bin.TestPlugins())
-	n := bin.Daemon(t, env, bin.TestPlugins(), "--drain", "3s")
+	n := bin.Daemon(t, env, bin.TestPlugins(), "--drain", "5s")
 
-	_, short, shortResult := n.StartCall(t, "sleeper", "--text", "2s")
-	_, long, longResult := n.StartCall(t, "sleeper", "--text", "10m")
-	n.WaitRunning(t, short)
-	n.WaitRunning(t, long)
+	short := n.StartCall(t, "sleeper", "--text", "2s")
+	long := n.StartCall(t, "sleeper", "--text", "10m")
+	short.AwaitStatus(t)
+	long.AwaitStatus(t)
 	n.Signal(syscall.SIGTERM)
 
-	wantShape(t, shortResult(), 0, "submitted", "running", "status sleeping", "artifact text/plain slept 2s", "terminal completed")
-	task := longResult()
+	wantShape(t, short.Result(t), 0, "submitted", "running", "status sleeping", "artifact text/plain slept 2s", "terminal completed")
+	task := long.Result(t)
 	if last := task.Events[len(task.Events)-1]; task.Code == 0 || last.Type != "terminal" {
 		t.Errorf("the task that outlived the drain: exit %d, last event %+v", task.Code, last)
 	}
@@ -33,9 +33,9 @@ func TestTermDrains(t *testing.T) {
 		t.Errorf("daemon ended with %d", code)
 	}
 	// What is sent meanwhile waits for the next daemon.
-	_, _, waiting := n.StartCall(t, "sleeper", "--text", "1ms")
+	waiting := n.StartCall(t, "sleeper", "--text", "1ms")
 	next := bin.Daemon(t, env, bin.TestPlugins())
-	wantShape(t, waiting(), 0, "submitted", "running", "status sleeping", "artifact text/plain slept 1ms", "terminal completed")
+	wantShape(t, waiting.Result(t), 0, "submitted", "running", "status sleeping", "artifact text/plain slept 1ms", "terminal completed")
 	next.Stop(t)
 }
 
@@ -47,19 +47,19 @@ func TestNetworkUnreachable(t *testing.T) {
 		With("BLOCKS_BACKEND_URL", "http://"+gate.Addr()), bin.TestPlugins())
 	direct := &system.Network{Binaries: bin, Env: env} // consumers have a path of their own
 
-	_, running, runningResult := direct.StartCall(t, "sleeper", "--text", "3s")
-	n.WaitRunning(t, running)
+	running := direct.StartCall(t, "sleeper", "--text", "3s")
+	n.WaitRunning(t, running.TaskID)
 	gate.Cut()
 	cut := time.Now()
 	// Sent while the daemon hears nothing.
-	_, _, sent := direct.StartCall(t, "sleeper", "--text", "1ms")
+	sent := direct.StartCall(t, "sleeper", "--text", "1ms")
 	system.Eventually(t, system.CallDeadline, "the daemon notices", func() bool { return !n.Status(t).Ready })
 	// The outage itself is what is tested; it has to last.
 	time.Sleep(time.Until(cut.Add(10 * time.Second)))
 	gate.Open(t)
 
-	for _, result := range []func() system.Task{runningResult, sent} {
-		task := result()
+	for _, call := range []*system.RunningCall{running, sent} {
+		task := call.Result(t)
 		if last := task.Events[len(task.Events)-1]; task.Code != 0 || last.State != "completed" {
 			t.Errorf("exit %d, last event %+v, stderr %s", task.Code, last, task.Stderr)
 		}
@@ -70,8 +70,8 @@ func TestNetworkUnreachable(t *testing.T) {
 
 func TestKilledDaemonLeavesNothing(t *testing.T) {
 	n := bin.Dev(t, bin.TestPlugins())
-	call, id, result := n.StartCall(t, "sleeper", "--text", "10m")
-	n.WaitRunning(t, id)
+	call := n.StartCall(t, "sleeper", "--text", "10m")
+	n.WaitRunning(t, call.TaskID)
 	var pids []int
 	for _, h := range n.Status(t).Handlers {
 		for _, p := range h.Processes {
@@ -82,7 +82,7 @@ func TestKilledDaemonLeavesNothing(t *testing.T) {
 		t.Fatalf("handler processes %v, want one of each fixture", pids)
 	}
 	n.Kill()
-	system.Eventually(t, time.Second, fmt.Sprintf("no handler of %v is left", pids), func() bool {
+	system.Eventually(t, system.StopDeadline, fmt.Sprintf("no handler of %v is left", pids), func() bool {
 		for _, pid := range pids {
 			if system.Alive(pid) {
 				return false
@@ -90,8 +90,7 @@ func TestKilledDaemonLeavesNothing(t *testing.T) {
 		}
 		return true
 	})
-	_ = call.Process.Kill() // it waits for a network that is gone
-	result()
+	call.Kill() // it waits for a network that is gone
 }
 
 func TestOneDaemonPerStateDirectory(t *testing.T) {

@@ -10,7 +10,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/blocksd/blocksd/e2e/internal/system"
 )
@@ -153,7 +152,7 @@ func TestNextDaemonSweeps(t *testing.T) {
 	handlers := len(next.Status(t).Handlers)
 	system.Eventually(t, system.CallDeadline, "only the new processes have directories", func() bool { return dirs() == handlers })
 	if grandchild > 0 {
-		system.Eventually(t, 5*time.Second, "what the handler had started has ended", func() bool { return !system.Alive(grandchild) })
+		system.Eventually(t, system.CallDeadline, "what the handler had started has ended", func() bool { return !system.Alive(grandchild) })
 	}
 	next.Signal(syscall.SIGTERM)
 	if code := next.Wait(t); code != 0 || dirs() != 0 {

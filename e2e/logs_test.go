@@ -7,6 +7,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/blocksd/blocksd/e2e/internal/system"
 )
@@ -41,7 +42,7 @@ func TestLogs(t *testing.T) {
 	if ls := logs(t, n, "--crash", "badhandler"); len(ls) != 0 {
 		t.Errorf("a crash before there was one: %+v", ls)
 	}
-	follow := exec.Command(bin.Blocksd(), "logs", "--json", "-f", "-n", "1", "badhandler")
+	follow := exec.Command(bin.Blocksd(), "logs", "--json", "-f", "-n", "0", "badhandler") // all, because it may come late
 	follow.Env = append(system.CleanEnv(), n.Env...)
 	out, err := follow.StdoutPipe()
 	if err != nil {
@@ -50,6 +51,8 @@ func TestLogs(t *testing.T) {
 	if err := follow.Start(); err != nil {
 		t.Fatal(err)
 	}
+	stuck := time.AfterFunc(system.CallDeadline, func() { _ = follow.Process.Kill() }) // ends the reading
+	defer stuck.Stop()
 	if task := n.Call(t, "badhandler", "--text", "log hello"); task.Code != 0 {
 		t.Fatalf("exit %d: %s", task.Code, task.Stderr)
 	}

@@ -263,16 +263,16 @@ func TestHandlersComeAndGo(t *testing.T) {
 	short()
 
 	// Replaced, beside a task that runs.
-	_, id, result := n.StartCall(t, "sleeper", "--text", "4s")
-	old := n.WaitRunning(t, id)
+	long := n.StartCall(t, "sleeper", "--text", "4s")
+	old := n.WaitRunning(t, long.TaskID)
 	install(t, sleeper, path, "second")
 	eventually("the second program has taken over", func(s system.Status) bool { return handler(s).Generation == 2 && handler(s).SHA256 != first.SHA256 })
-	_, id2, result2 := n.StartCall(t, "sleeper", "--text", "1s")
-	if pid := n.WaitRunning(t, id2); pid == old {
+	beside := n.StartCall(t, "sleeper", "--text", "1s")
+	if pid := n.WaitRunning(t, beside.TaskID); pid == old {
 		t.Error("a new task runs on the old process")
 	}
-	wantShape(t, result(), 0, "submitted", "running", "status sleeping", "artifact text/plain slept 4s", completed)
-	wantShape(t, result2(), 0, "submitted", "running", "status sleeping", "artifact text/plain slept 1s", completed)
+	wantShape(t, long.Result(t), 0, "submitted", "running", "status sleeping", "artifact text/plain slept 4s", completed)
+	wantShape(t, beside.Result(t), 0, "submitted", "running", "status sleeping", "artifact text/plain slept 1s", completed)
 	eventually("the old process has ended", func(s system.Status) bool { return len(handler(s).Processes) == 1 })
 	second := handler(n.Status(t))
 
@@ -352,10 +352,10 @@ func TestHandlersComeAndGo(t *testing.T) {
 	wantSentence(t, n.Run(t, n.Env, "restart", "nobody"), 1, `there is no handler "nobody"`)
 
 	// Another card: the agent takes it over when its tasks are done.
-	_, id, result = n.StartCall(t, "sleeper", "--text", "2s")
-	n.WaitRunning(t, id)
+	last := n.StartCall(t, "sleeper", "--text", "2s")
+	n.WaitRunning(t, last.TaskID)
 	copyCard(t, sleeper, path, func(card map[string]any) { card["runtime"].(map[string]any)["concurrency"] = 7 })
-	wantShape(t, result(), 0, "submitted", "running", "status sleeping", "artifact text/plain slept 2s", completed)
+	wantShape(t, last.Result(t), 0, "submitted", "running", "status sleeping", "artifact text/plain slept 2s", completed)
 	eventually("the new card counts", func(s system.Status) bool {
 		a := agent(s, "sleeper")
 		return a.Concurrency == 7 && a.State == "online"
@@ -424,46 +424,4 @@ func elfOfAnotherMachine(t *testing.T, program string) string {
 	}
 	b[18], b[19] = 22, 0 // s390x
 	return string(b)
-}
-
-// TestPool: several processes share the tasks, each takes no more than it may, and an unused one is stopped and started
-// again by the next task.
-func TestPool(t *testing.T) {
-	dir := system.PluginDir(t, map[string]string{"sleeper": filepath.Join(bin.TestPlugins(), "sleeper")}, nil)
-	_, env := bin.Sandbox(t, dir)
-	n := daemonOn(t, env, dir, "handlers:\n  - name: sleeper\n    instances: 3\n    process_concurrency: 2\n    idle_timeout: 1s\n")
-	if a := n.Status(t).Agents[0]; a.Concurrency != 6 {
-		t.Errorf("the agent takes %d tasks at once", a.Concurrency)
-	}
-	var results []func() system.Task
-	for range 6 {
-		_, _, result := n.StartCall(t, "sleeper", "--text", "3s")
-		results = append(results, result)
-	}
-	system.Eventually(t, system.CallDeadline, "each of three processes has two tasks", func() bool {
-		h, _ := handlerOf(n, t, "sleeper")
-		busy := 0
-		for _, p := range h.Processes {
-			if p.Running > 2 {
-				t.Fatalf("process %+v", p)
-			}
-			if p.Running == 2 {
-				busy++
-			}
-		}
-		return busy == 3
-	})
-	for _, result := range results {
-		if task := result(); task.Code != 0 {
-			t.Errorf("exit %d: %s", task.Code, task.Stderr)
-		}
-	}
-	system.Eventually(t, system.CallDeadline, "the unused processes are stopped, and the agent stays online", func() bool {
-		s := n.Status(t)
-		return s.Ready && s.Handlers[0].State == "idle" && len(s.Handlers[0].Processes) == 0 && s.Agents[0].State == "online"
-	})
-	if task := n.Call(t, "sleeper", "--text", "1ms"); task.Code != 0 {
-		t.Errorf("exit %d: %s", task.Code, task.Stderr)
-	}
-	n.Stop(t)
 }

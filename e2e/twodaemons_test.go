@@ -18,7 +18,7 @@ func TestTwoDaemons(t *testing.T) {
 		card["runtime"].(map[string]any)["concurrency"] = concurrency
 		card["runtime"].(map[string]any)["expectedInstances"] = 2
 	})
-	_, env := bin.Sandbox(t, dir, "--safety-net", "1s")
+	_, env := bin.Sandbox(t, dir, "--safety-net", "5s") // also the time that a busy machine has to begin a task
 	victim, survivor := bin.Daemon(t, env, dir), bin.Daemon(t, env, dir)
 
 	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
@@ -58,7 +58,7 @@ func TestTwoDaemons(t *testing.T) {
 			t.Fatal(err)
 		case end.State == "completed":
 			completed++
-		case end.State == "failed" && strings.Contains(end.Error, "was lost"): // the network's words
+		case end.State == "failed" && (strings.Contains(end.Error, "was lost") || strings.Contains(end.Error, "did not start the task in time")): // the network's words
 			failed++
 		default:
 			t.Errorf("task %s: %s %s", task.ID, end.State, end.Error)

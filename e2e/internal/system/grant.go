@@ -12,7 +12,7 @@ type Grant struct {
 	PublishKey   string `json:"publishKey"`
 	Token        string `json:"token"`
 	Channel      string `json:"channel"`
-	// ReadyFile is written by the client when it is about to subscribe.
+	// ReadyFile is written by the client when its subscription stands.
 	ReadyFile string `json:"readyFile,omitempty"`
 }
 

@@ -3,13 +3,11 @@
 package system
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -298,85 +296,6 @@ func (b Binaries) Run(t testing.TB, env Env, args ...string) Result {
 		t.Fatalf("blocksd %s: %v", strings.Join(args, " "), err)
 	}
 	return Result{Code: cmd.ProcessState.ExitCode(), Stdout: stdout.String(), Stderr: stderr.String()}
-}
-
-// Event is a line of `call --json`.
-type Event struct {
-	Type, TaskID, Agent, State, Message, Error, Reason, Timetoken string
-	Queued                                                        bool
-	Artifact                                                      struct {
-		Kind, MIMEType, Data, FileName string
-		Size                           int
-	} `json:"artifactRef"`
-	OutputID string
-}
-
-// Task is the outcome of a call.
-type Task struct {
-	Result
-	Events []Event
-}
-
-// Call runs `blocksd call --json`.
-func (n *Network) Call(t testing.TB, agent string, args ...string) Task {
-	t.Helper()
-	r := n.Run(t, n.Env, append([]string{"call", agent, "--json"}, args...)...)
-	return Task{Result: r, Events: ParseEvents(t, r.Stdout)}
-}
-
-// ParseEvents reads JSON lines.
-func ParseEvents(t testing.TB, lines string) []Event {
-	t.Helper()
-	var events []Event
-	for line := range strings.Lines(lines) {
-		var e Event
-		if err := json.Unmarshal([]byte(line), &e); err != nil {
-			t.Fatalf("call --json printed a line that is not JSON: %q", line)
-		}
-		events = append(events, e)
-	}
-	return events
-}
-
-// StartCall starts `blocksd call --json` and returns when the task was submitted; result waits for its end.
-func (n *Network) StartCall(t testing.TB, agent string, args ...string) (call *exec.Cmd, taskID string, result func() Task) {
-	t.Helper()
-	cmd := exec.Command(n.Blocksd(), append([]string{"call", agent, "--json"}, args...)...)
-	cmd.Env = append(CleanEnv(), n.Env...)
-	var stderr lockedBuffer
-	cmd.Stderr = &stderr
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	lines := bufio.NewReader(out)
-	first, err := lines.ReadString('\n')
-	if err != nil {
-		_ = cmd.Wait()
-		t.Fatalf("call %s ended before it submitted a task: %s", agent, stderr.String())
-	}
-	submitted := ParseEvents(t, first)[0]
-	done := make(chan Task, 1)
-	go func() {
-		rest, _ := io.ReadAll(lines)
-		_ = cmd.Wait()
-		done <- Task{Result: Result{Code: cmd.ProcessState.ExitCode(), Stdout: first + string(rest), Stderr: stderr.String()}}
-	}()
-	return cmd, submitted.TaskID, func() Task {
-		t.Helper()
-		select {
-		case task := <-done:
-			task.Events = ParseEvents(t, task.Stdout)
-			return task
-		case <-time.After(CallDeadline):
-			_ = cmd.Process.Kill()
-			t.Fatalf("call %s of task %s did not end within %s: %s", agent, submitted.TaskID, CallDeadline, stderr.String())
-			return Task{}
-		}
-	}
 }
 
 // Eventually waits until cond holds and fails the test if it does not within limit. It is for what happens in other

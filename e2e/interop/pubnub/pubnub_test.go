@@ -2,6 +2,7 @@
 package pubnub
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -52,7 +53,7 @@ func get(t *testing.T, origin, path string) (int, string) {
 }
 
 // TestNodeWatchesTask: the npm package pubnub subscribes to a running task's channel and sees running, the status, the
-// artifact and the terminal, in this order.
+// artifact and the terminal, in this order. The task is canceled, and so ends, only when the subscription stands.
 func TestNodeWatchesTask(t *testing.T) {
 	node, err := exec.LookPath("node")
 	if err != nil {
@@ -62,10 +63,19 @@ func TestNodeWatchesTask(t *testing.T) {
 		t.Skip("the npm package pubnub is not installed: run make test")
 	}
 	n := bin.Dev(t, bin.TestPlugins())
-
+	ctx, cancel := context.WithTimeout(t.Context(), 3*patience)
+	defer cancel()
+	consumer, err := system.NewConsumer(ctx, n.Env)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer consumer.Close()
+	task, err := consumer.Submit(ctx, "scripted", `[{"status":"waiting"},{"await_cancel":600},{"return":{"text":"done","mimeType":"text/plain"}}]`)
+	if err != nil {
+		t.Fatal(err)
+	}
 	// A token for the task's channel, as any consumer gets it.
-	_, id, result := n.StartCall(t, "sleeper", "--text", "2s")
-	watch, err := n.ReadGrant(t, id)
+	watch, err := n.ReadGrant(t, task.ID)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -74,25 +84,37 @@ func TestNodeWatchesTask(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(node, "watch.mjs", string(arg))
+	cmd := exec.CommandContext(ctx, node, "watch.mjs", string(arg))
 	cmd.Stderr = os.Stderr
-	out, err := cmd.Output()
+	var out []byte
+	ended := make(chan error, 1)
+	go func() {
+		var err error
+		out, err = cmd.Output()
+		ended <- err
+	}()
+	defer func() { cancel(); <-ended }()
+	system.Eventually(t, patience, "watch.mjs has subscribed", func() bool {
+		_, err := os.Stat(watch.ReadyFile)
+		return err == nil
+	})
+	if r := n.Run(t, n.Env, "cancel", task.ID); r.Code != 0 {
+		t.Fatalf("cancel: %+v", r)
+	}
+	err = <-ended
+	ended <- nil
 	if err != nil {
 		t.Fatalf("watch.mjs: %v\n%s", err, out)
 	}
-	result()
-	// The subscription was live when the end came: it was made before, or the test would prove history only.
-	if b, err := os.ReadFile(watch.ReadyFile); err != nil {
-		t.Fatal("the task ended before the subscription was made")
-	} else if last := system.ParseEvents(t, string(out)); last[len(last)-1].Timetoken <= string(b) {
-		t.Errorf("terminal %s is not newer than the history's end %s", last[len(last)-1].Timetoken, b)
+	events := system.ParseEvents(t, string(out))
+	if newest, err := os.ReadFile(watch.ReadyFile); err != nil || events[len(events)-1].Timetoken <= string(newest) {
+		t.Errorf("the terminal %+v is not newer than the history's end %s (%v)", events[len(events)-1], newest, err)
 	}
-
 	var got []string
-	for _, e := range system.ParseEvents(t, string(out)) {
+	for _, e := range events {
 		got = append(got, e.Type+" "+e.State+e.Message)
 	}
-	want := []string{"request ", "progress running", "progress sleeping", "artifact ", "terminal completed"}
+	want := []string{"request ", "progress running", "progress waiting", "artifact ", "terminal canceled"}
 	if !slices.Equal(got, want) {
 		t.Errorf("events %q, want %q", got, want)
 	}
