@@ -16,6 +16,7 @@ var agents = map[string]func(card map[string]any){
 	"ledger":      runtime(),
 	"caller":      runtime(),
 	"lost":        runtime(),
+	"wide":        runtime("concurrency", 256), // served alone
 	"unserved":    runtime(),
 	"full":        runtime("maxPendingBacklog", 0), // no instance serves it
 	"reporter": func(c map[string]any) {

@@ -1,7 +1,7 @@
 """A handler of Blocks' own SDK that does what its request says.
 
 The part "request" is a JSON list of steps, each an object with one member; the Go handler `scripted` knows the same
-steps, except those about streams and calls, so that one request shows how two providers differ:
+steps, except those about streams, calls and files of this machine, so that one request shows how two providers differ:
 
     status TEXT            report a status
     pause SECONDS          do nothing for a while
@@ -19,12 +19,14 @@ steps, except those about streams and calls, so that one request shows how two p
     converse STREAM        open a bidirectional stream and answer each event, until the event "bye"
     external STREAM        open a stream for a writer elsewhere, announce it, and add whether there is a token for that
     call AGENT             send a task to another agent and add the state of its end to the answer
+    await_file PATH        wait until a file is there
 
 ARTIFACT is {text | size, mimeType, fileName, outputId}; size makes that many bytes of a fixed pattern.
 """
 
 import hashlib
 import json
+import os
 import time
 
 
@@ -153,6 +155,12 @@ def call(arg, parts, ctx, answer):
     text(answer, f"{arg}: {end.state} {below}")
 
 
+def await_file(arg, parts, ctx, answer):
+    while not os.path.exists(arg):
+        if ctx.cancel_event.wait(0.1):
+            raise Scripted("canceled before the file was there")
+
+
 STEPS = {
     "status": status,
     "pause": pause,
@@ -170,4 +178,5 @@ STEPS = {
     "converse": converse,
     "external": external,
     "call": call,
+    "await_file": await_file,
 }

@@ -20,9 +20,11 @@ func TestMessages(t *testing.T) {
 		c.subscribe(command{Channels: []string{"room.1", "other"}})
 		clients = append(clients, c)
 	}
-	want := map[string]int{}
+	const each, volley = 100, 20 // of each method; a volley of both fits into the ring that is caught up with
+	want, got := map[string]int{}, map[*client]map[string]int{}
+	last := map[*client]string{}
 	for _, c := range clients {
-		for i := range 50 {
+		for i := range each {
 			for _, post := range []bool{false, true} {
 				var m any = fmt.Sprintf("%s %d %v", c.name, i, post)
 				if i < len(hard) && (post || len(fmt.Sprint(hard[i])) < 10_000) { // a long one does not fit into a URL
@@ -32,23 +34,29 @@ func TestMessages(t *testing.T) {
 				raw, _ := json.Marshal(m)
 				want[string(raw)]++
 			}
+			if i%volley != volley-1 {
+				continue
+			}
+			for _, r := range clients {
+				if got[r] == nil {
+					got[r] = map[string]int{}
+				}
+				for range 2 * volley {
+					e := r.next("message")
+					raw, _ := json.Marshal(e.Message)
+					got[r][string(raw)]++
+					if r.name != "go" && e.Timetoken <= last[r] {
+						t.Errorf("%s: message %s after %s", r.name, e.Timetoken, last[r])
+					}
+					last[r] = e.Timetoken
+				}
+			}
 		}
 	}
 	for _, c := range clients {
-		got := map[string]int{}
-		last := ""
-		for range 100 * len(clients) {
-			e := c.next("message")
-			raw, _ := json.Marshal(e.Message)
-			got[string(raw)]++
-			if c.name != "go" && e.Timetoken <= last {
-				t.Errorf("%s: message %s after %s", c.name, e.Timetoken, last)
-			}
-			last = e.Timetoken
-		}
 		for m, n := range want {
-			if got[m] != n {
-				t.Errorf("%s received %.100s %d times, want %d", c.name, m, got[m], n)
+			if got[c][m] != n {
+				t.Errorf("%s received %.100s %d times, want %d", c.name, m, got[c][m], n)
 			}
 		}
 	}
@@ -100,8 +108,9 @@ func TestSubscriptions(t *testing.T) {
 				}
 				for len(missing) > 0 {
 					m := c.next("message").Message.(string)
-					// Two loops of the Go SDK may run beside each other after a change, and then each message comes twice.
-					if !missing[m] && sdk != "go" {
+					// Two loops of the Go and the Python SDK may run beside each other after a change, since the one that ends
+					// starts the next while the change starts another, and then each message comes twice.
+					if !missing[m] && sdk == "javascript" {
 						t.Errorf("got %q, which is not one of %q or came twice", m, want)
 					}
 					delete(missing, m)
@@ -160,81 +169,6 @@ func TestCatchUp(t *testing.T) {
 	}
 }
 
-// TestPresence: join, state, leave and time-out as others and oneself see them; who is here and where.
-func TestPresence(t *testing.T) {
-	k := network(t)
-	for _, sdk := range sdks {
-		t.Run(sdk, func(t *testing.T) {
-			t.Parallel()
-			channel := "pres." + sdk
-			cfg := k.open("self")
-			cfg.Heartbeat = 300 // some SDKs are present only with one
-			self, watcher := start(t, sdk, cfg), start(t, sdk, k.open("watcher"))
-			watcher.do(command{Op: "subscribe", Channels: []string{channel + "-pnpres"}}, nil)
-			watcher.until("status", func(e event) bool { return strings.Contains(e.Category, "Connected") })
-			self.subscribe(command{Channels: []string{channel}, Presence: true})
-			is := func(action, uuid string) func(event) bool {
-				return func(e event) bool { return e.Action == action && e.UUID == uuid && e.Channel == channel }
-			}
-			if e := watcher.until("presence", is("join", "self")); e.Occupancy != 1 {
-				t.Errorf("%+v", e)
-			}
-			// The JavaScript SDK sends a heartbeat beside the handshake. Where that comes first, the join lies before the cursor.
-			if sdk != "javascript" {
-				self.until("presence", is("join", "self"))
-			}
-			self.do(command{Op: "setState", Channels: []string{channel}, State: object{"mood": "ok"}}, nil)
-			if e := watcher.until("presence", is("state-change", "self")); fmt.Sprint(e.State) != "map[mood:ok]" {
-				t.Errorf("%+v", e)
-			}
-			var state struct{ Channels map[string]map[string]any }
-			watcher.do(command{Op: "getState", Channels: []string{channel}, UUID: "self"}, &state)
-			if state.Channels[channel]["mood"] != "ok" {
-				t.Errorf("state %+v", state)
-			}
-			// Someone who is silent: a heartbeat that lasts four seconds, and no more. Sent by hand, since the SDKs send more.
-			status, body := get(t, k.origin, "/v2/presence/sub-key/"+k.openSubscribe+"/channel/"+channel+"/heartbeat?uuid=silent&heartbeat=1")
-			if status != 200 {
-				t.Fatal(body)
-			}
-			for _, c := range []*client{watcher, self} {
-				if e := c.until("presence", is("join", "silent")); e.Occupancy != 2 {
-					t.Errorf("%+v", e)
-				}
-			}
-			type here struct {
-				Total    int
-				Channels map[string]struct {
-					Occupancy int
-					UUIDs     []string
-					States    map[string]map[string]any
-				}
-			}
-			watcher.until("presence", is("timeout", "silent"))
-			for _, channels := range [][]string{{channel}, {channel, "empty." + sdk}} {
-				var h here
-				watcher.do(command{Op: "hereNow", Channels: channels, States: true}, &h)
-				if h.Total != 1 || h.Channels[channel].Occupancy != 1 || !slices.Equal(h.Channels[channel].UUIDs, []string{"self"}) || h.Channels[channel].States["self"]["mood"] != "ok" {
-					t.Errorf("here now of %v: %+v", channels, h)
-				}
-			}
-			watcher.do(command{Op: "groupAdd", Group: "who-" + sdk, Channels: []string{channel}}, nil)
-			var h here
-			watcher.do(command{Op: "hereNow", Groups: []string{"who-" + sdk}}, &h)
-			if h.Total != 1 || !slices.Equal(h.Channels[channel].UUIDs, []string{"self"}) {
-				t.Errorf("here now of a group: %+v", h)
-			}
-			var where struct{ Channels []string }
-			watcher.do(command{Op: "whereNow", UUID: "self"}, &where)
-			if !slices.Contains(where.Channels, channel) {
-				t.Errorf("where now: %v", where.Channels)
-			}
-			self.do(command{Op: "unsubscribe", Channels: []string{channel}}, nil)
-			watcher.until("presence", is("leave", "self"))
-		})
-	}
-}
-
 type stored struct {
 	More     bool
 	Messages []struct {
@@ -259,7 +193,7 @@ func TestHistory(t *testing.T) {
 	for _, sdk := range sdks {
 		t.Run(sdk, func(t *testing.T) {
 			t.Parallel()
-			c := start(t, sdk, k.admin("u1")) // one SDK refuses to delete without a secret key
+			c := start(t, sdk, k.signing("u1")) // one SDK refuses to delete without a secret key
 			channel := "hist." + sdk
 			c.subscribe(command{Channels: []string{channel}})
 			var tts []string
@@ -389,77 +323,6 @@ func TestFiles(t *testing.T) {
 			if !slices.Equal(list.Files, []string{"two.txt 6"}) {
 				t.Errorf("after deletion %+v", list)
 			}
-		})
-	}
-}
-
-// TestTokens: granted and signed by each SDK, parsed by each, allowing what was granted and nothing else, also to a held
-// poll after revocation.
-func TestTokens(t *testing.T) {
-	k := network(t)
-	for _, sdk := range sdks {
-		t.Run(sdk, func(t *testing.T) {
-			t.Parallel()
-			admin, user := start(t, sdk, k.admin("admin")), start(t, sdk, k.pam("user"))
-			read, write := "read."+sdk, "write."+sdk
-			var granted struct{ Token string }
-			admin.do(command{
-				Op: "grant", TTL: 15, UUID: "user", Channels: map[string]string{read: "r", write: "w"}, Groups: map[string]string{"g-" + sdk: "rm"},
-				Patterns: map[string]string{"^pat\\.[a-z]+$": "rw"},
-			}, &granted)
-			for _, other := range sdks {
-				var p struct {
-					TTL                int
-					UUID               string
-					Channels, Patterns []string
-				}
-				start(t, other, k.open("parser")).do(command{Op: "parseToken", Token: granted.Token}, &p)
-				slices.Sort(p.Channels)
-				if p.TTL != 15 || p.UUID != "user" || !slices.Equal(p.Channels, []string{read, write}) || !slices.Equal(p.Patterns, []string{"^pat\\.[a-z]+$"}) {
-					t.Errorf("%s parses %+v", other, p)
-				}
-			}
-			denied := func(c *client, cmd command) {
-				t.Helper()
-				if a := c.try(cmd); a.OK || a.Status != 403 {
-					t.Errorf("%s of %s: %+v, want 403", cmd.Op, cmd.Channel, a)
-				}
-			}
-			denied(user, command{Op: "publish", Channel: write, Message: "no token"})
-			user.do(command{Op: "setToken", Token: granted.Token}, nil)
-			user.timetoken(command{Op: "publish", Channel: write, Message: "m"})
-			user.timetoken(command{Op: "publish", Channel: "pat.x", Message: "m", Post: true})
-			denied(user, command{Op: "publish", Channel: read, Message: "m"})
-			denied(user, command{Op: "publish", Channel: "pat.1", Message: "m"})
-			denied(user, command{Op: "history", Channel: write, Count: 1})
-			user.do(command{Op: "history", Channel: read, Count: 1}, nil)
-			user.do(command{Op: "groupAdd", Group: "g-" + sdk, Channels: []string{read}}, nil)
-			denied(user, command{Op: "groupAdd", Group: "other", Channels: []string{read}})
-			// Bound to its user id.
-			thief := start(t, sdk, k.pam("thief"))
-			thief.do(command{Op: "setToken", Token: granted.Token}, nil)
-			denied(thief, command{Op: "publish", Channel: write, Message: "stolen"})
-			// Signed requests need no token, by GET and by POST, with all that is hard to sign.
-			for _, post := range []bool{false, true} {
-				admin.timetoken(command{Op: "publish", Channel: "any/ü *!'()~", Message: "a b&<>+%", Meta: object{"k": "v w~*"}, Post: post})
-			}
-			var counts struct{ Channels map[string]int }
-			admin.do(command{Op: "counts", Channels: []string{"any"}, Timetokens: []string{"1"}}, &counts)
-			cfg := k.admin("guesser")
-			cfg.SecretKey = "sec-c-wrong"
-			guesser := start(t, sdk, cfg)
-			denied(guesser, command{Op: "publish", Channel: write, Message: "m"})
-			// Revocation ends the poll that is being held.
-			user.subscribe(command{Channels: []string{read}, Groups: []string{"g-" + sdk}})
-			admin.timetoken(command{Op: "publish", Channel: read, Message: "heard"})
-			if m := user.next("message").Message; m != "heard" {
-				t.Errorf("heard %v", m)
-			}
-			admin.do(command{Op: "revoke", Token: granted.Token}, nil)
-			user.until("status", func(e event) bool {
-				return !strings.Contains(e.Category, "Connected") || strings.Contains(e.Category, "Disconnected")
-			})
-			denied(user, command{Op: "publish", Channel: write, Message: "m"})
 		})
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net/http"
 	"os"
 	"os/exec"
 	"strings"
@@ -15,8 +16,8 @@ import (
 	"github.com/blocksd/blocksd/e2e/internal/system"
 )
 
-// patience bounds what must come.
-const patience = 20 * time.Second
+// patience bounds what must come, also on a machine where other packages' tests take both cores.
+const patience = 60 * time.Second
 
 // sdks are the clients that nobody here wrote, by name.
 var sdks = []string{"go", "javascript", "python"}
@@ -57,9 +58,12 @@ func driverCommand(t *testing.T, sdk string) *exec.Cmd {
 type client struct {
 	t      *testing.T
 	name   string
+	cmd    *exec.Cmd
 	stdin  io.WriteCloser
 	events chan event
-	gone   chan struct{} // closed when the process has ended
+	gone   chan struct{} // closed when the process has ended and all that it said is read
+	end    func()        // lets events go from now on: nobody takes them any more
+	unread chan struct{} // closed by end
 
 	mu      sync.Mutex // guards all below
 	last    int
@@ -89,7 +93,8 @@ type answer struct {
 func start(t *testing.T, sdk string, cfg configuration) *client {
 	t.Helper()
 	cmd := driverCommand(t, sdk)
-	cmd.Stderr = &prefixed{t: t, name: sdk}
+	complaints := &complaints{}
+	cmd.Stderr = complaints
 	stdin, err := cmd.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -101,22 +106,27 @@ func start(t *testing.T, sdk string, cfg configuration) *client {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	c := &client{t: t, name: sdk, stdin: stdin, events: make(chan event, 100_000), waiting: map[int]chan answer{}, gone: make(chan struct{})}
+	c := &client{t: t, name: sdk, cmd: cmd, stdin: stdin, events: make(chan event, 2000), waiting: map[int]chan answer{}, gone: make(chan struct{}), unread: make(chan struct{})}
+	c.end = sync.OnceFunc(func() { close(c.unread) })
 	go func() {
 		defer close(c.gone)
 		c.read(stdout)
 	}()
 	t.Cleanup(func() {
+		c.end()
 		stdin.Close()
 		// A driver whose SDK hangs at the end is not waited for.
 		kill := time.AfterFunc(2*time.Second, func() { _ = cmd.Process.Kill() })
 		<-c.gone
 		_ = cmd.Wait()
 		kill.Stop()
+		if text := complaints.String(); t.Failed() && text != "" {
+			t.Logf("%s %s said:\n%s", sdk, cfg.UUID, text)
+		}
 	})
 	if err := json.NewEncoder(stdin).Encode(object{
 		"publishKey": cfg.PublishKey, "subscribeKey": cfg.SubscribeKey, "secretKey": cfg.SecretKey, "uuid": cfg.UUID,
-		"origin": cfg.Origin, "filter": cfg.Filter, "heartbeat": cfg.Heartbeat,
+		"origin": cfg.Origin, "filter": cfg.Filter, "heartbeat": cfg.Heartbeat, "beats": cfg.Beats, "timeout": cfg.Timeout,
 	}); err != nil {
 		t.Fatal(err)
 	}
@@ -142,7 +152,10 @@ func (c *client) read(r io.Reader) {
 			if err := json.Unmarshal(raw, &e); err != nil {
 				continue
 			}
-			c.events <- e
+			select {
+			case c.events <- e:
+			case <-c.unread:
+			}
 			continue
 		}
 		var a answer
@@ -167,19 +180,29 @@ func (c *client) read(r io.Reader) {
 	}
 }
 
-// prefixed shows what a driver says on standard error.
-type prefixed struct {
-	t    *testing.T
-	name string
-	mu   sync.Mutex
+// complaints are what a driver says on standard error.
+type complaints struct {
+	mu   sync.Mutex // guards text
 	text strings.Builder
 }
 
-func (p *prefixed) Write(b []byte) (int, error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.text.Write(b)
-	return len(b), nil
+func (c *complaints) Write(b []byte) (int, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.text.Write(b)
+}
+
+func (c *complaints) String() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.text.String()
+}
+
+// kill ends the process at once, so that its SDK cannot say goodbye.
+func (c *client) kill() {
+	c.end()
+	_ = c.cmd.Process.Kill()
+	<-c.gone
 }
 
 // send gives a command; the answer comes on the channel.
@@ -274,17 +297,48 @@ func (c *client) subscribe(cmd command) {
 	})
 }
 
-// keys are the two plain keysets of a sandbox.
-type keys struct{ origin, openPublish, openSubscribe, pamPublish, pamSubscribe, pamSecret string }
+// denied tells whether a status says that an SDK has given up because it may not read.
+func denied(sdk string) func(event) bool {
+	category := map[string]string{"go": "Access Denied", "javascript": "PNDisconnectedUnexpectedlyCategory", "python": "PNAccessDeniedCategory"}[sdk]
+	return func(e event) bool { return e.Category == category }
+}
+
+// keys are the two plain keysets of a sandbox, and its administrator's token.
+type keys struct{ origin, openPublish, openSubscribe, pamPublish, pamSubscribe, pamSecret, admin string }
 
 // network starts the real program.
 func network(t *testing.T) keys {
 	t.Helper()
 	p, env := bin.Sandbox(t, t.TempDir())
 	t.Cleanup(func() { p.Stop(t) })
+	return keysOf(env)
+}
+
+func keysOf(env system.Env) keys {
 	open := strings.Split(env.Get("BLOCKSD_SANDBOX_OPEN_KEYS"), ":")
 	pam := strings.Split(env.Get("BLOCKSD_SANDBOX_PAM_KEYS"), ":")
-	return keys{env.Get("BLOCKSD_PUBNUB_ORIGIN"), open[0], open[1], pam[0], pam[1], pam[2]}
+	return keys{env.Get("BLOCKSD_PUBNUB_ORIGIN"), open[0], open[1], pam[0], pam[1], pam[2], env.Get("BLOCKSD_SANDBOX_TOKEN")}
+}
+
+// ask asks the administrator's side of the sandbox.
+func (k keys) ask(t *testing.T, method, path, body string) []byte {
+	t.Helper()
+	req, err := http.NewRequest(method, "http://"+k.origin+"/_sandbox/"+path, strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Close = true
+	req.Header.Set("Authorization", "Bearer "+k.admin)
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	text, err := io.ReadAll(res.Body)
+	if err != nil || res.StatusCode != http.StatusOK {
+		t.Fatalf("%s %s of the sandbox: %d %s %v", method, path, res.StatusCode, text, err)
+	}
+	return text
 }
 
 func (k keys) open(uuid string) configuration {
@@ -295,7 +349,7 @@ func (k keys) pam(uuid string) configuration {
 	return configuration{PublishKey: k.pamPublish, SubscribeKey: k.pamSubscribe, UUID: uuid, Origin: k.origin}
 }
 
-func (k keys) admin(uuid string) configuration {
+func (k keys) signing(uuid string) configuration {
 	c := k.pam(uuid)
 	c.SecretKey = k.pamSecret
 	return c

@@ -1,5 +1,7 @@
 """Drives the unmodified PyPI package pubnub by the commands that sdk.mjs describes."""
 
+import collections
+import concurrent.futures
 import json
 import os
 import sys
@@ -35,6 +37,10 @@ if config.get("filter"):
     pn.filter_expression = config["filter"]
 if config.get("heartbeat"):
     pn.set_presence_timeout(config["heartbeat"])
+    pn.enable_presence_heartbeat = bool(config.get("beats"))
+if config.get("timeout"):
+    pn.subscribe_request_timeout = config["timeout"]
+pn.non_subscribe_request_timeout = 60
 pubnub = PubNub(pn)
 
 
@@ -173,12 +179,60 @@ def parse_token(c):
     return {"ttl": p["ttl"], "uuid": p.get("authorized_uuid") or "", "channels": list(p["resources"]["channels"]), "patterns": list(p["patterns"]["channels"])}
 
 
+class Member(SubscribeCallback):
+    """One of many clients in this process, with what it has heard."""
+
+    def __init__(self, uuid):
+        c = PNConfiguration()
+        c.publish_key, c.subscribe_key, c.user_id = config["publishKey"], config["subscribeKey"], uuid
+        c.origin, c.ssl, c.non_subscribe_request_timeout = config["origin"], False, 60
+        self.pubnub, self.seen, self.connected = PubNub(c), collections.Counter(), threading.Event()
+        self.pubnub.add_listener(self)
+
+    def status(self, _, s):
+        if getattr(s.category, "name", "") == "PNConnectedCategory":
+            self.connected.set()
+
+    def message(self, _, m):
+        self.seen[f"{m.channel} {m.message}"] += 1
+
+    def presence(self, _, p):
+        pass
+
+
+crowd = []
+
+
+def gather(c):
+    for i in range(c["count"]):
+        name = f"{c['name']}.{i}"
+        crowd.append(Member(name))
+        crowd[-1].pubnub.subscribe().channels(c.get("channels") or [name]).execute()
+    for m in crowd:
+        m.connected.wait()
+    return {}
+
+
+def volley(c):
+    def one(i, m):
+        for channel in c["channels"]:
+            m.pubnub.publish().channel(channel).message(f"{c['message']} {c['name']}.{i}").sync()
+
+    with concurrent.futures.ThreadPoolExecutor(len(crowd)) as pool:
+        for f in [pool.submit(one, i, m) for i, m in enumerate(crowd)]:
+            f.result()
+    return {}
+
+
 def void(call):
     call()
     return {}
 
 
 ops = {
+    "gather": gather,
+    "volley": volley,
+    "tally": lambda c: [[len(m.seen), sum(m.seen.values())] for m in crowd],
     "time": lambda c: {"timetoken": str(int(pubnub.time().sync().result))},
     "publish": publish,
     "signal": lambda c: {"timetoken": str(pubnub.signal().channel(c["channel"]).message(c["message"]).sync().result.timetoken)},

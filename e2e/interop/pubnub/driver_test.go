@@ -22,7 +22,11 @@ const driverVariable = "BLOCKSD_INTEROP_DRIVER"
 
 type configuration struct {
 	PublishKey, SubscribeKey, SecretKey, UUID, Origin, Filter string
-	Heartbeat                                                 int
+	// Heartbeat is the presence time-out that the SDK is told, Timeout how long it waits for the answer of a poll, both in
+	// seconds; 0 is its own default.
+	Heartbeat, Timeout int
+	// Beats has the Python SDK send heartbeats. The others do where Heartbeat is set.
+	Beats bool
 }
 
 // command is one line for a driver, with the members of all commands.
@@ -92,8 +96,12 @@ func goDriver() {
 	cfg.PublishKey, cfg.SubscribeKey, cfg.SecretKey = c.PublishKey, c.SubscribeKey, c.SecretKey
 	cfg.FilterExpression = c.Filter
 	cfg.MaxWorkers = 0
-	if c.Heartbeat > 0 {
-		cfg.SetPresenceTimeout(c.Heartbeat)
+	cfg.NonSubscribeRequestTimeout = 60
+	if c.Timeout > 0 {
+		cfg.SubscribeRequestTimeout = c.Timeout
+	}
+	if c.Heartbeat > 0 { // the setter takes nothing below 20
+		cfg.PresenceTimeout, cfg.HeartbeatInterval = c.Heartbeat, c.Heartbeat/2-1
 	}
 	d := &sdkDriver{pn: pubnub.NewPubNub(cfg)}
 	listener := pubnub.NewListener()
@@ -143,7 +151,10 @@ func listen(l *pubnub.Listener, show func(object)) {
 	}
 }
 
-type sdkDriver struct{ pn *pubnub.PubNub }
+type sdkDriver struct {
+	pn    *pubnub.PubNub
+	crowd []*member
+}
 
 func number(s string) int64 {
 	n, _ := strconv.ParseInt(s, 10, 64)
@@ -333,7 +344,7 @@ func (d *sdkDriver) history(c command) (any, error) {
 	return object{"messages": list}, nil
 }
 
-// more are the commands for files and tokens.
+// more are the commands for files, tokens and crowds.
 func (d *sdkDriver) more(c command) (any, error) {
 	pn := d.pn
 	switch c.Op {
@@ -425,6 +436,13 @@ func (d *sdkDriver) more(c command) (any, error) {
 			patterns = append(patterns, name)
 		}
 		return object{"ttl": p.TTL, "uuid": p.AuthorizedUUID, "channels": channels, "patterns": patterns}, nil
+	case "gather":
+		d.gather(c)
+		return object{}, nil
+	case "volley":
+		return object{}, d.volley(c)
+	case "tally":
+		return d.tally(), nil
 	}
 	return nil, fmt.Errorf("no such command: %s", c.Op)
 }

@@ -15,6 +15,9 @@ const pubnub = new PubNub({
   origin: config.origin,
   ssl: false,
   keepAlive: true,
+  transactionalRequestTimeout: 60,
+  ...(config.heartbeat ? { presenceTimeout: config.heartbeat } : {}),
+  ...(config.timeout ? { subscribeRequestTimeout: config.timeout } : {}),
   ...(config.filter ? { filterExpression: config.filter } : {}),
 });
 const tt = (v) => (v === undefined || v === null ? v : String(v));
@@ -28,7 +31,36 @@ pubnub.addListener({
   file: (f) => print({ event: 'file', id: f.file.id, name: f.file.name, message: f.message, channel: f.channel }),
 });
 
+// Many clients in this process, each with what it has heard.
+const crowd = [];
+const member = (uuid) => {
+  const m = { pubnub: new PubNub({ publishKey: config.publishKey, subscribeKey: config.subscribeKey, userId: uuid, origin: config.origin, ssl: false, keepAlive: true, transactionalRequestTimeout: 60 }), seen: new Map() };
+  const connected = new Promise((done) => m.pubnub.addListener({
+    status: (s) => s.category === 'PNConnectedCategory' && done(),
+    message: (e) => m.seen.set(`${e.channel} ${e.message}`, (m.seen.get(`${e.channel} ${e.message}`) ?? 0) + 1),
+  }));
+  crowd.push(m);
+  return [m, connected];
+};
+
 const ops = {
+  gather: async (c) => {
+    const all = [];
+    for (let i = 0; i < c.count; i++) {
+      const [m, connected] = member(`${c.name}.${i}`);
+      m.pubnub.subscribe({ channels: c.channels?.length ? c.channels : [`${c.name}.${i}`] });
+      all.push(connected);
+    }
+    await Promise.all(all);
+    return {};
+  },
+  volley: async (c) => {
+    await Promise.all(crowd.map(async (m, i) => {
+      for (const channel of c.channels) await m.pubnub.publish({ channel, message: `${c.message} ${c.name}.${i}` });
+    }));
+    return {};
+  },
+  tally: async () => crowd.map((m) => [m.seen.size, [...m.seen.values()].reduce((a, b) => a + b, 0)]),
   time: async () => ({ timetoken: tt((await pubnub.time()).timetoken) }),
   publish: async (c) => ({ timetoken: tt((await pubnub.publish({ channel: c.channel, message: c.message, sendByPost: !!c.post, meta: c.meta, storeInHistory: c.store, ttl: c.ttl, customMessageType: c.type })).timetoken) }),
   signal: async (c) => ({ timetoken: tt((await pubnub.signal({ channel: c.channel, message: c.message })).timetoken) }),
