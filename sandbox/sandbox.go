@@ -93,7 +93,7 @@ type Sandbox struct {
 	network  *network.Network
 	blobs    *blob.Store
 	spaces   []*pubsub.Space
-	pubnub   http.Handler
+	pubnub   *pubnub.Server
 	api      http.Handler
 	control  http.Handler // the administrator's
 	faulty   http.Handler // both faces, behind the faults
@@ -142,12 +142,13 @@ func New(cfg Config) (*Sandbox, error) {
 	if err != nil {
 		return nil, err
 	}
-	keysets, err := s.keysets()
+	keysets, err := s.keysets(id)
 	if err != nil {
 		return nil, err
 	}
 	if s.pubnub, err = pubnub.New(pubnub.Config{
 		Keysets: keysets, Files: s.network, Blobs: s.blobs, Hold: cfg.HoldPoll, Now: s.now, DeliverFire: cfg.DeliverFire,
+		Saved: id.Files, FilesChanged: s.state.onChange(),
 	}); err != nil {
 		return nil, err
 	}
@@ -176,7 +177,7 @@ func New(cfg Config) (*Sandbox, error) {
 }
 
 // keysets are the two of Blocks, which have the access manager on, and two plain ones, with and without it.
-func (s *Sandbox) keysets() ([]pubnub.Keyset, error) {
+func (s *Sandbox) keysets(id identity) ([]pubnub.Keyset, error) {
 	var out []pubnub.Keyset
 	for _, mode := range [...]wire.BillingMode{wire.Free, wire.Paid} {
 		env := s.network.Environment(mode)
@@ -188,16 +189,21 @@ func (s *Sandbox) keysets() ([]pubnub.Keyset, error) {
 	for _, keys := range [...]wire.Keyset{s.open, s.pam} {
 		space, err := pubsub.New(pubsub.Config{
 			SubscribeKey: keys.SubscribeKey, Now: s.now, RingSize: s.cfg.RingSize, MaxBytes: s.cfg.HistoryBytes,
-			AnnounceMax: s.cfg.AnnounceMax, Interval: s.cfg.PresenceInterval,
+			AnnounceMax: s.cfg.AnnounceMax, Interval: s.cfg.PresenceInterval, Changed: s.state.onChange(),
 		})
 		if err != nil {
 			return nil, err
 		}
+		space.Restore(id.Plain[keys.SubscribeKey])
 		out = append(out, pubnub.Keyset{PublishKey: keys.PublishKey, Space: space})
 	}
 	manager, err := access.NewManager([]byte(s.pamSecret), s.now)
 	if err != nil {
 		return nil, err
+	}
+	manager.Restore(id.Revoked)
+	if changed := s.state.onChange(); changed != nil {
+		manager.OnRevoke(changed)
 	}
 	out[len(out)-1].Access, out[len(out)-1].SecretKey, out[len(out)-1].AnySignature = manager, s.pamSecret, s.cfg.AnySignature
 	for _, k := range out {
@@ -267,7 +273,7 @@ func (s *Sandbox) Run(ctx context.Context) error {
 	return errors.Join(err, networkErr, s.save(), s.blobs.Close(), s.state.close())
 }
 
-// expire ends the presence of silent clients.
+// expire ends the presence of silent clients, and the polls of clients whose tokens have run out.
 func (s *Sandbox) expire(ctx context.Context) {
 	tick := time.NewTicker(s.cfg.PresenceScan)
 	defer tick.Stop()
@@ -276,6 +282,9 @@ func (s *Sandbox) expire(ctx context.Context) {
 		case <-tick.C:
 			for _, space := range s.spaces {
 				space.Expire()
+			}
+			for _, manager := range s.managers {
+				manager.Expire()
 			}
 		case <-ctx.Done():
 			return

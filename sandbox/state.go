@@ -13,6 +13,8 @@ import (
 	"github.com/blocksd/blocksd/network/wire"
 	"github.com/blocksd/blocksd/sandbox/blob"
 	"github.com/blocksd/blocksd/sandbox/network"
+	"github.com/blocksd/blocksd/sandbox/pubnub"
+	"github.com/blocksd/blocksd/sandbox/pubsub"
 )
 
 // Names in a state directory.
@@ -46,6 +48,10 @@ type identity struct {
 	PAMSecret                   string
 	Orgs                        []network.Organization
 	Network                     *network.State
+	// What is in the plain keysets: their spaces by subscribe key, which tokens are revoked, and the files.
+	Plain   map[string]pubsub.Snapshot `json:",omitempty"`
+	Revoked map[string]time.Time       `json:",omitempty"`
+	Files   []pubnub.SavedFile         `json:",omitempty"`
 }
 
 func newIdentity() identity {
@@ -165,10 +171,15 @@ func (s *Sandbox) save() error {
 	if err != nil {
 		return fail(err)
 	}
-	raw, err := json.Marshal(identity{
+	id := identity{
 		Version: stateVersion, AdminToken: s.adminToken, Playground: s.network.Environment(wire.Free).Keys, Paid: s.network.Environment(wire.Paid).Keys,
 		Open: s.open, PAM: s.pam, PAMSecret: s.pamSecret, Orgs: s.orgs, Network: &st,
-	})
+		Plain: map[string]pubsub.Snapshot{}, Revoked: s.managers[len(s.managers)-1].Revoked(), Files: s.pubnub.Saved(),
+	}
+	for _, space := range s.spaces[len(s.spaces)-2:] { // the plain ones come last
+		id.Plain[space.SubscribeKey()] = space.Snapshot(nil)
+	}
+	raw, err := json.Marshal(id)
 	if err != nil {
 		return fail(err)
 	}

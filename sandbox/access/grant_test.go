@@ -47,11 +47,12 @@ func TestRevoke(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	changed := m.Changed()
+	ended, stop := m.Watch(token)
+	defer stop()
 	if err := m.Revoke(token); err != nil {
 		t.Fatal(err)
 	}
-	<-changed
+	<-ended
 	if err := m.Check(token, "u", Read, "c"); !errors.Is(err, ErrRevoked) {
 		t.Errorf("after revocation: %v", err)
 	}

@@ -75,11 +75,14 @@ type Manager struct {
 	encode cbor.EncMode
 	decode cbor.DecMode
 
+	onRevoke func()
+
 	mu      sync.RWMutex           // guards all below
 	parsed  map[string]*permission // used lately
 	older   map[string]*permission // used before
 	revoked map[string]time.Time   // by token: until when it must be remembered
-	changed chan struct{}          // closed and replaced when a token is revoked
+	watched map[string]*watch
+	soonest time.Time // when the first watched token expires, or before
 }
 
 // permission is a checked token.
@@ -112,7 +115,7 @@ func NewManager(secret []byte, now func() time.Time) (*Manager, error) {
 		return nil, fmt.Errorf("create access manager: %w", err)
 	}
 	return &Manager{secret: secret, now: now, encode: encode, decode: decode, parsed: map[string]*permission{},
-		revoked: map[string]time.Time{}, changed: make(chan struct{})}, nil
+		revoked: map[string]time.Time{}, watched: map[string]*watch{}, onRevoke: func() {}}, nil
 }
 
 // scopeNames are the kinds of resources, in the order of a real token.
@@ -264,21 +267,13 @@ func (m *Manager) Revoke(token string) error {
 		}
 	}
 	m.revoked[token] = p.expires
-	close(m.changed)
-	m.changed = make(chan struct{})
+	m.end(token)
+	m.onRevoke()
 	return nil
 }
 
 // Now is the clock of the manager.
 func (m *Manager) Now() time.Time { return m.now() }
-
-// Changed returns a channel that is closed when the next token is revoked: a poll that is being held must be looked at
-// again then.
-func (m *Manager) Changed() <-chan struct{} {
-	m.mu.RLock()
-	defer m.mu.RUnlock()
-	return m.changed
-}
 
 // DeniedError names the channels and channel groups on which a token lacks the right.
 type DeniedError struct{ Channels, Groups []string }

@@ -139,6 +139,7 @@ func (n *Network) issue(r refreshToken) (Credentials, error) {
 	r.expires = now.Add(n.cfg.RefreshTTL)
 	c.RefreshToken = "rt_" + rand.Text()
 	n.refresh[c.RefreshToken] = r
+	n.touch()
 	n.refreshes = append(n.refreshes, c.RefreshToken)
 	n.pruneRefreshTokens(now)
 	return c, nil

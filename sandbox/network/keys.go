@@ -99,6 +99,7 @@ func (n *Network) Keys() []APIKey {
 // owners have to begin anew with their API keys.
 func (n *Network) ExpireTokens(refreshTokens bool) {
 	n.generation.Add(1)
+	n.touch()
 	if refreshTokens {
 		n.mu.Lock()
 		defer n.mu.Unlock()

@@ -184,7 +184,7 @@ func New(cfg Config) (*Network, error) {
 		var err error
 		env.Space, err = pubsub.New(pubsub.Config{
 			SubscribeKey: keys.SubscribeKey, Now: cfg.Now, RingSize: cfg.RingSize, MaxBytes: cfg.MaxBytes,
-			Observer: &observer{network: n, mode: mode},
+			Observer: &observer{network: n, mode: mode}, Changed: n.touch,
 		})
 		if err != nil {
 			return nil, fmt.Errorf("create network: %w", err)
@@ -198,6 +198,7 @@ func New(cfg Config) (*Network, error) {
 		if env.Access, err = access.NewManager(secret, cfg.Now); err != nil {
 			return nil, fmt.Errorf("create network: %w", err)
 		}
+		env.Access.OnRevoke(n.touch)
 		n.envs[mode] = env
 	}
 	if cfg.State != nil {

@@ -11,8 +11,8 @@ import (
 	"github.com/blocksd/blocksd/sandbox/pubsub"
 )
 
-// State is what of a network outlives a restart. What is short-lived does not: refresh tokens, logins and uploads that
-// are under way, presence, and which tokens were revoked.
+// State is what of a network outlives a restart. What is short-lived does not: logins and uploads that are under way, and
+// presence.
 type State struct {
 	Signer     []byte                               `json:"signer"`
 	Secrets    map[wire.BillingMode][]byte          `json:"secrets"`
@@ -25,6 +25,19 @@ type State struct {
 	Tasks      []savedTask                          `json:"tasks"`
 	Files      []savedFile                          `json:"files"`
 	Submitted  int                                  `json:"submitted"`
+
+	Refresh []savedRefresh                            `json:"refresh,omitempty"` // oldest first
+	Revoked map[wire.BillingMode]map[string]time.Time `json:"revoked,omitempty"`
+}
+
+type savedRefresh struct {
+	Token, APIKey, Agent, Instance string
+	Expires                        time.Time
+}
+
+type savedStream struct {
+	Requested      bool
+	Channel, Token string
 }
 
 type savedKey struct {
@@ -80,6 +93,7 @@ type savedTask struct {
 	CancelRequested                  bool
 	Instance                         string // that runs it
 	Deadline                         time.Time
+	Streams                          map[string]savedStream `json:",omitempty"`
 }
 
 type savedFile struct {
@@ -90,7 +104,13 @@ type savedFile struct {
 
 // Snapshot returns the state of one moment.
 func (n *Network) Snapshot() (State, error) {
-	st := State{Signer: n.signer, Secrets: n.secrets, Spaces: map[wire.BillingMode]pubsub.Snapshot{}, OrgNames: map[string]string{}}
+	st := State{
+		Signer: n.signer, Secrets: n.secrets, Spaces: map[wire.BillingMode]pubsub.Snapshot{}, OrgNames: map[string]string{},
+		Revoked: map[wire.BillingMode]map[string]time.Time{},
+	}
+	for mode, env := range n.envs {
+		st.Revoked[mode] = env.Access.Revoked()
+	}
 	var err error
 	// The order of the locks is that of observers: spaces first.
 	st.Spaces[wire.Free] = n.envs[wire.Free].Space.Snapshot(func() {
@@ -108,6 +128,11 @@ func (n *Network) save(st *State) error {
 	st.Generation, st.Submitted = n.generation.Load(), n.submitted
 	for id, o := range n.orgs {
 		st.OrgNames[id] = o.Name
+	}
+	for _, token := range n.refreshes {
+		if r, ok := n.refresh[token]; ok {
+			st.Refresh = append(st.Refresh, savedRefresh{token, r.apiKey, r.agent, r.instance, r.expires})
+		}
 	}
 	for _, k := range n.apiKeys {
 		st.Keys = append(st.Keys, savedKey{k.public(), k.secret})
@@ -139,6 +164,12 @@ func (n *Network) save(st *State) error {
 			Inputs: t.inputs, Kind: t.kind, Duration: t.duration, ExpiresAtMS: t.expiresAtMS, HasStream: t.hasStream, PublicKey: t.publicKey,
 			KeyUser: t.key.userID, Key: t.key.key, State: t.state, Created: t.created, Updated: t.updated, CancelRequested: t.cancelRequested,
 			Deadline: t.deadline,
+		}
+		for id, x := range t.streams {
+			if s.Streams == nil {
+				s.Streams = map[string]savedStream{}
+			}
+			s.Streams[id] = savedStream{x.requested, x.channel, x.token}
 		}
 		if t.instance != nil && t.confirmed {
 			s.Instance = t.instance.id
@@ -183,6 +214,15 @@ func (n *Network) restore(st *State) error {
 	for _, k := range st.Keys {
 		if o := n.orgs[k.OrgID]; o != nil {
 			n.apiKeys[k.Value] = &apiKey{id: k.ID, name: k.Name, secret: k.Value, org: o, created: k.Created, expires: k.Expires, revoked: k.Revoked}
+		}
+	}
+	for _, r := range st.Refresh {
+		n.refresh[r.Token] = refreshToken{r.APIKey, r.Agent, r.Instance, r.Expires}
+		n.refreshes = append(n.refreshes, r.Token)
+	}
+	for mode, revoked := range st.Revoked {
+		if env := n.envs[mode]; env != nil {
+			env.Access.Restore(revoked)
 		}
 	}
 	for _, s := range st.Agents {
@@ -278,8 +318,17 @@ func (n *Network) restoreTask(s savedTask, now time.Time) (*task, error) {
 	if t.key.key != "" {
 		n.keys[t.key] = t
 	}
+	for id, x := range s.Streams {
+		if t.streams == nil {
+			t.streams = map[string]*stream{}
+		}
+		t.streams[id] = &stream{x.Requested, x.Channel, x.Token}
+	}
 	if t.state.Final() {
 		n.finished = append(n.finished, t.id)
+		if t.streams != nil {
+			n.at(t.updated.Add(n.cfg.StreamRevokeDelay), func() { n.revokeStreams(t) })
+		}
 		return t, nil
 	}
 	if i := a.instances[s.Instance]; i != nil {

@@ -51,9 +51,6 @@ func (o *observer) Inspect(p pubsub.Publication) any {
 
 // Published takes over what an event says, in the order of the channel: the first terminal wins.
 func (o *observer) Published(m *pubsub.Message, note any) {
-	if m.Stored {
-		o.network.touch()
-	}
 	s, ok := note.(sign)
 	if !ok {
 		return

@@ -61,16 +61,16 @@ func (s *Server) announceFile(q *request) {
 		kind = "application/octet-stream"
 	}
 	now := s.now().UTC()
-	b := pubsub.AppendString([]byte(`{"status":200,"data":{"id":`), f.id)
-	b = pubsub.AppendString(append(b, `,"name":`...), f.name)
-	b = pubsub.AppendString(append(b, `},"file_upload_request":{"url":`...), "http://"+q.r.Host+"/"+uploadPath+"/"+f.blob)
+	b := pubsub.AppendString([]byte(`{"status":200,"data":{"id":`), f.ID)
+	b = pubsub.AppendString(append(b, `,"name":`...), f.Name)
+	b = pubsub.AppendString(append(b, `},"file_upload_request":{"url":`...), "http://"+q.r.Host+"/"+uploadPath+"/"+f.Blob)
 	b = pubsub.AppendString(append(b, `,"method":"POST","expiration_date":`...), now.Add(uploadLife).Format(time.RFC3339))
 	b = append(b, `,"form_fields":[`...)
 	for i, field := range [...][2]string{
 		{"tagging", "<Tagging><TagSet><Tag><Key>ObjectTTLInDays</Key><Value>0</Value></Tag></TagSet></Tagging>"},
-		{"key", f.subscribeKey + "/" + f.blob + "/" + f.id + "/" + f.name}, {"Content-Type", kind}, {"X-Amz-Credential", "sandbox"},
+		{"key", f.SubscribeKey + "/" + f.Blob + "/" + f.ID + "/" + f.Name}, {"Content-Type", kind}, {"X-Amz-Credential", "sandbox"},
 		{"X-Amz-Security-Token", ""}, {"X-Amz-Algorithm", "AWS4-HMAC-SHA256"}, {"X-Amz-Date", now.Format("20060102T150405Z")},
-		{"Policy", "e30="}, {"X-Amz-Signature", f.blob},
+		{"Policy", "e30="}, {"X-Amz-Signature", f.Blob},
 	} {
 		if i > 0 {
 			b = append(b, ',')
@@ -179,10 +179,10 @@ func (s *Server) listFiles(q *request) {
 		if i > 0 {
 			b = append(b, ',')
 		}
-		b = pubsub.AppendString(append(b, `{"name":`...), f.name)
-		b = pubsub.AppendString(append(b, `,"id":`...), f.id)
-		b = strconv.AppendInt(append(b, `,"size":`...), f.size, 10)
-		b = append(pubsub.AppendString(append(b, `,"created":`...), f.created.UTC().Format(time.RFC3339)), '}')
+		b = pubsub.AppendString(append(b, `{"name":`...), f.Name)
+		b = pubsub.AppendString(append(b, `,"id":`...), f.ID)
+		b = strconv.AppendInt(append(b, `,"size":`...), f.Size, 10)
+		b = append(pubsub.AppendString(append(b, `,"created":`...), f.Created.UTC().Format(time.RFC3339)), '}')
 	}
 	b = append(b, `],"next":`...)
 	if next == 0 {
@@ -224,7 +224,7 @@ func (s *Server) file(q *request) {
 	if !ok {
 		var f *shelved
 		if f, ok = s.shelf.find(k.Space.SubscribeKey(), channel, id, name); ok {
-			path = "/" + downloadPath + "/" + f.blob + "/" + encodeName(f.name)
+			path = "/" + downloadPath + "/" + f.Blob + "/" + encodeName(f.Name)
 		}
 	}
 	if !ok {
@@ -248,5 +248,5 @@ func (s *Server) sendFile(q *request) {
 	}
 	defer content.Close()
 	q.w.Header().Set("Content-Type", "application/octet-stream")
-	http.ServeContent(q.w, q.r, "", f.created, content)
+	http.ServeContent(q.w, q.r, "", f.Created, content)
 }

@@ -54,6 +54,10 @@ type Config struct {
 	DeliverFire bool
 	// MaxFileBytes bounds a file that a client uploads (5 MiB).
 	MaxFileBytes int64
+	// Saved are the files that clients have uploaded to an earlier server over the same Blobs; FilesChanged, if set, is
+	// called when there are others.
+	Saved        []SavedFile
+	FilesChanged func()
 }
 
 // Server answers PubNub requests.
@@ -72,7 +76,7 @@ func New(cfg Config) (*Server, error) {
 	if s.now == nil {
 		s.now = time.Now
 	}
-	s.shelf = newShelf(cfg.Blobs, s.now, cfg.MaxFileBytes)
+	s.shelf = newShelf(cfg.Blobs, s.now, cfg.MaxFileBytes, cfg.Saved, cfg.FilesChanged)
 	if s.hold <= 0 {
 		s.hold = DefaultHold
 	}
@@ -84,6 +88,9 @@ func New(cfg Config) (*Server, error) {
 	}
 	return s, nil
 }
+
+// Saved returns the files that clients have uploaded here, oldest first.
+func (s *Server) Saved() []SavedFile { return s.shelf.saved() }
 
 // ServeHTTP routes on the escaped path: an escaped slash or comma is part of a name.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {

@@ -31,20 +31,26 @@ var (
 
 // shelved is a file of a channel, or one that is announced.
 type shelved struct {
-	subscribeKey, channel string
-	id, name              string
-	blob                  string // where it is stored; whoever knows it may read it
-	size                  int64
-	created               time.Time
-	number                int64 // in the order of arrival
-	arriving              bool  // its bytes are on their way
+	SavedFile
+	arriving bool // its bytes are on their way
+}
+
+// SavedFile is a file that a client has uploaded here.
+type SavedFile struct {
+	SubscribeKey, Channel string
+	ID, Name              string
+	Blob                  string // where it is stored; whoever knows it may read it
+	Size                  int64
+	Created               time.Time
+	Number                int64 // in the order of arrival
 }
 
 // shelf holds the files that clients upload through the interface for files.
 type shelf struct {
-	blobs *blob.Store // nil: none are taken
-	now   func() time.Time
-	limit int64
+	blobs   *blob.Store // nil: none are taken
+	now     func() time.Time
+	limit   int64
+	changed func()
 
 	mu        sync.Mutex // guards all below
 	announced map[string]*shelved
@@ -53,11 +59,31 @@ type shelf struct {
 	last      int64
 }
 
-func newShelf(blobs *blob.Store, now func() time.Time, limit int64) *shelf {
+func newShelf(blobs *blob.Store, now func() time.Time, limit int64, saved []SavedFile, changed func()) *shelf {
 	if limit <= 0 {
 		limit = defaultMaxFile
 	}
-	return &shelf{blobs: blobs, now: now, limit: limit, announced: map[string]*shelved{}}
+	if changed == nil {
+		changed = func() {}
+	}
+	s := &shelf{blobs: blobs, now: now, limit: limit, changed: changed, announced: map[string]*shelved{}}
+	for _, f := range saved {
+		s.files = append(s.files, &shelved{SavedFile: f})
+		s.bytes += f.Size
+		s.last = max(s.last, f.Number)
+	}
+	return s
+}
+
+// saved returns the files that are here, oldest first.
+func (s *shelf) saved() []SavedFile {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	out := make([]SavedFile, 0, len(s.files))
+	for _, f := range s.files {
+		out = append(out, f.SavedFile)
+	}
+	return out
 }
 
 // announce makes a place for a file.
@@ -65,18 +91,18 @@ func (s *shelf) announce(subscribeKey, channel, name string) (*shelved, error) {
 	if s.blobs == nil {
 		return nil, errNoFiles
 	}
-	f := &shelved{subscribeKey: subscribeKey, channel: channel, name: name, id: uuid.NewString(), blob: blob.ID(), created: s.now()}
+	f := &shelved{SavedFile: SavedFile{SubscribeKey: subscribeKey, Channel: channel, Name: name, ID: uuid.NewString(), Blob: blob.ID(), Created: s.now()}}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for id, other := range s.announced {
-		if f.created.Sub(other.created) > uploadLife && !other.arriving {
+		if f.Created.Sub(other.Created) > uploadLife && !other.arriving {
 			delete(s.announced, id)
 		}
 	}
 	if len(s.announced) >= maxAnnounced {
 		return nil, errBusy
 	}
-	s.announced[f.blob] = f
+	s.announced[f.Blob] = f
 	return f, nil
 }
 
@@ -87,7 +113,7 @@ func (s *shelf) claim(blobID string) (*shelved, error) {
 	defer s.mu.Unlock()
 	f := s.announced[blobID]
 	switch {
-	case f == nil || s.now().Sub(f.created) > uploadLife:
+	case f == nil || s.now().Sub(f.Created) > uploadLife:
 		return nil, errNotAsked
 	case f.arriving:
 		return nil, errTaken
@@ -105,25 +131,26 @@ func (s *shelf) abandon(f *shelved) {
 
 // receive stores the bytes of a file whose place was claimed; it belongs to its channel from then on.
 func (s *shelf) receive(f *shelved, r io.Reader) error {
-	size, err := s.blobs.Write(f.blob, r, s.limit)
+	size, err := s.blobs.Write(f.Blob, r, s.limit)
 	if err != nil {
 		return err
 	}
 	s.mu.Lock()
 	var old []*shelved
-	delete(s.announced, f.blob)
+	delete(s.announced, f.Blob)
 	s.last++
-	f.size, f.created, f.number = size, s.now(), s.last
+	f.Size, f.Created, f.Number = size, s.now(), s.last
 	s.files = append(s.files, f)
 	s.bytes += size
 	for s.bytes > maxShelved {
-		s.bytes -= s.files[0].size
+		s.bytes -= s.files[0].Size
 		old = append(old, s.files[0])
 		s.files = s.files[1:]
 	}
 	s.mu.Unlock()
+	s.changed()
 	for _, o := range old {
-		err = errors.Join(err, s.blobs.Remove(o.blob))
+		err = errors.Join(err, s.blobs.Remove(o.Blob))
 	}
 	return err
 }
@@ -140,7 +167,7 @@ func (s *shelf) find(subscribeKey, channel, id, name string) (*shelved, bool) {
 
 func (s *shelf) index(subscribeKey, channel, id, name string) int {
 	return slices.IndexFunc(s.files, func(f *shelved) bool {
-		return f.id == id && f.name == name && f.channel == channel && f.subscribeKey == subscribeKey
+		return f.ID == id && f.Name == name && f.Channel == channel && f.SubscribeKey == subscribeKey
 	})
 }
 
@@ -149,11 +176,11 @@ func (s *shelf) list(subscribeKey, channel string, after int64, limit int) (foun
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, f := range s.files {
-		if f.number <= after || f.channel != channel || f.subscribeKey != subscribeKey {
+		if f.Number <= after || f.Channel != channel || f.SubscribeKey != subscribeKey {
 			continue
 		}
 		if len(found) == limit {
-			return found, found[limit-1].number
+			return found, found[limit-1].Number
 		}
 		found = append(found, f)
 	}
@@ -169,21 +196,22 @@ func (s *shelf) remove(subscribeKey, channel, id, name string) error {
 	}
 	f := s.files[i]
 	s.files = slices.Delete(s.files, i, i+1)
-	s.bytes -= f.size
+	s.bytes -= f.Size
 	s.mu.Unlock()
-	return s.blobs.Remove(f.blob)
+	s.changed()
+	return s.blobs.Remove(f.Blob)
 }
 
 // open opens a file by its place.
 func (s *shelf) open(blobID string) (*shelved, *os.File, error) {
 	s.mu.Lock()
-	i := slices.IndexFunc(s.files, func(f *shelved) bool { return f.blob == blobID })
+	i := slices.IndexFunc(s.files, func(f *shelved) bool { return f.Blob == blobID })
 	if i < 0 {
 		s.mu.Unlock()
 		return nil, nil, errNoSuch
 	}
 	f := s.files[i]
 	s.mu.Unlock()
-	content, err := s.blobs.Open(f.blob)
+	content, err := s.blobs.Open(f.Blob)
 	return f, content, err
 }

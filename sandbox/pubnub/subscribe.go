@@ -107,14 +107,16 @@ func validGroup(name string) bool {
 }
 
 // held waits until there is something for the poll, the hold is over, a newer poll has taken its place, or the client
-// is gone or its token is revoked (then batch is not the answer).
+// is gone or its token has ended (then batch is not the answer).
 func (s *Server) held(q *request, k *Keyset, sub pubsub.Subscription) (batch pubsub.Batch, answered bool) {
 	p := k.Space.Open(sub)
 	defer func() { p.Close(answered) }()
-	var revoked <-chan struct{}
+	var ended <-chan struct{} // the token is
 	if k.Access != nil && !q.signed {
-		revoked = k.Access.Changed()
-		// What was revoked since the first look has closed an older channel.
+		var stop func()
+		ended, stop = k.Access.Watch(q.query.get("auth"))
+		defer stop()
+		// It may have been revoked since the first look.
 		if !k.permitAll(q, access.Read, sub.Channels, sub.Groups) {
 			return pubsub.Batch{}, false
 		}
@@ -134,8 +136,8 @@ func (s *Server) held(q *request, k *Keyset, sub pubsub.Subscription) (batch pub
 		case <-superseded:
 			superseded = nil
 			hold.Reset(supersedeDelay)
-		case <-revoked:
-			revoked = k.Access.Changed()
+		case <-ended:
+			ended = nil
 			if !k.permitAll(q, access.Read, sub.Channels, sub.Groups) {
 				return pubsub.Batch{}, false
 			}

@@ -60,8 +60,9 @@ func (s *Space) RemoveAction(channel string, messageTimetoken, timetoken int64, 
 		return ErrActionOfOther
 	}
 	a := *m.action
-	t.actions = slices.Delete(t.actions, i, i+1)
+	t.actions, m.action = slices.Delete(t.actions, i, i+1), nil
 	s.release(m)
+	s.cfg.Changed()
 	s.tellAction(channel, a, "removed", nil)
 	return nil
 }

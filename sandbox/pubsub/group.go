@@ -86,7 +86,7 @@ func (s *Space) AddToGroup(name string, channels []string) error {
 	for _, channel := range channels {
 		g.channels[channel] = struct{}{}
 	}
-	g.changed()
+	s.changed(g)
 	return nil
 }
 
@@ -98,7 +98,7 @@ func (s *Space) RemoveFromGroup(name string, channels []string) {
 		for _, channel := range channels {
 			delete(g.channels, channel)
 		}
-		g.changed()
+		s.changed(g)
 		s.tidyGroup(name, g)
 	}
 }
@@ -109,13 +109,14 @@ func (s *Space) DeleteGroup(name string) {
 	defer s.mu.Unlock()
 	if g := s.groups[name]; g != nil {
 		clear(g.channels)
-		g.changed()
+		s.changed(g)
 		s.tidyGroup(name, g)
 	}
 }
 
 // changed lets the held polls of a group look at its channels of now.
-func (g *group) changed() {
+func (s *Space) changed(g *group) {
+	s.cfg.Changed()
 	for p := range g.polls {
 		p.detach()
 		p.attach()

@@ -135,10 +135,12 @@ func (s *Space) unlog(t *topic, remove func(*Message) bool) {
 		return true
 	})
 	if len(gone) > 0 {
+		s.cfg.Changed()
 		t.actions = slices.DeleteFunc(t.actions, func(m *Message) bool {
 			if !gone[m.action.MessageTimetoken] {
 				return false
 			}
+			m.action = nil
 			s.release(m)
 			return true
 		})

@@ -43,6 +43,8 @@ type Config struct {
 	GroupSize int
 	// Observer is told what happens; may be nil.
 	Observer Observer
+	// Changed, if set, is called under the lock when something changed that a Snapshot keeps.
+	Changed func()
 }
 
 // Observer watches a space. All methods but Inspect are called under the lock of the space, in the order of the
@@ -113,6 +115,9 @@ func New(cfg Config) (*Space, error) {
 	if cfg.GroupSize <= 0 {
 		cfg.GroupSize = DefaultGroupSize
 	}
+	if cfg.Changed == nil {
+		cfg.Changed = func() {}
+	}
 	return &Space{
 		cfg: cfg, channels: map[string]*topic{}, patterns: map[string]*topic{}, newest: map[string]*Poll{},
 		groups: map[string]*group{}, crowds: map[*topic]*crowd{},
@@ -182,6 +187,9 @@ func (s *Space) add(m *Message, timetoken int64) {
 	if m.action != nil {
 		m.refs++
 		t.actions = append(t.actions, m)
+	}
+	if m.Stored || m.action != nil {
+		s.cfg.Changed()
 	}
 	t.wake(m)
 	if len(s.patterns) > 0 {
@@ -270,6 +278,7 @@ func (s *Space) unstored(m *Message) {
 	if m.expires != 0 {
 		s.ttls--
 	}
+	m.Stored = false
 	s.release(m)
 }
 
@@ -282,7 +291,7 @@ func (s *Space) evict(m *Message) {
 		s.unstored(m)
 	}
 	if len(t.actions) > 0 && t.actions[0] == m {
-		t.actions[0] = nil
+		t.actions[0], m.action = nil, nil
 		t.actions = t.actions[1:]
 		s.release(m)
 	}
@@ -314,6 +323,7 @@ func (s *Space) Forget(channels ...string) {
 				s.release(m)
 			}
 			t.log, t.ring, t.actions = nil, nil, nil
+			s.cfg.Changed()
 			for uuid := range t.members {
 				s.removeMember(t, uuid)
 			}

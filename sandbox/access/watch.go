@@ -1,0 +1,86 @@
+package access
+
+import (
+	"maps"
+	"time"
+)
+
+// watch is a token by which polls are being held.
+type watch struct {
+	expires time.Time
+	ended   chan struct{}
+	polls   int
+}
+
+// Watch returns a channel that is closed when the token permits nothing any more: at its revocation, or at the first
+// Expire after its time. Its holder must then look at it again, and also once right after the call, because of what
+// happened before. stop ends the watch. A token that was not issued here gets a channel that is never closed.
+func (m *Manager) Watch(token string) (ended <-chan struct{}, stop func()) {
+	p, err := m.permission(token)
+	if err != nil {
+		return nil, func() {}
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	w := m.watched[token]
+	if w == nil {
+		w = &watch{expires: p.expires, ended: make(chan struct{})}
+		m.watched[token] = w
+		if len(m.watched) == 1 || p.expires.Before(m.soonest) {
+			m.soonest = p.expires
+		}
+	}
+	w.polls++
+	return w.ended, func() {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		if w.polls--; w.polls == 0 && m.watched[token] == w {
+			delete(m.watched, token)
+		}
+	}
+}
+
+// Expire ends the watches of tokens whose time is over. It is to be called every now and then, because only the caller
+// knows how fast the clock of the manager goes.
+func (m *Manager) Expire() {
+	now := m.now()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if len(m.watched) == 0 || now.Before(m.soonest) {
+		return
+	}
+	m.soonest = now.Add(MaxTTL)
+	for token, w := range m.watched {
+		switch {
+		case !now.Before(w.expires):
+			m.end(token)
+		case w.expires.Before(m.soonest):
+			m.soonest = w.expires
+		}
+	}
+}
+
+// end closes the watch of a token. The lock is held.
+func (m *Manager) end(token string) {
+	if w := m.watched[token]; w != nil {
+		close(w.ended)
+		delete(m.watched, token)
+	}
+}
+
+// OnRevoke has do called at every revocation. It is to be set before the manager is used.
+func (m *Manager) OnRevoke(do func()) { m.onRevoke = do }
+
+// Revoked returns the revoked tokens that have not expired, and when they do: what must be kept over a restart.
+func (m *Manager) Revoked() map[string]time.Time {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	return maps.Clone(m.revoked)
+}
+
+// Restore makes tokens revoked that were so before.
+func (m *Manager) Restore(revoked map[string]time.Time) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	maps.Copy(m.revoked, revoked)
+}
