@@ -30,13 +30,14 @@ func TestDrainAndUndrain(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer ctl.Close()
-	impatient, stop := context.WithTimeout(t.Context(), 100*time.Millisecond)
-	if err := ctl.Drain(impatient); err == nil || !strings.Contains(err.Error(), "drain the daemon at") {
+	impatient, stop := context.WithCancel(t.Context())
+	drained := make(chan error, 1)
+	go func() { drained <- ctl.Drain(impatient) }()
+	d.until(t, "the agent drains", func() bool { return d.Status().Agents[0].State == "draining" })
+	stop()
+	if err := <-drained; err == nil || !strings.Contains(err.Error(), "drain the daemon at") {
 		t.Errorf("a drain that waits for a task for an hour: %v", err)
 	}
-	stop()
-	d.until(t, "the agent drains", func() bool { return d.Status().Agents[0].State == "draining" })
-	drained := make(chan error, 1)
 	go func() { drained <- ctl.Drain(t.Context()) }()
 	if err := ctl.CancelTask(t.Context(), s.TaskID()); err != nil {
 		t.Error(err)
