@@ -129,7 +129,7 @@ func TestManyAtOnce(t *testing.T) {
 		})
 	}
 	after, now := idle(), resident(t, p.PID())
-	t.Logf("%d tasks later: %+v in %d MiB, before %+v in %d MiB", waves*burst, after, now>>20, before, memory>>20)
+	t.Logf("%d tasks later: %d tasks, %+v, %d MiB; before %d tasks, %+v, %d MiB", waves*burst, after.Tasks, after.Spaces[0], now>>20, before.Tasks, before.Spaces[0], memory>>20)
 	if after.Tasks > before.Tasks+burst/10 {
 		t.Errorf("the network remembers %d tasks, before %d", after.Tasks, before.Tasks)
 	}

@@ -25,8 +25,15 @@ type scenario struct {
 	args args
 	// want is what the SDK's user sees, line by line. A line that begins with "? " may be missing.
 	want []string
-	// not is why a release of the SDK cannot do it, by release of the consumer.
-	not map[string]string
+	// lacks is what a release of the SDK cannot do, by release of the consumer.
+	lacks map[string]lack
+}
+
+// lack is something that a release of the SDK has not got. It is looked for, so that the row speaks up when it has.
+type lack struct {
+	why  string
+	want []string // what its user sees instead
+	err  string   // or a text of the error that the SDK raises
 }
 
 // steps of a handler, see handler.py.
@@ -48,7 +55,9 @@ func bytesOf(n int, mime, name string) args {
 }
 
 // noStream: that release has no way to ask for the stream of a request.
-var noStream = map[string]string{"0.1.67": "this release's send_message has no argument for streams of requests"}
+var noStream = map[string]lack{"0.1.67": {
+	why: "its send_message has no argument for streams of requests", err: "send_message() got an unexpected keyword argument 'stream'",
+}}
 
 var scenarios = []scenario{
 	// What a handler can answer.
@@ -137,7 +146,7 @@ var scenarios = []scenario{
 	{"card of an agent", "card", args{"agent": "scripted"}, []string{"Scripted"}, nil},
 	{"card of an unknown agent", "card", args{"agent": "no_such"}, []string{"no card"}, nil},
 	{"card of a private agent for its owner", "card", args{"agent": "private_one"}, []string{"Scripted"},
-		map[string]string{"0.1.67": "this release looks cards up without credentials"}},
+		map[string]lack{"0.1.67": {why: "its get_agent_card sends no credentials", want: []string{"no card"}}}},
 	{"card of a private agent for a stranger", "card", args{"agent": "private_one", "who": "stranger"}, []string{"no card"}, nil},
 
 	// Cancellation.
@@ -198,7 +207,7 @@ var scenarios = []scenario{
 	{"error: first token is bad, the next one is not", "tokens", args{"who": "bad at first", "steps": steps{done}},
 		[]string{"request", "running 0", "artifact inline text/plain 4", "terminal completed", "state completed", "got text/plain -: done", "user user_1"}, nil},
 	{"error: no new token", "errors", args{"does": "send", "who": "no second token", "steps": steps{}, "times": 2}, []string{"RpcError 401 None", "AuthRefreshFailedError"},
-		map[string]string{"0.1.67": "this release does not remember that a refresh failed"}},
+		map[string]lack{"0.1.67": {why: "it remembers only that a refresh in time failed, not one after a refusal", want: []string{"RpcError 401 None", "RpcError 401 None"}}}},
 	{"error: wrong API key", "error", args{"does": "create", "who": "wrong key"}, []string{"RuntimeError"}, nil},
 	{"error: dead token endpoint", "error", args{"does": "create", "who": "dead endpoint"}, []string{"RuntimeError"}, nil},
 	{"error: two kinds of credentials", "error", args{"does": "create", "who": "two credentials"}, []string{"ValueError"}, nil},
@@ -287,15 +296,21 @@ func TestScenarios(t *testing.T) {
 				t.Run("instance lost", func(t *testing.T) { loseInstance(t, provider, env, filepath.Join(cards, "lost.json"), c) })
 				for i, s := range scenarios {
 					t.Run(s.name, func(t *testing.T) {
-						if why := s.not[consumer]; why != "" {
-							t.Log(why)
-							return
+						said, want := <-said[i], s.want
+						if lack, ok := s.lacks[consumer]; ok {
+							t.Logf("with %s it is otherwise: %s", consumer, lack.why)
+							if lack.err != "" {
+								if said.err == nil || !strings.Contains(said.err.Error(), lack.err) {
+									t.Fatalf("want an error with %q, got %v, %q", lack.err, said.err, said.lines)
+								}
+								return
+							}
+							want = lack.want
 						}
-						said := <-said[i]
 						if said.err != nil {
 							t.Fatal(said.err)
 						}
-						if d := cmp.Diff(expected(s.want, said.lines), said.lines); d != "" {
+						if d := cmp.Diff(expected(want, said.lines), said.lines); d != "" {
 							t.Errorf("the SDK's user sees something else (-want +got):\n%s", d)
 						}
 					})
