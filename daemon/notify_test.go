@@ -104,7 +104,7 @@ func TestWatchdogFollowsLiveness(t *testing.T) {
 	mu.Lock()
 	alive = false
 	mu.Unlock()
-	<-asked // one failed check is over; what was sent before it is drained
+	<-asked                                                            // one failed check is over; what was sent before it is drained
 	_ = s.conn.SetReadDeadline(time.Now().Add(500 * time.Millisecond)) // which a busy machine may take to read what is there
 	for buf := make([]byte, 64); ; {
 		if _, err := s.conn.Read(buf); err != nil {
