@@ -30,6 +30,9 @@ type Upload struct {
 	// the task's channel. Without it the step is simply repeated, and whether the network then publishes a second event
 	// is not known. May be nil.
 	Published func(ctx context.Context) (wire.ArtifactRef, bool)
+	// Again is asked, for an output, before each further attempt at a step that failed for the moment; an error ends the
+	// upload. With it a step is tried for as long as ctx lasts, without it, nil, a few times.
+	Again func(ctx context.Context) error
 }
 
 func (u Upload) name() string {
@@ -52,9 +55,19 @@ type authorized func(ctx context.Context, a apiCall) ([]byte, error)
 // UploadOutput uploads an output of a task. The network publishes the artifact event before this returns.
 func (s *AgentSession) UploadOutput(ctx context.Context, u Upload) (wire.ArtifactRef, error) {
 	call := authorized(s.call)
-	place, err := s.client.requestUpload(ctx, call, u, uploadParams{Role: "provider-output", TaskID: u.TaskID, OutputID: u.OutputID})
-	if err != nil {
-		return wire.ArtifactRef{}, err
+	var place uploadPlace
+	for n := 1; ; n++ {
+		var err error
+		place, err = s.client.requestUpload(ctx, call, u, uploadParams{Role: "provider-output", TaskID: u.TaskID, OutputID: u.OutputID})
+		if err == nil {
+			break
+		}
+		if u.Again == nil { // it was tried a few times
+			return wire.ArtifactRef{}, err
+		}
+		if err := s.client.again(ctx, u, n, err); err != nil {
+			return wire.ArtifactRef{}, err
+		}
 	}
 	if err := s.client.transfer(ctx, u, place); err != nil {
 		return wire.ArtifactRef{}, err
@@ -91,6 +104,22 @@ func (s *Consumer) UploadInput(ctx context.Context, u Upload) (uploadSessionID s
 		return place.sessionID, nil
 	}
 	return u.SessionID, nil
+}
+
+// again waits before a further attempt after the n-th has failed. It returns why there is none.
+func (c *Client) again(ctx context.Context, u Upload, n int, err error) error {
+	e, ok := errors.AsType[*Error](err)
+	if !ok || !e.Temporary() || u.Again == nil && n >= maxAttempts || ctx.Err() != nil {
+		return err
+	}
+	c.log.Debug("upload failed, trying again", "attempt", n, "err", err)
+	if c.pause(ctx, retryDelay(min(n, maxAttempts))) != nil {
+		return err
+	}
+	if u.Again != nil {
+		return u.Again(ctx)
+	}
+	return nil
 }
 
 type uploadParams struct {
@@ -181,10 +210,7 @@ func (c *Client) confirm(ctx context.Context, call authorized, u Upload, uploadI
 				return &ref, nil
 			}
 		}
-		if !ok || !e.Temporary() || n == maxAttempts || ctx.Err() != nil {
-			return nil, err
-		}
-		if c.pause(ctx, retryDelay(n)) != nil {
+		if err := c.again(ctx, u, n, err); err != nil {
 			return nil, err
 		}
 		if u.Published != nil {
@@ -213,12 +239,10 @@ func decodeConfirmed(a apiCall, body []byte) (*wire.ArtifactRef, error) {
 func (c *Client) transfer(ctx context.Context, u Upload, place uploadPlace) error {
 	for n := 1; ; n++ {
 		err := c.transferOnce(ctx, u, place)
-		e, ok := errors.AsType[*Error](err)
-		if err == nil || !ok || !e.Temporary() || n == maxAttempts || ctx.Err() != nil {
-			return err
+		if err == nil {
+			return nil
 		}
-		c.log.Debug("upload failed, trying again", "attempt", n, "err", err)
-		if c.pause(ctx, retryDelay(n)) != nil {
+		if err := c.again(ctx, u, n, err); err != nil {
 			return err
 		}
 	}

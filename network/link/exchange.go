@@ -1,6 +1,7 @@
 package link
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -73,7 +74,7 @@ func (e *exchange) record(resp *http.Response, err error) {
 		return
 	}
 	defer resp.Body.Close()
-	answer, err := readBounded(resp.Body, maxAnswer)
+	answer, err := readBounded(resp, maxAnswer)
 	if err != nil {
 		e.err = err
 		return
@@ -107,17 +108,23 @@ func (t sdkTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 	return nil, errRecorded
 }
 
-// readBounded reads r to its end; more than limit bytes are an error.
-func readBounded(r io.Reader, limit int64) ([]byte, error) {
-	b, err := io.ReadAll(io.LimitReader(r, limit+1))
-	if err != nil {
+// readBounded reads the body of an answer to its end; more than limit bytes are an error.
+func readBounded(resp *http.Response, limit int64) ([]byte, error) {
+	var b bytes.Buffer
+	if n := resp.ContentLength; n > 0 && n <= maxTrusted {
+		b.Grow(int(n) + bytes.MinRead) // so that it is read in one go
+	}
+	if _, err := b.ReadFrom(io.LimitReader(resp.Body, limit+1)); err != nil {
 		return nil, fmt.Errorf("the answer was cut short: %w", err)
 	}
-	if int64(len(b)) > limit {
+	if int64(b.Len()) > limit {
 		return nil, fmt.Errorf("the answer is larger than %d bytes", limit)
 	}
-	return b, nil
+	return b.Bytes(), nil
 }
+
+// maxTrusted is the largest length for which room is made before there is anything.
+const maxTrusted = 64 << 10
 
 // redact takes the URL out of an error of net/http: its query holds the token.
 func redact(err error) error {

@@ -48,7 +48,7 @@ func (l *Link) OpenFile(ctx context.Context, channel, fileID, fileName, token st
 			return redact(err)
 		}
 		if r.StatusCode != http.StatusOK {
-			body, _ := readBounded(r.Body, maxAnswer)
+			body, _ := readBounded(r, maxAnswer)
 			r.Body.Close()
 			w.end()
 			return &StatusError{Op: "opening a file", Channel: channel, Status: r.StatusCode, Body: body}
@@ -71,7 +71,7 @@ func (l *Link) newRequest(ctx context.Context, path string, q url.Values, token 
 	if token != "" {
 		q.Set("auth", token)
 	}
-	query := strings.ReplaceAll(q.Encode(), "+", "%20") // as queryText does
+	query := strings.ReplaceAll(q.Encode(), "+", "%20") // as appendEscaped does
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, l.root()+path+"?"+query, nil)
 	return req, redact(err)
 }
@@ -86,9 +86,6 @@ func (l *Link) root() string {
 	}
 	return "http://" + l.cfg.Origin
 }
-
-// queryText escapes s for a query: a space as %20, which every server reads, and not as the plus sign of forms.
-func queryText(s string) string { return strings.ReplaceAll(url.QueryEscape(s), "+", "%20") }
 
 // followWithoutReferer keeps the URL of the first request, which holds the token, from the storage that it leads to.
 func followWithoutReferer(req *http.Request, via []*http.Request) error {

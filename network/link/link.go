@@ -140,7 +140,7 @@ func New(cfg Config) (*Link, error) {
 		l.transport = newTransport()
 	}
 	l.publishPrefix = l.root() + "/publish/" + url.PathEscape(cfg.Keys.PublishKey) + "/" + url.PathEscape(cfg.Keys.SubscribeKey) + "/0/"
-	l.publishSuffix = "&uuid=" + queryText(cfg.UserID) + "&pnsdk=" + queryText(sdkName)
+	l.publishSuffix = string(appendEscaped([]byte("&uuid="), cfg.UserID)) + string(appendEscaped([]byte("&pnsdk="), sdkName))
 	l.direct = &http.Client{Transport: l.transport, CheckRedirect: followWithoutReferer}
 	l.sdk = newSDK(cfg, sdkTransport{l})
 	return l, nil

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"net/url"
 	"reflect"
 	"time"
 )
@@ -134,17 +133,17 @@ func (l *Link) post(ctx context.Context, m Message) *exchange {
 	}
 	u := make([]byte, 0, len(l.publishPrefix)+len(m.Channel)+2*len(m.Meta)+len(token)+len(l.publishSuffix)+64)
 	u = append(u, l.publishPrefix...)
-	u = append(u, url.PathEscape(m.Channel)...)
+	u = appendEscaped(u, m.Channel)
 	u = append(u, "/0?store="...)
 	u = append(u, store...)
 	if m.Meta != nil {
 		u = append(u, "&meta="...)
-		u = append(u, queryText(string(m.Meta))...)
+		u = appendEscaped(u, string(m.Meta))
 	}
 	u = append(u, l.publishSuffix...)
 	if token != "" {
 		u = append(u, "&auth="...)
-		u = append(u, queryText(token)...)
+		u = appendEscaped(u, token)
 	}
 	ctx, cancel := context.WithTimeout(ctx, l.cfg.Timeouts.Request)
 	defer cancel()

@@ -149,10 +149,10 @@ func (s *subscription) send(ctx context.Context, r request) pollEvent {
 	l.polled.Store(0)
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
-		body, _ := readBounded(resp.Body, maxAnswer)
+		body, _ := readBounded(resp, maxAnswer)
 		return refused{&StatusError{Op: "subscribe", Channel: strings.Join(s.c.Channels, ","), Status: resp.StatusCode, Body: body}, retryAfter(resp.Header)}
 	}
-	body, err := readBounded(resp.Body, maxPoll)
+	body, err := readBounded(resp, maxPoll)
 	if err != nil {
 		return failed{err}
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"unicode/utf8"
 )
 
 // Part is one input of a task.
@@ -112,8 +113,13 @@ func (r ArtifactRef) Inline() ([]byte, error) {
 
 // stringMember returns m[key] if it is a JSON string, else "".
 func stringMember(m map[string]json.RawMessage, key string) string {
+	raw := m[key]
+	// The text as it stands, as nearly all are. raw is a part of what was decoded, so it is valid JSON.
+	if n := len(raw); n >= 2 && raw[0] == '"' && bytes.IndexByte(raw, '\\') < 0 && utf8.Valid(raw) {
+		return string(raw[1 : n-1])
+	}
 	var s string
-	if json.Unmarshal(m[key], &s) != nil {
+	if json.Unmarshal(raw, &s) != nil {
 		return ""
 	}
 	return s

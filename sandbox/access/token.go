@@ -8,6 +8,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"maps"
 	"regexp"
 	"slices"
 	"strings"
@@ -187,7 +188,14 @@ func (m *Manager) Issue(g Grant) (string, error) {
 		out = append(out, value...)
 	}
 	out = append(out, signaturePrefix...)
-	return base64.URLEncoding.EncodeToString(append(out, m.sign(out)...)), nil
+	token := base64.URLEncoding.EncodeToString(append(out, m.sign(out)...))
+	if len(g.Patterns)+len(g.GroupPatterns) == 0 { // as of all tokens of tasks: their first use need not parse them
+		m.keep(token, &permission{
+			uuid: g.UUID, expires: time.Unix(g.Issued.Unix(), 0).Add(time.Duration(minutes) * time.Minute),
+			channels: scope{names: maps.Clone(g.Channels)}, groups: scope{names: maps.Clone(g.Groups)},
+		})
+	}
+	return token, nil
 }
 
 // signaturePrefix is the key "sig" and the head of a byte string of 32 bytes.
@@ -307,13 +315,18 @@ func (m *Manager) permission(token string) (*permission, error) {
 			return nil, err
 		}
 	}
+	m.keep(token, p)
+	return p, nil
+}
+
+// keep remembers what a token says for its next use.
+func (m *Manager) keep(token string, p *permission) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if len(m.parsed) >= maxParsed { // only a cache: the next use parses again
 		m.parsed, m.older = map[string]*permission{}, m.parsed
 	}
 	m.parsed[token] = p
-	return p, nil
 }
 
 func (m *Manager) parse(token string) (*permission, error) {

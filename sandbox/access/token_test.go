@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	pubnub "github.com/pubnub/go/v7"
 	"go.uber.org/goleak"
 )
@@ -106,4 +107,28 @@ func FuzzCheck(f *testing.F) {
 			t.Errorf("accepted %q", s)
 		}
 	})
+}
+
+// TestIssuedAsParsed: what a manager remembers of a token that it issues is what the token says.
+func TestIssuedAsParsed(t *testing.T) {
+	now := time.Date(2026, 1, 1, 0, 0, 0, 5e8, time.UTC)
+	m := newManager(t, &now)
+	for _, g := range []Grant{
+		{Issued: now, TTL: 90 * time.Second},
+		{Issued: now, TTL: time.Hour, Channels: map[string]Right{"a": Read, "b": Read | Write}, UUID: "me"},
+		{Issued: now, TTL: MaxTTL, Channels: map[string]Right{"a": Read}, Groups: map[string]Right{"g": Manage}, UUIDs: map[string]Right{"u": Read}},
+	} {
+		token, err := m.Issue(g)
+		if err != nil {
+			t.Fatal(err)
+		}
+		parsed, err := m.parse(token)
+		if err != nil {
+			t.Fatal(err)
+		}
+		kept := m.parsed[token]
+		if diff := cmp.Diff(parsed, kept, cmp.AllowUnexported(permission{}, scope{}), cmpopts.EquateEmpty()); kept == nil || diff != "" {
+			t.Errorf("%+v: %s", g, diff)
+		}
+	}
 }

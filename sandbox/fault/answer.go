@@ -92,7 +92,7 @@ func (w *statusWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 type messageWriter struct {
 	http.ResponseWriter
 	injector *Injector
-	facts    *facts
+	facts    func() *facts
 	status   int
 	sent     bool
 }
@@ -104,7 +104,7 @@ func (w *messageWriter) Write(body []byte) (int, error) {
 	if !w.sent {
 		w.sent = true
 		if w.injector.armed.Load() && (w.status == 0 || w.status == http.StatusOK) {
-			body = w.injector.edit(w.facts, body)
+			body = w.injector.edit(w.facts(), body)
 			w.Header().Set("Content-Length", strconv.Itoa(len(body)))
 		}
 		if w.status != 0 {

@@ -37,7 +37,7 @@ type active struct {
 
 // poll is one that may be held, and can be cut.
 type poll struct {
-	facts *facts
+	facts func() *facts // read when a rule asks for them
 	end   context.CancelFunc
 	cut   bool // guarded by the lock of the injector
 }
@@ -60,7 +60,7 @@ func (j *Injector) Add(r Rule) (string, error) {
 	j.armed.Store(true)
 	if r.Held {
 		for p := range j.held {
-			if a.matches(p.facts) {
+			if a.matches(p.facts()) {
 				p.cut = true
 				p.end()
 			}
@@ -176,12 +176,14 @@ func (j *Injector) serve(w http.ResponseWriter, r *http.Request, next http.Handl
 		}
 	}
 	if subscribe {
-		if f == nil {
-			f = look(r)
-		}
 		ctx, end := context.WithCancel(r.Context())
 		defer end()
-		p := &poll{facts: f, end: end}
+		r = r.WithContext(ctx)
+		p := &poll{facts: sync.OnceValue(func() *facts { return look(r) }), end: end}
+		if f != nil {
+			f.r = r
+			p.facts = func() *facts { return f }
+		}
 		j.mu.Lock()
 		if j.held == nil {
 			j.held = map[*poll]struct{}{}
@@ -197,9 +199,7 @@ func (j *Injector) serve(w http.ResponseWriter, r *http.Request, next http.Handl
 				panic(http.ErrAbortHandler) // closes the connection
 			}
 		}()
-		r = r.WithContext(ctx)
-		f.r = r
-		mw := &messageWriter{ResponseWriter: w, injector: j, facts: f}
+		mw := &messageWriter{ResponseWriter: w, injector: j, facts: p.facts}
 		defer mw.finish()
 		w = mw
 	}
