@@ -55,11 +55,13 @@ type Config struct {
 	HoldPoll time.Duration
 	// KeepFinished is how many finished tasks stay readable (10,000), and KeepFinishedFor how long (24 h); beyond it they
 	// are forgotten with their events, files and streams. HistoryBytes bounds the messages kept per keyset (256 MiB);
-	// RingSize is how many messages of a channel can be caught up with (100).
+	// RingSize is how many messages of a channel can be caught up with (100); with Lossless it is all that HistoryBytes
+	// leave, RingSize in each answer, so that nothing is ever missed.
 	KeepFinished    int
 	KeepFinishedFor time.Duration
 	HistoryBytes    int64
 	RingSize        int
+	Lossless        bool
 	// AnnounceMax is the occupancy up to which joins and leaves are announced one by one (20), PresenceInterval the time
 	// between the events above it (10 s); both for the two plain keysets.
 	AnnounceMax      int
@@ -67,6 +69,9 @@ type Config struct {
 	// DeliverFire gives subscribers what is neither stored nor replicated, which the network gives to functions only.
 	// AnySignature takes every signature with a secret key for a good one.
 	DeliverFire, AnySignature bool
+	// PublishRate is how many messages of clients each channel takes in a second (429 beyond), PublishQuota how many each
+	// keyset takes in all (402 beyond); 0 for any number.
+	PublishRate, PublishQuota int
 	// MaxFileBytes bounds an uploaded file (1 GiB); BlobDir is where they go (the system's temporary directory).
 	MaxFileBytes int64
 	BlobDir      string
@@ -134,7 +139,7 @@ func New(cfg Config) (*Sandbox, error) {
 	s.network, err = network.New(network.Config{
 		Log: cfg.Log, Now: s.now, Playground: id.Playground, Network: id.Paid, Organizations: s.orgs, Blobs: s.blobs, State: id.Network,
 		OnChange:     s.state.onChange(),
-		CancelBudget: cfg.CancelBudget, SafetyNet: cfg.SafetyNet, SlotFallback: cfg.SlotFallback, KeepFinished: cfg.KeepFinished, KeepFinishedFor: cfg.KeepFinishedFor, RingSize: cfg.RingSize,
+		CancelBudget: cfg.CancelBudget, SafetyNet: cfg.SafetyNet, SlotFallback: cfg.SlotFallback, KeepFinished: cfg.KeepFinished, KeepFinishedFor: cfg.KeepFinishedFor, RingSize: cfg.RingSize, Lossless: cfg.Lossless,
 		MaxBytes: cfg.HistoryBytes, MaxFileBytes: cfg.MaxFileBytes, ConsumerTTL: cfg.ConsumerTokenTTL, AgentTTL: cfg.AgentTokenTTL,
 		ControlTTL: cfg.ControlTokenTTL, NoWriterRead: cfg.NoWriterRead, NoAgentGetTask: cfg.NoAgentGetTask,
 		Enterprise: cfg.Enterprise, StreamRevokeDelay: cfg.StreamRevokeDelay,
@@ -148,7 +153,7 @@ func New(cfg Config) (*Sandbox, error) {
 	}
 	if s.pubnub, err = pubnub.New(pubnub.Config{
 		Keysets: keysets, Files: s.network, Blobs: s.blobs, Hold: cfg.HoldPoll, Now: s.now, DeliverFire: cfg.DeliverFire,
-		Saved: id.Files, FilesChanged: s.state.onChange(),
+		PublishRate: cfg.PublishRate, PublishQuota: cfg.PublishQuota, Saved: id.Files, FilesChanged: s.state.onChange(),
 	}); err != nil {
 		return nil, err
 	}
@@ -188,7 +193,7 @@ func (s *Sandbox) keysets(id identity) ([]pubnub.Keyset, error) {
 	}
 	for _, keys := range [...]wire.Keyset{s.open, s.pam} {
 		space, err := pubsub.New(pubsub.Config{
-			SubscribeKey: keys.SubscribeKey, Now: s.now, RingSize: s.cfg.RingSize, MaxBytes: s.cfg.HistoryBytes,
+			SubscribeKey: keys.SubscribeKey, Now: s.now, RingSize: s.cfg.RingSize, Lossless: s.cfg.Lossless, MaxBytes: s.cfg.HistoryBytes,
 			AnnounceMax: s.cfg.AnnounceMax, Interval: s.cfg.PresenceInterval, Changed: s.state.onChange(),
 		})
 		if err != nil {

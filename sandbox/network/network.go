@@ -46,8 +46,9 @@ type Config struct {
 	// KeepFinished is how many finished tasks stay readable, and KeepFinishedFor how long.
 	KeepFinished    int
 	KeepFinishedFor time.Duration
-	// RingSize and MaxBytes of each environment, see pubsub.Config.
+	// RingSize, Lossless and MaxBytes of each environment, see pubsub.Config.
 	RingSize int
+	Lossless bool
 	MaxBytes int64
 	// DefaultBacklog is how many tasks may wait for an agent that does not say so itself.
 	DefaultBacklog int
@@ -183,7 +184,7 @@ func New(cfg Config) (*Network, error) {
 		env := &Environment{Keys: keys}
 		var err error
 		env.Space, err = pubsub.New(pubsub.Config{
-			SubscribeKey: keys.SubscribeKey, Now: cfg.Now, RingSize: cfg.RingSize, MaxBytes: cfg.MaxBytes,
+			SubscribeKey: keys.SubscribeKey, Now: cfg.Now, RingSize: cfg.RingSize, Lossless: cfg.Lossless, MaxBytes: cfg.MaxBytes,
 			Observer: &observer{network: n, mode: mode}, Changed: n.touch,
 		})
 		if err != nil {

@@ -103,6 +103,9 @@ func (s *Server) accept(q *request, kind int, publishKey, subscribeKey, channel 
 		p.TTL = time.Duration(hours * float64(time.Hour))
 	}
 	p.Sequence, _ = strconv.Atoi(q.query.get("seqn"))
+	if !s.meter.take(q.w, place{k.Space.SubscribeKey(), p.Channel}, s.now()) {
+		return
+	}
 	if k.Intercept != nil {
 		if status, body, ok := k.Intercept(p); ok {
 			answer(q.w, status, body)

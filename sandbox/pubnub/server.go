@@ -54,6 +54,9 @@ type Config struct {
 	DeliverFire bool
 	// MaxFileBytes bounds a file that a client uploads (5 MiB).
 	MaxFileBytes int64
+	// PublishRate is how many messages each channel takes in a second (429 beyond), PublishQuota how many a keyset takes
+	// in all (402 beyond); 0 for any number.
+	PublishRate, PublishQuota int
 	// Saved are the files that clients have uploaded to an earlier server over the same Blobs; FilesChanged, if set, is
 	// called when there are others.
 	Saved        []SavedFile
@@ -68,11 +71,12 @@ type Server struct {
 	now     func() time.Time
 	fire    bool
 	shelf   *shelf
+	meter   meter
 }
 
 // New returns a server for the keysets.
 func New(cfg Config) (*Server, error) {
-	s := &Server{keysets: map[string]*Keyset{}, files: cfg.Files, hold: cfg.Hold, now: cfg.Now, fire: cfg.DeliverFire}
+	s := &Server{keysets: map[string]*Keyset{}, files: cfg.Files, hold: cfg.Hold, now: cfg.Now, fire: cfg.DeliverFire, meter: meter{rate: cfg.PublishRate, quota: cfg.PublishQuota}}
 	if s.now == nil {
 		s.now = time.Now
 	}

@@ -31,8 +31,10 @@ type Config struct {
 	SubscribeKey string
 	// Now is the clock of timetokens and presence.
 	Now func() time.Time
-	// RingSize is how many messages of a channel can be caught up with, and how many one answer carries at most.
+	// RingSize is how many messages of a channel can be caught up with, and how many one answer carries at most. With
+	// Lossless a channel can be caught up with from the beginning, RingSize messages at a time, as far as MaxBytes reach.
 	RingSize int
+	Lossless bool
 	// MaxBytes bounds the memory of all messages, stored or not; the oldest go first.
 	MaxBytes int64
 	// AnnounceMax is the occupancy up to which every join and leave is announced on the presence channel of a channel;
@@ -171,7 +173,7 @@ func (s *Space) add(m *Message, timetoken int64) {
 	s.messages.push(m)
 	s.bytes += m.size()
 	m.refs++
-	if t.ring = append(t.ring, m); len(t.ring) > s.cfg.RingSize {
+	if t.ring = append(t.ring, m); len(t.ring) > s.cfg.RingSize && !s.cfg.Lossless {
 		s.release(t.ring[0])
 		t.ring[0] = nil
 		t.ring = t.ring[1:]
@@ -208,7 +210,8 @@ func (s *Space) appendToPatterns(m *Message) {
 			continue
 		}
 		if t := s.patterns[m.Channel[:i]+".*"]; t != nil {
-			if t.ring = append(t.ring, m); len(t.ring) > s.cfg.RingSize {
+			t.ring = append(t.ring, m)
+			for t.ring[0].envelope == nil || len(t.ring) > s.cfg.RingSize && !s.cfg.Lossless {
 				t.ring[0] = nil
 				t.ring = t.ring[1:]
 			}
@@ -249,7 +252,7 @@ func (s *Space) pattern(name string) *topic {
 		}
 	}
 	sortByTimetoken(t.ring)
-	if extra := len(t.ring) - s.cfg.RingSize; extra > 0 {
+	if extra := len(t.ring) - s.cfg.RingSize; extra > 0 && !s.cfg.Lossless {
 		t.ring = t.ring[extra:]
 	}
 	s.patterns[name] = t
