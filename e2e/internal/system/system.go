@@ -20,9 +20,9 @@ import (
 
 // Deadlines of whole-system tests. They bound hangs on a busy machine; no test measures time with them.
 const (
-	StartDeadline = 60 * time.Second
-	CallDeadline  = 60 * time.Second
-	StopDeadline  = 60 * time.Second
+	StartDeadline = 2 * time.Minute
+	CallDeadline  = 2 * time.Minute
+	StopDeadline  = 2 * time.Minute
 )
 
 // Binaries is a directory that `make build` filled.

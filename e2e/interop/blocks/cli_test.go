@@ -24,7 +24,7 @@ import (
 )
 
 // cliDeadline bounds one command.
-const cliDeadline = 60 * time.Second
+const cliDeadline = 2 * time.Minute
 
 // cli is the official command line interface with a home of its own, and so an account of its own.
 type cli struct {

@@ -55,14 +55,14 @@ def keys():
 
 def exchange(key):
     """What an application's own server would do: trade its API key for a token of a consumer."""
-    with urllib.request.urlopen(os.environ["BLOCKS_CDM_URL"], timeout=10) as answer:
+    with urllib.request.urlopen(os.environ["BLOCKS_CDM_URL"], timeout=DEADLINE) as answer:
         base = json.load(answer)["api"]["baseUrl"]
     request = urllib.request.Request(
         base + "/api/v1/auth/agent/consumer-token",
         json.dumps({"apiKey": key}).encode(),
         {"Content-Type": "application/json"},
     )
-    with urllib.request.urlopen(request, timeout=10) as answer:
+    with urllib.request.urlopen(request, timeout=DEADLINE) as answer:
         return json.load(answer)
 
 

@@ -50,7 +50,7 @@ var trials = []trial{
 		{"id": "second", "size": 16384, "name": "b.bin", "type": "application/pdf"}}}, nil, "", ""},
 	{"cancel", args{"steps": steps{ready, untilCancel}}, []string{"cancel"}, "status ready", ""},
 	{"cancel, answered", args{"steps": steps{ready, untilCancel, done}}, []string{"cancel"}, "status ready", ""},
-	{"cancel, raised", args{"steps": steps{ready, {"raise_cancel": 60}}}, []string{"cancel"}, "status ready", ""},
+	{"cancel, raised", args{"steps": steps{ready, {"raise_cancel": 110}}}, []string{"cancel"}, "status ready", ""},
 	{"cancel twice", args{"steps": steps{ready, untilCancel}}, []string{"cancel", "cancel"}, "status ready", ""},
 	{"terminate", args{"steps": steps{ready, untilCancel, done}}, []string{"terminate"}, "status ready", ""},
 	{"pause and resume", args{"steps": steps{ready, untilCancel}}, []string{"pause_task", "resume_task", "cancel"}, "status ready", ""},
@@ -76,7 +76,7 @@ type difference struct {
 const noEnd = `{"type":"no end"}`
 
 // patience is how long the SDK's provider is waited for where it is known to publish no terminal.
-const patience = 20
+const patience = 45
 
 // intended are all differences, by the name of the trial.
 var intended = map[string]difference{

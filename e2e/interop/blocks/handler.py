@@ -150,7 +150,7 @@ def call(arg, parts, ctx, answer):
     session = ctx.task_client.send_message(
         agent_name=arg, request_parts=[text_part(json.dumps([{"return": {"text": "from below", "mimeType": "text/plain"}}]), part_id="request")]
     )
-    end = session.wait_for_terminal(timeout=30)
+    end = session.wait_for_terminal(timeout=110)
     below = session.download_artifact(session.list_artifacts()[0]).data.decode()
     text(answer, f"{arg}: {end.state} {below}")
 

@@ -43,7 +43,7 @@ func status(text string) args { return args{"status": text} }
 
 var (
 	ready       = status("ready")
-	untilCancel = args{"until_cancel": 60}
+	untilCancel = args{"until_cancel": 110}
 	done        = give("done")
 )
 
