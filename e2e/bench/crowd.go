@@ -286,10 +286,13 @@ func (n *network) now() (time.Duration, error) {
 	return moment(answer[0].String())
 }
 
-// moment is a timetoken as a duration since some midnight.
+// period keeps moments small enough to be durations.
+const period = 864_000_000_000_000 // of 100 ns
+
+// moment is a timetoken as a duration since some time.
 func moment(timetoken string) (time.Duration, error) {
 	units, err := strconv.ParseInt(timetoken, 10, 64) // of 100 ns
-	return time.Duration(units%864_000_000_000_000) * 100, err
+	return time.Duration(units%period) * 100, err
 }
 
 // failedError is the end of a task that failed.

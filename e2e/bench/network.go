@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -68,8 +69,8 @@ func (n *network) get(key string) string {
 // times of a task by the network's clock.
 type times struct{ request, running, cancel, terminal time.Duration }
 
-// sent is a task and what is needed to follow it.
-type sent struct{ id, channel, token, cursor string }
+// sent is a task and what is needed to follow it. filter is a query parameter that leaves events out, or nothing.
+type sent struct{ id, channel, token, cursor, filter string }
 
 // task sends one task to echo and follows its channel until the terminal event.
 func (n *network) task(limit time.Duration) (times, error) {
@@ -110,12 +111,24 @@ func (n *network) submit(agent, text string) (sent, error) {
 		err = fmt.Errorf("SendMessage: %s", answer.Error)
 	}
 	b := answer.Result.Extensions.Blocks
-	return sent{answer.Result.TaskID, b.StreamChannels.Status, b.ReadToken, "1000"}, err // from everything retained on
+	return sent{id: answer.Result.TaskID, channel: b.StreamChannels.Status, token: b.ReadToken, cursor: "1000"}, err // from everything retained on
 }
 
 // cancel asks for the end of a task.
 func (n *network) cancel(s sent) error {
 	return n.rpc("CancelTask", map[string]string{"taskId": s.id}, &struct{}{})
+}
+
+// result sends one task to echo and waits for nothing but its terminal event, as a consumer does that wants the result
+// only. The request counts from when it is sent.
+func (n *network) result(limit time.Duration) (times, error) {
+	seen := times{request: time.Duration(time.Now().UnixNano()/100%period) * 100}
+	s, err := n.submit("echo", "hello")
+	if err != nil {
+		return times{}, err
+	}
+	s.filter = "&filter-expr=" + url.QueryEscape("data.type == 'terminal'")
+	return seen, n.follow(&s, limit, &seen, func() bool { return seen.terminal != 0 })
 }
 
 // follow reads the channel of a task until enough has been seen.
@@ -128,8 +141,8 @@ func (n *network) follow(s *sent, limit time.Duration, seen *times, enough func(
 				D struct{ Type, State, Error string }
 			}
 		}
-		url := fmt.Sprintf("%s/v2/subscribe/%s/%s/0?tt=%s&uuid=bench&auth=%s", n.origin, n.subscribe, s.channel, s.cursor, s.token)
-		if err := n.exchange("GET", url, "", nil, &answer); err != nil {
+		poll := n.origin + "/v2/subscribe/" + n.subscribe + "/" + s.channel + "/0?tt=" + s.cursor + "&uuid=bench&auth=" + s.token + s.filter
+		if err := n.exchange("GET", poll, "", nil, &answer); err != nil {
 			return err
 		}
 		s.cursor = answer.T.T
@@ -174,7 +187,7 @@ func (n *network) bearer() (string, error) {
 	return n.token, nil
 }
 
-func (n *network) exchange(method, url, bearer string, body, result any) error {
+func (n *network) exchange(method, address, bearer string, body, result any) error {
 	var payload io.Reader
 	if body != nil {
 		b, err := json.Marshal(body)
@@ -183,7 +196,7 @@ func (n *network) exchange(method, url, bearer string, body, result any) error {
 		}
 		payload = strings.NewReader(string(b))
 	}
-	req, err := http.NewRequest(method, url, payload)
+	req, err := http.NewRequest(method, address, payload)
 	if err != nil {
 		return err
 	}
@@ -202,7 +215,7 @@ func (n *network) exchange(method, url, bearer string, body, result any) error {
 		return err
 	}
 	if resp.StatusCode/100 != 2 {
-		return fmt.Errorf("%s: HTTP %d %s", strings.SplitN(url, "?", 2)[0], resp.StatusCode, b)
+		return fmt.Errorf("%s: HTTP %d %s", strings.SplitN(address, "?", 2)[0], resp.StatusCode, b)
 	}
 	return json.Unmarshal(b, result)
 }
