@@ -313,10 +313,11 @@ type Mismatch struct {
 // taskChannels is what a control token may write to: rejections of tasks are published with it.
 const taskChannels = `^u\.[^.]+\.[^.]+$`
 
-// controlToken returns a token for the control channel with at least half of its life left. The lock is held.
+// controlToken returns a token for the control channel with at least half of its life left, not one that was revoked. The
+// lock is held.
 func (n *Network) controlToken(i *instance) (string, error) {
 	now := n.cfg.Now()
-	if i.controlToken != "" && now.Before(i.controlRenew) {
+	if i.controlToken != "" && now.Before(i.controlRenew) && i.agent.env.Access.Check(i.controlToken, i.id, access.Read, i.agent.control) == nil {
 		return i.controlToken, nil
 	}
 	token, err := i.agent.env.Access.Issue(access.Grant{
