@@ -352,6 +352,11 @@ func (s *Sandbox) Register(c card.Card) error {
 	return nil
 }
 
+// AwaitInstance waits until an agent has an instance that the network can send tasks to.
+func (s *Sandbox) AwaitInstance(ctx context.Context, agentName string) error {
+	return s.network.AwaitInstance(ctx, agentName)
+}
+
 // ForceOffline takes an agent out of service, as an administrator of the network can, or brings it back.
 func (s *Sandbox) ForceOffline(agentName string, on bool) error {
 	if err := s.network.ForceOffline(agentName, on); err != nil {

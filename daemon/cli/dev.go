@@ -217,6 +217,10 @@ func (a *app) tryAgents(ctx context.Context, d *daemon.Daemon, network *sandbox.
 		if !reachable[example.Agent] {
 			continue // the reason is shown above
 		}
+		// The agent knows that it is online before the network does; a task in between would have to wait.
+		wait, cancel := context.WithTimeout(ctx, devReadyTimeout)
+		_ = network.AwaitInstance(wait, example.Agent) // without one the task says what is missing
+		cancel()
 		fmt.Fprintf(out, "\nexample for %s\n", example.Agent)
 		if err := a.sendExample(ctx, c, example, out); err != nil && ctx.Err() == nil {
 			fmt.Fprintf(out, "  ! %s\n", printable(err.Error()))

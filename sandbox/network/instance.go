@@ -3,6 +3,8 @@ package network
 import (
 	"cmp"
 	"container/heap"
+	"context"
+	"fmt"
 	"slices"
 	"time"
 
@@ -68,12 +70,33 @@ func (n *Network) changed(i *instance) {
 	switch {
 	case ready && i.index < 0:
 		heap.Push(&i.agent.ready, i)
+		close(n.readied)
+		n.readied = make(chan struct{})
 	case ready:
 		heap.Fix(&i.agent.ready, i.index)
 	case i.index >= 0:
 		heap.Remove(&i.agent.ready, i.index)
 	}
 	n.schedule(i.agent)
+}
+
+// AwaitInstance waits until an agent has an instance that is ready for tasks. An instance is so a moment later than it
+// knows itself: when the network has its first poll with a cursor.
+func (n *Network) AwaitInstance(ctx context.Context, agentName string) error {
+	for {
+		n.mu.Lock()
+		a, readied := n.agents[agentName], n.readied
+		ready := a != nil && len(a.ready) > 0
+		n.mu.Unlock()
+		if ready {
+			return nil
+		}
+		select {
+		case <-readied:
+		case <-ctx.Done():
+			return fmt.Errorf("wait for an instance of agent %s: %w", agentName, context.Cause(ctx))
+		}
+	}
 }
 
 // reported takes over a presence state, nil for none.

@@ -341,3 +341,30 @@ func TestPresenceTimeoutLosesAnInstance(t *testing.T) {
 		}
 	})
 }
+
+// TestAwaitInstance: who waits for an instance can send a task that need not wait.
+func TestAwaitInstance(t *testing.T) {
+	inWorld(t, nil, func(w *world) {
+		w.register("a", 1, nil)
+		short, cancel := context.WithTimeout(w.t.Context(), time.Second)
+		defer cancel()
+		if err := w.AwaitInstance(short, "a"); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("without an instance: %v", err)
+		}
+		ready := make(chan error, 1)
+		go func() { ready <- w.AwaitInstance(w.t.Context(), "a") }()
+		synctest.Wait()
+		select {
+		case err := <-ready:
+			t.Errorf("too early: %v", err)
+		default:
+		}
+		w.online("a", "x")
+		if err := <-ready; err != nil {
+			t.Error(err)
+		}
+		if r := w.submit("a"); r.Queued {
+			t.Error("the task waits")
+		}
+	})
+}
