@@ -52,6 +52,9 @@ func wantShape(t *testing.T, task system.Task, code int, want ...string) {
 
 func TestReferenceHandlers(t *testing.T) {
 	n := bin.Dev(t, bin.Plugins())
+	if out := n.Process.Output(); strings.Contains(out, "queued") { // the examples are sent when there is somebody to take them
+		t.Errorf("an example had to wait:\n%s", out)
+	}
 
 	file := filepath.Join(t.TempDir(), "ü two.txt")
 	if err := os.WriteFile(file, []byte("<&>"), 0o644); err != nil {
