@@ -106,6 +106,7 @@ type Fleet struct {
 	order    []*handler          // as configured; those that are being removed last
 	running  bool
 	stopped  bool
+	leaving  sync.WaitGroup // handlers that were forgotten; Add only under mu while not stopped
 	tasks    map[string]*placement
 	// early are cancellations of tasks that are not here, and until when each counts: they may have overtaken Do.
 	// Guarded by mu, bounded by maxEarly.
@@ -206,13 +207,15 @@ func (f *Fleet) Apply(handlers []HandlerConfig) error {
 	return nil
 }
 
-// forget drops a handler that was removed and has ended.
+// forget drops a handler that was removed and has ended. What its processes leave may still be cleaned up: Run waits for
+// that, and once it is waiting nothing is forgotten any more.
 func (f *Fleet) forget(h *handler) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.removed && !h.aliveLocked() && f.handlers[h.name] == h {
+	if h.removed && !h.aliveLocked() && f.handlers[h.name] == h && !f.stopped {
+		f.leaving.Go(h.wait)
 		delete(f.handlers, h.name)
 		f.order = slices.DeleteFunc(f.order, func(other *handler) bool { return other == h })
 		f.book.Forget(h.name)
@@ -284,6 +287,7 @@ func (f *Fleet) Run(ctx context.Context) error {
 	for _, h := range all {
 		h.wait()
 	}
+	f.leaving.Wait()
 	stopSpawner()
 	spawner.Wait()
 	f.machine.Close()

@@ -357,7 +357,7 @@ func (l *stuckLog) Handle(_ context.Context, r slog.Record) error {
 // A log that blocks holds up the process that it tells of, and no task, cancellation or status.
 func TestStuckLog(t *testing.T) {
 	log := &stuckLog{Handler: slog.DiscardHandler, text: "is down because", stuck: make(chan struct{}), released: make(chan struct{})}
-	f := fleet(t, Config{Log: slog.New(log), Handlers: []HandlerConfig{{Name: "badhandler", Path: plugins.Path(t, "badhandler"), Instances: 2}}})
+	f := fleet(t, Config{Log: slog.New(log), Timeouts: Timeouts{ExitNotice: patience}, Handlers: []HandlerConfig{{Name: "badhandler", Path: plugins.Path(t, "badhandler"), Instances: 2}}})
 	defer close(log.released)
 	eventually(t, "both processes are ready", func() bool {
 		ps := f.Status()[0].Processes

@@ -112,7 +112,7 @@ func testShim(t *testing.T) string {
 }
 
 // impatient timeouts notice quickly what does not answer; echo answers in time also on a busy machine.
-var impatient = Timeouts{Handshake: 5 * time.Second, Describe: 5 * time.Second, Health: time.Second, HealthInterval: 100 * time.Millisecond, LetGo: 100 * time.Millisecond, Stop: time.Second}
+var impatient = Timeouts{Handshake: 5 * time.Second, Describe: 5 * time.Second, Health: 2 * time.Second, HealthInterval: 100 * time.Millisecond, LetGo: 100 * time.Millisecond, Stop: time.Second}
 
 func TestMisdeedsInTasks(t *testing.T) {
 	limits := launch.Limits{Files: 200, MemoryBytes: 512 << 20}
@@ -229,9 +229,9 @@ func processOf(f *Fleet, handler string) ProcessStatus {
 }
 
 func TestMisdeedsAtTheStart(t *testing.T) {
-	echo := HandlerConfig{Name: "echo", Path: plugins.Path(t, "echo"), Restart: unit.Policy{MaxRestarts: 1000}} // on a busy machine it needs more than one start
+	echo := HandlerConfig{Name: "echo", Path: plugins.Path(t, "echo"), Restart: unit.Policy{MaxRestarts: 1000, MaxDelay: 100 * time.Millisecond}} // on a busy machine it may need more than one start
 	quick := impatient
-	quick.Handshake, quick.Describe = time.Second, time.Second
+	quick.Handshake, quick.Describe = 3*time.Second, 3*time.Second
 	f := fleet(t, Config{Handlers: []HandlerConfig{echo}, Timeouts: quick, Shim: testShim(t)})
 	become(t, f, "echo", wire.Available)
 	for _, misdeed := range []string{

@@ -10,20 +10,21 @@ import (
 // assignment is a task on this process, and the only way to its port: nothing is done for a task after it has ended.
 type assignment struct {
 	port    wire.TaskPort
-	started chan struct{} // closed when the handler's call has been sent, or never will be
+	cancel  context.CancelFunc // of the context that the task's own call uses the port with
+	started chan struct{}      // closed when the handler's call has been sent, or never will be
 
 	mu      sync.Mutex
 	ended   bool                       // guarded by mu
 	told    bool                       // guarded by mu; the handler was asked to cancel
-	cancels map[int]context.CancelFunc // guarded by mu; of the uses that are going on
+	cancels map[int]context.CancelFunc // guarded by mu; of the uses by other calls that are going on; nil before the first
 	next    int                        // guarded by mu
 	uses    sync.WaitGroup             // Add only under mu while not ended
 	heard   int64                      // guarded by mu; how many messages of the handler's answer have had their effect
 	more    chan struct{}              // guarded by mu; closed when heard grows; nil when nobody waits for that
 }
 
-func newAssignment(port wire.TaskPort) *assignment {
-	return &assignment{port: port, started: make(chan struct{}), cancels: map[int]context.CancelFunc{}}
+func newAssignment(port wire.TaskPort, cancel context.CancelFunc) *assignment {
+	return &assignment{port: port, cancel: cancel, started: make(chan struct{})}
 }
 
 // hear says that the first n messages of the handler's answer have had their effect.
@@ -59,6 +60,20 @@ func (a *assignment) after(ctx context.Context, n int64) error {
 	}
 }
 
+// own calls f, for the task's own call, with the port, unless the task has ended. What f waits for must end with the
+// context whose cancel the assignment has.
+func (a *assignment) own(f func(wire.TaskPort) error) error {
+	a.mu.Lock()
+	if a.ended {
+		a.mu.Unlock()
+		return errTaskEnded
+	}
+	a.uses.Add(1)
+	a.mu.Unlock()
+	defer a.uses.Done()
+	return f(a.port)
+}
+
 // use calls f with the port, unless the task has ended. The context given to f ends with the task.
 func (a *assignment) use(ctx context.Context, f func(context.Context, wire.TaskPort) error) error {
 	ctx, cancel := context.WithCancel(ctx)
@@ -70,6 +85,9 @@ func (a *assignment) use(ctx context.Context, f func(context.Context, wire.TaskP
 	}
 	id := a.next
 	a.next++
+	if a.cancels == nil {
+		a.cancels = map[int]context.CancelFunc{}
+	}
 	a.cancels[id] = cancel
 	a.uses.Add(1)
 	a.mu.Unlock()
@@ -86,6 +104,7 @@ func (a *assignment) use(ctx context.Context, f func(context.Context, wire.TaskP
 func (a *assignment) end() {
 	a.mu.Lock()
 	a.ended = true
+	a.cancel()
 	for _, cancel := range a.cancels {
 		cancel()
 	}

@@ -56,7 +56,9 @@ func (h Hooks) released(taint bool) {
 // A handler that goes on after ctx has ended is given LetGo to end its call, if it understands cancellation, before the
 // call is cut off.
 func (p *Conn) Do(ctx context.Context, task *wire.Task, port wire.TaskPort, hooks Hooks) error {
-	a := newAssignment(port)
+	work, endWork := context.WithCancel(context.WithoutCancel(ctx))
+	defer endWork()
+	a := newAssignment(port, endWork)
 	if !p.host.assign(task.ID, a) {
 		hooks.released(false)
 		return &wire.TaskFailure{Kind: wire.NoProcess, Public: publicTwice, Private: fmt.Sprintf("task %s was given to process %d twice", task.ID, p.PID())}
@@ -80,7 +82,7 @@ func (p *Conn) Do(ctx context.Context, task *wire.Task, port wire.TaskPort, hook
 	go func() {
 		defer p.calls.end()
 		growStack()
-		k.run(p, callCtx, task, a, result)
+		k.run(p, callCtx, work, task, a, result)
 		hooks.released(k.finish())
 	}()
 	select {
@@ -189,16 +191,17 @@ func (k *call) finish() bool {
 	return k.cut
 }
 
-// run makes the call, sends its outcome to result as soon as it is known, and returns when the call has ended.
-func (k *call) run(p *Conn, ctx context.Context, task *wire.Task, a *assignment, result chan<- error) {
-	_ = a.use(ctx, func(_ context.Context, port wire.TaskPort) error { port.Dispatched(p.PID()); return nil })
+// run makes the call with ctx, sends its outcome to result as soon as it is known, and returns when the call has ended. What
+// the call asks for is done with work, which ends with the task.
+func (k *call) run(p *Conn, ctx, work context.Context, task *wire.Task, a *assignment, result chan<- error) {
+	_ = a.own(func(port wire.TaskPort) error { port.Dispatched(p.PID()); return nil })
 	stream, err := p.client.StartTask(ctx, &handlerv1.StartTaskRequest{Task: message(task)})
 	close(a.started)
 	if err != nil {
 		result <- p.unsent(task, err)
 		return
 	}
-	over, err := k.converse(p, ctx, stream, task, a)
+	over, err := k.converse(p, work, stream, task, a)
 	result <- err
 	if over {
 		return
@@ -214,8 +217,7 @@ func (k *call) run(p *Conn, ctx context.Context, task *wire.Task, a *assignment,
 
 // converse reads the handler's messages until the outcome is known; over says that the call has ended with it. What the
 // handler has sent is published whatever becomes of the call: only the end of the task stops that.
-func (k *call) converse(p *Conn, ctx context.Context, stream grpc.ServerStreamingClient[handlerv1.StartTaskResponse], task *wire.Task, a *assignment) (over bool, err error) {
-	ctx = context.WithoutCancel(ctx)
+func (k *call) converse(p *Conn, work context.Context, stream grpc.ServerStreamingClient[handlerv1.StartTaskResponse], task *wire.Task, a *assignment) (over bool, err error) {
 	chunks := assembler{limit: p.config.MaxArtifactBytes}
 	defer chunks.close()
 	for heard := int64(0); ; heard++ {
@@ -226,7 +228,7 @@ func (k *call) converse(p *Conn, ctx context.Context, stream grpc.ServerStreamin
 		}
 		switch e := m.GetEvent().(type) {
 		case *handlerv1.StartTaskResponse_Status:
-			_ = a.use(ctx, func(_ context.Context, port wire.TaskPort) error { port.Status(e.Status); return nil })
+			_ = a.own(func(port wire.TaskPort) error { port.Status(e.Status); return nil })
 		case *handlerv1.StartTaskResponse_Artifact:
 			artifact, err := chunks.add(e.Artifact)
 			if err != nil {
@@ -236,7 +238,7 @@ func (k *call) converse(p *Conn, ctx context.Context, stream grpc.ServerStreamin
 				continue
 			}
 			err = k.work(func() error {
-				return a.use(ctx, func(ctx context.Context, port wire.TaskPort) error { return port.Artifact(ctx, *artifact) })
+				return a.own(func(port wire.TaskPort) error { return port.Artifact(work, *artifact) })
 			})
 			if err != nil && !errors.Is(err, errTaskEnded) {
 				return false, &wire.TaskFailure{

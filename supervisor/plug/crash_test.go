@@ -29,7 +29,7 @@ func TestCrash(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.text, func(t *testing.T) {
 			r := newRig(t)
-			r.Timeouts.ExitDrain = patience // for its last lines on a busy machine
+			r.Timeouts = Timeouts{ExitDrain: patience, ExitNotice: patience} // for its end and its last lines on a busy machine
 			c := r.conn(t, "badhandler", "")
 			other := newPort()
 			both := make(chan error, 1)

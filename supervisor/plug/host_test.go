@@ -184,7 +184,7 @@ func TestAssemblerSpools(t *testing.T) {
 }
 
 func TestAssignmentIsOverWhenItEnds(t *testing.T) {
-	a := newAssignment(newPort())
+	a := newAssignment(newPort(), func() {})
 	entered, left := make(chan struct{}), make(chan error, 1)
 	go func() {
 		left <- a.use(context.Background(), func(ctx context.Context, _ wire.TaskPort) error {
@@ -206,7 +206,7 @@ func TestAssignmentIsOverWhenItEnds(t *testing.T) {
 // The handler's answer and its calls of the host service are two ways; what was sent first must have its effect first.
 func TestAssignmentKeepsTheOrder(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		a := newAssignment(newPort())
+		a := newAssignment(newPort(), func() {})
 		turn := make(chan error, 1)
 		go func() { turn <- a.after(t.Context(), 2) }()
 		for heard := range int64(2) {
