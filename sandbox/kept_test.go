@@ -2,9 +2,12 @@ package sandbox
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"mime/multipart"
 	"net/url"
+	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -128,9 +131,16 @@ func TestKeptPubSub(t *testing.T) {
 			}
 		}
 	})
+	leftover := filepath.Join(dir, filesDir, "LEFTOVER") // of an upload that was under way at the end
+	if err := os.WriteFile(leftover, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
 	round(t, dir, addr, func(b *bed) {
 		if diff := cmp.Diff(before, b.answers(probes)); diff != "" {
 			t.Error(diff)
+		}
+		if _, err := os.Stat(leftover); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("the leftover of an upload: %v", err)
 		}
 		b.call("POST", "/api/v1/auth/agent/refresh", b.APIKey(), object{"refreshToken": fresh}, &struct{}{})
 		if status, body, _ := b.do("DELETE", probes[6].path, "", ""); status != 200 {

@@ -89,12 +89,6 @@ func (s *Sandbox) openState() (identity, error) {
 	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
 		return fail(errors.New("another sandbox uses the directory: stop it or choose another one"))
 	}
-	leftovers, _ := filepath.Glob(filepath.Join(dir, filesDir, "partial-*")) // the pattern is valid
-	for _, path := range leftovers {
-		if err := os.Remove(path); err != nil {
-			return fail(err)
-		}
-	}
 	s.blobs = blob.Keep(filepath.Join(dir, filesDir))
 	raw, err := os.ReadFile(filepath.Join(dir, stateFile))
 	if errors.Is(err, os.ErrNotExist) {
@@ -107,7 +101,34 @@ func (s *Sandbox) openState() (identity, error) {
 	if err := json.Unmarshal(raw, &id); err != nil || id.Version != stateVersion || id.Network == nil || len(id.Orgs) == 0 {
 		return fail(fmt.Errorf("%s cannot be read by this version: delete it to begin anew, or choose another directory", stateFile))
 	}
+	if err := id.removeLeftovers(filepath.Join(dir, filesDir)); err != nil {
+		return fail(err)
+	}
 	return id, nil
+}
+
+// removeLeftovers deletes the files that nothing names any more: of uploads that were under way at the end, and of what
+// was written after the last state.
+func (id *identity) removeLeftovers(dir string) error {
+	named := map[string]bool{}
+	for _, f := range id.Network.Files {
+		named[f.Blob] = true
+	}
+	for _, f := range id.Files {
+		named[f.Blob] = true
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if !named[e.Name()] && e.Type().IsRegular() {
+			if err := os.Remove(filepath.Join(dir, e.Name())); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // onChange is what the network calls when there is something to write, nil if nothing is ever written.
