@@ -19,8 +19,8 @@ import (
 // Each mistake at the start has its class and one sentence, and leaves neither a process nor a directory.
 func TestBadStarts(t *testing.T) {
 	r := newRig(t)
-	r.Timeouts = Timeouts{Handshake: patience, Describe: patience, ExitDrain: patience} // on a busy machine all take their time
-	const short = 5 * time.Second                                                       // for those that never get further
+	r.Timeouts = Timeouts{Handshake: patience, Describe: patience, ExitDrain: patience, ExitNotice: patience} // on a busy machine
+	const short = 5 * time.Second                                                                             // for those that never get further
 	tests := []struct {
 		alias  string
 		reason unit.Reason
