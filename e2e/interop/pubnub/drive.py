@@ -40,7 +40,7 @@ if config.get("heartbeat"):
     pn.enable_presence_heartbeat = bool(config.get("beats"))
 if config.get("timeout"):
     pn.subscribe_request_timeout = config["timeout"]
-pn.non_subscribe_request_timeout = 60
+pn.non_subscribe_request_timeout, pn.connect_timeout = 60, 60
 pubnub = PubNub(pn)
 
 
@@ -185,7 +185,7 @@ class Member(SubscribeCallback):
     def __init__(self, uuid):
         c = PNConfiguration()
         c.publish_key, c.subscribe_key, c.user_id = config["publishKey"], config["subscribeKey"], uuid
-        c.origin, c.ssl, c.non_subscribe_request_timeout = config["origin"], False, 60
+        c.origin, c.ssl, c.non_subscribe_request_timeout, c.connect_timeout = config["origin"], False, 60, 60
         self.pubnub, self.seen, self.connected = PubNub(c), collections.Counter(), threading.Event()
         self.pubnub.add_listener(self)
 
@@ -208,6 +208,7 @@ def gather(c):
         name = f"{c['name']}.{i}"
         crowd.append(Member(name))
         crowd[-1].pubnub.subscribe().channels(c.get("channels") or [name]).execute()
+        crowd[max(i - 15, 0)].connected.wait()  # few at a time: on a busy machine all at once would run into time-outs
     for m in crowd:
         m.connected.wait()
     return {}

@@ -96,7 +96,7 @@ func goDriver() {
 	cfg.PublishKey, cfg.SubscribeKey, cfg.SecretKey = c.PublishKey, c.SubscribeKey, c.SecretKey
 	cfg.FilterExpression = c.Filter
 	cfg.MaxWorkers = 0
-	cfg.NonSubscribeRequestTimeout = 60
+	cfg.NonSubscribeRequestTimeout, cfg.ConnectTimeout = 60, 60
 	if c.Timeout > 0 {
 		cfg.SubscribeRequestTimeout = c.Timeout
 	}

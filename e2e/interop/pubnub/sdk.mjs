@@ -36,7 +36,7 @@ const crowd = [];
 const member = (uuid) => {
   const m = { pubnub: new PubNub({ publishKey: config.publishKey, subscribeKey: config.subscribeKey, userId: uuid, origin: config.origin, ssl: false, keepAlive: true, transactionalRequestTimeout: 60 }), seen: new Map() };
   const connected = new Promise((done) => m.pubnub.addListener({
-    status: (s) => s.category === 'PNConnectedCategory' && done(),
+    status: (s) => (s.category === 'PNConnectedCategory' ? done() : console.error(uuid, 'is told', s.category ?? s.operation)),
     message: (e) => m.seen.set(`${e.channel} ${e.message}`, (m.seen.get(`${e.channel} ${e.message}`) ?? 0) + 1),
   }));
   crowd.push(m);
@@ -45,13 +45,17 @@ const member = (uuid) => {
 
 const ops = {
   gather: async (c) => {
-    const all = [];
-    for (let i = 0; i < c.count; i++) {
-      const [m, connected] = member(`${c.name}.${i}`);
-      m.pubnub.subscribe({ channels: c.channels?.length ? c.channels : [`${c.name}.${i}`] });
-      all.push(connected);
-    }
-    await Promise.all(all);
+    // Few at a time: on a busy machine all at once would run into time-outs.
+    let next = 0;
+    const some = async () => {
+      while (next < c.count) {
+        const name = `${c.name}.${next++}`;
+        const [m, connected] = member(name);
+        m.pubnub.subscribe({ channels: c.channels?.length ? c.channels : [name] });
+        await connected;
+      }
+    };
+    await Promise.all(Array.from({ length: 16 }, some));
     return {};
   },
   volley: async (c) => {
