@@ -150,7 +150,9 @@ func (p *pollMachine) Step(e pollEvent, now time.Time) []pollAction {
 	case renewed:
 		if e.err != nil {
 			p.afterWait = renew{}
-			return []pollAction{wait{p.delay(p.denials)}}
+			d := p.delay(p.denials)
+			p.denials++ // a network that gives no token is asked less and less often
+			return []pollAction{wait{d}}
 		}
 		return p.greet(nil, now)
 	case waited:

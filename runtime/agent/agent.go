@@ -122,6 +122,7 @@ type Agent struct {
 	presence *link.Presence
 	// connected: the subscription stands; announced: the network has acknowledged our presence.
 	connected, announced bool
+	connectedAt          time.Time
 	availability         wire.Availability
 	clockOffset          time.Duration // the network's clock is ahead by this
 

@@ -147,7 +147,7 @@ func (a *Agent) subscription(v *visit, state link.State, err error) {
 	defer a.mu.Unlock()
 	if state == link.Lost || state == link.Denied {
 		for _, j := range a.jobs {
-			j.doubt.Store(true) // the network may take us for lost and end them
+			j.doubt.raise() // the network may take us for lost and end them
 		}
 	}
 	switch state {
@@ -155,7 +155,7 @@ func (a *Agent) subscription(v *visit, state link.State, err error) {
 		if a.connected {
 			return
 		}
-		a.connected, a.reason, a.troubled = true, "", time.Time{}
+		a.connected, a.connectedAt, a.reason, a.troubled = true, time.Now(), "", time.Time{}
 		v.presence.Resync() // the network may have forgotten us meanwhile
 	case link.Lost:
 		a.connected, a.reason = false, fmt.Sprintf("The connection to the network is lost: %v; trying again.", err)

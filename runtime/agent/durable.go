@@ -155,12 +155,11 @@ func (j *job) record() {
 // startUnlessTaken starts the job, unless its order is an old one and the network says that another instance took the
 // task: it would be done twice.
 func (j *job) startUnlessTaken() {
-	a := j.agent
 	if j.order.late {
-		j.doubt.Store(true)
+		j.doubt.raise()
 		life, end := j.session.work()
 		defer end()
-		s, err := a.ask(life, j.session, j.message(nil), j.task.ID)
+		s, err := j.ask(life)
 		if err != nil {
 			return // the agent ended; the next start sees to it
 		}

@@ -22,28 +22,28 @@ import (
 	"github.com/blocksd/blocksd/sandbox"
 )
 
-// fault is a bad stretch of road between an agent and the sandbox: it sees every request first and may answer it, hold
+// stretch is a bad stretch of road between an agent and the sandbox: it sees every request first and may answer it, hold
 // it or drop it.
-type fault struct {
+type stretch struct {
 	mu   sync.Mutex
 	bend func(w http.ResponseWriter, r *http.Request) (answered bool)
 	addr string
 }
 
 // set changes what is done to requests; nil for nothing.
-func (f *fault) set(bend func(w http.ResponseWriter, r *http.Request) bool) {
+func (f *stretch) set(bend func(w http.ResponseWriter, r *http.Request) bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.bend = bend
 }
 
-func (n *network) fault() *fault {
+func (n *network) fault() *stretch {
 	n.t.Helper()
 	target, err := url.Parse("http://" + n.cdm.PubNubOrigin)
 	if err != nil {
 		n.t.Fatal(err)
 	}
-	f := &fault{}
+	f := &stretch{}
 	transport := &http.Transport{}
 	forward := &httputil.ReverseProxy{
 		Transport: transport,
@@ -69,7 +69,7 @@ func (n *network) fault() *fault {
 }
 
 // through makes an agent take the road f.
-func (n *network) through(f *fault) func(*Config) {
+func (n *network) through(f *stretch) func(*Config) {
 	return func(c *Config) {
 		hc := &http.Client{Transport: &http.Transport{}}
 		n.t.Cleanup(hc.CloseIdleConnections)

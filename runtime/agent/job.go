@@ -5,7 +5,6 @@ import (
 	"errors"
 	"log/slog"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/blocksd/blocksd/network/link"
@@ -30,8 +29,7 @@ type job struct {
 	meta    []byte
 	log     *slog.Logger
 
-	// doubt: the network may have ended the task, because the connection to it was lost for a while.
-	doubt atomic.Bool
+	doubt doubt
 
 	outbox queue
 	// call runs the handler in a goroutine; endCall ends its context.
@@ -85,6 +83,7 @@ func (a *Agent) newJob(s *session, o order, number int64, offset time.Duration) 
 		log:     a.log.With("task", wire.CutText(t.ID, maxLoggedID)),
 		machine: task.New(cfg),
 	}
+	j.doubt.settled.Store(time.Now().UnixNano())
 	life, finish := s.work()
 	calling, endCall := context.WithCancel(life)
 	publishing, expire := context.WithTimeout(life, a.cfg.Timeouts.WriteToken)
@@ -295,17 +294,6 @@ func (j *job) publish(ctx context.Context, o outgoing) {
 	}
 }
 
-// doubtful reports whether the network may have ended the task by itself.
-func (j *job) doubtful() bool {
-	if j.doubt.Load() {
-		return true
-	}
-	j.agent.mu.Lock()
-	presence := j.agent.presence
-	j.agent.mu.Unlock()
-	return presence != nil && presence.LapsedSince(j.since)
-}
-
 func (j *job) message(body []byte) link.Message {
 	return link.Message{Channel: j.channel, Token: j.token, Meta: j.meta, Body: body, Store: true}
 }
@@ -319,23 +307,11 @@ func (j *job) publishEvent(ctx context.Context, body []byte) error {
 	m := j.message(body)
 	began := j.agent.cfg.Now()
 	m.Again = func(ctx context.Context) error {
-		return j.stillOpen(ctx, j.doubtful() || j.agent.cfg.Now().Sub(began) >= j.agent.cfg.Timeouts.Doubt)
+		return j.stillOpen(ctx, j.doubtfulSince(began))
 	}
 	timetoken, err := j.session.link.Publish(ctx, m)
 	if err == nil {
 		j.newest = timetoken
-	}
-	return err
-}
-
-// stillOpen returns errTaskOver when in doubt the network says that the task has its terminal.
-func (j *job) stillOpen(ctx context.Context, doubt bool) error {
-	if !doubt {
-		return nil
-	}
-	known, err := j.agent.ask(ctx, j.session, j.message(nil), j.task.ID)
-	if err == nil && known.over {
-		err = errTaskOver
 	}
 	return err
 }

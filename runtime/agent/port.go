@@ -10,6 +10,7 @@ import (
 	"slices"
 
 	"github.com/blocksd/blocksd/network/backend"
+	"github.com/blocksd/blocksd/network/link"
 	"github.com/blocksd/blocksd/network/wire"
 	"github.com/blocksd/blocksd/runtime/task"
 )
@@ -99,9 +100,10 @@ func (j *job) publishArtifact(ctx context.Context, art wire.Artifact) error {
 	if mime == "" {
 		mime = wire.DefaultMIMEType
 	}
+	began := j.agent.cfg.Now()
 	ref, err := j.session.auth.UploadOutput(ctx, backend.Upload{
 		TaskID: j.task.ID, OutputID: art.OutputID, FileName: name, MIMEType: mime, Size: art.Length(),
-		Open: art.Reader, Published: j.uploaded,
+		Open: art.Reader, Published: j.uploaded, Again: func(ctx context.Context) error { return j.stillOpen(ctx, j.doubtfulSince(began)) },
 	})
 	if final(err) {
 		j.agent.fail(err)
@@ -161,7 +163,7 @@ func (p port) Input(ctx context.Context, part int) (wire.Input, error) {
 	if ref.Size > limit {
 		return fail(tooLarge)
 	}
-	body, size, err := p.session.link.OpenFile(ctx, ref.Channel, ref.FileID, ref.FileName, p.token)
+	body, size, err := p.openFile(ctx, ref)
 	if err != nil {
 		return fail(err)
 	}
@@ -173,6 +175,21 @@ func (p port) Input(ctx context.Context, part int) (wire.Input, error) {
 	}
 	in.Body = &bounded{ReadCloser: body, left: limit, err: fmt.Errorf("read the file of part %d of task %s: %w", part, p.task.ID, tooLarge)}
 	return in, nil
+}
+
+// openFile begins to download an input, for as long as it takes: a handler could do no better than to ask again.
+func (j *job) openFile(ctx context.Context, ref *wire.ArtifactRef) (io.ReadCloser, int64, error) {
+	t := j.agent.cfg.Timeouts
+	for wait := t.RetryStart; ; wait = min(2*wait, t.RetryCap) {
+		body, size, err := j.session.link.OpenFile(ctx, ref.Channel, ref.FileID, ref.FileName, j.token)
+		if s := status(err); err == nil || errors.Is(err, link.ErrClosed) || s >= 400 && s < 500 && s != http.StatusTooManyRequests && s != http.StatusRequestTimeout {
+			return body, size, err
+		}
+		j.log.Info("an input could not be opened, trying again", "channel", ref.Channel, "err", err)
+		if !pause(ctx, wait) {
+			return nil, 0, err
+		}
+	}
 }
 
 // inputLimit is the largest file that an input may be, in bytes.
