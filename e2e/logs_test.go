@@ -89,7 +89,7 @@ func TestLogs(t *testing.T) {
 	if ls := logs(t, n, "-n", "2"); len(ls) != 2 {
 		t.Errorf("two records of all handlers: %+v", ls)
 	}
-	wantSentence(t, n.Run(t, n.Env, "logs", "nobody"), 1, `there is no handler called "nobody"`)
+	wantSentence(t, n.Run(t, n.Env, "logs", "nobody"), 1, `there is no handler "nobody": see blocksd handlers`)
 	wantSentence(t, n.Run(t, n.Env, "logs", "--crash"), 2, "needs the name of a handler")
 	r := n.Run(t, n.Env, "status")
 	if !strings.Contains(r.Stdout, "last crash, ") || !strings.Contains(r.Stdout, "ended with exit code 2; see blocksd logs --crash badhandler") {

@@ -142,6 +142,9 @@ func checksumOf(c config.Config, name string) (string, error) {
 	}
 	for _, s := range skipped {
 		if s.Name == name || s.Name == "" {
+			if s.Name == "" {
+				s.Reason += "; or name the directory of the handler with --plugins"
+			}
 			return "", fmt.Errorf("pin handler %s: %s", name, s.Reason)
 		}
 	}

@@ -53,6 +53,13 @@ func newLogs(a *app) *cobra.Command {
 		if err == nil && crash && p.n == 0 && !asJSON {
 			_, err = fmt.Fprintf(a.Stdout, "handler %s has not crashed since the daemon started\n", printable(request.Handler))
 		}
+		if err == nil && !crash && !follow && p.n == 0 && !asJSON {
+			who := "no handler has written anything yet"
+			if request.Handler != "" {
+				who = fmt.Sprintf("handler %s has written nothing yet", printable(request.Handler))
+			}
+			_, err = fmt.Fprintln(a.Stdout, who)
+		}
 		return err
 	})
 }

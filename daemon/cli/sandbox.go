@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"os"
 	"path/filepath"
@@ -206,7 +207,11 @@ func (a *app) loadCards(dir string) ([]card.Card, error) {
 	}
 	entries, err := os.ReadDir(dir)
 	if err != nil {
-		return nil, usagef("read agent cards: %w", err)
+		reason := err
+		if p := (*fs.PathError)(nil); errors.As(err, &p) {
+			reason = p.Err
+		}
+		return nil, usagef("read the agent cards in %s: %v: name their directory with --agents", dir, reason)
 	}
 	var cards []card.Card
 	for _, e := range entries {

@@ -122,7 +122,7 @@ func TestCalls(t *testing.T) {
 	if err := c.CancelTask(t.Context(), "t1"); err != nil || len(f.canceled) != 1 {
 		t.Error(err, f.canceled)
 	}
-	wantError(t, c.CancelTask(t.Context(), "none"), "cancel task none on the daemon at "+path+`: no task "none" runs here`)
+	wantError(t, c.CancelTask(t.Context(), "none"), "cancel task none on the daemon at "+path+`: no task "none" runs here: see blocksd tasks`)
 	wantError(t, c.CancelTask(t.Context(), "slow"), "cancel task slow on the daemon at "+path+": the handler of task slow did not take the cancel in time")
 	wantError(t, c.CancelTask(t.Context(), ""), "cancel task  on the daemon at "+path+": the task id is empty")
 	err = c.Logs(t.Context(), &controlv1.LogsRequest{}, nil) // panics in the daemon

@@ -29,7 +29,7 @@ func (s *Server) Logs(req *controlv1.LogsRequest, stream grpc.ServerStreamingSer
 	err := source.Logs(ctx, req, stream.Send)
 	switch {
 	case errors.Is(err, ErrNoHandler):
-		return status.Errorf(codes.NotFound, "there is no handler called %q", req.GetHandler())
+		return status.Errorf(codes.NotFound, "there is no handler %q: see blocksd handlers", req.GetHandler())
 	case err != nil && ctx.Err() != nil:
 		return nil
 	case err != nil:

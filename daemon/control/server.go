@@ -166,7 +166,7 @@ func (s *Server) CancelTask(ctx context.Context, req *controlv1.CancelTaskReques
 	err := s.cfg.Daemon.CancelTask(ctx, req.GetTaskId())
 	switch {
 	case errors.Is(err, ErrNoTask):
-		return nil, status.Errorf(codes.NotFound, "no task %q runs here", req.GetTaskId())
+		return nil, status.Errorf(codes.NotFound, "no task %q runs here: see blocksd tasks", req.GetTaskId())
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
 		return nil, status.Errorf(codes.DeadlineExceeded, "the handler of task %s did not take the cancel in time", req.GetTaskId())
 	case err != nil:
