@@ -81,6 +81,8 @@ type (
 	renew struct{}
 	// deliver hands over one message.
 	deliver struct{ m Received }
+	// suspect says that older messages than those that follow may be lost.
+	suspect struct{}
 	// announce tells a change of state, or why the state is still the same.
 	announce struct {
 		state State
@@ -93,12 +95,16 @@ func (request) pollAction()  {}
 func (wait) pollAction()     {}
 func (renew) pollAction()    {}
 func (deliver) pollAction()  {}
+func (suspect) pollAction()  {}
 func (announce) pollAction() {}
 
 // Limits of the decisions.
 const (
 	// seenMessages are remembered to drop doubles.
 	seenMessages = 4096
+	// ringSize is how many messages of a channel the network keeps for those that come back; older ones are gone without a
+	// sign.
+	ringSize = 100
 	// quickAnswers is how many polls in a row may be answered at once with nothing new before it counts as a fault:
 	// without a limit a broken proxy makes us send as fast as it answers.
 	quickAnswers = 5
@@ -116,6 +122,8 @@ type pollMachine struct {
 	state     State
 	handshake bool      // the request under way is one
 	sentAt    time.Time // of the request under way
+	// caughtUp: a poll has been answered since the last break, so nothing older than its answer is missing.
+	caughtUp bool
 	// afterWait is what follows a wait.
 	afterWait pollAction
 	// badHandshakes and badPolls are failures in a row. A good handshake clears only the former: a network on which
@@ -175,7 +183,7 @@ func (p *pollMachine) answered(a pollAnswer, now time.Time) []pollAction {
 	if p.handshake {
 		p.handshake = false
 		if p.cursor == 0 {
-			p.cursor = a.cursor
+			p.cursor, p.caughtUp = a.cursor, true // from now on: there is nothing to catch up with
 			out = p.deliver(out, a.entries)
 		}
 		// Otherwise the handshake only shows that the network is there: what it brings comes again from our cursor.
@@ -189,6 +197,10 @@ func (p *pollMachine) answered(a pollAnswer, now time.Time) []pollAction {
 		p.quick = 0
 	}
 	p.cursor = max(p.cursor, a.cursor)
+	if !p.caughtUp && len(a.entries) >= ringSize {
+		out = append(out, suspect{})
+	}
+	p.caughtUp = true
 	out = p.deliver(out, a.entries)
 	if p.quick >= quickAnswers {
 		p.afterWait = nil
@@ -230,6 +242,7 @@ func (p *pollMachine) denied(err *StatusError) []pollAction {
 
 // greet sends a handshake.
 func (p *pollMachine) greet(out []pollAction, now time.Time) []pollAction {
+	p.caughtUp = false
 	p.handshake, p.sentAt = true, now
 	return append(out, request{0, p.region})
 }

@@ -31,6 +31,8 @@ func show(actions []pollAction) string {
 			s += "renew"
 		case deliver:
 			s += "deliver " + a.m.Timetoken
+		case suspect:
+			s += "suspect"
 		case announce:
 			s += a.state.String()
 			if a.again {
@@ -274,6 +276,43 @@ func TestBackoff(t *testing.T) {
 			if d < want/2 || d > want {
 				t.Errorf("backoff(%d) with jitter %v is %v, not between %v and %v", n, jitter, d, want/2, want)
 			}
+		}
+	}
+}
+
+// TestPollSuspectsAGap: a first answer after a break that is as long as the network's memory is said to be suspect; later
+// ones are only a busy channel.
+func TestPollSuspectsAGap(t *testing.T) {
+	suspects := func(actions []pollAction) (n int) {
+		for _, a := range actions {
+			if _, ok := a.(suspect); ok {
+				n++
+			}
+		}
+		return n
+	}
+	next := uint64(100)
+	full := func(size int) pollEvent {
+		var tts []uint64
+		for range size {
+			next++
+			tts = append(tts, next)
+		}
+		return ok(next, tts...)
+	}
+	now := time.Unix(1_777_000_000, 0)
+	p := newPollMachine(50, true, Timeouts{}, func() float64 { return 0 })
+	p.Step(started{}, now)
+	p.Step(ok(50), now) // the handshake
+	for i, tc := range []struct {
+		event pollEvent
+		want  int
+	}{
+		{full(ringSize), 1}, {full(ringSize), 0}, {status(503), 0}, {waited{}, 0}, {ok(60), 0}, {full(ringSize - 1), 0}, {full(ringSize), 0},
+		{status(503), 0}, {waited{}, 0}, {ok(60), 0}, {full(ringSize), 1},
+	} {
+		if got := suspects(p.Step(tc.event, now)); got != tc.want {
+			t.Errorf("event %d: %d suspicions, want %d", i, got, tc.want)
 		}
 	}
 }

@@ -101,6 +101,8 @@ func (s *subscription) act(ctx context.Context, a pollAction) pollEvent {
 		return renewed{err}
 	case deliver:
 		s.handle(a.m)
+	case suspect:
+		s.link.log.Warn("after a break as many messages came as the network keeps: older ones may be lost", "channel", s.c.Channels)
 	case announce:
 		level, attrs := slog.LevelDebug, []any{"channel", s.c.Channels}
 		if a.err != nil {

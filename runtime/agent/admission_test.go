@@ -2,12 +2,15 @@ package agent
 
 import (
 	"fmt"
+	"net/http"
+	"strings"
 	"sync"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/blocksd/blocksd/network/wire"
+	"github.com/blocksd/blocksd/sandbox"
 )
 
 func TestAdmission(t *testing.T) {
@@ -34,17 +37,18 @@ func TestAdmission(t *testing.T) {
 	n.same("silent2", "")
 	n.same("busy", "running")
 
-	// Once over, a redelivery gets the same outcome and is not run again; refused tasks included.
+	// Once over, a redelivery is not run again, refused tasks included; its outcome is there already.
 	c.result <- nil
 	n.terminal("busy")
 	eventually(t, "the task is over", func() bool { return len(a.Tasks()) == 0 })
 	a.control(startTask("busy", ""))
 	a.control(startTask("full", ""))
-	eventually(t, "the outcomes are published again", func() bool {
-		return n.story("busy") == "running completed completed" && n.story("full") == "failed:agent_at_capacity failed:agent_at_capacity"
-	})
+	a.control(`{"type":"Dance"}`) // behind them
+	eventually(t, "both are answered", func() bool { return a.Status().Counts.Ignored == 1 && a.answered() })
+	n.same("busy", "running completed")
+	n.same("full", "failed:agent_at_capacity")
 	st.none(t)
-	want := Counts{Accepted: 1, Completed: 1, Refused: 3}
+	want := Counts{Accepted: 1, Completed: 1, Refused: 3, Ignored: 1}
 	if diff := cmp.Diff(want, a.Status().Counts); diff != "" {
 		t.Errorf("counts (-want +got):\n%s", diff)
 	}
@@ -128,4 +132,43 @@ func TestSharedSlots(t *testing.T) {
 	st.next(t).result <- nil
 	n.terminal("s3")
 	n.same("s3", "running completed")
+}
+
+// answered reports whether no answer to a task that was not accepted is on its way.
+func (s *served) answered() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.refusing == 0
+}
+
+// TestRedelivery: a network that lacks the outcome of a task that it delivers again gets it again, and so does one that
+// cannot be asked.
+func TestRedelivery(t *testing.T) {
+	for _, readable := range []bool{true, false} {
+		t.Run(fmt.Sprint("readable ", readable), func(t *testing.T) {
+			n, st := newNetworkWith(t, true, sandbox.Config{NoAgentGetTask: true}), newStage()
+			f := n.fault()
+			a := n.serve(cardOf(t, "worker", 1, ""), st, n.through(f))
+			a.await(StateOnline)
+			f.set(func(w http.ResponseWriter, r *http.Request) bool { // the terminal is lost for good
+				return isPublish(r) && a.Status().Counts.Outbox > 0 && refuse(w, http.StatusForbidden)
+			})
+			a.control(startTask("t1", ""))
+			c := st.next(t)
+			n.awaitRunning("t1")
+			c.result <- nil
+			eventually(t, "the task is over", func() bool { return len(a.Tasks()) == 0 })
+			n.same("t1", "running")
+			f.set(func(w http.ResponseWriter, r *http.Request) bool {
+				return !readable && strings.HasPrefix(r.URL.Path, "/v3/history/") && refuse(w, http.StatusForbidden)
+			})
+			for i, want := range []string{"running completed", map[bool]string{true: "running completed", false: "running completed completed"}[readable]} {
+				a.control(startTask("t1", ""))
+				a.control(`{"type":"Dance"}`) // behind it
+				eventually(t, "it is answered", func() bool { return a.Status().Counts.Ignored == int64(i+1) && a.answered() })
+				n.same("t1", want)
+			}
+			st.none(t)
+		})
+	}
 }

@@ -110,6 +110,8 @@ type Timeouts struct {
 	Terminals time.Duration
 	// CallEnd is how long a handler's call that was ended may take to return when the agent stops. Default 5 s.
 	CallEnd time.Duration
+	// InFlight is how long the publish of an artifact that is not wanted any more still has to be answered. Default 1 s.
+	InFlight time.Duration
 	// Refusal is how long the answer to a task that was not accepted is retried. Default 1 min.
 	Refusal time.Duration
 	// WriteToken is how long a task's write token is taken to be good, thus how long its terminal is retried. The
@@ -146,7 +148,7 @@ func (t Timeouts) withDefaults() Timeouts {
 		{&t.Leave, 3 * time.Second},
 		{&t.Terminals, 10 * time.Second},
 		{&t.CallEnd, 5 * time.Second},
-		{&t.Refusal, time.Minute},
+		{&t.InFlight, time.Second}, {&t.Refusal, time.Minute},
 		{&t.WriteToken, 24 * time.Hour},
 		{&t.Doubt, wire.PresenceTimeout},
 		{&t.Spread, time.Second},

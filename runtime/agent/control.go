@@ -112,7 +112,7 @@ func (a *Agent) admit(s *session, o order, broken *wire.StartTaskError) {
 	}
 	if outcome, ok := a.finished.recall(id, a.cfg.Now()); ok {
 		a.mu.Unlock()
-		log.Info("StartTask of a task that is over: publishing its outcome again", "state", outcome.State)
+		log.Info("StartTask of a task that is over: its outcome is published again if the network lacks it", "state", outcome.State)
 		a.answer(s, o, outcome, nil)
 		return
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -166,6 +167,47 @@ func TestCrashAfterCancel(t *testing.T) {
 			n.same("t1", tc.want)
 			f.set(nil) // lets the first agent end
 			call.result <- nil
+		})
+	}
+}
+
+// TestCrashAroundRunning: the journal does not know whether running was published, and need not: it is not published
+// again, and a terminal event without it is a whole story, as that of a refused task.
+func TestCrashAroundRunning(t *testing.T) {
+	for _, tc := range []struct {
+		name string
+		// arrives: the network has the event, but its answer was lost.
+		arrives bool
+		want    string
+	}{{"before it", false, "failed:" + lostText}, {"its answer was lost", true, "running failed:" + lostText}} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			n, st, dir := newNetwork(t, true), newStage(), t.TempDir()
+			f := n.fault()
+			a := n.serve(cardOf(t, "worker", 4, ""), st, both(both(n.through(f), dying), withJournal(openJournal(t, dir))))
+			a.await(StateOnline)
+			arrive := sync.OnceFunc(func() { n.store("t1", wire.RunningEvent("t1")) })
+			f.set(func(w http.ResponseWriter, r *http.Request) bool {
+				if isPublish(r) && tc.arrives {
+					arrive()
+				}
+				return isPublish(r) && cut(w, r)
+			})
+			a.control(startTask("t1", ""))
+			call := st.next(t)
+			defer func() { call.result <- nil }()
+			if tc.arrives {
+				n.awaitRunning("t1")
+			}
+			f.set(cut)
+			away := photographWhen(t, dir, "the acceptance is on the disk", func(b *journal.Book) bool {
+				open, err := b.Open()
+				return err == nil && len(open) == 1
+			})
+			b := n.serve(cardOf(t, "worker", 4, ""), newStage(), withJournal(openJournal(t, away)))
+			n.terminal("t1")
+			eventually(t, "the outbox is empty", func() bool { return b.Status().Counts.Outbox == 0 })
+			n.same("t1", tc.want)
 		})
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"slices"
+	"time"
 
 	"github.com/blocksd/blocksd/network/backend"
 	"github.com/blocksd/blocksd/network/link"
@@ -44,14 +45,20 @@ func (p port) Artifact(ctx context.Context, art wire.Artifact) error {
 	answer := make(chan error, 1)
 	p.bring(broughtArtifact{
 		publish: func(queue context.Context) {
-			// The caller's end and the task's decision both end the publish.
-			once, cancel := context.WithCancel(queue)
-			defer cancel()
-			defer context.AfterFunc(ctx, cancel)()
-			if err := once.Err(); err != nil {
-				answer <- err
+			if ctx.Err() != nil || queue.Err() != nil {
+				answer <- context.Canceled
 				return
 			}
+			// The caller's end and the task's decision both end the publish, but not at once: a request that is on its way
+			// may still have its effect, which the terminal behind it must not overtake.
+			once, cancel := context.WithCancel(context.WithoutCancel(queue))
+			defer cancel()
+			soon := func() {
+				timer := time.AfterFunc(p.agent.cfg.Timeouts.InFlight, cancel)
+				context.AfterFunc(once, func() { timer.Stop() })
+			}
+			defer context.AfterFunc(ctx, soon)()
+			defer context.AfterFunc(queue, soon)()
 			answer <- p.publishArtifact(once, art)
 		},
 		refuse: func() { answer <- errTaskOver },

@@ -33,8 +33,8 @@ func (a *Agent) refuse(s *session, o order, t wire.Terminal) {
 	a.answer(s, o, t, record)
 }
 
-// answer publishes the outcome of a task that is not in flight, after record, which may be nil, has made it durable. It
-// does not wait.
+// answer publishes the outcome of a task that is not in flight, after record has made it durable. A nil record means that
+// the outcome is an old one, of a task that was delivered again. It does not wait.
 func (a *Agent) answer(s *session, o order, t wire.Terminal, record func(durable func(error)) *journal.Entry) {
 	a.mu.Lock()
 	if a.refusing >= maxRefusing {
@@ -61,7 +61,7 @@ func (a *Agent) answer(s *session, o order, t wire.Terminal, record func(durable
 		defer end()
 		ctx, cancel := context.WithTimeout(life, a.cfg.Timeouts.Refusal)
 		defer cancel()
-		err := a.publishAnswer(ctx, s, o, t)
+		err := a.publishAnswer(ctx, s, o, t, record == nil)
 		if err != nil {
 			a.log.Error("the answer to a task that was not accepted could not be published", "task", wire.CutText(o.start.Task.ID, maxLoggedID), "err", err)
 		}
@@ -78,7 +78,9 @@ func (a *Agent) answer(s *session, o order, t wire.Terminal, record func(durable
 	})
 }
 
-func (a *Agent) publishAnswer(ctx context.Context, s *session, o order, t wire.Terminal) error {
+// publishAnswer publishes the answer, unless the network says that it is not needed. Where the network may not be asked an
+// old outcome is published once more: consumers keep the first.
+func (a *Agent) publishAnswer(ctx context.Context, s *session, o order, t wire.Terminal, old bool) error {
 	start := o.start
 	m := link.Message{
 		Channel: wire.TaskChannel(start.Task.OrgID, start.Task.ID),
@@ -92,8 +94,11 @@ func (a *Agent) publishAnswer(ctx context.Context, s *session, o order, t wire.T
 			return ctx.Err()
 		}
 	}
-	if o.late || o.broadcast { // another instance may have the task, and our answer would be its end
-		if answer, err := a.ask(ctx, s, m, start.Task.ID); err != nil || answer.taken() {
+	if old || o.late || o.broadcast {
+		answer, err := a.ask(ctx, s, m, start.Task.ID)
+		// An old outcome needs no second copy; where it is new another instance may have the task, and our answer would be
+		// its end.
+		if err != nil || answer.over || answer.begun && !old {
 			return err
 		}
 	}
