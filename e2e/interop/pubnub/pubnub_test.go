@@ -4,6 +4,7 @@ package pubnub
 import (
 	"context"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"io"
 	"net/http"
@@ -24,6 +25,11 @@ func TestMain(m *testing.M) {
 	if os.Getenv(driverVariable) != "" {
 		goDriver()
 		return
+	}
+	// Waits dominate: more tests at a time than there are cores, unless someone says how many.
+	flag.Parse()
+	if f := flag.Lookup("test.parallel"); f.Value.String() == f.DefValue {
+		_ = f.Value.Set("6")
 	}
 	var err error
 	if bin, err = system.Build("../../.."); err != nil {
