@@ -17,7 +17,7 @@ import (
 
 const (
 	// cancelTimeout bounds asking the network to cancel; canceledTimeout is how long the outcome may take then: the
-	// network itself ends a cancelled task after 30 s.
+	// network itself ends a canceled task after 30 s.
 	cancelTimeout   = 10 * time.Second
 	canceledTimeout = 45 * time.Second
 	// expiredTimeout is how long the outcome of a task may take that was canceled because its time was over: longer than

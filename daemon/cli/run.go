@@ -28,7 +28,7 @@ func newRun(a *app) *cobra.Command {
 	f.StringVar(values["state_dir"], "state-dir", "", "directory of everything that must survive a restart")
 	f.StringVar(values["socket"], "socket", "", "Unix socket of the control API")
 	f.StringVar(values["drain"], "drain", "", "how long tasks may go on after the daemon was asked to stop")
-	f.StringVar(values["cancel_grace"], "cancel-grace", "", "how long a handler may take to let go of a cancelled task")
+	f.StringVar(values["cancel_grace"], "cancel-grace", "", "how long a handler may take to let go of a canceled task")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		flags := map[string]any{}
 		for key, name := range map[string]string{"state_dir": "state-dir", "socket": "socket", "drain": "drain", "cancel_grace": "cancel-grace"} {

@@ -54,9 +54,9 @@ var keys = []key{
 	{name: "socket", kind: text, def: "/run/blocksd/blocksd.sock", reload: restart,
 		doc: "Unix socket of the control API (status, tasks, cancel). At most 107 bytes long; created with mode 0660."},
 	{name: "drain", kind: duration, def: 30 * time.Second, reload: live, atMost: 24 * time.Hour,
-		doc: "How long running tasks may go on after the daemon was asked to stop, before they are cancelled."},
+		doc: "How long running tasks may go on after the daemon was asked to stop, before they are canceled."},
 	{name: "cancel_grace", kind: duration, def: 5 * time.Second, reload: live, atMost: 10 * time.Minute,
-		doc: "How long a handler may take to let go of a cancelled task, before the daemon ends the call itself."},
+		doc: "How long a handler may take to let go of a canceled task, before the daemon ends the call itself."},
 	{name: "environment", kind: texts, def: []string{}, reload: handler,
 		doc: "Names of environment variables that handlers get beside PATH, HOME, LANG, TZ, TMPDIR and SSL_CERT_*.\nNever hand on credentials of the network: handlers need none."},
 	{name: "log", kind: table, doc: "Logging, to standard error.", keys: []key{
