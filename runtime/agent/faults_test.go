@@ -206,6 +206,8 @@ func TestSlowPublishDoesNotDelayControl(t *testing.T) {
 	a := n.serve(cardOf(t, "worker", 4, ""), st, n.through(f))
 	a.await(StateOnline)
 	release := make(chan struct{})
+	let := sync.OnceFunc(func() { close(release) })
+	defer let()
 	f.set(func(_ http.ResponseWriter, r *http.Request) bool {
 		if isPublish(r) || strings.HasPrefix(r.URL.Path, "/v2/presence/") {
 			select {
@@ -228,7 +230,7 @@ func TestSlowPublishDoesNotDelayControl(t *testing.T) {
 	other.asked(t)
 	c.result <- nil
 	other.result <- nil
-	close(release)
+	let()
 	n.terminal("t1")
 	n.terminal("t2")
 	n.same("t1", "running canceled")
