@@ -4,6 +4,7 @@
 package blocks
 
 import (
+	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -27,6 +28,12 @@ func TestMain(m *testing.M) {
 	if os.Getenv("BLOCKSD_INTEROP") == "" {
 		fmt.Println("the tests with Blocks' own SDK run by `make interop`, which installs it")
 		os.Exit(0)
+	}
+	// Most of the time the tests wait for a minute to pass: more of them at a time than there are cores, unless someone
+	// says how many.
+	flag.Parse()
+	if f := flag.Lookup("test.parallel"); f.Value.String() == f.DefValue {
+		_ = f.Value.Set("4")
 	}
 	var err error
 	if bin, err = system.Build("../../.."); err != nil {

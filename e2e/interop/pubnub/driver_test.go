@@ -20,60 +20,6 @@ import (
 // of its own, because the SDK leaves goroutines behind and, with some events, kills its process.
 const driverVariable = "BLOCKSD_INTEROP_DRIVER"
 
-type configuration struct {
-	PublishKey, SubscribeKey, SecretKey, UUID, Origin, Filter string
-	// Heartbeat is the presence time-out that the SDK is told, Timeout how long it waits for the answer of a poll, both in
-	// seconds; 0 is its own default.
-	Heartbeat, Timeout int
-	// Beats has the Python SDK send heartbeats. The others do where Heartbeat is set.
-	Beats bool
-}
-
-// command is one line for a driver, with the members of all commands.
-type command struct {
-	ID         int               `json:"id"`
-	Op         string            `json:"op"`
-	Channel    string            `json:"channel,omitempty"`
-	Channels   any               `json:"channels,omitempty"` // names, or rights by name
-	Groups     any               `json:"groups,omitempty"`
-	Patterns   map[string]string `json:"patterns,omitempty"`
-	Group      string            `json:"group,omitempty"`
-	Message    any               `json:"message,omitempty"`
-	Post       bool              `json:"post,omitempty"`
-	Meta       any               `json:"meta,omitempty"`
-	Store      *bool             `json:"store,omitempty"`
-	TTL        int               `json:"ttl,omitempty"`
-	Type       string            `json:"type,omitempty"`
-	Value      string            `json:"value,omitempty"`
-	Timetoken  string            `json:"timetoken,omitempty"`
-	Timetokens []string          `json:"timetokens,omitempty"`
-	Action     string            `json:"action,omitempty"`
-	Presence   bool              `json:"presence,omitempty"`
-	States     bool              `json:"states,omitempty"`
-	State      map[string]any    `json:"state,omitempty"`
-	UUID       string            `json:"uuid,omitempty"`
-	Count      int               `json:"count,omitempty"`
-	Start      string            `json:"start,omitempty"`
-	End        string            `json:"end,omitempty"`
-	Actions    bool              `json:"actions,omitempty"`
-	Reverse    bool              `json:"reverse,omitempty"`
-	Name       string            `json:"name,omitempty"`
-	Content    string            `json:"content,omitempty"`
-	File       string            `json:"file,omitempty"`
-	Limit      int               `json:"limit,omitempty"`
-	Next       string            `json:"next,omitempty"`
-	Token      string            `json:"token,omitempty"`
-}
-
-func (c command) names(v any) []string {
-	var out []string
-	list, _ := v.([]any)
-	for _, name := range list {
-		out = append(out, name.(string))
-	}
-	return out
-}
-
 type object = map[string]any
 
 // goDriver drives the Go SDK until the commands end.
@@ -445,13 +391,4 @@ func (d *sdkDriver) more(c command) (any, error) {
 		return d.tally(), nil
 	}
 	return nil, fmt.Errorf("no such command: %s", c.Op)
-}
-
-func (c command) rights(v any) map[string]string {
-	out := map[string]string{}
-	m, _ := v.(map[string]any)
-	for name, r := range m {
-		out[name], _ = r.(string)
-	}
-	return out
 }
