@@ -3,11 +3,13 @@ package agent
 // Tests of docs/provider-weaknesses.md that have no better place.
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"net/http"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -16,6 +18,7 @@ import (
 	"github.com/blocksd/blocksd/network/backend"
 	"github.com/blocksd/blocksd/network/card"
 	"github.com/blocksd/blocksd/network/wire"
+	"github.com/blocksd/blocksd/sandbox/fault"
 )
 
 // TestDeadlineByTheNetworksClock: the end of a pipe task is stated in the network's time, whatever ours says.
@@ -149,5 +152,38 @@ func TestInputLimit(t *testing.T) {
 	b = &bounded{ReadCloser: io.NopCloser(strings.NewReader("1234")), left: 4, err: errTaskOver}
 	if got, err := io.ReadAll(b); err != nil || string(got) != "1234" {
 		t.Errorf("four bytes of four: %q, %v", got, err)
+	}
+}
+
+// TestStorageAnswerStaysInside: what the storage says to an upload that it refuses reaches neither handler, nor consumer,
+// nor log: only its status does.
+func TestStorageAnswerStaysInside(t *testing.T) {
+	n := newNetwork(t, false)
+	if _, err := n.sb.Faults().Add(fault.Rule{Endpoint: "blob", Status: http.StatusForbidden, Body: "<Code>secret</Code>"}); err != nil {
+		t.Fatal(err)
+	}
+	refused := make(chan error, 1)
+	var log bytes.Buffer
+	a := n.serve(cardOf(t, "worker", 4, ""), NewFuncDispatcher(func(ctx context.Context, _ *wire.Task, port wire.TaskPort) error {
+		err := port.Artifact(ctx, wire.Artifact{OutputID: "reply", Data: make([]byte, wire.DefaultInlineLimit+1)})
+		refused <- err
+		return err
+	}), func(c *Config) {
+		c.Log = slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	})
+	a.await(StateOnline)
+	_, events := n.submit(n.api.NewConsumer(n.sb.APIKey()), "worker", text("request", "hi"))
+	if _, last := ending(t, events); last.State != wire.Failed || strings.Contains(last.Error, "secret") {
+		t.Errorf("%s %s", last.State, last.Error)
+	}
+	if err := <-refused; err == nil || !strings.Contains(err.Error(), "403") || strings.Contains(err.Error(), "secret") {
+		t.Errorf("the handler reads: %v", err)
+	}
+	a.stop()
+	if err := a.ended(); err != nil { // nothing is logged any more
+		t.Error(err)
+	}
+	if text := log.String(); strings.Contains(text, "secret") || !strings.Contains(text, "403") {
+		t.Errorf("the log says: %s", text)
 	}
 }
