@@ -2,9 +2,11 @@ package e2e
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
 	"os/exec"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -96,4 +98,47 @@ func TestLogs(t *testing.T) {
 		t.Errorf("status says nothing of the crash: %s", r.Stdout)
 	}
 	n.Stop(t)
+}
+
+// TestNobodyReadsTheLog: a daemon whose log is not read, and logs more than a pipe holds, does its tasks all the same. When
+// it is read again the log goes on.
+func TestNobodyReadsTheLog(t *testing.T) {
+	_, env := bin.Sandbox(t, bin.Plugins())
+	n := bin.Daemon(t, env.With("LOG_LEVEL", "debug"), bin.Plugins())
+	ctx, cancel := context.WithTimeout(context.Background(), 2*system.CallDeadline)
+	defer cancel()
+	consumer, err := system.NewConsumer(ctx, env)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer consumer.Close()
+	release := sync.OnceFunc(n.HoldOutput())
+	defer release()
+	const tasks = 800 // some hundred bytes of log each
+	var all sync.WaitGroup
+	for range 8 {
+		all.Go(func() {
+			for range tasks / 8 {
+				task, err := consumer.Submit(ctx, "echo", "hi")
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				if end, err := consumer.Await(ctx, task); err != nil || end.State != "completed" {
+					t.Errorf("%+v, %v", end, err)
+					return
+				}
+			}
+		})
+	}
+	all.Wait()
+	release()
+	task, err := consumer.Submit(ctx, "echo", "hi")
+	if err != nil {
+		t.Fatal(err)
+	}
+	system.Eventually(t, system.CallDeadline, "the log goes on", func() bool { return strings.Contains(n.Output(), task.ID) })
+	if got := len(n.Output()); got < 128<<10 {
+		t.Errorf("the log has %d bytes only: it fits into a pipe, so that this test shows nothing", got)
+	}
 }

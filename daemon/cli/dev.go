@@ -72,7 +72,7 @@ func (a *app) dev(ctx context.Context, o devOptions) error {
 		defer os.RemoveAll(dir)
 		settings.Socket = filepath.Join(dir, "blocksd.sock")
 	}
-	log, err := a.newLog(settings.Log, out)
+	log, err := a.newLog(settings.Log, out, out)
 	if err != nil {
 		return usage(err)
 	}

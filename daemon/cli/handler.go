@@ -172,7 +172,7 @@ func newHandlerCheck(a *app) *cobra.Command {
 		defer cancel()
 		ctx, cancel = context.WithTimeout(ctx, checkTimeout)
 		defer cancel()
-		log, err := a.newLog(config.Log{Level: a.logLevel("error"), Format: "text"}, a.Stderr)
+		log, err := a.newLog(config.Log{Level: a.logLevel("error"), Format: "text"}, a.Stderr, a.Stderr)
 		if err != nil {
 			return usage(err)
 		}

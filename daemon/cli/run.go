@@ -53,10 +53,13 @@ func (a *app) run(ctx context.Context, sources config.Sources) error {
 	if err := checkKeys(settings, key); err != nil {
 		return err
 	}
-	log, err := a.newLog(settings.Log, a.Stderr)
+	out := telemetry.NewPump(a.Stderr)
+	defer out.Close()
+	log, err := a.newLog(settings.Log, a.Stderr, out)
 	if err != nil {
 		return usage(err)
 	}
+	out.Lost = func(records int) { log.Warn("records were left out, because nobody read the log", "count", records) }
 	d, err := daemon.New(daemon.Config{Settings: settings, Key: key, Version: version(), Log: log, Getenv: a.getenv})
 	if err != nil {
 		return err
@@ -101,10 +104,11 @@ func (a *app) serve(ctx context.Context, d *daemon.Daemon) error {
 	return err
 }
 
-// newLog makes the daemon's log. The journal and terminals are only looked for behind a real file.
-func (a *app) newLog(c config.Log, w io.Writer) (*slog.Logger, error) {
+// newLog makes a log that is read behind out and written to by way of w. The journal and terminals are only looked for
+// behind a real file.
+func (a *app) newLog(c config.Log, out, w io.Writer) (*slog.Logger, error) {
 	t := telemetry.Config{Writer: w, Level: c.Level, Format: c.Format}
-	if f, ok := w.(*os.File); ok {
+	if f, ok := out.(*os.File); ok {
 		t.Journal = telemetry.InJournal(f, a.getenv("JOURNAL_STREAM"))
 		t.Terminal = telemetry.IsTerminal(f)
 	}

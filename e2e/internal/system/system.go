@@ -141,6 +141,12 @@ func CleanEnv() []string {
 // Output is what the process wrote so far.
 func (p *Process) Output() string { return p.output.String() }
 
+// HoldOutput stops reading what the process writes, until release is called. Output must not be called meanwhile.
+func (p *Process) HoldOutput() (release func()) {
+	p.output.mu.Lock()
+	return p.output.mu.Unlock
+}
+
 // PID of the process.
 func (p *Process) PID() int { return p.Cmd.Process.Pid }
 
