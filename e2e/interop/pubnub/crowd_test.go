@@ -161,12 +161,12 @@ func (c *client) within(limit time.Duration, what string, answered <-chan answer
 	}
 }
 
-// TestIdlePolls: two thousand clients of the three SDKs wait, each on a channel of its own, for messages that do not come.
+// TestIdlePolls: six hundred clients of the three SDKs wait, each on a channel of its own, for messages that do not come.
 // Every poll is answered empty with the cursor that it brought, and nothing is left of them in the end. The hold is short,
 // but not so short that a slow machine has no time for anything else.
 func TestIdlePolls(t *testing.T) {
-	crowd := map[string]int{"go": 700, "javascript": 1200, "python": 100}
-	const total, rounds = 2000, 2
+	crowd := map[string]int{"go": 200, "javascript": 350, "python": 50}
+	const total, rounds = 600, 2
 	before := runtime.NumGoroutine()
 	s, k, stop := inside(t, sandbox.Config{HoldPoll: 4 * time.Second})
 	s.Faults().Record(true, 100_000)
