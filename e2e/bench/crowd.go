@@ -32,18 +32,10 @@ func measureCrowd(net *network, d *daemon, r *result) error {
 	if _, err := net.follow1("sleeper", "1ms"); err != nil {
 		return err
 	}
-	all, seen, err := net.running(burst, true)
+	all, seen, err := measureBurst(net, r)
 	if err != nil {
 		return err
 	}
-	var first, last time.Duration
-	for i, s := range seen {
-		if i == 0 || s.request < first {
-			first = s.request
-		}
-		last = max(last, s.running)
-	}
-	r.burst = last - first
 	if r.cancel, err = net.end(all, seen); err != nil {
 		return err
 	}
@@ -92,6 +84,22 @@ func measureCrowd(net *network, d *daemon, r *result) error {
 		r.status = append(r.status, time.Since(began))
 	}
 	return nil
+}
+
+// measureBurst submits 200 tasks at once and waits until all run.
+func measureBurst(net *network, r *result) (all []sent, seen []times, err error) {
+	if all, seen, err = net.running(burst, true); err != nil {
+		return nil, nil, err
+	}
+	var first, last time.Duration
+	for i, s := range seen {
+		if i == 0 || s.request < first {
+			first = s.request
+		}
+		last = max(last, s.running)
+	}
+	r.burst = last - first
+	return all, seen, nil
 }
 
 // measureCrash kills the process of the sleeper while it works.
