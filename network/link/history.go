@@ -97,8 +97,9 @@ func (l *Link) Search(ctx context.Context, channel, token string, is func(Stored
 	defer done()
 	var p historyPage
 	for n := 0; n < searchPages; n++ {
+		before := p.next // a failed attempt leaves no page
 		err := l.retryRead(ctx, func() (err error) {
-			p, err = l.page(ctx, channel, token, p.next)
+			p, err = l.page(ctx, channel, token, before)
 			return err
 		})
 		if err != nil {

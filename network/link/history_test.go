@@ -65,6 +65,26 @@ func TestHistoryReadsAllPages(t *testing.T) {
 	}
 }
 
+// A page that fails is asked for again, and not the pages that were searched already.
+func TestSearchIsRetriedWhereItWas(t *testing.T) {
+	n := newNetwork(t, func(s *setup) { s.ring = 1000 })
+	for i := range 150 {
+		n.publish("c", fmt.Sprint(i))
+	}
+	var asked atomic.Int32
+	n.faults.set(func(*http.Request) (*http.Response, error, bool) {
+		if asked.Add(1) == 2 {
+			return answer(503, ``), nil, false
+		}
+		return nil, nil, false
+	})
+	shown := 0
+	found, err := n.link().Search(within(t), "c", "", func(link.Stored) bool { shown++; return false })
+	if found || err != nil || shown != 150 || asked.Load() != 3 {
+		t.Errorf("found %v, %v, %d messages shown after %d requests", found, err, shown, asked.Load())
+	}
+}
+
 func TestHistoryDenied(t *testing.T) {
 	n := newNetwork(t, func(s *setup) { s.withAccess = true })
 	l := n.link()
