@@ -16,6 +16,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/blocksd/blocksd/sandbox/access"
+	"github.com/blocksd/blocksd/sandbox/blob"
 )
 
 // probe is a request whose answer must be the same before and after a restart.
@@ -131,16 +132,28 @@ func TestKeptPubSub(t *testing.T) {
 			}
 		}
 	})
-	leftover := filepath.Join(dir, filesDir, "LEFTOVER") // of an upload that was under way at the end
-	if err := os.WriteFile(leftover, nil, 0o600); err != nil {
-		t.Fatal(err)
+	file := func(name string) string {
+		path := filepath.Join(dir, filesDir, name)
+		if err := os.WriteFile(path, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
 	}
+	leftovers := []string{file(blob.ID()), file("partial-1")} // of uploads that were under way at the end
+	foreign := []string{file("thesis.txt"), file("README")}
 	round(t, dir, addr, func(b *bed) {
 		if diff := cmp.Diff(before, b.answers(probes)); diff != "" {
 			t.Error(diff)
 		}
-		if _, err := os.Stat(leftover); !errors.Is(err, os.ErrNotExist) {
-			t.Errorf("the leftover of an upload: %v", err)
+		for _, path := range leftovers {
+			if _, err := os.Stat(path); !errors.Is(err, os.ErrNotExist) {
+				t.Errorf("the leftover of an upload: %v", err)
+			}
+		}
+		for _, path := range foreign {
+			if _, err := os.Stat(path); err != nil {
+				t.Errorf("a file that is not ours: %v", err)
+			}
 		}
 		b.call("POST", "/api/v1/auth/agent/refresh", b.APIKey(), object{"refreshToken": fresh}, &struct{}{})
 		if status, body, _ := b.do("DELETE", probes[6].path, "", ""); status != 200 {

@@ -108,7 +108,7 @@ func (s *Sandbox) openState() (identity, error) {
 }
 
 // removeLeftovers deletes the files that nothing names any more: of uploads that were under way at the end, and of what
-// was written after the last state.
+// was written after the last state. What another program keeps there stays.
 func (id *identity) removeLeftovers(dir string) error {
 	named := map[string]bool{}
 	for _, f := range id.Network.Files {
@@ -122,7 +122,7 @@ func (id *identity) removeLeftovers(dir string) error {
 		return err
 	}
 	for _, e := range entries {
-		if !named[e.Name()] && e.Type().IsRegular() {
+		if !named[e.Name()] && e.Type().IsRegular() && blob.Ours(e.Name()) {
 			if err := os.Remove(filepath.Join(dir, e.Name())); err != nil {
 				return err
 			}

@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 )
 
@@ -34,6 +35,16 @@ func Keep(dir string) *Store { return &Store{dir: dir, kept: true} }
 // ID returns a name for a blob that nobody can guess.
 func ID() string { return rand.Text() }
 
+// Ours reports whether a name is one that Write gives to files of blobs with an ID, whole or partial.
+func Ours(name string) bool {
+	return strings.HasPrefix(name, partial) || len(name) == len(ID()) && strings.Trim(name, idLetters) == ""
+}
+
+const (
+	partial   = "partial-"
+	idLetters = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567" // of rand.Text
+)
+
 func (s *Store) directory() (string, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -53,7 +64,7 @@ func (s *Store) Write(id string, r io.Reader, limit int64) (size int64, err erro
 	if err != nil {
 		return 0, err
 	}
-	f, err := os.CreateTemp(dir, "partial-")
+	f, err := os.CreateTemp(dir, partial)
 	if err != nil {
 		return 0, fmt.Errorf("store file: %w", err)
 	}
