@@ -92,7 +92,11 @@ func (p *Conn) Do(ctx context.Context, task *wire.Task, port wire.TaskPort, hook
 		// What it has sent is still in the socket and counts, but nothing is waited for long: something may hold the socket
 		// open.
 		k.cutOff(p.timeouts.ExitDrain)
-		return <-result
+		select {
+		case err := <-result:
+			return err
+		case <-ctx.Done(): // what it has sent may take as long as an outage
+		}
 	case <-ctx.Done():
 	}
 	select {
@@ -195,6 +199,13 @@ func (k *call) finish() bool {
 // the call asks for is done with work, which ends with the task.
 func (k *call) run(p *Conn, ctx, work context.Context, task *wire.Task, a *assignment, result chan<- error) {
 	_ = a.own(func(port wire.TaskPort) error { port.Dispatched(p.PID()); return nil })
+	select {
+	case <-p.Done(): // the connection need not know that yet, and would seem to take the request
+		close(a.started)
+		result <- &Unsent{p.crash(task, "before it had")}
+		return
+	default:
+	}
 	stream, err := p.client.StartTask(ctx, &handlerv1.StartTaskRequest{Task: message(task)})
 	close(a.started)
 	if err != nil {

@@ -106,6 +106,69 @@ func TestArtifactOutlivesItsProcess(t *testing.T) {
 	}
 }
 
+// heldPort holds its artifact until the task ends.
+type heldPort struct {
+	*port
+	failed chan struct{} // closed when the test is over
+}
+
+func (p heldPort) Artifact(ctx context.Context, _ wire.Artifact) error {
+	p.blocked <- struct{}{}
+	select {
+	case <-ctx.Done():
+	case <-p.failed:
+	}
+	return ctx.Err()
+}
+
+// The end of the task ends that, too.
+func TestTaskEndsAfterItsProcess(t *testing.T) {
+	r := newRig(t)
+	c := r.conn(t, "badhandler", "")
+	p := heldPort{newPort(), make(chan struct{})}
+	t.Cleanup(func() { close(p.failed) })
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	result := make(chan error, 1)
+	go func() { result <- c.Do(ctx, request("t", "none"), p, Hooks{}) }()
+	wait(t, p.blocked, "an artifact")
+	c.Kill()
+	wait(t, c.Done(), "the end of the process")
+	cancel()
+	select {
+	case err := <-result:
+		var f *wire.TaskFailure
+		if !errors.As(err, &f) {
+			t.Errorf("the task: %v", err)
+		}
+	case <-time.After(patience):
+		t.Error("the task does not end")
+	}
+}
+
+// doomedPort kills the process just before it is given the task.
+type doomedPort struct {
+	*port
+	conn *Conn
+}
+
+func (p doomedPort) Dispatched(int) {
+	p.conn.Kill()
+	<-p.conn.Done()
+}
+
+// A process that has ended did not get a task, whatever its connection thinks.
+func TestEndedProcessGetsNothing(t *testing.T) {
+	r := newRig(t)
+	for i := range 5 {
+		c := r.conn(t, "badhandler", "")
+		err := c.Do(t.Context(), request(fmt.Sprint("t", i), "none"), doomedPort{newPort(), c}, Hooks{})
+		if !errors.As(err, new(*Unsent)) {
+			t.Errorf("the task: %v", err)
+		}
+	}
+}
+
 // A task may be given to a process whose end is being cleaned up: it fails at once, and Close waits for all that has begun.
 func TestDoBesideClose(t *testing.T) {
 	r := newRig(t)
