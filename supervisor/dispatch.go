@@ -148,7 +148,7 @@ func (h *handler) acquire(ctx context.Context, hold time.Duration, canceled <-ch
 	defer func() { h.leaveQueue(turn, p == nil) }()
 	for {
 		best, full := h.pick(without)
-		if best != nil && (turn != nil || len(h.queue) == 0) {
+		if best != nil && (turn != nil || !h.awaited(best)) {
 			best.running++
 			best.served++
 			h.running++
@@ -160,7 +160,7 @@ func (h *handler) acquire(ctx context.Context, hold time.Duration, canceled <-ch
 		case best != nil || full: // others were first
 			if turn == nil || closed(turn) {
 				turn = make(chan struct{})
-				h.queue = append(h.queue, turn)
+				h.queue = append(h.queue, place{turn, without})
 			}
 		case h.availabilityLocked() == wire.Unavailable:
 			return nil, noProcess("handler %s is %v: %s", h.name, state, reason)
@@ -198,18 +198,40 @@ func (h *handler) leaveQueue(turn chan struct{}, gaveUp bool) {
 	switch {
 	case turn == nil:
 	case !closed(turn):
-		h.queue = slices.DeleteFunc(h.queue, func(other chan struct{}) bool { return other == turn })
+		h.queue = slices.DeleteFunc(h.queue, func(other place) bool { return other.turn == turn })
 	case gaveUp:
 		h.tellNext()
 	}
 }
 
-// tellNext tells the first task in the queue that there may be a free place. mu is held.
+// place is that of a task in the queue.
+type place struct {
+	turn    chan struct{} // closed when the task was told, and has left the queue
+	without []*process    // that it does not go to
+}
+
+// awaited reports whether a task in the queue may go to p. mu is held.
+func (h *handler) awaited(p *process) bool {
+	return slices.ContainsFunc(h.queue, func(w place) bool { return !slices.Contains(w.without, p) })
+}
+
+// tellNext tells the first task in the queue that there may be a free place. One that does not go to the process which
+// has the place is passed over: it would keep it from the others. mu is held.
 func (h *handler) tellNext() {
-	if len(h.queue) > 0 {
-		close(h.queue[0])
-		h.queue = h.queue[1:]
+	if len(h.queue) == 0 {
+		return
 	}
+	next := slices.IndexFunc(h.queue, func(w place) bool {
+		if len(w.without) == 0 {
+			return true
+		}
+		best, _ := h.pick(w.without)
+		return best != nil
+	})
+	next = max(next, 0)
+	close(h.queue[next].turn)
+	copy(h.queue[1:next+1], h.queue[:next])
+	h.queue = h.queue[1:]
 }
 
 func closed(c <-chan struct{}) bool {

@@ -177,10 +177,12 @@ func (f *Fleet) Apply(handlers []HandlerConfig) error {
 		} else {
 			deploy[h] = c
 		}
+		h.named = true
 		order = append(order, h)
 	}
 	for _, h := range f.order {
 		if _, stays := deploy[h]; !stays {
+			h.named = false
 			order = append(order, h)
 			gone = append(gone, h)
 		}
@@ -214,7 +216,7 @@ func (f *Fleet) forget(h *handler) {
 	defer f.mu.Unlock()
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.removed && !h.aliveLocked() && f.handlers[h.name] == h && !f.stopped {
+	if h.removed && !h.named && !h.aliveLocked() && f.handlers[h.name] == h && !f.stopped {
 		f.leaving.Go(h.wait)
 		delete(f.handlers, h.name)
 		f.order = slices.DeleteFunc(f.order, func(other *handler) bool { return other == h })

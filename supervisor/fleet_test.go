@@ -384,3 +384,40 @@ func TestStuckLog(t *testing.T) {
 	}()
 	within(t, "all goes on while the log is stuck", done)
 }
+
+// A handler that is named again just as it ends stays: forgotten between the two it would run without an owner, and the
+// daemon would wait for it for ever.
+func TestNamedAgainAtItsEnd(t *testing.T) {
+	var configs []HandlerConfig
+	for i := range 20 {
+		configs = append(configs, HandlerConfig{Name: fmt.Sprint("h", i), Path: fmt.Sprint("/nowhere/", i)})
+	}
+	f, err := New(Config{Log: slog.New(slog.DiscardHandler), RuntimeDir: t.TempDir(), Handlers: configs})
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := f.all()
+	for _, h := range all {
+		h.remove()
+	}
+	first := all[0]
+	first.mu.Lock() // holds Apply up on its way through the handlers, which it takes in any order
+	f.mu.Lock()
+	f.order = nil // shows below that Apply has begun
+	f.mu.Unlock()
+	applied := make(chan error, 1)
+	go func() { applied <- f.Apply(configs) }()
+	eventually(t, "Apply has named the handlers", func() bool { return len(f.all()) == len(configs) })
+	for _, h := range all[1:] {
+		f.forget(h)
+	}
+	first.mu.Unlock()
+	if err := ended(t, applied); err != nil {
+		t.Error(err)
+	}
+	for _, h := range all {
+		if f.get(h.name) != h {
+			t.Errorf("%s is forgotten", h.name)
+		}
+	}
+}

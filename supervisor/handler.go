@@ -21,6 +21,9 @@ type handler struct {
 	name  string
 	log   *slog.Logger
 
+	// named: the last Apply wants it, although it may not have been deployed again yet. Guarded by fleet.mu.
+	named bool
+
 	work sync.WaitGroup // every goroutine that works for the handler
 	// announcing is held while the cards of a generation are handed on, so that those of the latest come last.
 	announcing sync.Mutex
@@ -37,9 +40,9 @@ type handler struct {
 	notice   string
 	restarts int64 // of generations that are not current any more
 
-	users   int             // tasks that wait or run
-	running int             // tasks on processes
-	queue   []chan struct{} // tasks that wait for a free place, the first first; a closed one has been told
+	users   int     // tasks that wait or run
+	running int     // tasks on processes
+	queue   []place // tasks that wait for a free place, the first first
 
 	changed chan struct{} // closed and replaced when the availability, or the current generation, changes
 	news    chan struct{} // closed and replaced at every step

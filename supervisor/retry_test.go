@@ -82,6 +82,67 @@ func TestSecondTry(t *testing.T) {
 	}
 }
 
+// A place that a waiting task does not take, because that process did not get it before, goes to the next in the queue, and
+// to one that has just come.
+func TestPlaceThatOneDoesNotTake(t *testing.T) {
+	f := fleet(t, Config{Hold: patience, Handlers: []HandlerConfig{
+		{Name: "sleeper", Path: plugins.Path(t, "sleeper"), Instances: 2, ProcessConcurrency: 1},
+	}})
+	h := f.get("sleeper")
+	eventually(t, "both processes are ready", func() bool {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		return h.current.unit.Full()
+	})
+	_, first := begin(t, f, context.Background(), "sleeper", "first", "10m")
+	var without []*process
+	h.mu.Lock()
+	for _, p := range h.current.processes {
+		if p.running == 1 {
+			without = append(without, p)
+		}
+	}
+	h.mu.Unlock()
+	_, second := begin(t, f, context.Background(), "sleeper", "second", "10m")
+	waits := func(n int) {
+		eventually(t, "the task waits", func() bool {
+			h.mu.Lock()
+			defer h.mu.Unlock()
+			return len(h.queue) == n
+		})
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	picky := make(chan error, 1)
+	go func() {
+		_, err := h.acquire(ctx, patience, nil, without)
+		picky <- err
+	}()
+	waits(1)
+	other := make(chan error, 1)
+	go func() { other <- f.Do(context.Background(), "sleeper", request("other", "1ms"), newPort()) }()
+	waits(2)
+	if err := f.CancelTask(t.Context(), "first", wire.CancelUser, time.Second); err != nil {
+		t.Error(err)
+	}
+	failure(t, ended(t, first))
+	if err := ended(t, other); err != nil {
+		t.Error(err)
+	}
+	last := make(chan error, 1)
+	go func() { last <- f.Do(context.Background(), "sleeper", request("last", "1ms"), newPort()) }()
+	if err := ended(t, last); err != nil {
+		t.Error(err)
+	}
+	cancel()
+	if got := failure(t, ended(t, picky)); got.Kind != wire.CallEnded {
+		t.Errorf("the one that waits: %+v", got)
+	}
+	if err := f.CancelTask(t.Context(), "second", wire.CancelUser, time.Second); err != nil {
+		t.Error(err)
+	}
+	failure(t, ended(t, second))
+}
+
 // A task that is given to a process just as that one ends, and never reaches it, is given to the next, as often as that
 // happens and whatever the handler says about repeating.
 func TestUnsentTask(t *testing.T) {
