@@ -89,6 +89,7 @@ type Agent struct {
 	log       *slog.Logger
 	startedAt time.Time
 	book      *journal.Book // nil without a journal
+	formerID  string        // the instance id before the restart, empty for none
 
 	// work are the goroutines of tasks: handler calls, publishers, refusals. Run waits for them.
 	work sync.WaitGroup

@@ -186,7 +186,12 @@ func TestCrashAroundRunning(t *testing.T) {
 			f := n.fault()
 			a := n.serve(cardOf(t, "worker", 4, ""), st, both(both(n.through(f), dying), withJournal(openJournal(t, dir))))
 			a.await(StateOnline)
-			arrive := sync.OnceFunc(func() { n.store("t1", wire.RunningEvent("t1")) })
+			own, err := link.New(link.Config{Origin: n.cdm.PubNubOrigin, Keys: n.cdm.Playground, UserID: a.cfg.InstanceID})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer own.Close()
+			arrive := sync.OnceFunc(func() { n.storeBy(own, "t1", wire.RunningEvent("t1")) })
 			f.set(func(w http.ResponseWriter, r *http.Request) bool {
 				if isPublish(r) && tc.arrives {
 					arrive()

@@ -30,6 +30,8 @@ const (
 	refused
 	// interrupted: the agent stopped first.
 	interrupted
+	// elsewhere: another instance has the task, so the event was not published.
+	elsewhere
 )
 
 // deliver publishes a terminal event for as long as it takes, without giving the task a second one: in doubt the network
@@ -45,6 +47,10 @@ func (a *Agent) deliver(ctx context.Context, s *session, d delivery) (fate, erro
 			if answer.over {
 				a.log.Info("the network has ended the task already, so its outcome is not published again", "task", wire.CutText(d.taskID, maxLoggedID))
 				return delivered, nil
+			}
+			if answer.elsewhere {
+				a.log.Info("the network gave the task to another instance meanwhile, so it is not ended here", "task", wire.CutText(d.taskID, maxLoggedID))
+				return elsewhere, nil
 			}
 		}
 		once, cancel := context.WithTimeout(ctx, a.cfg.Timeouts.Doubt)
@@ -76,6 +82,8 @@ func gaveUp(ctx context.Context) fate {
 type standing struct {
 	begun bool // an instance runs it or did
 	over  bool // it has a terminal event
+	// elsewhere: all that has begun it are other instances. Only the task's channel can tell.
+	elsewhere bool
 }
 
 func (s standing) taken() bool { return s.begun || s.over }
@@ -101,13 +109,18 @@ func (a *Agent) askOnce(ctx context.Context, s *session, m link.Message, taskID 
 	once, cancel := context.WithTimeout(ctx, a.cfg.Timeouts.Connect)
 	defer cancel()
 	var answer standing
+	ours := false
 	// From the newest back, because what follows a terminal event are at most some events that did not know of it.
 	_, err := s.link.Search(once, m.Channel, m.Token, func(m link.Stored) bool {
 		e, err := wire.DecodeEvent(m.Body)
 		answer.over = answer.over || err == nil && e.Type == wire.EventTerminal
-		answer.begun = answer.begun || err == nil && (e.Type == wire.EventProgress || e.Type == wire.EventArtifact)
+		if err == nil && (e.Type == wire.EventProgress || e.Type == wire.EventArtifact) {
+			answer.begun = true
+			ours = ours || m.Publisher == "" || m.Publisher == a.cfg.InstanceID || m.Publisher == a.formerID
+		}
 		return answer.over
 	})
+	answer.elsewhere = answer.begun && !ours
 	if err == nil {
 		return answer, nil
 	}

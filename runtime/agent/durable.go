@@ -20,7 +20,7 @@ func (a *Agent) remember(book *journal.Book) error {
 	if book == nil {
 		return nil
 	}
-	a.book = book
+	a.book, a.formerID = book, book.InstanceID()
 	book.SetInstanceID(a.cfg.InstanceID)
 	finished, err := book.Finished()
 	if err != nil {
@@ -156,12 +156,11 @@ func (j *job) record() {
 // task: it would be done twice.
 func (j *job) startUnlessTaken() {
 	if j.order.late {
-		j.doubt.raise()
 		life, end := j.session.work()
 		defer end()
 		s, err := j.ask(life)
 		if err != nil {
-			return // the agent ended; the next start sees to it
+			return // the agent ended; the next start asks whose it is
 		}
 		if s.taken() && j.withdraw() {
 			j.log.Info("an old StartTask is left alone: the network gave the task to another instance meanwhile")

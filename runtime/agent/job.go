@@ -131,6 +131,9 @@ func (j *job) begin() {
 	j.agent.mu.Unlock()
 	j.log.Debug("task accepted", "kind", j.task.Kind)
 	j.agent.checkParts(j.log, &j.task)
+	if j.order.late {
+		j.doubt.raise() // also of whether it is ours at all
+	}
 	switch {
 	case j.agent.book != nil:
 		j.record()
@@ -275,16 +278,20 @@ func (j *job) publish(ctx context.Context, o outgoing) {
 	switch {
 	case f == interrupted && j.entry != nil:
 		j.log.Warn("the outcome of the task is not published yet; it will be at the next start", "channel", j.channel, "err", err)
-	case f != delivered:
+	case f == refused || f == interrupted:
 		j.log.Error("the outcome of the task could not be published; the network will end the task by itself", "channel", j.channel, "err", err)
 	}
 	j.mu.Lock()
 	outcome, failure := j.machine.Outcome(), j.failure
 	j.mu.Unlock()
-	if j.entry != nil && f != interrupted {
+	switch {
+	case j.entry == nil || f == interrupted:
+	case f == elsewhere:
+		j.entry.Drop()
+	default:
 		j.entry.Settle(journal.Finished{ID: j.task.ID, Outcome: outcome, At: j.agent.cfg.Now()})
 	}
-	j.agent.settled(f == delivered)
+	j.agent.settled(f == delivered || f == elsewhere)
 	j.post(task.TerminalSettled{})
 	if f == delivered && outcome.State == wire.Failed {
 		if failure == nil {

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -200,6 +201,66 @@ func TestTakenWhileAway(t *testing.T) {
 	}
 }
 
+// TestTakenAndNotKnown: an agent that was away takes up an order that another instance has taken meanwhile, and ends, by
+// a crash or in order, before the network could tell it so. It does not end the task of the other.
+func TestTakenAndNotKnown(t *testing.T) {
+	for _, crash := range []bool{true, false} {
+		t.Run(fmt.Sprint("crash ", crash), func(t *testing.T) {
+			t.Parallel()
+			n, dir := newNetwork(t, true), t.TempDir()
+			j := openJournal(t, dir)
+			a := n.serve(cardOf(t, "worker", 4, ""), newStage(), withJournal(j))
+			a.await(StateOnline)
+			a.stop()
+			if err := a.ended(); err != nil {
+				t.Fatal(err)
+			}
+			if err := j.Close(); err != nil {
+				t.Fatal(err)
+			}
+			a.control(startTask("taken", ""))
+			n.store("taken", wire.RunningEvent("taken"))
+
+			st := newStage()
+			f := n.fault()
+			asked := make(chan struct{})
+			once := sync.OnceFunc(func() { close(asked) })
+			f.set(func(w http.ResponseWriter, r *http.Request) bool {
+				if !strings.Contains(r.URL.Path, "/history/") {
+					return false
+				}
+				once()
+				return cut(w, r)
+			})
+			b := n.serve(cardOf(t, "worker", 4, ""), st, both(both(n.through(f), dying), both(withJournal(openJournal(t, dir)), func(c *Config) {
+				c.Timeouts.Late = time.Nanosecond // everything is long ago
+				c.Drain, c.Timeouts.Terminals = time.Millisecond, patience
+			})))
+			<-asked
+			if crash {
+				dir = photograph(t, dir)
+				f.set(cut)
+				b = n.serve(cardOf(t, "worker", 4, ""), st, withJournal(openJournal(t, dir)))
+				eventually(t, "the outbox is empty", func() bool { return b.Status().Counts.Outbox == 0 })
+				f.set(nil) // lets the first agent end
+			} else {
+				b.stop()
+				eventually(t, "its tasks are asked to end", func() bool {
+					b.mu.Lock()
+					defer b.mu.Unlock()
+					return b.asked == wire.CancelDrain
+				})
+				f.set(nil)
+				if err := b.ended(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			n.same("taken", "running")
+			st.none(t)
+		})
+	}
+}
+
 // giveUp has the network end a task by itself.
 func (n *network) giveUp(id string) {
 	n.t.Helper()
@@ -207,11 +268,14 @@ func (n *network) giveUp(id string) {
 }
 
 // store publishes an event of a task that is not the agent's.
-func (n *network) store(id string, body []byte) {
+func (n *network) store(id string, body []byte) { n.storeBy(n.driver, id, body) }
+
+// storeBy publishes an event of a task through a link.
+func (n *network) storeBy(l *link.Link, id string, body []byte) {
 	n.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	_, err := n.driver.Publish(ctx, link.Message{
+	_, err := l.Publish(ctx, link.Message{
 		Channel: wire.TaskChannel("org", id), Meta: wire.EventMeta("worker", id, ""), Store: true, Body: body,
 	})
 	if err != nil {

@@ -91,6 +91,13 @@ func (a *Agent) recoverTask(ctx context.Context, s *session, e *journal.Entry) {
 		log.Error("the outcome of a task of before the restart could not be published; the network will end the task by itself", "err", err)
 	case interrupted:
 		return // the next start
+	case elsewhere:
+		e.Drop()
+		a.settled(true)
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		delete(a.recovering, e.Task.ID)
+		return
 	}
 	a.recovered(e, outcome, f)
 }
