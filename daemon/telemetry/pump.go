@@ -31,7 +31,8 @@ type Pump struct {
 	mu      sync.Mutex // guards what follows; never held over a write to w
 	waiting []byte
 	lost    int
-	closed  bool
+	closed  bool // Close was called
+	ended   bool // nothing is written any more
 }
 
 // NewPump starts a pump to w, which gets whole records, sometimes several in one Write. Close must be called.
@@ -46,7 +47,7 @@ func (p *Pump) Write(record []byte) (int, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	switch {
-	case p.closed:
+	case p.ended:
 	case len(p.waiting)+len(record) > maxWaiting:
 		p.lost++
 	default:
@@ -83,10 +84,12 @@ func (p *Pump) run() {
 	for range p.wake {
 		for {
 			p.mu.Lock()
-			batch, lost, closed := p.waiting, p.lost, p.closed
+			batch, lost := p.waiting, p.lost
 			p.waiting, p.lost = spare[:0], 0
+			p.ended = p.closed && len(batch) == 0 && lost == 0
+			ended := p.ended
 			p.mu.Unlock()
-			if len(batch) == 0 && closed {
+			if ended {
 				return
 			}
 			if len(batch) > 0 {
@@ -98,7 +101,7 @@ func (p *Pump) run() {
 			if spare = batch; cap(spare) > maxSpare { // of a burst; mostly there is far less
 				spare = nil
 			}
-			if len(batch) == 0 {
+			if len(batch) == 0 && lost == 0 {
 				break
 			}
 		}

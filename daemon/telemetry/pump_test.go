@@ -2,6 +2,7 @@ package telemetry_test
 
 import (
 	"bytes"
+	"fmt"
 	"io"
 	"log/slog"
 	"strings"
@@ -67,6 +68,25 @@ func TestStuckReader(t *testing.T) {
 	}
 	if got := len(lines) - 2; got+lost != many || lost == 0 || got < 500 {
 		t.Errorf("%d records came and %d were counted as left out, of %d", got, lost, many)
+	}
+}
+
+// TestLostAtTheEnd: what was left out is told also when the log is read again only at the end.
+func TestLostAtTheEnd(t *testing.T) {
+	out := &stuck{entered: make(chan struct{}), let: make(chan struct{})}
+	p := telemetry.NewPump(out)
+	p.Lost = func(n int) { fmt.Fprintf(p, "%d left out\n", n) }
+	fmt.Fprintln(p, "first")
+	<-out.entered
+	for range 3 {
+		fmt.Fprintln(p, strings.Repeat("x", 1<<19))
+	}
+	time.AfterFunc(10*time.Millisecond, func() { close(out.let) }) // most likely during Close
+	p.Close()
+	out.mu.Lock()
+	defer out.mu.Unlock()
+	if got := out.got.String(); !strings.HasSuffix(got, "\n2 left out\n") {
+		t.Errorf("the log ends %q", got[max(0, len(got)-40):])
 	}
 }
 
