@@ -3,6 +3,7 @@ package agent
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"os"
@@ -13,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/blocksd/blocksd/network/card"
 	"github.com/blocksd/blocksd/network/link"
 	"github.com/blocksd/blocksd/network/wire"
 	"github.com/blocksd/blocksd/runtime/journal"
@@ -155,22 +157,26 @@ func TestMessagesWhileAway(t *testing.T) {
 	st2.none(t)
 }
 
+// servedUntilNow returns an agent that was online and has ended in order; its journal is in dir.
+func (n *network) servedUntilNow(c card.Card, dir string) *served {
+	n.t.Helper()
+	j := openJournal(n.t, dir)
+	a := n.serve(c, newStage(), withJournal(j))
+	a.await(StateOnline)
+	a.stop()
+	if err := errors.Join(a.ended(), j.Close()); err != nil {
+		n.t.Fatal(err)
+	}
+	return a
+}
+
 // TestTakenWhileAway: of what was sent long before the daemon came back, another instance may have taken something: that
 // is not done twice, neither run nor refused. What nobody took is done.
 func TestTakenWhileAway(t *testing.T) {
 	for _, concurrency := range []int{1, 4} {
 		t.Run(fmt.Sprint("concurrency ", concurrency), func(t *testing.T) {
 			n, dir := newNetwork(t, true), t.TempDir()
-			j := openJournal(t, dir)
-			a := n.serve(cardOf(t, "worker", concurrency, ""), newStage(), withJournal(j))
-			a.await(StateOnline)
-			a.stop()
-			if err := a.ended(); err != nil {
-				t.Fatal(err)
-			}
-			if err := j.Close(); err != nil {
-				t.Fatal(err)
-			}
+			a := n.servedUntilNow(cardOf(t, "worker", concurrency, ""), dir)
 			a.control(startTask("free", ""))
 			a.control(startTask("taken", ""))
 			a.control(startTask("over", ""))
@@ -208,16 +214,7 @@ func TestTakenAndNotKnown(t *testing.T) {
 		t.Run(fmt.Sprint("crash ", crash), func(t *testing.T) {
 			t.Parallel()
 			n, dir := newNetwork(t, true), t.TempDir()
-			j := openJournal(t, dir)
-			a := n.serve(cardOf(t, "worker", 4, ""), newStage(), withJournal(j))
-			a.await(StateOnline)
-			a.stop()
-			if err := a.ended(); err != nil {
-				t.Fatal(err)
-			}
-			if err := j.Close(); err != nil {
-				t.Fatal(err)
-			}
+			a := n.servedUntilNow(cardOf(t, "worker", 4, ""), dir)
 			a.control(startTask("taken", ""))
 			n.store("taken", wire.RunningEvent("taken"))
 
