@@ -30,7 +30,7 @@ func newUndrain(a *app) *cobra.Command {
 		if err := c.Undrain(ctx); err != nil {
 			return err
 		}
-		return a.done(asJSON, "undrained", "the agents come back")
+		return a.done(asJSON, "undrained", "the agents take tasks, or are on their way back")
 	})
 }
 
