@@ -46,6 +46,9 @@ func BenchmarkControlToHandler(b *testing.B) {
 		a.receive(s, link.Received{Body: body})
 		times = append(times, (<-entered).Sub(at))
 		over <- struct{}{}
+		for a.Status().Running > 500 { // the driver is faster than what follows a task, and would use up the slots
+			runtime.Gosched()
+		}
 	}
 	slices.Sort(times)
 	b.ReportMetric(float64(times[len(times)/2].Microseconds()), "p50-µs")
