@@ -1,9 +1,9 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"net/http"
 	"net/url"
 	"os"
@@ -11,6 +11,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/blocksd/blocksd/e2e/internal/system"
 )
 
 // network is a sandbox and what a consumer needs to use it.
@@ -188,34 +190,5 @@ func (n *network) bearer() (string, error) {
 }
 
 func (n *network) exchange(method, address, bearer string, body, result any) error {
-	var payload io.Reader
-	if body != nil {
-		b, err := json.Marshal(body)
-		if err != nil {
-			return err
-		}
-		payload = strings.NewReader(string(b))
-	}
-	req, err := http.NewRequest(method, address, payload)
-	if err != nil {
-		return err
-	}
-	req.Header.Set("Content-Type", "application/json")
-	req.Header.Set("Blocks-Protocol-Version", "2026-05-01")
-	if bearer != "" {
-		req.Header.Set("Authorization", "Bearer "+bearer)
-	}
-	resp, err := n.http.Do(req)
-	if err != nil {
-		return err
-	}
-	defer resp.Body.Close()
-	b, err := io.ReadAll(resp.Body)
-	if err != nil {
-		return err
-	}
-	if resp.StatusCode/100 != 2 {
-		return fmt.Errorf("%s: HTTP %d %s", strings.SplitN(address, "?", 2)[0], resp.StatusCode, b)
-	}
-	return json.Unmarshal(b, result)
+	return system.Exchange(context.Background(), n.http, method, address, bearer, body, result) // the client bounds it
 }

@@ -66,6 +66,26 @@ func TestSwitchEnvironment(t *testing.T) {
 		t.Fatalf("the agent is %s", got)
 	}
 
+	a.move(c)
+	_, after := n.send(consumer, backend.SendRequest{AgentName: "worker", BillingMode: wire.Paid, Parts: []wire.Part{text("request", "hi")}})
+	second := st.next(t)
+	second.result <- nil
+	if story, last := ending(t, after); story != "running" || last.State != wire.Completed {
+		t.Errorf("paid task: %s, then %s %s", story, last.State, last.Error)
+	}
+	if err := first.port.Artifact(first.ctx, wire.Artifact{OutputID: "reply", Data: []byte("x")}); err != nil {
+		t.Error(err)
+	}
+	first.result <- nil
+	if story, last := ending(t, before); story != "running artifact:inline" || last.State != wire.Completed {
+		t.Errorf("free task: %s, then %s %s", story, last.State, last.Error)
+	}
+}
+
+// move makes the agent of a card a paid one, and waits until it is online in the other environment.
+func (a *served) move(c card.Card) {
+	t, n := a.n.t, a.n
+	t.Helper()
 	if err := n.sb.Register(paid(t, c)); err != nil {
 		t.Fatal(err)
 	}
@@ -80,19 +100,6 @@ func TestSwitchEnvironment(t *testing.T) {
 		s := a.Status()
 		return s.BillingMode == wire.Paid && s.State == StateOnline
 	})
-	_, after := n.send(consumer, backend.SendRequest{AgentName: "worker", BillingMode: wire.Paid, Parts: []wire.Part{text("request", "hi")}})
-	second := st.next(t)
-	second.result <- nil
-	if story, last := ending(t, after); story != "running" || last.State != wire.Completed {
-		t.Errorf("paid task: %s, then %s %s", story, last.State, last.Error)
-	}
-	if err := first.port.Artifact(first.ctx, wire.Artifact{OutputID: "reply", Data: []byte("x")}); err != nil {
-		t.Error(err)
-	}
-	first.result <- nil
-	if story, last := ending(t, before); story != "running artifact:inline" || last.State != wire.Completed {
-		t.Errorf("free task: %s, then %s %s", story, last.State, last.Error)
-	}
 }
 
 // TestCrashAfterSwitch: a task of before a move gets its outcome where it is, whose keyset is not the agent's any more.
@@ -109,20 +116,7 @@ func TestCrashAfterSwitch(t *testing.T) {
 	}
 	call := st.next(t)
 	defer func() { call.result <- nil }()
-	if err := n.sb.Register(paid(t, c)); err != nil {
-		t.Fatal(err)
-	}
-	grant, err := n.api.NewAgentSession(n.sb.APIKey(), backend.ConnectRequest{
-		AgentName: "worker", InstanceID: a.cfg.InstanceID, BillingMode: wire.Paid, ExpectedInstances: 1, Concurrency: 4,
-	}).Connect(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	a.say(fmt.Sprintf(`{"type":"SwitchEnvironment","environment":"network","pamToken":%q,"protocolVersion":%q}`, grant.PAMToken, wire.ProtocolVersion))
-	eventually(t, "the agent is online in the other environment", func() bool {
-		s := a.Status()
-		return s.BillingMode == wire.Paid && s.State == StateOnline
-	})
+	a.move(c)
 	f.set(cut)
 	b := n.serve(paid(t, c), newStage(), withJournal(openJournal(t, photograph(t, dir))))
 	b.await(StateOnline)

@@ -34,7 +34,7 @@ func NewConsumer(ctx context.Context, env Env) (*Consumer, error) {
 		Playground struct{ SubscribeKey string }
 		API        struct{ BaseURL string }
 	}
-	if err := exchange(ctx, c.http, http.MethodGet, env.Get("BLOCKS_CDM_URL"), "", nil, &cdm); err != nil {
+	if err := Exchange(ctx, c.http, http.MethodGet, env.Get("BLOCKS_CDM_URL"), "", nil, &cdm); err != nil {
 		return nil, err
 	}
 	c.base, c.subscribe = cdm.API.BaseURL, cdm.Playground.SubscribeKey
@@ -62,7 +62,7 @@ func (c *Consumer) Submit(ctx context.Context, agent, text string) (Submitted, e
 		}
 		Error json.RawMessage
 	}
-	err = exchange(ctx, c.http, http.MethodPost, c.base+"/api/v1/rpc", bearer, map[string]any{
+	err = Exchange(ctx, c.http, http.MethodPost, c.base+"/api/v1/rpc", bearer, map[string]any{
 		"jsonrpc": "2.0", "id": "1", "method": "SendMessage",
 		"params": map[string]any{"agentName": agent, "billingMode": "free", "ownerId": "", "requestParts": []map[string]string{{"partId": "request", "text": text}}},
 	}, &answer)
@@ -81,7 +81,7 @@ func (c *Consumer) Await(ctx context.Context, s Submitted) (Event, error) {
 			M []struct{ D Event }
 		}
 		u := fmt.Sprintf("%s/v2/subscribe/%s/%s/0?tt=%s&uuid=consumer&auth=%s", c.origin, c.subscribe, url.PathEscape(s.Channel), cursor, url.QueryEscape(s.Token))
-		if err := exchange(ctx, c.http, http.MethodGet, u, "", nil, &answer); err != nil {
+		if err := Exchange(ctx, c.http, http.MethodGet, u, "", nil, &answer); err != nil {
 			return Event{}, fmt.Errorf("follow task %s: %w", s.ID, err)
 		}
 		cursor = answer.T.T
@@ -99,7 +99,7 @@ func (c *Consumer) History(ctx context.Context, s Submitted) ([]Event, error) {
 		Channels map[string][]struct{ Message Event }
 	}
 	u := fmt.Sprintf("%s/v3/history/sub-key/%s/channel/%s?max=100&uuid=consumer&auth=%s", c.origin, c.subscribe, url.PathEscape(s.Channel), url.QueryEscape(s.Token))
-	if err := exchange(ctx, c.http, http.MethodGet, u, "", nil, &answer); err != nil {
+	if err := Exchange(ctx, c.http, http.MethodGet, u, "", nil, &answer); err != nil {
 		return nil, fmt.Errorf("history of task %s: %w", s.ID, err)
 	}
 	var events []Event
@@ -119,7 +119,7 @@ func (c *Consumer) bearer(ctx context.Context) (string, error) {
 		return c.token, nil
 	}
 	var token struct{ AccessToken string }
-	if err := exchange(ctx, c.http, http.MethodPost, c.base+"/api/v1/auth/agent/consumer-token", "", map[string]string{"apiKey": c.env.Get("BLOCKS_API_KEY")}, &token); err != nil {
+	if err := Exchange(ctx, c.http, http.MethodPost, c.base+"/api/v1/auth/agent/consumer-token", "", map[string]string{"apiKey": c.env.Get("BLOCKS_API_KEY")}, &token); err != nil {
 		return "", err
 	}
 	c.token, c.until = token.AccessToken, time.Now().Add(30*time.Second) // it lives for a minute

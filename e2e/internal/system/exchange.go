@@ -10,9 +10,9 @@ import (
 	"strings"
 )
 
-// exchange sends body as JSON, with a bearer token unless it is empty, and decodes the answer into result. Errors name the
+// Exchange sends body as JSON, with a bearer token unless it is empty, and decodes the answer into result. Errors name the
 // address without its query, where tokens are.
-func exchange(ctx context.Context, client *http.Client, method, url, bearer string, body, result any) error {
+func Exchange(ctx context.Context, client *http.Client, method, url, bearer string, body, result any) error {
 	var payload bytes.Buffer
 	if body != nil {
 		if err := json.NewEncoder(&payload).Encode(body); err != nil {

@@ -24,15 +24,15 @@ func (n *Network) ReadGrant(t testing.TB, taskID string) (Grant, error) {
 		Playground struct{ PublishKey, SubscribeKey string }
 		API        struct{ BaseURL string }
 	}
-	if err := exchange(t.Context(), client, http.MethodGet, n.Env.Get("BLOCKS_CDM_URL"), "", nil, &cdm); err != nil {
+	if err := Exchange(t.Context(), client, http.MethodGet, n.Env.Get("BLOCKS_CDM_URL"), "", nil, &cdm); err != nil {
 		return Grant{}, err
 	}
 	var token struct{ AccessToken string }
-	if err := exchange(t.Context(), client, http.MethodPost, cdm.API.BaseURL+"/api/v1/auth/agent/consumer-token", "", map[string]string{"apiKey": n.Env.Get("BLOCKS_API_KEY")}, &token); err != nil {
+	if err := Exchange(t.Context(), client, http.MethodPost, cdm.API.BaseURL+"/api/v1/auth/agent/consumer-token", "", map[string]string{"apiKey": n.Env.Get("BLOCKS_API_KEY")}, &token); err != nil {
 		return Grant{}, err
 	}
 	var read struct{ PAMToken, Channel string }
-	if err := exchange(t.Context(), client, http.MethodPost, cdm.API.BaseURL+"/api/v1/auth/task-read-token", token.AccessToken, map[string]string{"taskId": taskID, "role": "consumer"}, &read); err != nil {
+	if err := Exchange(t.Context(), client, http.MethodPost, cdm.API.BaseURL+"/api/v1/auth/task-read-token", token.AccessToken, map[string]string{"taskId": taskID, "role": "consumer"}, &read); err != nil {
 		return Grant{}, err
 	}
 	return Grant{
