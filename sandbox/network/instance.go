@@ -70,29 +70,38 @@ func (n *Network) changed(i *instance) {
 	switch {
 	case ready && i.index < 0:
 		heap.Push(&i.agent.ready, i)
-		close(n.readied)
-		n.readied = make(chan struct{})
 	case ready:
 		heap.Fix(&i.agent.ready, i.index)
 	case i.index >= 0:
 		heap.Remove(&i.agent.ready, i.index)
 	}
 	n.schedule(i.agent)
+	if n.freed != nil && i.agent.takes() {
+		close(n.freed)
+		n.freed = nil
+	}
 }
 
-// AwaitInstance waits until an agent has an instance that is ready for tasks. An instance is so a moment later than it
-// knows itself: when the network has its first poll with a cursor.
+// takes reports whether a task sent now would have an instance at once. The lock is held.
+func (a *agent) takes() bool { return len(a.ready) > 0 && a.ready[0].slots.free() }
+
+// AwaitInstance waits until an agent has an instance that takes a task. An instance does so a moment later than it knows
+// itself: when the network has its first poll with a cursor, and a state of it with a free slot.
 func (n *Network) AwaitInstance(ctx context.Context, agentName string) error {
 	for {
 		n.mu.Lock()
-		a, readied := n.agents[agentName], n.readied
-		ready := a != nil && len(a.ready) > 0
+		a := n.agents[agentName]
+		ready := a != nil && a.takes()
+		if !ready && n.freed == nil {
+			n.freed = make(chan struct{})
+		}
+		freed := n.freed
 		n.mu.Unlock()
 		if ready {
 			return nil
 		}
 		select {
-		case <-readied:
+		case <-freed:
 		case <-ctx.Done():
 			return fmt.Errorf("wait for an instance of agent %s: %w", agentName, context.Cause(ctx))
 		}

@@ -130,7 +130,7 @@ type Network struct {
 	wake chan struct{} // there is work for Run
 
 	mu        sync.Mutex    // guards all below
-	readied   chan struct{} // closed and replaced when an instance gets ready
+	freed     chan struct{} // if somebody waits: closed when an agent has an instance that takes a task
 	agents    map[string]*agent
 	apiKeys   map[string]*apiKey
 	codes     map[string]authCode // of browser logins that are under way
@@ -154,7 +154,7 @@ func New(cfg Config) (*Network, error) {
 	cfg.setDefaults()
 	n := &Network{
 		cfg: cfg, log: cfg.Log, signer: make([]byte, 32), envs: map[wire.BillingMode]*Environment{}, orgs: map[string]*Organization{},
-		wake: make(chan struct{}, 1), readied: make(chan struct{}), agents: map[string]*agent{}, apiKeys: map[string]*apiKey{}, codes: map[string]authCode{}, invites: map[string]*invitation{}, byControl: map[string]*agent{}, tasks: map[string]*task{},
+		wake: make(chan struct{}, 1), agents: map[string]*agent{}, apiKeys: map[string]*apiKey{}, codes: map[string]authCode{}, invites: map[string]*invitation{}, byControl: map[string]*agent{}, tasks: map[string]*task{},
 		keys: map[idempotencyKey]*task{}, refresh: map[string]refreshToken{},
 		uploads: map[string]*upload{}, sessions: map[string]*session{}, files: map[string]*upload{},
 	}

@@ -68,7 +68,7 @@ func (n *Network) schedule(a *agent) {
 		n.broadcast(a)
 		return
 	}
-	for a.queue.waiting > 0 && len(a.ready) > 0 && a.ready[0].slots.free() {
+	for a.queue.waiting > 0 && a.takes() {
 		t := a.queue.pop()
 		i := a.ready[0]
 		t.instance, t.confirmed = i, false

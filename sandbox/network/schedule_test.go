@@ -363,6 +363,18 @@ func TestAwaitInstance(t *testing.T) {
 		if err := <-ready; err != nil {
 			t.Error(err)
 		}
+		w.state("a", "x", 1, 1) // an instance that has just begun may say so for a moment
+		go func() { ready <- w.AwaitInstance(w.t.Context(), "a") }()
+		synctest.Wait()
+		select {
+		case err := <-ready:
+			t.Errorf("the only instance is full: %v", err)
+		default:
+		}
+		w.state("a", "x", 0, 1)
+		if err := <-ready; err != nil {
+			t.Error(err)
+		}
 		if r := w.submit("a"); r.Queued {
 			t.Error("the task waits")
 		}
