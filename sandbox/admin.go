@@ -15,8 +15,8 @@ import (
 	"time"
 
 	"github.com/blocksd/blocksd/network/wire"
+	"github.com/blocksd/blocksd/sandbox/blocks"
 	"github.com/blocksd/blocksd/sandbox/fault"
-	"github.com/blocksd/blocksd/sandbox/network"
 )
 
 // AdminPath is where the administrator's interface begins. It is no part of a Blocks Network, and it stands outside of
@@ -37,15 +37,15 @@ func (s *Sandbox) Faults() *fault.Injector { return &s.faults }
 // run out.
 func (s *Sandbox) SetSkew(d time.Duration) {
 	s.skew.Store(int64(d))
-	s.network.ClockChanged()
+	s.blocks.ClockChanged()
 }
 
 // now is the clock of the network.
 func (s *Sandbox) now() time.Time { return s.cfg.Now().Add(time.Duration(s.skew.Load())) }
 
 // CreateKey makes an API key for an organization; a life of zero is without end.
-func (s *Sandbox) CreateKey(orgID, name string, life time.Duration) (network.APIKey, error) {
-	k, err := s.network.CreateKey(nil, orgID, name, life)
+func (s *Sandbox) CreateKey(orgID, name string, life time.Duration) (blocks.APIKey, error) {
+	k, err := s.blocks.CreateKey(nil, orgID, name, life)
 	if err != nil {
 		return k, fmt.Errorf("create API key in the sandbox: %w", err)
 	}
@@ -54,7 +54,7 @@ func (s *Sandbox) CreateKey(orgID, name string, life time.Duration) (network.API
 
 // RevokeKey makes an API key worthless, which may be given by its id.
 func (s *Sandbox) RevokeKey(key string) error {
-	if _, err := s.network.RevokeKey(key); err != nil {
+	if _, err := s.blocks.RevokeKey(key); err != nil {
 		return fmt.Errorf("revoke API key in the sandbox: %w", err)
 	}
 	return nil
@@ -72,11 +72,11 @@ func (s *Sandbox) RevokeToken(token string) error {
 }
 
 // ExpireTokens lets all JWTs run out now, and, if wished, forgets all refresh tokens.
-func (s *Sandbox) ExpireTokens(refreshTokens bool) { s.network.ExpireTokens(refreshTokens) }
+func (s *Sandbox) ExpireTokens(refreshTokens bool) { s.blocks.ExpireTokens(refreshTokens) }
 
 // SwitchEnvironment moves an agent to the keyset of another billing mode while it runs.
 func (s *Sandbox) SwitchEnvironment(agentName string, mode wire.BillingMode) error {
-	if err := s.network.SwitchEnvironment(agentName, mode); err != nil {
+	if err := s.blocks.SwitchEnvironment(agentName, mode); err != nil {
 		return fmt.Errorf("switch environment of agent %s in the sandbox: %w", agentName, err)
 	}
 	return nil
@@ -114,14 +114,14 @@ func (s *Sandbox) admin() http.Handler {
 		})
 	}
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		s.adminRefuse(w, &network.Error{Status: http.StatusNotFound, Code: "NotFound", Message: "There is no " + r.Method + " " + r.URL.Path + " here."})
+		s.adminRefuse(w, &blocks.Error{Status: http.StatusNotFound, Code: "NotFound", Message: "There is no " + r.Method + " " + r.URL.Path + " here."})
 	})
 	want := sha256.Sum256([]byte(s.adminToken))
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
 		got := sha256.Sum256([]byte(strings.TrimSpace(token)))
 		if !strings.EqualFold(scheme, "Bearer") || subtle.ConstantTimeCompare(got[:], want[:]) != 1 {
-			s.adminRefuse(w, network.Unauthorized("The administrator's interface needs the token that the sandbox prints, BLOCKSD_SANDBOX_TOKEN."))
+			s.adminRefuse(w, blocks.Unauthorized("The administrator's interface needs the token that the sandbox prints, BLOCKSD_SANDBOX_TOKEN."))
 			return
 		}
 		r.Body = http.MaxBytesReader(w, r.Body, maxAdminBody)
@@ -142,9 +142,9 @@ func adminAnswer(w http.ResponseWriter, status int, v any) {
 }
 
 func (s *Sandbox) adminRefuse(w http.ResponseWriter, err error) {
-	var e *network.Error
+	var e *blocks.Error
 	if !errors.As(err, &e) {
-		e = network.InvalidParams("%v", err)
+		e = blocks.InvalidParams("%v", err)
 	}
 	adminAnswer(w, e.Status, map[string]string{"error": e.Message, "code": e.Code})
 }
@@ -154,7 +154,7 @@ func adminDecode(r *http.Request, v any) error {
 	d := json.NewDecoder(r.Body)
 	d.DisallowUnknownFields()
 	if err := d.Decode(v); err != nil && !errors.Is(err, io.EOF) {
-		return network.InvalidParams("The request body is not what it should be: %s.", network.InWords(err))
+		return blocks.InvalidParams("The request body is not what it should be: %s.", blocks.InWords(err))
 	}
 	return nil
 }
@@ -176,7 +176,7 @@ func (s *Sandbox) adminStatus(*http.Request) (any, error) {
 		st := sp.Stats()
 		spaces = append(spaces, space{sp.SubscribeKey(), st.Channels, st.Messages, st.Members, st.Bytes})
 	}
-	st := s.network.Stats()
+	st := s.blocks.Stats()
 	return map[string]any{
 		"version": s.cfg.Version, "url": s.URL(), "agents": st.Agents, "instances": st.Instances, "tasks": st.Tasks, "running": st.Running,
 		"queued": st.Queued, "faults": len(s.faults.Rules()), "recording": s.faults.Recording(), "skew": fault.Duration(s.skew.Load()),
@@ -208,7 +208,7 @@ func (s *Sandbox) adminClearFaults(*http.Request) (any, error) {
 func (s *Sandbox) adminRemoveFault(r *http.Request) (any, error) {
 	id := r.PathValue("id")
 	if !s.faults.Remove(id) {
-		return nil, &network.Error{Status: http.StatusNotFound, Code: "FaultNotFound", Message: "There is no fault " + id + "."}
+		return nil, &blocks.Error{Status: http.StatusNotFound, Code: "FaultNotFound", Message: "There is no fault " + id + "."}
 	}
 	return done{true}, nil
 }
@@ -221,7 +221,7 @@ func (s *Sandbox) adminOutage(r *http.Request) (any, error) {
 		return nil, err
 	}
 	if req.Side != fault.SidePubNub && req.Side != fault.SideBlocks {
-		return nil, network.InvalidParams("side must be pubnub or blocks, not %q.", req.Side)
+		return nil, blocks.InvalidParams("side must be pubnub or blocks, not %q.", req.Side)
 	}
 	id, err := s.faults.Outage(req.Side)
 	if err != nil {
@@ -253,7 +253,7 @@ func (s *Sandbox) adminRequests(r *http.Request) (any, error) {
 		}
 		n, err := strconv.ParseInt(text, 10, 64)
 		if err != nil || n < 0 {
-			return 0, network.InvalidParams("%s must be a number, not %q.", name, text)
+			return 0, blocks.InvalidParams("%s must be a number, not %q.", name, text)
 		}
 		return n, nil
 	}
@@ -268,7 +268,7 @@ func (s *Sandbox) adminRequests(r *http.Request) (any, error) {
 	var limit time.Duration
 	if text := q.Get("wait"); text != "" {
 		if limit, err = time.ParseDuration(text); err != nil || limit < 0 || limit > maxAdminWait {
-			return nil, network.InvalidParams("wait must be a duration of at most %s, not %q.", maxAdminWait, text)
+			return nil, blocks.InvalidParams("wait must be a duration of at most %s, not %q.", maxAdminWait, text)
 		}
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), limit)
@@ -300,7 +300,7 @@ func (s *Sandbox) adminClock(r *http.Request) (any, error) {
 	}
 	d, err := time.ParseDuration(req.Skew)
 	if err != nil {
-		return nil, network.InvalidParams("skew must be a duration such as 90s or -2m, not %q.", req.Skew)
+		return nil, blocks.InvalidParams("skew must be a duration such as 90s or -2m, not %q.", req.Skew)
 	}
 	s.SetSkew(d)
 	return done{true}, nil
@@ -341,7 +341,7 @@ type keyBody struct {
 	Revoked bool       `json:"revoked"`
 }
 
-func keyOf(k network.APIKey) keyBody {
+func keyOf(k blocks.APIKey) keyBody {
 	b := keyBody{k.ID, k.Name, k.OrgID, k.Secret, k.Created.UTC(), nil, k.Revoked}
 	if !k.Expires.IsZero() {
 		t := k.Expires.UTC()
@@ -352,7 +352,7 @@ func keyOf(k network.APIKey) keyBody {
 
 func (s *Sandbox) adminKeys(*http.Request) (any, error) {
 	out := []keyBody{}
-	for _, k := range s.network.Keys() {
+	for _, k := range s.blocks.Keys() {
 		out = append(out, keyOf(k))
 	}
 	return map[string]any{"keys": out}, nil
@@ -370,7 +370,7 @@ func (s *Sandbox) adminCreateKey(r *http.Request) (any, error) {
 	if req.OrgID == "" {
 		req.OrgID = s.orgs[0].ID
 	}
-	k, err := s.network.CreateKey(nil, req.OrgID, req.Name, time.Duration(req.ExpiresIn))
+	k, err := s.blocks.CreateKey(nil, req.OrgID, req.Name, time.Duration(req.ExpiresIn))
 	if err != nil {
 		return nil, err
 	}
@@ -378,7 +378,7 @@ func (s *Sandbox) adminCreateKey(r *http.Request) (any, error) {
 }
 
 func (s *Sandbox) adminRevokeKey(r *http.Request) (any, error) {
-	k, err := s.network.RevokeKey(r.PathValue("id"))
+	k, err := s.blocks.RevokeKey(r.PathValue("id"))
 	if err != nil {
 		return nil, err
 	}
@@ -386,11 +386,11 @@ func (s *Sandbox) adminRevokeKey(r *http.Request) (any, error) {
 }
 
 func (s *Sandbox) adminOffline(r *http.Request) (any, error) {
-	return done{true}, s.network.ForceOffline(r.PathValue("name"), true)
+	return done{true}, s.blocks.ForceOffline(r.PathValue("name"), true)
 }
 
 func (s *Sandbox) adminOnline(r *http.Request) (any, error) {
-	return done{true}, s.network.ForceOffline(r.PathValue("name"), false)
+	return done{true}, s.blocks.ForceOffline(r.PathValue("name"), false)
 }
 
 func (s *Sandbox) adminEnvironment(r *http.Request) (any, error) {
@@ -400,5 +400,5 @@ func (s *Sandbox) adminEnvironment(r *http.Request) (any, error) {
 	if err := adminDecode(r, &req); err != nil {
 		return nil, err
 	}
-	return done{true}, s.network.SwitchEnvironment(r.PathValue("name"), req.BillingMode)
+	return done{true}, s.blocks.SwitchEnvironment(r.PathValue("name"), req.BillingMode)
 }

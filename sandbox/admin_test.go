@@ -225,7 +225,7 @@ func TestRevocationAndExpiry(t *testing.T) {
 	}
 	b.administer("DELETE", "agents/echo/offline", "")
 	b.administer("POST", "agents/echo/environment", `{"billingMode":"paid"}`)
-	if a, err := b.network.Agent(nil, "echo"); err != nil || a.BillingMode != wire.Paid {
+	if a, err := b.blocks.Agent(nil, "echo"); err != nil || a.BillingMode != wire.Paid {
 		t.Errorf("%+v, %v", a, err)
 	}
 	if got := b.administer("GET", "", ""); !strings.Contains(got, `"agents":1,"faults":0,`) {

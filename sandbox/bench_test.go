@@ -12,7 +12,7 @@ import (
 	"testing"
 
 	"github.com/blocksd/blocksd/network/wire"
-	"github.com/blocksd/blocksd/sandbox/network"
+	"github.com/blocksd/blocksd/sandbox/blocks"
 )
 
 // BenchmarkPublish is one publisher's message over HTTP to a channel that nobody reads.
@@ -115,10 +115,10 @@ func bench(b *testing.B) *benched {
 	go func() { done <- sb.Run(ctx) }()
 	transport := &http.Transport{MaxIdleConnsPerHost: 256}
 	b.Cleanup(func() { cancel(); <-done; transport.CloseIdleConnections() })
-	s := &benched{Sandbox: sb, http: &http.Client{Transport: transport}, keys: sb.network.Environment(wire.Free).Keys}
+	s := &benched{Sandbox: sb, http: &http.Client{Transport: transport}, keys: sb.blocks.Environment(wire.Free).Keys}
 	t := &bed{Sandbox: sb, http: s.http}
 	t.registerQuietly(b)
-	c, err := sb.network.ConsumerToken(sb.APIKey())
+	c, err := sb.blocks.ConsumerToken(sb.APIKey())
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -127,22 +127,22 @@ func bench(b *testing.B) *benched {
 }
 
 var (
-	benchAgent   = network.AgentSpec{Name: "echo", BillingMode: wire.Free, Concurrency: 128}
-	benchConnect = network.ConnectRequest{AgentName: "echo", InstanceID: "AG-1", BillingMode: wire.Free}
+	benchAgent   = blocks.AgentSpec{Name: "echo", BillingMode: wire.Free, Concurrency: 128}
+	benchConnect = blocks.ConnectRequest{AgentName: "echo", InstanceID: "AG-1", BillingMode: wire.Free}
 )
 
 func (s *bed) registerQuietly(b *testing.B) {
 	spec := benchAgent
 	spec.OrgID = s.orgs[0].ID
-	if err := s.network.Register(spec); err != nil {
+	if err := s.blocks.Register(spec); err != nil {
 		b.Fatal(err)
 	}
 }
 
 // poll plays an instance.
 func (s *benched) poll(ctx context.Context, in chan<- object) {
-	p, _ := s.network.ByKey(s.APIKey())
-	c, err := s.network.Connect(p, benchConnect)
+	p, _ := s.blocks.ByKey(s.APIKey())
+	c, err := s.blocks.Connect(p, benchConnect)
 	if err != nil {
 		panic(err)
 	}

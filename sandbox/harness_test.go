@@ -16,7 +16,7 @@ import (
 
 	"github.com/blocksd/blocksd/network/card"
 	"github.com/blocksd/blocksd/network/wire"
-	"github.com/blocksd/blocksd/sandbox/network"
+	"github.com/blocksd/blocksd/sandbox/blocks"
 )
 
 // The PubNub SDK leaves one goroutine behind per client, Destroy or not.
@@ -230,7 +230,7 @@ func (b *bed) work(agent, id string, concurrency int) *worker {
 	b.call("GET", w.subscribeURL("0"), "", nil, &answer)
 	w.cursor = answer.T.T
 	online := func() int {
-		a, err := b.network.Agent(&network.Principal{OrgID: "org_1"}, agent)
+		a, err := b.blocks.Agent(&blocks.Principal{OrgID: "org_1"}, agent)
 		if err != nil {
 			b.t.Error(err)
 		}

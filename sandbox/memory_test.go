@@ -57,10 +57,10 @@ func TestFinishedTasksAreForgotten(t *testing.T) {
 	if grown := after - full; grown > leftOver {
 		t.Errorf("%d forgotten tasks have left %d bytes behind, more than %d", more, grown, leftOver)
 	}
-	if st := b.network.Stats(); st.Tasks != kept {
+	if st := b.blocks.Stats(); st.Tasks != kept {
 		t.Errorf("%d tasks are kept, want %d", st.Tasks, kept)
 	}
-	st := b.network.Environment(wire.Free).Space.Stats()
+	st := b.blocks.Environment(wire.Free).Space.Stats()
 	if st.Channels > kept+1 || st.Members > kept+1 {
 		t.Errorf("%d channels and %d members are left of %d tasks", st.Channels, st.Members, kept)
 	}

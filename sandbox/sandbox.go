@@ -20,8 +20,8 @@ import (
 	"github.com/blocksd/blocksd/sandbox/access"
 	"github.com/blocksd/blocksd/sandbox/api"
 	"github.com/blocksd/blocksd/sandbox/blob"
+	"github.com/blocksd/blocksd/sandbox/blocks"
 	"github.com/blocksd/blocksd/sandbox/fault"
-	"github.com/blocksd/blocksd/sandbox/network"
 	"github.com/blocksd/blocksd/sandbox/pubnub"
 	"github.com/blocksd/blocksd/sandbox/pubsub"
 )
@@ -95,7 +95,7 @@ type Sandbox struct {
 	cfg      Config
 	listener net.Listener
 	server   *http.Server
-	network  *network.Network
+	blocks   *blocks.Network
 	blobs    *blob.Store
 	spaces   []*pubsub.Space
 	pubnub   *pubnub.Server
@@ -107,7 +107,7 @@ type Sandbox struct {
 	managers []*access.Manager
 	state    state
 
-	orgs       []network.Organization
+	orgs       []blocks.Organization
 	adminToken string
 	open, pam  wire.Keyset
 	pamSecret  string
@@ -136,7 +136,7 @@ func New(cfg Config) (*Sandbox, error) {
 		}
 	}()
 	s.adminToken, s.open, s.pam, s.pamSecret, s.orgs = id.AdminToken, id.Open, id.PAM, id.PAMSecret, id.Orgs
-	s.network, err = network.New(network.Config{
+	s.blocks, err = blocks.New(blocks.Config{
 		Log: cfg.Log, Now: s.now, Playground: id.Playground, Network: id.Paid, Organizations: s.orgs, Blobs: s.blobs, State: id.Network,
 		OnChange:     s.state.onChange(),
 		CancelBudget: cfg.CancelBudget, SafetyNet: cfg.SafetyNet, SlotFallback: cfg.SlotFallback, KeepFinished: cfg.KeepFinished, KeepFinishedFor: cfg.KeepFinishedFor, RingSize: cfg.RingSize, Lossless: cfg.Lossless,
@@ -152,7 +152,7 @@ func New(cfg Config) (*Sandbox, error) {
 		return nil, err
 	}
 	if s.pubnub, err = pubnub.New(pubnub.Config{
-		Keysets: keysets, Files: s.network, Blobs: s.blobs, Hold: cfg.HoldPoll, Now: s.now, DeliverFire: cfg.DeliverFire,
+		Keysets: keysets, Files: s.blocks, Blobs: s.blobs, Hold: cfg.HoldPoll, Now: s.now, DeliverFire: cfg.DeliverFire,
 		PublishRate: cfg.PublishRate, PublishQuota: cfg.PublishQuota, Saved: id.Files, FilesChanged: s.state.onChange(),
 	}); err != nil {
 		return nil, err
@@ -163,8 +163,8 @@ func New(cfg Config) (*Sandbox, error) {
 		}
 	}
 	s.api, err = api.New(api.Config{
-		Network: s.network, Origin: s.Addr(), Log: cfg.Log, Now: s.now,
-		Playground: s.network.Environment(wire.Free).Keys, Paid: s.network.Environment(wire.Paid).Keys,
+		Blocks: s.blocks, Origin: s.Addr(), Log: cfg.Log, Now: s.now,
+		Playground: s.blocks.Environment(wire.Free).Keys, Paid: s.blocks.Environment(wire.Paid).Keys,
 		Enterprise: cfg.Enterprise, LoginOrgID: s.orgs[0].ID,
 	})
 	if err != nil {
@@ -185,10 +185,10 @@ func New(cfg Config) (*Sandbox, error) {
 func (s *Sandbox) keysets(id identity) ([]pubnub.Keyset, error) {
 	var out []pubnub.Keyset
 	for _, mode := range [...]wire.BillingMode{wire.Free, wire.Paid} {
-		env := s.network.Environment(mode)
+		env := s.blocks.Environment(mode)
 		out = append(out, pubnub.Keyset{
 			PublishKey: env.Keys.PublishKey, Space: env.Space, Access: env.Access,
-			Intercept: func(p pubsub.Publication) (int, []byte, bool) { return s.network.Intercept(mode, p) },
+			Intercept: func(p pubsub.Publication) (int, []byte, bool) { return s.blocks.Intercept(mode, p) },
 		})
 	}
 	for _, keys := range [...]wire.Keyset{s.open, s.pam} {
@@ -251,7 +251,7 @@ func (s *Sandbox) Run(ctx context.Context) error {
 	defer all.Wait()
 	defer stop()
 	var networkErr error
-	all.Go(func() { networkErr = s.network.Run(background) })
+	all.Go(func() { networkErr = s.blocks.Run(background) })
 	all.Go(func() { s.expire(background) })
 	all.Go(func() { s.persist(background) })
 	served := make(chan error, 1)
@@ -312,7 +312,7 @@ func (s *Sandbox) route(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *Sandbox) face(w http.ResponseWriter, r *http.Request) {
-	for _, prefix := range [...]string{"/api/", network.BlobPath, "/agents/", "/invite/"} {
+	for _, prefix := range [...]string{"/api/", blocks.BlobPath, "/agents/", "/invite/"} {
 		if strings.HasPrefix(r.URL.Path, prefix) {
 			s.api.ServeHTTP(w, r)
 			return
@@ -340,13 +340,13 @@ func (s *Sandbox) Register(c card.Card) error {
 	if b.Listing != "public" && b.Listing != "private" {
 		return fmt.Errorf("register agent %s in the sandbox: extensions.blocks.listing is %q: it must be public or private", c.AgentName, b.Listing)
 	}
-	spec := network.SpecOf(c)
+	spec := blocks.SpecOf(c)
 	spec.OrgID, spec.Private, spec.BillingMode = s.orgs[0].ID, b.Listing == "private", b.BillingMode
 	spec.PerTask, spec.PerMinute = b.PricePerTask, b.PricePerMinute
 	if spec.BillingMode == wire.Paid && spec.PerTask == "" && spec.PerMinute == "" {
 		spec.PerTask = defaultPrice
 	}
-	if err := s.network.Register(spec); err != nil {
+	if err := s.blocks.Register(spec); err != nil {
 		return fmt.Errorf("register agent %s in the sandbox: %w", c.AgentName, err)
 	}
 	return nil
@@ -354,12 +354,12 @@ func (s *Sandbox) Register(c card.Card) error {
 
 // AwaitInstance waits until an agent has an instance that the network can send tasks to.
 func (s *Sandbox) AwaitInstance(ctx context.Context, agentName string) error {
-	return s.network.AwaitInstance(ctx, agentName)
+	return s.blocks.AwaitInstance(ctx, agentName)
 }
 
 // ForceOffline takes an agent out of service, as an administrator of the network can, or brings it back.
 func (s *Sandbox) ForceOffline(agentName string, on bool) error {
-	if err := s.network.ForceOffline(agentName, on); err != nil {
+	if err := s.blocks.ForceOffline(agentName, on); err != nil {
 		return fmt.Errorf("force agent %s offline in the sandbox: %w", agentName, err)
 	}
 	return nil

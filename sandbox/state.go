@@ -12,7 +12,7 @@ import (
 
 	"github.com/blocksd/blocksd/network/wire"
 	"github.com/blocksd/blocksd/sandbox/blob"
-	"github.com/blocksd/blocksd/sandbox/network"
+	"github.com/blocksd/blocksd/sandbox/blocks"
 	"github.com/blocksd/blocksd/sandbox/pubnub"
 	"github.com/blocksd/blocksd/sandbox/pubsub"
 )
@@ -46,8 +46,8 @@ type identity struct {
 	AdminToken                  string
 	Playground, Paid, Open, PAM wire.Keyset
 	PAMSecret                   string
-	Orgs                        []network.Organization
-	Network                     *network.State
+	Orgs                        []blocks.Organization
+	Network                     *blocks.State
 	// What is in the plain keysets: their spaces by subscribe key, which tokens are revoked, and the files.
 	Plain   map[string]pubsub.Snapshot `json:",omitempty"`
 	Revoked map[string]time.Time       `json:",omitempty"`
@@ -58,7 +58,7 @@ func newIdentity() identity {
 	return identity{
 		Version: stateVersion, AdminToken: secret("sb_"), Playground: newKeyset(), Paid: newKeyset(), Open: newKeyset(), PAM: newKeyset(),
 		PAMSecret: secret("sec-c-"),
-		Orgs: []network.Organization{
+		Orgs: []blocks.Organization{
 			{ID: "org_1", Name: "Sandbox", UserID: "user_1", APIKey: secret("bk_")},
 			{ID: "org_2", Name: "Other", UserID: "user_2", APIKey: secret("bk_")},
 			{ID: "org_3", Name: "Broke", UserID: "user_3", APIKey: secret("bk_"), Broke: true},
@@ -188,12 +188,12 @@ func (s *Sandbox) save() error {
 		return nil
 	}
 	fail := func(err error) error { return fmt.Errorf("keep the sandbox in %s: %w", s.state.dir, err) }
-	st, err := s.network.Snapshot()
+	st, err := s.blocks.Snapshot()
 	if err != nil {
 		return fail(err)
 	}
 	id := identity{
-		Version: stateVersion, AdminToken: s.adminToken, Playground: s.network.Environment(wire.Free).Keys, Paid: s.network.Environment(wire.Paid).Keys,
+		Version: stateVersion, AdminToken: s.adminToken, Playground: s.blocks.Environment(wire.Free).Keys, Paid: s.blocks.Environment(wire.Paid).Keys,
 		Open: s.open, PAM: s.pam, PAMSecret: s.pamSecret, Orgs: s.orgs, Network: &st,
 		Plain: map[string]pubsub.Snapshot{}, Revoked: s.managers[len(s.managers)-1].Revoked(), Files: s.pubnub.Saved(),
 	}

@@ -104,7 +104,7 @@ func TestKeptNetwork(t *testing.T) {
 			t.Errorf("private agent: %d", status)
 		}
 		revoked := false
-		for _, k := range b.network.Keys() {
+		for _, k := range b.blocks.Keys() {
 			revoked = revoked || k.ID == keyID && k.Revoked
 		}
 		if !revoked {
@@ -117,7 +117,7 @@ func TestKeptNetwork(t *testing.T) {
 		w.cancel = cancel
 		go w.poll(ctx)
 		defer w.stop()
-		b.await("the instance is back", func() bool { return b.network.Stats().Instances == 1 })
+		b.await("the instance is back", func() bool { return b.blocks.Stats().Instances == 1 })
 		w.state(1)
 		w.end(object{"taskId": open.TaskID, "orgId": open.OrgID, "writeToken": worker.token}, wire.Completed)
 		w.state(0)

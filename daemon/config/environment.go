@@ -7,7 +7,7 @@ import (
 
 	"github.com/knadh/koanf/maps"
 
-	"github.com/blocksd/blocksd/network/card/nearest"
+	"github.com/blocksd/blocksd/internal/nearest"
 )
 
 // prefix of our own variables; a double underscore separates levels: BLOCKSD_LOG__LEVEL is log.level.

@@ -9,7 +9,7 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
-	"github.com/blocksd/blocksd/network/card/nearest"
+	"github.com/blocksd/blocksd/internal/nearest"
 )
 
 // maxFileBytes bounds the file; a real one has a few kilobytes.

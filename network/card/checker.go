@@ -5,7 +5,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/blocksd/blocksd/network/card/nearest"
+	"github.com/blocksd/blocksd/internal/nearest"
 )
 
 // checker collects problems while it walks a document.

@@ -7,7 +7,7 @@ import (
 	"net/url"
 	"time"
 
-	"github.com/blocksd/blocksd/sandbox/network"
+	"github.com/blocksd/blocksd/sandbox/blocks"
 )
 
 // keyLife is how long a key lives that is made after a browser login.
@@ -26,9 +26,9 @@ func (s *Server) cliConfig(w http.ResponseWriter, r *http.Request) {
 
 func (s *Server) pricingLimits(w http.ResponseWriter, _ *http.Request) {
 	answer(w, http.StatusOK, map[string]any{
-		"minPricePerTask": network.MinPricePerTask, "maxPricePerTask": network.MaxPricePerTask,
-		"minPricePerMinute": network.MinPricePerMinute, "maxPricePerMinute": network.MaxPricePerMinute,
-		"maxFreeTasksAllowed": network.MaxFreeTasks, "maxFreeMinutesAllowed": network.MaxFreeMinutes,
+		"minPricePerTask": blocks.MinPricePerTask, "maxPricePerTask": blocks.MaxPricePerTask,
+		"minPricePerMinute": blocks.MinPricePerMinute, "maxPricePerMinute": blocks.MaxPricePerMinute,
+		"maxFreeTasksAllowed": blocks.MaxFreeTasks, "maxFreeMinutesAllowed": blocks.MaxFreeMinutes,
 	})
 }
 
@@ -39,7 +39,7 @@ func (s *Server) publishContext(w http.ResponseWriter, r *http.Request) {
 		s.refuse(w, r, err)
 		return
 	}
-	o := s.network.Own(p)
+	o := s.blocks.Own(p)
 	answer(w, http.StatusOK, map[string]any{"orgId": o.ID, "orgName": o.Name, "agentCount": o.AgentCount})
 }
 
@@ -55,7 +55,7 @@ func (s *Server) orgs(w http.ResponseWriter, r *http.Request) {
 		s.refuse(w, r, err)
 		return
 	}
-	o := s.network.Own(p)
+	o := s.blocks.Own(p)
 	answer(w, http.StatusOK, map[string]any{"orgs": []orgBody{{o.ID, o.Name, o.Slug}}, "billingEnabled": !s.cfg.Enterprise})
 }
 
@@ -67,9 +67,9 @@ func (s *Server) renameOrg(w http.ResponseWriter, r *http.Request) {
 	if err == nil {
 		err = read(r, &req)
 	}
-	var o network.Org
+	var o blocks.Org
 	if err == nil {
-		o, err = s.network.RenameOrg(p, r.PathValue("id"), req.Name)
+		o, err = s.blocks.RenameOrg(p, r.PathValue("id"), req.Name)
 	}
 	if err != nil {
 		s.refuse(w, r, err)
@@ -85,10 +85,10 @@ func (s *Server) authorize(w http.ResponseWriter, r *http.Request) {
 	back, err := url.Parse(q.Get("redirect_uri"))
 	switch {
 	case err != nil || back.Scheme != "http" || back.User != nil || !loopback(back.Hostname()):
-		s.refuse(w, r, network.InvalidParams("redirect_uri must be an http address of this machine."))
+		s.refuse(w, r, blocks.InvalidParams("redirect_uri must be an http address of this machine."))
 		return
 	case q.Get("client_id") != clientID:
-		s.refuse(w, r, network.InvalidParams("client_id must be %s.", clientID))
+		s.refuse(w, r, blocks.InvalidParams("client_id must be %s.", clientID))
 		return
 	}
 	v := url.Values{}
@@ -102,7 +102,7 @@ func (s *Server) authorize(w http.ResponseWriter, r *http.Request) {
 	case q.Get("code_challenge") == "" || q.Get("code_challenge_method") != "S256":
 		problem = "invalid_request"
 	default:
-		code, err := s.network.Authorize(s.cfg.LoginOrgID, clientID, q.Get("redirect_uri"), q.Get("code_challenge"))
+		code, err := s.blocks.Authorize(s.cfg.LoginOrgID, clientID, q.Get("redirect_uri"), q.Get("code_challenge"))
 		if err != nil {
 			s.refuse(w, r, err)
 			return
@@ -138,8 +138,8 @@ func (s *Server) oauthToken(w http.ResponseWriter, r *http.Request) {
 		refuse("unsupported_grant_type", "grant_type must be authorization_code.")
 		return
 	}
-	c, err := s.network.Redeem(f.Get("code"), f.Get("client_id"), f.Get("redirect_uri"), f.Get("code_verifier"))
-	var e *network.Error
+	c, err := s.blocks.Redeem(f.Get("code"), f.Get("client_id"), f.Get("redirect_uri"), f.Get("code_verifier"))
+	var e *blocks.Error
 	if errors.As(err, &e) {
 		refuse(e.Code, e.Message)
 		return
@@ -164,9 +164,9 @@ func (s *Server) createKey(w http.ResponseWriter, r *http.Request) {
 	if err == nil {
 		err = read(r, &req)
 	}
-	var k network.APIKey
+	var k blocks.APIKey
 	if err == nil {
-		k, err = s.network.CreateKey(p, req.OrgID, cut(req.Name), keyLife)
+		k, err = s.blocks.CreateKey(p, req.OrgID, cut(req.Name), keyLife)
 	}
 	if err != nil {
 		s.refuse(w, r, err)

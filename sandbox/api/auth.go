@@ -5,7 +5,7 @@ import (
 	"time"
 
 	"github.com/blocksd/blocksd/network/wire"
-	"github.com/blocksd/blocksd/sandbox/network"
+	"github.com/blocksd/blocksd/sandbox/blocks"
 )
 
 // tokens is the part of an answer that all kinds of credentials share.
@@ -16,7 +16,7 @@ type tokens struct {
 	UserID       string `json:"userId,omitempty"`
 }
 
-func tokensOf(c network.Credentials) tokens {
+func tokensOf(c blocks.Credentials) tokens {
 	t := tokens{AccessToken: c.AccessToken, RefreshToken: c.RefreshToken, ExpiresIn: int(c.ExpiresIn / time.Second)}
 	if !c.Agent {
 		t.UserID = c.UserID
@@ -41,17 +41,17 @@ func (s *Server) connect(w http.ResponseWriter, r *http.Request) {
 		Preferred         string           `json:"preferredProtocolVersion"`
 		Protocols         []string         `json:"protocolVersions"`
 	}
-	p, err := s.network.ByKey(bearer(r))
+	p, err := s.blocks.ByKey(bearer(r))
 	if err == nil {
 		err = read(r, &req)
 	}
-	var c network.Connection
+	var c blocks.Connection
 	if err == nil {
-		c, err = s.network.Connect(p, network.ConnectRequest{
+		c, err = s.blocks.Connect(p, blocks.ConnectRequest{
 			AgentName: req.AgentName, InstanceID: req.InstanceID, BillingMode: req.BillingMode,
 			Concurrency: req.Concurrency, MaxPendingBacklog: req.MaxPendingBacklog,
 			ExpectedInstances: req.ExpectedInstances, MaxRunningTimeSec: req.MaxRunningTimeSec,
-			Build: network.Build{
+			Build: blocks.Build{
 				SDKLanguage: cut(req.SDKLanguage), SDKVersion: cut(req.SDKVersion), CLIVersion: cut(req.CLIVersion), DeviceOS: cut(req.DeviceOS),
 				PreferredProtocol: cut(req.Preferred), Protocols: req.Protocols[:min(len(req.Protocols), maxProtocols)],
 			},
@@ -86,7 +86,7 @@ func (s *Server) refresh(w http.ResponseWriter, r *http.Request) {
 		s.refuse(w, r, err)
 		return
 	}
-	c, err := s.network.Refresh(bearer(r), req.RefreshToken)
+	c, err := s.blocks.Refresh(bearer(r), req.RefreshToken)
 	if err != nil {
 		s.refuse(w, r, err)
 		return
@@ -102,7 +102,7 @@ func (s *Server) consumerToken(w http.ResponseWriter, r *http.Request) {
 		s.refuse(w, r, err)
 		return
 	}
-	c, err := s.network.ConsumerToken(req.APIKey)
+	c, err := s.blocks.ConsumerToken(req.APIKey)
 	if err != nil {
 		s.refuse(w, r, err)
 		return
@@ -122,7 +122,7 @@ func (s *Server) taskReadToken(w http.ResponseWriter, r *http.Request) {
 		err = read(r, &req)
 	}
 	if err == nil && req.Role != "" && req.Role != "consumer" && req.Role != "provider" {
-		err = network.InvalidParams("The role must be consumer or provider, not %q.", req.Role)
+		err = blocks.InvalidParams("The role must be consumer or provider, not %q.", req.Role)
 	}
 	s.readToken(w, r, p, req, err)
 }
@@ -134,10 +134,10 @@ func (s *Server) anonReadToken(w http.ResponseWriter, r *http.Request) {
 	s.readToken(w, r, nil, req, err)
 }
 
-func (s *Server) readToken(w http.ResponseWriter, r *http.Request, p *network.Principal, req readTokenRequest, err error) {
-	var t network.ReadToken
+func (s *Server) readToken(w http.ResponseWriter, r *http.Request, p *blocks.Principal, req readTokenRequest, err error) {
+	var t blocks.ReadToken
 	if err == nil {
-		t, err = s.network.TaskReadToken(p, req.TaskID, req.Role == "provider")
+		t, err = s.blocks.TaskReadToken(p, req.TaskID, req.Role == "provider")
 	}
 	if err != nil {
 		s.refuse(w, r, err)

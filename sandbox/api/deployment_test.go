@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"github.com/blocksd/blocksd/network/wire"
-	"github.com/blocksd/blocksd/sandbox/network"
+	"github.com/blocksd/blocksd/sandbox/blocks"
 )
 
 // deployment is a server with three organizations and a clock of its own.
@@ -33,13 +33,13 @@ func registration(name, more string) string {
 	return `{"agentName":"` + name + `","card":` + cardOf(name) + `,"cliVersion":"1.0.20","protocolVersions":["2026-05-01"],"preferredProtocolVersion":"2026-05-01",` + more + `}`
 }
 
-func deploy(t *testing.T, change func(*network.Config, *Config)) *deployment {
+func deploy(t *testing.T, change func(*blocks.Config, *Config)) *deployment {
 	t.Helper()
 	d := &deployment{t: t, now: time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC), bearers: map[string]string{"": "", "bad": "bk_no"}}
-	nc := network.Config{
+	nc := blocks.Config{
 		Now:        func() time.Time { return d.now },
 		Playground: wire.Keyset{PublishKey: "pf", SubscribeKey: "sf"}, Network: wire.Keyset{PublishKey: "pp", SubscribeKey: "sp"},
-		Organizations: []network.Organization{
+		Organizations: []blocks.Organization{
 			{ID: "o1", Name: "One", UserID: "u1", APIKey: "bk_1"}, {ID: "o2", Name: "Two", UserID: "u2", APIKey: "bk_2"}, {ID: "o3", Name: "Broke", UserID: "u3", APIKey: "bk_3", Broke: true},
 		},
 	}
@@ -47,11 +47,11 @@ func deploy(t *testing.T, change func(*network.Config, *Config)) *deployment {
 	if change != nil {
 		change(&nc, &c)
 	}
-	n, err := network.New(nc)
+	n, err := blocks.New(nc)
 	if err != nil {
 		t.Fatal(err)
 	}
-	c.Network = n
+	c.Blocks = n
 	if d.Server, err = New(c); err != nil {
 		t.Fatal(err)
 	}

@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"github.com/blocksd/blocksd/network/wire"
-	"github.com/blocksd/blocksd/sandbox/network"
+	"github.com/blocksd/blocksd/sandbox/blocks"
 )
 
 func (s *Server) requestUpload(w http.ResponseWriter, r *http.Request) {
@@ -28,11 +28,11 @@ func (s *Server) requestUpload(w http.ResponseWriter, r *http.Request) {
 		err = read(r, &req)
 	}
 	if err == nil && req.Role != "consumer-input" && req.Role != "provider-output" {
-		err = network.InvalidParams("The role must be consumer-input or provider-output, not %q.", req.Role)
+		err = blocks.InvalidParams("The role must be consumer-input or provider-output, not %q.", req.Role)
 	}
-	var t network.UploadTicket
+	var t blocks.UploadTicket
 	if err == nil {
-		t, err = s.network.RequestUpload(p, network.UploadRequest{
+		t, err = s.blocks.RequestUpload(p, blocks.UploadRequest{
 			Output: req.Role == "provider-output", FileName: req.FileName, MIMEType: req.MIMEType, Size: req.FileSize,
 			AgentName: req.AgentName, PartID: req.PartID, UploadSessionID: req.UploadSessionID, TaskID: req.TaskID, OutputID: req.OutputID,
 		})
@@ -50,30 +50,30 @@ func (s *Server) requestUpload(w http.ResponseWriter, r *http.Request) {
 		UploadID  string  `json:"uploadId"`
 		URL       string  `json:"uploadUrl"`
 		Fields    []field `json:"formFields"`
-	}{t.SessionID, t.UploadID, "http://" + s.origin + network.BlobPath + t.UploadID, []field{{"key", t.UploadID}}})
+	}{t.SessionID, t.UploadID, "http://" + s.origin + blocks.BlobPath + t.UploadID, []field{{"key", t.UploadID}}})
 }
 
 // receiveBlob takes a form whose last part, named file, holds the bytes. It needs no credentials: the path is a secret.
 func (s *Server) receiveBlob(w http.ResponseWriter, r *http.Request) {
 	form, err := r.MultipartReader()
 	if err != nil {
-		s.refuse(w, r, network.InvalidParams("The upload is not a multipart form: %v.", err))
+		s.refuse(w, r, blocks.InvalidParams("The upload is not a multipart form: %v.", err))
 		return
 	}
 	for {
 		part, err := form.NextPart()
 		if errors.Is(err, io.EOF) {
-			s.refuse(w, r, network.InvalidParams("The upload has no part named file."))
+			s.refuse(w, r, blocks.InvalidParams("The upload has no part named file."))
 			return
 		}
 		if err != nil {
-			s.refuse(w, r, network.InvalidParams("The upload cannot be read: %v.", err))
+			s.refuse(w, r, blocks.InvalidParams("The upload cannot be read: %v.", err))
 			return
 		}
 		if part.FormName() != "file" {
 			continue
 		}
-		if err := s.network.Receive(r.PathValue("id"), part); err != nil {
+		if err := s.blocks.Receive(r.PathValue("id"), part); err != nil {
 			s.refuse(w, r, err)
 			return
 		}
@@ -84,7 +84,7 @@ func (s *Server) receiveBlob(w http.ResponseWriter, r *http.Request) {
 
 // sendBlob serves a stored file; the path is a secret here, too.
 func (s *Server) sendBlob(w http.ResponseWriter, r *http.Request) {
-	f, err := s.network.OpenBlob(r.PathValue("id"))
+	f, err := s.blocks.OpenBlob(r.PathValue("id"))
 	if err != nil {
 		notFound(w, r)
 		return
@@ -110,7 +110,7 @@ func (s *Server) confirmUpload(w http.ResponseWriter, r *http.Request) {
 	}
 	var ref *wire.ArtifactRef
 	if err == nil {
-		ref, err = s.network.ConfirmUpload(p, req.UploadID)
+		ref, err = s.blocks.ConfirmUpload(p, req.UploadID)
 	}
 	if err != nil {
 		s.refuse(w, r, err)

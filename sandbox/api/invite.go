@@ -3,7 +3,7 @@ package api
 import (
 	"net/http"
 
-	"github.com/blocksd/blocksd/sandbox/network"
+	"github.com/blocksd/blocksd/sandbox/blocks"
 )
 
 // invite offers the use of a private agent to somebody.
@@ -16,9 +16,9 @@ func (s *Server) invite(w http.ResponseWriter, r *http.Request) {
 	if err == nil {
 		err = read(r, &req)
 	}
-	var v network.Invitation
+	var v blocks.Invitation
 	if err == nil {
-		v, err = s.network.Invite(p, r.PathValue("name"), req.Email, req.Slug)
+		v, err = s.blocks.Invite(p, r.PathValue("name"), req.Email, req.Slug)
 	}
 	if err != nil {
 		s.refuse(w, r, err)
@@ -30,9 +30,9 @@ func (s *Server) invite(w http.ResponseWriter, r *http.Request) {
 
 func (s *Server) invitations(w http.ResponseWriter, r *http.Request) {
 	p, err := s.identified(r)
-	var all []network.Invitation
+	var all []blocks.Invitation
 	if err == nil {
-		all, err = s.network.Invitations(p, r.PathValue("name"))
+		all, err = s.blocks.Invitations(p, r.PathValue("name"))
 	}
 	if err != nil {
 		s.refuse(w, r, err)
@@ -71,7 +71,7 @@ func (s *Server) acceptInvitation(w http.ResponseWriter, r *http.Request) {
 	}
 	var name string
 	if err == nil {
-		name, err = s.network.Accept(p, req.Token)
+		name, err = s.blocks.Accept(p, req.Token)
 	}
 	if err != nil {
 		s.refuse(w, r, err)
@@ -82,9 +82,9 @@ func (s *Server) acceptInvitation(w http.ResponseWriter, r *http.Request) {
 
 func (s *Server) grants(w http.ResponseWriter, r *http.Request) {
 	p, err := s.identified(r)
-	var all []network.GrantRecord
+	var all []blocks.GrantRecord
 	if err == nil {
-		all, err = s.network.Grants(p, r.PathValue("name"))
+		all, err = s.blocks.Grants(p, r.PathValue("name"))
 	}
 	if err != nil {
 		s.refuse(w, r, err)
@@ -117,7 +117,7 @@ func (s *Server) grants(w http.ResponseWriter, r *http.Request) {
 func (s *Server) revokeGrant(w http.ResponseWriter, r *http.Request) {
 	p, err := s.identified(r)
 	if err == nil {
-		err = s.network.RevokeGrant(p, r.PathValue("name"), r.PathValue("id"))
+		err = s.blocks.RevokeGrant(p, r.PathValue("name"), r.PathValue("id"))
 	}
 	if err != nil {
 		s.refuse(w, r, err)

@@ -110,13 +110,13 @@ func TestBrowserLogin(t *testing.T) {
 
 func TestKeysAndTokensEnd(t *testing.T) {
 	d := deploy(t, nil)
-	k, err := d.network.CreateKey(nil, "o1", "ci", time.Hour)
+	k, err := d.blocks.CreateKey(nil, "o1", "ci", time.Hour)
 	if err != nil {
 		t.Fatal(err)
 	}
 	_, body := d.do("POST", "/api/v1/auth/agent/consumer-token", "", `{"apiKey":"`+k.Secret+`"}`)
 	refresh := regexp.MustCompile(`rt_[A-Z0-9]+`).FindString(body)
-	if _, err := d.network.RevokeKey(k.ID); err != nil {
+	if _, err := d.blocks.RevokeKey(k.ID); err != nil {
 		t.Fatal(err)
 	}
 	if status, body := d.do("POST", "/api/v1/auth/agent/refresh", k.Secret, `{"refreshToken":"`+refresh+`"}`); status != 401 || body != refusal("API_KEY_INVALID", noKey) {
@@ -126,7 +126,7 @@ func TestKeysAndTokensEnd(t *testing.T) {
 	if status, _ := d.do("POST", "/api/v1/rpc", "j1", list); status != 200 {
 		t.Errorf("token: %d", status)
 	}
-	d.network.ExpireTokens(false)
+	d.blocks.ExpireTokens(false)
 	for _, who := range []string{"j1", "a1"} {
 		if status, body := d.do("POST", "/api/v1/rpc", who, list); status != 401 || body != refusal("Unauthorized", "The access token is expired.") {
 			t.Errorf("%s after all have expired: %d %s", who, status, body)
@@ -134,7 +134,7 @@ func TestKeysAndTokensEnd(t *testing.T) {
 	}
 	_, body = d.do("POST", "/api/v1/auth/agent/consumer-token", "", `{"apiKey":"bk_1"}`)
 	refresh = regexp.MustCompile(`rt_[A-Z0-9]+`).FindString(body)
-	d.network.ExpireTokens(true)
+	d.blocks.ExpireTokens(true)
 	if status, body := d.do("POST", "/api/v1/auth/agent/refresh", "k1", `{"refreshToken":"`+refresh+`"}`); status != 401 || body != refusal("REFRESH_TOKEN_INVALID", "The refresh token is invalid, used or expired.") {
 		t.Errorf("forgotten refresh token: %d %s", status, body)
 	}

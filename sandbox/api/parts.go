@@ -6,14 +6,14 @@ import (
 	"fmt"
 
 	"github.com/blocksd/blocksd/network/wire"
-	"github.com/blocksd/blocksd/sandbox/network"
+	"github.com/blocksd/blocksd/sandbox/blocks"
 )
 
 // parts reads the parts of a request. A provider takes what it is sent; here is where a consumer learns of its mistake.
 func parts(raw json.RawMessage) ([]wire.Part, error) {
 	var elements []json.RawMessage
 	if err := json.Unmarshal(raw, &elements); err != nil || elements == nil {
-		return nil, network.InvalidParams("requestParts must be a list of parts.")
+		return nil, blocks.InvalidParams("requestParts must be a list of parts.")
 	}
 	out := make([]wire.Part, len(elements))
 	for i, element := range elements {
@@ -25,16 +25,16 @@ func parts(raw json.RawMessage) ([]wire.Part, error) {
 		}
 		name := fmt.Sprintf("requestParts[%d]", i)
 		if kind := bytes.TrimSpace(element); kind[0] != '{' {
-			return nil, network.InvalidParams("%s must be an object.", name)
+			return nil, blocks.InvalidParams("%s must be an object.", name)
 		}
 		if err := json.Unmarshal(element, &members); err != nil {
-			return nil, network.InvalidParams("%s is not what it should be: %s.", name, network.InWords(err))
+			return nil, blocks.InvalidParams("%s is not what it should be: %s.", name, blocks.InWords(err))
 		}
 		if err := json.Unmarshal(element, &out[i]); err != nil {
-			return nil, network.InvalidParams("%s is not what it should be: %s.", name, network.InWords(err))
+			return nil, blocks.InvalidParams("%s is not what it should be: %s.", name, blocks.InWords(err))
 		}
 		if ref := bytes.TrimSpace(members.ArtifactRef); len(ref) > 0 && string(ref) != "null" && out[i].File == nil {
-			return nil, network.InvalidParams("%s.artifactRef is not the reference of a file.", name)
+			return nil, blocks.InvalidParams("%s.artifactRef is not the reference of a file.", name)
 		}
 	}
 	return out, nil

@@ -13,7 +13,7 @@ import (
 // dump is everything that the network keeps, and what of it is not kept over a restart.
 func (d *deployment) dump() string {
 	d.t.Helper()
-	st, err := d.network.Snapshot()
+	st, err := d.blocks.Snapshot()
 	if err != nil {
 		d.t.Fatal(err)
 	}
@@ -41,7 +41,7 @@ func (d *deployment) dump() string {
 	for _, space := range members["spaces"].(map[string]any) {
 		delete(space.(map[string]any), "last") // only the clock
 	}
-	members["stats"] = d.network.Stats()
+	members["stats"] = d.blocks.Stats()
 	out, err := json.MarshalIndent(members, "", " ")
 	if err != nil {
 		d.t.Fatal(err)

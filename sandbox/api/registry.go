@@ -10,7 +10,7 @@ import (
 
 	"github.com/blocksd/blocksd/network/card"
 	"github.com/blocksd/blocksd/network/wire"
-	"github.com/blocksd/blocksd/sandbox/network"
+	"github.com/blocksd/blocksd/sandbox/blocks"
 )
 
 // Sizes of pages.
@@ -40,7 +40,7 @@ type agentBody struct {
 	Card           json.RawMessage  `json:"card,omitempty"`
 }
 
-func bodyOf(a network.AgentRecord) agentBody {
+func bodyOf(a blocks.AgentRecord) agentBody {
 	b := agentBody{
 		AgentName: a.Name, Name: a.DisplayName, DisplayName: a.DisplayName, Description: a.Description, Tags: a.Tags, Listing: "public",
 		BillingMode: a.BillingMode, PricePerTask: a.PerTask, PricePerMinute: a.PerMinute, FreeTasks: a.FreeTasks, FreeMinutes: a.FreeMinutes,
@@ -57,7 +57,7 @@ func bodyOf(a network.AgentRecord) agentBody {
 }
 
 // reader returns who reads the registry: anyone, except in an enterprise.
-func (s *Server) reader(r *http.Request) (*network.Principal, error) {
+func (s *Server) reader(r *http.Request) (*blocks.Principal, error) {
 	if s.cfg.Enterprise {
 		return s.identified(r)
 	}
@@ -69,9 +69,9 @@ func (s *Server) agents(w http.ResponseWriter, r *http.Request) {
 	q := r.URL.Query()
 	if q.Has("agentName") {
 		p, err := s.reader(r)
-		var a network.AgentRecord
+		var a blocks.AgentRecord
 		if err == nil {
-			a, err = s.network.Agent(p, q.Get("agentName"))
+			a, err = s.blocks.Agent(p, q.Get("agentName"))
 		}
 		if err != nil {
 			s.refuse(w, r, err)
@@ -81,10 +81,10 @@ func (s *Server) agents(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	query, err := queryOf(q.Get)
-	var found network.Found
+	var found blocks.Found
 	if err == nil {
 		// Without credentials an enterprise shows an empty page.
-		found, err = s.network.Search(s.byAny(r), query)
+		found, err = s.blocks.Search(s.byAny(r), query)
 	}
 	if err != nil {
 		s.refuse(w, r, err)
@@ -116,14 +116,14 @@ func (s *Server) agents(w http.ResponseWriter, r *http.Request) {
 }
 
 // queryOf reads the parameters of a list.
-func queryOf(get func(string) string) (network.Query, error) {
-	q := network.Query{
+func queryOf(get func(string) string) (blocks.Query, error) {
+	q := blocks.Query{
 		Text: get("q"), Tag: get("tag"), Owned: get("scope") == "owned", Cursor: get("cursor"), ByName: get("sort") == "name", Limit: maxAgents,
 	}
 	if text := get("limit"); text != "" {
 		n, err := strconv.Atoi(text)
 		if err != nil || n < 1 {
-			return q, network.InvalidParams("limit must be a number from 1 to %d.", maxAgents)
+			return q, blocks.InvalidParams("limit must be a number from 1 to %d.", maxAgents)
 		}
 		q.Limit = min(n, maxAgents)
 	}
@@ -133,7 +133,7 @@ func queryOf(get func(string) string) (network.Query, error) {
 		case "public", "private":
 			q.Listings = append(q.Listings, l)
 		default:
-			return q, network.InvalidParams("listing must be public or private, not %q.", l)
+			return q, blocks.InvalidParams("listing must be public or private, not %q.", l)
 		}
 	}
 	switch status := get("status"); status {
@@ -141,13 +141,13 @@ func queryOf(get func(string) string) (network.Query, error) {
 	case "online", "offline":
 		q.Status = status
 	default:
-		return q, network.InvalidParams("status must be online, offline or all, not %q.", status)
+		return q, blocks.InvalidParams("status must be online, offline or all, not %q.", status)
 	}
 	if sort := get("sort"); sort != "" && sort != "name" && sort != "relevance" {
-		return q, network.InvalidParams("sort must be relevance or name, not %q.", sort)
+		return q, blocks.InvalidParams("sort must be relevance or name, not %q.", sort)
 	}
 	if scope := get("scope"); scope != "" && scope != "owned" && scope != "all" {
-		return q, network.InvalidParams("scope must be owned or all, not %q.", scope)
+		return q, blocks.InvalidParams("scope must be owned or all, not %q.", scope)
 	}
 	return q, nil
 }
@@ -163,23 +163,23 @@ func (s *Server) suggest(w http.ResponseWriter, r *http.Request) {
 		}
 		return ""
 	}
-	var query network.Query
+	var query blocks.Query
 	if err == nil {
 		query, err = queryOf(get)
 	}
 	if err == nil && q.Get("field") != "agentname" {
-		err = network.InvalidParams("field must be agentname.")
+		err = blocks.InvalidParams("field must be agentname.")
 	}
-	var found network.Found
+	var found blocks.Found
 	if err == nil {
 		limit := query.Limit
 		if q.Get("limit") == "" {
 			limit = defaultSuggest
 		}
 		query.Limit = 0
-		if found, err = s.network.Search(p, query); err == nil {
+		if found, err = s.blocks.Search(p, query); err == nil {
 			typed := strings.ToLower(q.Get("q"))
-			found.Agents = slices.DeleteFunc(found.Agents, func(a network.AgentRecord) bool { return !strings.HasPrefix(strings.ToLower(a.Name), typed) })
+			found.Agents = slices.DeleteFunc(found.Agents, func(a blocks.AgentRecord) bool { return !strings.HasPrefix(strings.ToLower(a.Name), typed) })
 			found.Agents = found.Agents[:min(limit, len(found.Agents))]
 		}
 	}
@@ -214,7 +214,7 @@ func (o offer) private() (*bool, error) {
 		return nil, nil
 	}
 	if *o.Listing != "public" && *o.Listing != "private" {
-		return nil, network.InvalidParams("listing must be public or private, not %q.", *o.Listing)
+		return nil, blocks.InvalidParams("listing must be public or private, not %q.", *o.Listing)
 	}
 	private := *o.Listing == "private"
 	return &private, nil
@@ -239,13 +239,13 @@ func (s *Server) publish(w http.ResponseWriter, r *http.Request) {
 	if err == nil {
 		err = read(r, &req)
 	}
-	var spec network.AgentSpec
+	var spec blocks.AgentSpec
 	if err == nil {
 		spec, err = specOf(req.AgentName, req.Card, req.Protocols, req.offer)
 	}
-	var a network.AgentRecord
+	var a blocks.AgentRecord
 	if err == nil {
-		a, err = s.network.Publish(p, spec)
+		a, err = s.blocks.Publish(p, spec)
 	}
 	if err != nil {
 		s.refuse(w, r, err)
@@ -256,30 +256,30 @@ func (s *Server) publish(w http.ResponseWriter, r *http.Request) {
 	})
 }
 
-func specOf(name string, doc json.RawMessage, protocols []string, o offer) (network.AgentSpec, error) {
+func specOf(name string, doc json.RawMessage, protocols []string, o offer) (blocks.AgentSpec, error) {
 	if name == "" || len(doc) == 0 {
-		return network.AgentSpec{}, network.InvalidParams("agentName and card are required.")
+		return blocks.AgentSpec{}, blocks.InvalidParams("agentName and card are required.")
 	}
 	if len(protocols) > 0 && !slices.Contains(protocols, wire.ProtocolVersion) {
-		return network.AgentSpec{}, network.InvalidParams("protocolVersions must contain %s.", wire.ProtocolVersion)
+		return blocks.AgentSpec{}, blocks.InvalidParams("protocolVersions must contain %s.", wire.ProtocolVersion)
 	}
 	c, err := card.Parse(doc)
 	if err != nil {
-		return network.AgentSpec{}, network.InvalidParams("The card is not valid: %v.", err)
+		return blocks.AgentSpec{}, blocks.InvalidParams("The card is not valid: %v.", err)
 	}
 	if c.AgentName != name {
-		return network.AgentSpec{}, network.InvalidParams("The card is the one of the agent %s, not of %s.", c.AgentName, name)
+		return blocks.AgentSpec{}, blocks.InvalidParams("The card is the one of the agent %s, not of %s.", c.AgentName, name)
 	}
 	private, err := o.private()
 	if err != nil {
-		return network.AgentSpec{}, err
+		return blocks.AgentSpec{}, err
 	}
 	if private == nil || o.BillingMode == nil {
-		return network.AgentSpec{}, network.InvalidParams("listing and billingMode are required.")
+		return blocks.AgentSpec{}, blocks.InvalidParams("listing and billingMode are required.")
 	}
-	spec := network.SpecOf(c)
+	spec := blocks.SpecOf(c)
 	spec.Private, spec.BillingMode = *private, *o.BillingMode
-	spec.Prices = network.Prices{
+	spec.Prices = blocks.Prices{
 		PerTask: value(o.PerTask), PerMinute: value(o.PerMinute), FreeTasks: value(o.FreeTasks), FreeMinutes: value(o.FreeMinutes),
 		TermsAccepted: value(o.Terms),
 	}
@@ -298,11 +298,11 @@ func (s *Server) change(w http.ResponseWriter, r *http.Request) {
 		private, err = req.private()
 	}
 	if err == nil && req.BillingMode != nil && !req.BillingMode.Valid() {
-		err = network.InvalidParams("billingMode must be free or paid, not %q.", *req.BillingMode)
+		err = blocks.InvalidParams("billingMode must be free or paid, not %q.", *req.BillingMode)
 	}
-	var a network.AgentRecord
+	var a blocks.AgentRecord
 	if err == nil {
-		a, err = s.network.Change(p, r.URL.Query().Get("agentName"), network.Change{
+		a, err = s.blocks.Change(p, r.URL.Query().Get("agentName"), blocks.Change{
 			Private: private, BillingMode: req.BillingMode, PerTask: req.PerTask, PerMinute: req.PerMinute, FreeTasks: req.FreeTasks,
 			FreeMinutes: req.FreeMinutes, Terms: req.Terms,
 		})
@@ -325,7 +325,7 @@ func (s *Server) remove(w http.ResponseWriter, r *http.Request) {
 	}
 	name := r.URL.Query().Get("agentName")
 	if err == nil {
-		err = s.network.Delete(p, name)
+		err = s.blocks.Delete(p, name)
 	}
 	if err != nil {
 		s.refuse(w, r, err)
@@ -338,7 +338,7 @@ func (s *Server) remove(w http.ResponseWriter, r *http.Request) {
 func (s *Server) agentStatus(w http.ResponseWriter, r *http.Request) {
 	p, err := s.reader(r)
 	if err == nil && r.URL.Query().Get("agentNames") == "" {
-		err = network.InvalidParams("agentNames is required.")
+		err = blocks.InvalidParams("agentNames is required.")
 	}
 	if err != nil {
 		s.refuse(w, r, err)
@@ -363,7 +363,7 @@ func (s *Server) agentStatus(w http.ResponseWriter, r *http.Request) {
 		Instances   []instance `json:"instances"`
 	}
 	out := []status{}
-	for _, st := range s.network.Status(p, strings.Split(r.URL.Query().Get("agentNames"), ",")) {
+	for _, st := range s.blocks.Status(p, strings.Split(r.URL.Query().Get("agentNames"), ",")) {
 		body := status{AgentName: st.Name, OnlineCount: len(st.Instances), Instances: []instance{}}
 		for _, i := range st.Instances {
 			b := i.Build
@@ -378,7 +378,7 @@ func (s *Server) agentStatus(w http.ResponseWriter, r *http.Request) {
 
 // agentPage is where tools send people to look at an agent.
 func (s *Server) agentPage(w http.ResponseWriter, r *http.Request) {
-	a, err := s.network.Agent(s.byAny(r), r.PathValue("name"))
+	a, err := s.blocks.Agent(s.byAny(r), r.PathValue("name"))
 	if err != nil {
 		s.refuse(w, r, err)
 		return

@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"github.com/blocksd/blocksd/network/wire"
-	"github.com/blocksd/blocksd/sandbox/network"
+	"github.com/blocksd/blocksd/sandbox/blocks"
 )
 
 // call is one RPC request.
@@ -24,18 +24,18 @@ type call struct {
 func (s *Server) rpc(w http.ResponseWriter, r *http.Request) {
 	var c call
 	if err := read(r, &c); err != nil {
-		var e *network.Error
+		var e *blocks.Error
 		if errors.As(err, &e) {
-			e.RPC = network.RPCInvalidRequest
+			e.RPC = blocks.RPCInvalidRequest
 		}
 		s.fail(w, r, c, err)
 		return
 	}
 	if c.Method == "" {
-		s.fail(w, r, c, &network.Error{RPC: network.RPCInvalidRequest, Code: "InvalidRequest", Message: "The request has no method."})
+		s.fail(w, r, c, &blocks.Error{RPC: blocks.RPCInvalidRequest, Code: "InvalidRequest", Message: "The request has no method."})
 		return
 	}
-	var p *network.Principal
+	var p *blocks.Principal
 	// An anonymous consumer may look at a task; everything else needs to be somebody.
 	if bearer(r) != "" || c.Method != "GetTask" {
 		var err error
@@ -70,10 +70,10 @@ func (c call) id() json.RawMessage {
 
 // fail answers with an error object. Its data is always an object: clients fall over anything else.
 func (s *Server) fail(w http.ResponseWriter, r *http.Request, c call, err error) {
-	var e *network.Error
+	var e *blocks.Error
 	if !errors.As(err, &e) {
 		s.log.Error("call failed", "method", c.Method, "err", err)
-		e = &network.Error{RPC: network.RPCApplication, Code: "Internal", Message: "The sandbox failed to handle the call."}
+		e = &blocks.Error{RPC: blocks.RPCApplication, Code: "Internal", Message: "The sandbox failed to handle the call."}
 	}
 	if e.Status == http.StatusUnauthorized {
 		s.refuse(w, r, e)
@@ -89,7 +89,7 @@ func (s *Server) fail(w http.ResponseWriter, r *http.Request, c call, err error)
 }
 
 // call runs a method. after, if not nil, is to be called when the answer is out.
-func (s *Server) call(p *network.Principal, c call) (result any, after func(), err error) {
+func (s *Server) call(p *blocks.Principal, c call) (result any, after func(), err error) {
 	switch c.Method {
 	case "SendMessage":
 		return s.sendMessage(p, c)
@@ -100,32 +100,32 @@ func (s *Server) call(p *network.Principal, c call) (result any, after func(), e
 	var params struct {
 		TaskID string `json:"taskId"`
 	}
-	var act func(*network.Principal, string) error
+	var act func(*blocks.Principal, string) error
 	switch c.Method {
 	case "GetTask":
 	case "CancelTask":
-		act = s.network.Cancel
+		act = s.blocks.Cancel
 	case "TerminateTask":
-		act = s.network.Terminate
+		act = s.blocks.Terminate
 	case "PauseTask", "ResumeTask", "RetryTask":
-		act = func(p *network.Principal, id string) error {
-			return s.network.Signal(p, id, wire.ControlType(c.Method))
+		act = func(p *blocks.Principal, id string) error {
+			return s.blocks.Signal(p, id, wire.ControlType(c.Method))
 		}
 	default:
-		return nil, nil, &network.Error{RPC: network.RPCUnknownMethod, Code: "MethodNotFound", Message: "There is no method " + wire.CutText(c.Method, 64) + "."}
+		return nil, nil, &blocks.Error{RPC: blocks.RPCUnknownMethod, Code: "MethodNotFound", Message: "There is no method " + wire.CutText(c.Method, 64) + "."}
 	}
 	if err := decode(c.Params, &params); err != nil {
 		return nil, nil, err
 	}
 	if params.TaskID == "" {
-		return nil, nil, network.InvalidParams("taskId is required.")
+		return nil, nil, blocks.InvalidParams("taskId is required.")
 	}
 	if act != nil {
 		if err := act(p, params.TaskID); err != nil {
 			return nil, nil, err
 		}
 	}
-	row, err := s.network.GetTask(p, params.TaskID)
+	row, err := s.blocks.GetTask(p, params.TaskID)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -137,7 +137,7 @@ func decode(params json.RawMessage, v any) error {
 		return nil
 	}
 	if err := json.Unmarshal(params, v); err != nil {
-		return network.InvalidParams("The params are not what they should be: %s.", network.InWords(err))
+		return blocks.InvalidParams("The params are not what they should be: %s.", blocks.InWords(err))
 	}
 	return nil
 }
@@ -154,7 +154,7 @@ type taskBody struct {
 	UpdatedTime string         `json:"updatedTime"`
 }
 
-func taskOf(t network.TaskRow) taskBody {
+func taskOf(t blocks.TaskRow) taskBody {
 	return taskBody{t.TaskID, t.AgentName, t.Owner, t.OrgID, t.State, t.Kind, timeText(t.Created), timeText(t.Updated)}
 }
 
@@ -179,17 +179,17 @@ type sendParams struct {
 }
 
 // request checks the params of SendMessage.
-func (ps *sendParams) request() (network.SendRequest, error) {
+func (ps *sendParams) request() (blocks.SendRequest, error) {
 	x := ps.Extensions.Blocks
-	req := network.SendRequest{
+	req := blocks.SendRequest{
 		AgentName: ps.AgentName, BillingMode: ps.BillingMode, OwnerID: ps.OwnerID, IdempotencyKey: ps.IdempotencyKey,
 		UploadSessionID: ps.UploadSessionID, Kind: x.TaskKind, Stream: x.Stream != nil && *x.Stream, ConsumerPublicKey: x.ConsumerPublicKey,
 	}
 	if req.AgentName == "" {
-		return req, network.InvalidParams("agentName is required.")
+		return req, blocks.InvalidParams("agentName is required.")
 	}
 	if !req.BillingMode.Valid() {
-		return req, network.InvalidParams("billingMode must be free or paid.")
+		return req, blocks.InvalidParams("billingMode must be free or paid.")
 	}
 	var err error
 	if req.Parts, err = parts(ps.RequestParts); err != nil {
@@ -200,21 +200,21 @@ func (ps *sendParams) request() (network.SendRequest, error) {
 	case wire.Request, "":
 		req.Kind = wire.Request
 		if hasDuration {
-			return req, network.InvalidParams("duration is for pipe tasks only.")
+			return req, blocks.InvalidParams("duration is for pipe tasks only.")
 		}
 	case wire.Pipe:
 		var minutes float64
 		if !hasDuration || json.Unmarshal(x.Duration, &minutes) != nil || minutes != math.Trunc(minutes) || minutes < 1 || minutes > wire.MaxPipeMinutes {
-			return req, network.InvalidParams("duration of a pipe task must be a whole number of minutes from 1 to %d.", wire.MaxPipeMinutes)
+			return req, blocks.InvalidParams("duration of a pipe task must be a whole number of minutes from 1 to %d.", wire.MaxPipeMinutes)
 		}
 		req.Minutes = int(minutes)
 	default:
-		return req, network.InvalidParams("taskKind must be request or pipe.")
+		return req, blocks.InvalidParams("taskKind must be request or pipe.")
 	}
 	return req, nil
 }
 
-func (s *Server) sendMessage(p *network.Principal, c call) (any, func(), error) {
+func (s *Server) sendMessage(p *blocks.Principal, c call) (any, func(), error) {
 	var params sendParams
 	if err := decode(c.Params, &params); err != nil {
 		return nil, nil, err
@@ -223,7 +223,7 @@ func (s *Server) sendMessage(p *network.Principal, c call) (any, func(), error) 
 	if err != nil {
 		return nil, nil, err
 	}
-	res, dispatch, err := s.network.SendMessage(p, req)
+	res, dispatch, err := s.blocks.SendMessage(p, req)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -245,7 +245,7 @@ func (s *Server) sendMessage(p *network.Principal, c call) (any, func(), error) 
 	}}, dispatch, nil
 }
 
-func (s *Server) listTasks(p *network.Principal, c call) (any, error) {
+func (s *Server) listTasks(p *blocks.Principal, c call) (any, error) {
 	var params struct {
 		OwnerID   string         `json:"ownerId"`
 		AgentName string         `json:"agentName"`
@@ -256,7 +256,7 @@ func (s *Server) listTasks(p *network.Principal, c call) (any, error) {
 	if err := decode(c.Params, &params); err != nil {
 		return nil, err
 	}
-	page, next, total, err := s.network.ListTasks(p, network.ListFilter{
+	page, next, total, err := s.blocks.ListTasks(p, blocks.ListFilter{
 		OwnerID: params.OwnerID, AgentName: params.AgentName, State: params.State, Limit: params.Limit, Cursor: params.Cursor,
 	})
 	if err != nil {

@@ -12,24 +12,24 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/blocksd/blocksd/network/wire"
-	"github.com/blocksd/blocksd/sandbox/network"
+	"github.com/blocksd/blocksd/sandbox/blocks"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func newServer(t testing.TB) (*Server, string) {
 	t.Helper()
-	n, err := network.New(network.Config{
+	n, err := blocks.New(blocks.Config{
 		Playground: wire.Keyset{PublishKey: "pf", SubscribeKey: "sf"}, Network: wire.Keyset{PublishKey: "pp", SubscribeKey: "sp"},
-		Organizations: []network.Organization{{ID: "o1", UserID: "u1", APIKey: "k1"}},
+		Organizations: []blocks.Organization{{ID: "o1", UserID: "u1", APIKey: "k1"}},
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := n.Register(network.AgentSpec{Name: "echo", OrgID: "o1", BillingMode: wire.Free, Concurrency: 1}); err != nil {
+	if err := n.Register(blocks.AgentSpec{Name: "echo", OrgID: "o1", BillingMode: wire.Free, Concurrency: 1}); err != nil {
 		t.Fatal(err)
 	}
-	s, err := New(Config{Network: n, Origin: "127.0.0.1:1", Log: slog.New(slog.DiscardHandler)})
+	s, err := New(Config{Blocks: n, Origin: "127.0.0.1:1", Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -13,7 +13,7 @@ import (
 	"time"
 
 	"github.com/blocksd/blocksd/network/wire"
-	"github.com/blocksd/blocksd/sandbox/network"
+	"github.com/blocksd/blocksd/sandbox/blocks"
 )
 
 // maxBody bounds a JSON request body.
@@ -33,7 +33,7 @@ const (
 
 // Config of a Server.
 type Config struct {
-	Network *network.Network
+	Blocks *blocks.Network
 	// Origin is host:port under which the server is reached.
 	Origin           string
 	Playground, Paid wire.Keyset
@@ -47,13 +47,13 @@ type Config struct {
 
 // Server answers the requests of the Blocks SDKs.
 type Server struct {
-	network *network.Network
-	log     *slog.Logger
-	now     func() time.Time
-	cdm     []byte
-	origin  string
-	cfg     Config
-	mux     *http.ServeMux
+	blocks *blocks.Network
+	log    *slog.Logger
+	now    func() time.Time
+	cdm    []byte
+	origin string
+	cfg    Config
+	mux    *http.ServeMux
 }
 
 // New returns a server.
@@ -69,7 +69,7 @@ func New(cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{network: cfg.Network, log: cfg.Log, now: cfg.Now, cdm: cdm, origin: cfg.Origin, cfg: cfg, mux: http.NewServeMux()}
+	s := &Server{blocks: cfg.Blocks, log: cfg.Log, now: cfg.Now, cdm: cdm, origin: cfg.Origin, cfg: cfg, mux: http.NewServeMux()}
 	for pattern, handle := range map[string]http.HandlerFunc{
 		"GET /api/v1/cdm":                          s.getCDM,
 		"GET /api/v1/cli-config":                   s.cliConfig,
@@ -102,8 +102,8 @@ func New(cfg Config) (*Server, error) {
 		"POST /api/v1/rpc":                         s.rpc,
 		"POST /api/v1/files/request-upload":        s.requestUpload,
 		"POST /api/v1/files/confirm-upload":        s.confirmUpload,
-		"POST " + network.BlobPath + "{id}":        s.receiveBlob,
-		"GET " + network.BlobPath + "{id}":         s.sendBlob,
+		"POST " + blocks.BlobPath + "{id}":         s.receiveBlob,
+		"GET " + blocks.BlobPath + "{id}":          s.sendBlob,
 		"/":                                        notFound,
 	} {
 		s.mux.HandleFunc(pattern, handle)
@@ -117,7 +117,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if strings.HasPrefix(r.URL.Path, loginPath) {
 		// Not for pages of other origins: one could log in by itself here, and have the key to the agents of this machine.
 		if mode := r.Header.Get("Sec-Fetch-Mode"); mode != "" && mode != "navigate" {
-			s.refuse(w, r, &network.Error{Status: http.StatusForbidden, Code: network.CodeDenied, Message: "A page cannot log in by itself."})
+			s.refuse(w, r, &blocks.Error{Status: http.StatusForbidden, Code: blocks.CodeDenied, Message: "A page cannot log in by itself."})
 			return
 		}
 		s.mux.ServeHTTP(w, r)
@@ -163,10 +163,10 @@ func send(w http.ResponseWriter, status int, body []byte) {
 
 // refuse sends an error in the form of the REST endpoints. Both members "error" and "message" are read by clients.
 func (s *Server) refuse(w http.ResponseWriter, r *http.Request, err error) {
-	var e *network.Error
+	var e *blocks.Error
 	if !errors.As(err, &e) {
 		s.log.Error("request failed", "path", r.URL.Path, "err", err)
-		e = &network.Error{Status: http.StatusInternalServerError, Code: "Internal", Message: "The sandbox failed to handle the request."}
+		e = &blocks.Error{Status: http.StatusInternalServerError, Code: "Internal", Message: "The sandbox failed to handle the request."}
 	}
 	w.Header().Del(affinityHeader)
 	body := map[string]any{"error": e.Message, "message": e.Message, "code": e.Code}
@@ -180,13 +180,13 @@ func (s *Server) refuse(w http.ResponseWriter, r *http.Request, err error) {
 func read(r *http.Request, v any) error {
 	body, err := io.ReadAll(http.MaxBytesReader(nil, r.Body, maxBody))
 	if err != nil {
-		return network.InvalidParams("The request body cannot be read: %s.", network.InWords(err))
+		return blocks.InvalidParams("The request body cannot be read: %s.", blocks.InWords(err))
 	}
 	if len(body) == 0 {
 		return nil
 	}
 	if err := json.Unmarshal(body, v); err != nil {
-		return network.InvalidParams("The request body is not what it should be: %s.", network.InWords(err))
+		return blocks.InvalidParams("The request body is not what it should be: %s.", blocks.InWords(err))
 	}
 	return nil
 }
@@ -201,36 +201,36 @@ func bearer(r *http.Request) string {
 }
 
 // byToken returns who makes a request that needs a JWT.
-func (s *Server) byToken(r *http.Request) (*network.Principal, error) {
+func (s *Server) byToken(r *http.Request) (*blocks.Principal, error) {
 	credential := bearer(r)
 	if credential == "" {
-		return nil, network.Unauthorized("The request carries no access token.")
+		return nil, blocks.Unauthorized("The request carries no access token.")
 	}
-	return s.network.ByToken(credential)
+	return s.blocks.ByToken(credential)
 }
 
 // identified returns who makes a request that takes an API key or a JWT, and nothing less.
-func (s *Server) identified(r *http.Request) (*network.Principal, error) {
+func (s *Server) identified(r *http.Request) (*blocks.Principal, error) {
 	credential := bearer(r)
 	if credential == "" {
-		return nil, network.Unauthorized("The request carries no API key and no access token.")
+		return nil, blocks.Unauthorized("The request carries no API key and no access token.")
 	}
 	if strings.Count(credential, ".") == 2 { // the shape of a JWT
-		return s.network.ByToken(credential)
+		return s.blocks.ByToken(credential)
 	}
-	return s.network.ByKey(credential)
+	return s.blocks.ByKey(credential)
 }
 
 // byAny returns who makes a request that takes an API key, a JWT or nothing; bad credentials count as none.
-func (s *Server) byAny(r *http.Request) *network.Principal {
+func (s *Server) byAny(r *http.Request) *blocks.Principal {
 	credential := bearer(r)
 	if credential == "" {
 		return nil
 	}
-	if p, err := s.network.ByKey(credential); err == nil {
+	if p, err := s.blocks.ByKey(credential); err == nil {
 		return p
 	}
-	if p, err := s.network.ByToken(credential); err == nil {
+	if p, err := s.blocks.ByToken(credential); err == nil {
 		return p
 	}
 	return nil

@@ -1,0 +1,192 @@
+// Package cli is the command line of blocksd: one file per command. Commands take everything from their Invocation, so
+// that tests call them like users do.
+package cli
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"runtime/debug"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/blocksd/blocksd/internal/nearest"
+	"github.com/blocksd/blocksd/supervisor/launch"
+)
+
+// Invocation is one run of the program.
+type Invocation struct {
+	Args           []string // without the program's name
+	Stdin          io.Reader
+	Stdout, Stderr io.Writer
+	Env            []string // KEY=value
+	Interrupts     Interrupts
+}
+
+// Main runs the program as the operating system started it and returns its exit code.
+func Main() int {
+	launch.Shim(os.Args) // does not return when this is the start of a handler
+	if os.Getenv("GOGC") == "" {
+		// What lives is small and what a task leaves behind is much: for some MiB the collector has half the work.
+		debug.SetGCPercent(200)
+	}
+	// Before anything else: a signal that comes while something starts must not leave half of it behind.
+	interrupts, stop := catchSignals()
+	defer stop()
+	return Run(context.Background(), Invocation{
+		Args: os.Args[1:], Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Env: os.Environ(), Interrupts: interrupts,
+	})
+}
+
+// Run runs one command to its end and returns its exit code.
+func Run(ctx context.Context, in Invocation) int {
+	root := newRoot(&app{in})
+	root.SetArgs(in.Args)
+	err := root.ExecuteContext(ctx)
+	for _, line := range explain(err) {
+		fmt.Fprintln(in.Stderr, "blocksd: "+line)
+	}
+	return exitCode(err)
+}
+
+// app is what all commands share.
+type app struct{ Invocation }
+
+func (a *app) getenv(name string) string {
+	value := ""
+	for _, kv := range a.Env { // the last one counts, as in package os
+		if k, v, _ := strings.Cut(kv, "="); k == name {
+			value = v
+		}
+	}
+	return value
+}
+
+const rootHelp = `blocksd puts handlers on the Blocks Network: separate programs, in any language, that it starts,
+supervises and gives tasks to.
+
+Try it on this machine alone:  blocksd dev --plugins bin/plugins`
+
+func newRoot(a *app) *cobra.Command {
+	root := &cobra.Command{
+		Use: "blocksd", Short: "Put handlers on the Blocks Network", Long: rootHelp,
+		SilenceErrors: true, SilenceUsage: true, DisableSuggestions: true,
+		Args: cobra.ArbitraryArgs, // so that an unknown command comes to RunE
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return cmd.Help()
+			}
+			return unknownCommand(cmd, args[0])
+		},
+	}
+	root.SetIn(a.Stdin)
+	root.SetOut(a.Stdout)
+	root.SetErr(a.Stderr)
+	root.SetFlagErrorFunc(flagError)
+	root.Version = version()
+	root.SetVersionTemplate(versionText())
+	root.Flags().Bool("version", false, "show the version")
+	for _, c := range []func(*app) *cobra.Command{
+		newDev, newSandbox, newRun, newCall, newStatus, newHandlers, newTasks, newCancel, newRestart, newHandler, newLogs, newDrain, newUndrain, newCheck, newVersion,
+	} {
+		root.AddCommand(c(a))
+	}
+	strictCompletion(root)
+	strictHelp(root)
+	return root
+}
+
+// strictCompletion makes mistakes with the library's command for completion scripts errors, as they are everywhere else.
+func strictCompletion(root *cobra.Command) {
+	root.InitDefaultCompletionCmd()
+	cmd := child(root, "completion")
+	cmd.Args = cobra.ArbitraryArgs // so that an unknown shell comes to RunE
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		shells := ": use blocksd completion " + strings.Join(commandNames(cmd), "|")
+		if len(args) == 0 {
+			return usagef("completion needs a shell%s", shells)
+		}
+		return usagef("unknown shell %q of completion%s", args[0], hintOr(args[0], commandNames(cmd), shells))
+	}
+	for _, shell := range cmd.Commands() {
+		shell.Args = exactly(0, shell.CommandPath())
+	}
+}
+
+// strictHelp does the same with help.
+func strictHelp(root *cobra.Command) {
+	root.InitDefaultHelpCmd()
+	help := child(root, "help")
+	help.Run = nil
+	help.RunE = func(_ *cobra.Command, args []string) error {
+		cmd, rest, err := root.Find(args)
+		if len(rest) > 0 {
+			return unknownCommand(cmd, rest[0])
+		}
+		if err != nil {
+			return usage(err)
+		}
+		cmd.InitDefaultHelpFlag()
+		return cmd.Help()
+	}
+}
+
+func child(cmd *cobra.Command, name string) *cobra.Command {
+	all := cmd.Commands()
+	return all[slices.IndexFunc(all, func(c *cobra.Command) bool { return c.Name() == name })]
+}
+
+// unknownCommand is the error about a name that is no command of parent.
+func unknownCommand(parent *cobra.Command, name string) error {
+	of := ""
+	if parent.HasParent() {
+		of = " of " + commandName(parent)
+	}
+	return usagef("unknown command %q%s%s", name, of, hintOr(name, commandNames(parent), ": see "+parent.CommandPath()+" --help"))
+}
+
+func commandNames(cmd *cobra.Command) []string {
+	var names []string
+	for _, c := range cmd.Commands() {
+		names = append(names, c.Name())
+	}
+	return names
+}
+
+// flagError names the flag that an unknown one was probably meant to be.
+func flagError(cmd *cobra.Command, err error) error {
+	if name, ok := strings.CutPrefix(err.Error(), "unknown flag: --"); ok {
+		var known []string
+		cmd.Flags().VisitAll(func(f *pflag.Flag) { known = append(known, f.Name) })
+		return usagef("unknown flag --%s of %s%s", name, cmd.CommandPath(), hintOr(name, known, ": see "+cmd.CommandPath()+" --help"))
+	}
+	return usagef("%s: %s", commandName(cmd), err)
+}
+
+// commandName is the command as users say it after the program's name.
+func commandName(cmd *cobra.Command) string { return strings.TrimPrefix(cmd.CommandPath(), "blocksd ") }
+
+// hintOr ends a sentence about an unknown name with the nearest known one, else with fallback.
+func hintOr(name string, known []string, fallback string) string {
+	if h := nearest.Hint(name, known); h != "" {
+		return h
+	}
+	return fallback
+}
+
+// exactly checks the number of arguments; usage shows what was expected.
+func exactly(n int, usage string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		switch {
+		case len(args) == n:
+			return nil
+		case len(args) > n:
+			return usagef("%s takes no argument %q: use %s", commandName(cmd), args[n], usage)
+		}
+		return usagef("%s needs an argument: use %s", commandName(cmd), usage)
+	}
+}

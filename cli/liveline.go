@@ -1,0 +1,84 @@
+package cli
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/blocksd/blocksd/daemon"
+	"github.com/blocksd/blocksd/daemon/logging"
+)
+
+// liveEvery is how often the live line is drawn anew.
+const liveEvery = 500 * time.Millisecond
+
+// liveLine keeps one line at the bottom of a terminal; everything else is written above it. On anything but a terminal
+// there is no such line.
+type liveLine struct {
+	terminal bool
+	mu       sync.Mutex // guards the fields that follow
+	w        io.Writer
+	line     string
+}
+
+func (a *app) newLiveLine() *liveLine { return &liveLine{terminal: isTerminal(a.Stdout), w: a.Stdout} }
+
+func isTerminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	return ok && logging.IsTerminal(f)
+}
+
+// eraseLine goes to the start of the line and clears it.
+const eraseLine = "\r\x1b[K"
+
+// Write puts p above the live line.
+func (l *liveLine) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.line == "" {
+		return l.w.Write(p)
+	}
+	text := append([]byte(eraseLine), p...)
+	if bytes.HasSuffix(p, []byte("\n")) {
+		text = append(text, l.line...)
+	}
+	if _, err := l.w.Write(text); err != nil {
+		return 0, err
+	}
+	return len(p), nil
+}
+
+func (l *liveLine) set(line string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if line == l.line {
+		return
+	}
+	l.line = line
+	fmt.Fprint(l.w, eraseLine+line)
+}
+
+// run shows the daemon's counters until ctx ends.
+func (l *liveLine) run(ctx context.Context, d *daemon.Daemon) {
+	if !l.terminal {
+		<-ctx.Done() // the log says what happens
+		return
+	}
+	tick := time.NewTicker(liveEvery)
+	defer tick.Stop()
+	for {
+		n, all, s := online(d)
+		l.set(fmt.Sprintf("%d of %d agents online, %d running, %d completed, %d failed, %d canceled", n, all, s.Tasks.Running, s.Tasks.Completed, s.Tasks.Failed, s.Tasks.Canceled))
+		select {
+		case <-ctx.Done():
+			l.set("")
+			fmt.Fprintln(l, "draining; Ctrl-C again cancels what runs")
+			return
+		case <-tick.C:
+		}
+	}
+}
