@@ -16,6 +16,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/blocksd/blocksd/client"
+	"github.com/blocksd/blocksd/dispatch"
 	"github.com/blocksd/blocksd/network/backend"
 	"github.com/blocksd/blocksd/network/card"
 	"github.com/blocksd/blocksd/network/wire"
@@ -34,7 +35,7 @@ const parrotCard = `{
 }`
 
 // parrot does what the text tells it.
-func parrot(ctx context.Context, task *wire.Task, port wire.TaskPort) error {
+func parrot(ctx context.Context, task *wire.Task, port dispatch.TaskPort) error {
 	text := ""
 	for _, p := range task.Parts {
 		if p.PartID == "words" && p.Text != nil {
@@ -43,7 +44,7 @@ func parrot(ctx context.Context, task *wire.Task, port wire.TaskPort) error {
 	}
 	switch text {
 	case "fail":
-		return &wire.TaskFailure{Kind: wire.HandlerError, Public: "no such word"}
+		return &dispatch.TaskFailure{Kind: dispatch.HandlerError, Public: "no such word"}
 	case "wait":
 		port.Status("waiting")
 		<-ctx.Done()

@@ -12,14 +12,15 @@ import (
 	"testing"
 	"time"
 
-	"github.com/blocksd/blocksd/network/wire"
-	handlerv1 "github.com/blocksd/blocksd/proto/blocks/handler/v1"
-	"github.com/blocksd/blocksd/supervisor/plug"
-	"github.com/blocksd/blocksd/supervisor/unit"
 	plugin "github.com/hashicorp/go-plugin"
 	"golang.org/x/sys/unix"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/health/grpc_health_v1"
+
+	"github.com/blocksd/blocksd/dispatch"
+	handlerv1 "github.com/blocksd/blocksd/proto/blocks/handler/v1"
+	"github.com/blocksd/blocksd/supervisor/plug"
+	"github.com/blocksd/blocksd/supervisor/unit"
 )
 
 // BenchmarkHundredHandlers is the time from the start of a fleet of a hundred handlers until all are ready; the budget is 5 s.
@@ -40,7 +41,7 @@ func BenchmarkHundredHandlers(b *testing.B) {
 		ended := make(chan error, 1)
 		go func() { ended <- f.Run(ctx) }()
 		for _, h := range c.Handlers {
-			become(b, f, h.Name, wire.Available)
+			become(b, f, h.Name, dispatch.Available)
 		}
 		took = append(took, time.Since(at))
 		cancel()
@@ -57,7 +58,7 @@ func BenchmarkCrash(b *testing.B) {
 	f := fleet(b, Config{Jitter: func() float64 { return 0 }, Handlers: []HandlerConfig{{
 		Name: "sleeper", Path: plugins.Path(b, "sleeper"), Restart: unit.Policy{MaxRestarts: 1 << 30},
 	}}})
-	become(b, f, "sleeper", wire.Available)
+	become(b, f, "sleeper", dispatch.Available)
 	var took []time.Duration
 	for i := 0; b.Loop(); i++ {
 		var tasks []*port
@@ -72,7 +73,7 @@ func BenchmarkCrash(b *testing.B) {
 			<-r
 		}
 		took = append(took, time.Since(at))
-		become(b, f, "sleeper", wire.Available)
+		become(b, f, "sleeper", dispatch.Available)
 	}
 	slices.Sort(took)
 	p99 := took[len(took)*99/100]
@@ -86,7 +87,7 @@ func BenchmarkCrash(b *testing.B) {
 // does not.
 func BenchmarkAgainstGoPlugin(b *testing.B) {
 	f := fleet(b, Config{}, "echo")
-	become(b, f, "echo", wire.Available)
+	become(b, f, "echo", dispatch.Available)
 	bare := plugin.NewClient(&plugin.ClientConfig{
 		HandshakeConfig: plugin.HandshakeConfig{ProtocolVersion: plug.ProtocolVersion, MagicCookieKey: plug.CookieKey, MagicCookieValue: plug.CookieValue},
 		Plugins:         plugin.PluginSet{"handler": barePlugin{}}, AllowedProtocols: []plugin.Protocol{plugin.ProtocolGRPC},

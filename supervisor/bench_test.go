@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/blocksd/blocksd/dispatch"
 	"github.com/blocksd/blocksd/network/wire"
 	"github.com/blocksd/blocksd/supervisor/launch"
 	"github.com/blocksd/blocksd/supervisor/plug"
@@ -21,8 +22,8 @@ type discard struct{}
 func (discard) Dispatched(int)                                {}
 func (discard) Status(string)                                 {}
 func (discard) Artifact(context.Context, wire.Artifact) error { return nil }
-func (discard) Input(context.Context, int) (wire.Input, error) {
-	return wire.Input{}, fmt.Errorf("no inputs here")
+func (discard) Input(context.Context, int) (dispatch.Input, error) {
+	return dispatch.Input{}, fmt.Errorf("no inputs here")
 }
 
 // BenchmarkDo compares a whole trivial task (pick a process, start, one artifact, result) with the least that the
@@ -30,7 +31,7 @@ func (discard) Input(context.Context, int) (wire.Input, error) {
 // medians.
 func BenchmarkDo(b *testing.B) {
 	f := fleet(b, Config{}, "echo")
-	become(b, f, "echo", wire.Available)
+	become(b, f, "echo", dispatch.Available)
 	bare, err := plug.Start(b.Context(), plug.Config{
 		Handler: "bare", Path: plugins.Path(b, "echo"), Spawner: f.spawner, Dirs: f.dirs, Log: fleetLog(),
 		Environment: launch.Environment(nil, nil),
@@ -64,7 +65,7 @@ func BenchmarkDo(b *testing.B) {
 // BenchmarkDoParallel is the throughput of trivial tasks with 16 in flight per core.
 func BenchmarkDoParallel(b *testing.B) {
 	f := fleet(b, Config{}, "echo")
-	become(b, f, "echo", wire.Available)
+	become(b, f, "echo", dispatch.Available)
 	b.SetParallelism(16)
 	b.ReportAllocs()
 	ids := make(chan int, 1024)
@@ -92,7 +93,7 @@ func BenchmarkDoParallel(b *testing.B) {
 // shim that limits it, with its files guarded too, and over mTLS.
 func BenchmarkSpawn(b *testing.B) {
 	f := fleet(b, Config{}, "echo")
-	become(b, f, "echo", wire.Available)
+	become(b, f, "echo", dispatch.Available)
 	shim := filepath.Join(plugins.Dir(b), "blocksd")
 	if out, err := exec.Command("go", "build", "-o", shim, "..").CombinedOutput(); err != nil {
 		b.Fatalf("build the shim: %v: %s", err, out)

@@ -10,10 +10,13 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/blocksd/blocksd/dispatch"
 	"github.com/blocksd/blocksd/network/wire"
 	"github.com/blocksd/blocksd/supervisor/plug"
 	"github.com/blocksd/blocksd/supervisor/unit"
 )
+
+var _ dispatch.Dispatcher = (*Fleet)(nil)
 
 // Texts for the consumer.
 const (
@@ -37,21 +40,21 @@ type placement struct {
 const attempts = 2
 
 // Do gives a task to a process of the handler and blocks until the handler's call has ended. The answer is nil or a
-// *wire.TaskFailure. While no process is ready but one is expected, the task waits up to Config.Hold. When ctx ends the
+// *dispatch.TaskFailure. While no process is ready but one is expected, the task waits up to Config.Hold. When ctx ends the
 // daemon ends the call; a process that does not let go of it is replaced. The port is not used after Do has returned.
-func (f *Fleet) Do(ctx context.Context, name string, task *wire.Task, port wire.TaskPort) error {
+func (f *Fleet) Do(ctx context.Context, name string, task *wire.Task, port dispatch.TaskPort) error {
 	h := f.get(name)
 	if h == nil {
 		return noProcess("there is no handler called %q", name)
 	}
 	pl := &placement{canceled: make(chan struct{})}
 	if !f.place(task.ID, pl) {
-		return &wire.TaskFailure{Kind: wire.NoProcess, Public: publicTwice, Private: fmt.Sprintf("task %s is with a handler already", task.ID)}
+		return &dispatch.TaskFailure{Kind: dispatch.NoProcess, Public: publicTwice, Private: fmt.Sprintf("task %s is with a handler already", task.ID)}
 	}
 	defer f.remove(task.ID)
 	select {
 	case <-pl.canceled: // by a cancellation that came first
-		return &wire.TaskFailure{Kind: wire.CallEnded, Public: publicCanceled}
+		return &dispatch.TaskFailure{Kind: dispatch.CallEnded, Public: publicCanceled}
 	default:
 	}
 	h.enter()
@@ -92,13 +95,13 @@ func (f *Fleet) Do(ctx context.Context, name string, task *wire.Task, port wire.
 func (p *process) idempotent() bool { return p.g.config.Idempotent || p.conn.Description().Idempotent }
 
 func crashed(err error) bool {
-	var f *wire.TaskFailure
-	return errors.As(err, &f) && f.Kind == wire.HandlerCrash
+	var f *dispatch.TaskFailure
+	return errors.As(err, &f) && f.Kind == dispatch.HandlerCrash
 }
 
 // watchedPort notices when a task publishes something; from then on it cannot be repeated unseen.
 type watchedPort struct {
-	wire.TaskPort
+	dispatch.TaskPort
 	published atomic.Bool
 }
 
@@ -162,7 +165,7 @@ func (h *handler) acquire(ctx context.Context, hold time.Duration, canceled <-ch
 				turn = make(chan struct{})
 				h.queue = append(h.queue, place{turn, without})
 			}
-		case h.availabilityLocked() == wire.Unavailable:
+		case h.availabilityLocked() == dispatch.Unavailable:
 			return nil, noProcess("handler %s is %v: %s", h.name, state, reason)
 		default:
 			if timer == nil {
@@ -182,9 +185,9 @@ func (h *handler) acquire(ctx context.Context, hold time.Duration, canceled <-ch
 		case <-late:
 			err = noProcess("handler %s had no process ready within %v: %s", h.name, hold, reason)
 		case <-canceled:
-			err = &wire.TaskFailure{Kind: wire.CallEnded, Public: publicCanceled}
+			err = &dispatch.TaskFailure{Kind: dispatch.CallEnded, Public: publicCanceled}
 		case <-ctx.Done():
-			err = &wire.TaskFailure{Kind: wire.CallEnded, Public: publicCanceled, Private: fmt.Sprintf("the daemon ended the task while it waited for handler %s: %v", h.name, context.Cause(ctx))}
+			err = &dispatch.TaskFailure{Kind: dispatch.CallEnded, Public: publicCanceled, Private: fmt.Sprintf("the daemon ended the task while it waited for handler %s: %v", h.name, context.Cause(ctx))}
 		}
 		h.mu.Lock()
 		if err != nil {
@@ -290,7 +293,7 @@ func (h *handler) released(p *process, taint bool) {
 // CancelTask asks the handler to end a task; it returns when the handler has been told. A task that waits for a process
 // ends at once. ErrNoTask when it is neither; if its Do comes within the grace it ends at once, because a cancellation may
 // overtake the task.
-func (f *Fleet) CancelTask(ctx context.Context, taskID string, reason wire.CancelReason, grace time.Duration) error {
+func (f *Fleet) CancelTask(ctx context.Context, taskID string, reason dispatch.CancelReason, grace time.Duration) error {
 	f.mu.Lock()
 	pl := f.tasks[taskID]
 	var conn *plug.Conn
@@ -386,6 +389,6 @@ func (f *Fleet) placed(taskID string) bool {
 	return pl != nil && pl.conn != nil
 }
 
-func noProcess(format string, args ...any) *wire.TaskFailure {
-	return &wire.TaskFailure{Kind: wire.NoProcess, Public: publicNoProcess, Private: fmt.Sprintf(format, args...)}
+func noProcess(format string, args ...any) *dispatch.TaskFailure {
+	return &dispatch.TaskFailure{Kind: dispatch.NoProcess, Public: publicNoProcess, Private: fmt.Sprintf(format, args...)}
 }

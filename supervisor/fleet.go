@@ -15,8 +15,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/blocksd/blocksd/dispatch"
 	"github.com/blocksd/blocksd/network/card"
-	"github.com/blocksd/blocksd/network/wire"
 	"github.com/blocksd/blocksd/supervisor/catalog"
 	"github.com/blocksd/blocksd/supervisor/launch"
 	"github.com/blocksd/blocksd/supervisor/logpump"
@@ -303,10 +303,10 @@ func (f *Fleet) Run(ctx context.Context) error {
 func (f *Fleet) environment() []string { return launch.Environment(os.Environ(), f.config.Environment) }
 
 // Availability tells how an agent should announce itself; the channel is closed at the next change.
-func (f *Fleet) Availability(name string) (wire.Availability, <-chan struct{}) {
+func (f *Fleet) Availability(name string) (dispatch.Availability, <-chan struct{}) {
 	h := f.get(name)
 	if h == nil {
-		return wire.Unavailable, make(chan struct{})
+		return dispatch.Unavailable, make(chan struct{})
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -314,12 +314,12 @@ func (f *Fleet) Availability(name string) (wire.Availability, <-chan struct{}) {
 }
 
 // availability of a handler in each state. An unhealthy one is being replaced, an idle one starts with the next task.
-func availability(s unit.State) wire.Availability {
+func availability(s unit.State) dispatch.Availability {
 	switch s {
 	case unit.Ready, unit.Idle:
-		return wire.Available
+		return dispatch.Available
 	case unit.Starting, unit.Unhealthy, unit.BackingOff:
-		return wire.Recovering
+		return dispatch.Recovering
 	}
-	return wire.Unavailable
+	return dispatch.Unavailable
 }

@@ -12,11 +12,12 @@ import (
 	"testing"
 	"time"
 
-	"github.com/blocksd/blocksd/network/card"
-	"github.com/blocksd/blocksd/network/wire"
-	"github.com/blocksd/blocksd/supervisor/unit"
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
+
+	"github.com/blocksd/blocksd/dispatch"
+	"github.com/blocksd/blocksd/network/card"
+	"github.com/blocksd/blocksd/supervisor/unit"
 )
 
 func TestTasksAndStatus(t *testing.T) {
@@ -29,8 +30,8 @@ func TestTasksAndStatus(t *testing.T) {
 			described[h] = append(described[h], c.AgentName)
 		}
 	}}, "echo", "sleeper")
-	become(t, f, "echo", wire.Available)
-	become(t, f, "sleeper", wire.Available)
+	become(t, f, "echo", dispatch.Available)
+	become(t, f, "sleeper", dispatch.Available)
 	mu.Lock()
 	if d := cmp.Diff(map[string][]string{"echo": {"echo"}, "sleeper": {"sleeper"}}, described); d != "" {
 		t.Errorf("cards: %s", d)
@@ -45,7 +46,7 @@ func TestTasksAndStatus(t *testing.T) {
 		t.Error(d)
 	}
 	_, result := begin(t, f, context.Background(), "sleeper", "t2", "10m")
-	if twice := failure(t, f.Do(t.Context(), "sleeper", request("t2", "1ms"), newPort())); twice.Kind != wire.NoProcess {
+	if twice := failure(t, f.Do(t.Context(), "sleeper", request("t2", "1ms"), newPort())); twice.Kind != dispatch.NoProcess {
 		t.Errorf("the same task again: %+v", twice)
 	}
 	s := f.Status()[1]
@@ -55,25 +56,25 @@ func TestTasksAndStatus(t *testing.T) {
 	if ps := s.Processes[0]; ps.PID == 0 || ps.State != "ready" || ps.Running != 1 || ps.StartedAt.IsZero() || ps.RSSBytes < 1<<20 {
 		t.Errorf("process %+v", ps)
 	}
-	if err := f.CancelTask(t.Context(), "t2", wire.CancelTerminated, time.Second); err != nil {
+	if err := f.CancelTask(t.Context(), "t2", dispatch.CancelTerminated, time.Second); err != nil {
 		t.Fatal(err)
 	}
 	if got := failure(t, <-result); got.Public != "the task was asked to end (terminated)" {
 		t.Errorf("canceled task: %+v", got)
 	}
-	if err := f.CancelTask(t.Context(), "t2", wire.CancelUser, time.Second); !errors.Is(err, ErrNoTask) {
+	if err := f.CancelTask(t.Context(), "t2", dispatch.CancelUser, time.Second); !errors.Is(err, ErrNoTask) {
 		t.Errorf("cancel of an ended task: %v", err)
 	}
-	if err := f.CancelTask(t.Context(), "t4", wire.CancelUser, time.Minute); !errors.Is(err, ErrNoTask) {
+	if err := f.CancelTask(t.Context(), "t4", dispatch.CancelUser, time.Minute); !errors.Is(err, ErrNoTask) {
 		t.Errorf("cancel that overtakes its task: %v", err)
 	}
-	if got := failure(t, f.Do(t.Context(), "sleeper", request("t4", "10m"), newPort())); got.Kind != wire.CallEnded {
+	if got := failure(t, f.Do(t.Context(), "sleeper", request("t4", "10m"), newPort())); got.Kind != dispatch.CallEnded {
 		t.Errorf("task that was canceled before: %+v", got)
 	}
-	if got := failure(t, f.Do(t.Context(), "nobody", request("t3", ""), newPort())); got.Kind != wire.NoProcess {
+	if got := failure(t, f.Do(t.Context(), "nobody", request("t3", ""), newPort())); got.Kind != dispatch.NoProcess {
 		t.Errorf("no such handler: %+v", got)
 	}
-	if a, _ := f.Availability("nobody"); a != wire.Unavailable {
+	if a, _ := f.Availability("nobody"); a != dispatch.Unavailable {
 		t.Errorf("availability of nobody: %v", a)
 	}
 }
@@ -83,11 +84,11 @@ func TestCrashAndRecovery(t *testing.T) {
 	calls := 0
 	never := Timeouts{ExitDrain: time.Hour, ExitNotice: time.Hour, LetGo: time.Hour} // a killed process brings nothing more
 	f := fleet(t, Config{Timeouts: never, Jitter: func() float64 { return 1 }, OnCards: func(string, []card.Card) { calls++ }}, "badhandler")
-	become(t, f, "badhandler", wire.Available)
+	become(t, f, "badhandler", dispatch.Available)
 	first, result := begin(t, f, context.Background(), "badhandler", "t1", "hang")
 	_ = unix.Kill(first.pid, syscall.SIGKILL)
 	waitGone(t, first.pid)
-	if got := failure(t, ended(t, result)); got.Kind != wire.HandlerCrash || !strings.Contains(got.Private, "signal 9") {
+	if got := failure(t, ended(t, result)); got.Kind != dispatch.HandlerCrash || !strings.Contains(got.Private, "signal 9") {
 		t.Errorf("crash: %+v", got)
 	}
 	p := newPort()
@@ -108,7 +109,7 @@ func TestBadHandlersHarmNobody(t *testing.T) {
 		Timeouts: Timeouts{Handshake: time.Second}, Hold: 50 * time.Millisecond,
 		Handlers: []HandlerConfig{{Name: "echo", Path: plugins.Path(t, "echo"), Restart: unit.Policy{MaxRestarts: 1000}}}, // on a busy machine it needs more than one start
 	}, names...)
-	become(t, f, "echo", wire.Available)
+	become(t, f, "echo", dispatch.Available)
 	eventually(t, "each bad handler has its reason", func() bool {
 		for i, s := range f.Status()[1:] {
 			if s.State == "ready" {
@@ -125,7 +126,7 @@ func TestBadHandlersHarmNobody(t *testing.T) {
 			t.Errorf("not one sentence: %q", s.Reason)
 		}
 	}
-	if got := failure(t, f.Do(t.Context(), names[0], request("t1", ""), newPort())); got.Kind != wire.NoProcess || !strings.Contains(got.Private, "not-a-plugin") {
+	if got := failure(t, f.Do(t.Context(), names[0], request("t1", ""), newPort())); got.Kind != dispatch.NoProcess || !strings.Contains(got.Private, "not-a-plugin") {
 		t.Errorf("task of a bad handler: %+v", got)
 	}
 	if err := f.Do(t.Context(), "echo", request("t2", "x"), newPort()); err != nil {
@@ -135,14 +136,14 @@ func TestBadHandlersHarmNobody(t *testing.T) {
 
 func TestQuarantine(t *testing.T) {
 	f := fleet(t, Config{Hold: time.Hour, Jitter: func() float64 { return 0 }}, "badhandler-exit-at-start")
-	become(t, f, "badhandler-exit-at-start", wire.Unavailable)
+	become(t, f, "badhandler-exit-at-start", dispatch.Unavailable)
 	s := f.Status()[0]
 	if s.State != "quarantined" || s.Restarts != 5 || !strings.HasSuffix(s.Reason, "it failed too often and is tried again every 10m0s") {
 		t.Errorf("status %+v", s)
 	}
 	result := make(chan error, 1)
 	go func() { result <- f.Do(context.Background(), s.Name, request("t", ""), newPort()) }()
-	if got := failure(t, ended(t, result)); got.Kind != wire.NoProcess {
+	if got := failure(t, ended(t, result)); got.Kind != dispatch.NoProcess {
 		t.Errorf("task: %+v", got)
 	}
 }
@@ -152,7 +153,7 @@ func TestChecksum(t *testing.T) {
 		{Name: "pinned", Path: plugins.Path(t, "echo"), SHA256: strings.Repeat("0", 64)},
 		{Name: "gone", Path: plugins.Path(t, "gone"), Restart: unit.Policy{MaxRestarts: 1}},
 	}})
-	become(t, f, "pinned", wire.Unavailable)
+	become(t, f, "pinned", dispatch.Unavailable)
 	s := f.Status()[0]
 	if s.State != "quarantined" || s.Restarts != 0 || !strings.Contains(s.Reason, "instead of 0000") {
 		t.Errorf("status %+v", s)
@@ -165,7 +166,7 @@ func TestChecksum(t *testing.T) {
 func TestWaitingTask(t *testing.T) {
 	f := fleet(t, Config{Timeouts: Timeouts{Handshake: time.Minute}, Hold: 200 * time.Millisecond}, "badhandler-never-answers")
 	const name = "badhandler-never-answers"
-	if got := failure(t, f.Do(t.Context(), name, request("t1", ""), newPort())); got.Kind != wire.NoProcess || !strings.Contains(got.Private, "within 200ms") {
+	if got := failure(t, f.Do(t.Context(), name, request("t1", ""), newPort())); got.Kind != dispatch.NoProcess || !strings.Contains(got.Private, "within 200ms") {
 		t.Errorf("after the hold: %+v", got)
 	}
 	f.config.Hold = time.Minute
@@ -176,15 +177,15 @@ func TestWaitingTask(t *testing.T) {
 		defer f.mu.Unlock()
 		return f.tasks["t2"] != nil
 	})
-	if err := f.CancelTask(t.Context(), "t2", wire.CancelUser, time.Second); err != nil {
+	if err := f.CancelTask(t.Context(), "t2", dispatch.CancelUser, time.Second); err != nil {
 		t.Error(err)
 	}
-	if got := failure(t, <-result); got.Kind != wire.CallEnded {
+	if got := failure(t, <-result); got.Kind != dispatch.CallEnded {
 		t.Errorf("canceled while waiting: %+v", got)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	if got := failure(t, f.Do(ctx, name, request("t3", ""), newPort())); got.Kind != wire.CallEnded {
+	if got := failure(t, f.Do(ctx, name, request("t3", ""), newPort())); got.Kind != dispatch.CallEnded {
 		t.Errorf("ended while waiting: %+v", got)
 	}
 }
@@ -192,12 +193,12 @@ func TestWaitingTask(t *testing.T) {
 // A cancellation is never lost, whenever it comes.
 func TestCancelAtAnyMoment(t *testing.T) {
 	f := fleet(t, Config{}, "sleeper")
-	become(t, f, "sleeper", wire.Available)
+	become(t, f, "sleeper", dispatch.Available)
 	for i := range 200 {
 		id := fmt.Sprint("t", i)
 		result := make(chan error, 1)
 		go func() { result <- f.Do(context.Background(), "sleeper", request(id, "10m"), newPort()) }()
-		go func() { _ = f.CancelTask(context.Background(), id, wire.CancelUser, time.Minute) }()
+		go func() { _ = f.CancelTask(context.Background(), id, dispatch.CancelUser, time.Minute) }()
 		select {
 		case <-result:
 		case <-time.After(patience):
@@ -209,12 +210,12 @@ func TestCancelAtAnyMoment(t *testing.T) {
 // A process that does not let go of a task is replaced; what else it works on goes on.
 func TestTaintedProcessIsReplaced(t *testing.T) {
 	f := fleet(t, Config{Timeouts: Timeouts{LetGo: 50 * time.Millisecond}}, "badhandler")
-	become(t, f, "badhandler", wire.Available)
+	become(t, f, "badhandler", dispatch.Available)
 	other, otherResult := begin(t, f, context.Background(), "badhandler", "t1", "hang")
 	ctx, cancel := context.WithCancel(context.Background())
 	_, result := begin(t, f, ctx, "badhandler", "t2", "ignore-cancel")
 	cancel()
-	if got := failure(t, <-result); got.Kind != wire.CallEnded {
+	if got := failure(t, <-result); got.Kind != dispatch.CallEnded {
 		t.Errorf("result %+v", got)
 	}
 	eventually(t, "a second process is ready", func() bool {
@@ -225,10 +226,10 @@ func TestTaintedProcessIsReplaced(t *testing.T) {
 	if err := f.Do(t.Context(), "badhandler", request("t3", "none"), p); err != nil || p.pid == other.pid {
 		t.Errorf("new task on %d: %v", p.pid, err)
 	}
-	if err := f.CancelTask(t.Context(), "t1", wire.CancelUser, time.Second); err != nil {
+	if err := f.CancelTask(t.Context(), "t1", dispatch.CancelUser, time.Second); err != nil {
 		t.Error(err)
 	}
-	if got := failure(t, <-otherResult); got.Kind != wire.HandlerError {
+	if got := failure(t, <-otherResult); got.Kind != dispatch.HandlerError {
 		t.Errorf("the other task: %+v", got)
 	}
 	eventually(t, "the old process is gone", func() bool { return len(f.Status()[0].Processes) == 1 })
@@ -245,10 +246,10 @@ func TestFrozenProcessIsReplaced(t *testing.T) {
 		Handlers: []HandlerConfig{{Name: "sleeper", Path: plugins.Path(t, "sleeper"), Restart: unit.Policy{UnhealthyGrace: 100 * time.Millisecond}}},
 	}
 	f := fleet(t, c)
-	become(t, f, "sleeper", wire.Available)
+	become(t, f, "sleeper", dispatch.Available)
 	frozen, result := begin(t, f, context.Background(), "sleeper", "t1", "10m")
 	_ = unix.Kill(frozen.pid, syscall.SIGSTOP)
-	if got := failure(t, ended(t, result)); got.Kind != wire.HandlerCrash || !strings.Contains(got.Private, "signal 9") {
+	if got := failure(t, ended(t, result)); got.Kind != dispatch.HandlerCrash || !strings.Contains(got.Private, "signal 9") {
 		t.Errorf("task of the frozen process: %+v", got)
 	}
 	p := newPort()
@@ -290,14 +291,14 @@ func TestStopEndsTasks(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- f.Run(ctx) }()
-	become(t, f, "sleeper", wire.Available)
+	become(t, f, "sleeper", dispatch.Available)
 	_, result := begin(t, f, context.Background(), "sleeper", "t1", "10m")
 	cancel()
 	failure(t, <-result)
 	if err := <-ended; err != nil {
 		t.Error(err)
 	}
-	if got := failure(t, f.Do(t.Context(), "sleeper", request("t2", "1ms"), newPort())); got.Kind != wire.NoProcess {
+	if got := failure(t, f.Do(t.Context(), "sleeper", request("t2", "1ms"), newPort())); got.Kind != dispatch.NoProcess {
 		t.Errorf("after the end: %+v", got)
 	}
 	if _, err := os.Stat(f.dirs.Base()); !errors.Is(err, os.ErrNotExist) {
@@ -329,7 +330,7 @@ func TestHundredHandlers(t *testing.T) {
 	at := time.Now()
 	f := fleet(t, c)
 	for _, h := range c.Handlers {
-		become(t, f, h.Name, wire.Available)
+		become(t, f, h.Name, dispatch.Available)
 	}
 	t.Logf("100 handlers ready after %v", time.Since(at))
 }
@@ -364,14 +365,14 @@ func TestStuckLog(t *testing.T) {
 		return len(ps) == 2 && ps[0].State == "ready" && ps[1].State == "ready"
 	})
 	_, hanging := begin(t, f, context.Background(), "badhandler", "t1", "hang")
-	if got := failure(t, f.Do(t.Context(), "badhandler", request("t2", "kill"), newPort())); got.Kind != wire.HandlerCrash {
+	if got := failure(t, f.Do(t.Context(), "badhandler", request("t2", "kill"), newPort())); got.Kind != dispatch.HandlerCrash {
 		t.Fatalf("crash: %+v", got)
 	}
 	within(t, "the log is stuck", log.stuck)
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		if err := f.CancelTask(context.Background(), "t1", wire.CancelUser, time.Second); err != nil {
+		if err := f.CancelTask(context.Background(), "t1", dispatch.CancelUser, time.Second); err != nil {
 			t.Errorf("cancel: %v", err)
 		}
 		if err := <-hanging; err == nil {

@@ -9,7 +9,7 @@ import (
 	"slices"
 	"sync"
 
-	"github.com/blocksd/blocksd/network/wire"
+	"github.com/blocksd/blocksd/dispatch"
 	"github.com/blocksd/blocksd/supervisor/unit"
 )
 
@@ -286,7 +286,7 @@ func (h *handler) await(ctx context.Context, g *generation, failures int) error 
 }
 
 // availabilityLocked is that of the current generation.
-func (h *handler) availabilityLocked() wire.Availability {
+func (h *handler) availabilityLocked() dispatch.Availability {
 	return availability(h.current.unit.State())
 }
 

@@ -16,10 +16,12 @@ import (
 	"testing"
 	"time"
 
+	"go.uber.org/goleak"
+
+	"github.com/blocksd/blocksd/dispatch"
 	"github.com/blocksd/blocksd/network/wire"
 	"github.com/blocksd/blocksd/supervisor/internal/testplugin"
 	"github.com/blocksd/blocksd/supervisor/launch"
-	"go.uber.org/goleak"
 )
 
 // patience is how long a test waits for what must happen.
@@ -48,7 +50,7 @@ func standInDaemon(dir string) {
 	}
 	go func() { _ = f.Run(context.Background()) }()
 	for _, h := range []string{"a", "b"} {
-		for a, changed := f.Availability(h); a != wire.Available; a, changed = f.Availability(h) {
+		for a, changed := f.Availability(h); a != dispatch.Available; a, changed = f.Availability(h) {
 			<-changed
 		}
 	}
@@ -183,7 +185,7 @@ func fleet(t testing.TB, c Config, names ...string) *Fleet {
 	return f
 }
 
-func become(t testing.TB, f *Fleet, handler string, want wire.Availability) {
+func become(t testing.TB, f *Fleet, handler string, want dispatch.Availability) {
 	t.Helper()
 	deadline := time.After(patience)
 	for {
@@ -226,17 +228,17 @@ func (p *port) Artifact(_ context.Context, a wire.Artifact) error {
 	return nil
 }
 
-func (p *port) Input(context.Context, int) (wire.Input, error) {
-	return wire.Input{Body: io.NopCloser(strings.NewReader(""))}, nil
+func (p *port) Input(context.Context, int) (dispatch.Input, error) {
+	return dispatch.Input{Body: io.NopCloser(strings.NewReader(""))}, nil
 }
 
 func request(id, text string) *wire.Task {
 	return &wire.Task{ID: id, Kind: wire.Request, Parts: []wire.Part{{PartID: "request", Text: &text}}}
 }
 
-func failure(t testing.TB, err error) *wire.TaskFailure {
+func failure(t testing.TB, err error) *dispatch.TaskFailure {
 	t.Helper()
-	var f *wire.TaskFailure
+	var f *dispatch.TaskFailure
 	if !errors.As(err, &f) {
 		t.Fatalf("no task failure: %v", err)
 	}

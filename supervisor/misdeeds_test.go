@@ -14,7 +14,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/blocksd/blocksd/network/wire"
+	"github.com/blocksd/blocksd/dispatch"
 	"github.com/blocksd/blocksd/supervisor/launch"
 	"github.com/blocksd/blocksd/supervisor/unit"
 )
@@ -123,37 +123,37 @@ func TestMisdeedsInTasks(t *testing.T) {
 	}
 	f := fleet(t, Config{Handlers: config, Timeouts: impatient, Shim: testShim(t), Jitter: func() float64 { return 0 }, MaxArtifactBytes: 16 << 20})
 	for _, c := range config {
-		become(t, f, c.Name, wire.Available)
+		become(t, f, c.Name, dispatch.Available)
 	}
-	const succeeds = wire.FailureKind(0)
+	const succeeds = dispatch.FailureKind(0)
 	tests := []struct {
 		handler, task string
-		want          wire.FailureKind
+		want          dispatch.FailureKind
 		canceled      bool // the daemon ends the call once it runs
 		alone         bool // the process does not survive
 	}{
 		{task: "stderr-bad-json"},
-		{task: "stop", want: wire.HandlerCrash, alone: true},
+		{task: "stop", want: dispatch.HandlerCrash, alone: true},
 		{task: "grandchild"},
 		{task: "grandchild setsid"},
 		{task: "long-line"},
 		{task: "flood 50000"},
 		{task: "status-flood 50000"},
-		{task: "exit 0", want: wire.HandlerCrash, alone: true},
-		{task: "exit 1", want: wire.HandlerCrash, alone: true},
-		{task: "kill", want: wire.HandlerCrash, alone: true},
-		{task: "crash", want: wire.HandlerCrash, alone: true},
-		{task: "hog 4096", want: wire.HandlerCrash, alone: true},
+		{task: "exit 0", want: dispatch.HandlerCrash, alone: true},
+		{task: "exit 1", want: dispatch.HandlerCrash, alone: true},
+		{task: "kill", want: dispatch.HandlerCrash, alone: true},
+		{task: "crash", want: dispatch.HandlerCrash, alone: true},
+		{task: "hog 4096", want: dispatch.HandlerCrash, alone: true},
 		{task: "leak-files 100000"},
-		{task: "ignore-cancel", want: wire.CallEnded, canceled: true, alone: true},
-		{task: "giant 16", want: wire.HandlerError},
+		{task: "ignore-cancel", want: dispatch.CallEnded, canceled: true, alone: true},
+		{task: "giant 16", want: dispatch.HandlerError},
 		{task: "host task=bystander-1"},
 		{task: "host token=guessed"},
-		{task: "no-result", want: wire.HandlerSilent},
-		{task: "close-socket", want: wire.HandlerCrash, alone: true},
+		{task: "no-result", want: dispatch.HandlerSilent},
+		{task: "close-socket", want: dispatch.HandlerCrash, alone: true},
 		{handler: "badhandler-minimal", task: "after-result"},
-		{handler: "badhandler-minimal", task: "mixed", want: wire.HandlerError},
-		{handler: "badhandler-minimal", task: "hang", want: wire.CallEnded, canceled: true}, // it knows no CancelTask and no controller
+		{handler: "badhandler-minimal", task: "mixed", want: dispatch.HandlerError},
+		{handler: "badhandler-minimal", task: "hang", want: dispatch.CallEnded, canceled: true}, // it knows no CancelTask and no controller
 	}
 	for i, tt := range tests {
 		if tt.handler == "" {
@@ -162,7 +162,7 @@ func TestMisdeedsInTasks(t *testing.T) {
 		t.Run(tt.handler+"/"+strings.ReplaceAll(tt.task, " ", "_"), func(t *testing.T) {
 			// From a fresh process, so that nothing of the misdeed before is left, not even its back-off.
 			restart(t, f, tt.handler)
-			become(t, f, tt.handler, wire.Available)
+			become(t, f, tt.handler, dispatch.Available)
 			settled(t, f, len(config))
 			base := hold()
 			b := watchEcho(t, f)
@@ -181,7 +181,7 @@ func TestMisdeedsInTasks(t *testing.T) {
 			case <-time.After(patience):
 				t.Fatal("the task does not end")
 			}
-			var failure *wire.TaskFailure
+			var failure *dispatch.TaskFailure
 			switch {
 			case tt.want == succeeds && err != nil:
 				t.Errorf("the task failed: %v", err)
@@ -189,7 +189,7 @@ func TestMisdeedsInTasks(t *testing.T) {
 				t.Errorf("the task ended with %v", err)
 			}
 			b.end(t)
-			become(t, f, tt.handler, wire.Available)
+			become(t, f, tt.handler, dispatch.Available)
 			restart(t, f, tt.handler) // what it holds goes with it
 			settled(t, f, len(config))
 			if strings.HasPrefix(tt.task, "host") && !strings.HasPrefix(p.artifacts[0], "PermissionDenied") && !strings.HasPrefix(p.artifacts[0], "NotFound") {
@@ -233,7 +233,7 @@ func TestMisdeedsAtTheStart(t *testing.T) {
 	quick := impatient
 	quick.Handshake, quick.Describe = 3*time.Second, 3*time.Second
 	f := fleet(t, Config{Handlers: []HandlerConfig{echo}, Timeouts: quick, Shim: testShim(t)})
-	become(t, f, "echo", wire.Available)
+	become(t, f, "echo", dispatch.Available)
 	for _, misdeed := range []string{
 		"never-answers", "not-a-plugin", "chatty", "exit-at-start", "exit0-at-start", "kill-at-start", "exit0-at-handshake", "exit1-at-handshake",
 		"kill-at-handshake", "exit0-at-describe", "exit1-at-describe", "kill-at-describe", "hang-at-describe", "wrong-version", "wrong-cookie", "tcp",
@@ -285,8 +285,8 @@ func TestForkBombBesideEcho(t *testing.T) {
 		{Name: "badhandler", Path: plugins.Path(t, "badhandler"), Limits: launch.Limits{User: user, Processes: limit}},
 	}
 	f := fleet(t, Config{Handlers: config, Timeouts: impatient, Shim: testShim(t)})
-	become(t, f, "echo", wire.Available)
-	become(t, f, "badhandler", wire.Available)
+	become(t, f, "echo", dispatch.Available)
+	become(t, f, "badhandler", dispatch.Available)
 	settled(t, f, 2)
 	base := hold()
 	b := watchEcho(t, f)
@@ -313,7 +313,7 @@ func TestForkBombBesideEcho(t *testing.T) {
 // The crash record has the panic and the last lines, and does not lack what was written at the very end.
 func TestCrashRecord(t *testing.T) {
 	f := fleet(t, Config{Timeouts: Timeouts{ExitDrain: patience}, Jitter: func() float64 { return 1 }}, "badhandler")
-	become(t, f, "badhandler", wire.Available)
+	become(t, f, "badhandler", dispatch.Available)
 	_ = f.Do(t.Context(), "badhandler", request("t", "crash"), newPort())
 	var s HandlerStatus
 	eventually(t, "there is a crash record", func() bool { s = f.Status()[0]; return s.Crash != nil })

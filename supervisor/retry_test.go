@@ -7,9 +7,11 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
+	"github.com/blocksd/blocksd/dispatch"
 	"github.com/blocksd/blocksd/network/wire"
 	"github.com/blocksd/blocksd/supervisor/unit"
-	"golang.org/x/sys/unix"
 )
 
 // killer kills the first processes that are given the task: before they have it, or when they ask for its file.
@@ -35,7 +37,7 @@ func (k *killer) Dispatched(pid int) {
 	}
 }
 
-func (k *killer) Input(ctx context.Context, part int) (wire.Input, error) {
+func (k *killer) Input(ctx context.Context, part int) (dispatch.Input, error) {
 	if k.before == nil && k.times.Add(-1) >= 0 {
 		_ = unix.Kill(k.pids[len(k.pids)-1], syscall.SIGKILL)
 	}
@@ -55,12 +57,12 @@ func TestSecondTry(t *testing.T) {
 		handler string
 		crashes int32
 		tried   int
-		want    wire.FailureKind
+		want    dispatch.FailureKind
 	}{
 		{"says", 1, 2, 0},
 		{"configured", 1, 2, 0},
-		{"configured", 2, 2, wire.HandlerCrash},
-		{"plain", 1, 1, wire.HandlerCrash},
+		{"configured", 2, 2, dispatch.HandlerCrash},
+		{"plain", 1, 1, dispatch.HandlerCrash},
 	}
 	for _, tt := range tests {
 		k := newKiller(tt.crashes, nil)
@@ -74,10 +76,10 @@ func TestSecondTry(t *testing.T) {
 			t.Errorf("%s with %d crashes: given to %v", tt.handler, tt.crashes, k.pids)
 		}
 	}
-	become(t, f, "configured", wire.Available)
+	become(t, f, "configured", dispatch.Available)
 	p, result := begin(t, f, context.Background(), "configured", "status", "hang")
 	_ = unix.Kill(p.pid, syscall.SIGKILL)
-	if got := failure(t, <-result); got.Kind != wire.HandlerCrash {
+	if got := failure(t, <-result); got.Kind != dispatch.HandlerCrash {
 		t.Errorf("after a status: %+v", got)
 	}
 }
@@ -121,7 +123,7 @@ func TestPlaceThatOneDoesNotTake(t *testing.T) {
 	other := make(chan error, 1)
 	go func() { other <- f.Do(context.Background(), "sleeper", request("other", "1ms"), newPort()) }()
 	waits(2)
-	if err := f.CancelTask(t.Context(), "first", wire.CancelUser, time.Second); err != nil {
+	if err := f.CancelTask(t.Context(), "first", dispatch.CancelUser, time.Second); err != nil {
 		t.Error(err)
 	}
 	failure(t, ended(t, first))
@@ -134,10 +136,10 @@ func TestPlaceThatOneDoesNotTake(t *testing.T) {
 		t.Error(err)
 	}
 	cancel()
-	if got := failure(t, ended(t, picky)); got.Kind != wire.CallEnded {
+	if got := failure(t, ended(t, picky)); got.Kind != dispatch.CallEnded {
 		t.Errorf("the one that waits: %+v", got)
 	}
-	if err := f.CancelTask(t.Context(), "second", wire.CancelUser, time.Second); err != nil {
+	if err := f.CancelTask(t.Context(), "second", dispatch.CancelUser, time.Second); err != nil {
 		t.Error(err)
 	}
 	failure(t, ended(t, second))
@@ -149,7 +151,7 @@ func TestUnsentTask(t *testing.T) {
 	f := fleet(t, Config{Hold: patience, Handlers: []HandlerConfig{
 		{Name: "plain", Path: plugins.Path(t, "badhandler"), Restart: unit.Policy{MaxRestarts: 100, MaxDelay: time.Millisecond}},
 	}})
-	become(t, f, "plain", wire.Available)
+	become(t, f, "plain", dispatch.Available)
 	k := newKiller(3, func(pid int) {
 		h := f.get("plain")
 		h.mu.Lock()
@@ -171,8 +173,8 @@ func TestUnsentTask(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	k.times.Store(1)
 	k.before = func(int) { cancel() }
-	become(t, f, "plain", wire.Available)
-	if got := failure(t, f.Do(ctx, "plain", request("t2", "none"), k)); got.Kind != wire.CallEnded && got.Kind != wire.HandlerCrash {
+	become(t, f, "plain", dispatch.Available)
+	if got := failure(t, f.Do(ctx, "plain", request("t2", "none"), k)); got.Kind != dispatch.CallEnded && got.Kind != dispatch.HandlerCrash {
 		t.Errorf("ended meanwhile: %+v", got)
 	}
 	if len(k.pids) != 5 {

@@ -10,8 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/blocksd/blocksd/dispatch"
 	"github.com/blocksd/blocksd/network/card"
-	"github.com/blocksd/blocksd/network/wire"
 	"github.com/blocksd/blocksd/supervisor/unit"
 )
 
@@ -43,7 +43,7 @@ func TestRoll(t *testing.T) {
 		OnUsed:   func(_, content string) { mu.Lock(); defer mu.Unlock(); used = append(used, content) },
 		OnCards:  func(string, []card.Card) { mu.Lock(); defer mu.Unlock(); cards++ },
 	})
-	become(t, f, "sleeper", wire.Available)
+	become(t, f, "sleeper", dispatch.Available)
 	old, result := begin(t, f, context.Background(), "sleeper", "t1", "10m")
 	c.Content = "two"
 	apply(t, f, c)
@@ -57,7 +57,7 @@ func TestRoll(t *testing.T) {
 	if s.Generation != 2 || s.State != "ready" || s.Restarts != 0 || s.Notice != "" || len(s.Processes) != 2 || s.Processes[0].State != "draining" || s.Processes[0].Running != 1 {
 		t.Errorf("status %+v", s)
 	}
-	if err := f.CancelTask(t.Context(), "t1", wire.CancelUser, time.Second); err != nil {
+	if err := f.CancelTask(t.Context(), "t1", dispatch.CancelUser, time.Second); err != nil {
 		t.Error(err)
 	}
 	failure(t, <-result)
@@ -98,7 +98,7 @@ func TestRollIsGivenUp(t *testing.T) {
 	good := HandlerConfig{Name: "h", Path: plugins.Path(t, "echo"), Content: "good"}
 	bad := HandlerConfig{Name: "h", Path: plugins.Alias(t, "badhandler", "badhandler-exit-at-start"), Content: strings.Repeat("b", 64)}
 	f := fleet(t, Config{Jitter: func() float64 { return 0 }, Handlers: []HandlerConfig{good}})
-	become(t, f, "h", wire.Available)
+	become(t, f, "h", dispatch.Available)
 	pid := do(t, f, "h", "t1", "x")
 	apply(t, f, bad)
 	err := f.Await(t.Context(), "h")
@@ -133,13 +133,13 @@ func TestRollIsGivenUp(t *testing.T) {
 func TestWaysOutOfQuarantine(t *testing.T) {
 	bad := HandlerConfig{Name: "h", Path: plugins.Alias(t, "badhandler", "badhandler-exit-at-start"), Content: "bad", Restart: unit.Policy{MaxRestarts: 1}}
 	f := fleet(t, Config{Jitter: func() float64 { return 0 }, Handlers: []HandlerConfig{bad}})
-	become(t, f, "h", wire.Unavailable)
+	become(t, f, "h", dispatch.Unavailable)
 	if err := f.Restart(t.Context(), "h"); err == nil || !strings.HasPrefix(err.Error(), "handler h could not be started because ") {
 		t.Errorf("restart: %v", err)
 	}
-	become(t, f, "h", wire.Unavailable)
+	become(t, f, "h", dispatch.Unavailable)
 	apply(t, f, HandlerConfig{Name: "h", Path: plugins.Path(t, "echo"), Content: "good"})
-	become(t, f, "h", wire.Available)
+	become(t, f, "h", dispatch.Available)
 	do(t, f, "h", "t1", "x")
 	if s := f.Status()[0]; s.Generation != 2 || s.State != "ready" {
 		t.Errorf("status %+v", s)
@@ -154,14 +154,14 @@ func TestHandlersComeAndGo(t *testing.T) {
 	sleeper := HandlerConfig{Name: "sleeper", Path: plugins.Path(t, "sleeper")}
 	echo := HandlerConfig{Name: "echo", Path: plugins.Path(t, "echo")}
 	f := fleet(t, Config{Handlers: []HandlerConfig{echo}})
-	become(t, f, "echo", wire.Available)
+	become(t, f, "echo", dispatch.Available)
 	for round := range 2 {
 		apply(t, f, echo, sleeper)
-		become(t, f, "sleeper", wire.Available)
+		become(t, f, "sleeper", dispatch.Available)
 		id := fmt.Sprint("t", round)
 		old, result := begin(t, f, context.Background(), "sleeper", id, "10m")
 		apply(t, f, echo)
-		if got := failure(t, f.Do(t.Context(), "sleeper", request("x", "1ms"), newPort())); got.Kind != wire.NoProcess {
+		if got := failure(t, f.Do(t.Context(), "sleeper", request("x", "1ms"), newPort())); got.Kind != dispatch.NoProcess {
 			t.Errorf("task of a removed handler: %+v", got)
 		}
 		if s := f.Status(); len(s) != 2 || s[1].State != "draining" || s[1].Processes[0].Running != 1 {
@@ -169,13 +169,13 @@ func TestHandlersComeAndGo(t *testing.T) {
 		}
 		if round == 1 { // comes back beside its old process
 			apply(t, f, echo, sleeper)
-			become(t, f, "sleeper", wire.Available)
+			become(t, f, "sleeper", dispatch.Available)
 			if do(t, f, "sleeper", "back", "1ms") == old.pid {
 				t.Error("the old process takes tasks again")
 			}
 			apply(t, f, echo)
 		}
-		if err := f.CancelTask(t.Context(), id, wire.CancelUser, time.Second); err != nil {
+		if err := f.CancelTask(t.Context(), id, dispatch.CancelUser, time.Second); err != nil {
 			t.Error(err)
 		}
 		failure(t, <-result)
@@ -221,13 +221,13 @@ func TestConcurrencyLimits(t *testing.T) {
 				return len(h.queue) == waiting
 			})
 		}
-		if err := f.CancelTask(t.Context(), id(places+1), wire.CancelUser, time.Second); err != nil {
+		if err := f.CancelTask(t.Context(), id(places+1), dispatch.CancelUser, time.Second); err != nil {
 			t.Error(err)
 		}
 		if got := <-order; got != -1 {
 			t.Errorf("%s: task %d ended first", handler, got)
 		}
-		if err := f.CancelTask(t.Context(), id(0), wire.CancelUser, time.Second); err != nil {
+		if err := f.CancelTask(t.Context(), id(0), dispatch.CancelUser, time.Second); err != nil {
 			t.Error(err)
 		}
 		failure(t, <-results[0])
@@ -247,7 +247,7 @@ func TestConcurrencyLimits(t *testing.T) {
 // A task that waits for a process is told of one even when the state of the handler stays the same meanwhile.
 func TestWaitingTaskSeesEveryProcess(t *testing.T) {
 	f := fleet(t, Config{Hold: 2 * patience, Handlers: []HandlerConfig{{Name: "echo", Path: plugins.Path(t, "echo")}}})
-	become(t, f, "echo", wire.Available)
+	become(t, f, "echo", dispatch.Available)
 	h := f.get("echo")
 	h.mu.Lock()
 	for _, p := range h.current.processes {
@@ -283,7 +283,7 @@ func TestQueueUnderLoad(t *testing.T) {
 		Name: "badhandler", Path: plugins.Path(t, "badhandler"), ProcessConcurrency: 2, Instances: 2, RecycleTasks: 25,
 		Restart: unit.Policy{MaxRestarts: 1000, MaxDelay: time.Millisecond},
 	}}})
-	become(t, f, "badhandler", wire.Available)
+	become(t, f, "badhandler", dispatch.Available)
 	var wg sync.WaitGroup
 	var completed, crashed, ended atomic.Int32
 	for i := range 300 {
@@ -299,13 +299,13 @@ func TestQueueUnderLoad(t *testing.T) {
 				defer cancel()
 			}
 			err := f.Do(ctx, "badhandler", request(fmt.Sprint("t", i), text), newPort())
-			var failed *wire.TaskFailure
+			var failed *dispatch.TaskFailure
 			switch {
 			case err == nil:
 				completed.Add(1)
-			case errors.As(err, &failed) && failed.Kind == wire.HandlerCrash:
+			case errors.As(err, &failed) && failed.Kind == dispatch.HandlerCrash:
 				crashed.Add(1)
-			case errors.As(err, &failed) && failed.Kind == wire.CallEnded:
+			case errors.As(err, &failed) && failed.Kind == dispatch.CallEnded:
 				ended.Add(1)
 			default:
 				t.Errorf("task %d: %v", i, err)
@@ -325,7 +325,7 @@ func TestQueueUnderLoad(t *testing.T) {
 // Processes are replaced after some tasks, without a gap.
 func TestRecycling(t *testing.T) {
 	f := fleet(t, Config{Hold: time.Nanosecond, Handlers: []HandlerConfig{{Name: "echo", Path: plugins.Path(t, "echo"), RecycleTasks: 5}}})
-	become(t, f, "echo", wire.Available)
+	become(t, f, "echo", dispatch.Available)
 	pids := map[int]int{}
 	deadline := time.Now().Add(patience)
 	last := 0
@@ -349,13 +349,13 @@ func TestRecycling(t *testing.T) {
 // A handler without tasks is stopped and still counts as available; the next task starts it.
 func TestIdleHandler(t *testing.T) {
 	f := fleet(t, Config{Handlers: []HandlerConfig{{Name: "sleeper", Path: plugins.Path(t, "sleeper"), Restart: unit.Policy{IdleTimeout: 50 * time.Millisecond}}}})
-	become(t, f, "sleeper", wire.Available)
+	become(t, f, "sleeper", dispatch.Available)
 	for i := range 3 {
 		eventually(t, "it is idle", func() bool {
 			s := f.Status()[0]
 			return s.State == "idle" && len(s.Processes) == 0 && s.Reason == ""
 		})
-		become(t, f, "sleeper", wire.Available)
+		become(t, f, "sleeper", dispatch.Available)
 		do(t, f, "sleeper", fmt.Sprint("t", i), "100ms") // longer than the timeout
 	}
 	if s := f.Status()[0]; s.Restarts != 0 {

@@ -14,6 +14,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/blocksd/blocksd/dispatch"
 	"github.com/blocksd/blocksd/network/link"
 	"github.com/blocksd/blocksd/network/wire"
 	"github.com/blocksd/blocksd/runtime/journal"
@@ -108,7 +109,7 @@ type Agent struct {
 	leaving    bool // nothing is in flight any more, and nothing is taken
 	hastened   bool
 	// asked is why every task in flight was asked to end, CancelUnspecified before; one that is on its way in is asked too.
-	asked wire.CancelReason
+	asked dispatch.CancelReason
 	// linger, if not nil, holds the time of the drain back until it closes.
 	linger  <-chan struct{}
 	failure error
@@ -124,7 +125,7 @@ type Agent struct {
 	// connected: the subscription stands; announced: the network has acknowledged our presence.
 	connected, announced bool
 	connectedAt          time.Time
-	availability         wire.Availability
+	availability         dispatch.Availability
 	clockOffset          time.Duration // the network's clock is ahead by this
 
 	jobs     map[string]*job // by task id
@@ -229,7 +230,7 @@ func (a *Agent) CancelTask(ctx context.Context, taskID string) (found bool, err 
 	if j == nil {
 		return false, nil
 	}
-	j.cancel(wire.CancelTerminated)
+	j.cancel(dispatch.CancelTerminated)
 	if err := j.awaitTold(ctx); err != nil {
 		return true, fmt.Errorf("cancel task %s: its handler was not told: %w", taskID, err)
 	}
@@ -243,7 +244,7 @@ func (a *Agent) Hasten() {
 	a.hastened = true
 	a.announceSlots()
 	a.mu.Unlock()
-	a.endTasks(wire.CancelShutdown)
+	a.endTasks(dispatch.CancelShutdown)
 }
 
 // Changed returns a channel that closes when State or Reason change the next time.
@@ -263,14 +264,14 @@ func (a *Agent) state() (state, reason string) {
 		return StateOffline, "The agent was stopped."
 	case a.phase == draining:
 		return StateDraining, "The agent is stopping: it takes no more tasks and lets those that run end."
-	case a.availability == wire.Unavailable:
+	case a.availability == dispatch.Unavailable:
 		return StateOffline, fmt.Sprintf("Handler %s is not available, so the agent stays out of the network; see the state of the handler.", handler)
 	case !a.connected:
 		if a.reason == "" {
 			return StateConnecting, "The agent has not reached the network yet."
 		}
 		return StateConnecting, a.reason
-	case a.availability != wire.Available:
+	case a.availability != dispatch.Available:
 		return StateConnecting, fmt.Sprintf("No process of handler %s is ready, so the agent announces itself as full until one is.", handler)
 	case a.ill() != nil:
 		return StateConnecting, fmt.Sprintf("The agent announces itself as full: %v.", a.ill())

@@ -7,6 +7,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/blocksd/blocksd/dispatch"
 	"github.com/blocksd/blocksd/network/wire"
 )
 
@@ -74,11 +75,11 @@ func TestFailures(t *testing.T) {
 		err  error
 		want string
 	}{
-		"error":  {&wire.TaskFailure{Kind: wire.HandlerError, Public: "Division by zero.", Private: "secret"}, "Division by zero."},
-		"crash":  {&wire.TaskFailure{Kind: wire.HandlerCrash, Private: "exit 139"}, "The agent's handler ended unexpectedly while it worked on the task."},
+		"error":  {&dispatch.TaskFailure{Kind: dispatch.HandlerError, Public: "Division by zero.", Private: "secret"}, "Division by zero."},
+		"crash":  {&dispatch.TaskFailure{Kind: dispatch.HandlerCrash, Private: "exit 139"}, "The agent's handler ended unexpectedly while it worked on the task."},
 		"plain":  {errors.New("password=secret"), "The agent reported an error without saying which."},
-		"silent": {&wire.TaskFailure{Kind: wire.HandlerSilent}, "The agent's handler ended the task without a result."},
-		"long":   {&wire.TaskFailure{Kind: wire.HandlerError, Public: strings.Repeat("x", 1<<20)}, strings.Repeat("x", wire.MaxTextBytes-len("…")) + "…"},
+		"silent": {&dispatch.TaskFailure{Kind: dispatch.HandlerSilent}, "The agent's handler ended the task without a result."},
+		"long":   {&dispatch.TaskFailure{Kind: dispatch.HandlerError, Public: strings.Repeat("x", 1<<20)}, strings.Repeat("x", wire.MaxTextBytes-len("…")) + "…"},
 	} {
 		a.control(startTask(id, ""))
 		st.next(t).result <- tc.err

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/blocksd/blocksd/dispatch"
 	"github.com/blocksd/blocksd/network/link"
 	"github.com/blocksd/blocksd/network/wire"
 )
@@ -30,7 +31,7 @@ func (a *Agent) attend(ctx context.Context) {
 		illness, _ := a.illness()
 		a.mu.Lock()
 		a.availability = availability
-		want := availability != wire.Unavailable || a.running > 0 || len(a.jobs) > 0
+		want := availability != dispatch.Unavailable || a.running > 0 || len(a.jobs) > 0
 		s, channel := a.session, a.channel
 		a.announceSlots()
 		a.update()
@@ -205,7 +206,7 @@ func (a *Agent) announceSlots() {
 	}
 	concurrency := a.cfg.Card.Concurrency
 	active := a.running
-	if a.availability != wire.Available || a.phase != serving || a.hastened || a.failure != nil || a.ill() != nil {
+	if a.availability != dispatch.Available || a.phase != serving || a.hastened || a.failure != nil || a.ill() != nil {
 		active = concurrency // full: the network must send nothing now
 	}
 	state, err := json.Marshal(wire.NewPresenceState(a.cfg.InstanceID, active, concurrency, a.startedAt))

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/blocksd/blocksd/dispatch"
 	"github.com/blocksd/blocksd/network/link"
 	"github.com/blocksd/blocksd/network/wire"
 )
@@ -23,7 +24,7 @@ func BenchmarkControlToHandler(b *testing.B) {
 	}
 	a, err := New(Config{
 		Card: c, Handler: "test", APIKey: n.sb.APIKey(), Backend: n.api, CDM: n.cdm, Origin: n.cdm.PubNubOrigin,
-		Dispatcher: NewFuncDispatcher(func(context.Context, *wire.Task, wire.TaskPort) error {
+		Dispatcher: NewFuncDispatcher(func(context.Context, *wire.Task, dispatch.TaskPort) error {
 			entered <- time.Now()
 			<-over
 			return nil

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/blocksd/blocksd/dispatch"
 	"github.com/blocksd/blocksd/network/wire"
 )
 
@@ -19,7 +20,7 @@ func TestCancel(t *testing.T) {
 		a.control(startTask("c1", ""))
 		c := st.next(t)
 		a.control(`{"type":"CancelTask","taskId":"c1"}`)
-		if reason := c.asked(t); reason != wire.CancelUser {
+		if reason := c.asked(t); reason != dispatch.CancelUser {
 			t.Errorf("reason %v", reason)
 		}
 		c.result <- errors.New("context canceled")
@@ -46,7 +47,7 @@ func TestCancel(t *testing.T) {
 		if found, err := a.CancelTask(t.Context(), "c3"); !found || err != nil {
 			t.Errorf("found %v, %v", found, err)
 		}
-		if reason := c.asked(t); reason != wire.CancelTerminated {
+		if reason := c.asked(t); reason != dispatch.CancelTerminated {
 			t.Errorf("reason %v", reason)
 		}
 		c.result <- nil
@@ -82,7 +83,7 @@ func TestDeadline(t *testing.T) {
 	if c.task.Deadline.IsZero() || !a.Tasks()[0].Deadline.Equal(c.task.Deadline) {
 		t.Errorf("deadlines %v and %v", c.task.Deadline, a.Tasks()[0].Deadline)
 	}
-	if reason := c.asked(t); reason != wire.CancelDeadline {
+	if reason := c.asked(t); reason != dispatch.CancelDeadline {
 		t.Errorf("reason %v", reason)
 	}
 	e := n.terminal("d1") // without the handler's help
@@ -119,7 +120,7 @@ type deaf struct {
 	listen chan error
 }
 
-func (d deaf) CancelTask(ctx context.Context, id string, reason wire.CancelReason, grace time.Duration) error {
+func (d deaf) CancelTask(ctx context.Context, id string, reason dispatch.CancelReason, grace time.Duration) error {
 	select {
 	case err := <-d.listen:
 		if err != nil {

@@ -1,7 +1,6 @@
 package agent
 
 import (
-	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
@@ -12,24 +11,12 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/blocksd/blocksd/dispatch"
 	"github.com/blocksd/blocksd/network/backend"
 	"github.com/blocksd/blocksd/network/card"
 	"github.com/blocksd/blocksd/network/wire"
 	"github.com/blocksd/blocksd/runtime/journal"
 )
-
-// Dispatcher is what works on the tasks: the fleet of handler processes, or a Go function (see FuncDispatcher). All
-// methods are safe for concurrent use.
-type Dispatcher interface {
-	// Do gives the task to a process of the handler and returns when the call has ended: nil, or a *wire.TaskFailure.
-	// When no process is ready it may wait for one for a short while. When ctx ends it must end the call and return.
-	Do(ctx context.Context, handler string, task *wire.Task, port wire.TaskPort) error
-	// CancelTask asks the handler of a task that Do is working on to end it within grace. It returns once the handler
-	// was told.
-	CancelTask(ctx context.Context, taskID string, reason wire.CancelReason, grace time.Duration) error
-	// Availability returns how able the handler is to take tasks; the channel closes when that changes.
-	Availability(handler string) (wire.Availability, <-chan struct{})
-}
 
 // Slots is a limit on running tasks that several agents share.
 type Slots interface {
@@ -54,7 +41,7 @@ type Config struct {
 	Origin string
 	Secure bool
 
-	Dispatcher Dispatcher
+	Dispatcher dispatch.Dispatcher
 	// Journal keeps tasks and outcomes over a crash. Without one, nil, a crash loses the outcomes of tasks in flight,
 	// control messages that were sent meanwhile, and which tasks were done already; and each start is a new instance.
 	Journal *journal.Journal

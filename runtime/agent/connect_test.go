@@ -7,25 +7,25 @@ import (
 	"testing"
 	"time"
 
+	"github.com/blocksd/blocksd/dispatch"
 	"github.com/blocksd/blocksd/network/card"
-	"github.com/blocksd/blocksd/network/wire"
 )
 
 // moody is a stage whose availability a test sets.
 type moody struct {
 	*stage
 	mu      sync.Mutex
-	now     wire.Availability
+	now     dispatch.Availability
 	changed chan struct{}
 }
 
-func (m *moody) Availability(string) (wire.Availability, <-chan struct{}) {
+func (m *moody) Availability(string) (dispatch.Availability, <-chan struct{}) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.now, m.changed
 }
 
-func (m *moody) become(a wire.Availability) {
+func (m *moody) become(a dispatch.Availability) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.now = a
@@ -35,7 +35,7 @@ func (m *moody) become(a wire.Availability) {
 
 func TestAvailability(t *testing.T) {
 	n := newNetwork(t, true)
-	d := &moody{stage: newStage(), now: wire.Recovering, changed: make(chan struct{})}
+	d := &moody{stage: newStage(), now: dispatch.Recovering, changed: make(chan struct{})}
 	a := n.serve(cardOf(t, "worker", 4, ""), d, nil)
 	active := func(want int) func() bool {
 		return func() bool {
@@ -47,17 +47,17 @@ func TestAvailability(t *testing.T) {
 	if s := a.Status(); s.State != StateConnecting || s.Reason == "" {
 		t.Errorf("status %+v", s)
 	}
-	d.become(wire.Available)
+	d.become(dispatch.Available)
 	a.await(StateOnline)
 	eventually(t, "it announces its free slots", active(0))
 
 	// With a task in flight it stays, full, and leaves when that is over.
 	a.control(startTask("u1", ""))
 	c := d.next(t)
-	d.become(wire.Unavailable)
+	d.become(dispatch.Unavailable)
 	a.await(StateOffline)
 	eventually(t, "it announces itself as full again", active(4))
-	c.result <- &wire.TaskFailure{Kind: wire.NoProcess}
+	c.result <- &dispatch.TaskFailure{Kind: dispatch.NoProcess}
 	n.terminal("u1")
 	n.same("u1", "running failed:The agent's handler is not available at the moment.")
 	a.await(StateOffline)
@@ -65,7 +65,7 @@ func TestAvailability(t *testing.T) {
 		_, there := n.present(a.channelName(), a.cfg.InstanceID)
 		return !there
 	})
-	d.become(wire.Available)
+	d.become(dispatch.Available)
 	a.await(StateOnline)
 	eventually(t, "it is back", active(0))
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/blocksd/blocksd/dispatch"
 	"github.com/blocksd/blocksd/network/link"
 	"github.com/blocksd/blocksd/network/wire"
 )
@@ -29,11 +30,11 @@ func (a *Agent) receive(s *session, r link.Received) {
 	case wire.TypeStartTask:
 		a.admit(s, order{c.Start, c.Broadcast, r, a.late(r)}, nil)
 	case wire.TypeCancelTask:
-		a.cancel(c.TaskID, wire.CancelUser)
+		a.cancel(c.TaskID, dispatch.CancelUser)
 	case wire.TypeExpireTask:
-		a.cancel(c.TaskID, wire.CancelExpired)
+		a.cancel(c.TaskID, dispatch.CancelExpired)
 	case wire.TypeTerminateTask:
-		a.cancel(c.TaskID, wire.CancelTerminated)
+		a.cancel(c.TaskID, dispatch.CancelTerminated)
 	case wire.TypePauseTask, wire.TypeResumeTask, wire.TypeRetryTask:
 		// Handlers cannot be paused, so an event that says "paused" would be a lie.
 		a.log.Info("control message has no effect here", "type", c.Type, "task", c.TaskID)
@@ -69,7 +70,7 @@ func (a *Agent) find(taskID string) *job {
 }
 
 // cancel passes a reason to end on to a task in flight and reports whether there is one.
-func (a *Agent) cancel(taskID string, reason wire.CancelReason) bool {
+func (a *Agent) cancel(taskID string, reason dispatch.CancelReason) bool {
 	j := a.find(taskID)
 	if j == nil {
 		a.log.Debug("no such task in flight to end", "task", wire.CutText(taskID, maxLoggedID), "reason", reason)

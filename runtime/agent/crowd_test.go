@@ -16,6 +16,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/blocksd/blocksd/dispatch"
 	"github.com/blocksd/blocksd/network/backend"
 	"github.com/blocksd/blocksd/network/link"
 	"github.com/blocksd/blocksd/network/wire"
@@ -277,7 +278,7 @@ func (c *call) work(sizes []int) error {
 		}
 		in, err := c.port.Input(c.ctx, i)
 		if err != nil {
-			return &wire.TaskFailure{Kind: wire.HandlerError, Public: "no input: " + err.Error()}
+			return &dispatch.TaskFailure{Kind: dispatch.HandlerError, Public: "no input: " + err.Error()}
 		}
 		if err := in.Body.Close(); err != nil {
 			return err
@@ -285,7 +286,7 @@ func (c *call) work(sizes []int) error {
 	}
 	for _, size := range sizes {
 		if err := c.port.Artifact(c.ctx, wire.Artifact{OutputID: "reply", Data: make([]byte, size)}); err != nil {
-			return &wire.TaskFailure{Kind: wire.HandlerError, Public: "no artifact: " + err.Error()}
+			return &dispatch.TaskFailure{Kind: dispatch.HandlerError, Public: "no artifact: " + err.Error()}
 		}
 	}
 	return nil

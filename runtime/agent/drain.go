@@ -3,7 +3,7 @@ package agent
 import (
 	"time"
 
-	"github.com/blocksd/blocksd/network/wire"
+	"github.com/blocksd/blocksd/dispatch"
 )
 
 // drain ends the service in the order that loses nothing. The network learns at once that the agent is full; tasks that
@@ -27,7 +27,7 @@ func (a *Agent) drain() {
 	if await(a.whenIdle(), a.cfg.Drain) {
 		return
 	}
-	a.endTasks(wire.CancelDrain)
+	a.endTasks(dispatch.CancelDrain)
 	if await(a.whenIdle(), a.cfg.CancelGrace+t.Terminals) {
 		return
 	}
@@ -39,7 +39,7 @@ func (a *Agent) drain() {
 }
 
 // endTasks asks every task to end, also those that have their slot and are not known yet: begin looks at asked.
-func (a *Agent) endTasks(reason wire.CancelReason) {
+func (a *Agent) endTasks(reason dispatch.CancelReason) {
 	a.mu.Lock()
 	a.asked = reason
 	a.mu.Unlock()

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/blocksd/blocksd/dispatch"
 	"github.com/blocksd/blocksd/network/wire"
 )
 
@@ -30,7 +31,7 @@ func TestDrain(t *testing.T) {
 		n.terminal("d3")
 		n.same("d3", "failed:agent_at_capacity")
 		a.control(`{"type":"CancelTask","taskId":"d1"}`)
-		if reason := c.asked(t); reason != wire.CancelUser {
+		if reason := c.asked(t); reason != dispatch.CancelUser {
 			t.Errorf("reason %v", reason)
 		}
 		c.result <- nil
@@ -73,7 +74,7 @@ func TestDrain(t *testing.T) {
 		a.control(startTask("d1", ""))
 		c := st.next(t)
 		a.stop()
-		if reason := c.asked(t); reason != wire.CancelDrain {
+		if reason := c.asked(t); reason != dispatch.CancelDrain {
 			t.Errorf("reason %v", reason)
 		}
 		n.terminal("d1") // the handler never obeys
@@ -92,7 +93,7 @@ func TestDrain(t *testing.T) {
 		a.stop()
 		a.await(StateDraining)
 		a.Hasten()
-		if reason := c.asked(t); reason != wire.CancelShutdown {
+		if reason := c.asked(t); reason != dispatch.CancelShutdown {
 			t.Errorf("reason %v", reason)
 		}
 		a.control(startTask("h2", ""))
@@ -126,7 +127,7 @@ func TestEndReachesTasksOnTheirWayIn(t *testing.T) {
 	for _, journaled := range []bool{false, true} {
 		t.Run(fmt.Sprint("journal ", journaled), func(t *testing.T) {
 			n := newNetwork(t, true)
-			a := n.serve(cardOf(t, "worker", 8, ""), NewFuncDispatcher(func(ctx context.Context, _ *wire.Task, _ wire.TaskPort) error {
+			a := n.serve(cardOf(t, "worker", 8, ""), NewFuncDispatcher(func(ctx context.Context, _ *wire.Task, _ dispatch.TaskPort) error {
 				<-ctx.Done()
 				return ctx.Err()
 			}), func(c *Config) {

@@ -6,6 +6,7 @@ import (
 	"log"
 	"time"
 
+	"github.com/blocksd/blocksd/dispatch"
 	"github.com/blocksd/blocksd/network/backend"
 	"github.com/blocksd/blocksd/network/card"
 	"github.com/blocksd/blocksd/network/wire"
@@ -25,9 +26,9 @@ const shoutCard = `{
 }`
 
 // shout is the handler: a Go function instead of a process.
-func shout(ctx context.Context, task *wire.Task, port wire.TaskPort) error {
+func shout(ctx context.Context, task *wire.Task, port dispatch.TaskPort) error {
 	if len(task.Parts) == 0 || task.Parts[0].Text == nil || *task.Parts[0].Text == "" {
-		return &wire.TaskFailure{Kind: wire.HandlerError, Public: "The task has no text to shout."}
+		return &dispatch.TaskFailure{Kind: dispatch.HandlerError, Public: "The task has no text to shout."}
 	}
 	port.Status("taking a deep breath")
 	fmt.Println(*task.Parts[0].Text + "!")
@@ -62,7 +63,7 @@ func Example() {
 		InstanceID: "AG-shout-1", // one is made up where it is left empty
 		Hooks: agent.Hooks{
 			OnStart:  func(task *wire.Task) { fmt.Println("a task starts") },
-			OnCancel: func(taskID string, reason wire.CancelReason) { fmt.Println("a task was canceled:", reason) },
+			OnCancel: func(taskID string, reason dispatch.CancelReason) { fmt.Println("a task was canceled:", reason) },
 			OnError:  func(taskID string, err error) { fmt.Println("a task failed:", err); close(failed) },
 		},
 	})

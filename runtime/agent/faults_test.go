@@ -17,6 +17,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/blocksd/blocksd/dispatch"
 	"github.com/blocksd/blocksd/network/backend"
 	"github.com/blocksd/blocksd/network/wire"
 	"github.com/blocksd/blocksd/sandbox"
@@ -373,7 +374,7 @@ func TestUploadAnswerLost(t *testing.T) {
 		}
 		return refuse(w, http.StatusBadGateway)
 	})
-	a := n.serve(cardOf(t, "worker", 4, ""), NewFuncDispatcher(func(ctx context.Context, _ *wire.Task, port wire.TaskPort) error {
+	a := n.serve(cardOf(t, "worker", 4, ""), NewFuncDispatcher(func(ctx context.Context, _ *wire.Task, port dispatch.TaskPort) error {
 		for range 2 {
 			if err := port.Artifact(ctx, wire.Artifact{OutputID: "reply", FileName: "same.bin", Data: make([]byte, 50_000)}); err != nil {
 				return err
@@ -408,7 +409,7 @@ func TestStopDuringOutage(t *testing.T) {
 	f.set(func(w http.ResponseWriter, _ *http.Request) bool { panic(http.ErrAbortHandler) })
 	at := time.Now()
 	a.stop()
-	if reason := c.asked(t); reason != wire.CancelDrain {
+	if reason := c.asked(t); reason != dispatch.CancelDrain {
 		t.Errorf("reason %v", reason)
 	}
 	c.result <- nil

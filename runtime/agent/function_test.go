@@ -8,33 +8,34 @@ import (
 	"testing"
 	"time"
 
+	"github.com/blocksd/blocksd/dispatch"
 	"github.com/blocksd/blocksd/network/wire"
 )
 
 // quietPort is a port for functions that use only Dispatched.
 type quietPort struct{}
 
-func (quietPort) Dispatched(int)                                 {}
-func (quietPort) Status(string)                                  {}
-func (quietPort) Artifact(context.Context, wire.Artifact) error  { return nil }
-func (quietPort) Input(context.Context, int) (wire.Input, error) { return wire.Input{}, io.EOF }
+func (quietPort) Dispatched(int)                                     {}
+func (quietPort) Status(string)                                      {}
+func (quietPort) Artifact(context.Context, wire.Artifact) error      { return nil }
+func (quietPort) Input(context.Context, int) (dispatch.Input, error) { return dispatch.Input{}, io.EOF }
 
 func TestFuncDispatcher(t *testing.T) {
 	task := &wire.Task{ID: "t1"}
 
 	t.Run("panic", func(t *testing.T) {
-		d := NewFuncDispatcher(func(context.Context, *wire.Task, wire.TaskPort) error { panic("with a secret") })
-		var failure *wire.TaskFailure
+		d := NewFuncDispatcher(func(context.Context, *wire.Task, dispatch.TaskPort) error { panic("with a secret") })
+		var failure *dispatch.TaskFailure
 		if err := d.Do(t.Context(), "f", task, quietPort{}); !errors.As(err, &failure) {
 			t.Fatalf("error is %v", err)
 		}
-		if failure.Kind != wire.HandlerCrash || strings.Contains(failure.Public, "secret") || !strings.Contains(failure.Private, "secret") {
+		if failure.Kind != dispatch.HandlerCrash || strings.Contains(failure.Public, "secret") || !strings.Contains(failure.Private, "secret") {
 			t.Errorf("failure is %+v", failure)
 		}
 	})
 	t.Run("cancel", func(t *testing.T) {
 		entered := make(chan struct{})
-		d := NewFuncDispatcher(func(ctx context.Context, _ *wire.Task, _ wire.TaskPort) error {
+		d := NewFuncDispatcher(func(ctx context.Context, _ *wire.Task, _ dispatch.TaskPort) error {
 			close(entered)
 			<-ctx.Done()
 			return context.Cause(ctx)
@@ -42,14 +43,14 @@ func TestFuncDispatcher(t *testing.T) {
 		done := make(chan error, 1)
 		go func() { done <- d.Do(t.Context(), "f", task, quietPort{}) }()
 		<-entered
-		if err := d.CancelTask(t.Context(), "t1", wire.CancelDrain, time.Second); err != nil {
+		if err := d.CancelTask(t.Context(), "t1", dispatch.CancelDrain, time.Second); err != nil {
 			t.Fatal(err)
 		}
 		var canceled *Canceled
-		if err := <-done; !errors.As(err, &canceled) || canceled.Reason != wire.CancelDrain {
+		if err := <-done; !errors.As(err, &canceled) || canceled.Reason != dispatch.CancelDrain {
 			t.Errorf("cause is %v", err)
 		}
-		if err := d.CancelTask(t.Context(), "t1", wire.CancelDrain, time.Second); err == nil {
+		if err := d.CancelTask(t.Context(), "t1", dispatch.CancelDrain, time.Second); err == nil {
 			t.Error("a call that is over was canceled")
 		}
 	})

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"runtime/debug"
 
+	"github.com/blocksd/blocksd/dispatch"
 	"github.com/blocksd/blocksd/network/wire"
 )
 
@@ -16,9 +17,9 @@ type Hooks struct {
 	OnStart func(task *wire.Task)
 	// OnCancel is called once the handler was told to end the task. A task that is canceled before its handler is called
 	// has nobody to tell.
-	OnCancel func(taskID string, reason wire.CancelReason)
+	OnCancel func(taskID string, reason dispatch.CancelReason)
 	// OnError is called after the network has the terminal event of a task that failed. err is the handler's own, a
-	// *wire.TaskFailure, or what the consumer reads where the handler did not fail, say because the task took too long.
+	// *dispatch.TaskFailure, or what the consumer reads where the handler did not fail, say because the task took too long.
 	// Tasks that were lost with an earlier run of the program, and tasks that were refused, are not reported.
 	OnError func(taskID string, err error)
 }
@@ -39,7 +40,7 @@ func (j *job) onStart() {
 	}
 }
 
-func (j *job) onCancel(reason wire.CancelReason) {
+func (j *job) onCancel(reason dispatch.CancelReason) {
 	if f := j.agent.cfg.Hooks.OnCancel; f != nil {
 		j.hook("OnCancel", func() { f(j.task.ID, reason) })
 	}

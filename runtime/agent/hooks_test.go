@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/blocksd/blocksd/dispatch"
 	"github.com/blocksd/blocksd/network/wire"
 )
 
@@ -39,7 +40,7 @@ func TestHooks(t *testing.T) {
 			a := n.serve(cardOf(t, "worker", 4, ""), st, func(c *Config) {
 				c.Hooks = Hooks{
 					OnStart:  func(task *wire.Task) { tell("start %s %v", task.ID, task.Kind) },
-					OnCancel: func(id string, reason wire.CancelReason) { tell("cancel %s %v", id, reason) },
+					OnCancel: func(id string, reason dispatch.CancelReason) { tell("cancel %s %v", id, reason) },
 					OnError: func(id string, err error) {
 						tell("error %s %v, after %s", id, err, n.story(id))
 					},
@@ -54,7 +55,7 @@ func TestHooks(t *testing.T) {
 
 			a.control(startTask("bad", ""))
 			next("start bad " + string(wire.Request))
-			st.next(t).result <- &wire.TaskFailure{Kind: wire.HandlerError, Public: "No.", Private: "why not"}
+			st.next(t).result <- &dispatch.TaskFailure{Kind: dispatch.HandlerError, Public: "No.", Private: "why not"}
 			next("error bad why not, after running failed:No.")
 
 			a.control(startTask("unwanted", ""))

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/blocksd/blocksd/dispatch"
 	"github.com/blocksd/blocksd/network/link"
 	"github.com/blocksd/blocksd/network/wire"
 	"github.com/blocksd/blocksd/runtime/journal"
@@ -36,7 +37,7 @@ type job struct {
 	call    func()
 	endCall context.CancelFunc
 	// tell asks the handler to end, in a goroutine that sends what came of it.
-	tell func(reason wire.CancelReason, grace time.Duration, told chan<- error)
+	tell func(reason dispatch.CancelReason, grace time.Duration, told chan<- error)
 	// abandonArtifacts ends the publishing of artifacts; finish releases all contexts of the job.
 	abandonArtifacts, finish context.CancelFunc
 
@@ -94,7 +95,7 @@ func (a *Agent) newJob(s *session, o order, number int64, offset time.Duration) 
 		finish()
 	}
 	j.call = func() { a.work.Go(func() { j.run(calling) }) }
-	j.tell = func(reason wire.CancelReason, grace time.Duration, told chan<- error) {
+	j.tell = func(reason dispatch.CancelReason, grace time.Duration, told chan<- error) {
 		a.work.Go(func() {
 			ctx, cancel := context.WithTimeout(calling, grace)
 			defer cancel()
@@ -142,7 +143,7 @@ func (j *job) begin() {
 	default:
 		j.stepAt(task.Start{}, j.since)
 	}
-	if asked != wire.CancelUnspecified {
+	if asked != dispatch.CancelUnspecified {
 		j.step(task.Cancel{Reason: asked})
 	}
 }
@@ -163,7 +164,7 @@ func (j *job) post(ev task.Event) {
 	}
 }
 
-func (j *job) cancel(reason wire.CancelReason) { j.post(task.Cancel{Reason: reason}) }
+func (j *job) cancel(reason dispatch.CancelReason) { j.post(task.Cancel{Reason: reason}) }
 
 // awaitTold returns once the handler was told to end, at once where there is none to tell any more. The error is that of
 // ctx, or says why the handler was not told.
@@ -248,9 +249,9 @@ func (j *job) perform(action task.Action) {
 func (j *job) run(ctx context.Context) {
 	j.onStart()
 	err := j.agent.cfg.Dispatcher.Do(ctx, j.agent.cfg.Handler, &j.task, port{j})
-	var failure *wire.TaskFailure
+	var failure *dispatch.TaskFailure
 	if err != nil && !errors.As(err, &failure) {
-		failure = &wire.TaskFailure{Kind: wire.HandlerError, Private: err.Error()}
+		failure = &dispatch.TaskFailure{Kind: dispatch.HandlerError, Private: err.Error()}
 	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -395,7 +396,7 @@ func (a *Agent) over(id string, outcome wire.Terminal) {
 	delete(a.jobs, id)
 	a.finished.store(id, outcome, a.cfg.Now())
 	a.checkIdle()
-	if len(a.jobs) == 0 && a.availability == wire.Unavailable {
+	if len(a.jobs) == 0 && a.availability == dispatch.Unavailable {
 		a.wake() // it stayed for its tasks only
 	}
 }

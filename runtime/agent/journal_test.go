@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/blocksd/blocksd/dispatch"
 	"github.com/blocksd/blocksd/network/card"
 	"github.com/blocksd/blocksd/network/link"
 	"github.com/blocksd/blocksd/network/wire"
@@ -94,9 +95,9 @@ func dying(c *Config) {
 func TestRedeliveryAfterRestart(t *testing.T) {
 	n, dir := newNetwork(t, true), t.TempDir()
 	var calls atomic.Int32
-	handler := NewFuncDispatcher(func(ctx context.Context, task *wire.Task, port wire.TaskPort) error {
+	handler := NewFuncDispatcher(func(ctx context.Context, task *wire.Task, port dispatch.TaskPort) error {
 		calls.Add(1)
-		return &wire.TaskFailure{Kind: wire.HandlerError, Public: "the handler's own words"}
+		return &dispatch.TaskFailure{Kind: dispatch.HandlerError, Public: "the handler's own words"}
 	})
 	j := openJournal(t, dir)
 	a := n.serve(cardOf(t, "worker", 4, ""), handler, withJournal(j))
@@ -245,7 +246,7 @@ func TestTakenAndNotKnown(t *testing.T) {
 				eventually(t, "its tasks are asked to end", func() bool {
 					b.mu.Lock()
 					defer b.mu.Unlock()
-					return b.asked == wire.CancelDrain
+					return b.asked == dispatch.CancelDrain
 				})
 				f.set(nil)
 				if err := b.ended(); err != nil {

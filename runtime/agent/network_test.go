@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/blocksd/blocksd/dispatch"
 	"github.com/blocksd/blocksd/network/backend"
 	"github.com/blocksd/blocksd/network/card"
 	"github.com/blocksd/blocksd/network/link"
@@ -119,7 +120,7 @@ type served struct {
 }
 
 // serve runs an agent until the test ends. change may adapt its configuration.
-func (n *network) serve(c card.Card, d Dispatcher, change func(*Config)) *served {
+func (n *network) serve(c card.Card, d dispatch.Dispatcher, change func(*Config)) *served {
 	n.t.Helper()
 	if err := n.sb.Register(c); err != nil {
 		n.t.Fatal(err)
@@ -353,13 +354,13 @@ type stage struct {
 type call struct {
 	ctx    context.Context
 	task   *wire.Task
-	port   wire.TaskPort
+	port   dispatch.TaskPort
 	result chan error // what the handler returns
 }
 
 func newStage() *stage {
 	s := &stage{calls: make(chan *call, 1000)}
-	s.FuncDispatcher = NewFuncDispatcher(func(ctx context.Context, task *wire.Task, port wire.TaskPort) error {
+	s.FuncDispatcher = NewFuncDispatcher(func(ctx context.Context, task *wire.Task, port dispatch.TaskPort) error {
 		c := &call{ctx, task, port, make(chan error, 1)}
 		s.calls <- c
 		return <-c.result
@@ -391,7 +392,7 @@ func (s *stage) none(t testing.TB) {
 }
 
 // asked waits until the task was asked to end, and returns why.
-func (c *call) asked(t testing.TB) wire.CancelReason {
+func (c *call) asked(t testing.TB) dispatch.CancelReason {
 	t.Helper()
 	select {
 	case <-c.ctx.Done():
@@ -405,6 +406,6 @@ func (c *call) asked(t testing.TB) wire.CancelReason {
 	return canceled.Reason
 }
 
-func echo(ctx context.Context, task *wire.Task, port wire.TaskPort) error {
+func echo(ctx context.Context, task *wire.Task, port dispatch.TaskPort) error {
 	return port.Artifact(ctx, wire.Artifact{OutputID: "reply", MIMEType: "text/plain", Data: []byte(*task.Parts[0].Text)})
 }

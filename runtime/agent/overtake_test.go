@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/blocksd/blocksd/dispatch"
 	"github.com/blocksd/blocksd/network/wire"
 )
 
@@ -65,7 +66,7 @@ func TestTerminalDoesNotOvertake(t *testing.T) {
 			if err := <-published; err == nil {
 				t.Error("the artifact was not given up")
 			}
-			c.result <- &wire.TaskFailure{Kind: wire.HandlerCrash, Public: "It crashed."}
+			c.result <- &dispatch.TaskFailure{Kind: dispatch.HandlerCrash, Public: "It crashed."}
 			n.terminal("t1")
 			n.same("t1", tt.want)
 		})

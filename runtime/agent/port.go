@@ -10,6 +10,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/blocksd/blocksd/dispatch"
 	"github.com/blocksd/blocksd/network/backend"
 	"github.com/blocksd/blocksd/network/link"
 	"github.com/blocksd/blocksd/network/wire"
@@ -19,12 +20,12 @@ import (
 // port is what a running task offers to whoever works on it.
 type port struct{ *job }
 
-var _ wire.TaskPort = port{}
+var _ dispatch.TaskPort = port{}
 
-// Dispatched implements wire.TaskPort.
+// Dispatched implements dispatch.TaskPort.
 func (p port) Dispatched(pid int) { p.post(task.Dispatched{PID: pid}) }
 
-// Status implements wire.TaskPort.
+// Status implements dispatch.TaskPort.
 func (p port) Status(text string) { p.post(task.Status{Text: wire.CutText(text, wire.MaxTextBytes)}) }
 
 // broughtArtifact is an artifact between its arrival and the machine's decision about it.
@@ -36,7 +37,7 @@ type broughtArtifact struct {
 // errTaskOver answers an artifact that comes after the task's outcome was decided.
 var errTaskOver = errors.New("the task is over")
 
-// Artifact implements wire.TaskPort. It keeps its place in the order of what the task publishes, inline or uploaded.
+// Artifact implements dispatch.TaskPort. It keeps its place in the order of what the task publishes, inline or uploaded.
 func (p port) Artifact(ctx context.Context, art wire.Artifact) error {
 	if n := art.Length(); n > p.agent.cfg.ArtifactLimit {
 		return fmt.Errorf("publish artifact %s of task %s: it has %d bytes, more than the limit of %d", art.OutputID, p.task.ID, n, p.agent.cfg.ArtifactLimit)
@@ -138,10 +139,10 @@ func (j *job) uploaded(ctx context.Context) (wire.ArtifactRef, bool) {
 	return wire.ArtifactRef{}, false
 }
 
-// Input implements wire.TaskPort.
-func (p port) Input(ctx context.Context, part int) (wire.Input, error) {
-	fail := func(err error) (wire.Input, error) {
-		return wire.Input{}, fmt.Errorf("open the file of part %d of task %s: %w", part, p.task.ID, err)
+// Input implements dispatch.TaskPort.
+func (p port) Input(ctx context.Context, part int) (dispatch.Input, error) {
+	fail := func(err error) (dispatch.Input, error) {
+		return dispatch.Input{}, fmt.Errorf("open the file of part %d of task %s: %w", part, p.task.ID, err)
 	}
 	if part < 0 || part >= len(p.task.Parts) {
 		return fail(fmt.Errorf("the task has %d parts", len(p.task.Parts)))
@@ -152,7 +153,7 @@ func (p port) Input(ctx context.Context, part int) (wire.Input, error) {
 	}
 	limit := p.agent.inputLimit(p.task.Parts[part].PartID)
 	tooLarge := fmt.Errorf("it has more than %d bytes, the most that the agent card or the network allow", limit)
-	in := wire.Input{Name: ref.FileName, MIMEType: ref.MIMEType, Size: ref.Size}
+	in := dispatch.Input{Name: ref.FileName, MIMEType: ref.MIMEType, Size: ref.Size}
 	if ref.Kind == wire.RefInline {
 		data, err := ref.Inline()
 		if err != nil {

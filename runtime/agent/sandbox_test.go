@@ -16,6 +16,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/blocksd/blocksd/dispatch"
 	"github.com/blocksd/blocksd/network/backend"
 	"github.com/blocksd/blocksd/network/link"
 	"github.com/blocksd/blocksd/network/wire"
@@ -123,7 +124,7 @@ func TestConsumerCancels(t *testing.T) {
 	if err := c.CancelTask(t.Context(), id); err != nil {
 		t.Fatal(err)
 	}
-	if reason := running.asked(t); reason != wire.CancelUser {
+	if reason := running.asked(t); reason != dispatch.CancelUser {
 		t.Errorf("reason %v", reason)
 	}
 	running.result <- errors.New("canceled")
@@ -137,10 +138,10 @@ func TestConsumerCancels(t *testing.T) {
 func TestArtifactSizes(t *testing.T) {
 	n := newNetwork(t, false)
 	sizes := []int{0, 1, wire.DefaultInlineLimit, wire.DefaultInlineLimit + 1, 100_000}
-	a := n.serve(cardOf(t, "worker", 4, ""), NewFuncDispatcher(func(ctx context.Context, _ *wire.Task, port wire.TaskPort) error {
+	a := n.serve(cardOf(t, "worker", 4, ""), NewFuncDispatcher(func(ctx context.Context, _ *wire.Task, port dispatch.TaskPort) error {
 		for _, size := range sizes {
 			if err := port.Artifact(ctx, wire.Artifact{OutputID: "reply", FileName: fmt.Sprint(size, ".bin"), Data: bytes.Repeat([]byte("x"), size)}); err != nil {
-				return &wire.TaskFailure{Kind: wire.HandlerError, Public: err.Error()}
+				return &dispatch.TaskFailure{Kind: dispatch.HandlerError, Public: err.Error()}
 			}
 		}
 		return nil
@@ -167,17 +168,17 @@ func TestLargeArtifact(t *testing.T) {
 	const size = 3 << 20
 	var opened atomic.Int32
 	var warned atomic.Int32
-	a := n.serve(cardOf(t, "worker", 4, ""), NewFuncDispatcher(func(ctx context.Context, _ *wire.Task, port wire.TaskPort) error {
+	a := n.serve(cardOf(t, "worker", 4, ""), NewFuncDispatcher(func(ctx context.Context, _ *wire.Task, port dispatch.TaskPort) error {
 		large := wire.Artifact{OutputID: "surprise", FileName: "a \"b\"\r\nc.bin", Size: size, Open: func() (io.ReadCloser, error) {
 			opened.Add(1)
 			return io.NopCloser(io.LimitReader(zeros{}, size)), nil
 		}}
 		if err := port.Artifact(ctx, large); err != nil {
-			return &wire.TaskFailure{Kind: wire.HandlerError, Public: err.Error()}
+			return &dispatch.TaskFailure{Kind: dispatch.HandlerError, Public: err.Error()}
 		}
 		large.Size = wire.MaxArtifactBytes + 1
 		if port.Artifact(ctx, large) == nil {
-			return &wire.TaskFailure{Kind: wire.HandlerError, Public: "more than the limit was taken"}
+			return &dispatch.TaskFailure{Kind: dispatch.HandlerError, Public: "more than the limit was taken"}
 		}
 		return nil
 	}), func(c *Config) {
@@ -211,26 +212,26 @@ func TestInputs(t *testing.T) {
 	large := strings.Repeat("large ", 10_000)
 	got := make(chan string, 2)
 	c := cardOf(t, "worker", 4, "")
-	a := n.serve(c, NewFuncDispatcher(func(ctx context.Context, task *wire.Task, port wire.TaskPort) error {
+	a := n.serve(c, NewFuncDispatcher(func(ctx context.Context, task *wire.Task, port dispatch.TaskPort) error {
 		for i, p := range task.Parts {
 			if p.File == nil {
 				if _, err := port.Input(ctx, i); err == nil {
-					return &wire.TaskFailure{Kind: wire.HandlerError, Public: "a part without a file was opened"}
+					return &dispatch.TaskFailure{Kind: dispatch.HandlerError, Public: "a part without a file was opened"}
 				}
 				continue
 			}
 			in, err := port.Input(ctx, i)
 			if err != nil {
-				return &wire.TaskFailure{Kind: wire.HandlerError, Public: err.Error()}
+				return &dispatch.TaskFailure{Kind: dispatch.HandlerError, Public: err.Error()}
 			}
 			data, err := io.ReadAll(in.Body)
 			if err := errors.Join(err, in.Body.Close()); err != nil {
-				return &wire.TaskFailure{Kind: wire.HandlerError, Public: err.Error()}
+				return &dispatch.TaskFailure{Kind: dispatch.HandlerError, Public: err.Error()}
 			}
 			got <- fmt.Sprint(in.Name, " ", in.Size, " ", string(data))
 		}
 		if _, err := port.Input(ctx, len(task.Parts)); err == nil {
-			return &wire.TaskFailure{Kind: wire.HandlerError, Public: "a part beyond the last was opened"}
+			return &dispatch.TaskFailure{Kind: dispatch.HandlerError, Public: "a part beyond the last was opened"}
 		}
 		return nil
 	}), nil)
@@ -273,7 +274,7 @@ func TestInputs(t *testing.T) {
 func TestTwoInstances(t *testing.T) {
 	n := newNetwork(t, false)
 	c := cardOf(t, "worker", 2, "")
-	slow := func(ctx context.Context, task *wire.Task, port wire.TaskPort) error {
+	slow := func(ctx context.Context, task *wire.Task, port dispatch.TaskPort) error {
 		select {
 		case <-time.After(5 * time.Millisecond): // work
 		case <-ctx.Done():

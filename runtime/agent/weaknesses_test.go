@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/blocksd/blocksd/dispatch"
 	"github.com/blocksd/blocksd/network/backend"
 	"github.com/blocksd/blocksd/network/card"
 	"github.com/blocksd/blocksd/network/wire"
@@ -115,7 +116,7 @@ func TestInputLimit(t *testing.T) {
 		t.Fatal(err)
 	}
 	result := make(chan error, 1)
-	a := n.serve(c, NewFuncDispatcher(func(ctx context.Context, task *wire.Task, port wire.TaskPort) error {
+	a := n.serve(c, NewFuncDispatcher(func(ctx context.Context, task *wire.Task, port dispatch.TaskPort) error {
 		task.Parts[1].File.Size = 0 // as if the sender had not said
 		in, err := port.Input(ctx, 1)
 		if err == nil {
@@ -164,7 +165,7 @@ func TestStorageAnswerStaysInside(t *testing.T) {
 	}
 	refused := make(chan error, 1)
 	var log bytes.Buffer
-	a := n.serve(cardOf(t, "worker", 4, ""), NewFuncDispatcher(func(ctx context.Context, _ *wire.Task, port wire.TaskPort) error {
+	a := n.serve(cardOf(t, "worker", 4, ""), NewFuncDispatcher(func(ctx context.Context, _ *wire.Task, port dispatch.TaskPort) error {
 		err := port.Artifact(ctx, wire.Artifact{OutputID: "reply", Data: make([]byte, wire.DefaultInlineLimit+1)})
 		refused <- err
 		return err

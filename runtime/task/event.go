@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/blocksd/blocksd/dispatch"
 	"github.com/blocksd/blocksd/network/wire"
 )
 
@@ -21,9 +22,9 @@ type (
 	// Artifact is an output of the handler, known to the caller of Step by ID.
 	Artifact struct{ ID int }
 	// HandlerDone says that the call of the handler has ended. Failure is nil when it succeeded.
-	HandlerDone struct{ Failure *wire.TaskFailure }
+	HandlerDone struct{ Failure *dispatch.TaskFailure }
 	// Cancel asks the task to end, for Reason. A consumer, the network, an operator or the daemon wants it.
-	Cancel struct{ Reason wire.CancelReason }
+	Cancel struct{ Reason dispatch.CancelReason }
 	// TimerFired says that a timer which SetTimer armed has run out.
 	TimerFired struct{ Timer Timer }
 	// TerminalSettled says that everything published, the terminal event included, has been sent or given up.
@@ -59,7 +60,7 @@ type (
 	CallHandler struct{}
 	// TellHandler asks the handler to end the task within Grace.
 	TellHandler struct {
-		Reason wire.CancelReason
+		Reason dispatch.CancelReason
 		Grace  time.Duration
 	}
 	// EndCall ends the call of the handler without asking it.

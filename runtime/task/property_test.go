@@ -7,6 +7,7 @@ import (
 
 	"pgregory.net/rapid"
 
+	"github.com/blocksd/blocksd/dispatch"
 	"github.com/blocksd/blocksd/network/wire"
 )
 
@@ -69,8 +70,8 @@ func (w *world) draw() Event {
 		}
 		return Status{Text: "late"}
 	case 6:
-		return Cancel{Reason: rapid.SampledFrom([]wire.CancelReason{wire.CancelUser, wire.CancelExpired, wire.CancelTerminated,
-			wire.CancelDeadline, wire.CancelDrain, wire.CancelShutdown}).Draw(t, "reason")}
+		return Cancel{Reason: rapid.SampledFrom([]dispatch.CancelReason{dispatch.CancelUser, dispatch.CancelExpired, dispatch.CancelTerminated,
+			dispatch.CancelDeadline, dispatch.CancelDrain, dispatch.CancelShutdown}).Draw(t, "reason")}
 	case 7, 8:
 		// A timer that is due, or one that fires although it was stopped.
 		timer := Timer(rapid.IntRange(0, int(Timers)-1).Draw(t, "timer"))
@@ -90,8 +91,8 @@ func (w *world) draw() Event {
 func (w *world) handlerReturns() Event {
 	w.returned = true
 	if rapid.Bool().Draw(w.t, "fails") {
-		return HandlerDone{Failure: &wire.TaskFailure{
-			Kind:    wire.FailureKind(rapid.IntRange(0, 6).Draw(w.t, "failure")),
+		return HandlerDone{Failure: &dispatch.TaskFailure{
+			Kind:    dispatch.FailureKind(rapid.IntRange(0, 6).Draw(w.t, "failure")),
 			Public:  strings.Repeat("x", rapid.SampledFrom([]int{0, 1, wire.MaxTextBytes + 1}).Draw(w.t, "length")),
 			Private: "private",
 		}}
@@ -239,7 +240,7 @@ func (w *world) checkRhythm() {
 
 // wind brings the task to its end: it is canceled, its timers run out, the handler returns, the terminal is sent.
 func (w *world) wind() {
-	w.step(Cancel{Reason: wire.CancelShutdown})
+	w.step(Cancel{Reason: dispatch.CancelShutdown})
 	for i := 0; w.terminalAt == 0; i++ {
 		if i > 10 {
 			w.t.Fatal("no terminal although the grace is over")
@@ -260,7 +261,7 @@ func (w *world) wind() {
 	}
 	w.step(TerminalSettled{})
 	w.step(Status{Text: "too late"})
-	w.step(Cancel{Reason: wire.CancelUser})
+	w.step(Cancel{Reason: dispatch.CancelUser})
 	if w.finished != 1 || w.freed != 1 || w.s.Phase() != Done {
 		w.t.Fatalf("finished %d times, slot freed %d times, phase %v", w.finished, w.freed, w.s.Phase())
 	}

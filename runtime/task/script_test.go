@@ -16,6 +16,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/blocksd/blocksd/dispatch"
 	"github.com/blocksd/blocksd/network/wire"
 )
 
@@ -130,7 +131,7 @@ func parseEvent(name, arg string) (Event, error) {
 		id, err := strconv.Atoi(arg)
 		return Artifact{id}, err
 	case "cancel":
-		for r := wire.CancelUser; r <= wire.CancelShutdown; r++ {
+		for r := dispatch.CancelUser; r <= dispatch.CancelShutdown; r++ {
 			if r.String() == arg {
 				return Cancel{r}, nil
 			}
@@ -146,9 +147,9 @@ func parseEvent(name, arg string) (Event, error) {
 	case "done":
 		return HandlerDone{}, nil
 	case "error", "crash", "silent", "no-process", "call-ended":
-		kind := map[string]wire.FailureKind{"error": wire.HandlerError, "crash": wire.HandlerCrash, "silent": wire.HandlerSilent,
-			"no-process": wire.NoProcess, "call-ended": wire.CallEnded}[name]
-		return HandlerDone{&wire.TaskFailure{Kind: kind, Public: arg, Private: "secret"}}, nil
+		kind := map[string]dispatch.FailureKind{"error": dispatch.HandlerError, "crash": dispatch.HandlerCrash, "silent": dispatch.HandlerSilent,
+			"no-process": dispatch.NoProcess, "call-ended": dispatch.CallEnded}[name]
+		return HandlerDone{&dispatch.TaskFailure{Kind: kind, Public: arg, Private: "secret"}}, nil
 	}
 	return nil, fmt.Errorf("unknown event %q %q", name, arg)
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/blocksd/blocksd/dispatch"
 	"github.com/blocksd/blocksd/network/wire"
 )
 
@@ -55,7 +56,7 @@ type State struct {
 
 	// Why the task is to end. The first reason is the one that the handler is told; the network's terminate and expire
 	// are remembered even if they come later, because the terminal event states them.
-	reason              wire.CancelReason
+	reason              dispatch.CancelReason
 	expired, terminated bool
 
 	calling  bool // the handler's call has begun and not ended
@@ -176,7 +177,7 @@ func (s *State) artifact(id int, now time.Time) {
 	s.do(PublishArtifact{id})
 }
 
-func (s *State) handlerDone(f *wire.TaskFailure, now time.Time) {
+func (s *State) handlerDone(f *dispatch.TaskFailure, now time.Time) {
 	if !s.calling {
 		return
 	}
@@ -192,13 +193,13 @@ func (s *State) handlerDone(f *wire.TaskFailure, now time.Time) {
 	}
 }
 
-func (s *State) cancel(reason wire.CancelReason, now time.Time) {
+func (s *State) cancel(reason dispatch.CancelReason, now time.Time) {
 	if s.decided() {
 		return
 	}
 	noted := s.verdict(nil)
-	s.expired = s.expired || reason == wire.CancelExpired
-	s.terminated = s.terminated || reason == wire.CancelTerminated
+	s.expired = s.expired || reason == dispatch.CancelExpired
+	s.terminated = s.terminated || reason == dispatch.CancelTerminated
 	if s.phase == Canceling {
 		if now := s.verdict(nil); now != noted {
 			s.do(NoteOutcome{now})
@@ -237,9 +238,9 @@ func (s *State) timerFired(t Timer, now time.Time) {
 		}
 	case DeadlineTimer:
 		if s.cfg.Kind == wire.Pipe {
-			s.cancel(wire.CancelExpired, now)
+			s.cancel(dispatch.CancelExpired, now)
 		} else {
-			s.cancel(wire.CancelDeadline, now)
+			s.cancel(dispatch.CancelDeadline, now)
 		}
 	case GraceTimer:
 		s.decide(s.verdict(nil), now)
@@ -247,7 +248,7 @@ func (s *State) timerFired(t Timer, now time.Time) {
 }
 
 // verdict returns the outcome of a task whose handler ended with f, or did not end in its grace.
-func (s *State) verdict(f *wire.TaskFailure) wire.Terminal {
+func (s *State) verdict(f *dispatch.TaskFailure) wire.Terminal {
 	if s.phase != Canceling {
 		if f == nil {
 			return wire.Terminal{State: wire.Completed}
@@ -262,7 +263,7 @@ func (s *State) verdict(f *wire.TaskFailure) wire.Terminal {
 	switch {
 	case s.cfg.Kind == wire.Pipe && s.expired:
 		return wire.Terminal{State: wire.Completed, CompletionReason: wire.ReasonDurationExpired, Reason: reason}
-	case s.reason == wire.CancelDeadline:
+	case s.reason == dispatch.CancelDeadline:
 		return wire.Terminal{State: wire.Failed, Error: fmt.Sprintf(
 			"The task was stopped because it ran longer than the %v seconds that its agent allows.", s.cfg.Limit.Seconds())}
 	}
@@ -306,15 +307,15 @@ func (s *State) disarm(t Timer) {
 }
 
 // publicTexts are what a consumer reads when a failure brought no text of its own.
-var publicTexts = map[wire.FailureKind]string{
-	wire.HandlerError:  "The agent reported an error without saying which.",
-	wire.HandlerCrash:  "The agent's handler ended unexpectedly while it worked on the task.",
-	wire.HandlerSilent: "The agent's handler ended the task without a result.",
-	wire.NoProcess:     "The agent's handler is not available at the moment.",
-	wire.CallEnded:     "The agent ended the task before it was done.",
+var publicTexts = map[dispatch.FailureKind]string{
+	dispatch.HandlerError:  "The agent reported an error without saying which.",
+	dispatch.HandlerCrash:  "The agent's handler ended unexpectedly while it worked on the task.",
+	dispatch.HandlerSilent: "The agent's handler ended the task without a result.",
+	dispatch.NoProcess:     "The agent's handler is not available at the moment.",
+	dispatch.CallEnded:     "The agent ended the task before it was done.",
 }
 
-func publicText(f *wire.TaskFailure) string {
+func publicText(f *dispatch.TaskFailure) string {
 	text := f.Public
 	if text == "" {
 		text = publicTexts[f.Kind]

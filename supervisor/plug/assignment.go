@@ -4,12 +4,12 @@ import (
 	"context"
 	"sync"
 
-	"github.com/blocksd/blocksd/network/wire"
+	"github.com/blocksd/blocksd/dispatch"
 )
 
 // assignment is a task on this process, and the only way to its port: nothing is done for a task after it has ended.
 type assignment struct {
-	port    wire.TaskPort
+	port    dispatch.TaskPort
 	cancel  context.CancelFunc // of the context that the task's own call uses the port with
 	started chan struct{}      // closed when the handler's call has been sent, or never will be
 
@@ -23,7 +23,7 @@ type assignment struct {
 	more    chan struct{}              // guarded by mu; closed when heard grows; nil when nobody waits for that
 }
 
-func newAssignment(port wire.TaskPort, cancel context.CancelFunc) *assignment {
+func newAssignment(port dispatch.TaskPort, cancel context.CancelFunc) *assignment {
 	return &assignment{port: port, cancel: cancel, started: make(chan struct{})}
 }
 
@@ -62,7 +62,7 @@ func (a *assignment) after(ctx context.Context, n int64) error {
 
 // own calls f, for the task's own call, with the port, unless the task has ended. What f waits for must end with the
 // context whose cancel the assignment has.
-func (a *assignment) own(f func(wire.TaskPort) error) error {
+func (a *assignment) own(f func(dispatch.TaskPort) error) error {
 	a.mu.Lock()
 	if a.ended {
 		a.mu.Unlock()
@@ -75,7 +75,7 @@ func (a *assignment) own(f func(wire.TaskPort) error) error {
 }
 
 // use calls f with the port, unless the task has ended. The context given to f ends with the task.
-func (a *assignment) use(ctx context.Context, f func(context.Context, wire.TaskPort) error) error {
+func (a *assignment) use(ctx context.Context, f func(context.Context, dispatch.TaskPort) error) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	a.mu.Lock()

@@ -10,13 +10,15 @@ import (
 	"sync"
 	"time"
 
-	"github.com/blocksd/blocksd/network/wire"
-	handlerv1 "github.com/blocksd/blocksd/proto/blocks/handler/v1"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/durationpb"
+
+	"github.com/blocksd/blocksd/dispatch"
+	"github.com/blocksd/blocksd/network/wire"
+	handlerv1 "github.com/blocksd/blocksd/proto/blocks/handler/v1"
 )
 
 var (
@@ -51,24 +53,24 @@ func (h Hooks) released(taint bool) {
 }
 
 // Do gives a task to the process and returns when the handler is done with it, when the process has ended, or when ctx
-// has: nil, a *wire.TaskFailure, or an *Unsent with one. Whatever happens, the port is not used after Do has returned.
+// has: nil, a *dispatch.TaskFailure, or an *Unsent with one. Whatever happens, the port is not used after Do has returned.
 //
 // A handler that goes on after ctx has ended is given LetGo to end its call, if it understands cancellation, before the
 // call is cut off.
-func (p *Conn) Do(ctx context.Context, task *wire.Task, port wire.TaskPort, hooks Hooks) error {
+func (p *Conn) Do(ctx context.Context, task *wire.Task, port dispatch.TaskPort, hooks Hooks) error {
 	work, endWork := context.WithCancel(context.WithoutCancel(ctx))
 	defer endWork()
 	a := newAssignment(port, endWork)
 	if !p.host.assign(task.ID, a) {
 		hooks.released(false)
-		return &wire.TaskFailure{Kind: wire.NoProcess, Public: publicTwice, Private: fmt.Sprintf("task %s was given to process %d twice", task.ID, p.PID())}
+		return &dispatch.TaskFailure{Kind: dispatch.NoProcess, Public: publicTwice, Private: fmt.Sprintf("task %s was given to process %d twice", task.ID, p.PID())}
 	}
 	defer p.host.release(task.ID)
 	defer a.end()
 	if hooks.Assigned != nil && !hooks.Assigned() {
 		close(a.started) // whoever wants to cancel it need not wait
 		hooks.released(false)
-		return &wire.TaskFailure{Kind: wire.CallEnded, Public: publicEnded, Private: fmt.Sprintf("task %s was canceled before handler %s had it", task.ID, p.config.Handler)}
+		return &dispatch.TaskFailure{Kind: dispatch.CallEnded, Public: publicEnded, Private: fmt.Sprintf("task %s was canceled before handler %s had it", task.ID, p.config.Handler)}
 	}
 	if !p.calls.begin() { // the process was picked just before its end
 		close(a.started)
@@ -110,13 +112,13 @@ func (p *Conn) Do(ctx context.Context, task *wire.Task, port wire.TaskPort, hook
 		if !a.tell() && p.calls.begin() {
 			go func() {
 				defer p.calls.end()
-				_ = p.cancel(context.WithoutCancel(ctx), task.ID, wire.CancelShutdown, patience)
+				_ = p.cancel(context.WithoutCancel(ctx), task.ID, dispatch.CancelShutdown, patience)
 			}()
 		}
 	}
 	k.cutOff(patience)
-	return &wire.TaskFailure{
-		Kind: wire.CallEnded, Public: publicEnded,
+	return &dispatch.TaskFailure{
+		Kind: dispatch.CallEnded, Public: publicEnded,
 		Private: fmt.Sprintf("the call of task %s on handler %s was ended by the daemon: %v", task.ID, p.config.Handler, context.Cause(ctx)),
 	}
 }
@@ -198,7 +200,7 @@ func (k *call) finish() bool {
 // run makes the call with ctx, sends its outcome to result as soon as it is known, and returns when the call has ended. What
 // the call asks for is done with work, which ends with the task.
 func (k *call) run(p *Conn, ctx, work context.Context, task *wire.Task, a *assignment, result chan<- error) {
-	_ = a.own(func(port wire.TaskPort) error { port.Dispatched(p.PID()); return nil })
+	_ = a.own(func(port dispatch.TaskPort) error { port.Dispatched(p.PID()); return nil })
 	select {
 	case <-p.Done(): // the connection need not know that yet, and would seem to take the request
 		close(a.started)
@@ -239,7 +241,7 @@ func (k *call) converse(p *Conn, work context.Context, stream grpc.ServerStreami
 		}
 		switch e := m.GetEvent().(type) {
 		case *handlerv1.StartTaskResponse_Status:
-			_ = a.own(func(port wire.TaskPort) error { port.Status(e.Status); return nil })
+			_ = a.own(func(port dispatch.TaskPort) error { port.Status(e.Status); return nil })
 		case *handlerv1.StartTaskResponse_Artifact:
 			artifact, err := chunks.add(e.Artifact)
 			if err != nil {
@@ -249,11 +251,11 @@ func (k *call) converse(p *Conn, work context.Context, stream grpc.ServerStreami
 				continue
 			}
 			err = k.work(func() error {
-				return a.own(func(port wire.TaskPort) error { return port.Artifact(work, *artifact) })
+				return a.own(func(port dispatch.TaskPort) error { return port.Artifact(work, *artifact) })
 			})
 			if err != nil && !errors.Is(err, errTaskEnded) {
-				return false, &wire.TaskFailure{
-					Kind: wire.HandlerError, Public: publicArtifact,
+				return false, &dispatch.TaskFailure{
+					Kind: dispatch.HandlerError, Public: publicArtifact,
 					Private: fmt.Sprintf("publish an artifact of task %s: %v", task.ID, err),
 				}
 			}
@@ -267,23 +269,23 @@ func (k *call) converse(p *Conn, work context.Context, stream grpc.ServerStreami
 			if public == "" {
 				public = publicError
 			}
-			return false, &wire.TaskFailure{Kind: wire.HandlerError, Public: public, Private: e.Error.GetPrivateMessage()}
+			return false, &dispatch.TaskFailure{Kind: dispatch.HandlerError, Public: public, Private: e.Error.GetPrivateMessage()}
 		}
 		// Any other event comes from a newer SDK; the contract lets us ignore it.
 	}
 }
 
 // refused is the failure of a handler that breaks the contract.
-func (p *Conn) refused(task *wire.Task, err error) *wire.TaskFailure {
-	return &wire.TaskFailure{
-		Kind: wire.HandlerError, Public: publicError,
+func (p *Conn) refused(task *wire.Task, err error) *dispatch.TaskFailure {
+	return &dispatch.TaskFailure{
+		Kind: dispatch.HandlerError, Public: publicError,
 		Private: fmt.Sprintf("handler %s broke the contract in task %s: %v", p.config.Handler, task.ID, err),
 	}
 }
 
 // Unsent is the failure of a task that the handler never had: the request was not handed to the connection, and a server
 // calls its handler only once it has the request. Such a task may always be given to another process.
-type Unsent struct{ *wire.TaskFailure }
+type Unsent struct{ *dispatch.TaskFailure }
 
 // Unwrap returns the failure to report where the task is not tried again.
 func (u *Unsent) Unwrap() error { return u.TaskFailure }
@@ -297,8 +299,8 @@ func (p *Conn) unsent(task *wire.Task, err error) error {
 	case ended && (err == io.EOF || code == codes.Unavailable || code == codes.Canceled):
 		return &Unsent{p.crash(task, "before it had")}
 	case code == codes.Unavailable, err == io.EOF && p.conn.GetState() != connectivity.Ready:
-		return &Unsent{&wire.TaskFailure{
-			Kind: wire.HandlerCrash, Public: publicCrash,
+		return &Unsent{&dispatch.TaskFailure{
+			Kind: dispatch.HandlerCrash, Public: publicCrash,
 			Private: fmt.Sprintf("the connection to handler %s (pid %d) broke before it had task %s: %v", p.config.Handler, p.PID(), task.ID, err),
 		}}
 	}
@@ -306,26 +308,26 @@ func (p *Conn) unsent(task *wire.Task, err error) error {
 }
 
 // broken finds out why a call ended without a final message.
-func (p *Conn) broken(task *wire.Task, err error) *wire.TaskFailure {
+func (p *Conn) broken(task *wire.Task, err error) *dispatch.TaskFailure {
 	name := p.config.Handler
 	switch code := status.Code(err); {
 	case err == io.EOF:
-		return &wire.TaskFailure{Kind: wire.HandlerSilent, Public: publicSilent, Private: fmt.Sprintf("handler %s ended the call of task %s without a result", name, task.ID)}
+		return &dispatch.TaskFailure{Kind: dispatch.HandlerSilent, Public: publicSilent, Private: fmt.Sprintf("handler %s ended the call of task %s without a result", name, task.ID)}
 	case (code == codes.Unavailable || code == codes.Canceled || code == codes.Internal) && p.endedSoon():
 		return p.crash(task, "in")
 	case code == codes.Unavailable:
-		return &wire.TaskFailure{Kind: wire.HandlerCrash, Public: publicCrash, Private: fmt.Sprintf("the connection to handler %s (pid %d) broke in task %s: %v", name, p.PID(), task.ID, err)}
+		return &dispatch.TaskFailure{Kind: dispatch.HandlerCrash, Public: publicCrash, Private: fmt.Sprintf("the connection to handler %s (pid %d) broke in task %s: %v", name, p.PID(), task.ID, err)}
 	case code == codes.Canceled: // by us
-		return &wire.TaskFailure{Kind: wire.CallEnded, Public: publicEnded, Private: fmt.Sprintf("the call of task %s on handler %s was cut off", task.ID, name)}
+		return &dispatch.TaskFailure{Kind: dispatch.CallEnded, Public: publicEnded, Private: fmt.Sprintf("the call of task %s on handler %s was cut off", task.ID, name)}
 	}
-	return &wire.TaskFailure{Kind: wire.HandlerSilent, Public: publicSilent, Private: fmt.Sprintf("handler %s ended the call of task %s with an error of gRPC: %v", name, task.ID, err)}
+	return &dispatch.TaskFailure{Kind: dispatch.HandlerSilent, Public: publicSilent, Private: fmt.Sprintf("handler %s ended the call of task %s with an error of gRPC: %v", name, task.ID, err)}
 }
 
 // tailLines of a crashed process go into the private text of its tasks.
 const tailLines = 20
 
 // crash is the failure of a task whose process has ended, in it or before it had it.
-func (p *Conn) crash(task *wire.Task, when string) *wire.TaskFailure {
+func (p *Conn) crash(task *wire.Task, when string) *dispatch.TaskFailure {
 	// The last lines are still in the pipes, as long as nothing else writes to them.
 	select {
 	case <-p.pumped:
@@ -335,12 +337,12 @@ func (p *Conn) crash(task *wire.Task, when string) *wire.TaskFailure {
 	if tail := p.Tail(tailLines); len(tail) > 0 {
 		private += "; its last lines were:\n" + strings.Join(tail, "\n")
 	}
-	return &wire.TaskFailure{Kind: wire.HandlerCrash, Public: publicCrash, Private: private}
+	return &dispatch.TaskFailure{Kind: dispatch.HandlerCrash, Public: publicCrash, Private: private}
 }
 
 // CancelTask asks the handler to end a task. It returns when the handler has been told; a handler that does not know
 // cancellation is no error.
-func (p *Conn) CancelTask(ctx context.Context, taskID string, reason wire.CancelReason, grace time.Duration) error {
+func (p *Conn) CancelTask(ctx context.Context, taskID string, reason dispatch.CancelReason, grace time.Duration) error {
 	a := p.host.lookup(taskID)
 	if a == nil {
 		return ErrNoTask
@@ -354,7 +356,7 @@ func (p *Conn) CancelTask(ctx context.Context, taskID string, reason wire.Cancel
 	return p.cancel(ctx, taskID, reason, grace)
 }
 
-func (p *Conn) cancel(ctx context.Context, taskID string, reason wire.CancelReason, grace time.Duration) error {
+func (p *Conn) cancel(ctx context.Context, taskID string, reason dispatch.CancelReason, grace time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, p.timeouts.Cancel)
 	defer cancel()
 	_, err := p.client.CancelTask(ctx, &handlerv1.CancelTaskRequest{TaskId: taskID, Reason: cancelReason(reason), Grace: durationpb.New(grace)})

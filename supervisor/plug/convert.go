@@ -4,10 +4,12 @@ import (
 	"encoding/json"
 	"strings"
 
-	"github.com/blocksd/blocksd/network/wire"
-	handlerv1 "github.com/blocksd/blocksd/proto/blocks/handler/v1"
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/blocksd/blocksd/dispatch"
+	"github.com/blocksd/blocksd/network/wire"
+	handlerv1 "github.com/blocksd/blocksd/proto/blocks/handler/v1"
 )
 
 // message turns a task into what the handler gets. Texts of the network may hold what protobuf strings must not.
@@ -49,19 +51,19 @@ func message(t *wire.Task) *handlerv1.Task {
 
 func text(s string) string { return strings.ToValidUTF8(s, "\uFFFD") }
 
-func cancelReason(r wire.CancelReason) handlerv1.CancelReason {
+func cancelReason(r dispatch.CancelReason) handlerv1.CancelReason {
 	switch r {
-	case wire.CancelUser:
+	case dispatch.CancelUser:
 		return handlerv1.CancelReason_CANCEL_REASON_USER
-	case wire.CancelExpired:
+	case dispatch.CancelExpired:
 		return handlerv1.CancelReason_CANCEL_REASON_EXPIRED
-	case wire.CancelTerminated:
+	case dispatch.CancelTerminated:
 		return handlerv1.CancelReason_CANCEL_REASON_TERMINATED
-	case wire.CancelDeadline:
+	case dispatch.CancelDeadline:
 		return handlerv1.CancelReason_CANCEL_REASON_DEADLINE
-	case wire.CancelDrain:
+	case dispatch.CancelDrain:
 		return handlerv1.CancelReason_CANCEL_REASON_DRAIN
-	case wire.CancelShutdown:
+	case dispatch.CancelShutdown:
 		return handlerv1.CancelReason_CANCEL_REASON_SHUTDOWN
 	}
 	return handlerv1.CancelReason_CANCEL_REASON_UNSPECIFIED

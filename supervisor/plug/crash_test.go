@@ -10,9 +10,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/blocksd/blocksd/dispatch"
 	"github.com/blocksd/blocksd/network/wire"
 	"github.com/blocksd/blocksd/supervisor/unit"
-	"github.com/google/go-cmp/cmp"
 )
 
 // The end of the process ends its tasks at once, with what it wrote last.
@@ -36,7 +38,7 @@ func TestCrash(t *testing.T) {
 			go func() { both <- c.Do(context.Background(), request("other", "hang"), other, Hooks{}) }()
 			wait(t, other.changed, "the other task to run")
 			_, f := do(t, c, "t", tt.text)
-			if f == nil || f.Kind != wire.HandlerCrash || f.Public != publicCrash {
+			if f == nil || f.Kind != dispatch.HandlerCrash || f.Public != publicCrash {
 				t.Fatalf("failure %+v", f)
 			}
 			for _, want := range tt.private {
@@ -45,7 +47,7 @@ func TestCrash(t *testing.T) {
 				}
 			}
 			err := <-both
-			if !errors.As(err, &f) || f.Kind != wire.HandlerCrash {
+			if !errors.As(err, &f) || f.Kind != dispatch.HandlerCrash {
 				t.Errorf("the other task: %v", err)
 			}
 			if e := c.Exit(); e.Reason != tt.reason {
@@ -97,8 +99,8 @@ func TestArtifactOutlivesItsProcess(t *testing.T) {
 	p := newPort()
 	c := r.conn(t, "badhandler", "")
 	err := c.Do(t.Context(), request("t", "none"), slowPort{p, c}, Hooks{})
-	var f *wire.TaskFailure
-	if err != nil && (!errors.As(err, &f) || f.Kind != wire.HandlerCrash) { // the result may not have been sent
+	var f *dispatch.TaskFailure
+	if err != nil && (!errors.As(err, &f) || f.Kind != dispatch.HandlerCrash) { // the result may not have been sent
 		t.Errorf("the task: %v", err)
 	}
 	if d := cmp.Diff([]string{"good"}, p.texts()); d != "" {
@@ -137,7 +139,7 @@ func TestTaskEndsAfterItsProcess(t *testing.T) {
 	cancel()
 	select {
 	case err := <-result:
-		var f *wire.TaskFailure
+		var f *dispatch.TaskFailure
 		if !errors.As(err, &f) {
 			t.Errorf("the task: %v", err)
 		}
@@ -182,10 +184,10 @@ func TestDoBesideClose(t *testing.T) {
 		var released atomic.Int32
 		var tasks sync.WaitGroup
 		task := func(id string) *port {
-			var f *wire.TaskFailure
+			var f *dispatch.TaskFailure
 			p := newPort()
 			err := c.Do(context.Background(), request(id, "none"), p, Hooks{Released: func(bool) { released.Add(1) }})
-			if !errors.As(err, &f) || f.Kind != wire.HandlerCrash {
+			if !errors.As(err, &f) || f.Kind != dispatch.HandlerCrash {
 				t.Errorf("task beside Close: %v", err)
 			}
 			if u := (*Unsent)(nil); id == "after" && !errors.As(err, &u) {

@@ -10,12 +10,13 @@ import (
 	"path/filepath"
 	"sync"
 
-	"github.com/blocksd/blocksd/network/wire"
-	handlerv1 "github.com/blocksd/blocksd/proto/blocks/handler/v1"
-	"github.com/blocksd/blocksd/supervisor/launch"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+
+	"github.com/blocksd/blocksd/dispatch"
+	handlerv1 "github.com/blocksd/blocksd/proto/blocks/handler/v1"
+	"github.com/blocksd/blocksd/supervisor/launch"
 )
 
 // downloadChunk is the most that one message of a download carries, in bytes.
@@ -108,7 +109,7 @@ func (h *host) DownloadInput(r *handlerv1.DownloadInputRequest, stream grpc.Serv
 	if err != nil {
 		return err
 	}
-	return answer(a.use(stream.Context(), func(ctx context.Context, port wire.TaskPort) error {
+	return answer(a.use(stream.Context(), func(ctx context.Context, port dispatch.TaskPort) error {
 		in, err := port.Input(ctx, int(r.GetPartIndex()))
 		if err != nil {
 			return status.Errorf(codes.InvalidArgument, "input %d cannot be read: %v", r.GetPartIndex(), err)
@@ -121,7 +122,7 @@ func (h *host) DownloadInput(r *handlerv1.DownloadInputRequest, stream grpc.Serv
 	}))
 }
 
-func sendFile(in wire.Input, stream grpc.ServerStreamingServer[handlerv1.DownloadInputResponse]) error {
+func sendFile(in dispatch.Input, stream grpc.ServerStreamingServer[handlerv1.DownloadInputResponse]) error {
 	m := &handlerv1.DownloadInputResponse{File: &handlerv1.File{Name: text(in.Name), MimeType: text(in.MIMEType), Size: in.Size}}
 	buf := make([]byte, downloadChunk)
 	for {
@@ -168,7 +169,7 @@ func (h *host) PublishArtifact(stream grpc.ClientStreamingServer[handlerv1.Publi
 		if artifact == nil {
 			continue
 		}
-		err = a.use(stream.Context(), func(ctx context.Context, port wire.TaskPort) error {
+		err = a.use(stream.Context(), func(ctx context.Context, port dispatch.TaskPort) error {
 			if err := a.after(ctx, after); err != nil {
 				return err
 			}

@@ -11,14 +11,16 @@ import (
 	"testing"
 	"testing/synctest"
 
-	"github.com/blocksd/blocksd/network/wire"
-	handlerv1 "github.com/blocksd/blocksd/proto/blocks/handler/v1"
-	"github.com/blocksd/blocksd/supervisor/launch"
 	"github.com/google/go-cmp/cmp"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
+
+	"github.com/blocksd/blocksd/dispatch"
+	"github.com/blocksd/blocksd/network/wire"
+	handlerv1 "github.com/blocksd/blocksd/proto/blocks/handler/v1"
+	"github.com/blocksd/blocksd/supervisor/launch"
 )
 
 // The host service listens to its own process, with its token, about its own tasks.
@@ -75,7 +77,7 @@ func TestDownload(t *testing.T) {
 			{PartID: "broken", File: &wire.ArtifactRef{}},
 		}}
 		p := newPort()
-		p.inputs = map[int]wire.Input{1: {Name: "ü.txt", MIMEType: "text/plain", Size: int64(len(want)), Body: body(want)}}
+		p.inputs = map[int]dispatch.Input{1: {Name: "ü.txt", MIMEType: "text/plain", Size: int64(len(want)), Body: body(want)}}
 		if err := c.Do(t.Context(), task, p, Hooks{}); err != nil {
 			t.Fatal(err)
 		}
@@ -86,7 +88,7 @@ func TestDownload(t *testing.T) {
 	text = "download broken"
 	task := &wire.Task{ID: "t", Parts: []wire.Part{{PartID: "request", Text: &text}, {PartID: "broken", File: &wire.ArtifactRef{}}}}
 	err := c.Do(t.Context(), task, newPort(), Hooks{})
-	var f *wire.TaskFailure
+	var f *dispatch.TaskFailure
 	if !errors.As(err, &f) || f.Public != "download input number 2: input 1 cannot be read: part 1 has no file" {
 		t.Errorf("error %v", err)
 	}
@@ -187,7 +189,7 @@ func TestAssignmentIsOverWhenItEnds(t *testing.T) {
 	a := newAssignment(newPort(), func() {})
 	entered, left := make(chan struct{}), make(chan error, 1)
 	go func() {
-		left <- a.use(context.Background(), func(ctx context.Context, _ wire.TaskPort) error {
+		left <- a.use(context.Background(), func(ctx context.Context, _ dispatch.TaskPort) error {
 			close(entered)
 			<-ctx.Done()
 			return ctx.Err()
@@ -198,7 +200,7 @@ func TestAssignmentIsOverWhenItEnds(t *testing.T) {
 	if err := <-left; !errors.Is(err, context.Canceled) {
 		t.Errorf("use ended with %v", err)
 	}
-	if err := a.use(context.Background(), func(context.Context, wire.TaskPort) error { return nil }); !errors.Is(err, errTaskEnded) {
+	if err := a.use(context.Background(), func(context.Context, dispatch.TaskPort) error { return nil }); !errors.Is(err, errTaskEnded) {
 		t.Errorf("use after the end: %v", err)
 	}
 }

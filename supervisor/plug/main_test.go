@@ -14,10 +14,12 @@ import (
 	"testing"
 	"time"
 
+	"go.uber.org/goleak"
+
+	"github.com/blocksd/blocksd/dispatch"
 	"github.com/blocksd/blocksd/network/wire"
 	"github.com/blocksd/blocksd/supervisor/internal/testplugin"
 	"github.com/blocksd/blocksd/supervisor/launch"
-	"go.uber.org/goleak"
 )
 
 // patience is how long a test waits for what must happen.
@@ -139,7 +141,7 @@ type port struct {
 	changed   chan struct{} // closed at the next status
 	over      bool          // Do has returned
 	late      []string      // used after Do had returned
-	inputs    map[int]wire.Input
+	inputs    map[int]dispatch.Input
 	fail      error // of Artifact
 	block     bool  // Artifact waits for its context
 	blocked   chan struct{}
@@ -194,10 +196,10 @@ func (p *port) Artifact(ctx context.Context, a wire.Artifact) error {
 	return p.fail
 }
 
-func (p *port) Input(_ context.Context, part int) (wire.Input, error) {
+func (p *port) Input(_ context.Context, part int) (dispatch.Input, error) {
 	in, ok := p.inputs[part]
 	if !ok {
-		return wire.Input{}, fmt.Errorf("part %d has no file", part)
+		return dispatch.Input{}, fmt.Errorf("part %d has no file", part)
 	}
 	return in, nil
 }
@@ -217,7 +219,7 @@ func request(id, text string) *wire.Task {
 }
 
 // do runs one task and returns its port, its failure and whether the process let go of it.
-func do(t testing.TB, c *Conn, id, text string) (*port, *wire.TaskFailure) {
+func do(t testing.TB, c *Conn, id, text string) (*port, *dispatch.TaskFailure) {
 	t.Helper()
 	p := newPort()
 	released := make(chan struct{})
@@ -234,7 +236,7 @@ func do(t testing.TB, c *Conn, id, text string) (*port, *wire.TaskFailure) {
 	if err == nil {
 		return p, nil
 	}
-	var f *wire.TaskFailure
+	var f *dispatch.TaskFailure
 	if !errors.As(err, &f) {
 		t.Fatalf("%s: error %T %v", text, err, err)
 	}

@@ -13,10 +13,11 @@ import (
 	"testing"
 	"time"
 
-	"github.com/blocksd/blocksd/network/wire"
-	"github.com/blocksd/blocksd/supervisor/unit"
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
+
+	"github.com/blocksd/blocksd/dispatch"
+	"github.com/blocksd/blocksd/supervisor/unit"
 )
 
 func freeze(t *testing.T, c *Conn) {
@@ -48,17 +49,17 @@ func TestOutcomes(t *testing.T) {
 	pid := c.PID()
 	tests := []struct {
 		text      string
-		kind      wire.FailureKind // 0 is success
+		kind      dispatch.FailureKind // 0 is success
 		public    string
 		private   string // contained
 		artifacts []string
 	}{
 		{"none", 0, "", "", []string{"good"}},
-		{"error no such city", wire.HandlerError, "no such city", "", nil},
-		{"private-error the secret", wire.HandlerError, "Something went wrong.", "the secret", nil},
-		{"error \xff", wire.HandlerError, "\uFFFD", "", nil},
-		{"panic", wire.HandlerError, "The handler failed with an internal error.", "I was told to", nil},
-		{"no-result", wire.HandlerSilent, publicSilent, "without a result", nil},
+		{"error no such city", dispatch.HandlerError, "no such city", "", nil},
+		{"private-error the secret", dispatch.HandlerError, "Something went wrong.", "the secret", nil},
+		{"error \xff", dispatch.HandlerError, "\uFFFD", "", nil},
+		{"panic", dispatch.HandlerError, "The handler failed with an internal error.", "I was told to", nil},
+		{"no-result", dispatch.HandlerSilent, publicSilent, "without a result", nil},
 		{"stderr-bad-json", 0, "", "", []string{"done"}},
 		{"long-line", 0, "", "", []string{"done"}},
 		{"flood", 0, "", "", []string{"done"}},
@@ -109,17 +110,17 @@ func TestMinimalHandler(t *testing.T) {
 	c := r.conn(t, "badhandler", "minimal")
 	tests := []struct {
 		text    string
-		kind    wire.FailureKind
+		kind    dispatch.FailureKind
 		private string
 	}{
 		{"two halves", 0, ""},
 		{"empty-message", 0, ""},
 		{"after-result", 0, ""},
-		{"status-error", wire.HandlerSilent, "it broke"},
-		{"empty-error", wire.HandlerError, ""},
-		{"unknown-info", wire.HandlerError, "lacks its description"},
-		{"unfinished", wire.HandlerError, "last chunk of an artifact is missing"},
-		{"mixed", wire.HandlerError, "a new artifact begins"},
+		{"status-error", dispatch.HandlerSilent, "it broke"},
+		{"empty-error", dispatch.HandlerError, ""},
+		{"unknown-info", dispatch.HandlerError, "lacks its description"},
+		{"unfinished", dispatch.HandlerError, "last chunk of an artifact is missing"},
+		{"mixed", dispatch.HandlerError, "a new artifact begins"},
 	}
 	for _, tt := range tests {
 		p, f := do(t, c, "t", tt.text)
@@ -131,7 +132,7 @@ func TestMinimalHandler(t *testing.T) {
 			t.Errorf("artifacts %q", p.texts())
 		}
 	}
-	if err := c.CancelTask(t.Context(), "t", wire.CancelUser, time.Second); !errors.Is(err, ErrNoTask) {
+	if err := c.CancelTask(t.Context(), "t", dispatch.CancelUser, time.Second); !errors.Is(err, ErrNoTask) {
 		t.Errorf("cancel of nothing: %v", err)
 	}
 }
@@ -142,7 +143,7 @@ func TestFailedPublishFailsTheTask(t *testing.T) {
 	p := newPort()
 	p.fail = errors.New("the disk is full")
 	err := c.Do(t.Context(), request("t", "none"), p, Hooks{})
-	var f *wire.TaskFailure
+	var f *dispatch.TaskFailure
 	if !errors.As(err, &f) || f.Public != publicArtifact || !strings.Contains(f.Private, "the disk is full") {
 		t.Errorf("error %v", err)
 	}
@@ -161,14 +162,14 @@ func TestCancel(t *testing.T) {
 		}})
 	}()
 	wait(t, p.changed, "the task to run")
-	if err := c.CancelTask(t.Context(), "t", wire.CancelUser, time.Second); err != nil {
+	if err := c.CancelTask(t.Context(), "t", dispatch.CancelUser, time.Second); err != nil {
 		t.Fatal(err)
 	}
-	var f *wire.TaskFailure
-	if err := <-result; !errors.As(err, &f) || f.Kind != wire.HandlerError || f.Public != "the task was asked to end (user)" {
+	var f *dispatch.TaskFailure
+	if err := <-result; !errors.As(err, &f) || f.Kind != dispatch.HandlerError || f.Public != "the task was asked to end (user)" {
 		t.Errorf("result %v", err)
 	}
-	if err := c.CancelTask(t.Context(), "t", wire.CancelUser, time.Second); !errors.Is(err, ErrNoTask) {
+	if err := c.CancelTask(t.Context(), "t", dispatch.CancelUser, time.Second); !errors.Is(err, ErrNoTask) {
 		t.Errorf("cancel after the end: %v", err)
 	}
 }
@@ -181,7 +182,7 @@ func TestCancelAtOnce(t *testing.T) {
 		id := fmt.Sprint("t", i)
 		result := make(chan error, 1)
 		go func() { result <- c.Do(context.Background(), request(id, "hang"), newPort(), Hooks{}) }()
-		for c.CancelTask(t.Context(), id, wire.CancelDeadline, time.Second) != nil { // until it is there
+		for c.CancelTask(t.Context(), id, dispatch.CancelDeadline, time.Second) != nil { // until it is there
 			time.Sleep(10 * time.Microsecond)
 		}
 		select {
@@ -227,8 +228,8 @@ func TestGivenUp(t *testing.T) {
 			}
 			cancel()
 			wait(t, returned, "Do to return")
-			var f *wire.TaskFailure
-			if !errors.As(err, &f) || f.Kind != wire.CallEnded {
+			var f *dispatch.TaskFailure
+			if !errors.As(err, &f) || f.Kind != dispatch.CallEnded {
 				t.Errorf("result %v", err)
 			}
 			if tt.text == "ignore-cancel" && tt.letGo == time.Hour {
@@ -262,7 +263,7 @@ func TestGivenUpWhilePublishing(t *testing.T) {
 		cancel()
 		select {
 		case err := <-result:
-			var f *wire.TaskFailure
+			var f *dispatch.TaskFailure
 			if !errors.As(err, &f) {
 				t.Errorf("%s: %v", text, err)
 			}
