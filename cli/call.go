@@ -12,6 +12,7 @@ import (
 
 	"github.com/blocksd/blocksd/client"
 	"github.com/blocksd/blocksd/network/backend"
+	"github.com/blocksd/blocksd/network/deployment"
 	"github.com/blocksd/blocksd/network/wire"
 )
 
@@ -91,18 +92,17 @@ func (a *app) call(ctx context.Context, o callOptions) error {
 		defer stop()
 	}
 
-	cfg := client.Config{CDMURL: a.getenv("BLOCKS_CDM_URL"), BackendURL: a.getenv("BLOCKS_BACKEND_URL"), APIKey: key, PubNubOrigin: a.getenv("BLOCKSD_PUBNUB_ORIGIN")}
 	warnings := &notes{w: a.Stderr}
-	cfg.Log = slog.New(warnings)
-	req, err := o.request(asked, cfg)
-	if err != nil {
-		return o.notSubmitted(asked, err)
-	}
+	cfg := client.Config{Deployment: deployment.FromEnvironment(a.getenv), APIKey: key, Log: slog.New(warnings)}
 	c, err := client.New(asked, cfg)
 	if err != nil {
 		return o.notSubmitted(asked, err)
 	}
 	defer c.Close()
+	req, err := o.request(asked, c)
+	if err != nil {
+		return o.notSubmitted(asked, err)
+	}
 	session, err := c.Submit(asked, req)
 	if err != nil {
 		return o.notSubmitted(asked, err)
@@ -147,7 +147,7 @@ func (a *app) call(ctx context.Context, o callOptions) error {
 }
 
 // request builds the task. The card says what --text and --json-part mean.
-func (o callOptions) request(ctx context.Context, cfg client.Config) (client.Request, error) {
+func (o callOptions) request(ctx context.Context, c *client.TaskClient) (client.Request, error) {
 	r := client.Request{AgentName: o.agent, IdempotencyKey: o.idempotencyKey}
 	if o.stream {
 		r.Stream = &o.stream
@@ -158,7 +158,7 @@ func (o callOptions) request(ctx context.Context, cfg client.Config) (client.Req
 	for _, p := range o.parts {
 		part := client.Part{ID: p.id}
 		if part.ID == "" {
-			inputs, err := lookUpInputs(ctx, cfg, o.agent)
+			inputs, err := lookUpInputs(ctx, c, o.agent)
 			if err != nil {
 				return r, err
 			}

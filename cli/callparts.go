@@ -9,7 +9,6 @@ import (
 	"strings"
 
 	"github.com/blocksd/blocksd/client"
-	"github.com/blocksd/blocksd/network/backend"
 	"github.com/blocksd/blocksd/network/card"
 )
 
@@ -91,28 +90,12 @@ func orDefault(id string) string {
 }
 
 // lookUpInputs returns the inputs of the registered card, none if there is no card that we understand.
-func lookUpInputs(ctx context.Context, cfg client.Config, agent string) ([]card.Input, error) {
-	cdm, err := backend.FetchCDM(ctx, nil, cfg.CDMURL)
-	if err != nil {
-		return nil, err
-	}
-	if cfg.BackendURL == "" {
-		cfg.BackendURL = cdm.BaseURL
-	}
-	api, err := backend.New(backend.Config{BaseURL: cfg.BackendURL})
-	if err != nil {
-		return nil, err
-	}
-	defer api.Close()
-	registered, err := api.NewConsumer(cfg.APIKey).Agent(ctx, agent)
-	if err != nil {
-		return nil, err
-	}
-	c, err := card.Parse(registered.Card)
-	if err != nil {
+func lookUpInputs(ctx context.Context, c *client.TaskClient, agent string) ([]card.Input, error) {
+	registered, err := c.AgentCard(ctx, agent)
+	if _, unreadable := errors.AsType[card.Problems](err); unreadable {
 		return nil, nil // of a newer generation, perhaps: the usual name is the best guess
 	}
-	return c.Inputs, nil
+	return registered.Inputs, err
 }
 
 // defaultInput is the id of the input that a bare text or document is for.

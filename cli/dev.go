@@ -16,6 +16,7 @@ import (
 	"github.com/blocksd/blocksd/daemon"
 	"github.com/blocksd/blocksd/daemon/config"
 	"github.com/blocksd/blocksd/network/card"
+	"github.com/blocksd/blocksd/network/deployment"
 	"github.com/blocksd/blocksd/network/wire"
 	"github.com/blocksd/blocksd/runtime/agent"
 	"github.com/blocksd/blocksd/sandbox"
@@ -204,7 +205,7 @@ func (a *app) tryAgents(ctx context.Context, d *daemon.Daemon, network *sandbox.
 	for _, r := range d.Status().Reasons {
 		fmt.Fprintf(out, "! %s\n", printable(r))
 	}
-	c, err := client.New(ctx, client.Config{CDMURL: network.CDMURL(), APIKey: network.APIKey(), PubNubOrigin: network.Addr()})
+	c, err := client.New(ctx, client.Config{Deployment: deployment.Config{CDMURL: network.CDMURL(), PubNubOrigin: network.Addr()}, APIKey: network.APIKey()})
 	if err != nil {
 		fmt.Fprintf(out, "! no example can be sent: %s\n", err)
 		return

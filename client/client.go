@@ -13,6 +13,8 @@ import (
 	"sync"
 
 	"github.com/blocksd/blocksd/network/backend"
+	"github.com/blocksd/blocksd/network/card"
+	"github.com/blocksd/blocksd/network/deployment"
 	"github.com/blocksd/blocksd/network/link"
 	"github.com/blocksd/blocksd/network/wire"
 )
@@ -22,14 +24,9 @@ var ErrClosed = errors.New("the session is closed")
 
 // Config of a TaskClient. Only APIKey is required.
 type Config struct {
-	// CDMURL is where the deployment document is; empty for the public deployment.
-	CDMURL string
-	// BackendURL replaces the API address of the document.
-	BackendURL string
+	// Deployment says where the network is; the zero value is the public one.
+	Deployment deployment.Config
 	APIKey     string
-	// PubNubOrigin is host:port of a PubNub that speaks plain HTTP, as a sandbox does. Empty for the one that the
-	// document names, else the real one.
-	PubNubOrigin string
 	// Log is nil to discard.
 	Log *slog.Logger
 	// HTTP is nil for a client of our own; it serves the API, not PubNub.
@@ -40,7 +37,7 @@ type Config struct {
 type TaskClient struct {
 	cfg      Config
 	log      *slog.Logger
-	cdm      backend.CDM
+	network  deployment.Deployment
 	api      *backend.Client
 	consumer *backend.Consumer
 
@@ -58,20 +55,16 @@ func New(ctx context.Context, cfg Config) (*TaskClient, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	cdm, err := backend.FetchCDM(ctx, cfg.HTTP, cfg.CDMURL)
+	network, err := cfg.Deployment.Fetch(ctx, cfg.HTTP)
 	if err != nil {
 		return nil, err
 	}
-	base := cfg.BackendURL
-	if base == "" {
-		base = cdm.BaseURL
-	}
-	api, err := backend.New(backend.Config{BaseURL: base, HTTP: cfg.HTTP, Log: cfg.Log})
+	api, err := network.NewBackend(cfg.HTTP, cfg.Log)
 	if err != nil {
 		return nil, err
 	}
 	c := &TaskClient{
-		cfg: cfg, log: cfg.Log, cdm: cdm, api: api, consumer: api.NewConsumer(cfg.APIKey),
+		cfg: cfg, log: cfg.Log, network: network, api: api, consumer: api.NewConsumer(cfg.APIKey),
 		links: make(map[wire.Keyset]*link.Link), modes: make(map[string]wire.BillingMode),
 	}
 	if _, err := c.consumer.UserID(ctx); err != nil {
@@ -104,24 +97,14 @@ func (c *TaskClient) link(keys wire.Keyset) (*link.Link, error) {
 	if l := c.links[keys]; l != nil {
 		return l, nil
 	}
-	cfg := link.Config{Origin: link.DefaultOrigin, Secure: true, Keys: keys, UserID: "blocks-task-" + randomHex(6), Log: c.log}
-	if origin := c.origin(); origin != "" {
-		cfg.Origin, cfg.Secure = origin, false
-	}
-	l, err := link.New(cfg)
+	l, err := link.New(link.Config{
+		Origin: c.network.Origin, Secure: c.network.Secure, Keys: keys, UserID: "blocks-task-" + randomHex(6), Log: c.log,
+	})
 	if err != nil {
 		return nil, err
 	}
 	c.links[keys] = l
 	return l, nil
-}
-
-// origin is that of a PubNub with plain HTTP, empty for the real one.
-func (c *TaskClient) origin() string {
-	if c.cfg.PubNubOrigin != "" {
-		return c.cfg.PubNubOrigin
-	}
-	return c.cdm.PubNubOrigin
 }
 
 // mode returns how tasks of an agent are billed, which decides the keyset. It is looked up once.
@@ -132,17 +115,42 @@ func (c *TaskClient) mode(ctx context.Context, agent string) (wire.BillingMode, 
 	if ok {
 		return m, nil
 	}
-	a, err := c.consumer.Agent(ctx, agent)
+	a, err := c.lookUp(ctx, agent)
 	if err != nil {
 		return "", err
 	}
 	if !a.BillingMode.Valid() {
 		return "", fmt.Errorf("look up agent %s: the registry names no billing mode for it", agent)
 	}
-	c.mu.Lock()
-	c.modes[agent] = a.BillingMode
-	c.mu.Unlock()
 	return a.BillingMode, nil
+}
+
+// lookUp reads an agent's registry entry and remembers how it is billed.
+func (c *TaskClient) lookUp(ctx context.Context, agent string) (backend.Agent, error) {
+	a, err := c.consumer.Agent(ctx, agent)
+	if err != nil {
+		return a, err
+	}
+	if a.BillingMode.Valid() {
+		c.mu.Lock()
+		c.modes[agent] = a.BillingMode
+		c.mu.Unlock()
+	}
+	return a, nil
+}
+
+// AgentCard returns the card that an agent is registered with. The error of one that this version does not understand
+// is a card.Problems.
+func (c *TaskClient) AgentCard(ctx context.Context, agent string) (card.Card, error) {
+	a, err := c.lookUp(ctx, agent)
+	if err != nil {
+		return card.Card{}, err
+	}
+	parsed, err := card.Parse(a.Card)
+	if err != nil {
+		return card.Card{}, fmt.Errorf("read the card of agent %s: %w", agent, err)
+	}
+	return parsed, nil
 }
 
 func (c *TaskClient) forgetMode(agent string) {

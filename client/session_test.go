@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/blocksd/blocksd/client"
+	"github.com/blocksd/blocksd/network/deployment"
 	"github.com/blocksd/blocksd/network/wire"
 )
 
@@ -300,7 +301,7 @@ func TestSubmitChecksBeforeItSends(t *testing.T) {
 	if _, err := c.Attach(within(t), "unknown"); err == nil {
 		t.Error("attached to an unknown task")
 	}
-	if _, err := client.New(within(t), client.Config{CDMURL: w.sb.CDMURL(), APIKey: "bk_wrong"}); err == nil || strings.Contains(err.Error(), "bk_wrong") {
+	if _, err := client.New(within(t), client.Config{Deployment: deployment.Config{CDMURL: w.sb.CDMURL()}, APIKey: "bk_wrong"}); err == nil || strings.Contains(err.Error(), "bk_wrong") {
 		t.Errorf("wrong key: %v", err)
 	}
 	if _, err := client.New(within(t), client.Config{}); err == nil {

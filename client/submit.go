@@ -89,7 +89,7 @@ func (c *TaskClient) Submit(ctx context.Context, r Request) (*Session, error) {
 	}
 	keys := result.Keys
 	if keys.SubscribeKey == "" {
-		keys = c.cdm.Keyset(message.BillingMode)
+		keys = c.network.CDM.Keyset(message.BillingMode)
 	}
 	if s.link, err = c.link(keys); err != nil {
 		return fail(err)
@@ -117,7 +117,7 @@ func (c *TaskClient) Attach(ctx context.Context, taskID string) (*Session, error
 	if err != nil {
 		return fail(err)
 	}
-	if s.link, err = c.link(c.cdm.Keyset(mode)); err != nil {
+	if s.link, err = c.link(c.network.CDM.Keyset(mode)); err != nil {
 		return fail(err)
 	}
 	return s, nil
@@ -128,7 +128,7 @@ func (c *TaskClient) probe(ctx context.Context, s *Session) (wire.BillingMode, e
 	var err error
 	for _, mode := range []wire.BillingMode{wire.Free, wire.Paid} {
 		var l *link.Link
-		if l, err = c.link(c.cdm.Keyset(mode)); err != nil {
+		if l, err = c.link(c.network.CDM.Keyset(mode)); err != nil {
 			return "", err
 		}
 		if _, err = l.History(ctx, s.channel, s.token, ""); err == nil {

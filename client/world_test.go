@@ -16,6 +16,7 @@ import (
 	"github.com/blocksd/blocksd/client"
 	"github.com/blocksd/blocksd/network/backend"
 	"github.com/blocksd/blocksd/network/card"
+	"github.com/blocksd/blocksd/network/deployment"
 	"github.com/blocksd/blocksd/network/link"
 	"github.com/blocksd/blocksd/network/wire"
 	"github.com/blocksd/blocksd/sandbox"
@@ -95,7 +96,7 @@ func (w *world) front(hook func(rw http.ResponseWriter, r *http.Request) bool) {
 
 func (w *world) client() *client.TaskClient {
 	w.t.Helper()
-	c, err := client.New(within(w.t), client.Config{CDMURL: w.sb.CDMURL(), APIKey: w.sb.APIKey(), PubNubOrigin: w.origin})
+	c, err := client.New(within(w.t), client.Config{Deployment: deployment.Config{CDMURL: w.sb.CDMURL(), PubNubOrigin: w.origin}, APIKey: w.sb.APIKey()})
 	if err != nil {
 		w.t.Fatal(err)
 	}

@@ -58,7 +58,7 @@ type Daemon struct {
 	slots    agent.Slots // nil for no limit
 	shelf    shelf
 
-	deployment deployment
+	deployment networkPlace
 	changed    changes
 
 	// agents are the goroutines of agents, and of what waits for more of them.
@@ -100,7 +100,7 @@ func New(cfg Config) (*Daemon, error) {
 	d := &Daemon{
 		cfg: cfg, served: map[string]*served{}, waiting: map[string]bool{}, descriptions: map[string][]card.Card{},
 		applied: map[string]supervisor.HandlerConfig{}, final: make(chan struct{}),
-		deployment: deployment{known: make(chan struct{}), moved: make(chan struct{}, 1)}, notify: newNotifier(cfg.Getenv, os.Getpid(), cfg.Log),
+		deployment: networkPlace{known: make(chan struct{}), moved: make(chan struct{}, 1)}, notify: newNotifier(cfg.Getenv, os.Getpid(), cfg.Log),
 	}
 	if n := cfg.Settings.Limits.Tasks; n > 0 {
 		d.slots = newSlots(n)

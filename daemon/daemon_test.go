@@ -11,13 +11,15 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/blocksd/blocksd/client"
 	"github.com/blocksd/blocksd/daemon/config"
 	"github.com/blocksd/blocksd/daemon/control"
 	"github.com/blocksd/blocksd/network/card"
+	"github.com/blocksd/blocksd/network/deployment"
 	"github.com/blocksd/blocksd/network/wire"
 	"github.com/blocksd/blocksd/sandbox"
-	"github.com/google/go-cmp/cmp"
 )
 
 // waitLimit bounds hangs; no test measures time with it.
@@ -159,7 +161,7 @@ func (r *running) until(t *testing.T, what string, cond func() bool) {
 
 func submit(t *testing.T, network *sandbox.Sandbox, agent, text string) *client.Session {
 	t.Helper()
-	c, err := client.New(t.Context(), client.Config{CDMURL: network.CDMURL(), APIKey: network.APIKey(), PubNubOrigin: network.Addr()})
+	c, err := client.New(t.Context(), client.Config{Deployment: deployment.Config{CDMURL: network.CDMURL(), PubNubOrigin: network.Addr()}, APIKey: network.APIKey()})
 	if err != nil {
 		t.Fatal(err)
 	}

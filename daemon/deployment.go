@@ -6,17 +6,16 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	mathrand "math/rand/v2"
 	"os"
 	"path/filepath"
 	"sync"
 	"time"
 
+	"github.com/blocksd/blocksd/internal/atomicfile"
+	"github.com/blocksd/blocksd/internal/retry"
 	"github.com/blocksd/blocksd/network/backend"
+	"github.com/blocksd/blocksd/network/deployment"
 )
-
-// publicOrigin is where PubNub itself is, with TLS.
-const publicOrigin = "ps.pndsn.com"
 
 // deploymentFile in the state directory is the last good deployment document, so that the daemon can start while the
 // place that serves it is down.
@@ -26,15 +25,21 @@ const deploymentFile = "deployment.json"
 // kept document may be out of date.
 const patientAttempts = 3
 
-// The wait between attempts to reach the network doubles between these.
-const firstRetry, lastRetry = 250 * time.Millisecond, 15 * time.Second
+// documentBackoff is the pause between attempts to fetch the document. unchangedBackoff is that before the document is
+// fetched again for agents that cannot reach the network although it says that they look in the right place.
+var (
+	documentBackoff  = retry.Backoff{First: 250 * time.Millisecond, Max: 15 * time.Second}
+	unchangedBackoff = retry.Backoff{First: 15 * time.Second, Max: 5 * time.Minute}
+)
 
-// lastLook is the longest wait before the document is looked at again, for agents that cannot reach the network although
-// it says where they look.
-const lastLook = 5 * time.Minute
+// network is where the settings say that the network is.
+func (d *Daemon) network() deployment.Config {
+	n := d.cfg.Settings.Network
+	return deployment.Config{CDMURL: n.CDMURL, BackendURL: n.BackendURL, PubNubOrigin: n.PubNubOrigin}
+}
 
-// deployment is where the network is.
-type deployment struct {
+// networkPlace is where the network is.
+type networkPlace struct {
 	// known closes when there is a place.
 	known chan struct{}
 	// moved holds a value when an agent suspects that the place is another by now.
@@ -46,20 +51,18 @@ type deployment struct {
 
 // place is one state of a deployment.
 type place struct {
-	cdm    backend.CDM
+	deployment.Deployment
 	client *backend.Client
-	origin string
-	secure bool
 }
 
-func (d *deployment) get() place {
+func (d *networkPlace) get() place {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.place
 }
 
 // suspect says that the place may be another by now. It never blocks.
-func (d *deployment) suspect() {
+func (d *networkPlace) suspect() {
 	select {
 	case d.moved <- struct{}{}:
 	default:
@@ -69,26 +72,23 @@ func (d *deployment) suspect() {
 // findDeployment fetches the deployment document, for as long as it takes: agents show why they wait. A kept document
 // stands in for one that cannot be fetched, until it can; if it was out of date then, the agents connect anew.
 func (d *Daemon) findDeployment(ctx context.Context) {
-	url := d.cfg.Settings.Network.CDMURL
-	if url == "" {
-		url = backend.DefaultCDMURL
-	}
+	where := d.network()
 	standIn := false
-	for n, wait := 1, firstRetry; ; n, wait = n+1, min(2*wait, lastRetry) {
-		cdm, err := backend.FetchCDM(ctx, nil, url) // bounded by its own deadline
+	for n := 1; ; n++ {
+		found, err := where.Fetch(ctx, nil) // bounded by its own deadline
 		if err == nil {
-			err = d.settle(cdm, standIn)
+			err = d.settle(found, standIn)
 		}
 		if err == nil {
-			d.keep(url, cdm)
-			d.followDeployment(ctx, url)
+			d.keep(where.URL(), found.CDM)
+			d.followDeployment(ctx, where)
 			return
 		}
 		if ctx.Err() != nil {
 			return
 		}
 		if !standIn && n >= patientAttempts {
-			if kept, ok := d.kept(url); ok && d.settle(kept, false) == nil {
+			if kept, ok := d.kept(where.URL()); ok && d.settle(where.Resolve(kept), false) == nil {
 				standIn = true
 				d.cfg.Log.Warn("the deployment document cannot be fetched, going on with the last good one", "err", err)
 			}
@@ -101,76 +101,52 @@ func (d *Daemon) findDeployment(ctx context.Context) {
 			d.cfg.Log.Warn("the deployment document cannot be fetched, trying again", "err", err)
 			d.changed.broadcast()
 		}
-		// Spread, so that daemons that fail for one common reason do not come back at the same moment.
-		if !pause(ctx, wait/2+mathrand.N(wait/2)) {
+		if retry.Pause(ctx, documentBackoff.Delay(n)) != nil {
 			return
 		}
 	}
 }
 
 // followDeployment looks at the document again when agents suspect that the network has moved, until ctx ends.
-func (d *Daemon) followDeployment(ctx context.Context, url string) {
-	for wait := lastRetry; ; {
+func (d *Daemon) followDeployment(ctx context.Context, where deployment.Config) {
+	for unchanged := 1; ; {
 		select {
 		case <-ctx.Done():
 			return
 		case <-d.deployment.moved:
 		}
-		cdm, err := backend.FetchCDM(ctx, nil, url)
-		same := err == nil && cdm == d.deployment.get().cdm
+		found, err := where.Fetch(ctx, nil)
+		same := err == nil && found == d.deployment.get().Deployment
 		if err == nil && !same {
-			if err = d.settle(cdm, true); err == nil {
-				d.keep(url, cdm)
+			if err = d.settle(found, true); err == nil {
+				d.keep(where.URL(), found.CDM)
 			}
 		}
 		if err != nil && ctx.Err() == nil {
 			d.cfg.Log.Warn("the network may have moved, but its deployment document is of no use", "err", err)
 		}
 		if same { // nobody can say what else to try
-			wait = min(2*wait, lastLook)
+			unchanged++
 		} else {
-			wait = lastRetry
+			unchanged = 1
 		}
-		if !pause(ctx, wait/2+mathrand.N(wait/2)) {
+		if retry.Pause(ctx, unchangedBackoff.Delay(unchanged)) != nil {
 			return
 		}
 	}
 }
 
-// pause waits for d and reports whether ctx is still good.
-func pause(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-timer.C:
-		return true
-	}
-}
-
 // settle makes a document the one that counts. again says that another one counts already.
-func (d *Daemon) settle(cdm backend.CDM, again bool) error {
+func (d *Daemon) settle(found deployment.Deployment, again bool) error {
 	dep := &d.deployment
-	if again && dep.get().cdm == cdm {
+	if again && dep.get().Deployment == found {
 		return nil
 	}
-	n := d.cfg.Settings.Network
-	base := n.BackendURL
-	if base == "" {
-		base = cdm.BaseURL
-	}
-	client, err := backend.New(backend.Config{BaseURL: base, Log: d.cfg.Log})
+	client, err := found.NewBackend(nil, d.cfg.Log)
 	if err != nil {
 		return err
 	}
-	p := place{cdm: cdm, client: client, origin: publicOrigin, secure: true}
-	switch {
-	case n.PubNubOrigin != "":
-		p.origin, p.secure = n.PubNubOrigin, false
-	case cdm.PubNubOrigin != "":
-		p.origin, p.secure = cdm.PubNubOrigin, false
-	}
+	p := place{found, client}
 	dep.mu.Lock()
 	old := dep.place
 	dep.place = p
@@ -204,22 +180,11 @@ func (d *Daemon) keep(url string, cdm backend.CDM) {
 		if err != nil {
 			return err
 		}
-		if old, err := os.ReadFile(filepath.Join(d.cfg.Settings.StateDir, deploymentFile)); err == nil && string(old) == string(data) {
+		path := filepath.Join(d.cfg.Settings.StateDir, deploymentFile)
+		if old, err := os.ReadFile(path); err == nil && string(old) == string(data) {
 			return nil
 		}
-		f, err := os.CreateTemp(d.cfg.Settings.StateDir, deploymentFile+".*") // of mode 0600
-		if err != nil {
-			return err
-		}
-		_, err = f.Write(data)
-		err = errors.Join(err, f.Sync(), f.Close())
-		if err == nil {
-			err = os.Rename(f.Name(), filepath.Join(d.cfg.Settings.StateDir, deploymentFile))
-		}
-		if err != nil {
-			return errors.Join(err, os.Remove(f.Name()))
-		}
-		return nil
+		return atomicfile.Write(path, data, 0o600)
 	}()
 	if err != nil {
 		d.cfg.Log.Warn("the deployment document could not be kept for the next start", "err", err)

@@ -203,7 +203,7 @@ func (d *Daemon) agentConfig(s *served, key string) agent.Config {
 	c, net := d.cfg.Settings, d.deployment.get()
 	return agent.Config{
 		Card: s.card, Handler: s.handler, APIKey: key,
-		Backend: net.client, CDM: net.cdm, Origin: net.origin, Secure: net.secure,
+		Backend: net.client, CDM: net.CDM, Origin: net.Origin, Secure: net.Secure,
 		Dispatcher: d.fleet, Journal: d.journal, Slots: d.slots, Drain: c.Drain, CancelGrace: c.CancelGrace, InlineLimit: c.Limits.InlineBytes,
 		ArtifactLimit: int64(c.Limits.ArtifactBytes),
 		Version:       d.cfg.Version, Log: d.cfg.Log, OnMoved: d.deployment.suspect,

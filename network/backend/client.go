@@ -10,13 +10,12 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"math/rand/v2"
 	"net/http"
 	"net/url"
-	"strconv"
 	"strings"
 	"time"
 
+	"github.com/blocksd/blocksd/internal/retry"
 	"github.com/blocksd/blocksd/network/wire"
 )
 
@@ -31,10 +30,10 @@ const (
 // Retries of transient faults.
 const (
 	maxAttempts   = 4
-	retryStart    = 250 * time.Millisecond
-	retryLimit    = 4 * time.Second
-	maxRetryAfter = 10 * time.Second // a server that asks for more gets an error instead of our patience
+	maxRetryAfter = 10 * time.Second // a server that asks for more makes the request fail
 )
+
+var retryBackoff = retry.Backoff{First: 250 * time.Millisecond, Max: 4 * time.Second}
 
 // maxAnswer bounds the body of an answer. Cards and task lists are the largest.
 const maxAnswer = 16 << 20
@@ -62,8 +61,6 @@ type Client struct {
 	now      func() time.Time
 	log      *slog.Logger
 	affinity affinity
-	// pause waits between attempts.
-	pause func(ctx context.Context, d time.Duration) error
 }
 
 // New makes a Client. Nothing is sent.
@@ -72,7 +69,7 @@ func New(cfg Config) (*Client, error) {
 	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" {
 		return nil, fmt.Errorf("make Blocks API client: base URL %q is not an http or https URL: set BLOCKS_BACKEND_URL, or check the deployment document", cfg.BaseURL)
 	}
-	c := &Client{base: strings.TrimRight(cfg.BaseURL, "/"), http: cfg.HTTP, now: cfg.Now, log: cfg.Log, pause: pause}
+	c := &Client{base: strings.TrimRight(cfg.BaseURL, "/"), http: cfg.HTTP, now: cfg.Now, log: cfg.Log}
 	if c.http == nil {
 		c.http, c.own = newHTTP(), true
 	}
@@ -97,17 +94,6 @@ func newHTTP() *http.Client {
 	t.MaxIdleConnsPerHost = 32
 	t.MaxResponseHeaderBytes = 64 << 10
 	return &http.Client{Transport: t}
-}
-
-func pause(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 }
 
 // apiCall is one request to the API.
@@ -142,18 +128,12 @@ func (c *Client) do(ctx context.Context, a apiCall) ([]byte, error) {
 		if n == maxAttempts || a.once || !err.Temporary() || ask > maxRetryAfter || ctx.Err() != nil {
 			return nil, err
 		}
-		d := max(ask, retryDelay(n))
+		d := max(ask, retryBackoff.Delay(n))
 		c.log.Debug("Blocks API request failed, trying again", "op", a.op, "attempt", n, "err", err)
-		if c.pause(ctx, d) != nil {
+		if retry.Pause(ctx, d) != nil {
 			return nil, err
 		}
 	}
-}
-
-// retryDelay doubles from retryStart; the upper half is random.
-func retryDelay(n int) time.Duration {
-	d := min(retryStart<<(n-1), retryLimit)
-	return d/2 + rand.N(d/2)
 }
 
 func (c *Client) send(ctx context.Context, a apiCall, payload []byte) (body []byte, ask time.Duration, _ *Error) {
@@ -189,7 +169,7 @@ func (c *Client) send(ctx context.Context, a apiCall, payload []byte) (body []by
 	defer resp.Body.Close()
 	body, err = readBounded(resp.Body, maxAnswer)
 	if resp.StatusCode/100 != 2 {
-		return nil, retryAfter(resp.Header), answerError(a, resp.StatusCode, body)
+		return nil, retry.After(resp.Header, 2*maxRetryAfter), answerError(a, resp.StatusCode, body)
 	}
 	if errors.Is(err, errTooLarge) {
 		return nil, 0, &Error{Op: a.op, Object: a.object, Status: resp.StatusCode, Message: err.Error()}
@@ -224,14 +204,6 @@ func readBounded(r io.Reader, limit int64) ([]byte, error) {
 		return nil, errTooLarge
 	}
 	return b, nil
-}
-
-func retryAfter(h http.Header) time.Duration {
-	s, err := strconv.Atoi(h.Get("Retry-After"))
-	if err != nil || s <= 0 || s > 1<<20 {
-		return 0
-	}
-	return time.Duration(s) * time.Second
 }
 
 // hideURL takes the URL out of an error of net/http: a pre-signed one is a secret.

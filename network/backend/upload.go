@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/url"
 
+	"github.com/blocksd/blocksd/internal/retry"
 	"github.com/blocksd/blocksd/network/wire"
 )
 
@@ -113,7 +114,7 @@ func (c *Client) again(ctx context.Context, u Upload, n int, err error) error {
 		return err
 	}
 	c.log.Debug("upload failed, trying again", "attempt", n, "err", err)
-	if c.pause(ctx, retryDelay(min(n, maxAttempts))) != nil {
+	if retry.Pause(ctx, retryBackoff.Delay(n)) != nil {
 		return err
 	}
 	if u.Again != nil {

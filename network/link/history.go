@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+
+	"github.com/blocksd/blocksd/internal/retry"
 )
 
 // pageSize is the largest page that the network gives.
@@ -234,7 +236,7 @@ func (l *Link) retryRead(ctx context.Context, read func() error) error {
 		if err == nil || n == readAttempts || errors.As(err, &status) && (status.final() || status.Status == 404) {
 			return err
 		}
-		if ctx.Err() != nil || sleep(ctx, backoff(n, l.cfg.Timeouts.BackoffStart, l.cfg.Timeouts.BackoffCap, l.cfg.Jitter())) != nil {
+		if ctx.Err() != nil || retry.Pause(ctx, l.backoff(0).Delay(n)) != nil {
 			return l.gaveUp(ctx, fmt.Sprintf("gave up after %d attempts", n), err)
 		}
 	}

@@ -205,15 +205,3 @@ func (l *Link) enter(ctx context.Context) (context.Context, func(), error) {
 		})
 	}, nil
 }
-
-// sleep waits for d or the end of ctx.
-func sleep(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}

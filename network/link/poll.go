@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"net/http"
 	"time"
+
+	"github.com/blocksd/blocksd/internal/retry"
 )
 
 // This file decides what a subscription does after each answer. It is pure: the shell in subscribe.go sends what it is
@@ -113,9 +115,8 @@ const (
 )
 
 type pollMachine struct {
-	start, limit time.Duration  // of the back-off
-	jitter       func() float64 // [0,1)
-	canRenew     bool           // someone gets a new token when the old one is refused
+	backoff  retry.Backoff
+	canRenew bool // someone gets a new token when the old one is refused
 
 	cursor    uint64 // 0 until the first handshake
 	region    int64
@@ -136,7 +137,7 @@ type pollMachine struct {
 
 func newPollMachine(cursor uint64, canRenew bool, t Timeouts, jitter func() float64) *pollMachine {
 	return &pollMachine{
-		start: t.BackoffStart, limit: t.BackoffCap, jitter: jitter, canRenew: canRenew, cursor: cursor,
+		backoff: retry.Backoff{First: t.BackoffStart, Max: t.BackoffCap, Jitter: jitter}, canRenew: canRenew, cursor: cursor,
 		seen: seenSet{limit: seenMessages},
 	}
 }
@@ -216,7 +217,7 @@ func (p *pollMachine) failed(out []pollAction, err error, ask time.Duration, now
 		p.badHandshakes++
 		n = max(p.badHandshakes, p.badPolls)
 	default:
-		if now.Sub(p.sentAt) > p.limit { // it lived long enough not to count as one of a series
+		if now.Sub(p.sentAt) > p.backoff.Max { // it lived long enough not to count as one of a series
 			p.badPolls = 0
 		}
 		p.badPolls++
@@ -271,7 +272,7 @@ func (p *pollMachine) announce(out []pollAction, s State, err error) []pollActio
 	return append(out, announce{s, err, again})
 }
 
-func (p *pollMachine) delay(n int) time.Duration { return backoff(n, p.start, p.limit, p.jitter()) }
+func (p *pollMachine) delay(n int) time.Duration { return p.backoff.Delay(n) }
 
 // seenSet remembers the last limit keys.
 type seenSet struct {

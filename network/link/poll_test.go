@@ -269,17 +269,6 @@ func TestSeenSetForgetsTheOldest(t *testing.T) {
 	}
 }
 
-func TestBackoff(t *testing.T) {
-	for n, want := range map[int]time.Duration{0: 100 * time.Millisecond, 1: 100 * time.Millisecond, 2: 200 * time.Millisecond, 7: 6400 * time.Millisecond, 8: 10 * time.Second, 1000: 10 * time.Second} {
-		for _, jitter := range []float64{0, 0.5, 0.999} {
-			d := backoff(n, 100*time.Millisecond, 10*time.Second, jitter)
-			if d < want/2 || d > want {
-				t.Errorf("backoff(%d) with jitter %v is %v, not between %v and %v", n, jitter, d, want/2, want)
-			}
-		}
-	}
-}
-
 // TestPollSuspectsAGap: a first answer after a break that is as long as the network's memory is said to be suspect; later
 // ones are only a busy channel.
 func TestPollSuspectsAGap(t *testing.T) {

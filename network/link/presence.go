@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"sync"
 	"time"
+
+	"github.com/blocksd/blocksd/internal/retry"
 )
 
 // ErrLeft is the error of WaitFirst on a Presence that has left.
@@ -148,7 +150,7 @@ func (p *Presence) Run(ctx context.Context) error {
 				level = slog.LevelDebug
 			}
 			p.link.log.Log(ctx, level, "could not announce presence", "channel", p.channel, "attempt", bad, "err", err)
-			next = time.Now().Add(backoff(bad, t.BackoffStart, min(t.BackoffCap, p.interval), p.link.cfg.Jitter()))
+			next = time.Now().Add(p.link.backoff(p.interval).Delay(bad))
 			if heartbeat {
 				beat = next
 			}
@@ -282,7 +284,7 @@ func (p *Presence) Leave(ctx context.Context) error {
 	}
 	defer func() { <-p.sending }()
 	if at := p.link.polled.Load(); at != 0 {
-		if err := sleep(ctx, p.link.cfg.Timeouts.Arrival-time.Since(time.Unix(0, at))); err != nil {
+		if err := retry.Pause(ctx, p.link.cfg.Timeouts.Arrival-time.Since(time.Unix(0, at))); err != nil {
 			return fmt.Errorf("leave channel %s: %w", p.channel, err)
 		}
 	}
@@ -301,8 +303,7 @@ func (p *Presence) Leave(ctx context.Context) error {
 		if errors.As(err, &status) && status.final() {
 			return err
 		}
-		t := p.link.cfg.Timeouts
-		if sleep(ctx, backoff(n, t.BackoffStart, t.BackoffCap, p.link.cfg.Jitter())) != nil {
+		if retry.Pause(ctx, p.link.backoff(0).Delay(n)) != nil {
 			return fmt.Errorf("leave channel %s: %w", p.channel, err)
 		}
 	}

@@ -9,6 +9,8 @@ import (
 	"net/http"
 	"reflect"
 	"time"
+
+	"github.com/blocksd/blocksd/internal/retry"
 )
 
 // clockSkew is how far our clock may be ahead of the network's when nothing has been heard from it yet.
@@ -66,7 +68,7 @@ func (l *Link) Publish(ctx context.Context, m Message) (timetoken string, err er
 		}
 		if ctx.Err() == nil {
 			l.log.Debug("publish failed, trying again", "channel", m.Channel, "attempt", n, "err", err)
-			_ = sleep(ctx, max(wait, backoff(n, l.cfg.Timeouts.BackoffStart, l.cfg.Timeouts.BackoffCap, l.cfg.Jitter())))
+			_ = retry.Pause(ctx, max(wait, l.backoff(0).Delay(n)))
 		}
 		if m.Again != nil && ctx.Err() == nil {
 			if err := m.Again(ctx); err != nil && ctx.Err() == nil {
@@ -117,7 +119,7 @@ func (l *Link) attempt(ctx context.Context, p *publication) (timetoken string, w
 	if p.m.Store && e.wrote.Load() && e.status != http.StatusTooManyRequests {
 		p.doubt = true
 	}
-	return "", retryAfter(e.header), e.failure("publish", p.m.Channel)
+	return "", retry.After(e.header, maxRetryAfter), e.failure("publish", p.m.Channel)
 }
 
 // post sends m once. It speaks the request itself: in a profile of a daemon under load the SDK's publish took 37 % of all

@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/blocksd/blocksd/internal/retry"
 )
 
 // SubscribeConfig says what to subscribe to and whom to tell.
@@ -91,7 +93,7 @@ func (s *subscription) act(ctx context.Context, a pollAction) pollEvent {
 	case request:
 		return s.send(ctx, a)
 	case wait:
-		_ = sleep(ctx, a.d)
+		_ = retry.Pause(ctx, a.d)
 		return waited{}
 	case renew:
 		err := s.c.OnDenied(ctx)
@@ -152,7 +154,7 @@ func (s *subscription) send(ctx context.Context, r request) pollEvent {
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
 		body, _ := readBounded(resp, maxAnswer)
-		return refused{&StatusError{Op: "subscribe", Channel: strings.Join(s.c.Channels, ","), Status: resp.StatusCode, Body: body}, retryAfter(resp.Header)}
+		return refused{&StatusError{Op: "subscribe", Channel: strings.Join(s.c.Channels, ","), Status: resp.StatusCode, Body: body}, retry.After(resp.Header, maxRetryAfter)}
 	}
 	body, err := readBounded(resp, maxPoll)
 	if err != nil {

@@ -12,6 +12,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/blocksd/blocksd/dispatch"
+	"github.com/blocksd/blocksd/internal/retry"
 	"github.com/blocksd/blocksd/network/backend"
 	"github.com/blocksd/blocksd/network/card"
 	"github.com/blocksd/blocksd/network/wire"
@@ -150,6 +151,11 @@ func (t Timeouts) withDefaults() Timeouts {
 		}
 	}
 	return t
+}
+
+// backoff is the pause between attempts to reach the network.
+func (c Config) backoff() retry.Backoff {
+	return retry.Backoff{First: c.Timeouts.RetryStart, Max: c.Timeouts.RetryCap, Jitter: c.Jitter}
 }
 
 // check fills in the defaults and returns an error for what cannot be served.

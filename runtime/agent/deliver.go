@@ -4,8 +4,8 @@ import (
 	"context"
 	"errors"
 	"net/http"
-	"time"
 
+	"github.com/blocksd/blocksd/internal/retry"
 	"github.com/blocksd/blocksd/network/backend"
 	"github.com/blocksd/blocksd/network/link"
 	"github.com/blocksd/blocksd/network/wire"
@@ -91,15 +91,14 @@ func (s standing) taken() bool { return s.begun || s.over }
 // ask asks the network about a task: the task's channel with the write token, or else its table, which lags behind.
 // Where neither may be read it knows nothing. It asks for as long as ctx lasts, which is the only error.
 func (a *Agent) ask(ctx context.Context, s *session, m link.Message, taskID string) (standing, error) {
-	t := a.cfg.Timeouts
-	for wait := t.RetryStart; ; wait = min(2*wait, t.RetryCap) {
+	for n := 1; ; n++ {
 		answer, err := a.askOnce(ctx, s, m, taskID)
 		if err == nil {
 			return answer, nil
 		}
 		a.log.Debug("could not ask the network about a task, trying again", "task", wire.CutText(taskID, maxLoggedID), "err", err)
-		if !pause(ctx, wait/2+time.Duration(a.cfg.Jitter()*float64(wait/2))) {
-			return standing{}, ctx.Err()
+		if err := retry.Pause(ctx, a.cfg.backoff().Delay(n)); err != nil {
+			return standing{}, err
 		}
 	}
 }

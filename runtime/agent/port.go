@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/blocksd/blocksd/dispatch"
+	"github.com/blocksd/blocksd/internal/retry"
 	"github.com/blocksd/blocksd/network/backend"
 	"github.com/blocksd/blocksd/network/link"
 	"github.com/blocksd/blocksd/network/wire"
@@ -187,14 +188,13 @@ func (p port) Input(ctx context.Context, part int) (dispatch.Input, error) {
 
 // openFile begins to download an input, for as long as it takes: a handler could do no better than to ask again.
 func (j *job) openFile(ctx context.Context, ref *wire.ArtifactRef) (io.ReadCloser, int64, error) {
-	t := j.agent.cfg.Timeouts
-	for wait := t.RetryStart; ; wait = min(2*wait, t.RetryCap) {
+	for n := 1; ; n++ {
 		body, size, err := j.session.link.OpenFile(ctx, ref.Channel, ref.FileID, ref.FileName, j.token)
 		if s := status(err); err == nil || errors.Is(err, link.ErrClosed) || s >= 400 && s < 500 && s != http.StatusTooManyRequests && s != http.StatusRequestTimeout {
 			return body, size, err
 		}
 		j.log.Info("an input could not be opened, trying again", "channel", ref.Channel, "err", err)
-		if !pause(ctx, wait) {
+		if retry.Pause(ctx, j.agent.cfg.backoff().Delay(n)) != nil {
 			return nil, 0, err
 		}
 	}

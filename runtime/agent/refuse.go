@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/blocksd/blocksd/internal/retry"
 	"github.com/blocksd/blocksd/network/link"
 	"github.com/blocksd/blocksd/network/wire"
 	"github.com/blocksd/blocksd/runtime/journal"
@@ -90,7 +91,7 @@ func (a *Agent) publishAnswer(ctx context.Context, s *session, o order, t wire.T
 		Store:   true,
 	}
 	if o.broadcast { // every instance has the same to say: the first that does speaks for all
-		if wait := time.Duration(a.cfg.Jitter() * float64(a.cfg.Timeouts.Spread)); !pause(ctx, wait) {
+		if wait := time.Duration(a.cfg.Jitter() * float64(a.cfg.Timeouts.Spread)); retry.Pause(ctx, wait) != nil {
 			return ctx.Err()
 		}
 	}

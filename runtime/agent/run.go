@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/blocksd/blocksd/internal/retry"
 	"github.com/blocksd/blocksd/network/backend"
 )
 
@@ -126,9 +127,8 @@ func (a *Agent) connect(ctx context.Context) (*session, error) {
 // retry calls attempt, whose errors say what was attempted, until it succeeds, ctx ends, or the answer is final. The wait grows and is spread, so that many
 // agents do not return together.
 func (a *Agent) retry(ctx context.Context, what string, attempt func(context.Context) error) error {
-	t := a.cfg.Timeouts
-	for wait := t.RetryStart; ; wait = min(2*wait, t.RetryCap) {
-		once, cancel := context.WithTimeout(ctx, t.Connect)
+	for n := 1; ; n++ {
+		once, cancel := context.WithTimeout(ctx, a.cfg.Timeouts.Connect)
 		err := attempt(once)
 		cancel()
 		if err == nil {
@@ -150,8 +150,8 @@ func (a *Agent) retry(ctx context.Context, what string, attempt func(context.Con
 		a.reason = reason
 		a.update()
 		a.mu.Unlock()
-		if !pause(ctx, wait/2+time.Duration(a.cfg.Jitter()*float64(wait/2))) {
-			return ctx.Err()
+		if err := retry.Pause(ctx, a.cfg.backoff().Delay(n)); err != nil {
+			return err
 		}
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/blocksd/blocksd/internal/retry"
 	"github.com/blocksd/blocksd/network/link"
 )
 
@@ -15,7 +16,7 @@ import (
 // set. Until there is an answer the clocks are taken to agree.
 func (a *Agent) keepTime(ctx context.Context) {
 	warned := false
-	for wait := time.Duration(0); pause(ctx, wait); {
+	for wait := time.Duration(0); retry.Pause(ctx, wait) == nil; {
 		offset, err := a.readClock(ctx)
 		if err != nil {
 			if !warned && ctx.Err() == nil {
@@ -63,7 +64,7 @@ func (a *Agent) keepToken(ctx context.Context) {
 	// Spread, so that agents that started together do not connect together.
 	spread := 0.1 * a.cfg.Jitter()
 	var notBefore time.Time
-	for pause(ctx, a.cfg.Timeouts.Token) {
+	for retry.Pause(ctx, a.cfg.Timeouts.Token) == nil {
 		a.mu.Lock()
 		s, now := a.session, a.cfg.Now().Add(a.clockOffset)
 		a.mu.Unlock()
@@ -80,17 +81,5 @@ func (a *Agent) keepToken(ctx context.Context) {
 		}
 		// A network that gives the same token again is not asked at every look.
 		notBefore = now.Add(max(a.cfg.Timeouts.Token, expires.Sub(now)/4))
-	}
-}
-
-// pause waits for d and reports whether ctx is still good.
-func pause(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-timer.C:
-		return ctx.Err() == nil
 	}
 }

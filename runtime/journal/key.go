@@ -8,6 +8,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+
+	"github.com/blocksd/blocksd/internal/atomicfile"
 )
 
 // Names of the key: the systemd credential, and the file in the state directory that is made where there is none.
@@ -65,31 +67,10 @@ func makeSecret(stateDir, path string) ([]byte, error) {
 	random := make([]byte, minSecretBytes)
 	rand.Read(random) // never fails
 	secret := append(hex.AppendEncode(nil, random), '\n')
-	if err := writeDurably(stateDir, path, secret); err != nil {
+	if err := atomicfile.Write(path, secret, 0o600); err != nil {
 		return nil, fmt.Errorf("write journal key %s: %w: make its directory writable or free space on its disk", path, bare(err))
 	}
 	return secret, nil
-}
-
-// writeDurably makes a file that is complete or not there, also after a crash.
-func writeDurably(dir, path string, content []byte) error {
-	f, err := os.CreateTemp(dir, "."+filepath.Base(path)+"-*") // with mode 0600
-	if err != nil {
-		return err
-	}
-	defer os.Remove(f.Name()) // fails once it was renamed
-	_, err = f.Write(content)
-	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return err
-	}
-	if err := os.Rename(f.Name(), path); err != nil {
-		return err
-	}
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }
 
 // bare is the reason of an error of package os, without the operation and path that our sentence names.

@@ -11,6 +11,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/blocksd/blocksd/internal/atomicfile"
 )
 
 // Pins are the checksums that handlers must have, by name. They are kept in the state directory and not beside the
@@ -68,20 +70,26 @@ func Pin(path, name, sum string) error {
 	for _, name := range slices.Sorted(maps.Keys(pins)) {
 		fmt.Fprintf(&b, "%s  %s\n", pins[name], name)
 	}
-	temp := path + ".tmp"
-	err := os.WriteFile(temp, []byte(b.String()), 0o644)
-	if err == nil {
-		// root may pin for a daemon of another user
-		if info, statErr := os.Stat(filepath.Dir(path)); statErr == nil && os.Getuid() == 0 {
-			err = os.Chown(temp, int(owner(info)), -1)
-		}
-	}
-	if err == nil {
-		err = os.Rename(temp, path)
-	}
-	if err != nil {
-		_ = os.Remove(temp)
+	if err := writePins(path, b.String()); err != nil {
 		return fmt.Errorf("pin handler %s in %s: %w", name, path, plain(err))
 	}
 	return nil
+}
+
+func writePins(path, content string) error {
+	f, err := atomicfile.Create(path, 0o644)
+	if err != nil {
+		return err
+	}
+	defer f.Close() // nothing after the commit
+	if _, err := f.WriteString(content); err != nil {
+		return err
+	}
+	// root may pin for a daemon of another user
+	if info, err := os.Stat(filepath.Dir(path)); err == nil && os.Getuid() == 0 {
+		if err := f.Chown(int(owner(info)), -1); err != nil {
+			return err
+		}
+	}
+	return f.Commit()
 }

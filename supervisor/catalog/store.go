@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/blocksd/blocksd/internal/atomicfile"
 )
 
 // keepPerHandler contents are kept for each handler, the running one included.
@@ -76,13 +78,21 @@ func OpenStore(dir string) (*Store, error) {
 			}
 		}
 	}
-	leftovers, err := filepath.Glob(s.path("*.tmp"))
-	if err == nil {
-		for _, f := range leftovers {
-			_ = os.Remove(f)
+	s.sweep()
+	return s, nil
+}
+
+// sweep removes what an interrupted copy left behind. Versions before 0.1 named it *.tmp.
+func (s *Store) sweep() {
+	entries, err := os.ReadDir(s.dir)
+	if err != nil {
+		return
+	}
+	for _, e := range entries {
+		if atomicfile.IsTemp(e.Name()) || strings.HasSuffix(e.Name(), ".tmp") {
+			_ = os.Remove(s.path(e.Name()))
 		}
 	}
-	return s, nil
 }
 
 func (s *Store) path(name string) string { return filepath.Join(s.dir, name) }
@@ -124,41 +134,27 @@ func (s *Store) copy(file, sum string) error {
 		return err
 	}
 	defer in.Close()
-	temp := s.path(sum + ".tmp")
-	got, err := write(temp, in)
-	if err == nil && got != sum {
-		err = errors.New("it changed meanwhile")
-	}
-	if err == nil {
-		err = flush(temp)
-	}
-	if err == nil {
-		err = os.Rename(temp, s.path(sum))
-	}
-	if err == nil {
-		err = flush(s.dir)
-	}
-	if err != nil {
-		_ = os.Remove(temp)
-	}
-	return err
+	return write(s.path(sum), in, sum)
 }
 
-// write makes an executable file and returns its checksum.
-func write(path string, from io.Reader) (sum string, err error) {
-	out, err := os.OpenFile(path, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o700)
+// write makes an executable file of a content that must have the checksum sum.
+func write(path string, from io.Reader, sum string) error {
+	out, err := atomicfile.Create(path, 0o555)
 	if err != nil {
-		return "", err
+		return err
 	}
+	defer out.Close() // nothing after the commit
 	h := sha256.New()
-	_, err = io.Copy(io.MultiWriter(out, h), from)
-	if err == nil {
-		err = out.Chmod(0o555) // whatever the umask
+	if _, err := io.Copy(io.MultiWriter(out, h), from); err != nil {
+		return err
 	}
-	if err = errors.Join(err, out.Close()); err == nil {
-		err = awaitClosed(path)
+	if hex.EncodeToString(h.Sum(nil)) != sum {
+		return errors.New("it changed meanwhile")
 	}
-	return hex.EncodeToString(h.Sum(nil)), err
+	if err := out.Commit(); err != nil {
+		return err
+	}
+	return awaitClosed(path)
 }
 
 // inherited is how long a process that is being started may hold what was open here when it was forked.
@@ -180,14 +176,6 @@ func awaitClosed(path string) error {
 		}
 	}
 	return nil
-}
-
-func flush(path string) error {
-	f, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	return errors.Join(f.Sync(), f.Close())
 }
 
 // Used records that a content of a handler got ready, and deletes what nobody needs any more.
@@ -253,15 +241,7 @@ func (s *Store) save() error {
 	if err != nil {
 		return err
 	}
-	temp := s.path(recordsFile + ".tmp")
-	err = os.WriteFile(temp, append(b, '\n'), 0o600)
-	if err == nil {
-		err = flush(temp)
-	}
-	if err == nil {
-		err = os.Rename(temp, s.path(recordsFile))
-	}
-	if err != nil {
+	if err := atomicfile.Write(s.path(recordsFile), append(b, '\n'), 0o600); err != nil {
 		return fmt.Errorf("write %s: %w", s.path(recordsFile), plain(err))
 	}
 	return nil

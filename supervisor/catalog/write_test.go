@@ -1,12 +1,14 @@
 package catalog
 
 import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
 	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -17,13 +19,14 @@ import (
 // patience is how long a test waits for what must happen.
 const patience = 20 * time.Second
 
+func sumOf(b []byte) string { sum := sha256.Sum256(b); return hex.EncodeToString(sum[:]) }
+
 // Processes start while a file is copied, however long that takes.
 func TestCopyHoldsUpNobody(t *testing.T) {
 	r, w := io.Pipe()
 	done := make(chan error, 1)
 	go func() {
-		_, err := write(filepath.Join(t.TempDir(), "copy"), r)
-		done <- err
+		done <- write(filepath.Join(t.TempDir(), "copy"), r, sumOf([]byte("the first half")))
 	}()
 	if _, err := io.WriteString(w, "the first half"); err != nil { // it is in the middle of it
 		t.Fatal(err)
@@ -69,7 +72,7 @@ func TestCopyCanBeExecuted(t *testing.T) {
 	dir := t.TempDir()
 	for i := range 100 {
 		path := filepath.Join(dir, strconv.Itoa(i))
-		if _, err := write(path, strings.NewReader(string(program))); err != nil {
+		if err := write(path, bytes.NewReader(program), sumOf(program)); err != nil {
 			t.Fatal(err)
 		}
 		if err := exec.Command(path).Run(); err != nil {
