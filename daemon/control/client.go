@@ -18,7 +18,7 @@ import (
 )
 
 const (
-	// dialTimeout bounds connecting, callTimeout one question; cancelling waits for a handler.
+	// dialTimeout bounds connecting. callTimeout bounds an answer, on top of what the server may take by access.go.
 	dialTimeout = 2 * time.Second
 	callTimeout = 5 * time.Second
 	// maxAnswerBytes: a list of ten thousand tasks has about three megabytes.
@@ -43,12 +43,19 @@ func Dial(ctx context.Context, path string) (*Client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("ask the daemon at %s: %s", path, whyUnreachable(err))
 	}
+	return newClient(path, first)
+}
+
+// newClient returns a client whose first connection is given.
+func newClient(path string, first net.Conn) (*Client, error) {
+	var d net.Dialer
 	conns := make(chan net.Conn, 1)
 	conns <- first
 	conn, err := grpc.NewClient("passthrough:///control",
 		// Nothing is on the wire but gRPC: the server knows its peer from the kernel.
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxAnswerBytes)),
+		grpc.WithUnaryInterceptor(bound),
 		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) {
 			select {
 			case c := <-conns:
@@ -90,64 +97,66 @@ func (c *Client) Close() error {
 
 // Status asks for the daemon at a glance.
 func (c *Client) Status(ctx context.Context) (*controlv1.StatusResponse, error) {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
-	defer cancel()
-	r, err := c.api.Status(ctx, &controlv1.StatusRequest{})
-	return r, c.sentence("ask for the status of", err)
+	return call(ctx, c, "ask for the status of", c.api.Status, &controlv1.StatusRequest{})
 }
 
 // Handlers asks for the handlers.
 func (c *Client) Handlers(ctx context.Context) ([]*controlv1.Handler, error) {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
-	defer cancel()
-	r, err := c.api.ListHandlers(ctx, &controlv1.ListHandlersRequest{})
-	return r.GetHandlers(), c.sentence("ask for the handlers of", err)
+	r, err := call(ctx, c, "ask for the handlers of", c.api.ListHandlers, &controlv1.ListHandlersRequest{})
+	return r.GetHandlers(), err
 }
 
 // Tasks asks for the tasks that have not ended.
 func (c *Client) Tasks(ctx context.Context) ([]*controlv1.Task, error) {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
-	defer cancel()
-	r, err := c.api.ListTasks(ctx, &controlv1.ListTasksRequest{})
-	return r.GetTasks(), c.sentence("ask for the tasks of", err)
+	r, err := call(ctx, c, "ask for the tasks of", c.api.ListTasks, &controlv1.ListTasksRequest{})
+	return r.GetTasks(), err
 }
 
 // CancelTask asks the daemon to end a task.
 func (c *Client) CancelTask(ctx context.Context, taskID string) error {
-	ctx, cancel := context.WithTimeout(ctx, cancelTimeout+callTimeout)
-	defer cancel()
-	_, err := c.api.CancelTask(ctx, &controlv1.CancelTaskRequest{TaskId: taskID})
-	return c.sentence("cancel task "+taskID+" on", err)
+	_, err := call(ctx, c, "cancel task "+taskID+" on", c.api.CancelTask, &controlv1.CancelTaskRequest{TaskId: taskID})
+	return err
 }
 
-// Drain asks the daemon to let its agents leave and waits until they have, or ctx ends, which does not end the drain.
+// Drain asks the daemon to let its agents leave and waits until they have left. When ctx ends first, the drain goes on.
 func (c *Client) Drain(ctx context.Context) error {
-	_, err := c.api.Drain(ctx, &controlv1.DrainRequest{})
-	return c.sentence("drain", err)
+	_, err := call(ctx, c, "drain", c.api.Drain, &controlv1.DrainRequest{})
+	return err
 }
 
 // Undrain asks the daemon to bring its agents back.
 func (c *Client) Undrain(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
-	defer cancel()
-	_, err := c.api.Undrain(ctx, &controlv1.UndrainRequest{})
-	return c.sentence("undrain", err)
+	_, err := call(ctx, c, "undrain", c.api.Undrain, &controlv1.UndrainRequest{})
+	return err
 }
 
 // RestartHandler asks the daemon to replace the processes of a handler and waits until the new ones take the tasks.
 func (c *Client) RestartHandler(ctx context.Context, name string) error {
-	ctx, cancel := context.WithTimeout(ctx, rollTimeout+callTimeout)
-	defer cancel()
-	_, err := c.api.RestartHandler(ctx, &controlv1.RestartHandlerRequest{Name: name})
-	return c.sentence("restart handler "+name+" on", err)
+	_, err := call(ctx, c, "restart handler "+name+" on", c.api.RestartHandler, &controlv1.RestartHandlerRequest{Name: name})
+	return err
 }
 
 // RollbackHandler asks the daemon to go back to the program that a handler ran before, and returns its checksum.
 func (c *Client) RollbackHandler(ctx context.Context, name string) (sha256 string, err error) {
-	ctx, cancel := context.WithTimeout(ctx, rollTimeout+callTimeout)
-	defer cancel()
-	r, err := c.api.RollbackHandler(ctx, &controlv1.RollbackHandlerRequest{Name: name})
-	return r.GetSha256(), c.sentence("roll back handler "+name+" on", err)
+	r, err := call(ctx, c, "roll back handler "+name+" on", c.api.RollbackHandler, &controlv1.RollbackHandlerRequest{Name: name})
+	return r.GetSha256(), err
+}
+
+// call calls one method; a failure is a sentence that begins with what was attempted.
+func call[Request, Response any](ctx context.Context, c *Client, attempt string,
+	method func(context.Context, *Request, ...grpc.CallOption) (*Response, error), request *Request) (*Response, error) {
+	response, err := method(ctx, request)
+	return response, c.sentence(attempt, err)
+}
+
+// bound ends a call that gets no answer: a little after the server should have ended it.
+func bound(ctx context.Context, method string, req, reply any, conn *grpc.ClientConn, next grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+	if r := rules[method]; !r.unbounded {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, r.timeout+callTimeout)
+		defer cancel()
+	}
+	return next(ctx, method, req, reply, conn, opts...)
 }
 
 func (c *Client) sentence(attempt string, err error) error {

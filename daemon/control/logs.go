@@ -12,7 +12,7 @@ import (
 	controlv1 "github.com/blocksd/blocksd/proto/blocks/control/v1"
 )
 
-// LogSource is a Daemon that can tell what its handlers write.
+// LogSource is a Daemon that keeps what its handlers write.
 type LogSource interface {
 	// Logs calls send for each record and crash, as the method of the control API says, until there are no more, or, when
 	// following, until ctx ends. ErrNoHandler when there is no such handler.

@@ -11,7 +11,7 @@ import (
 	"google.golang.org/grpc/peer"
 )
 
-// Peer is who is at the other end of a control connection, by the kernel's word.
+// Peer is who is at the other end of a control connection, by SO_PEERCRED.
 type Peer struct {
 	PID int32
 	UID uint32

@@ -18,19 +18,19 @@ import (
 	controlv1 "github.com/blocksd/blocksd/proto/blocks/control/v1"
 )
 
-// Daemon is what the server asks. Its methods never block on network, disk or handlers, but for CancelTask and Drain, which
-// end with their contexts.
+// Daemon is what the server asks. Methods without a context never block on network, disk or handlers; the others end with
+// their contexts.
 type Daemon interface {
 	Status() *controlv1.StatusResponse
 	Handlers() []*controlv1.Handler
 	Tasks() []*controlv1.Task
-	// CancelTask returns when the handler has been told; ErrNoTask when no such task runs here.
+	// CancelTask returns when the handler has been asked to cancel; ErrNoTask when no such task runs here.
 	CancelTask(ctx context.Context, taskID string) error
-	// RestartHandler and RollbackHandler return when new processes take the tasks of the handler, or with one sentence why
-	// they do not; ErrNoHandler when there is none of that name.
+	// RestartHandler and RollbackHandler return when new processes take the handler's tasks, or one sentence that says why
+	// they do not; ErrNoHandler when there is no handler of that name.
 	RestartHandler(ctx context.Context, name string) error
 	RollbackHandler(ctx context.Context, name string) (sha256 string, err error)
-	// Drain lets the agents leave and returns when they have, or when ctx ends, which does not end the drain.
+	// Drain lets the agents leave and returns when they have left. When ctx ends first, the drain goes on.
 	Drain(ctx context.Context) error
 	// Undrain brings them back.
 	Undrain()
@@ -43,10 +43,6 @@ var ErrNoHandler = errors.New("no such handler")
 var ErrNoTask = errors.New("no such task runs here")
 
 const (
-	// cancelTimeout bounds CancelTask when the caller names no shorter deadline.
-	cancelTimeout = 10 * time.Second
-	// rollTimeout bounds the start of new processes of a handler.
-	rollTimeout = time.Minute
 	// stopTimeout is how long calls in progress may take when the server stops.
 	stopTimeout = time.Second
 	// maxRequestBytes: requests hold a task id at most.
@@ -68,7 +64,7 @@ type Server struct {
 	cfg ServerConfig
 }
 
-// NewServer returns a server that Run makes answer.
+// NewServer returns a server that answers once Run is called.
 func NewServer(cfg ServerConfig) (*Server, error) {
 	if cfg.Listener == nil || cfg.Daemon == nil || cfg.Log == nil {
 		return nil, errors.New("control server needs a listener, a daemon and a log")
@@ -78,7 +74,8 @@ func NewServer(cfg ServerConfig) (*Server, error) {
 
 // Run serves until ctx ends, lets calls in progress finish for a moment, and removes the socket.
 func (s *Server) Run(ctx context.Context) error {
-	g := grpc.NewServer(grpc.Creds(peerCredentials{}), grpc.MaxRecvMsgSize(maxRequestBytes), grpc.ChainUnaryInterceptor(s.recoverPanic, s.authorize), grpc.StreamInterceptor(s.recoverStreamPanic))
+	g := grpc.NewServer(grpc.Creds(peerCredentials{}), grpc.MaxRecvMsgSize(maxRequestBytes),
+		grpc.UnaryInterceptor(s.guard), grpc.StreamInterceptor(s.guardStream))
 	controlv1.RegisterControlServiceServer(g, s)
 	served := make(chan error, 1)
 	go func() { served <- g.Serve(s.cfg.Listener) }()
@@ -94,51 +91,48 @@ func (s *Server) Run(ctx context.Context) error {
 	return nil
 }
 
-// writes are the methods that change something.
-var writes = map[string]bool{
-	controlv1.ControlService_CancelTask_FullMethodName:      true,
-	controlv1.ControlService_RestartHandler_FullMethodName:  true,
-	controlv1.ControlService_RollbackHandler_FullMethodName: true,
-	controlv1.ControlService_Drain_FullMethodName:           true,
-	controlv1.ControlService_Undrain_FullMethodName:         true,
-}
-
-func (s *Server) authorize(ctx context.Context, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
-	if !writes[info.FullMethod] {
-		return next(ctx, req)
+// guard stands before every call with one answer: it checks the caller, bounds the time, and keeps a mistake in one call
+// from ending the daemon and its tasks.
+func (s *Server) guard(ctx context.Context, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (resp any, err error) {
+	if err := s.admit(ctx, info.FullMethod); err != nil {
+		return nil, err
 	}
-	p, ok := peerOf(ctx)
-	if !ok || p.UID != 0 && p.UID != s.cfg.UID {
-		s.cfg.Log.Warn("control call refused", "method", info.FullMethod, "uid", p.UID, "pid", p.PID)
-		return nil, status.Errorf(codes.PermissionDenied, "user %d may read but not change anything: be root or user %d", p.UID, s.cfg.UID)
+	if timeout := rules[info.FullMethod].timeout; timeout > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, timeout)
+		defer cancel()
 	}
-	s.cfg.Log.Info("control call", "method", info.FullMethod, "uid", p.UID, "pid", p.PID)
+	defer s.recoverPanic(info.FullMethod, &err)
 	return next(ctx, req)
 }
 
-// recoverPanic keeps a mistake in one call from ending the daemon and its tasks.
-func (s *Server) recoverPanic(ctx context.Context, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (resp any, err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			err = s.panicked(info.FullMethod, p)
-		}
-	}()
-	return next(ctx, req)
-}
-
-// recoverStreamPanic does the same for calls with many answers.
-func (s *Server) recoverStreamPanic(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, next grpc.StreamHandler) (err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			err = s.panicked(info.FullMethod, p)
-		}
-	}()
+// guardStream does the same for calls with many answers.
+func (s *Server) guardStream(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, next grpc.StreamHandler) (err error) {
+	if err := s.admit(stream.Context(), info.FullMethod); err != nil {
+		return err
+	}
+	defer s.recoverPanic(info.FullMethod, &err)
 	return next(srv, stream)
 }
 
-func (s *Server) panicked(method string, p any) error {
-	s.cfg.Log.Error("control call panicked", "method", method, "err", fmt.Sprint(p))
-	return status.Error(codes.Internal, "the daemon failed to answer: see its log")
+// admit returns an error when the caller may not call the method, and logs who changes something.
+func (s *Server) admit(ctx context.Context, method string) error {
+	p, known := peerOf(ctx)
+	if refusal := authorize(method, p, known, operators{uid: s.cfg.UID}); refusal != "" {
+		s.cfg.Log.Warn("control call refused", "method", method, "uid", p.UID, "pid", p.PID)
+		return status.Error(codes.PermissionDenied, refusal)
+	}
+	if rules[method].access != reads {
+		s.cfg.Log.Info("control call", "method", method, "uid", p.UID, "pid", p.PID)
+	}
+	return nil
+}
+
+func (s *Server) recoverPanic(method string, err *error) {
+	if p := recover(); p != nil {
+		s.cfg.Log.Error("control call panicked", "method", method, "err", fmt.Sprint(p))
+		*err = status.Error(codes.Internal, "the daemon failed to answer: see its log")
+	}
 }
 
 // Status implements the control API.
@@ -161,8 +155,6 @@ func (s *Server) CancelTask(ctx context.Context, req *controlv1.CancelTaskReques
 	if req.GetTaskId() == "" {
 		return nil, status.Error(codes.InvalidArgument, "the task id is empty")
 	}
-	ctx, cancel := context.WithTimeout(ctx, cancelTimeout)
-	defer cancel()
 	err := s.cfg.Daemon.CancelTask(ctx, req.GetTaskId())
 	switch {
 	case errors.Is(err, ErrNoTask):
@@ -191,8 +183,6 @@ func (s *Server) Undrain(context.Context, *controlv1.UndrainRequest) (*controlv1
 
 // RestartHandler implements the control API.
 func (s *Server) RestartHandler(ctx context.Context, req *controlv1.RestartHandlerRequest) (*controlv1.RestartHandlerResponse, error) {
-	ctx, cancel := context.WithTimeout(ctx, rollTimeout)
-	defer cancel()
 	if err := s.cfg.Daemon.RestartHandler(ctx, req.GetName()); err != nil {
 		return nil, handlerError(req.GetName(), err)
 	}
@@ -201,8 +191,6 @@ func (s *Server) RestartHandler(ctx context.Context, req *controlv1.RestartHandl
 
 // RollbackHandler implements the control API.
 func (s *Server) RollbackHandler(ctx context.Context, req *controlv1.RollbackHandlerRequest) (*controlv1.RollbackHandlerResponse, error) {
-	ctx, cancel := context.WithTimeout(ctx, rollTimeout)
-	defer cancel()
 	sum, err := s.cfg.Daemon.RollbackHandler(ctx, req.GetName())
 	if err != nil {
 		return nil, handlerError(req.GetName(), err)

@@ -1,47 +1,36 @@
 package main
 
 import (
-	"errors"
-	"math"
+	"encoding/json"
 	"math/big"
-
-	"github.com/blocksd/blocksd/handlers/internal/pytext"
+	"strconv"
+	"strings"
 )
 
-// number is a finite number as Python has it: an integer of any size, or a float.
-type number struct {
-	i *big.Int // nil for a float
-	f float64  // also the nearest float of i
+// maxExponent bounds what a short text such as 1e999999999 can make of the memory.
+const maxExponent = 1000
+
+// isNumber reports whether a JSON value is a number that can be added.
+func isNumber(value json.RawMessage) bool {
+	if len(value) == 0 || value[0] != '-' && (value[0] < '0' || value[0] > '9') {
+		return false
+	}
+	_, exponent, found := strings.Cut(strings.ToLower(string(value)), "e")
+	if !found {
+		return true
+	}
+	e, err := strconv.Atoi(exponent)
+	return err == nil && -maxExponent <= e && e <= maxExponent
 }
 
-// errTooLarge is Python's: an integer beyond every float has no nearest one.
-var errTooLarge = errors.New("int too large to convert to float")
-
-// newNumber is false for everything that is not a finite number; booleans and texts are none.
-func newNumber(v pytext.Value) (number, bool, error) {
-	switch v := v.(type) {
-	case *big.Int:
-		f, _ := new(big.Float).SetInt(v).Float64()
-		if math.IsInf(f, 0) {
-			return number{}, false, errTooLarge
-		}
-		return number{i: v, f: f}, true, nil
-	case float64:
-		return number{f: v}, !math.IsNaN(v) && !math.IsInf(v, 0), nil
+// sum is exact, without an exponent, and has a point where a or b has one.
+func sum(a, b json.Number) json.Number {
+	x, _ := new(big.Rat).SetString(string(a))
+	y, _ := new(big.Rat).SetString(string(b))
+	x.Add(x, y)
+	digits, _ := x.FloatPrec()
+	if strings.Contains(string(a)+string(b), ".") {
+		digits = max(digits, 1)
 	}
-	return number{}, false, nil
-}
-
-func (n number) plus(m number) number {
-	if n.i != nil && m.i != nil {
-		return number{i: new(big.Int).Add(n.i, m.i)}
-	}
-	return number{f: n.f + m.f}
-}
-
-func (n number) value() pytext.Value {
-	if n.i != nil {
-		return n.i
-	}
-	return n.f
+	return json.Number(x.FloatString(digits))
 }

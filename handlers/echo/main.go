@@ -4,10 +4,8 @@ package main
 import (
 	"context"
 	_ "embed"
-	"encoding/json"
-	"fmt"
+	"strings"
 
-	"github.com/blocksd/blocksd/handlers/internal/pytext"
 	"github.com/blocksd/blocksd/pluginsdk"
 )
 
@@ -19,13 +17,17 @@ func main() {
 }
 
 func run(_ context.Context, t *pluginsdk.Task) error {
-	parts := make([]json.RawMessage, len(t.Parts))
-	for i, p := range t.Parts {
-		parts[i] = p.Raw
+	return t.Send(pluginsdk.Text("Echoed request: " + request(t.Parts)))
+}
+
+// request returns the first text of a request, or all its parts as they came when there is no text.
+func request(parts []pluginsdk.Part) string {
+	var all []string
+	for _, p := range parts {
+		if p.Text != nil {
+			return *p.Text
+		}
+		all = append(all, string(p.Raw))
 	}
-	text, err := pytext.RequestText(parts)
-	if err != nil {
-		return fmt.Errorf("the request cannot be read: %w", err)
-	}
-	return t.Send(pluginsdk.Text("Echoed request: " + text))
+	return "[" + strings.Join(all, ",") + "]"
 }

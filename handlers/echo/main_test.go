@@ -6,35 +6,31 @@ import (
 	"os"
 	"testing"
 
-	"github.com/blocksd/blocksd/handlers/internal/pytext"
+	"github.com/blocksd/blocksd/pluginsdk"
 	"go.uber.org/goleak"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// The outputs are those of the network's own echo handler, byte for byte.
-func TestRequestText(t *testing.T) {
-	tests := []struct{ parts, want string }{
-		{`[]`, `[]`},
-		{`[{"partId":"request","text":"hello <&> ü 😀"}]`, "hello <&> ü 😀"},
-		{`[{"text":""},{"text":"second"}]`, ""},
-		{`[{"text":null},{"partId":"x"},{"text":"second"}]`, "second"},
-		{`[{"text":5}]`, "5"},
-		{`[{"text":true}]`, "True"},
-		{`[{"text":1.0e3}]`, "1000.0"},
-		{`[{"text":{"a":[null,"b"]}}]`, "{'a': [None, 'b']}"},
-		{`["bare",3]`, `["bare", 3]`},
-		{`[{"partId":"first","artifactRef":{"kind":"inline","size":3,"fileName":"ü two.txt","data":"PCY+"}},{"n":1e400}]`,
-			`[{"partId": "first", "artifactRef": {"kind": "inline", "size": 3, "fileName": "\u00fc two.txt", "data": "PCY+"}}, {"n": Infinity}]`},
-	}
-	for _, tt := range tests {
-		var parts []json.RawMessage
-		if err := json.Unmarshal([]byte(tt.parts), &parts); err != nil {
-			t.Fatal(err)
-		}
-		got, err := pytext.RequestText(parts)
-		if err != nil || got != tt.want {
-			t.Errorf("%s gives %q, %v; want %q", tt.parts, got, err, tt.want)
+func TestRequest(t *testing.T) {
+	text := func(s string) pluginsdk.Part { return pluginsdk.Part{ID: "request", Text: &s} }
+	raw := func(s string) pluginsdk.Part { return pluginsdk.Part{Raw: json.RawMessage(s)} }
+	const file = `{"partId":"first","artifactRef":{"kind":"inline","size":3,"fileName":"ü <two>.txt","data":"PCY+"}}`
+	for _, tt := range []struct {
+		parts []pluginsdk.Part
+		want  string
+	}{
+		{nil, `[]`},
+		{[]pluginsdk.Part{text("hello <&> ü 😀")}, "hello <&> ü 😀"},
+		{[]pluginsdk.Part{text(""), text("second")}, ""},
+		{[]pluginsdk.Part{raw(`{"text":null}`), raw(`{"partId":"x"}`), text("second")}, "second"},
+		{[]pluginsdk.Part{text(`{"a": [1.0e3, true]}`)}, `{"a": [1.0e3, true]}`},
+		{[]pluginsdk.Part{raw(`{"text": 1.0e3}`)}, `[{"text": 1.0e3}]`},
+		{[]pluginsdk.Part{raw(`"bare"`), raw(`3`)}, `["bare",3]`},
+		{[]pluginsdk.Part{raw(file), raw(`{"n":1e400}`)}, `[` + file + `,{"n":1e400}]`},
+	} {
+		if got := request(tt.parts); got != tt.want {
+			t.Errorf("got %q, want %q", got, tt.want)
 		}
 	}
 }

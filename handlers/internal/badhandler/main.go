@@ -1,6 +1,6 @@
-// Command badhandler is a handler for tests, of the agent "badhandler": it misbehaves. The text of a request names a
-// misdeed and its argument (misdeeds.go). A copy or link whose file name ends in one of the names in startup.go misbehaves
-// as soon as it is started.
+// Command badhandler is a handler for tests, of the agent "badhandler": it misbehaves. The text of a request names a fault
+// and its argument (faults.go). A copy or link whose file name ends in one of the names in startup.go misbehaves as soon as
+// it starts.
 package main
 
 import (
@@ -18,9 +18,9 @@ import (
 var card []byte
 
 func main() {
-	for suffix, misdeed := range startup {
+	for suffix, misbehave := range startup {
 		if strings.HasSuffix(os.Args[0], "-"+suffix) || os.Getenv("BADHANDLER_START") == suffix {
-			misdeed()
+			misbehave()
 		}
 	}
 	pluginsdk.Serve(pluginsdk.Handler{
@@ -33,9 +33,9 @@ func main() {
 func run(ctx context.Context, t *pluginsdk.Task) error {
 	text, _ := t.Text("request")
 	name, argument, _ := strings.Cut(text, " ")
-	misdeed, ok := misdeeds[name]
+	f, ok := faults[name]
 	if !ok {
-		return fmt.Errorf("unknown misdeed %q", name)
+		return fmt.Errorf("unknown fault %q", name)
 	}
-	return misdeed(ctx, t, argument)
+	return f(ctx, t, argument)
 }

@@ -14,7 +14,7 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// minimal is no misdeed: it serves the least that the contract asks for, without SDK and go-plugin, as a handler in another
+// minimal is not a fault: it serves the least that the contract asks for, without SDK and go-plugin, as a handler in another
 // language may. Its Describe, CancelTask and controller are UNIMPLEMENTED.
 func minimal() { serveMinimal(nil) }
 

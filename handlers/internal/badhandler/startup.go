@@ -14,7 +14,7 @@ import (
 	"syscall"
 )
 
-// startup are the misdeeds at the start of the process, by the end of the file name.
+// startup has the faults at the start of a process, by the end of the file name.
 var startup = map[string]func(){
 	"minimal":       minimal,
 	"never-answers": func() { select {} },

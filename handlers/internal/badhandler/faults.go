@@ -16,10 +16,12 @@ import (
 	"github.com/blocksd/blocksd/pluginsdk"
 )
 
-type misdeed func(ctx context.Context, t *pluginsdk.Task, argument string) error
+// fault is something bad that a handler does with a task. The argument is the rest of the request behind the name.
+type fault func(ctx context.Context, t *pluginsdk.Task, argument string) error
 
-// misdeeds by the first word of the request. The last ones are no misdeeds but help tests to look inside.
-var misdeeds = map[string]misdeed{
+// faults by name, which is the first word of the request. Those from "publish" on do nothing bad: tests use them to look
+// inside.
+var faults = map[string]fault{
 	"panic": func(context.Context, *pluginsdk.Task, string) error { panic("I was told to") },
 	"crash": func(context.Context, *pluginsdk.Task, string) error { // a panic that nobody recovers
 		go panic("the whole process goes down")

@@ -1,0 +1,57 @@
+package control
+
+import (
+	"fmt"
+	"time"
+
+	controlv1 "github.com/blocksd/blocksd/proto/blocks/control/v1"
+)
+
+// rule is what the server and the client know about a method before they call it.
+type rule struct {
+	access access
+	// timeout bounds the call in the server; the client waits a little longer. 0 when the answer takes no time.
+	timeout time.Duration
+	// unbounded: the call lasts as long as the caller wants.
+	unbounded bool
+}
+
+// access says who may call a method. The zero value is the strictest one, so a method without a rule is refused to
+// everybody but operators.
+type access int
+
+const (
+	changes access = iota // for operators
+	reads                 // for everybody who may open the socket
+)
+
+// rules has every method of the control API; a test fails when one is missing.
+var rules = map[string]rule{
+	controlv1.ControlService_Status_FullMethodName:          {access: reads},
+	controlv1.ControlService_ListHandlers_FullMethodName:    {access: reads},
+	controlv1.ControlService_ListTasks_FullMethodName:       {access: reads},
+	controlv1.ControlService_Logs_FullMethodName:            {access: reads, unbounded: true},
+	controlv1.ControlService_CancelTask_FullMethodName:      {access: changes, timeout: 10 * time.Second},
+	controlv1.ControlService_RestartHandler_FullMethodName:  {access: changes, timeout: time.Minute},
+	controlv1.ControlService_RollbackHandler_FullMethodName: {access: changes, timeout: time.Minute},
+	controlv1.ControlService_Drain_FullMethodName:           {access: changes, unbounded: true},
+	controlv1.ControlService_Undrain_FullMethodName:         {access: changes},
+}
+
+// operators are the users who may change things.
+type operators struct{ uid uint32 }
+
+// include is the one place that knows who is an operator. A group of operators would join here.
+func (o operators) include(p Peer) bool { return p.UID == 0 || p.UID == o.uid }
+
+// authorize decides whether a peer may call a method, and returns why not, as one sentence, or "". known is false when
+// the kernel did not say who the peer is.
+func authorize(method string, p Peer, known bool, o operators) (refusal string) {
+	switch {
+	case !known:
+		return "the kernel does not say which user is calling: connect to the control socket directly"
+	case rules[method].access == reads, o.include(p):
+		return ""
+	}
+	return fmt.Sprintf("user %d may read but not change anything: be root or user %d", p.UID, o.uid)
+}

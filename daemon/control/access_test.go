@@ -1,0 +1,200 @@
+package control
+
+import (
+	"context"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/peer"
+	"google.golang.org/grpc/status"
+
+	controlv1 "github.com/blocksd/blocksd/proto/blocks/control/v1"
+)
+
+// methods are the full names of all methods of the control API, from its descriptors.
+func methods() map[string]bool {
+	all := map[string]bool{}
+	services := controlv1.File_blocks_control_v1_control_proto.Services()
+	for i := range services.Len() {
+		service := services.Get(i)
+		for j := range service.Methods().Len() {
+			all["/"+string(service.FullName())+"/"+string(service.Methods().Get(j).Name())] = true
+		}
+	}
+	return all
+}
+
+func TestEveryMethodHasARule(t *testing.T) {
+	all := methods()
+	if len(all) == 0 {
+		t.Fatal("the control API has no methods")
+	}
+	for name := range all {
+		if _, ok := rules[name]; !ok {
+			t.Errorf("%s has no rule: say in access.go whether it reads or changes something", name)
+		}
+	}
+	for name := range rules {
+		if !all[name] {
+			t.Errorf("access.go has a rule for %s, which does not exist", name)
+		}
+	}
+}
+
+// TestReadingMethods is the list of what every user may call. Whoever adds to it should know why.
+func TestReadingMethods(t *testing.T) {
+	open := map[string]bool{"Status": true, "ListHandlers": true, "ListTasks": true, "Logs": true}
+	for name := range methods() {
+		_, short, _ := strings.Cut(strings.TrimPrefix(name, "/"), "/")
+		if got := authorize(name, Peer{UID: 5}, true, operators{uid: 7}) == ""; got != open[short] {
+			t.Errorf("another user may call %s: %t", short, got)
+		}
+	}
+}
+
+func TestAuthorize(t *testing.T) {
+	const (
+		read    = controlv1.ControlService_Status_FullMethodName
+		change  = controlv1.ControlService_Drain_FullMethodName
+		unknown = "/blocks.control.v1.ControlService/Later"
+		refused = "user 5 may read but not change anything: be root or user 7"
+	)
+	for _, tt := range []struct {
+		method string
+		uid    uint32
+		want   string
+	}{
+		{read, 0, ""}, {read, 7, ""}, {read, 5, ""},
+		{change, 0, ""}, {change, 7, ""}, {change, 5, refused},
+		{unknown, 0, ""}, {unknown, 7, ""}, {unknown, 5, refused},
+	} {
+		if got := authorize(tt.method, Peer{UID: tt.uid}, true, operators{uid: 7}); got != tt.want {
+			t.Errorf("user %d, %s: %q, want %q", tt.uid, tt.method, got, tt.want)
+		}
+	}
+	if got := authorize(read, Peer{}, false, operators{uid: 0}); got == "" {
+		t.Error("a peer that the kernel did not name may call")
+	}
+}
+
+// connectAs connects to a socket as another user. The kernel notes the user of the thread that connects, so one thread
+// changes its user, connects, and ends: it is never unlocked.
+func connectAs(t *testing.T, path string, uid int) net.Conn {
+	t.Helper()
+	type result struct {
+		conn net.Conn
+		err  error
+	}
+	done := make(chan result, 1)
+	go func() {
+		runtime.LockOSThread()
+		if _, _, errno := unix.RawSyscall(unix.SYS_SETRESUID, uintptr(uid), uintptr(uid), uintptr(uid)); errno != 0 {
+			done <- result{err: errno}
+			return
+		}
+		conn, err := net.Dial("unix", path)
+		done <- result{conn, err}
+	}()
+	r := <-done
+	if r.err != nil {
+		t.Fatalf("connect to %s as user %d: %v", path, uid, r.err)
+	}
+	return r.conn
+}
+
+// TestOtherUsers calls every kind of method as a user who is neither root nor the daemon's, and as the daemon's own.
+func TestOtherUsers(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("machine: the tests do not run as root, so no other user can be had")
+	}
+	const own, stranger = 54398, 54399
+	path := serve(t, &fakeDaemon{}, own)
+	// Let everybody reach the socket: the file, and the two directories that t.TempDir makes.
+	for _, p := range []string{path, filepath.Dir(path), filepath.Dir(filepath.Dir(path))} {
+		if err := os.Chmod(p, 0o777); err != nil {
+			t.Fatal(err)
+		}
+	}
+	client := func(uid int) *Client {
+		c, err := newClient(path, connectAs(t, path, uid))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { c.Close() })
+		return c
+	}
+	const refused = "user 54399 may read but not change anything: be root or user 54398"
+
+	t.Run("a stranger", func(t *testing.T) {
+		c := client(stranger)
+		if _, err := c.Status(t.Context()); err != nil {
+			t.Error(err)
+		}
+		wantError(t, c.CancelTask(t.Context(), "t1"), "cancel task t1 on the daemon at "+path+": "+refused)
+		wantError(t, c.Undrain(t.Context()), "undrain the daemon at "+path+": "+refused)
+		err := c.Logs(t.Context(), &controlv1.LogsRequest{}, nil) // may read; this daemon panics
+		wantError(t, err, "ask for the logs of the daemon at "+path+": the daemon failed to answer: see its log")
+	})
+	t.Run("the daemon's user", func(t *testing.T) {
+		if err := client(own).CancelTask(t.Context(), "t1"); err != nil {
+			t.Error(err)
+		}
+	})
+	t.Run("root", func(t *testing.T) {
+		if err := dial(t, path).CancelTask(t.Context(), "t1"); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// TestGuards: both interceptors ask authorize, with the peer of the connection. Without a connection nobody may call.
+func TestGuards(t *testing.T) {
+	s := &Server{cfg: ServerConfig{Log: slog.New(slog.DiscardHandler), UID: 7}}
+	as := func(uid uint32) context.Context {
+		return peer.NewContext(t.Context(), &peer.Peer{AuthInfo: peerInfo{Peer: Peer{UID: uid}}})
+	}
+	const (
+		read    = controlv1.ControlService_Logs_FullMethodName
+		unknown = "/blocks.control.v1.ControlService/Later"
+	)
+	for _, tt := range []struct {
+		name    string
+		ctx     context.Context
+		method  string
+		allowed bool
+	}{
+		{"no connection", t.Context(), read, false},
+		{"a stranger reads", as(5), read, true},
+		{"a stranger calls a method without a rule", as(5), unknown, false},
+		{"the daemon's user calls it", as(7), unknown, true},
+	} {
+		called := false
+		_, err := s.guard(tt.ctx, nil, &grpc.UnaryServerInfo{FullMethod: tt.method},
+			func(context.Context, any) (any, error) { called = true; return nil, nil })
+		if called != tt.allowed || (status.Code(err) == codes.PermissionDenied) == tt.allowed {
+			t.Errorf("%s: called %t, %v", tt.name, called, err)
+		}
+		called = false
+		err = s.guardStream(nil, stream{ctx: tt.ctx}, &grpc.StreamServerInfo{FullMethod: tt.method},
+			func(any, grpc.ServerStream) error { called = true; return nil })
+		if called != tt.allowed || (status.Code(err) == codes.PermissionDenied) == tt.allowed {
+			t.Errorf("%s, as a stream: called %t, %v", tt.name, called, err)
+		}
+	}
+}
+
+// stream is a stream that has nothing but a context.
+type stream struct {
+	grpc.ServerStream
+	ctx context.Context
+}
+
+func (s stream) Context() context.Context { return s.ctx }
