@@ -9,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -17,6 +16,7 @@ import (
 
 	"github.com/blocksd/blocksd/client"
 	"github.com/blocksd/blocksd/dispatch"
+	"github.com/blocksd/blocksd/internal/testutil/sandboxtest"
 	"github.com/blocksd/blocksd/network/backend"
 	"github.com/blocksd/blocksd/network/card"
 	"github.com/blocksd/blocksd/network/wire"
@@ -57,32 +57,12 @@ func parrot(ctx context.Context, task *wire.Task, port dispatch.TaskPort) error 
 // startParrot runs a network with one agent and returns the environment of its consumers.
 func startParrot(t *testing.T) []string {
 	t.Helper()
-	network, err := sandbox.New(sandbox.Config{Listen: "127.0.0.1:0"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		if err := network.Run(ctx); err != nil {
-			t.Error(err)
-		}
-	})
 	c, err := card.Parse([]byte(parrotCard))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := network.Register(c); err != nil {
-		t.Fatal(err)
-	}
-	cdm, err := backend.FetchCDM(ctx, nil, network.CDMURL())
-	if err != nil {
-		t.Fatal(err)
-	}
-	api, err := backend.New(backend.Config{BaseURL: cdm.BaseURL})
-	if err != nil {
-		t.Fatal(err)
-	}
+	network := sandboxtest.Start(t, sandbox.Config{}, c)
+	cdm, api := network.Backend(nil)
 	a, err := agent.New(agent.Config{
 		Card: c, Handler: "parrot", APIKey: network.APIKey(), Backend: api, CDM: cdm, Origin: network.Addr(),
 		Dispatcher: agent.NewFuncDispatcher(parrot), CancelGrace: time.Second,
@@ -90,7 +70,7 @@ func startParrot(t *testing.T) []string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	agentCtx, stopAgent := context.WithCancel(ctx)
+	agentCtx, stopAgent := context.WithCancel(context.Background())
 	agentDone := make(chan error, 1)
 	go func() { agentDone <- a.Run(agentCtx) }()
 	t.Cleanup(func() {
@@ -98,9 +78,6 @@ func startParrot(t *testing.T) []string {
 		if err := <-agentDone; err != nil {
 			t.Error(err)
 		}
-		api.Close()
-		cancel()
-		wg.Wait()
 	})
 	limit := time.After(callLimit)
 	for changed := a.Changed(); a.Status().State != agent.StateOnline; changed = a.Changed() {
@@ -113,11 +90,7 @@ func startParrot(t *testing.T) []string {
 			t.Fatalf("the agent did not come online: %+v", a.Status())
 		}
 	}
-	var env []string
-	for _, v := range network.Env() {
-		env = append(env, v.Name+"="+v.Value)
-	}
-	return env
+	return network.Environ()
 }
 
 type result struct {

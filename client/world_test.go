@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/blocksd/blocksd/client"
+	"github.com/blocksd/blocksd/internal/testutil/sandboxtest"
 	"github.com/blocksd/blocksd/network/backend"
 	"github.com/blocksd/blocksd/network/card"
 	"github.com/blocksd/blocksd/network/deployment"
@@ -44,26 +45,9 @@ type world struct {
 func newWorld(t testing.TB) *world {
 	t.Helper()
 	w := &world{t: t}
-	var err error
-	if w.sb, err = sandbox.New(sandbox.Config{BlobDir: t.TempDir()}); err != nil {
-		t.Fatal(err)
-	}
-	ctx, stop := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- w.sb.Run(ctx) }()
-	t.Cleanup(func() {
-		stop()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
-	})
-	if w.cdm, err = backend.FetchCDM(within(t), nil, w.sb.CDMURL()); err != nil {
-		t.Fatal(err)
-	}
-	if w.api, err = backend.New(backend.Config{BaseURL: w.cdm.BaseURL}); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(w.api.Close)
+	sb := sandboxtest.Start(t, sandbox.Config{})
+	w.sb = sb.Sandbox
+	w.cdm, w.api = sb.Backend(nil)
 
 	tr := &http.Transport{}
 	proxy := &httputil.ReverseProxy{Transport: tr, Rewrite: func(r *httputil.ProxyRequest) {

@@ -16,6 +16,7 @@ import (
 	"github.com/blocksd/blocksd/client"
 	"github.com/blocksd/blocksd/daemon/config"
 	"github.com/blocksd/blocksd/daemon/control"
+	"github.com/blocksd/blocksd/internal/testutil/sandboxtest"
 	"github.com/blocksd/blocksd/network/card"
 	"github.com/blocksd/blocksd/network/deployment"
 	"github.com/blocksd/blocksd/network/wire"
@@ -28,20 +29,7 @@ const waitLimit = 60 * time.Second
 // startNetwork runs a sandbox until the end of the test.
 func startNetwork(t *testing.T) *sandbox.Sandbox {
 	t.Helper()
-	s, err := sandbox.New(sandbox.Config{Listen: "127.0.0.1:0", Log: quiet})
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- s.Run(ctx) }()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
-	})
-	return s
+	return sandboxtest.Start(t, sandbox.Config{}).Sandbox
 }
 
 // handlers builds handlers of this repository into a plugins directory, with their cards.

@@ -2,7 +2,6 @@ package daemon
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"io"
 	"net/http"
@@ -11,6 +10,7 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/blocksd/blocksd/internal/testutil/sandboxtest"
 	"github.com/blocksd/blocksd/network/wire"
 	"github.com/blocksd/blocksd/sandbox"
 )
@@ -18,32 +18,15 @@ import (
 // A network that comes back with other keys and another owner: the daemon looks where it is now, and learns there that
 // its API key is not valid any more.
 func TestNetworkIsAnotherOne(t *testing.T) {
-	run := func(listen string) (*sandbox.Sandbox, func()) {
-		s, err := sandbox.New(sandbox.Config{Listen: listen, Log: quiet})
-		if err != nil {
-			t.Fatal(err)
-		}
-		ctx, cancel := context.WithCancel(context.Background())
-		done := make(chan error, 1)
-		go func() { done <- s.Run(ctx) }()
-		stop := func() {
-			cancel()
-			if err := <-done; err != nil {
-				t.Error(err)
-			}
-		}
-		return s, stop
-	}
-	first, stop := run("127.0.0.1:0")
-	d := start(t, settingsFor(t, first, handlers(t, "echo")))
+	first := sandboxtest.Start(t, sandbox.Config{})
+	d := start(t, settingsFor(t, first.Sandbox, handlers(t, "echo")))
 	d.ready(t)
-	stop()
+	first.Stop()
 	d.until(t, "the agent has lost the network", func() bool {
 		a := d.Status().Agents[0]
 		return a.State == "connecting" && strings.Contains(a.Reason, "connection to the network is lost")
 	})
-	_, stop = run(first.Addr())
-	defer stop()
+	sandboxtest.Start(t, sandbox.Config{Listen: first.Addr()})
 	if err := d.wait(t); !errors.Is(err, ErrAuthFinal) {
 		t.Errorf("the daemon ended with %v", err)
 	}

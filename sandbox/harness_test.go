@@ -14,6 +14,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/blocksd/blocksd/internal/testutil"
 	"github.com/blocksd/blocksd/network/card"
 	"github.com/blocksd/blocksd/network/wire"
 	"github.com/blocksd/blocksd/sandbox/blocks"
@@ -367,13 +368,7 @@ func (b *bed) events(s sent) []string {
 // await polls a condition; what it waits for happens in the sandbox's own time.
 func (b *bed) await(what string, ok func() bool) {
 	b.t.Helper()
-	deadline := time.Now().Add(patience)
-	for !ok() {
-		if time.Now().After(deadline) {
-			b.t.Fatalf("never happened: %s", what)
-		}
-		time.Sleep(2 * time.Millisecond)
-	}
+	testutil.Eventually(b.t, patience, what, ok)
 }
 
 // taskState asks for the row of a task.

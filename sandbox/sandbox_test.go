@@ -1,7 +1,6 @@
 package sandbox
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"log/slog"
@@ -15,6 +14,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/blocksd/blocksd/internal/testutil"
 )
 
 func TestListenErrors(t *testing.T) {
@@ -216,13 +217,8 @@ func TestShutdownEndsHeldPolls(t *testing.T) {
 }
 
 func TestRequestLogHidesSecrets(t *testing.T) {
-	var mu sync.Mutex
-	var buf bytes.Buffer
-	log := slog.New(slog.NewTextHandler(writerFunc(func(p []byte) (int, error) {
-		mu.Lock()
-		defer mu.Unlock()
-		return buf.Write(p)
-	}), &slog.HandlerOptions{Level: slog.LevelDebug}))
+	var out testutil.Buffer
+	log := slog.New(slog.NewTextHandler(&out, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	b := start(t, func(c *Config) { c.Log = log })
 	b.register("echo", 1, `{}`)
 	w := b.work("echo", "AG-echo-1", 1)
@@ -233,9 +229,7 @@ func TestRequestLogHidesSecrets(t *testing.T) {
 	w.running(start)
 	b.events(s)
 	b.do("GET", "/publish/"+b.open.PublishKey+"/"+b.open.SubscribeKey+"/0/c/0/%22hush%22?auth=hush&signature=hush", "", "")
-	mu.Lock()
-	defer mu.Unlock()
-	got := buf.String()
+	got := out.String()
 	for _, secret := range []string{"hush", b.APIKey(), token, w.token, w.jwt, w.refresh, start["writeToken"].(string), s.Extensions.Blocks.ReadToken} {
 		if strings.Contains(got, secret) {
 			t.Errorf("the log contains %.20q", secret)
@@ -245,10 +239,6 @@ func TestRequestLogHidesSecrets(t *testing.T) {
 		t.Errorf("log: %s", got)
 	}
 }
-
-type writerFunc func([]byte) (int, error)
-
-func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
 
 func TestRunReportsServerFailure(t *testing.T) {
 	s, err := New(Config{})

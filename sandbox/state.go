@@ -188,10 +188,7 @@ func (s *Sandbox) save() error {
 		return nil
 	}
 	fail := func(err error) error { return fmt.Errorf("keep the sandbox in %s: %w", s.state.dir, err) }
-	st, err := s.blocks.Snapshot()
-	if err != nil {
-		return fail(err)
-	}
+	st := s.blocks.Snapshot()
 	id := identity{
 		Version: stateVersion, AdminToken: s.adminToken, Playground: s.blocks.Environment(wire.Free).Keys, Paid: s.blocks.Environment(wire.Paid).Keys,
 		Open: s.open, PAM: s.pam, PAMSecret: s.pamSecret, Orgs: s.orgs, Network: &st,

@@ -19,6 +19,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/blocksd/blocksd/dispatch"
+	"github.com/blocksd/blocksd/internal/testutil"
 	"github.com/blocksd/blocksd/network/wire"
 	"github.com/blocksd/blocksd/supervisor/internal/testplugin"
 	"github.com/blocksd/blocksd/supervisor/launch"
@@ -95,20 +96,13 @@ func TestNothingSurvivesTheDaemon(t *testing.T) {
 
 func waitGone(t *testing.T, pid int) {
 	t.Helper()
-	eventually(t, fmt.Sprintf("process %d is gone", pid), func() bool {
-		stat, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
-		return err != nil || strings.Contains(string(stat), ") Z ")
-	})
+	eventually(t, fmt.Sprintf("process %d ends", pid), func() bool { return !testutil.Alive(pid) })
 }
 
-// eventually polls for what no channel tells.
+// eventually polls for what no channel reports.
 func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(patience); !ok(); time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("not within %v: %s", patience, what)
-		}
-	}
+	testutil.Eventually(t, patience, what, ok)
 }
 
 func within(t testing.TB, what string, c <-chan struct{}) {

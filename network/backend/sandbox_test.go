@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/blocksd/blocksd/internal/testutil/sandboxtest"
 	"github.com/blocksd/blocksd/network/backend"
 	"github.com/blocksd/blocksd/network/card"
 	"github.com/blocksd/blocksd/network/wire"
@@ -64,39 +65,15 @@ type world struct {
 func newWorld(t testing.TB, change ...func(*sandbox.Config)) *world {
 	t.Helper()
 	w := &world{t: t, clock: &clock{}}
-	cfg := sandbox.Config{Now: w.clock.now, BlobDir: t.TempDir()}
+	cfg := sandbox.Config{Now: w.clock.now}
 	for _, c := range change {
 		c(&cfg)
 	}
-	var err error
-	if w.sb, err = sandbox.New(cfg); err != nil {
-		t.Fatal(err)
-	}
-	ctx, stop := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- w.sb.Run(ctx) }()
+	sb := sandboxtest.Start(t, cfg, testCard(t, "echo", "public", "free"), testCard(t, "secret", "private", "paid"))
 	tr := &http.Transport{}
-	t.Cleanup(func() {
-		tr.CloseIdleConnections()
-		stop()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
-	})
-	if err := w.sb.Register(testCard(t, "echo", "public", "free")); err != nil {
-		t.Fatal(err)
-	}
-	if err := w.sb.Register(testCard(t, "secret", "private", "paid")); err != nil {
-		t.Fatal(err)
-	}
-	w.faults = &faults{next: tr}
-	hc := &http.Client{Transport: w.faults}
-	if w.cdm, err = backend.FetchCDM(within(t), hc, w.sb.CDMURL()); err != nil {
-		t.Fatal(err)
-	}
-	if w.api, err = backend.New(backend.Config{BaseURL: w.cdm.BaseURL, HTTP: hc}); err != nil {
-		t.Fatal(err)
-	}
+	t.Cleanup(tr.CloseIdleConnections)
+	w.sb, w.faults = sb.Sandbox, &faults{next: tr}
+	w.cdm, w.api = sb.Backend(&http.Client{Transport: w.faults})
 	return w
 }
 

@@ -1,7 +1,6 @@
 package link_test
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -308,24 +307,6 @@ func (ls *listener) expect(first, count int) {
 			ls.t.Fatalf("message %d never came", i)
 		}
 	}
-}
-
-// logBuffer collects what a link logs.
-type logBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (b *logBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.Write(p)
-}
-
-func (b *logBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.String()
 }
 
 func within(t testing.TB) context.Context {

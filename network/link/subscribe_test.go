@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/blocksd/blocksd/internal/testutil"
 	"github.com/blocksd/blocksd/network/link"
 	"github.com/blocksd/blocksd/network/wire"
 	"github.com/blocksd/blocksd/sandbox/access"
@@ -158,7 +159,7 @@ func TestSubscribeResumesFromACursor(t *testing.T) {
 
 func TestSubscribeSkipsWhatIsNoMessage(t *testing.T) {
 	n := newNetwork(t)
-	var log logBuffer
+	var log testutil.Buffer
 	l := n.link(func(c *link.Config) { c.Log = slog.New(slog.NewTextHandler(&log, nil)) })
 	n.faults.set(func(r *http.Request) (*http.Response, error, bool) {
 		if strings.Contains(r.URL.RawQuery, "tt=5&") {

@@ -7,7 +7,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"log/slog"
 	"net"
 	"net/http"
 	"strings"
@@ -17,6 +16,7 @@ import (
 	"time"
 
 	"github.com/blocksd/blocksd/dispatch"
+	"github.com/blocksd/blocksd/internal/testutil/sandboxtest"
 	"github.com/blocksd/blocksd/network/backend"
 	"github.com/blocksd/blocksd/network/link"
 	"github.com/blocksd/blocksd/network/wire"
@@ -160,28 +160,18 @@ const crowdSize = 50
 func newCrowd(t *testing.T, of crowdOf) *crowd {
 	t.Helper()
 	p := newPipes()
-	of.sandbox.Listener, of.sandbox.Log = p, slog.New(slog.DiscardHandler)
-	sb, err := sandbox.New(of.sandbox)
-	if err != nil {
-		t.Fatal(err)
-	}
-	running, stop := context.WithCancel(t.Context())
+	of.sandbox.Listener = p
+	sb := sandboxtest.Start(t, of.sandbox)
 	var all sync.WaitGroup
-	all.Go(func() { _ = sb.Run(running) })
 	transport := &http.Transport{DialContext: p.dial}
 	hc := &http.Client{Transport: transport}
-	c := &crowd{t: t, sb: sb, sizes: []int{1}, wire: transport, stage: newStage(), calls: map[string]*call{}, runs: map[string]int{}}
+	c := &crowd{t: t, sb: sb.Sandbox, sizes: []int{1}, wire: transport, stage: newStage(), calls: map[string]*call{}, runs: map[string]int{}}
 	if of.uploads {
 		c.sizes = append(c.sizes, wire.DefaultInlineLimit+1)
 	}
 	c.road = &road{next: transport, broken: make(chan struct{})}
-	if c.cdm, err = backend.FetchCDM(t.Context(), hc, sb.CDMURL()); err != nil {
-		t.Fatal(err)
-	}
-	consumerAPI, err := backend.New(backend.Config{BaseURL: c.cdm.BaseURL, HTTP: hc})
-	if err != nil {
-		t.Fatal(err)
-	}
+	var consumerAPI *backend.Client
+	c.cdm, consumerAPI = sb.Backend(hc)
 	api, err := backend.New(backend.Config{BaseURL: c.cdm.BaseURL, HTTP: &http.Client{Transport: c.road}})
 	if err != nil {
 		t.Fatal(err)
@@ -237,8 +227,8 @@ func newCrowd(t *testing.T, of crowdOf) *crowd {
 	}
 	c.finish = func() {
 		c.leave()
-		stop()
 		all.Wait()
+		sb.Stop()
 		transport.CloseIdleConnections()
 	}
 	return c

@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"net/http"
 	"strings"
 	"sync"
@@ -17,6 +16,8 @@ import (
 	"time"
 
 	"github.com/blocksd/blocksd/dispatch"
+	"github.com/blocksd/blocksd/internal/testutil"
+	"github.com/blocksd/blocksd/internal/testutil/sandboxtest"
 	"github.com/blocksd/blocksd/network/backend"
 	"github.com/blocksd/blocksd/network/card"
 	"github.com/blocksd/blocksd/network/link"
@@ -46,47 +47,21 @@ func newNetwork(t testing.TB, open bool) *network {
 
 func newNetworkWith(t testing.TB, open bool, cfg sandbox.Config) *network {
 	t.Helper()
-	cfg.Listen, cfg.Log, cfg.Version = "127.0.0.1:0", slog.New(slog.DiscardHandler), "test"
-	sb, err := sandbox.New(cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, stop := context.WithCancel(context.Background())
-	var running sync.WaitGroup
-	running.Go(func() {
-		if err := sb.Run(ctx); err != nil {
-			t.Errorf("sandbox: %v", err)
-		}
-	})
-	t.Cleanup(func() {
-		stop()
-		running.Wait()
-		http.DefaultTransport.(*http.Transport).CloseIdleConnections()
-	})
+	t.Cleanup(http.DefaultTransport.(*http.Transport).CloseIdleConnections)
+	sb := sandboxtest.Start(t, cfg)
 	hc := &http.Client{Transport: &http.Transport{}}
 	t.Cleanup(hc.CloseIdleConnections)
-	n := &network{t: t, sb: sb}
-	if n.cdm, err = backend.FetchCDM(ctx, hc, sb.CDMURL()); err != nil {
-		t.Fatal(err)
-	}
-	if n.api, err = backend.New(backend.Config{BaseURL: n.cdm.BaseURL, HTTP: hc}); err != nil {
-		t.Fatal(err)
-	}
-	keys := n.cdm.Playground
+	n := &network{t: t, sb: sb.Sandbox}
+	n.cdm, n.api = sb.Backend(hc)
 	if open {
-		for _, v := range sb.Env() {
-			if v.Name == "BLOCKSD_SANDBOX_OPEN_KEYS" {
-				pub, sub, _ := strings.Cut(v.Value, ":")
-				keys = wire.Keyset{PublishKey: pub, SubscribeKey: sub}
-			}
-		}
-		n.cdm.Playground = keys
+		n.cdm.Playground = sb.OpenKeys()
 	}
-	if n.driver, err = link.New(link.Config{Origin: n.cdm.PubNubOrigin, Keys: keys, UserID: "driver"}); err != nil {
+	var err error
+	if n.driver, err = link.New(link.Config{Origin: n.cdm.PubNubOrigin, Keys: n.cdm.Playground, UserID: "driver"}); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(n.driver.Close)
-	if n.since, err = n.driver.Time(ctx); err != nil {
+	if n.since, err = n.driver.Time(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	return n
@@ -331,17 +306,7 @@ func (n *network) present(channel, instance string) (state wire.PresenceState, t
 // eventually waits for something of the network that cannot be subscribed to.
 func eventually(t testing.TB, what string, is func() bool) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	defer cancel()
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	for !is() {
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			t.Fatalf("it did not come about that %s", what)
-		}
-	}
+	testutil.Eventually(t, patience, what, is)
 }
 
 // stage is a handler whose tasks a test directs one by one.

@@ -3,7 +3,6 @@ package agent
 // Tests of docs/provider-weaknesses.md that have no better place.
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -16,6 +15,7 @@ import (
 	"time"
 
 	"github.com/blocksd/blocksd/dispatch"
+	"github.com/blocksd/blocksd/internal/testutil"
 	"github.com/blocksd/blocksd/network/backend"
 	"github.com/blocksd/blocksd/network/card"
 	"github.com/blocksd/blocksd/network/wire"
@@ -164,7 +164,7 @@ func TestStorageAnswerStaysInside(t *testing.T) {
 		t.Fatal(err)
 	}
 	refused := make(chan error, 1)
-	var log bytes.Buffer
+	var log testutil.Buffer
 	a := n.serve(cardOf(t, "worker", 4, ""), NewFuncDispatcher(func(ctx context.Context, _ *wire.Task, port dispatch.TaskPort) error {
 		err := port.Artifact(ctx, wire.Artifact{OutputID: "reply", Data: make([]byte, wire.DefaultInlineLimit+1)})
 		refused <- err

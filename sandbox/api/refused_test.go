@@ -13,11 +13,7 @@ import (
 // dump is everything that the network keeps, and what of it is not kept over a restart.
 func (d *deployment) dump() string {
 	d.t.Helper()
-	st, err := d.blocks.Snapshot()
-	if err != nil {
-		d.t.Fatal(err)
-	}
-	raw, err := json.Marshal(st)
+	raw, err := json.Marshal(d.blocks.Snapshot())
 	if err != nil {
 		d.t.Fatal(err)
 	}

@@ -1,6 +1,10 @@
 package blocks
 
-import "fmt"
+import (
+	"fmt"
+
+	"github.com/blocksd/blocksd/network/wire"
+)
 
 // Error is a refusal that the caller is told about.
 type Error struct {
@@ -64,4 +68,10 @@ func refused(status int, code, format string, args ...any) *Error {
 // InvalidParams is the refusal of a malformed request.
 func InvalidParams(format string, args ...any) *Error {
 	return &Error{Status: 400, Code: CodeInvalidParams, RPC: RPCInvalidParams, Message: fmt.Sprintf(format, args...)}
+}
+
+// Mismatch are the details of a billing mode that is not the agent's.
+type Mismatch struct {
+	Expected wire.BillingMode `json:"expected"`
+	Got      wire.BillingMode `json:"got"`
 }

@@ -14,29 +14,6 @@ const inviteLife = 7 * 24 * time.Hour
 // maxInvites bounds the open invitations of a network.
 const maxInvites = 10_000
 
-// grant lets a user or an organization use a private agent.
-type grant struct {
-	id      string
-	created time.Time
-	org     *Organization
-	user    bool // its user alone; as each organization has one, that is a matter of how it is shown
-}
-
-func (a *agent) granted(p *Principal) bool {
-	for _, g := range a.grants {
-		if g.org.ID == p.OrgID {
-			return true
-		}
-	}
-	return false
-}
-
-type invitation struct {
-	id, token, email, slug string
-	agent                  *agent
-	created, expires       time.Time
-}
-
 // Invitation is an open invitation to a private agent.
 type Invitation struct {
 	ID, Email, OrgSlug string
@@ -63,55 +40,43 @@ func (n *Network) Invite(p *Principal, agentName, email, slug string) (Invitatio
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	a, err := n.owned(p, agentName, "invite others")
-	if err != nil {
+	if _, err := n.registry.ownedLocked(p, agentName, "invite others"); err != nil {
 		return Invitation{}, err
 	}
-	if len(n.invites) >= maxInvites {
-		return Invitation{}, refused(429, CodeTooMany, "There are %d open invitations, as many as the sandbox keeps.", len(n.invites))
+	if len(n.registry.invites) >= maxInvites {
+		return Invitation{}, refused(429, CodeTooMany, "There are %d open invitations, as many as the sandbox keeps.", len(n.registry.invites))
 	}
-	if slug != "" && !n.hasSlug(slug) {
+	if slug != "" && !n.accounts.hasSlugLocked(slug) {
 		return Invitation{}, refused(404, CodeNoOrg, "There is no organization %s.", slug)
 	}
 	now := n.cfg.Now()
 	v := &invitation{
-		id: "inv_" + strings.ToLower(rand.Text()), token: "it_" + rand.Text(), email: email, slug: slug, agent: a, created: now, expires: now.Add(inviteLife),
+		ID: "inv_" + strings.ToLower(rand.Text()), Token: "it_" + rand.Text(), Email: email, Slug: slug, Agent: agentName, Created: now, Expires: now.Add(inviteLife),
 	}
-	n.invites[v.token] = v
+	n.registry.invites[v.Token] = v
 	n.touch()
 	out := v.public()
-	out.Token = v.token
+	out.Token = v.Token
 	return out, nil
 }
 
-// hasSlug says whether an organization goes by that name. The lock is held.
-func (n *Network) hasSlug(slug string) bool {
-	for _, o := range n.orgs {
-		if o.Slug == slug {
-			return true
-		}
-	}
-	return false
-}
-
 func (v *invitation) public() Invitation {
-	return Invitation{ID: v.id, Email: v.email, OrgSlug: v.slug, Created: v.created, Expires: v.expires}
+	return Invitation{ID: v.ID, Email: v.Email, OrgSlug: v.Slug, Created: v.Created, Expires: v.Expires}
 }
 
 // Invitations lists the open invitations to an agent, oldest first.
 func (n *Network) Invitations(p *Principal, agentName string) ([]Invitation, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	a, err := n.owned(p, agentName, "see its invitations")
-	if err != nil {
+	if _, err := n.registry.ownedLocked(p, agentName, "see its invitations"); err != nil {
 		return nil, err
 	}
 	out := []Invitation{}
-	for token, v := range n.invites {
+	for token, v := range n.registry.invites {
 		switch {
-		case !n.cfg.Now().Before(v.expires):
-			delete(n.invites, token)
-		case v.agent == a:
+		case !n.cfg.Now().Before(v.Expires):
+			delete(n.registry.invites, token)
+		case v.Agent == agentName:
 			out = append(out, v.public())
 		}
 	}
@@ -123,33 +88,32 @@ func (n *Network) Invitations(p *Principal, agentName string) ([]Invitation, err
 func (n *Network) Accept(p *Principal, token string) (string, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	v := n.invites[token]
+	v := n.registry.invites[token]
 	switch {
-	case v == nil || !n.cfg.Now().Before(v.expires):
+	case v == nil || !n.cfg.Now().Before(v.Expires):
 		return "", refused(404, CodeNoInvitation, "The invitation is unknown, used or expired.")
-	case p.IsAgent(), v.email != "" && !strings.EqualFold(v.email, p.org.Email), v.slug != "" && v.slug != p.org.Slug:
+	case p.IsAgent(), v.Email != "" && !strings.EqualFold(v.Email, p.org.Email), v.Slug != "" && v.Slug != p.org.Slug:
 		return "", refused(403, CodeDenied, "The invitation is for somebody else.")
 	}
-	delete(n.invites, token)
-	if !v.agent.granted(p) && v.agent.spec.OrgID != p.OrgID {
-		g := &grant{id: "grant_" + strings.ToLower(rand.Text()), created: n.cfg.Now(), org: p.org, user: v.email != ""}
-		v.agent.grants[g.id] = g
+	delete(n.registry.invites, token)
+	if a := n.registry.agents[v.Agent]; !a.grantedLocked(p) && a.Spec.OrgID != p.OrgID {
+		a.Grants = append(a.Grants, grant{ID: "grant_" + strings.ToLower(rand.Text()), OrgID: p.OrgID, Created: n.cfg.Now(), User: v.Email != ""})
 	}
 	n.touch()
-	return v.agent.spec.Name, nil
+	return v.Agent, nil
 }
 
 // Grants lists who may use a private agent, oldest first.
 func (n *Network) Grants(p *Principal, agentName string) ([]GrantRecord, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	a, err := n.owned(p, agentName, "see who may use it")
+	a, err := n.registry.ownedLocked(p, agentName, "see who may use it")
 	if err != nil {
 		return nil, err
 	}
 	out := []GrantRecord{}
-	for _, g := range a.grants {
-		out = append(out, GrantRecord{g.id, g.created, g.user, *g.org})
+	for _, g := range a.Grants {
+		out = append(out, GrantRecord{g.ID, g.Created, g.User, *n.accounts.orgs[g.OrgID]})
 	}
 	slices.SortFunc(out, func(x, y GrantRecord) int { return cmp.Or(x.Created.Compare(y.Created), cmp.Compare(x.ID, y.ID)) })
 	return out, nil
@@ -159,14 +123,15 @@ func (n *Network) Grants(p *Principal, agentName string) ([]GrantRecord, error) 
 func (n *Network) RevokeGrant(p *Principal, agentName, id string) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	a, err := n.owned(p, agentName, "change who may use it")
+	a, err := n.registry.ownedLocked(p, agentName, "change who may use it")
 	if err != nil {
 		return err
 	}
-	if a.grants[id] == nil {
+	at := slices.IndexFunc(a.Grants, func(g grant) bool { return g.ID == id })
+	if at < 0 {
 		return refused(404, CodeNoGrant, "There is no grant %s for the agent %s.", id, agentName)
 	}
-	delete(a.grants, id)
+	a.Grants = slices.Delete(a.Grants, at, at+1)
 	n.touch()
 	return nil
 }

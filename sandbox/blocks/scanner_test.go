@@ -106,7 +106,7 @@ func TestNothingIsLeftOfFinishedTasks(t *testing.T) {
 		}
 		w.mu.Lock()
 		defer w.mu.Unlock()
-		if a := w.agents["a"]; len(a.unclaimed) != 0 {
+		if a := w.registry.agents["a"]; len(a.unclaimed) != 0 {
 			t.Errorf("%d broadcasts are left", len(a.unclaimed))
 		}
 	})

@@ -34,13 +34,6 @@ const setupSlack = 2 * time.Minute
 // streamID is what a stream may be called.
 var streamID = regexp.MustCompile(`^[A-Za-z0-9_-]{1,92}$`)
 
-// stream is one that a task has set up.
-type stream struct {
-	requested bool   // a provider's token was issued
-	channel   string // "" for that of a shared stream, which outlives the task
-	token     string // the consumer's
-}
-
 // setupRequest is a stream_setup message.
 type setupRequest struct {
 	Type            string          `json:"type"`
@@ -67,9 +60,9 @@ func invalid(format string, args ...any) *setupError {
 	return &setupError{codeInvalidArgument, fmt.Sprintf(format, args...)}
 }
 
-// Intercept is the function that takes messages on the setup channels of tasks out of the publish path: they are neither
-// stored nor delivered. Its answer always has status 403, also where it grants what was asked for: that is how such a
-// function answers a publisher. The publisher's right to the channel has been checked.
+// Intercept is the function that takes messages on the setup channels of tasks out of the publish path: they are
+// neither stored nor delivered. Its answer always has status 403, also where it grants what was asked for: that is how
+// such a function answers a publisher. The publisher's right to the channel has been checked.
 func (n *Network) Intercept(mode wire.BillingMode, p pubsub.Publication) (status int, answer []byte, ok bool) {
 	rest, ok := strings.CutPrefix(p.Channel, "setup.")
 	orgID, taskID, two := strings.Cut(rest, ".")
@@ -108,8 +101,8 @@ func (n *Network) setup(mode wire.BillingMode, orgID, taskID string, body []byte
 		return setupAnswer{}, refusal
 	}
 	n.mu.Lock()
-	t := n.tasks[taskID]
-	if refusal := n.checkSetup(t, mode, &req); refusal != nil {
+	t := n.tasks.byID[taskID]
+	if refusal := n.checkSetupLocked(t, mode, &req); refusal != nil {
 		n.mu.Unlock()
 		return setupAnswer{}, refusal
 	}
@@ -118,13 +111,13 @@ func (n *Network) setup(mode wire.BillingMode, orgID, taskID string, body []byte
 	issue := func(right access.Right) (string, *setupError) {
 		token, err := t.env.Access.Issue(access.Grant{Issued: n.cfg.Now(), TTL: ttl, Channels: map[string]access.Right{req.Channel: right}})
 		if err != nil {
-			n.log.Error("no token for a stream", "task", t.id, "channel", req.Channel, "err", err)
+			n.log.Error("no token for a stream", "task", t.ID, "channel", req.Channel, "err", err)
 			return "", &setupError{codeTokenGrantFailed, "the token for the stream could not be granted"}
 		}
 		return token, nil
 	}
 	out := setupAnswer{
-		TaskID: t.id, StreamID: req.StreamID, Channel: req.Channel, Direction: req.Direction, Phase: req.Phase, TokenTTLMinutes: int(ttl / time.Minute),
+		TaskID: t.ID, StreamID: req.StreamID, Channel: req.Channel, Direction: req.Direction, Phase: req.Phase, TokenTTLMinutes: int(ttl / time.Minute),
 	}
 	var refusal *setupError
 	if req.Phase != phaseActivate {
@@ -133,33 +126,33 @@ func (n *Network) setup(mode wire.BillingMode, orgID, taskID string, body []byte
 			return setupAnswer{}, refusal
 		}
 	}
-	s := t.streams[req.StreamID]
+	s := t.Streams[req.StreamID]
 	if s == nil {
 		s = &stream{}
-		if t.streams == nil {
-			t.streams = map[string]*stream{}
+		if t.Streams == nil {
+			t.Streams = map[string]*stream{}
 		}
-		t.streams[req.StreamID] = s
+		t.Streams[req.StreamID] = s
 	}
-	s.requested = true
+	s.Requested = true
 	if req.Affinity == "shared" {
-		t.agent.streams[req.StreamID] = true
+		t.agent.Streams[req.StreamID] = true
 	} else {
-		s.channel = req.Channel
+		s.Channel = req.Channel
 	}
 	if req.Phase == phaseToken {
 		n.mu.Unlock()
 		return out, nil
 	}
 	// The consumer keeps the first token that it sees, so a repeated request announces the same one again.
-	if s.token == "" {
-		if s.token, refusal = issue(consumer); refusal != nil {
+	if s.Token == "" {
+		if s.Token, refusal = issue(consumer); refusal != nil {
 			n.mu.Unlock()
 			return setupAnswer{}, refusal
 		}
 	}
 	announcement := pubsub.Publication{
-		Channel: t.channel, Publisher: backendUUID, Store: true, Meta: wire.EventMeta(t.agent.spec.Name, t.id, ""), Body: req.announcement(s.token),
+		Channel: t.Channel, Publisher: backendUUID, Store: true, Meta: wire.EventMeta(t.agent.Spec.Name, t.ID, ""), Body: req.announcement(s.Token),
 	}
 	space := t.env.Space
 	n.mu.Unlock()
@@ -224,21 +217,21 @@ func (r *setupRequest) check(orgID, taskID string) *setupError {
 	return nil
 }
 
-// checkSetup looks at the task. The lock is held.
-func (n *Network) checkSetup(t *task, mode wire.BillingMode, r *setupRequest) *setupError {
+// checkSetupLocked looks at the task.
+func (n *Network) checkSetupLocked(t *task, mode wire.BillingMode, r *setupRequest) *setupError {
 	switch {
-	case t == nil || t.orgID != r.OrgID || t.env != n.envs[mode]:
+	case t == nil || t.OrgID != r.OrgID || t.env != n.envs[mode]:
 		return invalid("the task is unknown")
-	case t.state.Final():
+	case t.State.Final():
 		return invalid("the task has ended")
-	case t.agent.spec.Name != r.AgentName:
+	case t.agent.Spec.Name != r.AgentName:
 		return invalid("the task is not one of the agent")
-	case t.kind != r.TaskKind:
+	case t.Kind != r.TaskKind:
 		return invalid("taskKind is not the one of the task")
-	case !t.hasStream:
+	case !t.HasStream:
 		return invalid("the task has no streams")
 	}
-	declared, known := t.agent.spec.Streams[r.DeclaredStream]
+	declared, known := t.agent.Spec.Streams[r.DeclaredStream]
 	switch want := (card.Stream{Direction: r.Direction, Format: r.Format, Affinity: r.Affinity}); {
 	case r.DeclaredStream == "": // only the newer SDKs say which one it is
 	case !known:
@@ -246,8 +239,8 @@ func (n *Network) checkSetup(t *task, mode wire.BillingMode, r *setupRequest) *s
 	case declared != want:
 		return invalid("direction, format or affinity are not those that the agent declares for the stream %s", r.DeclaredStream)
 	}
-	s := t.streams[r.StreamID]
-	if r.Phase == phaseActivate && (s == nil || !s.requested) && !(r.Affinity == "shared" && t.agent.streams[r.StreamID]) {
+	s := t.Streams[r.StreamID]
+	if r.Phase == phaseActivate && (s == nil || !s.Requested) && !(r.Affinity == "shared" && t.agent.Streams[r.StreamID]) {
 		return invalid("the stream has not been set up")
 	}
 	return nil
@@ -275,15 +268,4 @@ func (r *setupRequest) announcement(token string) []byte {
 		b = append(append(b, `,"metadata":`...), r.Metadata...)
 	}
 	return append(b, `}},"protocolVersion":"`+wire.ProtocolVersion+`"}`...)
-}
-
-// revokeStreams makes the consumers' tokens of an ended task's streams worthless. Those of the provider stay: a shared
-// stream is written with that of its first task. The lock is held.
-func (n *Network) revokeStreams(t *task) {
-	for _, s := range t.streams {
-		if s.token != "" {
-			token, manager := s.token, t.env.Access
-			n.push(func() { _ = manager.Revoke(token) }) // one that has expired is as good as revoked
-		}
-	}
 }

@@ -256,19 +256,15 @@ func FuzzStreamSetup(f *testing.F) {
 	})
 }
 
-// TestStreamsAreKept: a stream that was set up before a restart can be activated after it, and its consumer's token ends
-// with the task.
+// TestStreamsAreKept: a stream that was set up before a restart can be activated after it, and its consumer's token
+// ends with the task.
 func TestStreamsAreKept(t *testing.T) {
 	inWorld(t, nil, func(w *world) {
 		w.register("a", 4, streamed)
 		w.online("a", "x")
 		r := w.streaming(wire.Request)
 		w.ask(r, wire.Request, nil)
-		st, err := w.Snapshot()
-		if err != nil {
-			t.Fatal(err)
-		}
-		raw, err := json.Marshal(st)
+		raw, err := json.Marshal(w.Snapshot())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -285,8 +281,8 @@ func TestStreamsAreKept(t *testing.T) {
 		if _, answer, _ := again.Intercept(wire.Free, pubsub.Publication{Channel: channel, Body: body}); !strings.Contains(string(answer), `"ok":true`) {
 			t.Errorf("activated after a restart: %s", answer)
 		}
-		before, after := w.tasks[r.TaskID].streams, again.tasks[r.TaskID].streams
-		if id := r.TaskID + "-1"; after[id] == nil || *after[id] != *before[id] || after[id].token == "" {
+		before, after := w.tasks.byID[r.TaskID].Streams, again.tasks.byID[r.TaskID].Streams
+		if id := r.TaskID + "-1"; after[id] == nil || *after[id] != *before[id] || after[id].Token == "" {
 			t.Errorf("%+v, before: %+v", after[id], before[id])
 		}
 	})

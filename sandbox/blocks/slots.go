@@ -8,7 +8,7 @@ import "time"
 //
 // It is pure: the caller tells it what happened, and when.
 type slots struct {
-	concurrency int // 0: no limit
+	Concurrency int // 0: no limit
 	live        int // sent, terminal not seen
 	confirmed   int // of those: running seen
 	held        int // occupied beyond live, by the last state and the terminals since
@@ -27,15 +27,15 @@ const maxUnanswered = 50
 
 // free reports whether the instance can be sent a task now.
 func (s *slots) free() bool {
-	return (s.concurrency == 0 || s.used() < s.concurrency) && s.live-s.confirmed < maxUnanswered
+	return (s.Concurrency == 0 || s.used() < s.Concurrency) && s.live-s.confirmed < maxUnanswered
 }
 
 // load orders instances: the share of the slots that is used, or the number where there is no limit.
 func (s *slots) load() float64 {
-	if s.concurrency == 0 {
+	if s.Concurrency == 0 {
 		return float64(s.used()) / 1024
 	}
-	return float64(s.used()) / float64(s.concurrency)
+	return float64(s.used()) / float64(s.Concurrency)
 }
 
 // dispatched counts a task that was sent; the result is to be kept for confirm.
@@ -59,8 +59,8 @@ func (s *slots) end(confirmed bool, now time.Time) {
 	s.ended = append(s.ended, now)
 }
 
-// abandon counts a task that was running and that the network itself has ended: the instance may be at it for as long as
-// it likes, so only a state frees the slot.
+// abandon counts a task that was running and that the network itself has ended: the instance may be at it for as long
+// as it likes, so only a state frees the slot.
 func (s *slots) abandon() {
 	s.drop(true)
 	s.held++
@@ -76,7 +76,7 @@ func (s *slots) drop(confirmed bool) {
 
 // report takes over a presence state. It wins over everything that was assumed about ended tasks.
 func (s *slots) report(active, concurrency int) {
-	s.concurrency = max(concurrency, 0)
+	s.Concurrency = max(concurrency, 0)
 	s.held = max(active-s.confirmed, 0)
 	s.ended = nil
 	s.states++

@@ -30,7 +30,7 @@ func TestSlots(t *testing.T) {
 		{"refused without running", []step{{"send", 1}, {"end", 1}, {"second", 0}}},
 	}
 	for _, tt := range tests {
-		s := slots{concurrency: 2}
+		s := slots{Concurrency: 2}
 		now := time.Unix(0, 0)
 		type sent struct {
 			at        int
@@ -72,7 +72,7 @@ func TestSlots(t *testing.T) {
 // quiet and the last state has arrived it is exactly what the instance has.
 func TestSlotsFollowTheInstance(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		s := slots{concurrency: 4}
+		s := slots{Concurrency: 4}
 		now := time.Unix(0, 0)
 		type model struct {
 			at                                  int
@@ -146,7 +146,7 @@ func TestSlotsFollowTheInstance(t *testing.T) {
 
 // TestSlotsBoundWhatIsOnItsWay: an instance with room for all is still not sent more than its channel can hold.
 func TestSlotsBoundWhatIsOnItsWay(t *testing.T) {
-	s := slots{concurrency: 10_000}
+	s := slots{Concurrency: 10_000}
 	states := 0
 	for i := range maxUnanswered {
 		if !s.free() {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io"
 	"os"
-	"time"
 
 	"github.com/google/uuid"
 
@@ -13,35 +12,6 @@ import (
 	"github.com/blocksd/blocksd/sandbox/blob"
 	"github.com/blocksd/blocksd/sandbox/pubsub"
 )
-
-// uploadLife is how long an upload may stay unclaimed: the time between its request and the end of the matter.
-const uploadLife = time.Hour
-
-// upload is one file on its way in, and then the stored file.
-type upload struct {
-	id, fileID string // fileID names it on its channel
-	blob       string // where it is stored; whoever knows it may read it
-	session    string // of a consumer's input, else empty
-	task       *task  // of a provider's output; of an input once its task is submitted
-	outputID   string
-	partID     string
-	name, mime string
-	limit      int64 // bytes that were announced
-	size       int64 // bytes that it has
-	userID     string
-	created    time.Time
-	receiving  bool // bytes are on their way
-	received   bool
-	confirmed  bool
-	channel    string
-}
-
-// session collects the input files of one task to be.
-type session struct {
-	userID, agentName string
-	uploads           []string
-	created           time.Time
-}
 
 // UploadRequest announces a file.
 type UploadRequest struct {
@@ -73,48 +43,48 @@ func (n *Network) RequestUpload(p *Principal, req UploadRequest) (UploadTicket, 
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	u := &upload{
-		id: "up_" + blob.ID(), fileID: uuid.NewString(), blob: blob.ID(), name: req.FileName, mime: req.MIMEType, limit: req.Size,
-		userID: p.UserID, created: n.cfg.Now(), outputID: req.OutputID, partID: req.PartID,
-	}
+	u := &upload{limit: req.Size, fileRecord: fileRecord{
+		ID: "up_" + blob.ID(), FileID: uuid.NewString(), Blob: blob.ID(), Name: req.FileName, MIME: req.MIMEType,
+		UserID: p.UserID, Created: n.cfg.Now(), OutputID: req.OutputID, PartID: req.PartID,
+	}}
 	if req.Output {
-		t := n.tasks[req.TaskID]
+		t := n.tasks.byID[req.TaskID]
 		switch {
 		case t == nil:
 			return UploadTicket{}, noTask(req.TaskID)
-		case p.OrgID != t.agent.spec.OrgID || p.IsAgent() && p.Agent != t.agent.spec.Name:
-			return UploadTicket{}, refused(403, CodeDenied, "Only the agent of the task %s may upload its outputs.", t.id)
+		case p.OrgID != t.agent.Spec.OrgID || p.IsAgent() && p.Agent != t.agent.Spec.Name:
+			return UploadTicket{}, refused(403, CodeDenied, "Only the agent of the task %s may upload its outputs.", t.ID)
 		}
-		u.task, u.channel = t, t.channel
+		u.TaskID, u.Channel = t.ID, t.Channel
 	} else {
 		if req.PartID == "" {
 			return UploadTicket{}, InvalidParams("partId is required.")
 		}
-		s := n.sessions[req.UploadSessionID]
+		s := n.files.sessions[req.UploadSessionID]
 		switch {
 		case req.UploadSessionID == "":
-			if a := n.agents[req.AgentName]; !a.visible(p) {
+			if a := n.registry.agents[req.AgentName]; !a.visibleLocked(p) {
 				return UploadTicket{}, noAgent(req.AgentName)
 			}
 			u.session = "us_" + blob.ID()
-			s = &session{userID: p.UserID, agentName: req.AgentName, created: u.created}
-			n.sessions[u.session] = s
+			s = &session{userID: p.UserID, agentName: req.AgentName, created: u.Created}
+			n.files.sessions[u.session] = s
 		case s == nil || s.userID != p.UserID:
 			return UploadTicket{}, refused(404, CodeUploadNotFound, "There is no upload session %s.", req.UploadSessionID)
 		default:
 			u.session = req.UploadSessionID
 		}
-		s.uploads = append(s.uploads, u.id)
+		s.uploads = append(s.uploads, u.ID)
 	}
-	n.uploads[u.id] = u
-	return UploadTicket{u.id, u.session}, nil
+	n.files.uploads[u.ID] = u
+	return UploadTicket{u.ID, u.session}, nil
 }
 
-// Receive stores the bytes of an announced file. One upload at a time has the place; until the file is confirmed another
-// one may follow and replaces it.
+// Receive stores the bytes of an announced file. One upload at a time has the place; until the file is confirmed
+// another one may follow and replaces it.
 func (n *Network) Receive(uploadID string, r io.Reader) error {
 	n.mu.Lock()
-	u := n.uploads[uploadID]
+	u := n.files.uploads[uploadID]
 	if u == nil || u.confirmed {
 		n.mu.Unlock()
 		return refused(404, CodeUploadNotFound, "There is no such upload.")
@@ -124,7 +94,7 @@ func (n *Network) Receive(uploadID string, r io.Reader) error {
 		return refused(409, CodeUploadBusy, "Another upload to the same place is under way.")
 	}
 	u.receiving = true
-	blobID, limit := u.blob, u.limit
+	blobID, limit := u.Blob, u.limit
 	n.mu.Unlock()
 	size, err := n.cfg.Blobs.Write(blobID, r, limit)
 	n.mu.Lock()
@@ -136,11 +106,11 @@ func (n *Network) Receive(uploadID string, r io.Reader) error {
 	if err != nil {
 		return err
 	}
-	if n.uploads[u.id] != u { // given up in the meantime
-		n.push(func() { n.removeBlobs([]string{blobID}) })
+	if n.files.uploads[u.ID] != u { // given up in the meantime
+		n.removeBlobsLocked([]string{blobID})
 		return refused(404, CodeUploadNotFound, "There is no such upload.")
 	}
-	u.size, u.received = size, true
+	u.Size, u.received = size, true
 	return nil
 }
 
@@ -148,69 +118,69 @@ func (n *Network) Receive(uploadID string, r io.Reader) error {
 // this returns.
 func (n *Network) ConfirmUpload(p *Principal, uploadID string) (*wire.ArtifactRef, error) {
 	n.mu.Lock()
-	u := n.uploads[uploadID]
+	u := n.files.uploads[uploadID]
 	switch {
-	case u == nil || u.userID != p.UserID:
+	case u == nil || u.UserID != p.UserID:
 		n.mu.Unlock()
 		return nil, refused(404, CodeUploadNotFound, "There is no upload %s.", uploadID)
 	case !u.received || u.receiving:
 		n.mu.Unlock()
 		return nil, refused(409, CodeUploadUnfinished, "The file of the upload %s has not arrived.", uploadID)
 	}
-	t := u.task
-	if t != nil && n.tasks[t.id] != t { // forgotten in the meantime, and the file would never be
+	t := n.tasks.byID[u.TaskID]
+	if u.TaskID != "" && t == nil { // forgotten in the meantime, and the file would never be
 		n.mu.Unlock()
-		return nil, noTask(t.id)
+		return nil, noTask(u.TaskID)
 	}
 	again := u.confirmed
 	u.confirmed = true
-	n.files[u.fileID] = u
+	n.files.byFileID[u.FileID] = u
 	if u.session != "" || t == nil {
 		n.mu.Unlock()
 		return nil, nil
 	}
 	if !again {
-		t.files = append(t.files, u.id)
+		t.files = append(t.files, u.ID)
 	}
 	ref := u.ref()
-	space, meta := t.env.Space, wire.EventMeta(t.agent.spec.Name, t.id, "")
+	space, meta := t.env.Space, wire.EventMeta(t.agent.Spec.Name, t.ID, "")
 	n.mu.Unlock()
 	if !again {
-		body, err := wire.ArtifactEvent(t.channel, t.id, u.outputID, ref)
+		body, err := wire.ArtifactEvent(t.Channel, t.ID, u.OutputID, ref)
 		if err != nil {
 			return nil, InvalidParams("The artifact cannot be announced: %v.", err)
 		}
-		space.Publish(pubsub.Publication{Channel: t.channel, Publisher: backendUUID, Meta: meta, Body: body, Store: true})
+		space.Publish(pubsub.Publication{Channel: t.Channel, Publisher: backendUUID, Meta: meta, Body: body, Store: true})
 	}
 	return &ref, nil
 }
 
 func (u *upload) ref() wire.ArtifactRef {
-	return wire.ArtifactRef{Kind: wire.RefFile, MIMEType: u.mime, Size: u.size, FileName: u.name, Channel: u.channel, FileID: u.fileID}
+	return wire.ArtifactRef{Kind: wire.RefFile, MIMEType: u.MIME, Size: u.Size, FileName: u.Name, Channel: u.Channel, FileID: u.FileID}
 }
 
-// claimInputs puts the files of a session into the parts of a task. The lock is held.
-func (n *Network) claimInputs(p *Principal, t *task, sessionID string) error {
-	s := n.sessions[sessionID]
-	if s == nil || s.userID != p.UserID || s.agentName != t.agent.spec.Name {
-		return refused(404, CodeUploadNotFound, "There is no upload session %s for the agent %s.", sessionID, t.agent.spec.Name)
+// claimInputsLocked puts the files of a session into the parts of a task.
+func (n *Network) claimInputsLocked(p *Principal, t *task, sessionID string) error {
+	s := n.files.sessions[sessionID]
+	if s == nil || s.userID != p.UserID || s.agentName != t.agent.Spec.Name {
+		return refused(404, CodeUploadNotFound, "There is no upload session %s for the agent %s.", sessionID, t.agent.Spec.Name)
 	}
 	byPart := map[string]*upload{}
 	for _, id := range s.uploads {
-		if u := n.uploads[id]; u != nil {
+		if u := n.files.uploads[id]; u != nil {
 			if !u.confirmed {
-				return refused(409, CodeUploadUnfinished, "The file of the part %s has not been uploaded.", u.partID)
+				return refused(409, CodeUploadUnfinished, "The file of the part %s has not been uploaded.", u.PartID)
 			}
-			byPart[u.partID] = u
+			byPart[u.PartID] = u
 		}
 	}
-	parts := append([]wire.Part{}, t.parts...)
+	parts := append([]wire.Part{}, t.Parts...)
 	for i, part := range parts {
 		u := byPart[part.PartID]
 		if u == nil || part.File != nil {
 			continue
 		}
-		u.channel = t.inputs
+		u.Channel = t.Inputs
 		filled, err := withFile(part, u.ref())
 		if err != nil {
 			return InvalidParams("The part %s cannot take its file: %v.", part.PartID, err)
@@ -218,11 +188,11 @@ func (n *Network) claimInputs(p *Principal, t *task, sessionID string) error {
 		parts[i] = filled
 	}
 	for _, u := range byPart {
-		u.task, u.channel = t, t.inputs
-		t.files = append(t.files, u.id)
+		u.TaskID, u.Channel = t.ID, t.Inputs
+		t.files = append(t.files, u.ID)
 	}
-	t.parts = parts
-	delete(n.sessions, sessionID)
+	t.Parts = parts
+	delete(n.files.sessions, sessionID)
 	return nil
 }
 
@@ -255,52 +225,12 @@ const BlobPath = "/blob/"
 func (n *Network) Locate(channel, fileID, name string) (string, bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	u := n.files[fileID]
-	if u == nil || u.channel != channel || u.name != name {
+	u := n.files.byFileID[fileID]
+	if u == nil || u.Channel != channel || u.Name != name {
 		return "", false
 	}
-	return BlobPath + u.blob, true
+	return BlobPath + u.Blob, true
 }
 
 // OpenBlob opens a stored file by the last element of its path.
 func (n *Network) OpenBlob(blobID string) (*os.File, error) { return n.cfg.Blobs.Open(blobID) }
-
-// dropFiles forgets the files of a task and returns their blobs. The lock is held.
-func (n *Network) dropFiles(t *task) (blobs []string) {
-	for _, id := range t.files {
-		if u := n.uploads[id]; u != nil {
-			blobs = append(blobs, u.blob)
-			delete(n.files, u.fileID)
-			delete(n.uploads, id)
-		}
-	}
-	return blobs
-}
-
-func (n *Network) removeBlobs(blobs []string) {
-	for _, id := range blobs {
-		if err := n.cfg.Blobs.Remove(id); err != nil {
-			n.log.Warn("stored file stays", "err", err)
-		}
-	}
-}
-
-// sweepUploads drops what was never claimed. The lock is held.
-func (n *Network) sweepUploads(now time.Time) {
-	var blobs []string
-	for id, u := range n.uploads {
-		if now.Sub(u.created) > uploadLife && (!u.confirmed || u.task == nil) {
-			blobs = append(blobs, u.blob)
-			delete(n.uploads, id)
-			delete(n.files, u.fileID)
-		}
-	}
-	for id, s := range n.sessions {
-		if now.Sub(s.created) > uploadLife {
-			delete(n.sessions, id)
-		}
-	}
-	if blobs != nil {
-		n.push(func() { n.removeBlobs(blobs) })
-	}
-}

@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+
+	"github.com/blocksd/blocksd/internal/testutil"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -219,11 +221,7 @@ func TestHangEndsWithTheRule(t *testing.T) {
 		_, _, err := s.do("GET", "/time/0", "")
 		done <- err
 	}()
-	for deadline := time.Now().Add(patience); s.Rules()[0].Hits == 0; time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatal("the request never came")
-		}
-	}
+	testutil.Eventually(t, patience, "the request comes", func() bool { return s.Rules()[0].Hits > 0 })
 	select {
 	case err := <-done:
 		t.Fatalf("answered: %v", err)

@@ -12,6 +12,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/blocksd/blocksd/internal/testutil"
 )
 
 // slowUpload is a form with a file that a test sends bit by bit.
@@ -97,11 +99,11 @@ func TestOneUploadHasThePlace(t *testing.T) {
 	if status := <-cut.status; status == 204 {
 		t.Error("an upload that was cut short has succeeded")
 	}
-	deadline := time.Now().Add(10 * time.Second)
-	got := other(second)
-	for ; got.status == 409 && time.Now().Before(deadline); got = other(second) { // the server has yet to notice
-		time.Sleep(time.Millisecond)
-	}
+	var got reply
+	testutil.Eventually(t, 10*time.Second, "the server notices that the upload was cut short", func() bool {
+		got = other(second)
+		return got.status != 409
+	})
 	if got.status != 204 {
 		t.Errorf("upload after one that was cut short: %d %s", got.status, got.body)
 	}

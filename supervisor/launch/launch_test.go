@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -18,6 +19,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
+
+	"github.com/blocksd/blocksd/internal/testutil"
 )
 
 const patience = 10 * time.Second
@@ -99,20 +102,16 @@ func readLine(t *testing.T, r io.Reader) string {
 // eventuallyMarked polls until so many running processes carry a mark.
 func eventuallyMarked(t *testing.T, mark string, want int) {
 	t.Helper()
-	n := 0
-	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
-		n = 0
+	testutil.Eventually(t, patience, fmt.Sprintf("%d processes carry the mark", want), func() bool {
+		n := 0
 		paths, _ := filepath.Glob("/proc/[0-9]*/environ")
 		for _, path := range paths {
 			if env, err := os.ReadFile(path); err == nil && marked(env, mark) {
 				n++
 			}
 		}
-		if n == want {
-			return
-		}
-	}
-	t.Fatalf("%d processes carry the mark, not %d", n, want)
+		return n == want
+	})
 }
 
 func ended(t *testing.T, p *Process) Exit {
@@ -205,13 +204,7 @@ func TestParentDeath(t *testing.T) {
 // waitGone polls, because nothing tells a process about the end of one that is not its child.
 func waitGone(t *testing.T, pid int) {
 	t.Helper()
-	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
-		stat, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
-		if err != nil || strings.Contains(string(stat), ") Z ") {
-			return
-		}
-	}
-	t.Fatalf("process %d still lives", pid)
+	testutil.Eventually(t, patience, fmt.Sprintf("process %d ends", pid), func() bool { return !testutil.Alive(pid) })
 }
 
 func TestSpawnAfterStop(t *testing.T) {

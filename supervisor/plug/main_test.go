@@ -1,7 +1,6 @@
 package plug
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -17,6 +16,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/blocksd/blocksd/dispatch"
+	"github.com/blocksd/blocksd/internal/testutil"
 	"github.com/blocksd/blocksd/network/wire"
 	"github.com/blocksd/blocksd/supervisor/internal/testplugin"
 	"github.com/blocksd/blocksd/supervisor/launch"
@@ -33,27 +33,9 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) { plugins.Remove(); os.Exit(code) }))
 }
 
-// logs collects what is logged.
-type logs struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (l *logs) Write(b []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.buf.Write(b)
-}
-
-func (l *logs) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.buf.String()
-}
-
 type rig struct {
 	Config
-	logs *logs
+	logs *testutil.Buffer
 }
 
 func newRig(t testing.TB) *rig {
@@ -78,7 +60,7 @@ func newRig(t testing.TB) *rig {
 		}
 		os.RemoveAll(base)
 	})
-	l := &logs{}
+	l := &testutil.Buffer{}
 	return &rig{logs: l, Config: Config{
 		Spawner: s, Dirs: dirs, Log: slog.New(slog.NewTextHandler(l, &slog.HandlerOptions{Level: slog.LevelDebug})),
 		Environment: launch.Environment(os.Environ(), nil),

@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/blocksd/blocksd/dispatch"
+	"github.com/blocksd/blocksd/internal/testutil"
 	"github.com/blocksd/blocksd/supervisor/unit"
 )
 
@@ -26,20 +27,15 @@ func freeze(t *testing.T, c *Conn) {
 		t.Fatal(err)
 	}
 	// The signal is on its way; every thread has to have got it.
-	for deadline := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
+	testutil.Eventually(t, patience, "the process freezes", func() bool {
 		stats, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", c.PID()))
 		running := err != nil || len(stats) == 0
 		for _, path := range stats {
 			stat, err := os.ReadFile(path)
 			running = running || err == nil && !bytes.Contains(stat, []byte(") T "))
 		}
-		if !running {
-			return
-		}
-		if time.Now().After(deadline) {
-			t.Fatal("the process does not freeze")
-		}
-	}
+		return !running
+	})
 }
 
 // Tasks that end by themselves, well or badly, on one process that survives all of them.
@@ -309,13 +305,7 @@ func TestGrandchildren(t *testing.T) {
 
 func waitGone(t *testing.T, pid int) {
 	t.Helper()
-	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
-		stat, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
-		if err != nil || bytes.Contains(stat, []byte(") Z ")) {
-			return
-		}
-	}
-	t.Fatalf("process %d still lives", pid)
+	testutil.Eventually(t, patience, fmt.Sprintf("process %d ends", pid), func() bool { return !testutil.Alive(pid) })
 }
 
 func TestOutputReachesTheLog(t *testing.T) {
@@ -328,11 +318,8 @@ func TestOutputReachesTheLog(t *testing.T) {
 		`level=WARN msg=careful handler=badhandler pid=` + strconv.Itoa(c.PID()) + ` task=t9`,
 		`level=INFO msg="printed careful" handler=badhandler pid=` + strconv.Itoa(c.PID()),
 	}
-	for deadline := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
-		if got := r.logs.String(); strings.Contains(got, want[0]) && strings.Contains(got, want[1]) {
-			return
-		} else if time.Now().After(deadline) {
-			t.Fatalf("log lacks %q:\n%s", want, got)
-		}
-	}
+	testutil.Eventually(t, patience, fmt.Sprintf("the log has %q", want), func() bool {
+		got := r.logs.String()
+		return strings.Contains(got, want[0]) && strings.Contains(got, want[1])
+	})
 }

@@ -10,6 +10,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/blocksd/blocksd/internal/testutil"
 )
 
 // Event is a line of `call --json`.
@@ -55,8 +57,8 @@ type RunningCall struct {
 	TaskID string
 	cmd    *exec.Cmd
 	name   string
-	stdout lockedBuffer
-	stderr lockedBuffer
+	stdout testutil.Buffer
+	stderr testutil.Buffer
 	ended  chan struct{}
 }
 

@@ -12,10 +12,11 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/blocksd/blocksd/internal/testutil"
 )
 
 // Deadlines of whole-system tests. They bound hangs on a busy machine; no test measures time with them.
@@ -98,7 +99,7 @@ func copyFile(t testing.TB, from, to string, mode os.FileMode) {
 type Process struct {
 	Cmd    *exec.Cmd
 	name   string
-	output *lockedBuffer
+	output *testutil.Buffer
 	exited chan struct{} // closed when the process has been waited for
 }
 
@@ -107,7 +108,7 @@ func (b Binaries) Start(t testing.TB, env []string, args ...string) *Process {
 	t.Helper()
 	cmd := exec.Command(b.Blocksd(), args...)
 	cmd.Env = append(CleanEnv(), env...)
-	p := &Process{Cmd: cmd, name: "blocksd " + args[0], output: new(lockedBuffer), exited: make(chan struct{})}
+	p := &Process{Cmd: cmd, name: "blocksd " + args[0], output: new(testutil.Buffer), exited: make(chan struct{})}
 	cmd.Stdout, cmd.Stderr = p.output, p.output
 	// A handler that outlived its daemon would hold the pipe; Wait must not wait for it.
 	cmd.WaitDelay = time.Second
@@ -142,10 +143,7 @@ func CleanEnv() []string {
 func (p *Process) Output() string { return p.output.String() }
 
 // HoldOutput stops reading what the process writes, until release is called. Output must not be called meanwhile.
-func (p *Process) HoldOutput() (release func()) {
-	p.output.mu.Lock()
-	return p.output.mu.Unlock
-}
+func (p *Process) HoldOutput() (release func()) { return p.output.Hold() }
 
 // PID of the process.
 func (p *Process) PID() int { return p.Cmd.Process.Pid }
@@ -308,42 +306,10 @@ func (b Binaries) Run(t testing.TB, env Env, args ...string) Result {
 // processes, which a test can only ask.
 func Eventually(t testing.TB, limit time.Duration, what string, cond func() bool) {
 	t.Helper()
-	deadline := time.After(limit)
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	for !cond() {
-		select {
-		case <-deadline:
-			t.Fatalf("not within %s: %s", limit, what)
-		case <-tick.C:
-		}
-	}
+	testutil.Eventually(t, limit, what, cond)
 }
 
 // Alive reports whether a process runs. A zombie does not.
 func Alive(pid int) bool {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
-		return false
-	}
-	// The state follows the command, which is in parentheses and may hold any character.
-	rest := b[bytes.LastIndexByte(b, ')')+1:]
-	return !bytes.HasPrefix(bytes.TrimSpace(rest), []byte("Z"))
-}
-
-type lockedBuffer struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (b *lockedBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.Write(p)
-}
-
-func (b *lockedBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.String()
+	return testutil.Alive(pid)
 }

@@ -2,7 +2,6 @@ package blocks
 
 import (
 	"bufio"
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -16,6 +15,7 @@ import (
 	"time"
 
 	"github.com/blocksd/blocksd/e2e/internal/system"
+	"github.com/blocksd/blocksd/internal/testutil"
 )
 
 // operationDeadline bounds one operation of the consumer. The longest ones wait for a pipe's minute to pass.
@@ -27,9 +27,7 @@ type process struct {
 	cmd    *exec.Cmd
 	stdin  io.WriteCloser
 	exited chan struct{}
-
-	mu     sync.Mutex // guards output
-	output bytes.Buffer
+	output testutil.Buffer
 }
 
 // start starts a program. Each line of its standard output goes to line; what that does not take, and what goes to standard
@@ -45,7 +43,7 @@ func start(t testing.TB, name string, cmd *exec.Cmd, line func(string) bool) *pr
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd.Stderr = p
+	cmd.Stderr = &p.output
 	cmd.WaitDelay = time.Second
 	if err := cmd.Start(); err != nil {
 		t.Fatalf("start %s: %v", name, err)
@@ -59,7 +57,7 @@ func start(t testing.TB, name string, cmd *exec.Cmd, line func(string) bool) *pr
 				break
 			}
 			if !line(s) {
-				_, _ = p.Write([]byte(s))
+				_, _ = p.output.Write([]byte(s))
 			}
 		}
 		_ = cmd.Wait()
@@ -73,20 +71,12 @@ func start(t testing.TB, name string, cmd *exec.Cmd, line func(string) bool) *pr
 	return p
 }
 
-// Write keeps output.
-func (p *process) Write(b []byte) (int, error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.output.Write(b)
-}
-
 func (p *process) log() string {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if s := p.output.String(); len(s) > 16<<10 {
+	s := p.output.String()
+	if len(s) > 16<<10 {
 		return "…" + s[len(s)-16<<10:]
 	}
-	return p.output.String()
+	return s
 }
 
 // end closes the program's input, which asks it to end, and kills it when it does not.

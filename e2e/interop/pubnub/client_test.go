@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/blocksd/blocksd/e2e/internal/system"
+	"github.com/blocksd/blocksd/internal/testutil"
 )
 
 // patience bounds what must come, also on a machine where other packages' tests take both cores.
@@ -93,7 +94,7 @@ type answer struct {
 func start(t *testing.T, sdk string, cfg configuration) *client {
 	t.Helper()
 	cmd := driverCommand(t, sdk)
-	complaints := &complaints{}
+	complaints := &testutil.Buffer{} // what the driver says on standard error
 	cmd.Stderr = complaints
 	stdin, err := cmd.StdinPipe()
 	if err != nil {
@@ -178,24 +179,6 @@ func (c *client) read(r io.Reader) {
 		delete(c.waiting, id)
 		w <- answer{Error: "the driver ended"}
 	}
-}
-
-// complaints are what a driver says on standard error.
-type complaints struct {
-	mu   sync.Mutex // guards text
-	text strings.Builder
-}
-
-func (c *complaints) Write(b []byte) (int, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.text.Write(b)
-}
-
-func (c *complaints) String() string {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.text.String()
 }
 
 // kill ends the process at once, so that its SDK cannot say goodbye.

@@ -1,7 +1,6 @@
 package pubnub
 
 import (
-	"context"
 	"fmt"
 	"net/url"
 	"os"
@@ -15,6 +14,7 @@ import (
 	pubnub "github.com/pubnub/go/v7"
 
 	"github.com/blocksd/blocksd/e2e/internal/system"
+	"github.com/blocksd/blocksd/internal/testutil/sandboxtest"
 	"github.com/blocksd/blocksd/sandbox"
 )
 
@@ -113,25 +113,8 @@ func (d *sdkDriver) tally() (out [][2]int) {
 // inside runs a sandbox in this process, so that the race detector watches it. stop ends it and may be called once.
 func inside(t *testing.T, cfg sandbox.Config) (s *sandbox.Sandbox, k keys, stop func()) {
 	t.Helper()
-	s, err := sandbox.New(cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	ended := make(chan error, 1)
-	go func() { ended <- s.Run(ctx) }()
-	stop = sync.OnceFunc(func() {
-		cancel()
-		if err := <-ended; err != nil {
-			t.Error(err)
-		}
-	})
-	t.Cleanup(stop)
-	var env system.Env
-	for _, v := range s.Env() {
-		env = append(env, v.Name+"="+v.Value)
-	}
-	return s, keysOf(env), stop
+	n := sandboxtest.Start(t, cfg)
+	return n.Sandbox, keysOf(n.Environ()), n.Stop
 }
 
 // gathered starts a crowd of each SDK, all at once.

@@ -58,17 +58,17 @@ func (o *observer) Published(m *pubsub.Message, note any) {
 	n := o.network
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	t := n.tasks[s.taskID]
-	if t == nil || t.channel != m.Channel || t.env != n.envs[o.mode] || t.state.Final() {
+	t := n.tasks.byID[s.taskID]
+	if t == nil || t.Channel != m.Channel || t.env != n.envs[o.mode] || t.State.Final() {
 		return
 	}
-	t.updated = n.cfg.Now()
+	t.Updated = n.cfg.Now()
 	if s.state.Final() {
-		n.ended(t, s.state, m.Publisher == backendUUID)
+		n.endedLocked(t, s.state, m.Publisher == backendUUID)
 		return
 	}
-	t.state = wire.Running
-	if t.confirmed {
+	t.State = wire.Running
+	if t.confirmedLocked() {
 		return
 	}
 	publisher := t.agent.instances[m.Publisher]
@@ -76,36 +76,23 @@ func (o *observer) Published(m *pubsub.Message, note any) {
 	case i == nil && (t.queued || t.toAll && t.sent) && publisher != nil:
 		// Sent before its instance was lost, put back into the queue, and taken up after all; or sent to all, and this
 		// is the first to take it.
-		n.adopt(publisher, t)
+		n.adoptLocked(publisher, t)
 	case i != nil && t.sent && (publisher == i || publisher == nil):
-		t.confirmed = true
+		t.InstanceID = i.ID
 		i.slots.confirm(t.states)
-		n.changed(i)
+		n.updateReadyLocked(i)
 	default:
 		return // another instance than the one that it was given to: the first terminal will win
 	}
-	t.parts = nil                                                      // it will not be sent again
-	if limit := t.agent.maxRunning; limit > 0 && t.kind != wire.Pipe { // a pipe has its duration
-		t.deadline = t.updated.Add(limit)
+	t.Parts = nil                                                      // it will not be sent again
+	if limit := t.agent.MaxRunning; limit > 0 && t.Kind != wire.Pipe { // a pipe has its duration
+		t.Deadline = t.Updated.Add(limit)
 	}
 }
 
-// adopt gives a waiting task to the instance that is running it.
-func (n *Network) adopt(i *instance, t *task) {
-	t.agent.queue.leave(t)
-	delete(t.agent.unclaimed, t.id)
-	t.instance, t.sent, t.confirmed = i, true, true
-	i.tasks[t.id] = t
-	i.slots.confirm(i.slots.dispatched())
-	if !i.online {
-		n.at(n.cfg.Now().Add(n.cfg.SafetyNet), func() { n.safetyNet(i) })
-	}
-	n.changed(i)
-}
-
-// instance finds the instance that uuid on a channel stands for, nil if none. The lock is held.
-func (o *observer) instance(channel, uuid string) *instance {
-	a := o.network.byControl[channel]
+// instanceLocked finds the instance that uuid on a channel stands for, nil if none.
+func (o *observer) instanceLocked(channel, uuid string) *instance {
+	a := o.network.registry.byControl[channel]
 	if a == nil || a.env != o.network.envs[o.mode] {
 		return nil
 	}
@@ -118,9 +105,9 @@ func (o *observer) Polled(uuid string, channels []string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	for _, channel := range channels {
-		if i := o.instance(channel, uuid); i != nil && !i.polled {
+		if i := o.instanceLocked(channel, uuid); i != nil && !i.polled {
 			i.polled = true
-			n.changed(i)
+			n.updateReadyLocked(i)
 		}
 	}
 }
@@ -130,19 +117,19 @@ func (o *observer) Presence(e pubsub.PresenceEvent) {
 	n := o.network
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	i := o.instance(e.Channel, e.UUID)
+	i := o.instanceLocked(e.Channel, e.UUID)
 	if i == nil {
 		return
 	}
 	switch e.Kind {
 	case pubsub.Joined:
 		i.online, i.polled = true, i.polled || e.Polling
-		n.reported(i, e.State)
+		n.applyStateLocked(i, e.State)
 	case pubsub.StateSet:
-		n.reported(i, e.State)
+		n.applyStateLocked(i, e.State)
 	case pubsub.Left, pubsub.TimedOut:
 		if i.online {
-			n.lost(i)
+			n.lostLocked(i)
 		}
 	}
 }
