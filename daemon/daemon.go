@@ -17,6 +17,7 @@ import (
 
 	"github.com/blocksd/blocksd/daemon/config"
 	"github.com/blocksd/blocksd/daemon/control"
+	"github.com/blocksd/blocksd/event"
 	"github.com/blocksd/blocksd/network/card"
 	"github.com/blocksd/blocksd/runtime/agent"
 	"github.com/blocksd/blocksd/runtime/journal"
@@ -53,6 +54,7 @@ type Daemon struct {
 	cfg      Config
 	lock     *stateLock
 	journal  *journal.Journal
+	events   *event.Bus
 	listener net.Listener
 	notify   *notifier
 	slots    agent.Slots // nil for no limit
@@ -98,7 +100,7 @@ func New(cfg Config) (*Daemon, error) {
 		cfg.Getenv = func(string) string { return "" }
 	}
 	d := &Daemon{
-		cfg: cfg, served: map[string]*served{}, waiting: map[string]bool{}, descriptions: map[string][]card.Card{},
+		cfg: cfg, events: event.NewBus(event.Config{}), served: map[string]*served{}, waiting: map[string]bool{}, descriptions: map[string][]card.Card{},
 		applied: map[string]supervisor.HandlerConfig{}, final: make(chan struct{}),
 		deployment: networkPlace{known: make(chan struct{}), moved: make(chan struct{}, 1)}, notify: newNotifier(cfg.Getenv, os.Getpid(), cfg.Log),
 	}
@@ -162,6 +164,12 @@ func (d *Daemon) Run(ctx context.Context) error {
 	d.notify.send(notifyReady, "STATUS=starting")
 	d.cfg.Log.Info("daemon runs", "version", d.cfg.Version, "pid", os.Getpid(), "socket", d.cfg.Settings.Socket, "state_dir", d.cfg.Settings.StateDir)
 
+	events := d.events.Follow(event.States()...)
+	defer events.Close()
+	logCtx, stopLog := context.WithCancel(base)
+	var logged sync.WaitGroup
+	logged.Go(func() { event.Log(logCtx, events, d.cfg.Log) })
+
 	var side sync.WaitGroup
 	sideCtx, stopSide := context.WithCancel(base)
 	side.Go(func() { d.notify.watch(sideCtx, d.alive) })
@@ -185,6 +193,8 @@ func (d *Daemon) Run(ctx context.Context) error {
 	stopExtending()
 	stopSide()
 	side.Wait()
+	stopLog()
+	logged.Wait()
 	if client := d.deployment.get().client; client != nil {
 		client.Close()
 	}
@@ -220,7 +230,7 @@ func (d *Daemon) startFleet(ctx context.Context) (<-chan struct{}, error) {
 	done := make(chan struct{})
 	c := d.cfg.Settings
 	fleet, err := supervisor.New(supervisor.Config{
-		Log: d.cfg.Log, RuntimeDir: filepath.Join(c.StateDir, "run"), Environment: c.Environment,
+		Log: d.cfg.Log, Events: d.events, RuntimeDir: filepath.Join(c.StateDir, "run"), Environment: c.Environment,
 		Shim: shim(), Cgroup: c.Isolation.Cgroup,
 		Timeouts: supervisor.Timeouts{
 			Handshake: c.Timeouts.HandlerHandshake, Describe: c.Timeouts.HandlerDescribe, Health: c.Timeouts.HandlerHealth,

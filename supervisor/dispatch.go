@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/blocksd/blocksd/dispatch"
+	"github.com/blocksd/blocksd/event"
 	"github.com/blocksd/blocksd/network/wire"
 	"github.com/blocksd/blocksd/supervisor/plug"
 	"github.com/blocksd/blocksd/supervisor/unit"
@@ -118,7 +119,7 @@ func (p *watchedPort) Artifact(ctx context.Context, a wire.Artifact) error {
 // enter and leave count the tasks that wait or run, so that an unused handler can be stopped and is started again.
 func (h *handler) enter() {
 	h.mu.Lock()
-	defer h.unlock()
+	defer h.mu.Unlock()
 	if h.users++; h.users == 1 {
 		h.usage(unit.Used)
 	}
@@ -126,7 +127,7 @@ func (h *handler) enter() {
 
 func (h *handler) leave() {
 	h.mu.Lock()
-	defer h.unlock()
+	defer h.mu.Unlock()
 	if h.users--; h.users == 0 {
 		h.usage(unit.Unused)
 	}
@@ -161,10 +162,6 @@ func (h *handler) acquire(ctx context.Context, hold time.Duration, canceled <-ch
 		var late <-chan time.Time
 		switch {
 		case best != nil || full: // others were first
-			if turn == nil || closed(turn) {
-				turn = make(chan struct{})
-				h.queue = append(h.queue, place{turn, without})
-			}
 		case h.availabilityLocked() == dispatch.Unavailable:
 			return nil, noProcess("handler %s is %v: %s", h.name, state, reason)
 		default:
@@ -173,10 +170,10 @@ func (h *handler) acquire(ctx context.Context, hold time.Duration, canceled <-ch
 				defer timer.Stop()
 			}
 			late = timer.C
-			changed = h.news // a process may get ready without a change of the handler's state
 		}
-		if turn != nil && closed(turn) { // told, but there is no process any more
-			turn = nil
+		if turn == nil || closed(turn) {
+			turn = make(chan struct{})
+			h.queue = append(h.queue, place{turn, without})
 		}
 		h.mu.Unlock()
 		select {
@@ -271,7 +268,7 @@ func (h *handler) pick(without []*process) (best *process, full bool) {
 // released counts a task off a process, once the process has let go of it.
 func (h *handler) released(p *process, taint bool) {
 	h.mu.Lock()
-	defer h.unlock()
+	defer h.mu.Unlock()
 	p.running--
 	h.running--
 	h.tellNext()
@@ -279,7 +276,7 @@ func (h *handler) released(p *process, taint bool) {
 		return
 	}
 	if taint {
-		h.note(slog.LevelWarn, "handler process is replaced because it did not let go of a task", "pid", p.conn.PID())
+		h.emit(event.Event{Type: event.Notice, Level: slog.LevelWarn, PID: p.conn.PID(), Reason: "handler process is replaced because it did not let go of a task"})
 		p.g.step(unit.Event{Kind: unit.ProcessTainted, Process: p.id})
 	}
 	if limit := p.g.config.RecycleTasks; limit > 0 && p.served >= limit {

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/blocksd/blocksd/dispatch"
+	"github.com/blocksd/blocksd/event"
 	"github.com/blocksd/blocksd/network/card"
 	"github.com/blocksd/blocksd/supervisor/catalog"
 	"github.com/blocksd/blocksd/supervisor/launch"
@@ -33,6 +34,8 @@ const DefaultHold = 5 * time.Second
 // Config of a fleet.
 type Config struct {
 	Log *slog.Logger
+	// Events gets what happens to the handlers; nil makes the fleet a bus of its own.
+	Events *event.Bus
 	// RuntimeDir is a short private directory for sockets, created and swept here. When the path of a socket in it would
 	// be too long, or when it is empty, a private directory below the system's temporary one is used.
 	RuntimeDir string
@@ -126,6 +129,9 @@ func New(c Config) (*Fleet, error) {
 	}
 	if c.Hold <= 0 {
 		c.Hold = DefaultHold
+	}
+	if c.Events == nil {
+		c.Events = event.NewBus(event.Config{})
 	}
 	c.Timeouts = c.Timeouts.Filled()
 	f := &Fleet{config: c, spawner: launch.NewSpawner(), book: &logpump.Book{}, handlers: map[string]*handler{}, tasks: map[string]*placement{}, early: map[string]time.Time{}}

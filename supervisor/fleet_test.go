@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/blocksd/blocksd/dispatch"
+	"github.com/blocksd/blocksd/event"
 	"github.com/blocksd/blocksd/network/card"
 	"github.com/blocksd/blocksd/supervisor/unit"
 )
@@ -358,8 +359,21 @@ func (l *stuckLog) Handle(_ context.Context, r slog.Record) error {
 // A log that blocks holds up the process that it tells of, and no task, cancellation or status.
 func TestStuckLog(t *testing.T) {
 	log := &stuckLog{Handler: slog.DiscardHandler, text: "is down because", stuck: make(chan struct{}), released: make(chan struct{})}
-	f := fleet(t, Config{Log: slog.New(log), Timeouts: Timeouts{ExitNotice: patience}, Handlers: []HandlerConfig{{Name: "badhandler", Path: plugins.Path(t, "badhandler"), Instances: 2}}})
-	defer close(log.released)
+	bus := event.NewBus(event.Config{})
+	events := bus.Follow(event.States()...)
+	logging, stopLogging := context.WithCancel(context.Background())
+	logged := make(chan struct{})
+	go func() {
+		defer close(logged)
+		event.Log(logging, events, slog.New(log))
+	}()
+	defer func() {
+		close(log.released)
+		stopLogging()
+		<-logged
+		events.Close()
+	}()
+	f := fleet(t, Config{Log: slog.New(log), Events: bus, Timeouts: Timeouts{ExitNotice: patience}, Handlers: []HandlerConfig{{Name: "badhandler", Path: plugins.Path(t, "badhandler"), Instances: 2}}})
 	eventually(t, "both processes are ready", func() bool {
 		ps := f.Status()[0].Processes
 		return len(ps) == 2 && ps[0].State == "ready" && ps[1].State == "ready"

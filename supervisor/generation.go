@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/blocksd/blocksd/event"
 	"github.com/blocksd/blocksd/network/card"
 	"github.com/blocksd/blocksd/supervisor/plug"
 	"github.com/blocksd/blocksd/supervisor/unit"
@@ -78,7 +79,7 @@ func (g *generation) step(e unit.Event) {
 				g.start(a.Process)
 			case unit.DrainProcess:
 				if p != nil {
-					p.draining = true
+					p.drainLocked()
 					if p.running == 0 {
 						queue = append(queue, unit.Event{Kind: unit.ProcessIdle, Process: p.id})
 					}
@@ -107,8 +108,15 @@ func (g *generation) step(e unit.Event) {
 	if h.availabilityLocked() != before {
 		h.told()
 	}
-	close(h.news)
-	h.news = make(chan struct{})
+	h.emitStateLocked()
+}
+
+// drainLocked keeps further tasks from the process.
+func (p *process) drainLocked() {
+	if p.conn != nil && !p.draining {
+		p.g.h.taking++
+	}
+	p.draining = true
 }
 
 func (g *generation) arm(at time.Time) {
@@ -118,7 +126,7 @@ func (g *generation) arm(at time.Time) {
 	}
 	g.timer = time.AfterFunc(at.Sub(g.h.fleet.config.Now()), func() {
 		g.h.mu.Lock()
-		defer g.h.unlock()
+		defer g.h.mu.Unlock()
 		g.step(unit.Event{Kind: unit.Timer})
 	})
 }
@@ -144,14 +152,15 @@ func (g *generation) stop(p *process) {
 	if p == nil {
 		return
 	}
-	p.requested, p.draining = true, true
+	p.requested = true
+	p.drainLocked()
 	if p.conn == nil {
 		p.giveUp(errStopping)
 		return
 	}
 	g.h.work.Go(func() {
 		if !p.conn.Stop() {
-			g.h.log.Error("the handler process could not be ended and is left behind", "pid", p.conn.PID())
+			g.h.emit(event.Event{Type: event.Notice, Level: slog.LevelError, PID: p.conn.PID(), Reason: "the handler process could not be ended and is left behind"})
 			close(p.lost)
 		}
 	})
@@ -181,20 +190,24 @@ func (g *generation) run(ctx context.Context, p *process) {
 	g.reason, g.skipped = "", conn.Skipped()
 	requested := p.requested
 	if !requested {
-		h.note(slog.LevelInfo, "handler is ready", "pid", conn.PID(), "took", h.fleet.config.Now().Sub(p.startedAt), "generation", g.number)
+		h.taking++
+		h.emit(event.Event{
+			Type: event.ProcessStarted, PID: conn.PID(), Duration: h.fleet.config.Now().Sub(p.startedAt),
+			Details: []slog.Attr{slog.Int64("generation", g.number)},
+		})
 		g.step(unit.Event{Kind: unit.ProcessReady, Process: p.id})
 	}
 	go func() { // from the moment on at which it is seen to be ready
 		defer close(done)
 		if err := conn.Watch(watching); err != nil {
 			h.mu.Lock()
-			defer h.unlock()
-			h.note(slog.LevelWarn, err.Error(), "pid", conn.PID())
+			defer h.mu.Unlock()
+			h.emit(event.Event{Type: event.Notice, Level: slog.LevelWarn, PID: conn.PID(), Reason: err.Error()})
 			g.reason = err.Error()
 			g.step(unit.Event{Kind: unit.ProcessUnhealthy, Process: p.id})
 		}
 	}()
-	h.unlock()
+	h.mu.Unlock()
 	if requested { // stopped while it became ready
 		conn.Kill()
 	} else {
@@ -266,7 +279,10 @@ func (g *generation) announce(conn *plug.Conn) {
 	for _, doc := range d.Cards {
 		c, err := card.Parse(doc)
 		if err != nil {
-			h.log.Warn("a card that the handler describes itself with is not used", "err", err)
+			h.emit(event.Event{
+				Type: event.Notice, Level: slog.LevelWarn, Reason: "a card that the handler describes itself with is not used",
+				Details: []slog.Attr{slog.Any("err", err)},
+			})
 			continue
 		}
 		cards = append(cards, c)
@@ -282,28 +298,29 @@ func (g *generation) exited(p *process, err error, tail ...string) (unasked bool
 	}
 	h := g.h
 	h.mu.Lock()
-	defer h.unlock()
+	defer h.mu.Unlock()
 	p.gone = true
 	delete(g.processes, p.id)
 	was := g.unit.State()
+	p.drainLocked()
 	if p.requested {
 		f.Reason = unit.Requested
-		h.note(slog.LevelInfo, "handler process has ended", "pid", pid(p))
+		h.emit(event.Event{Type: event.ProcessExited, PID: pid(p)})
 	} else {
 		g.reason = f.Text
 		g.failures++
-		attrs := []any{"reason", f.Reason.String()}
-		if p.conn != nil {
-			attrs = append(attrs, "pid", p.conn.PID())
-		}
+		details := []slog.Attr{slog.String("reason", f.Reason.String())}
 		if len(tail) > 0 {
-			attrs = append(attrs, "tail", tail)
+			details = append(details, slog.Any("tail", tail))
 		}
-		h.note(slog.LevelError, f.Text, attrs...)
+		h.emit(event.Event{Type: event.ProcessExited, Level: slog.LevelError, PID: pid(p), Reason: f.Text, Details: details})
 	}
 	g.step(unit.Event{Kind: unit.ProcessExited, Process: p.id, Reason: f.Reason})
 	if is := g.unit.State(); is == unit.Quarantined && was != is && !p.requested {
-		h.note(slog.LevelError, "handler is quarantined because it failed too often", "reason", g.reason, "next_try", g.config.Restart.Filled().ProbeEvery)
+		h.emit(event.Event{
+			Type: event.Notice, Level: slog.LevelError, Reason: "handler is quarantined because it failed too often",
+			Details: []slog.Attr{slog.String("reason", g.reason), slog.Duration("next_try", g.config.Restart.Filled().ProbeEvery)},
+		})
 	}
 	h.clean()
 	if h.removed && !h.aliveLocked() {

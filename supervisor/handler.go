@@ -10,6 +10,7 @@ import (
 	"sync"
 
 	"github.com/blocksd/blocksd/dispatch"
+	"github.com/blocksd/blocksd/event"
 	"github.com/blocksd/blocksd/supervisor/unit"
 )
 
@@ -42,33 +43,11 @@ type handler struct {
 
 	users   int     // tasks that wait or run
 	running int     // tasks on processes
-	queue   []place // tasks that wait for a free place, the first first
+	queue   []place // tasks that wait for a process or a free place on one, the first first
 
 	changed chan struct{} // closed and replaced when the availability, or the current generation, changes
-	news    chan struct{} // closed and replaced at every step
-	notes   []note        // for the log, once mu is free
-}
-
-// note is a record that was made while mu was held. A log that blocks must hold up nobody who needs the lock.
-type note struct {
-	level slog.Level
-	text  string
-	attrs []any
-}
-
-// note keeps a record until unlock. mu is held.
-func (h *handler) note(level slog.Level, text string, attrs ...any) {
-	h.notes = append(h.notes, note{level, text, attrs})
-}
-
-// unlock releases mu and logs what was noted meanwhile.
-func (h *handler) unlock() {
-	notes := h.notes
-	h.notes = nil
-	h.mu.Unlock()
-	for _, n := range notes {
-		h.log.Log(context.Background(), n.level, n.text, n.attrs...)
-	}
+	taking  int           // how often the set of processes that take tasks has changed
+	last    view          // of the last HandlerState event
 }
 
 var errStopping = errors.New("the daemon asked the handler to stop")
@@ -79,7 +58,7 @@ const rejectAfter = 3
 func newHandler(f *Fleet, c HandlerConfig) *handler {
 	h := &handler{
 		fleet: f, name: c.Name, log: f.config.Log.With("handler", c.Name), wanted: c,
-		changed: make(chan struct{}), news: make(chan struct{}),
+		changed: make(chan struct{}),
 	}
 	h.current = newGeneration(h, c, 1)
 	return h
@@ -88,7 +67,7 @@ func newHandler(f *Fleet, c HandlerConfig) *handler {
 // start begins the first generation.
 func (h *handler) start() {
 	h.mu.Lock()
-	defer h.unlock()
+	defer h.mu.Unlock()
 	if !h.started && !h.stopped {
 		h.started = true
 		h.current.step(unit.Event{Kind: unit.Start})
@@ -98,7 +77,7 @@ func (h *handler) start() {
 // stop ends everything, tasks included.
 func (h *handler) stop() {
 	h.mu.Lock()
-	defer h.unlock()
+	defer h.mu.Unlock()
 	h.stopped = true
 	for _, g := range h.generations() {
 		g.step(unit.Event{Kind: unit.Stop})
@@ -117,7 +96,7 @@ func (h *handler) generations() []*generation {
 // deploy makes c what the handler runs.
 func (h *handler) deploy(c HandlerConfig) {
 	h.mu.Lock()
-	defer h.unlock()
+	defer h.mu.Unlock()
 	if h.stopped || !h.removed && reflect.DeepEqual(h.wanted, c) {
 		return
 	}
@@ -127,7 +106,7 @@ func (h *handler) deploy(c HandlerConfig) {
 	case !h.started:
 		h.current = newGeneration(h, c, 1)
 	case !back && reflect.DeepEqual(h.current.config, c): // what runs is right again
-		h.dropNext()
+		h.dropNext("its program was changed back to the one that runs")
 		h.told()
 	default:
 		h.roll(c)
@@ -136,7 +115,7 @@ func (h *handler) deploy(c HandlerConfig) {
 
 // roll starts a generation. It takes over at once if the current one is of no use. mu is held.
 func (h *handler) roll(c HandlerConfig) *generation {
-	h.dropNext()
+	h.dropNext("its program or configuration was changed again")
 	number := h.current.number
 	if c.Content != h.current.config.Content {
 		number++
@@ -144,10 +123,11 @@ func (h *handler) roll(c HandlerConfig) *generation {
 	g := newGeneration(h, c, number)
 	if h.current.works() {
 		h.next = g
-		h.note(slog.LevelInfo, "a new generation of the handler is started beside the current one", "sha256", c.Content, "generation", number)
+		h.emit(event.Event{Type: event.Rollout, State: rolloutStarting, Reason: "a new generation of the handler is started beside the current one", Details: g.facts()})
 	} else {
 		old := h.current
 		h.current = g
+		h.emitDone(g)
 		h.retire(old)
 		h.told()
 	}
@@ -158,9 +138,11 @@ func (h *handler) roll(c HandlerConfig) *generation {
 	return g
 }
 
-func (h *handler) dropNext() {
+// dropNext ends a generation that has not taken over and is not wanted any more. mu is held.
+func (h *handler) dropNext(why string) {
 	if g := h.next; g != nil {
 		h.next = nil
+		h.emit(event.Event{Type: event.Rollout, State: rolloutRejected, Reason: "the new generation of the handler is given up because " + why, Details: g.facts()})
 		h.retire(g)
 	}
 }
@@ -189,7 +171,7 @@ func (h *handler) settle() {
 	case g.unit.Full(), g.unit.State() == unit.Ready && h.current.unit.State() != unit.Ready:
 		old := h.current
 		h.current, h.next, h.notice = g, nil, ""
-		h.note(slog.LevelInfo, "the new generation of the handler takes the tasks from now on", "sha256", g.config.Content, "generation", g.number)
+		h.emitDone(g)
 		h.retire(old)
 		h.told()
 		for _, p := range g.processes {
@@ -202,7 +184,7 @@ func (h *handler) settle() {
 		h.next = nil
 		h.notice = fmt.Sprintf("handler %s goes on with its earlier program%s because the new one%s does not start: %s",
 			h.name, short(h.current.config.Content), short(g.config.Content), g.reason)
-		h.note(slog.LevelError, h.notice)
+		h.emit(event.Event{Type: event.Rollout, Level: slog.LevelError, State: rolloutRejected, Reason: h.notice})
 		h.retire(g)
 	}
 }
@@ -224,10 +206,10 @@ func (h *handler) told() {
 // remove drains the handler for good; false says that it is over already.
 func (h *handler) remove() (draining bool) {
 	h.mu.Lock()
-	defer h.unlock()
+	defer h.mu.Unlock()
 	if !h.removed {
 		h.removed, h.notice = true, ""
-		h.dropNext()
+		h.dropNext("the handler is removed")
 		h.current.step(unit.Event{Kind: unit.Drain})
 		h.told()
 	}
@@ -243,7 +225,7 @@ func (h *handler) aliveLocked() bool {
 func (h *handler) restart(ctx context.Context) error {
 	h.mu.Lock()
 	if h.stopped || h.removed || !h.started {
-		h.unlock()
+		h.mu.Unlock()
 		return fmt.Errorf("handler %s cannot be restarted: it is being stopped", h.name)
 	}
 	h.notice = ""
@@ -254,17 +236,19 @@ func (h *handler) restart(ctx context.Context) error {
 		g = h.roll(h.wanted)
 	}
 	failures := g.failures
-	h.unlock()
+	h.mu.Unlock()
 	return h.await(ctx, g, failures)
 }
 
 // await returns when generation g takes the tasks, or has failed more often than it had.
 func (h *handler) await(ctx context.Context, g *generation, failures int) error {
+	events := h.fleet.config.Events.Follow(event.HandlerState, event.ProcessExited, event.Rollout)
+	defer events.Close()
 	for {
 		h.mu.Lock()
-		state, current, news := g.unit.State(), g == h.current, h.news
+		state, current := g.unit.State(), g == h.current
 		retired, failed, reason, notice := g.retired, g.failures > failures, g.reason, h.notice
-		h.unlock()
+		h.mu.Unlock()
 		switch {
 		case current && !retired && (state == unit.Ready || state == unit.Idle):
 			return nil
@@ -277,9 +261,7 @@ func (h *handler) await(ctx context.Context, g *generation, failures int) error 
 		case state == unit.Stopped || state == unit.Draining:
 			return fmt.Errorf("handler %s is being stopped", h.name)
 		}
-		select {
-		case <-news:
-		case <-ctx.Done():
+		if _, err := events.Next(ctx); err != nil {
 			return fmt.Errorf("handler %s is not ready yet: %w", h.name, context.Cause(ctx))
 		}
 	}
@@ -294,7 +276,7 @@ func (h *handler) availabilityLocked() dispatch.Availability {
 func (h *handler) wait() {
 	h.work.Wait()
 	h.mu.Lock()
-	defer h.unlock()
+	defer h.mu.Unlock()
 	for _, g := range h.generations() {
 		g.disarm()
 	}
