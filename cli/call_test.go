@@ -17,6 +17,7 @@ import (
 
 	"github.com/blocksd/blocksd/client"
 	"github.com/blocksd/blocksd/dispatch"
+	"github.com/blocksd/blocksd/event"
 	"github.com/blocksd/blocksd/network/backend"
 	"github.com/blocksd/blocksd/network/card"
 	"github.com/blocksd/blocksd/network/wire"
@@ -83,7 +84,11 @@ func startParrot(t *testing.T) []string {
 	if err != nil {
 		t.Fatal(err)
 	}
+	events := event.NewBus(event.Config{})
+	states := events.Follow(event.AgentState)
+	t.Cleanup(states.Close)
 	a, err := agent.New(agent.Config{
+		Events: events,
 		Card: c, Handler: "parrot", APIKey: network.APIKey(), Backend: api, CDM: cdm, Origin: network.Addr(),
 		Dispatcher: agent.NewFuncDispatcher(parrot), CancelGrace: time.Second,
 	})
@@ -102,16 +107,14 @@ func startParrot(t *testing.T) []string {
 		cancel()
 		wg.Wait()
 	})
-	limit := time.After(callLimit)
-	for changed := a.Changed(); a.Status().State != agent.StateOnline; changed = a.Changed() {
-		if a.Status().State == agent.StateOnline { // it may have come online before the channel was taken
-			break
-		}
-		select {
-		case <-changed:
-		case <-limit:
+	limit, expire := context.WithTimeout(ctx, callLimit)
+	defer expire()
+	for state := ""; state != agent.StateOnline; {
+		item, err := states.Next(limit)
+		if err != nil {
 			t.Fatalf("the agent did not come online: %+v", a.Status())
 		}
+		state = item.State
 	}
 	var env []string
 	for _, v := range network.Env() {

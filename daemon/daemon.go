@@ -17,6 +17,7 @@ import (
 
 	"github.com/blocksd/blocksd/daemon/config"
 	"github.com/blocksd/blocksd/daemon/control"
+	"github.com/blocksd/blocksd/event"
 	"github.com/blocksd/blocksd/network/card"
 	"github.com/blocksd/blocksd/runtime/agent"
 	"github.com/blocksd/blocksd/runtime/journal"
@@ -60,6 +61,7 @@ type Daemon struct {
 
 	deployment networkPlace
 	changed    changes
+	events     *event.Bus
 
 	// agents are the goroutines of agents, and of what waits for more of them.
 	agents sync.WaitGroup
@@ -99,7 +101,7 @@ func New(cfg Config) (*Daemon, error) {
 	}
 	d := &Daemon{
 		cfg: cfg, served: map[string]*served{}, waiting: map[string]bool{}, descriptions: map[string][]card.Card{},
-		applied: map[string]supervisor.HandlerConfig{}, final: make(chan struct{}),
+		applied: map[string]supervisor.HandlerConfig{}, final: make(chan struct{}), events: event.NewBus(event.Config{}),
 		deployment: networkPlace{known: make(chan struct{}), moved: make(chan struct{}, 1)}, notify: newNotifier(cfg.Getenv, os.Getpid(), cfg.Log),
 	}
 	if n := cfg.Settings.Limits.Tasks; n > 0 {
@@ -166,6 +168,20 @@ func (d *Daemon) Run(ctx context.Context) error {
 	sideCtx, stopSide := context.WithCancel(base)
 	side.Go(func() { d.notify.watch(sideCtx, d.alive) })
 	side.Go(func() { d.report(sideCtx) })
+	states, logged := d.events.Follow(event.AgentState), d.events.Follow(event.States()...)
+	side.Go(func() {
+		defer states.Close()
+		for {
+			if _, err := states.Next(sideCtx); err != nil {
+				return
+			}
+			d.changed.broadcast()
+		}
+	})
+	side.Go(func() {
+		defer logged.Close()
+		event.Log(sideCtx, logged, d.cfg.Log)
+	})
 
 	fleetDone, err := d.startFleet(fleetCtx)
 	if err == nil {

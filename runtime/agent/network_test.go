@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/blocksd/blocksd/dispatch"
+	"github.com/blocksd/blocksd/event"
 	"github.com/blocksd/blocksd/network/backend"
 	"github.com/blocksd/blocksd/network/card"
 	"github.com/blocksd/blocksd/network/link"
@@ -113,7 +114,8 @@ func cardOf(t testing.TB, name string, concurrency int, runtime string) card.Car
 // served is an agent that runs.
 type served struct {
 	*Agent
-	n *network
+	n      *network
+	events *event.Bus
 	// stop begins the drain; ended returns what Run returned.
 	stop  context.CancelFunc
 	ended func() error
@@ -132,6 +134,9 @@ func (n *network) serve(c card.Card, d dispatch.Dispatcher, change func(*Config)
 	if change != nil {
 		change(&cfg)
 	}
+	if cfg.Events == nil {
+		cfg.Events = event.NewBus(event.Config{})
+	}
 	a, err := New(cfg)
 	if err != nil {
 		n.t.Fatal(err)
@@ -143,7 +148,7 @@ func (n *network) serve(c card.Card, d dispatch.Dispatcher, change func(*Config)
 		result = a.Run(ctx)
 		close(done)
 	}()
-	s := &served{Agent: a, n: n, stop: stop, ended: func() error {
+	s := &served{Agent: a, n: n, events: cfg.Events, stop: stop, ended: func() error {
 		select {
 		case <-done:
 		case <-time.After(2 * patience):
@@ -161,16 +166,16 @@ func (n *network) serve(c card.Card, d dispatch.Dispatcher, change func(*Config)
 // await waits until the agent is in a state.
 func (s *served) await(state string) {
 	s.n.t.Helper()
-	deadline := time.After(patience)
+	states := s.events.Follow(event.AgentState)
+	defer states.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
 	for {
-		changed := s.Changed()
 		status := s.Status()
 		if status.State == state {
 			return
 		}
-		select {
-		case <-changed:
-		case <-deadline:
+		if _, err := states.Next(ctx); err != nil {
 			s.n.t.Fatalf("agent is %s (%s), not %s", status.State, status.Reason, state)
 		}
 	}
