@@ -16,6 +16,7 @@ import (
 
 	"github.com/blocksd/blocksd/client"
 	"github.com/blocksd/blocksd/dispatch"
+	"github.com/blocksd/blocksd/event"
 	"github.com/blocksd/blocksd/internal/testutil/sandboxtest"
 	"github.com/blocksd/blocksd/network/backend"
 	"github.com/blocksd/blocksd/network/card"
@@ -63,8 +64,12 @@ func startParrot(t *testing.T) []string {
 	}
 	network := sandboxtest.Start(t, sandbox.Config{}, c)
 	cdm, api := network.Backend(nil)
+	events := event.NewBus(event.Config{})
+	states := events.Follow(event.AgentState)
+	t.Cleanup(states.Close)
 	a, err := agent.New(agent.Config{
-		Card: c, Handler: "parrot", APIKey: network.APIKey(), Backend: api, CDM: cdm, Origin: network.Addr(),
+		Events: events,
+		Card:   c, Handler: "parrot", APIKey: network.APIKey(), Backend: api, CDM: cdm, Origin: network.Addr(),
 		Dispatcher: agent.NewFuncDispatcher(parrot), CancelGrace: time.Second,
 	})
 	if err != nil {
@@ -79,16 +84,14 @@ func startParrot(t *testing.T) []string {
 			t.Error(err)
 		}
 	})
-	limit := time.After(callLimit)
-	for changed := a.Changed(); a.Status().State != agent.StateOnline; changed = a.Changed() {
-		if a.Status().State == agent.StateOnline { // it may have come online before the channel was taken
-			break
-		}
-		select {
-		case <-changed:
-		case <-limit:
+	limit, expire := context.WithTimeout(ctx, callLimit)
+	defer expire()
+	for state := ""; state != agent.StateOnline; {
+		item, err := states.Next(limit)
+		if err != nil {
 			t.Fatalf("the agent did not come online: %+v", a.Status())
 		}
+		state = item.State
 	}
 	return network.Environ()
 }

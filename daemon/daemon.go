@@ -174,6 +174,16 @@ func (d *Daemon) Run(ctx context.Context) error {
 	sideCtx, stopSide := context.WithCancel(base)
 	side.Go(func() { d.notify.watch(sideCtx, d.alive) })
 	side.Go(func() { d.report(sideCtx) })
+	states := d.events.Follow(event.AgentState)
+	side.Go(func() {
+		defer states.Close()
+		for {
+			if _, err := states.Next(sideCtx); err != nil {
+				return
+			}
+			d.changed.broadcast()
+		}
+	})
 
 	fleetDone, err := d.startFleet(fleetCtx)
 	if err == nil {

@@ -182,17 +182,7 @@ func (d *Daemon) serveRound(ctx context.Context, r *round, s *served, a *agent.A
 			end()
 		}
 	})
-	watch.Go(func() {
-		for {
-			changed := a.Changed()
-			d.changed.broadcast()
-			select {
-			case <-watched.Done():
-				return
-			case <-changed:
-			}
-		}
-	})
+	d.changed.broadcast()
 	err := a.Run(staying)
 	stopWatching()
 	watch.Wait()
@@ -206,6 +196,7 @@ func (d *Daemon) agentConfig(s *served, key string) agent.Config {
 		Backend: net.client, CDM: net.CDM, Origin: net.Origin, Secure: net.Secure,
 		Dispatcher: d.fleet, Journal: d.journal, Slots: d.slots, Drain: c.Drain, CancelGrace: c.CancelGrace, InlineLimit: c.Limits.InlineBytes,
 		ArtifactLimit: int64(c.Limits.ArtifactBytes),
+		Events:        d.events,
 		Version:       d.cfg.Version, Log: d.cfg.Log, OnMoved: d.deployment.suspect,
 	}
 }

@@ -101,10 +101,21 @@ type typeSet uint32
 
 func (s typeSet) has(t Type) bool { return s&(1<<t) != 0 }
 
+// classes returns which rings have events of these types.
+func (s typeSet) classes() (in [classes]bool) {
+	for _, t := range Types() {
+		if s.has(t) {
+			in[t.class()] = true
+		}
+	}
+	return in
+}
+
 // Reader reads the events of a bus in order. It is used by one goroutine.
 type Reader struct {
 	bus   *Bus
 	types typeSet
+	reads [classes]bool // the other rings are skipped, so that their floods are not missed
 	wake  chan struct{} // capacity 1
 
 	// next is the index of the next event in each ring, missed what was too old when the reader began. Guarded by bus.mu.
@@ -133,6 +144,7 @@ func (b *Bus) subscribe(since *uint64, types []Type) *Reader {
 	if len(types) == 0 {
 		r.types = 1<<afterLast - 1
 	}
+	r.reads = r.types.classes()
 	if b == nil {
 		return r
 	}
@@ -195,6 +207,9 @@ func (r *Reader) TryNext() (Item, bool) {
 		var c class
 		for i := range b.rings {
 			ring := &b.rings[i]
+			if !r.reads[i] {
+				continue
+			}
 			if oldest := ring.oldest(); r.next[i] < oldest {
 				r.missed += oldest - r.next[i]
 				r.next[i] = oldest

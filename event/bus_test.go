@@ -152,3 +152,17 @@ func BenchmarkEmit(b *testing.B) {
 		bus.Emit(e)
 	}
 }
+
+// TestFloodOfOthers: a reader of states misses nothing because of tasks, however many there are.
+func TestFloodOfOthers(t *testing.T) {
+	b := event.NewBus(event.Config{Tasks: 2, States: 2})
+	r := b.Follow(event.AgentState)
+	defer r.Close()
+	for range 10 {
+		b.Emit(event.Event{Type: event.TaskAccepted})
+	}
+	b.Emit(event.Event{Type: event.AgentState})
+	if item, ok := r.TryNext(); !ok || item.Missed != 0 || item.Type != event.AgentState {
+		t.Errorf("got %+v, %v", item, ok)
+	}
+}

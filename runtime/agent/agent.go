@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/blocksd/blocksd/dispatch"
+	"github.com/blocksd/blocksd/event"
 	"github.com/blocksd/blocksd/network/link"
 	"github.com/blocksd/blocksd/network/wire"
 	"github.com/blocksd/blocksd/runtime/journal"
@@ -141,8 +142,7 @@ type Agent struct {
 	counts     Counts
 	quiet      throttle
 
-	shown   [2]string // state and reason at the last change
-	changed chan struct{}
+	shown [2]string // state and reason at the last change
 }
 
 // phase of the whole agent. It only grows.
@@ -173,7 +173,6 @@ func New(cfg Config) (*Agent, error) {
 		jobs:      map[string]*job{},
 		sessions:  map[wire.BillingMode]*session{},
 		finished:  newMemory(cfg.Timeouts.Remember),
-		changed:   make(chan struct{}),
 
 		recovering: map[string]*journal.Entry{},
 	}
@@ -247,13 +246,6 @@ func (a *Agent) Hasten() {
 	a.endTasks(dispatch.CancelShutdown)
 }
 
-// Changed returns a channel that closes when State or Reason change the next time.
-func (a *Agent) Changed() <-chan struct{} {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return a.changed
-}
-
 // state derives the state and its reason. mu is held.
 func (a *Agent) state() (state, reason string) {
 	handler := a.cfg.Handler
@@ -281,17 +273,25 @@ func (a *Agent) state() (state, reason string) {
 	return StateOnline, ""
 }
 
-// update tells whoever watches Changed if the state did change. mu is held.
-func (a *Agent) update() {
+// updateLocked emits the state if it did change.
+func (a *Agent) updateLocked() {
 	state, reason := a.state()
-	if now := [2]string{state, reason}; now != a.shown {
-		if state != a.shown[0] {
-			a.log.Info("agent state", "state", state, "reason", reason)
-		}
-		a.shown = now
-		close(a.changed)
-		a.changed = make(chan struct{})
+	now := [2]string{state, reason}
+	if now == a.shown {
+		return
 	}
+	level := slog.LevelInfo
+	switch {
+	case state == StateFailed:
+		level = slog.LevelError
+	case state != a.shown[0]:
+	case a.session == nil:
+		level = slog.LevelWarn // why it does not come up
+	default:
+		level = slog.LevelDebug
+	}
+	a.shown = now
+	a.emit(event.Event{Type: event.AgentState, State: state, Reason: reason, Level: level})
 }
 
 // fail records that the authentication is final. The first reason stands.
@@ -302,7 +302,6 @@ func (a *Agent) fail(err error) {
 		return
 	}
 	a.failure = fmt.Errorf("agent %s cannot go on: %w: %w, then restart", a.name, ErrFinal, err) // err says what to do
-	a.log.Error("agent failed", "err", a.failure)
 	close(a.fatal)
-	a.update()
+	a.updateLocked()
 }

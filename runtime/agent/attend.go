@@ -34,7 +34,7 @@ func (a *Agent) attend(ctx context.Context) {
 		want := availability != dispatch.Unavailable || a.running > 0 || len(a.jobs) > 0
 		s, channel := a.session, a.channel
 		a.announceSlots()
-		a.update()
+		a.updateLocked()
 		a.mu.Unlock()
 
 		if v != nil && (!want || v.session != s || v.channel != channel) {
@@ -112,7 +112,7 @@ func (a *Agent) visit(ctx context.Context, s *session, channel string) *visit {
 			defer a.mu.Unlock()
 			if a.presence == v.presence {
 				a.announced = true
-				a.update()
+				a.updateLocked()
 			}
 		})
 		_ = v.presence.Run(present) // until it has left
@@ -128,7 +128,7 @@ func (v *visit) end() {
 	v.listening.Wait()
 	a.mu.Lock()
 	a.connected, a.announced, a.presence = false, false, nil
-	a.update()
+	a.updateLocked()
 	a.mu.Unlock()
 	ctx, cancel := context.WithTimeout(context.Background(), a.cfg.Timeouts.Leave)
 	defer cancel()
@@ -163,7 +163,7 @@ func (a *Agent) subscription(v *visit, state link.State, err error) {
 	case link.Denied:
 		a.connected, a.reason = false, fmt.Sprintf("The network denied the subscription: %v; connecting again for a new token.", err)
 	}
-	a.update()
+	a.updateLocked()
 }
 
 // renewDenied gets a new token in place of one that was denied.
@@ -174,7 +174,7 @@ func (a *Agent) renewDenied(ctx context.Context, s *session) error {
 		a.mu.Lock()
 		defer a.mu.Unlock()
 		a.reason = fmt.Sprintf("The network denied the subscription, and there is no new token: %v; trying again.", err)
-		a.update()
+		a.updateLocked()
 	}
 	return err
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/blocksd/blocksd/dispatch"
+	"github.com/blocksd/blocksd/event"
 	"github.com/blocksd/blocksd/internal/retry"
 	"github.com/blocksd/blocksd/network/backend"
 	"github.com/blocksd/blocksd/network/card"
@@ -48,8 +49,8 @@ type Config struct {
 	Journal *journal.Journal
 	// Slots limits the tasks of all agents together; nil for no such limit.
 	Slots Slots
-	// Hooks are told what becomes of tasks.
-	Hooks Hooks
+	// Events carries what becomes of the agent and of its tasks to whoever reads it; nil for nobody.
+	Events *event.Bus
 
 	// Drain is how long running tasks may go on when the agent stops. 0 cancels them at once.
 	Drain time.Duration

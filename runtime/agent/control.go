@@ -55,9 +55,10 @@ func (a *Agent) ignore(c wire.Control, err error) {
 		kind = "unknown" // the type of such a message is the sender's to choose
 	}
 	a.mu.Lock()
-	defer a.mu.Unlock()
 	a.counts.Ignored++
-	if held, ok := a.quiet.allow(kind, a.cfg.Now()); ok {
+	held, ok := a.quiet.allow(kind, a.cfg.Now())
+	a.mu.Unlock()
+	if ok {
 		a.log.Warn("control message ignored", "err", err, "more_like_it", held)
 	}
 }

@@ -15,7 +15,7 @@ func (a *Agent) drain() {
 	a.phase = draining
 	a.refuseFrom = a.cfg.Now().Add(min(t.Settle, a.cfg.Drain))
 	a.announceSlots()
-	a.update()
+	a.updateLocked()
 	linger := a.linger
 	a.mu.Unlock()
 	if linger != nil {

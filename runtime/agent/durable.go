@@ -197,10 +197,15 @@ func (j *job) withdraw() bool {
 // conclude publishes the outcome once it is durable, so that after a crash the daemon says the same again. When it cannot
 // be made durable it is published all the same: waiting would lose more. mu is held.
 func (j *job) conclude(t wire.Terminal) {
+	j.emitAcceptedLocked()
 	last := outgoing{body: wire.TerminalEvent(j.task.ID, t), last: true}
-	if j.entry == nil {
+	publish := func(error) {
+		j.emitEnded(t)
 		j.outbox.put(last)
+	}
+	if j.entry == nil {
+		publish(nil)
 		return
 	}
-	j.entry.Decide(t, func(error) { j.outbox.put(last) })
+	j.entry.Decide(t, publish)
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/blocksd/blocksd/dispatch"
+	"github.com/blocksd/blocksd/event"
 	"github.com/blocksd/blocksd/network/backend"
 	"github.com/blocksd/blocksd/network/card"
 	"github.com/blocksd/blocksd/network/wire"
@@ -55,17 +56,15 @@ func Example() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	failed := make(chan struct{})
+	events := event.NewBus(event.Config{}) // what becomes of the agent and its tasks
+	tasks := events.Follow(event.TaskEnded)
+	defer tasks.Close()
 	c.Concurrency, c.ExpectedInstances = 8, 1 // instead of what the card says
 	a, err := agent.New(agent.Config{
 		Card: c, Handler: "shout", Dispatcher: agent.NewFuncDispatcher(shout),
 		APIKey: apiKey, Backend: api, CDM: cdm, Origin: cdm.PubNubOrigin, Drain: 30 * time.Second,
 		InstanceID: "AG-shout-1", // one is made up where it is left empty
-		Hooks: agent.Hooks{
-			OnStart:  func(task *wire.Task) { fmt.Println("a task starts") },
-			OnCancel: func(taskID string, reason dispatch.CancelReason) { fmt.Println("a task was canceled:", reason) },
-			OnError:  func(taskID string, err error) { fmt.Println("a task failed:", err); close(failed) },
-		},
+		Events:     events,
 	})
 	if err != nil {
 		log.Fatal(err)
@@ -91,10 +90,11 @@ func Example() {
 				log.Fatal(err)
 			}
 		}
-		if row.State == wire.Failed {
-			<-failed
+		e, err := tasks.Next(ctx)
+		if err != nil {
+			log.Fatal(err)
 		}
-		fmt.Println(row.State)
+		fmt.Printf("%s %q\n", e.State, e.Reason)
 	}
 
 	stop() // what runs may go on for Config.Drain
@@ -104,12 +104,9 @@ func Example() {
 	fmt.Println(a.Status().State)
 	// Output:
 	// instance AG-shout-1
-	// a task starts
 	// hello!
-	// completed
-	// a task starts
-	// a task failed: The task has no text to shout.
-	// failed
+	// completed ""
+	// failed "The task has no text to shout."
 	// offline
 }
 

@@ -55,8 +55,8 @@ type job struct {
 	withdrawn bool
 	// told holds the answer of the handler that was asked to end; nil before, and where there is no handler to ask.
 	told chan error
-	// failure is that of the handler's call; nil while it lasts and if it did not fail.
-	failure error
+	// owed: TaskAccepted was emitted.
+	owed bool
 }
 
 // headStart is how long the note of a cancel waits for the handler to be told: with the write right behind, the owner of
@@ -103,9 +103,7 @@ func (a *Agent) newJob(s *session, o order, number int64, offset time.Duration) 
 			told <- err
 			if err != nil {
 				j.log.Info("the handler was not told to end the task; its call ends after the grace", "reason", reason, "err", err)
-				return
 			}
-			j.onCancel(reason)
 		})
 	}
 	j.outbox = queue{
@@ -124,14 +122,13 @@ func (a *Agent) newJob(s *session, o order, number int64, offset time.Duration) 
 // begin makes the job known and starts it, as one step, or when its acceptance is durable. What ends it in between is
 // heard: then it has its outcome without ever having begun.
 func (j *job) begin() {
+	j.agent.checkParts(j.log, &j.task)
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.agent.mu.Lock()
 	j.agent.jobs[j.task.ID] = j
 	asked := j.agent.asked
 	j.agent.mu.Unlock()
-	j.log.Debug("task accepted", "kind", j.task.Kind)
-	j.agent.checkParts(j.log, &j.task)
 	if j.order.late {
 		j.doubt.raise() // also of whether it is ours at all
 	}
@@ -141,7 +138,7 @@ func (j *job) begin() {
 	case j.order.late:
 		j.agent.work.Go(j.startUnlessTaken)
 	default:
-		j.stepAt(task.Start{}, j.since)
+		j.startLocked()
 	}
 	if asked != dispatch.CancelUnspecified {
 		j.step(task.Cancel{Reason: asked})
@@ -152,6 +149,11 @@ func (j *job) begin() {
 func (j *job) start() {
 	j.mu.Lock()
 	defer j.mu.Unlock()
+	j.startLocked()
+}
+
+func (j *job) startLocked() {
+	j.emitAcceptedLocked()
 	j.stepAt(task.Start{}, j.since)
 }
 
@@ -229,7 +231,7 @@ func (j *job) perform(action task.Action) {
 			time.AfterFunc(headStart, j.entry.Hurry)
 		}
 	case task.AbandonArtifacts:
-		j.log.Warn("handler did not end the task in its grace, so its call is ended", "handler", j.agent.cfg.Handler, "pid", j.machine.PID())
+		j.emitDisobedienceLocked()
 		j.abandonArtifacts()
 	case task.SetTimer:
 		j.timers[act.Timer] = time.AfterFunc(act.At.Sub(j.agent.cfg.Now()), func() { j.post(task.TimerFired{Timer: act.Timer}) })
@@ -239,7 +241,6 @@ func (j *job) perform(action task.Action) {
 	case task.FreeSlot:
 		j.agent.freeSlot()
 	case task.Finished:
-		j.log.Debug("task over", "state", j.machine.Outcome().State)
 		j.finish()
 		j.agent.over(id, j.machine.Outcome())
 	}
@@ -247,23 +248,21 @@ func (j *job) perform(action task.Action) {
 
 // run calls the handler.
 func (j *job) run(ctx context.Context) {
-	j.onStart()
 	err := j.agent.cfg.Dispatcher.Do(ctx, j.agent.cfg.Handler, &j.task, port{j})
 	var failure *dispatch.TaskFailure
 	if err != nil && !errors.As(err, &failure) {
 		failure = &dispatch.TaskFailure{Kind: dispatch.HandlerError, Private: err.Error()}
 	}
+	level := slog.LevelWarn
 	j.mu.Lock()
-	defer j.mu.Unlock()
-	if failure != nil {
-		level := slog.LevelWarn
-		if j.machine.Phase() >= task.Canceling { // how a handler obeys
-			level = slog.LevelDebug
-		}
-		j.log.Log(ctx, level, "handler did not finish the task", "handler", j.agent.cfg.Handler, "err", failure)
-		j.failure = failure
+	if j.machine.Phase() >= task.Canceling { // how a handler obeys
+		level = slog.LevelDebug
 	}
 	j.step(task.HandlerDone{Failure: failure})
+	j.mu.Unlock()
+	if failure != nil {
+		j.log.Log(ctx, level, "handler did not finish the task", "handler", j.agent.cfg.Handler, "err", failure)
+	}
 }
 
 // publish sends one event, for as long as it takes. Only the terminal is missed when it is refused: whoever reads the
@@ -283,7 +282,7 @@ func (j *job) publish(ctx context.Context, o outgoing) {
 		j.log.Error("the outcome of the task could not be published; the network will end the task by itself", "channel", j.channel, "err", err)
 	}
 	j.mu.Lock()
-	outcome, failure := j.machine.Outcome(), j.failure
+	outcome := j.machine.Outcome()
 	j.mu.Unlock()
 	switch {
 	case j.entry == nil || f == interrupted:
@@ -294,12 +293,6 @@ func (j *job) publish(ctx context.Context, o outgoing) {
 	}
 	j.agent.settled(f == delivered || f == elsewhere)
 	j.post(task.TerminalSettled{})
-	if f == delivered && outcome.State == wire.Failed {
-		if failure == nil {
-			failure = errors.New(outcome.Error)
-		}
-		j.onError(failure)
-	}
 }
 
 func (j *job) message(body []byte) link.Message {

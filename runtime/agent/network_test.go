@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/blocksd/blocksd/dispatch"
+	"github.com/blocksd/blocksd/event"
 	"github.com/blocksd/blocksd/internal/testutil"
 	"github.com/blocksd/blocksd/internal/testutil/sandboxtest"
 	"github.com/blocksd/blocksd/network/backend"
@@ -88,7 +89,8 @@ func cardOf(t testing.TB, name string, concurrency int, runtime string) card.Car
 // served is an agent that runs.
 type served struct {
 	*Agent
-	n *network
+	n      *network
+	events *event.Bus
 	// stop begins the drain; ended returns what Run returned.
 	stop  context.CancelFunc
 	ended func() error
@@ -107,6 +109,9 @@ func (n *network) serve(c card.Card, d dispatch.Dispatcher, change func(*Config)
 	if change != nil {
 		change(&cfg)
 	}
+	if cfg.Events == nil {
+		cfg.Events = event.NewBus(event.Config{})
+	}
 	a, err := New(cfg)
 	if err != nil {
 		n.t.Fatal(err)
@@ -118,7 +123,7 @@ func (n *network) serve(c card.Card, d dispatch.Dispatcher, change func(*Config)
 		result = a.Run(ctx)
 		close(done)
 	}()
-	s := &served{Agent: a, n: n, stop: stop, ended: func() error {
+	s := &served{Agent: a, n: n, events: cfg.Events, stop: stop, ended: func() error {
 		select {
 		case <-done:
 		case <-time.After(2 * patience):
@@ -136,16 +141,16 @@ func (n *network) serve(c card.Card, d dispatch.Dispatcher, change func(*Config)
 // await waits until the agent is in a state.
 func (s *served) await(state string) {
 	s.n.t.Helper()
-	deadline := time.After(patience)
+	states := s.events.Follow(event.AgentState)
+	defer states.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
 	for {
-		changed := s.Changed()
 		status := s.Status()
 		if status.State == state {
 			return
 		}
-		select {
-		case <-changed:
-		case <-deadline:
+		if _, err := states.Next(ctx); err != nil {
 			s.n.t.Fatalf("agent is %s (%s), not %s", status.State, status.Reason, state)
 		}
 	}

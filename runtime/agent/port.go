@@ -24,7 +24,15 @@ type port struct{ *job }
 var _ dispatch.TaskPort = port{}
 
 // Dispatched implements dispatch.TaskPort.
-func (p port) Dispatched(pid int) { p.post(task.Dispatched{PID: pid}) }
+func (p port) Dispatched(pid int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	before := p.machine.PID()
+	p.step(task.Dispatched{PID: pid})
+	if p.machine.PID() != before {
+		p.emitStartedLocked()
+	}
+}
 
 // Status implements dispatch.TaskPort.
 func (p port) Status(text string) { p.post(task.Status{Text: wire.CutText(text, wire.MaxTextBytes)}) }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/blocksd/blocksd/event"
 	"github.com/blocksd/blocksd/network/link"
 	"github.com/blocksd/blocksd/network/wire"
 	"github.com/blocksd/blocksd/runtime/journal"
@@ -71,6 +72,7 @@ func (a *Agent) recoverTask(ctx context.Context, s *session, e *journal.Entry) {
 		case <-ctx.Done():
 			return
 		}
+		a.emitEnded(event.Event{TaskID: e.Task.ID, Duration: a.cfg.Now().Sub(e.Task.Accepted)}, outcome)
 	}
 	// A token that must have run out is tried all the same: its true life is the network's secret.
 	left := max(e.Task.Accepted.Add(a.cfg.Timeouts.WriteToken).Sub(a.cfg.Now()), a.cfg.Timeouts.Refusal)

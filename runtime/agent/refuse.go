@@ -23,6 +23,7 @@ func (a *Agent) refuse(s *session, o order, t wire.Terminal) {
 	a.counts.Refused++
 	a.finished.store(o.start.Task.ID, t, a.cfg.Now())
 	a.mu.Unlock()
+	a.emitRefused(o.start.Task.ID, t)
 	var record func(durable func(error)) *journal.Entry
 	if a.book != nil {
 		record = func(durable func(error)) *journal.Entry {

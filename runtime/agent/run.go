@@ -66,14 +66,14 @@ func (a *Agent) stop() {
 	defer a.mu.Unlock()
 	a.phase = stopped
 	a.connected = false
-	a.update()
+	a.updateLocked()
 }
 
 // connect looks the agent up, connects, and prepares the link. It tries for ever; an error means that ctx ended or that
 // the agent has failed for good.
 func (a *Agent) connect(ctx context.Context) (*session, error) {
 	var record backend.Agent
-	err := a.retry(ctx, "look up", func(ctx context.Context) (err error) {
+	err := a.retry(ctx, func(ctx context.Context) (err error) {
 		record, err = a.cfg.Backend.Agent(ctx, a.cfg.APIKey, a.name)
 		switch {
 		case errors.Is(err, backend.ErrNotFound):
@@ -98,7 +98,7 @@ func (a *Agent) connect(ctx context.Context) (*session, error) {
 		OnGrant: a.granted,
 	})
 	var grant backend.Grant
-	err = a.retry(ctx, "connect", func(ctx context.Context) (err error) {
+	err = a.retry(ctx, func(ctx context.Context) (err error) {
 		grant, err = auth.Connect(ctx)
 		return err
 	})
@@ -109,7 +109,7 @@ func (a *Agent) connect(ctx context.Context) (*session, error) {
 	if err != nil { // a keyset or origin that nothing can be done with
 		a.mu.Lock()
 		a.reason = fmt.Sprintf("The agent cannot use the network's messaging: %v.", err)
-		a.update()
+		a.updateLocked()
 		a.mu.Unlock()
 		a.log.Error("link cannot be made", "err", err)
 		<-ctx.Done()
@@ -119,14 +119,14 @@ func (a *Agent) connect(ctx context.Context) (*session, error) {
 	a.mu.Lock()
 	a.session, a.sessions[s.mode] = s, s
 	a.billing, a.channel, a.reason, a.troubled = s.mode, grant.ControlChannel, "", time.Time{}
-	a.update()
+	a.updateLocked()
 	a.mu.Unlock()
 	return s, nil
 }
 
 // retry calls attempt, whose errors say what was attempted, until it succeeds, ctx ends, or the answer is final. The wait grows and is spread, so that many
 // agents do not return together.
-func (a *Agent) retry(ctx context.Context, what string, attempt func(context.Context) error) error {
+func (a *Agent) retry(ctx context.Context, attempt func(context.Context) error) error {
 	for n := 1; ; n++ {
 		once, cancel := context.WithTimeout(ctx, a.cfg.Timeouts.Connect)
 		err := attempt(once)
@@ -143,12 +143,8 @@ func (a *Agent) retry(ctx context.Context, what string, attempt func(context.Con
 		}
 		a.trouble(err)
 		a.mu.Lock()
-		reason := fmt.Sprintf("Could not %v; trying again.", err)
-		if reason != a.reason { // the same again is no news
-			a.log.Warn("agent is not connected, trying again", "step", what, "err", err)
-		}
-		a.reason = reason
-		a.update()
+		a.reason = fmt.Sprintf("Could not %v; trying again.", err)
+		a.updateLocked()
 		a.mu.Unlock()
 		if err := retry.Pause(ctx, a.cfg.backoff().Delay(n)); err != nil {
 			return err

@@ -1,0 +1,63 @@
+package agent
+
+import (
+	"log/slog"
+
+	"github.com/blocksd/blocksd/event"
+	"github.com/blocksd/blocksd/network/wire"
+)
+
+// What an agent says on the bus. Saying it never blocks, so it may be done with any lock held.
+
+func (a *Agent) emit(e event.Event) {
+	e.Agent, e.TaskID = a.name, wire.CutText(e.TaskID, maxLoggedID)
+	a.cfg.Events.Emit(e)
+}
+
+// emitRefused says that a task was answered without having been begun.
+func (a *Agent) emitRefused(id string, t wire.Terminal) {
+	a.emit(event.Event{Type: event.TaskRefused, TaskID: id, Reason: t.Error})
+}
+
+// emitEnded says that the outcome of a task is decided and durable.
+func (a *Agent) emitEnded(e event.Event, t wire.Terminal) {
+	e.Type, e.Handler, e.State, e.Reason = event.TaskEnded, a.cfg.Handler, string(t.State), reasonOf(t)
+	a.emit(e)
+}
+
+// reasonOf is what a consumer reads about the outcome.
+func reasonOf(t wire.Terminal) string {
+	switch {
+	case t.Error != "":
+		return t.Error
+	case t.Reason != "":
+		return t.Reason
+	}
+	return t.CompletionReason
+}
+
+// emitAcceptedLocked says once that the task's end is owed from now on.
+func (j *job) emitAcceptedLocked() {
+	if j.owed {
+		return
+	}
+	j.owed = true
+	j.agent.emit(event.Event{Type: event.TaskAccepted, TaskID: j.task.ID})
+}
+
+func (j *job) emitEnded(t wire.Terminal) {
+	j.agent.emitEnded(event.Event{TaskID: j.task.ID, Duration: j.agent.cfg.Now().Sub(j.since)}, t)
+}
+
+// emitStartedLocked says that a process has the task.
+func (j *job) emitStartedLocked() {
+	j.agent.emit(event.Event{Type: event.TaskStarted, TaskID: j.task.ID, Handler: j.agent.cfg.Handler, PID: j.machine.PID()})
+}
+
+// emitDisobedienceLocked says that the handler did not end the task when it was asked to.
+func (j *job) emitDisobedienceLocked() {
+	j.agent.emit(event.Event{
+		Type: event.Notice, Level: slog.LevelWarn, TaskID: j.task.ID, Handler: j.agent.cfg.Handler, PID: j.machine.PID(),
+		Reason: "The handler did not end the task within its grace, so its call is ended.",
+	})
+}
