@@ -6,7 +6,7 @@ import (
 	"log/slog"
 )
 
-// States returns the types that are not of single tasks: what a log of a daemon says.
+// States returns the types that are not of single tasks or streams.
 func States() []Type {
 	var states []Type
 	for _, t := range Types() {
@@ -18,6 +18,7 @@ func States() []Type {
 }
 
 // Log writes the events of r to log until ctx ends, and then those that are still there. Nobody who emits waits for it.
+// What happens to a single task is logged one level lower than it was emitted with.
 func Log(ctx context.Context, r *Reader, log *slog.Logger) {
 	for {
 		item, err := r.Next(ctx)
@@ -37,14 +38,18 @@ func logItem(log *slog.Logger, i Item) {
 		log.Warn("the log could not keep up and lacks events", "missed", i.Missed)
 	}
 	h := log.Handler()
-	if !h.Enabled(ctx, i.Level) {
+	level := i.Level
+	if i.Type.class() == ofTasks { // there may be thousands a second
+		level -= slog.LevelInfo - slog.LevelDebug
+	}
+	if !h.Enabled(ctx, level) {
 		return
 	}
 	message, reason := i.Reason, ""
 	if m := messages[i.Type]; m != "" && (i.Level < slog.LevelWarn || message == "") {
 		message, reason = m, i.Reason
 	}
-	record := slog.NewRecord(i.Time, i.Level, cmp.Or(message, i.Type.String()), 0)
+	record := slog.NewRecord(i.Time, level, cmp.Or(message, i.Type.String()), 0)
 	for _, a := range []slog.Attr{
 		slog.String("agent", i.Agent), slog.String("handler", i.Handler), slog.String("task", i.TaskID),
 		slog.String("state", i.State), slog.String("reason", reason),

@@ -31,12 +31,16 @@ func TestLog(t *testing.T) {
 	ended, end := context.WithCancel(t.Context())
 	end()
 	event.Log(ended, r, slog.New(slog.NewTextHandler(&out, nil)))
+	tasks := b.Since(0, event.TaskEnded)
+	defer tasks.Close()
+	event.Log(ended, tasks, slog.New(slog.NewTextHandler(&out, &slog.HandlerOptions{Level: slog.LevelDebug})))
 	want := `level=INFO msg="agent state" agent=a state=online
 level=INFO msg="agent state" agent=a state=connecting reason="The connection is lost."
 level=INFO msg="handler is ready" handler=h pid=7 took=1s generation=2
 level=INFO msg="handler process has ended" handler=h pid=7
 level=ERROR msg="handler h is down because it crashed" handler=h pid=8
 level=WARN msg="something is odd"
+level=DEBUG msg="task ended" agent=a task=t
 `
 	if got := strings.ReplaceAll(out.String(), "time=1970-01-01T00:00:00.000Z ", ""); got != want {
 		t.Errorf("logged\n%swant\n%s", got, want)
