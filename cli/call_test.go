@@ -84,7 +84,7 @@ func startParrot(t *testing.T) []string {
 			t.Error(err)
 		}
 	})
-	limit, expire := context.WithTimeout(ctx, callLimit)
+	limit, expire := context.WithTimeout(t.Context(), callLimit)
 	defer expire()
 	for state := ""; state != agent.StateOnline; {
 		item, err := states.Next(limit)
