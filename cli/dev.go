@@ -15,6 +15,7 @@ import (
 	"github.com/blocksd/blocksd/client"
 	"github.com/blocksd/blocksd/daemon"
 	"github.com/blocksd/blocksd/daemon/config"
+	"github.com/blocksd/blocksd/daemon/logging"
 	"github.com/blocksd/blocksd/network/card"
 	"github.com/blocksd/blocksd/network/deployment"
 	"github.com/blocksd/blocksd/network/wire"
@@ -73,10 +74,14 @@ func (a *app) dev(ctx context.Context, o devOptions) error {
 		defer os.RemoveAll(dir)
 		settings.Socket = filepath.Join(dir, "blocksd.sock")
 	}
-	log, err := a.newLog(settings.Log, out, out)
+	// A terminal that was stopped must not stop the daemon, so its log goes through a pump, as that of run does.
+	pump := logging.NewPump(out)
+	defer pump.Close()
+	log, err := a.newLog(settings.Log, out, pump)
 	if err != nil {
 		return usage(err)
 	}
+	pump.Lost = func(records int) { log.Warn("records were left out, because nobody read the log", "count", records) }
 	network, err := sandbox.New(sandbox.Config{Listen: o.listen, Log: log.With("part", "sandbox"), Version: version()})
 	if err != nil {
 		return err
@@ -183,7 +188,7 @@ func removeStale(path string) {
 // stopDaemonNow ends the daemon because dev itself cannot go on.
 func stopDaemonNow(stop context.CancelFunc, d *daemon.Daemon) {
 	stop()
-	d.Hasten()
+	d.CancelNow()
 }
 
 // tryAgents waits for the agents and sends each that has an example input one task.

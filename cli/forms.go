@@ -10,13 +10,21 @@ import (
 // The machine-readable forms of the control commands. Fixed: members may be added, never renamed. Lists are never null.
 
 type statusForm struct {
-	Ready    bool          `json:"ready"`
-	Reasons  []string      `json:"reasons"`
-	Version  string        `json:"version"`
-	PID      int32         `json:"pid"`
-	Agents   []agentForm   `json:"agents"`
-	Handlers []handlerForm `json:"handlers"`
-	Tasks    countsForm    `json:"tasks"`
+	Ready   bool     `json:"ready"`
+	Reasons []string `json:"reasons"`
+	// Conditions are the reasons once more, in the same order, as data.
+	Conditions []conditionForm `json:"conditions"`
+	Version    string          `json:"version"`
+	PID        int32           `json:"pid"`
+	Agents     []agentForm     `json:"agents"`
+	Handlers   []handlerForm   `json:"handlers"`
+	Tasks      countsForm      `json:"tasks"`
+}
+
+type conditionForm struct {
+	Code   string `json:"code"`
+	Object string `json:"object"`
+	Text   string `json:"text"`
 }
 
 type agentForm struct {
@@ -86,11 +94,14 @@ type taskForm struct {
 func formOfStatus(s *controlv1.StatusResponse) statusForm {
 	f := statusForm{
 		Ready: s.GetReady(), Reasons: append([]string{}, s.GetReasons()...), Version: s.GetVersion(), PID: s.GetPid(),
-		Agents: []agentForm{}, Handlers: formOfHandlers(s.GetHandlers()),
+		Conditions: []conditionForm{}, Agents: []agentForm{}, Handlers: formOfHandlers(s.GetHandlers()),
 		Tasks: countsForm{
 			s.GetTasks().GetRunning(), s.GetTasks().GetAccepted(), s.GetTasks().GetCompleted(), s.GetTasks().GetFailed(),
 			s.GetTasks().GetCanceled(), s.GetTasks().GetOutbox(),
 		},
+	}
+	for _, c := range s.GetConditions() {
+		f.Conditions = append(f.Conditions, conditionForm{c.GetCode(), c.GetObject(), c.GetText()})
 	}
 	for _, a := range s.GetAgents() {
 		f.Agents = append(f.Agents, agentForm{

@@ -94,7 +94,7 @@ func (a *app) serve(ctx context.Context, d *daemon.Daemon) error {
 		defer close(hastened)
 		select {
 		case <-a.Interrupts.Second:
-			d.Hasten()
+			d.CancelNow()
 		case <-over.Done():
 		}
 	}()

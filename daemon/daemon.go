@@ -13,13 +13,14 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/blocksd/blocksd/daemon/config"
 	"github.com/blocksd/blocksd/daemon/control"
 	"github.com/blocksd/blocksd/event"
 	"github.com/blocksd/blocksd/network/card"
-	"github.com/blocksd/blocksd/runtime/agent"
+	"github.com/blocksd/blocksd/network/deployment"
 	"github.com/blocksd/blocksd/runtime/journal"
 	"github.com/blocksd/blocksd/supervisor"
 )
@@ -51,44 +52,33 @@ const fleetStopTimeout = 15 * time.Second
 
 // Daemon is one daemon. Its methods are safe for concurrent use.
 type Daemon struct {
-	cfg      Config
+	cfg     Config
+	current atomic.Pointer[config.Config]
+	events  *event.Bus
+	log     *event.Reader // what the log says of events
+
 	lock     *stateLock
 	journal  *journal.Journal
-	events   *event.Bus
 	listener net.Listener
 	notify   *notifier
-	slots    agent.Slots // nil for no limit
-	shelf    shelf
+	programs *programs
+	fleet    *supervisor.Fleet
+	// taskSlots is nil when there is no limit.
+	taskSlots *taskSlots
 
-	deployment networkPlace
-	changed    changes
-
-	// agents are the goroutines of agents, and of what waits for more of them.
+	network  *locator
+	sessions sessions
+	inbox    *inbox
+	served   served
+	// agents are the goroutines of agents, and of what starts more of them.
 	agents sync.WaitGroup
 	// final closes when every agent has been refused for good.
-	final     chan struct{}
-	finalOnce sync.Once
-
-	// applying serializes reconcile; it is taken before mu.
-	applying sync.Mutex
-	// mu guards the fields that follow.
-	mu       sync.Mutex
-	fleet    *supervisor.Fleet
-	plan     plan
-	applied  map[string]supervisor.HandlerConfig // what the fleet was told last, by name
-	served   map[string]*served                  // by agent name
-	gone     agent.Counts                        // of agents that are not served any more
-	starting []*served                           // to be started by launch
-	waiting  map[string]bool                     // handlers whose description counts and has not come; false: not expected any more
-	awaiting []string                            // of those, the ones that launch has to wait for
-	// descriptions are the cards that handlers return.
-	descriptions map[string][]card.Card
-	reasons      []string
-	planned      bool
-	stopping     bool
-	drained      bool   // by an operator
-	round        *round // nil before the first and after a drain
+	final    chan struct{}
+	stopping atomic.Bool
 }
+
+// settings are the ones that count now. What is read from them at different moments may differ.
+func (d *Daemon) settings() config.Config { return *d.current.Load() }
 
 // New takes the state directory and opens the control socket, so that what stands in the way is an error here. Run or
 // Close must follow.
@@ -99,30 +89,87 @@ func New(cfg Config) (*Daemon, error) {
 	if cfg.Getenv == nil {
 		cfg.Getenv = func(string) string { return "" }
 	}
+	c := cfg.Settings
 	d := &Daemon{
-		cfg: cfg, events: event.NewBus(event.Config{}), served: map[string]*served{}, waiting: map[string]bool{}, descriptions: map[string][]card.Card{},
-		applied: map[string]supervisor.HandlerConfig{}, final: make(chan struct{}),
-		deployment: networkPlace{known: make(chan struct{}), moved: make(chan struct{}, 1)}, notify: newNotifier(cfg.Getenv, os.Getpid(), cfg.Log),
+		cfg: cfg, events: event.NewBus(event.Config{}), inbox: newInbox(), served: served{slots: map[string]*agentSlot{}},
+		final: make(chan struct{}), notify: newNotifier(cfg.Getenv, os.Getpid(), cfg.Log),
 	}
-	if n := cfg.Settings.Limits.Tasks; n > 0 {
-		d.slots = newSlots(n)
+	d.current.Store(&c)
+	logged := event.States()
+	if cfg.Log.Enabled(context.Background(), slog.LevelDebug) {
+		logged = event.Types()
+	}
+	d.log = d.events.Follow(logged...)
+	d.network = &locator{
+		where: deployment.Config{CDMURL: c.Network.CDMURL, BackendURL: c.Network.BackendURL, PubNubOrigin: c.Network.PubNubOrigin},
+		kept:  keptDocument{filepath.Join(c.StateDir, deploymentFile), cfg.Log}, log: cfg.Log,
+		waiting: d.explain, moved: d.sessions.renew,
+		known: make(chan struct{}), suspected: make(chan struct{}, 1),
+	}
+	if n := c.Limits.Tasks; n > 0 {
+		d.taskSlots = newTaskSlots(n)
 	}
 	var err error
-	if d.lock, err = lockState(cfg.Settings.StateDir); err != nil {
+	if d.lock, err = lockState(c.StateDir); err != nil {
 		return nil, err
 	}
 	if d.journal, err = openJournal(cfg); err != nil {
 		return nil, errors.Join(err, d.lock.release())
 	}
-	if d.listener, err = control.Listen(context.Background(), cfg.Settings.Socket); err != nil {
+	if d.listener, err = control.Listen(context.Background(), c.Socket); err != nil {
 		return nil, errors.Join(err, d.journal.Close(), d.lock.release())
+	}
+	d.programs = openPrograms(c.StateDir, cfg.Log)
+	if d.fleet, err = d.newFleet(c); err != nil {
+		return nil, errors.Join(fmt.Errorf("start the handlers: %w", err), d.listener.Close(), d.journal.Close(), d.lock.release())
 	}
 	return d, nil
 }
 
 // Close releases what New took. Run does it itself.
 func (d *Daemon) Close() error {
-	return errors.Join(d.listener.Close(), d.journal.Close(), d.lock.release())
+	d.log.Close()
+	return errors.Join(d.endFleet(), d.listener.Close(), d.journal.Close(), d.lock.release())
+}
+
+// endFleet frees what a fleet holds that was not run.
+func (d *Daemon) endFleet() error {
+	ended, end := context.WithCancel(context.Background())
+	end()
+	return d.fleet.Run(ended)
+}
+
+func (d *Daemon) newFleet(c config.Config) (*supervisor.Fleet, error) {
+	return supervisor.New(supervisor.Config{
+		Log: d.cfg.Log, Events: d.events, RuntimeDir: filepath.Join(c.StateDir, "run"), Environment: c.Environment,
+		Shim: shim(), Cgroup: c.Isolation.Cgroup,
+		Timeouts: supervisor.Timeouts{
+			Handshake: c.Timeouts.HandlerHandshake, Describe: c.Timeouts.HandlerDescribe, Health: c.Timeouts.HandlerHealth,
+			HealthInterval: c.Timeouts.HandlerHealthInterval, Stop: c.Timeouts.HandlerStop,
+		},
+		// The agents refuse what is larger too; here it is refused before it has filled the disk.
+		MaxArtifactBytes: int64(c.Limits.ArtifactBytes),
+		OnCards:          d.inbox.describe, OnUsed: d.programs.used,
+	})
+}
+
+// self is this program as the launch shim. By this name it is found when its file was replaced meanwhile, too.
+const self = "/proc/self/exe"
+
+// shim is this program, if it knows how to be one: a program of tests may not.
+func shim() string {
+	path, err := os.Executable()
+	if err != nil || filepath.Ext(path) == ".test" {
+		return ""
+	}
+	return self
+}
+
+// explain says in every agent that waits for the network why it does.
+func (d *Daemon) explain(reason string) {
+	for _, s := range d.served.all() {
+		s.explain(reason)
+	}
 }
 
 // openJournal opens the journal in the state directory. One that cannot be used keeps the daemon from starting, because
@@ -148,6 +195,12 @@ func (d *Daemon) closeJournal() {
 func (d *Daemon) Run(ctx context.Context) error {
 	// The layers end one after the other, not all with ctx.
 	base := context.WithoutCancel(ctx)
+	var logging sync.WaitGroup
+	logCtx, stopLog := context.WithCancel(base)
+	logging.Go(func() { event.Log(logCtx, d.log, d.cfg.Log) })
+	defer d.log.Close()
+	defer logging.Wait()
+	defer stopLog()
 	controlCtx, stopControl := context.WithCancel(base)
 	fleetCtx, stopFleet := context.WithCancel(base)
 	agentsCtx, stopAgents := context.WithCancel(base)
@@ -159,39 +212,23 @@ func (d *Daemon) Run(ctx context.Context) error {
 
 	controlDone, err := d.startControl(controlCtx)
 	if err != nil {
-		return errors.Join(err, d.listener.Close())
+		return errors.Join(err, d.endFleet(), d.listener.Close())
 	}
+	c := d.settings()
 	d.notify.send(notifyReady, "STATUS=starting")
-	d.cfg.Log.Info("daemon runs", "version", d.cfg.Version, "pid", os.Getpid(), "socket", d.cfg.Settings.Socket, "state_dir", d.cfg.Settings.StateDir)
-
-	events := d.events.Follow(event.States()...)
-	defer events.Close()
-	logCtx, stopLog := context.WithCancel(base)
-	var logged sync.WaitGroup
-	logged.Go(func() { event.Log(logCtx, events, d.cfg.Log) })
+	d.cfg.Log.Info("daemon runs", "version", d.cfg.Version, "pid", os.Getpid(), "socket", c.Socket, "state_dir", c.StateDir)
 
 	var side sync.WaitGroup
 	sideCtx, stopSide := context.WithCancel(base)
 	side.Go(func() { d.notify.watch(sideCtx, d.alive) })
 	side.Go(func() { d.report(sideCtx) })
-	states := d.events.Follow(event.AgentState)
-	side.Go(func() {
-		defer states.Close()
-		for {
-			if _, err := states.Next(sideCtx); err != nil {
-				return
-			}
-			d.changed.broadcast()
-		}
-	})
-
-	fleetDone, err := d.startFleet(fleetCtx)
-	if err == nil {
-		d.startAgents(agentsCtx)
-		select {
-		case <-ctx.Done():
-		case <-d.final:
-		}
+	fleetDone := d.startFleet(fleetCtx)
+	d.agents.Go(func() { d.reconcile(agentsCtx) })
+	d.agents.Go(func() { d.network.run(agentsCtx) })
+	d.agents.Go(func() { d.watchFiles(agentsCtx) })
+	select {
+	case <-ctx.Done():
+	case <-d.final:
 	}
 
 	d.notify.send(notifyStopping, "STATUS=stopping")
@@ -199,23 +236,21 @@ func (d *Daemon) Run(ctx context.Context) error {
 	side.Go(func() { d.notify.extend(drained) })
 	d.drain(stopAgents)
 	stopFleet()
-	d.join("handlers", fleetDone, d.cfg.Settings.Timeouts.HandlerStop+fleetStopTimeout)
+	d.join("handlers", fleetDone, c.Timeouts.HandlerStop+fleetStopTimeout)
 	stopExtending()
 	stopSide()
 	side.Wait()
-	stopLog()
-	logged.Wait()
-	if client := d.deployment.get().client; client != nil {
-		client.Close()
-	}
+	d.network.close()
 	stopControl()
+	stopLog()
+	logging.Wait()
 	d.cfg.Log.Info("daemon ends")
 	<-controlDone
 	select {
 	case <-d.final:
-		return errors.Join(err, fmt.Errorf("%w: check the API key, or ask an administrator of the network", ErrAuthFinal))
+		return fmt.Errorf("%w: check the API key, or ask an administrator of the network", ErrAuthFinal)
 	default:
-		return err
+		return nil
 	}
 }
 
@@ -235,75 +270,42 @@ func (d *Daemon) startControl(ctx context.Context) (<-chan struct{}, error) {
 	return done, nil
 }
 
-// startFleet makes the plan and starts the handlers.
-func (d *Daemon) startFleet(ctx context.Context) (<-chan struct{}, error) {
+// startFleet keeps the handlers running that the reconciler applies.
+func (d *Daemon) startFleet(ctx context.Context) <-chan struct{} {
 	done := make(chan struct{})
-	c := d.cfg.Settings
-	fleet, err := supervisor.New(supervisor.Config{
-		Log: d.cfg.Log, Events: d.events, RuntimeDir: filepath.Join(c.StateDir, "run"), Environment: c.Environment,
-		Shim: shim(), Cgroup: c.Isolation.Cgroup,
-		Timeouts: supervisor.Timeouts{
-			Handshake: c.Timeouts.HandlerHandshake, Describe: c.Timeouts.HandlerDescribe, Health: c.Timeouts.HandlerHealth,
-			HealthInterval: c.Timeouts.HandlerHealthInterval, Stop: c.Timeouts.HandlerStop,
-		},
-		// The agents refuse what is larger too; here it is refused before it has filled the disk.
-		MaxArtifactBytes: int64(c.Limits.ArtifactBytes),
-		OnCards:          d.described, OnUsed: d.used,
-	})
-	if err != nil {
-		close(done)
-		return done, fmt.Errorf("start the handlers: %w", err)
-	}
-	d.mu.Lock()
-	d.fleet = fleet
-	d.mu.Unlock()
-	d.openShelf()
-	d.carryOut(d.look())
 	go func() {
 		defer close(done)
-		if err := fleet.Run(ctx); err != nil {
+		if err := d.fleet.Run(ctx); err != nil {
 			d.cfg.Log.Error("the handlers have ended", "err", err)
 		}
 	}()
-	return done, nil
-}
-
-// startAgents starts the agents as they become known, and follows what changes.
-func (d *Daemon) startAgents(ctx context.Context) {
-	d.agents.Go(func() { d.launch(ctx) })
-	d.agents.Go(func() { d.findDeployment(ctx) })
-	d.agents.Go(func() { d.follow(ctx) })
-	d.mu.Lock()
-	d.planned = true
-	d.mu.Unlock()
-	d.changed.broadcast()
+	return done
 }
 
 // drain lets the agents leave the network and their tasks end.
 func (d *Daemon) drain(stopAgents context.CancelFunc) {
-	d.mu.Lock()
-	d.stopping = true
-	d.mu.Unlock()
-	d.changed.broadcast()
-	d.cfg.Log.Info("daemon drains", "drain", d.cfg.Settings.Drain)
+	c := d.settings()
+	d.stopping.Store(true)
+	d.events.Emit(event.Event{Type: event.Drain, State: "stopping", Reason: fmt.Sprintf("the daemon stops, and gives tasks %s to end", c.Drain)})
 	stopAgents()
 	done := make(chan struct{})
 	go func() {
 		d.agents.Wait()
 		close(done)
 	}()
-	d.join("agents", done, d.cfg.Settings.Drain+d.cfg.Settings.CancelGrace+stopMargin)
+	d.join("agents", done, c.Drain+c.CancelGrace+stopMargin)
 }
 
-// Hasten cuts the drain short: every task is asked to end now, with reason SHUTDOWN. It does not wait.
-func (d *Daemon) Hasten() {
-	for _, s := range d.everyone() {
+// CancelNow cuts the drain short: every task is asked to end now, with reason SHUTDOWN. It does not wait.
+func (d *Daemon) CancelNow() {
+	for _, s := range d.served.all() {
 		if a := s.get(); a != nil {
 			a.Hasten()
 		}
 	}
 }
 
+// join waits for what a layer's end closes, within its limit.
 func (d *Daemon) join(what string, done <-chan struct{}, limit time.Duration) {
 	timer := time.NewTimer(limit)
 	defer timer.Stop()
@@ -311,39 +313,5 @@ func (d *Daemon) join(what string, done <-chan struct{}, limit time.Duration) {
 	case <-done:
 	case <-timer.C:
 		d.cfg.Log.Error("not everything ended in time and is left behind", "what", what, "waited", limit)
-	}
-}
-
-// alive asks the daemon the way a client would.
-func (d *Daemon) alive(ctx context.Context) error {
-	c, err := control.Dial(ctx, d.cfg.Settings.Socket)
-	if err != nil {
-		return err
-	}
-	_, err = c.Status(ctx)
-	return errors.Join(err, c.Close())
-}
-
-// report logs when the daemon becomes ready or stops being so, and tells systemd.
-func (d *Daemon) report(ctx context.Context) {
-	was := false
-	for {
-		changed := d.changed.wait()
-		s := d.Status()
-		if s.Ready != was {
-			was = s.Ready
-			if was {
-				d.cfg.Log.Info("daemon is ready", "agents", len(s.Agents))
-				d.notify.send(fmt.Sprintf("STATUS=ready, %d agents online", len(s.Agents)))
-			} else {
-				d.cfg.Log.Info("daemon is not ready", "reasons", s.Reasons)
-				d.notify.send("STATUS=not ready, see blocksd status")
-			}
-		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-changed:
-		}
 	}
 }

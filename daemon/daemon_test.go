@@ -133,15 +133,12 @@ func (r *running) ready(t *testing.T) {
 // until waits for a change of the daemon that makes cond true.
 func (r *running) until(t *testing.T, what string, cond func() bool) {
 	t.Helper()
-	limit := time.After(waitLimit)
-	for {
-		changed := r.changed.wait()
-		if cond() {
-			return
-		}
-		select {
-		case <-changed:
-		case <-limit:
+	changes := r.events.Follow()
+	defer changes.Close()
+	limit, cancel := context.WithTimeout(t.Context(), waitLimit)
+	defer cancel()
+	for !cond() {
+		if nextChange(limit, changes) != nil {
 			t.Fatalf("not in time: %s; status %v", what, r.Status())
 		}
 	}
@@ -242,10 +239,10 @@ func TestServes(t *testing.T) {
 	}
 }
 
-func TestDrainAndHasten(t *testing.T) {
+func TestDrainAndCancelNow(t *testing.T) {
 	network := startNetwork(t)
 	c := settingsFor(t, network, handlers(t, "internal/sleeper"))
-	c.Settings.Drain = time.Hour // only Hasten can end the task
+	c.Settings.Drain = time.Hour // only CancelNow can end the task
 	d := start(t, c)
 	d.ready(t)
 	s := submit(t, network, "sleeper", "1h")
@@ -255,7 +252,7 @@ func TestDrainAndHasten(t *testing.T) {
 	}
 	d.stop()
 	d.until(t, "the agent drains", func() bool { return d.Status().Agents[0].State == "draining" })
-	d.Hasten()
+	d.CancelNow()
 	if e := awaitEvent(t, s, terminal); e.State != wire.Canceled {
 		t.Errorf("the task ended as %s", e.Raw)
 	}
@@ -347,45 +344,69 @@ func TestAgentWithoutKeyFails(t *testing.T) {
 	})
 }
 
-// A handler without a card file serves what it describes.
+// A handler without a card file serves what it describes. What the roster decides in which case, its scripts show; here is
+// that it is carried out.
 func TestDescribedAgents(t *testing.T) {
 	network := startNetwork(t)
 	plugins := t.TempDir()
+	for _, name := range []string{"late", "second", "stranger"} { // they say nothing by themselves
+		writeFile(t, filepath.Join(plugins, name), "#!/bin/sh\nexec sleep 1000\n")
+		if err := os.Chmod(filepath.Join(plugins, name), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
 	if err := os.Chmod(plugins, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	d := start(t, settingsFor(t, network, plugins))
-	d.until(t, "the plan is made", func() bool { d.mu.Lock(); defer d.mu.Unlock(); return d.planned })
-	d.carryOut(plan{
-		describe: []string{"late", "second"},
-		agents:   []assignment{{card: card.Card{AgentName: "filed", Concurrency: 1}, handler: "stranger"}},
-	})
-	if s := d.Status(); s.Ready || !slices.ContainsFunc(s.Reasons, func(r string) bool { return strings.Contains(r, "handler late has not said yet") }) {
-		t.Errorf("reasons %v", s.Reasons)
+	filed := strings.Replace(readFile(t, "../handlers/echo/agent-card.json"), `"echo"`, `"filed"`, 1)
+	writeFile(t, filepath.Join(plugins, "stranger.agent-card.json"), filed)
+	c := settingsFor(t, network, plugins)
+	c.Settle = time.Millisecond
+	d := start(t, c)
+	hasReason := func(want string) func() bool {
+		return func() bool { return slices.Contains(d.Status().Reasons, want) }
+	}
+	d.until(t, "it waits for their cards", hasReason("handler late has not said yet which agents it serves"))
+	if d.Status().Ready {
+		t.Error("ready, although a handler has not said which agents it serves")
+	}
+	serves := func(want map[string]string) func() bool {
+		return func() bool {
+			who := map[string]string{}
+			for _, s := range d.served.all() {
+				who[s.name()] = s.assignment.Handler
+			}
+			return cmp.Equal(want, who)
+		}
 	}
 	described := card.Card{AgentName: "described", Concurrency: 1}
-	d.described("second", []card.Card{described})
-	d.described("second", []card.Card{described})              // a new generation of the same handler
-	d.described("stranger", []card.Card{{AgentName: "other"}}) // has a card file, so what it says does not count
-	d.described("late", []card.Card{described})                // the other one serves it already
-	who := map[string]string{}
-	for _, s := range d.everyone() {
-		who[s.card.AgentName] = s.handler
-	}
-	if d := cmp.Diff(map[string]string{"described": "second", "filed": "stranger"}, who); d != "" {
-		t.Error(d)
-	}
+	d.inbox.describe("second", []card.Card{described})
+	d.until(t, "the agent is served", serves(map[string]string{"described": "second", "filed": "stranger"}))
+	d.inbox.describe("second", []card.Card{described})              // a new generation of the same handler
+	d.inbox.describe("stranger", []card.Card{{AgentName: "other"}}) // has a card file, so what it says does not count
+	d.inbox.describe("late", []card.Card{described})                // the other one serves it already
 	for _, want := range []string{
 		"handler late does not serve agent described, because handler second does already: give it a card with another agentName",
 		"the card of agent filed contradicts its handler stranger, which says that it is agent other; the card counts: check that it lies beside the right program",
 	} {
-		if got := d.Status().Reasons; !slices.Contains(got, want) {
-			t.Errorf("reasons %v", got)
+		d.until(t, want, hasReason(want))
+	}
+	if !serves(map[string]string{"described": "second", "filed": "stranger"})() {
+		t.Error("another handler got the agent")
+	}
+	for _, name := range []string{"second", "stranger"} {
+		if err := os.Remove(filepath.Join(plugins, name)); err != nil {
+			t.Fatal(err)
 		}
 	}
-	d.carryOut(plan{describe: []string{"late"}})
-	d.until(t, "the other one takes over", func() bool {
-		all := d.everyone()
-		return len(all) == 1 && all[0].handler == "late" && all[0].card.AgentName == "described"
-	})
+	d.until(t, "the other one takes over", serves(map[string]string{"described": "late"}))
+}
+
+func readFile(t *testing.T, path string) string {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
 }

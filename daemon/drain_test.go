@@ -5,7 +5,6 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -115,7 +114,7 @@ func TestDeploymentIsKept(t *testing.T) {
 	}
 	writeFile(t, path, stale)
 	d = start(t, c)
-	d.until(t, "the kept document is used", func() bool { return d.deployment.get().client != nil })
+	d.until(t, "the kept document is used", func() bool { return d.network.get().client != nil })
 	front.fail(false)
 	d.ready(t)
 	if e := awaitEvent(t, submit(t, network, "echo", "hi"), terminal); e.State != wire.Completed {
@@ -132,7 +131,7 @@ func TestDeploymentIsKept(t *testing.T) {
 	// A file that is no document, or one of another place, stands in for nothing.
 	for _, text := range []string{"{", `{"url":"http://elsewhere"}`, "null"} {
 		writeFile(t, path, text)
-		if _, ok := d.kept(front.url); ok {
+		if _, ok := d.network.kept.load(front.url); ok {
 			t.Errorf("%s was taken", text)
 		}
 	}
@@ -176,7 +175,8 @@ func TestOneAgentIsFinal(t *testing.T) {
 // The tasks of an agent that has failed for good count although it is removed then.
 func TestCountsOutliveAFailedAgent(t *testing.T) {
 	network := startNetwork(t)
-	d := start(t, settingsFor(t, network, handlers(t, "echo", "adder")))
+	plugins := handlers(t, "echo", "adder")
+	d := start(t, settingsFor(t, network, plugins))
 	d.ready(t)
 	awaitEvent(t, submit(t, network, "echo", "hi"), terminal)
 	if err := network.ForceOffline("echo", true); err != nil {
@@ -186,15 +186,13 @@ func TestCountsOutliveAFailedAgent(t *testing.T) {
 		t.Error(err)
 	}
 	d.Undrain()
-	over := func() bool {
-		d.mu.Lock()
-		defer d.mu.Unlock()
-		return d.served["echo"].over
+	d.until(t, "echo has failed", func() bool { return d.Status().Agents[1].State == "failed" })
+	for _, name := range []string{"echo", "echo.agent-card.json"} {
+		if err := os.Remove(filepath.Join(plugins, name)); err != nil {
+			t.Fatal(err)
+		}
 	}
-	d.until(t, "echo has failed", over)
-	p := d.look()
-	p.agents = slices.DeleteFunc(p.agents, func(a assignment) bool { return a.card.AgentName == "echo" })
-	d.carryOut(p)
+	d.until(t, "echo is not served any more", func() bool { return len(d.Status().Agents) == 1 })
 	if s := d.Status(); len(s.Agents) != 1 || s.Tasks.Accepted != 1 || s.Tasks.Completed != 1 {
 		t.Errorf("status %v", s)
 	}

@@ -15,10 +15,10 @@ type Example struct {
 // Examples returns one task for each agent that is online and whose card has example inputs.
 func (d *Daemon) Examples() []Example {
 	var out []Example
-	for _, s := range d.everyone() {
-		parts, ok := card.ExampleParts(s.card)
+	for _, s := range d.served.all() {
+		parts, ok := card.ExampleParts(s.assignment.Card)
 		if ok && s.status().State == agent.StateOnline {
-			out = append(out, Example{Agent: s.card.AgentName, Parts: parts})
+			out = append(out, Example{Agent: s.name(), Parts: parts})
 		}
 	}
 	return out

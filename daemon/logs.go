@@ -2,13 +2,11 @@ package daemon
 
 import (
 	"context"
-	"slices"
 
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/blocksd/blocksd/daemon/control"
 	controlv1 "github.com/blocksd/blocksd/proto/blocks/control/v1"
-	"github.com/blocksd/blocksd/supervisor"
 	"github.com/blocksd/blocksd/supervisor/logpump"
 )
 
@@ -17,34 +15,21 @@ const maxLogLines = 1 << 20
 
 // Logs implements control.LogSource.
 func (d *Daemon) Logs(ctx context.Context, req *controlv1.LogsRequest, send func(*controlv1.LogsResponse) error) error {
-	fleet := d.theFleet()
-	if fleet == nil {
-		return nil // nothing was started yet
-	}
 	lines := int(req.GetLines())
 	if lines <= 0 {
 		lines = maxLogLines
 	}
 	if req.GetLastCrash() {
-		if _, known := find(fleet, req.GetHandler()); !known {
+		if _, known := d.find(req.GetHandler()); !known {
 			return control.ErrNoHandler
 		}
-		if c, ok := fleet.Crash(req.GetHandler()); ok {
+		if c, ok := d.fleet.Crash(req.GetHandler()); ok {
 			return send(&controlv1.LogsResponse{Item: &controlv1.LogsResponse_Crash{Crash: crash(req.GetHandler(), c)}})
 		}
 		return nil
 	}
-	err := fleet.Logs(ctx, req.GetHandler(), lines, req.GetFollow(), func(r logpump.Record) error { return send(logItem(r)) })
+	err := d.fleet.Logs(ctx, req.GetHandler(), lines, req.GetFollow(), func(r logpump.Record) error { return send(logItem(r)) })
 	return noHandler(err)
-}
-
-func find(fleet *supervisor.Fleet, name string) (supervisor.HandlerStatus, bool) {
-	all := fleet.Status()
-	i := slices.IndexFunc(all, func(h supervisor.HandlerStatus) bool { return h.Name == name })
-	if i < 0 {
-		return supervisor.HandlerStatus{}, false
-	}
-	return all[i], true
 }
 
 func logItem(r logpump.Record) *controlv1.LogsResponse {

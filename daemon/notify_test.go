@@ -135,7 +135,7 @@ func TestExtend(t *testing.T) {
 }
 
 func TestSlots(t *testing.T) {
-	s := newSlots(2)
+	s := newTaskSlots(2)
 	for i, want := range []bool{true, true, false} {
 		if got := s.TryAcquire(); got != want {
 			t.Errorf("slot %d: %t, want %t", i, got, want)

@@ -63,12 +63,14 @@ type StatusResponse struct {
 	// True when every served agent is online.
 	Ready bool `protobuf:"varint,1,opt,name=ready,proto3" json:"ready,omitempty"`
 	// Why not, or what was skipped: one sentence each.
-	Reasons       []string    `protobuf:"bytes,2,rep,name=reasons,proto3" json:"reasons,omitempty"`
-	Version       string      `protobuf:"bytes,3,opt,name=version,proto3" json:"version,omitempty"`
-	Pid           int32       `protobuf:"varint,4,opt,name=pid,proto3" json:"pid,omitempty"`
-	Agents        []*Agent    `protobuf:"bytes,5,rep,name=agents,proto3" json:"agents,omitempty"`
-	Handlers      []*Handler  `protobuf:"bytes,6,rep,name=handlers,proto3" json:"handlers,omitempty"`
-	Tasks         *TaskCounts `protobuf:"bytes,7,opt,name=tasks,proto3" json:"tasks,omitempty"`
+	Reasons  []string    `protobuf:"bytes,2,rep,name=reasons,proto3" json:"reasons,omitempty"`
+	Version  string      `protobuf:"bytes,3,opt,name=version,proto3" json:"version,omitempty"`
+	Pid      int32       `protobuf:"varint,4,opt,name=pid,proto3" json:"pid,omitempty"`
+	Agents   []*Agent    `protobuf:"bytes,5,rep,name=agents,proto3" json:"agents,omitempty"`
+	Handlers []*Handler  `protobuf:"bytes,6,rep,name=handlers,proto3" json:"handlers,omitempty"`
+	Tasks    *TaskCounts `protobuf:"bytes,7,opt,name=tasks,proto3" json:"tasks,omitempty"`
+	// The reasons once more, in the same order, in a form that programs may branch on.
+	Conditions    []*Condition `protobuf:"bytes,8,rep,name=conditions,proto3" json:"conditions,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -152,6 +154,77 @@ func (x *StatusResponse) GetTasks() *TaskCounts {
 	return nil
 }
 
+func (x *StatusResponse) GetConditions() []*Condition {
+	if x != nil {
+		return x.Conditions
+	}
+	return nil
+}
+
+// Condition is one reason as data.
+type Condition struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What kind of reason it is, such as agent_not_online. Codes may be added, never renamed.
+	Code string `protobuf:"bytes,1,opt,name=code,proto3" json:"code,omitempty"`
+	// What it is about: the name of an agent or handler, or a path. Empty for the daemon itself.
+	Object string `protobuf:"bytes,2,opt,name=object,proto3" json:"object,omitempty"`
+	// The sentence.
+	Text          string `protobuf:"bytes,3,opt,name=text,proto3" json:"text,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Condition) Reset() {
+	*x = Condition{}
+	mi := &file_blocks_control_v1_control_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Condition) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Condition) ProtoMessage() {}
+
+func (x *Condition) ProtoReflect() protoreflect.Message {
+	mi := &file_blocks_control_v1_control_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Condition.ProtoReflect.Descriptor instead.
+func (*Condition) Descriptor() ([]byte, []int) {
+	return file_blocks_control_v1_control_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *Condition) GetCode() string {
+	if x != nil {
+		return x.Code
+	}
+	return ""
+}
+
+func (x *Condition) GetObject() string {
+	if x != nil {
+		return x.Object
+	}
+	return ""
+}
+
+func (x *Condition) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
 type Agent struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -172,7 +245,7 @@ type Agent struct {
 
 func (x *Agent) Reset() {
 	*x = Agent{}
-	mi := &file_blocks_control_v1_control_proto_msgTypes[2]
+	mi := &file_blocks_control_v1_control_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -184,7 +257,7 @@ func (x *Agent) String() string {
 func (*Agent) ProtoMessage() {}
 
 func (x *Agent) ProtoReflect() protoreflect.Message {
-	mi := &file_blocks_control_v1_control_proto_msgTypes[2]
+	mi := &file_blocks_control_v1_control_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -197,7 +270,7 @@ func (x *Agent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Agent.ProtoReflect.Descriptor instead.
 func (*Agent) Descriptor() ([]byte, []int) {
-	return file_blocks_control_v1_control_proto_rawDescGZIP(), []int{2}
+	return file_blocks_control_v1_control_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *Agent) GetName() string {
@@ -282,7 +355,7 @@ type Handler struct {
 
 func (x *Handler) Reset() {
 	*x = Handler{}
-	mi := &file_blocks_control_v1_control_proto_msgTypes[3]
+	mi := &file_blocks_control_v1_control_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -294,7 +367,7 @@ func (x *Handler) String() string {
 func (*Handler) ProtoMessage() {}
 
 func (x *Handler) ProtoReflect() protoreflect.Message {
-	mi := &file_blocks_control_v1_control_proto_msgTypes[3]
+	mi := &file_blocks_control_v1_control_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -307,7 +380,7 @@ func (x *Handler) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Handler.ProtoReflect.Descriptor instead.
 func (*Handler) Descriptor() ([]byte, []int) {
-	return file_blocks_control_v1_control_proto_rawDescGZIP(), []int{3}
+	return file_blocks_control_v1_control_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Handler) GetName() string {
@@ -396,7 +469,7 @@ type RestartHandlerRequest struct {
 
 func (x *RestartHandlerRequest) Reset() {
 	*x = RestartHandlerRequest{}
-	mi := &file_blocks_control_v1_control_proto_msgTypes[4]
+	mi := &file_blocks_control_v1_control_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -408,7 +481,7 @@ func (x *RestartHandlerRequest) String() string {
 func (*RestartHandlerRequest) ProtoMessage() {}
 
 func (x *RestartHandlerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_blocks_control_v1_control_proto_msgTypes[4]
+	mi := &file_blocks_control_v1_control_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -421,7 +494,7 @@ func (x *RestartHandlerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestartHandlerRequest.ProtoReflect.Descriptor instead.
 func (*RestartHandlerRequest) Descriptor() ([]byte, []int) {
-	return file_blocks_control_v1_control_proto_rawDescGZIP(), []int{4}
+	return file_blocks_control_v1_control_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *RestartHandlerRequest) GetName() string {
@@ -439,7 +512,7 @@ type RestartHandlerResponse struct {
 
 func (x *RestartHandlerResponse) Reset() {
 	*x = RestartHandlerResponse{}
-	mi := &file_blocks_control_v1_control_proto_msgTypes[5]
+	mi := &file_blocks_control_v1_control_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -451,7 +524,7 @@ func (x *RestartHandlerResponse) String() string {
 func (*RestartHandlerResponse) ProtoMessage() {}
 
 func (x *RestartHandlerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_blocks_control_v1_control_proto_msgTypes[5]
+	mi := &file_blocks_control_v1_control_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -464,7 +537,7 @@ func (x *RestartHandlerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestartHandlerResponse.ProtoReflect.Descriptor instead.
 func (*RestartHandlerResponse) Descriptor() ([]byte, []int) {
-	return file_blocks_control_v1_control_proto_rawDescGZIP(), []int{5}
+	return file_blocks_control_v1_control_proto_rawDescGZIP(), []int{6}
 }
 
 type RollbackHandlerRequest struct {
@@ -476,7 +549,7 @@ type RollbackHandlerRequest struct {
 
 func (x *RollbackHandlerRequest) Reset() {
 	*x = RollbackHandlerRequest{}
-	mi := &file_blocks_control_v1_control_proto_msgTypes[6]
+	mi := &file_blocks_control_v1_control_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -488,7 +561,7 @@ func (x *RollbackHandlerRequest) String() string {
 func (*RollbackHandlerRequest) ProtoMessage() {}
 
 func (x *RollbackHandlerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_blocks_control_v1_control_proto_msgTypes[6]
+	mi := &file_blocks_control_v1_control_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -501,7 +574,7 @@ func (x *RollbackHandlerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RollbackHandlerRequest.ProtoReflect.Descriptor instead.
 func (*RollbackHandlerRequest) Descriptor() ([]byte, []int) {
-	return file_blocks_control_v1_control_proto_rawDescGZIP(), []int{6}
+	return file_blocks_control_v1_control_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *RollbackHandlerRequest) GetName() string {
@@ -521,7 +594,7 @@ type RollbackHandlerResponse struct {
 
 func (x *RollbackHandlerResponse) Reset() {
 	*x = RollbackHandlerResponse{}
-	mi := &file_blocks_control_v1_control_proto_msgTypes[7]
+	mi := &file_blocks_control_v1_control_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -533,7 +606,7 @@ func (x *RollbackHandlerResponse) String() string {
 func (*RollbackHandlerResponse) ProtoMessage() {}
 
 func (x *RollbackHandlerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_blocks_control_v1_control_proto_msgTypes[7]
+	mi := &file_blocks_control_v1_control_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -546,7 +619,7 @@ func (x *RollbackHandlerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RollbackHandlerResponse.ProtoReflect.Descriptor instead.
 func (*RollbackHandlerResponse) Descriptor() ([]byte, []int) {
-	return file_blocks_control_v1_control_proto_rawDescGZIP(), []int{7}
+	return file_blocks_control_v1_control_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *RollbackHandlerResponse) GetSha256() string {
@@ -569,7 +642,7 @@ type Process struct {
 
 func (x *Process) Reset() {
 	*x = Process{}
-	mi := &file_blocks_control_v1_control_proto_msgTypes[8]
+	mi := &file_blocks_control_v1_control_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -581,7 +654,7 @@ func (x *Process) String() string {
 func (*Process) ProtoMessage() {}
 
 func (x *Process) ProtoReflect() protoreflect.Message {
-	mi := &file_blocks_control_v1_control_proto_msgTypes[8]
+	mi := &file_blocks_control_v1_control_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -594,7 +667,7 @@ func (x *Process) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Process.ProtoReflect.Descriptor instead.
 func (*Process) Descriptor() ([]byte, []int) {
-	return file_blocks_control_v1_control_proto_rawDescGZIP(), []int{8}
+	return file_blocks_control_v1_control_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Process) GetPid() int32 {
@@ -648,7 +721,7 @@ type TaskCounts struct {
 
 func (x *TaskCounts) Reset() {
 	*x = TaskCounts{}
-	mi := &file_blocks_control_v1_control_proto_msgTypes[9]
+	mi := &file_blocks_control_v1_control_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -660,7 +733,7 @@ func (x *TaskCounts) String() string {
 func (*TaskCounts) ProtoMessage() {}
 
 func (x *TaskCounts) ProtoReflect() protoreflect.Message {
-	mi := &file_blocks_control_v1_control_proto_msgTypes[9]
+	mi := &file_blocks_control_v1_control_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -673,7 +746,7 @@ func (x *TaskCounts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TaskCounts.ProtoReflect.Descriptor instead.
 func (*TaskCounts) Descriptor() ([]byte, []int) {
-	return file_blocks_control_v1_control_proto_rawDescGZIP(), []int{9}
+	return file_blocks_control_v1_control_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *TaskCounts) GetRunning() int64 {
@@ -726,7 +799,7 @@ type ListHandlersRequest struct {
 
 func (x *ListHandlersRequest) Reset() {
 	*x = ListHandlersRequest{}
-	mi := &file_blocks_control_v1_control_proto_msgTypes[10]
+	mi := &file_blocks_control_v1_control_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -738,7 +811,7 @@ func (x *ListHandlersRequest) String() string {
 func (*ListHandlersRequest) ProtoMessage() {}
 
 func (x *ListHandlersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_blocks_control_v1_control_proto_msgTypes[10]
+	mi := &file_blocks_control_v1_control_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -751,7 +824,7 @@ func (x *ListHandlersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListHandlersRequest.ProtoReflect.Descriptor instead.
 func (*ListHandlersRequest) Descriptor() ([]byte, []int) {
-	return file_blocks_control_v1_control_proto_rawDescGZIP(), []int{10}
+	return file_blocks_control_v1_control_proto_rawDescGZIP(), []int{11}
 }
 
 type ListHandlersResponse struct {
@@ -763,7 +836,7 @@ type ListHandlersResponse struct {
 
 func (x *ListHandlersResponse) Reset() {
 	*x = ListHandlersResponse{}
-	mi := &file_blocks_control_v1_control_proto_msgTypes[11]
+	mi := &file_blocks_control_v1_control_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -775,7 +848,7 @@ func (x *ListHandlersResponse) String() string {
 func (*ListHandlersResponse) ProtoMessage() {}
 
 func (x *ListHandlersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_blocks_control_v1_control_proto_msgTypes[11]
+	mi := &file_blocks_control_v1_control_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -788,7 +861,7 @@ func (x *ListHandlersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListHandlersResponse.ProtoReflect.Descriptor instead.
 func (*ListHandlersResponse) Descriptor() ([]byte, []int) {
-	return file_blocks_control_v1_control_proto_rawDescGZIP(), []int{11}
+	return file_blocks_control_v1_control_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *ListHandlersResponse) GetHandlers() []*Handler {
@@ -806,7 +879,7 @@ type ListTasksRequest struct {
 
 func (x *ListTasksRequest) Reset() {
 	*x = ListTasksRequest{}
-	mi := &file_blocks_control_v1_control_proto_msgTypes[12]
+	mi := &file_blocks_control_v1_control_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -818,7 +891,7 @@ func (x *ListTasksRequest) String() string {
 func (*ListTasksRequest) ProtoMessage() {}
 
 func (x *ListTasksRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_blocks_control_v1_control_proto_msgTypes[12]
+	mi := &file_blocks_control_v1_control_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -831,7 +904,7 @@ func (x *ListTasksRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTasksRequest.ProtoReflect.Descriptor instead.
 func (*ListTasksRequest) Descriptor() ([]byte, []int) {
-	return file_blocks_control_v1_control_proto_rawDescGZIP(), []int{12}
+	return file_blocks_control_v1_control_proto_rawDescGZIP(), []int{13}
 }
 
 type ListTasksResponse struct {
@@ -843,7 +916,7 @@ type ListTasksResponse struct {
 
 func (x *ListTasksResponse) Reset() {
 	*x = ListTasksResponse{}
-	mi := &file_blocks_control_v1_control_proto_msgTypes[13]
+	mi := &file_blocks_control_v1_control_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -855,7 +928,7 @@ func (x *ListTasksResponse) String() string {
 func (*ListTasksResponse) ProtoMessage() {}
 
 func (x *ListTasksResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_blocks_control_v1_control_proto_msgTypes[13]
+	mi := &file_blocks_control_v1_control_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -868,7 +941,7 @@ func (x *ListTasksResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTasksResponse.ProtoReflect.Descriptor instead.
 func (*ListTasksResponse) Descriptor() ([]byte, []int) {
-	return file_blocks_control_v1_control_proto_rawDescGZIP(), []int{13}
+	return file_blocks_control_v1_control_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *ListTasksResponse) GetTasks() []*Task {
@@ -896,7 +969,7 @@ type Task struct {
 
 func (x *Task) Reset() {
 	*x = Task{}
-	mi := &file_blocks_control_v1_control_proto_msgTypes[14]
+	mi := &file_blocks_control_v1_control_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -908,7 +981,7 @@ func (x *Task) String() string {
 func (*Task) ProtoMessage() {}
 
 func (x *Task) ProtoReflect() protoreflect.Message {
-	mi := &file_blocks_control_v1_control_proto_msgTypes[14]
+	mi := &file_blocks_control_v1_control_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -921,7 +994,7 @@ func (x *Task) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Task.ProtoReflect.Descriptor instead.
 func (*Task) Descriptor() ([]byte, []int) {
-	return file_blocks_control_v1_control_proto_rawDescGZIP(), []int{14}
+	return file_blocks_control_v1_control_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Task) GetTaskId() string {
@@ -982,7 +1055,7 @@ type CancelTaskRequest struct {
 
 func (x *CancelTaskRequest) Reset() {
 	*x = CancelTaskRequest{}
-	mi := &file_blocks_control_v1_control_proto_msgTypes[15]
+	mi := &file_blocks_control_v1_control_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -994,7 +1067,7 @@ func (x *CancelTaskRequest) String() string {
 func (*CancelTaskRequest) ProtoMessage() {}
 
 func (x *CancelTaskRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_blocks_control_v1_control_proto_msgTypes[15]
+	mi := &file_blocks_control_v1_control_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1007,7 +1080,7 @@ func (x *CancelTaskRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelTaskRequest.ProtoReflect.Descriptor instead.
 func (*CancelTaskRequest) Descriptor() ([]byte, []int) {
-	return file_blocks_control_v1_control_proto_rawDescGZIP(), []int{15}
+	return file_blocks_control_v1_control_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *CancelTaskRequest) GetTaskId() string {
@@ -1025,7 +1098,7 @@ type CancelTaskResponse struct {
 
 func (x *CancelTaskResponse) Reset() {
 	*x = CancelTaskResponse{}
-	mi := &file_blocks_control_v1_control_proto_msgTypes[16]
+	mi := &file_blocks_control_v1_control_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1037,7 +1110,7 @@ func (x *CancelTaskResponse) String() string {
 func (*CancelTaskResponse) ProtoMessage() {}
 
 func (x *CancelTaskResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_blocks_control_v1_control_proto_msgTypes[16]
+	mi := &file_blocks_control_v1_control_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1050,7 +1123,7 @@ func (x *CancelTaskResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelTaskResponse.ProtoReflect.Descriptor instead.
 func (*CancelTaskResponse) Descriptor() ([]byte, []int) {
-	return file_blocks_control_v1_control_proto_rawDescGZIP(), []int{16}
+	return file_blocks_control_v1_control_proto_rawDescGZIP(), []int{17}
 }
 
 type DrainRequest struct {
@@ -1061,7 +1134,7 @@ type DrainRequest struct {
 
 func (x *DrainRequest) Reset() {
 	*x = DrainRequest{}
-	mi := &file_blocks_control_v1_control_proto_msgTypes[17]
+	mi := &file_blocks_control_v1_control_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1073,7 +1146,7 @@ func (x *DrainRequest) String() string {
 func (*DrainRequest) ProtoMessage() {}
 
 func (x *DrainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_blocks_control_v1_control_proto_msgTypes[17]
+	mi := &file_blocks_control_v1_control_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1086,7 +1159,7 @@ func (x *DrainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainRequest.ProtoReflect.Descriptor instead.
 func (*DrainRequest) Descriptor() ([]byte, []int) {
-	return file_blocks_control_v1_control_proto_rawDescGZIP(), []int{17}
+	return file_blocks_control_v1_control_proto_rawDescGZIP(), []int{18}
 }
 
 type DrainResponse struct {
@@ -1097,7 +1170,7 @@ type DrainResponse struct {
 
 func (x *DrainResponse) Reset() {
 	*x = DrainResponse{}
-	mi := &file_blocks_control_v1_control_proto_msgTypes[18]
+	mi := &file_blocks_control_v1_control_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1109,7 +1182,7 @@ func (x *DrainResponse) String() string {
 func (*DrainResponse) ProtoMessage() {}
 
 func (x *DrainResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_blocks_control_v1_control_proto_msgTypes[18]
+	mi := &file_blocks_control_v1_control_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1122,7 +1195,7 @@ func (x *DrainResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainResponse.ProtoReflect.Descriptor instead.
 func (*DrainResponse) Descriptor() ([]byte, []int) {
-	return file_blocks_control_v1_control_proto_rawDescGZIP(), []int{18}
+	return file_blocks_control_v1_control_proto_rawDescGZIP(), []int{19}
 }
 
 type UndrainRequest struct {
@@ -1133,7 +1206,7 @@ type UndrainRequest struct {
 
 func (x *UndrainRequest) Reset() {
 	*x = UndrainRequest{}
-	mi := &file_blocks_control_v1_control_proto_msgTypes[19]
+	mi := &file_blocks_control_v1_control_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1145,7 +1218,7 @@ func (x *UndrainRequest) String() string {
 func (*UndrainRequest) ProtoMessage() {}
 
 func (x *UndrainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_blocks_control_v1_control_proto_msgTypes[19]
+	mi := &file_blocks_control_v1_control_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1158,7 +1231,7 @@ func (x *UndrainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UndrainRequest.ProtoReflect.Descriptor instead.
 func (*UndrainRequest) Descriptor() ([]byte, []int) {
-	return file_blocks_control_v1_control_proto_rawDescGZIP(), []int{19}
+	return file_blocks_control_v1_control_proto_rawDescGZIP(), []int{20}
 }
 
 type UndrainResponse struct {
@@ -1169,7 +1242,7 @@ type UndrainResponse struct {
 
 func (x *UndrainResponse) Reset() {
 	*x = UndrainResponse{}
-	mi := &file_blocks_control_v1_control_proto_msgTypes[20]
+	mi := &file_blocks_control_v1_control_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1181,7 +1254,7 @@ func (x *UndrainResponse) String() string {
 func (*UndrainResponse) ProtoMessage() {}
 
 func (x *UndrainResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_blocks_control_v1_control_proto_msgTypes[20]
+	mi := &file_blocks_control_v1_control_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1194,7 +1267,7 @@ func (x *UndrainResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UndrainResponse.ProtoReflect.Descriptor instead.
 func (*UndrainResponse) Descriptor() ([]byte, []int) {
-	return file_blocks_control_v1_control_proto_rawDescGZIP(), []int{20}
+	return file_blocks_control_v1_control_proto_rawDescGZIP(), []int{21}
 }
 
 type LogsRequest struct {
@@ -1213,7 +1286,7 @@ type LogsRequest struct {
 
 func (x *LogsRequest) Reset() {
 	*x = LogsRequest{}
-	mi := &file_blocks_control_v1_control_proto_msgTypes[21]
+	mi := &file_blocks_control_v1_control_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1225,7 +1298,7 @@ func (x *LogsRequest) String() string {
 func (*LogsRequest) ProtoMessage() {}
 
 func (x *LogsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_blocks_control_v1_control_proto_msgTypes[21]
+	mi := &file_blocks_control_v1_control_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1238,7 +1311,7 @@ func (x *LogsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogsRequest.ProtoReflect.Descriptor instead.
 func (*LogsRequest) Descriptor() ([]byte, []int) {
-	return file_blocks_control_v1_control_proto_rawDescGZIP(), []int{21}
+	return file_blocks_control_v1_control_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *LogsRequest) GetHandler() string {
@@ -1283,7 +1356,7 @@ type LogsResponse struct {
 
 func (x *LogsResponse) Reset() {
 	*x = LogsResponse{}
-	mi := &file_blocks_control_v1_control_proto_msgTypes[22]
+	mi := &file_blocks_control_v1_control_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1295,7 +1368,7 @@ func (x *LogsResponse) String() string {
 func (*LogsResponse) ProtoMessage() {}
 
 func (x *LogsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_blocks_control_v1_control_proto_msgTypes[22]
+	mi := &file_blocks_control_v1_control_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1308,7 +1381,7 @@ func (x *LogsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogsResponse.ProtoReflect.Descriptor instead.
 func (*LogsResponse) Descriptor() ([]byte, []int) {
-	return file_blocks_control_v1_control_proto_rawDescGZIP(), []int{22}
+	return file_blocks_control_v1_control_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *LogsResponse) GetItem() isLogsResponse_Item {
@@ -1370,7 +1443,7 @@ type LogRecord struct {
 
 func (x *LogRecord) Reset() {
 	*x = LogRecord{}
-	mi := &file_blocks_control_v1_control_proto_msgTypes[23]
+	mi := &file_blocks_control_v1_control_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1382,7 +1455,7 @@ func (x *LogRecord) String() string {
 func (*LogRecord) ProtoMessage() {}
 
 func (x *LogRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_blocks_control_v1_control_proto_msgTypes[23]
+	mi := &file_blocks_control_v1_control_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1395,7 +1468,7 @@ func (x *LogRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogRecord.ProtoReflect.Descriptor instead.
 func (*LogRecord) Descriptor() ([]byte, []int) {
-	return file_blocks_control_v1_control_proto_rawDescGZIP(), []int{23}
+	return file_blocks_control_v1_control_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *LogRecord) GetTime() *timestamppb.Timestamp {
@@ -1457,7 +1530,7 @@ type LogAttribute struct {
 
 func (x *LogAttribute) Reset() {
 	*x = LogAttribute{}
-	mi := &file_blocks_control_v1_control_proto_msgTypes[24]
+	mi := &file_blocks_control_v1_control_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1469,7 +1542,7 @@ func (x *LogAttribute) String() string {
 func (*LogAttribute) ProtoMessage() {}
 
 func (x *LogAttribute) ProtoReflect() protoreflect.Message {
-	mi := &file_blocks_control_v1_control_proto_msgTypes[24]
+	mi := &file_blocks_control_v1_control_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1482,7 +1555,7 @@ func (x *LogAttribute) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogAttribute.ProtoReflect.Descriptor instead.
 func (*LogAttribute) Descriptor() ([]byte, []int) {
-	return file_blocks_control_v1_control_proto_rawDescGZIP(), []int{24}
+	return file_blocks_control_v1_control_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *LogAttribute) GetKey() string {
@@ -1520,7 +1593,7 @@ type Crash struct {
 
 func (x *Crash) Reset() {
 	*x = Crash{}
-	mi := &file_blocks_control_v1_control_proto_msgTypes[25]
+	mi := &file_blocks_control_v1_control_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1532,7 +1605,7 @@ func (x *Crash) String() string {
 func (*Crash) ProtoMessage() {}
 
 func (x *Crash) ProtoReflect() protoreflect.Message {
-	mi := &file_blocks_control_v1_control_proto_msgTypes[25]
+	mi := &file_blocks_control_v1_control_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1545,7 +1618,7 @@ func (x *Crash) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Crash.ProtoReflect.Descriptor instead.
 func (*Crash) Descriptor() ([]byte, []int) {
-	return file_blocks_control_v1_control_proto_rawDescGZIP(), []int{25}
+	return file_blocks_control_v1_control_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Crash) GetTime() *timestamppb.Timestamp {
@@ -1602,7 +1675,7 @@ var File_blocks_control_v1_control_proto protoreflect.FileDescriptor
 const file_blocks_control_v1_control_proto_rawDesc = "" +
 	"\n" +
 	"\x1fblocks/control/v1/control.proto\x12\x11blocks.control.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x0f\n" +
-	"\rStatusRequest\"\x8b\x02\n" +
+	"\rStatusRequest\"\xc9\x02\n" +
 	"\x0eStatusResponse\x12\x14\n" +
 	"\x05ready\x18\x01 \x01(\bR\x05ready\x12\x18\n" +
 	"\areasons\x18\x02 \x03(\tR\areasons\x12\x18\n" +
@@ -1610,7 +1683,14 @@ const file_blocks_control_v1_control_proto_rawDesc = "" +
 	"\x03pid\x18\x04 \x01(\x05R\x03pid\x120\n" +
 	"\x06agents\x18\x05 \x03(\v2\x18.blocks.control.v1.AgentR\x06agents\x126\n" +
 	"\bhandlers\x18\x06 \x03(\v2\x1a.blocks.control.v1.HandlerR\bhandlers\x123\n" +
-	"\x05tasks\x18\a \x01(\v2\x1d.blocks.control.v1.TaskCountsR\x05tasks\"\xe3\x01\n" +
+	"\x05tasks\x18\a \x01(\v2\x1d.blocks.control.v1.TaskCountsR\x05tasks\x12<\n" +
+	"\n" +
+	"conditions\x18\b \x03(\v2\x1c.blocks.control.v1.ConditionR\n" +
+	"conditions\"K\n" +
+	"\tCondition\x12\x12\n" +
+	"\x04code\x18\x01 \x01(\tR\x04code\x12\x16\n" +
+	"\x06object\x18\x02 \x01(\tR\x06object\x12\x12\n" +
+	"\x04text\x18\x03 \x01(\tR\x04text\"\xe3\x01\n" +
 	"\x05Agent\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05state\x18\x02 \x01(\tR\x05state\x12\x16\n" +
@@ -1735,75 +1815,77 @@ func file_blocks_control_v1_control_proto_rawDescGZIP() []byte {
 	return file_blocks_control_v1_control_proto_rawDescData
 }
 
-var file_blocks_control_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 26)
+var file_blocks_control_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
 var file_blocks_control_v1_control_proto_goTypes = []any{
 	(*StatusRequest)(nil),           // 0: blocks.control.v1.StatusRequest
 	(*StatusResponse)(nil),          // 1: blocks.control.v1.StatusResponse
-	(*Agent)(nil),                   // 2: blocks.control.v1.Agent
-	(*Handler)(nil),                 // 3: blocks.control.v1.Handler
-	(*RestartHandlerRequest)(nil),   // 4: blocks.control.v1.RestartHandlerRequest
-	(*RestartHandlerResponse)(nil),  // 5: blocks.control.v1.RestartHandlerResponse
-	(*RollbackHandlerRequest)(nil),  // 6: blocks.control.v1.RollbackHandlerRequest
-	(*RollbackHandlerResponse)(nil), // 7: blocks.control.v1.RollbackHandlerResponse
-	(*Process)(nil),                 // 8: blocks.control.v1.Process
-	(*TaskCounts)(nil),              // 9: blocks.control.v1.TaskCounts
-	(*ListHandlersRequest)(nil),     // 10: blocks.control.v1.ListHandlersRequest
-	(*ListHandlersResponse)(nil),    // 11: blocks.control.v1.ListHandlersResponse
-	(*ListTasksRequest)(nil),        // 12: blocks.control.v1.ListTasksRequest
-	(*ListTasksResponse)(nil),       // 13: blocks.control.v1.ListTasksResponse
-	(*Task)(nil),                    // 14: blocks.control.v1.Task
-	(*CancelTaskRequest)(nil),       // 15: blocks.control.v1.CancelTaskRequest
-	(*CancelTaskResponse)(nil),      // 16: blocks.control.v1.CancelTaskResponse
-	(*DrainRequest)(nil),            // 17: blocks.control.v1.DrainRequest
-	(*DrainResponse)(nil),           // 18: blocks.control.v1.DrainResponse
-	(*UndrainRequest)(nil),          // 19: blocks.control.v1.UndrainRequest
-	(*UndrainResponse)(nil),         // 20: blocks.control.v1.UndrainResponse
-	(*LogsRequest)(nil),             // 21: blocks.control.v1.LogsRequest
-	(*LogsResponse)(nil),            // 22: blocks.control.v1.LogsResponse
-	(*LogRecord)(nil),               // 23: blocks.control.v1.LogRecord
-	(*LogAttribute)(nil),            // 24: blocks.control.v1.LogAttribute
-	(*Crash)(nil),                   // 25: blocks.control.v1.Crash
-	(*timestamppb.Timestamp)(nil),   // 26: google.protobuf.Timestamp
+	(*Condition)(nil),               // 2: blocks.control.v1.Condition
+	(*Agent)(nil),                   // 3: blocks.control.v1.Agent
+	(*Handler)(nil),                 // 4: blocks.control.v1.Handler
+	(*RestartHandlerRequest)(nil),   // 5: blocks.control.v1.RestartHandlerRequest
+	(*RestartHandlerResponse)(nil),  // 6: blocks.control.v1.RestartHandlerResponse
+	(*RollbackHandlerRequest)(nil),  // 7: blocks.control.v1.RollbackHandlerRequest
+	(*RollbackHandlerResponse)(nil), // 8: blocks.control.v1.RollbackHandlerResponse
+	(*Process)(nil),                 // 9: blocks.control.v1.Process
+	(*TaskCounts)(nil),              // 10: blocks.control.v1.TaskCounts
+	(*ListHandlersRequest)(nil),     // 11: blocks.control.v1.ListHandlersRequest
+	(*ListHandlersResponse)(nil),    // 12: blocks.control.v1.ListHandlersResponse
+	(*ListTasksRequest)(nil),        // 13: blocks.control.v1.ListTasksRequest
+	(*ListTasksResponse)(nil),       // 14: blocks.control.v1.ListTasksResponse
+	(*Task)(nil),                    // 15: blocks.control.v1.Task
+	(*CancelTaskRequest)(nil),       // 16: blocks.control.v1.CancelTaskRequest
+	(*CancelTaskResponse)(nil),      // 17: blocks.control.v1.CancelTaskResponse
+	(*DrainRequest)(nil),            // 18: blocks.control.v1.DrainRequest
+	(*DrainResponse)(nil),           // 19: blocks.control.v1.DrainResponse
+	(*UndrainRequest)(nil),          // 20: blocks.control.v1.UndrainRequest
+	(*UndrainResponse)(nil),         // 21: blocks.control.v1.UndrainResponse
+	(*LogsRequest)(nil),             // 22: blocks.control.v1.LogsRequest
+	(*LogsResponse)(nil),            // 23: blocks.control.v1.LogsResponse
+	(*LogRecord)(nil),               // 24: blocks.control.v1.LogRecord
+	(*LogAttribute)(nil),            // 25: blocks.control.v1.LogAttribute
+	(*Crash)(nil),                   // 26: blocks.control.v1.Crash
+	(*timestamppb.Timestamp)(nil),   // 27: google.protobuf.Timestamp
 }
 var file_blocks_control_v1_control_proto_depIdxs = []int32{
-	2,  // 0: blocks.control.v1.StatusResponse.agents:type_name -> blocks.control.v1.Agent
-	3,  // 1: blocks.control.v1.StatusResponse.handlers:type_name -> blocks.control.v1.Handler
-	9,  // 2: blocks.control.v1.StatusResponse.tasks:type_name -> blocks.control.v1.TaskCounts
-	8,  // 3: blocks.control.v1.Handler.processes:type_name -> blocks.control.v1.Process
-	25, // 4: blocks.control.v1.Handler.crash:type_name -> blocks.control.v1.Crash
-	26, // 5: blocks.control.v1.Process.started_at:type_name -> google.protobuf.Timestamp
-	3,  // 6: blocks.control.v1.ListHandlersResponse.handlers:type_name -> blocks.control.v1.Handler
-	14, // 7: blocks.control.v1.ListTasksResponse.tasks:type_name -> blocks.control.v1.Task
-	26, // 8: blocks.control.v1.Task.since:type_name -> google.protobuf.Timestamp
-	26, // 9: blocks.control.v1.Task.deadline:type_name -> google.protobuf.Timestamp
-	23, // 10: blocks.control.v1.LogsResponse.record:type_name -> blocks.control.v1.LogRecord
-	25, // 11: blocks.control.v1.LogsResponse.crash:type_name -> blocks.control.v1.Crash
-	26, // 12: blocks.control.v1.LogRecord.time:type_name -> google.protobuf.Timestamp
-	24, // 13: blocks.control.v1.LogRecord.attributes:type_name -> blocks.control.v1.LogAttribute
-	26, // 14: blocks.control.v1.Crash.time:type_name -> google.protobuf.Timestamp
-	0,  // 15: blocks.control.v1.ControlService.Status:input_type -> blocks.control.v1.StatusRequest
-	10, // 16: blocks.control.v1.ControlService.ListHandlers:input_type -> blocks.control.v1.ListHandlersRequest
-	12, // 17: blocks.control.v1.ControlService.ListTasks:input_type -> blocks.control.v1.ListTasksRequest
-	15, // 18: blocks.control.v1.ControlService.CancelTask:input_type -> blocks.control.v1.CancelTaskRequest
-	4,  // 19: blocks.control.v1.ControlService.RestartHandler:input_type -> blocks.control.v1.RestartHandlerRequest
-	6,  // 20: blocks.control.v1.ControlService.RollbackHandler:input_type -> blocks.control.v1.RollbackHandlerRequest
-	17, // 21: blocks.control.v1.ControlService.Drain:input_type -> blocks.control.v1.DrainRequest
-	19, // 22: blocks.control.v1.ControlService.Undrain:input_type -> blocks.control.v1.UndrainRequest
-	21, // 23: blocks.control.v1.ControlService.Logs:input_type -> blocks.control.v1.LogsRequest
-	1,  // 24: blocks.control.v1.ControlService.Status:output_type -> blocks.control.v1.StatusResponse
-	11, // 25: blocks.control.v1.ControlService.ListHandlers:output_type -> blocks.control.v1.ListHandlersResponse
-	13, // 26: blocks.control.v1.ControlService.ListTasks:output_type -> blocks.control.v1.ListTasksResponse
-	16, // 27: blocks.control.v1.ControlService.CancelTask:output_type -> blocks.control.v1.CancelTaskResponse
-	5,  // 28: blocks.control.v1.ControlService.RestartHandler:output_type -> blocks.control.v1.RestartHandlerResponse
-	7,  // 29: blocks.control.v1.ControlService.RollbackHandler:output_type -> blocks.control.v1.RollbackHandlerResponse
-	18, // 30: blocks.control.v1.ControlService.Drain:output_type -> blocks.control.v1.DrainResponse
-	20, // 31: blocks.control.v1.ControlService.Undrain:output_type -> blocks.control.v1.UndrainResponse
-	22, // 32: blocks.control.v1.ControlService.Logs:output_type -> blocks.control.v1.LogsResponse
-	24, // [24:33] is the sub-list for method output_type
-	15, // [15:24] is the sub-list for method input_type
-	15, // [15:15] is the sub-list for extension type_name
-	15, // [15:15] is the sub-list for extension extendee
-	0,  // [0:15] is the sub-list for field type_name
+	3,  // 0: blocks.control.v1.StatusResponse.agents:type_name -> blocks.control.v1.Agent
+	4,  // 1: blocks.control.v1.StatusResponse.handlers:type_name -> blocks.control.v1.Handler
+	10, // 2: blocks.control.v1.StatusResponse.tasks:type_name -> blocks.control.v1.TaskCounts
+	2,  // 3: blocks.control.v1.StatusResponse.conditions:type_name -> blocks.control.v1.Condition
+	9,  // 4: blocks.control.v1.Handler.processes:type_name -> blocks.control.v1.Process
+	26, // 5: blocks.control.v1.Handler.crash:type_name -> blocks.control.v1.Crash
+	27, // 6: blocks.control.v1.Process.started_at:type_name -> google.protobuf.Timestamp
+	4,  // 7: blocks.control.v1.ListHandlersResponse.handlers:type_name -> blocks.control.v1.Handler
+	15, // 8: blocks.control.v1.ListTasksResponse.tasks:type_name -> blocks.control.v1.Task
+	27, // 9: blocks.control.v1.Task.since:type_name -> google.protobuf.Timestamp
+	27, // 10: blocks.control.v1.Task.deadline:type_name -> google.protobuf.Timestamp
+	24, // 11: blocks.control.v1.LogsResponse.record:type_name -> blocks.control.v1.LogRecord
+	26, // 12: blocks.control.v1.LogsResponse.crash:type_name -> blocks.control.v1.Crash
+	27, // 13: blocks.control.v1.LogRecord.time:type_name -> google.protobuf.Timestamp
+	25, // 14: blocks.control.v1.LogRecord.attributes:type_name -> blocks.control.v1.LogAttribute
+	27, // 15: blocks.control.v1.Crash.time:type_name -> google.protobuf.Timestamp
+	0,  // 16: blocks.control.v1.ControlService.Status:input_type -> blocks.control.v1.StatusRequest
+	11, // 17: blocks.control.v1.ControlService.ListHandlers:input_type -> blocks.control.v1.ListHandlersRequest
+	13, // 18: blocks.control.v1.ControlService.ListTasks:input_type -> blocks.control.v1.ListTasksRequest
+	16, // 19: blocks.control.v1.ControlService.CancelTask:input_type -> blocks.control.v1.CancelTaskRequest
+	5,  // 20: blocks.control.v1.ControlService.RestartHandler:input_type -> blocks.control.v1.RestartHandlerRequest
+	7,  // 21: blocks.control.v1.ControlService.RollbackHandler:input_type -> blocks.control.v1.RollbackHandlerRequest
+	18, // 22: blocks.control.v1.ControlService.Drain:input_type -> blocks.control.v1.DrainRequest
+	20, // 23: blocks.control.v1.ControlService.Undrain:input_type -> blocks.control.v1.UndrainRequest
+	22, // 24: blocks.control.v1.ControlService.Logs:input_type -> blocks.control.v1.LogsRequest
+	1,  // 25: blocks.control.v1.ControlService.Status:output_type -> blocks.control.v1.StatusResponse
+	12, // 26: blocks.control.v1.ControlService.ListHandlers:output_type -> blocks.control.v1.ListHandlersResponse
+	14, // 27: blocks.control.v1.ControlService.ListTasks:output_type -> blocks.control.v1.ListTasksResponse
+	17, // 28: blocks.control.v1.ControlService.CancelTask:output_type -> blocks.control.v1.CancelTaskResponse
+	6,  // 29: blocks.control.v1.ControlService.RestartHandler:output_type -> blocks.control.v1.RestartHandlerResponse
+	8,  // 30: blocks.control.v1.ControlService.RollbackHandler:output_type -> blocks.control.v1.RollbackHandlerResponse
+	19, // 31: blocks.control.v1.ControlService.Drain:output_type -> blocks.control.v1.DrainResponse
+	21, // 32: blocks.control.v1.ControlService.Undrain:output_type -> blocks.control.v1.UndrainResponse
+	23, // 33: blocks.control.v1.ControlService.Logs:output_type -> blocks.control.v1.LogsResponse
+	25, // [25:34] is the sub-list for method output_type
+	16, // [16:25] is the sub-list for method input_type
+	16, // [16:16] is the sub-list for extension type_name
+	16, // [16:16] is the sub-list for extension extendee
+	0,  // [0:16] is the sub-list for field type_name
 }
 
 func init() { file_blocks_control_v1_control_proto_init() }
@@ -1811,19 +1893,19 @@ func file_blocks_control_v1_control_proto_init() {
 	if File_blocks_control_v1_control_proto != nil {
 		return
 	}
-	file_blocks_control_v1_control_proto_msgTypes[14].OneofWrappers = []any{}
-	file_blocks_control_v1_control_proto_msgTypes[22].OneofWrappers = []any{
+	file_blocks_control_v1_control_proto_msgTypes[15].OneofWrappers = []any{}
+	file_blocks_control_v1_control_proto_msgTypes[23].OneofWrappers = []any{
 		(*LogsResponse_Record)(nil),
 		(*LogsResponse_Crash)(nil),
 	}
-	file_blocks_control_v1_control_proto_msgTypes[25].OneofWrappers = []any{}
+	file_blocks_control_v1_control_proto_msgTypes[26].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_blocks_control_v1_control_proto_rawDesc), len(file_blocks_control_v1_control_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   26,
+			NumMessages:   27,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -1,9 +1,7 @@
-package daemon
+package roster
 
 import (
 	"cmp"
-	"os"
-	"path/filepath"
 
 	"github.com/blocksd/blocksd/daemon/config"
 	"github.com/blocksd/blocksd/supervisor"
@@ -21,16 +19,4 @@ func isolate(c config.Isolation, h config.Handler, to *supervisor.HandlerConfig)
 		ReadPaths:   h.ReadPaths, WritePaths: h.WritePaths,
 		User: h.User, Strict: h.Strict || c.Strict,
 	}
-}
-
-// self is this program as the launch shim. By this name it is found when its file was replaced meanwhile, too.
-const self = "/proc/self/exe"
-
-// shim is this program, if it knows how to be one: a program of tests may not.
-func shim() string {
-	path, err := os.Executable()
-	if err != nil || filepath.Ext(path) == ".test" {
-		return ""
-	}
-	return self
 }

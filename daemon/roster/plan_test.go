@@ -1,4 +1,4 @@
-package daemon
+package roster
 
 import (
 	"errors"
@@ -29,11 +29,12 @@ func TestPlan(t *testing.T) {
 		"/c/two.json":             {AgentName: "two", Handler: "bin/elsewhere", Concurrency: 4},
 		"/c/none.json":            {AgentName: "none", Handler: "index.js", Concurrency: 4},
 	}
-	load := func(path string) (card.Card, error) {
-		if c, ok := cards[path]; ok {
-			return c, nil
-		}
-		return card.Card{}, errors.New("agent card " + path + " is not valid: no")
+	files := map[string]CardFile{}
+	for path, c := range cards {
+		files[path] = CardFile{Card: c}
+	}
+	for _, path := range []string{"/c/bad.json", "/p/worse.agent-card.json"} {
+		files[path] = CardFile{Err: errors.New("agent card " + path + " is not valid: no")}
 	}
 	echo := catalog.Found{Name: "echo", Path: "/p/echo", CardPath: "/p/echo.agent-card.json"}
 	bare := catalog.Found{Name: "bare", Path: "/p/bare"}
@@ -110,13 +111,13 @@ func TestPlan(t *testing.T) {
 		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			p := makePlan(c.config, inventory{found: c.found, load: load, hash: noHash})
-			got := shown{Handlers: map[string]string{}, Agents: map[string]string{}, Describe: p.describe, Reasons: p.reasons}
-			for _, h := range p.handlers {
+			p := MakePlan(c.config, Survey{Found: c.found, Cards: files}, Plan{})
+			got := shown{Handlers: map[string]string{}, Agents: map[string]string{}, Describe: p.Describe, Reasons: texts(p.Reasons)}
+			for _, h := range p.Handlers {
 				got.Handlers[h.Name] = h.Path
 			}
-			for _, a := range p.agents {
-				got.Agents[a.card.AgentName] = a.handler
+			for _, a := range p.Agents {
+				got.Agents[a.Card.AgentName] = a.Handler
 			}
 			if d := cmp.Diff(c.want, got, cmpopts.EquateEmpty()); d != "" {
 				t.Error(d)
@@ -125,7 +126,12 @@ func TestPlan(t *testing.T) {
 	}
 }
 
-func noHash(string) string { return "" }
+func texts(reasons []Reason) (out []string) {
+	for _, r := range reasons {
+		out = append(out, r.Text())
+	}
+	return out
+}
 
 // What has become unusable goes on as it was, and the reason says so; what is gone does not.
 func TestPlanKeepsWhatWorked(t *testing.T) {
@@ -135,13 +141,16 @@ func TestPlanKeepsWhatWorked(t *testing.T) {
 	echo := catalog.Found{Name: "echo", Path: "/p/echo", Dir: "/p", SHA256: sum("a"), Kind: catalog.Elf, CardPath: "/p/echo.agent-card.json"}
 	newer := echo
 	newer.SHA256 = sum("b")
-	accept := func(_, _, sum string) (string, string, error) { return "/store/" + sum, sum, nil }
-	in := func(found []catalog.Found, skipped []catalog.Skip) inventory {
-		return inventory{found: found, skipped: skipped, hash: noHash, accept: accept, load: func(string) (card.Card, error) { return good, nil }}
+	in := func(found []catalog.Found, skipped []catalog.Skip) Survey {
+		s := Survey{Found: found, Skipped: skipped, Cards: map[string]CardFile{"/p/echo.agent-card.json": {Card: good}}, Stored: map[string]Stored{}}
+		for _, f := range found {
+			s.Stored[f.Name] = Stored{Program: "/store/" + f.SHA256, Content: f.SHA256}
+		}
+		return s
 	}
 	c := config.Config{Plugins: config.Plugins{Autoload: true}}
-	before := makePlan(c, in([]catalog.Found{echo}, nil))
-	if h := before.handlers[0]; h.Program != "/store/"+sum("a") || h.Content != sum("a") {
+	before := MakePlan(c, in([]catalog.Found{echo}, nil), Plan{})
+	if h := before.Handlers[0]; h.Program != "/store/"+sum("a") || h.Content != sum("a") {
 		t.Fatalf("%+v", h)
 	}
 	require := c
@@ -149,8 +158,8 @@ func TestPlanKeepsWhatWorked(t *testing.T) {
 	for _, tt := range []struct {
 		name    string
 		config  config.Config
-		in      inventory
-		edit    func(*inventory)
+		in      Survey
+		edit    func(*Survey)
 		content string // of echo; "" when it is gone
 		pin     string
 		agents  int
@@ -163,18 +172,16 @@ func TestPlanKeepsWhatWorked(t *testing.T) {
 		{"its directory cannot be used", c, in(nil, []catalog.Skip{{Path: "/p", Reason: "no"}}), nil, sum("a"), "", 1, []string{"no"}},
 		{"another directory cannot be used", c, in(nil, []catalog.Skip{{Path: "/q", Reason: "no"}}), nil, "", "", 0, []string{"no"}},
 		{
-			"the card is broken", c, in([]catalog.Found{echo}, nil), func(in *inventory) { in.load = func(string) (card.Card, error) { return card.Card{}, broken } },
+			"the card is broken", c, in([]catalog.Found{echo}, nil), func(s *Survey) { s.Cards["/p/echo.agent-card.json"] = CardFile{Err: broken} },
 			sum("a"), "", 1, []string{"agent echo goes on with its earlier card: " + broken.Error()},
 		},
 		{
 			"the store is full", c, in([]catalog.Found{newer}, nil),
-			func(in *inventory) {
-				in.accept = func(string, string, string) (string, string, error) { return "", "", errors.New("full") }
-			},
+			func(s *Survey) { s.Stored["echo"] = Stored{Err: errors.New("full")} },
 			sum("a"), "", 1, []string{"full"},
 		},
 		{
-			"it is not the one that is pinned", c, in([]catalog.Found{newer}, nil), func(in *inventory) { in.pins = catalog.Pins{"echo": sum("a")} },
+			"it is not the one that is pinned", c, in([]catalog.Found{newer}, nil), func(s *Survey) { s.Pins = catalog.Pins{"echo": sum("a")} },
 			sum("b"), sum("a"), 1, nil, // the start finds out
 		},
 		{
@@ -182,28 +189,27 @@ func TestPlanKeepsWhatWorked(t *testing.T) {
 			[]string{"handler echo is not loaded because its checksum is not known and plugins.require_checksums is set: check the file, then blocksd handler pin echo"},
 		},
 		{
-			"it is pinned", require, in([]catalog.Found{newer}, nil), func(in *inventory) { in.pins = catalog.Pins{"echo": sum("b")} },
+			"it is pinned", require, in([]catalog.Found{newer}, nil), func(s *Survey) { s.Pins = catalog.Pins{"echo": sum("b")} },
 			sum("b"), sum("b"), 1, nil,
 		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			in := tt.in
-			in.before = before
 			if tt.edit != nil {
 				tt.edit(&in)
 			}
-			p := makePlan(tt.config, in)
+			p := MakePlan(tt.config, in, before)
 			content, pin, program := "", "", ""
-			for _, h := range p.handlers {
+			for _, h := range p.Handlers {
 				content, pin, program = h.Content, h.SHA256, h.Program
 			}
-			if content != tt.content || pin != tt.pin || len(p.agents) != tt.agents {
-				t.Errorf("content %q, pin %q, %d agents", content, pin, len(p.agents))
+			if content != tt.content || pin != tt.pin || len(p.Agents) != tt.agents {
+				t.Errorf("content %q, pin %q, %d agents", content, pin, len(p.Agents))
 			}
 			if wrong := pin != "" && pin != content; content != "" && (program == "") != wrong {
 				t.Errorf("program %q", program)
 			}
-			if d := cmp.Diff(tt.reasons, p.reasons, cmpopts.EquateEmpty()); d != "" {
+			if d := cmp.Diff(tt.reasons, texts(p.Reasons), cmpopts.EquateEmpty()); d != "" {
 				t.Error(d)
 			}
 		})
@@ -219,18 +225,17 @@ func TestCapacity(t *testing.T) {
 			Agents:   []config.Agent{{Card: "/a.json", Handler: "h"}},
 			Handlers: []config.Handler{{Name: "h", Path: "/h", Concurrency: tt.concurrency, ProcessConcurrency: tt.process, Instances: tt.instances}},
 		}
-		p := makePlan(c, inventory{hash: noHash, load: func(string) (card.Card, error) { return card.Card{AgentName: "a", Concurrency: 100}, nil }})
-		if got := p.agents[0].card.Concurrency; got != tt.want {
+		p := MakePlan(c, Survey{Cards: map[string]CardFile{"/a.json": {Card: card.Card{AgentName: "a", Concurrency: 100}}}}, Plan{})
+		if got := p.Agents[0].Card.Concurrency; got != tt.want {
 			t.Errorf("%+v: concurrency %d", tt, got)
 		}
 	}
 }
 
 func TestPlanTakesTheConcurrencyOfTheConfiguration(t *testing.T) {
-	load := func(string) (card.Card, error) { return card.Card{AgentName: "a", Concurrency: 4}, nil }
 	c := config.Config{Agents: []config.Agent{{Card: "/a.json", Handler: "h", Concurrency: 9, KeyFile: "/k"}}, Handlers: []config.Handler{{Name: "h", Path: "/h"}}}
-	p := makePlan(c, inventory{load: load, hash: noHash})
-	if len(p.agents) != 1 || p.agents[0].card.Concurrency != 9 || p.agents[0].keyFile != "/k" {
-		t.Errorf("%+v", p.agents)
+	p := MakePlan(c, Survey{Cards: map[string]CardFile{"/a.json": {Card: card.Card{AgentName: "a", Concurrency: 4}}}}, Plan{})
+	if len(p.Agents) != 1 || p.Agents[0].Card.Concurrency != 9 || p.Agents[0].KeyFile != "/k" {
+		t.Errorf("%+v", p.Agents)
 	}
 }

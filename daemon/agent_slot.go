@@ -1,0 +1,264 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/blocksd/blocksd/daemon/roster"
+	"github.com/blocksd/blocksd/event"
+	"github.com/blocksd/blocksd/runtime/agent"
+)
+
+// agentSlot is one agent of this daemon, from before the network is known until it has left.
+type agentSlot struct {
+	assignment roster.Assignment
+	events     *event.Bus
+
+	// quit closes when the agent must leave although the daemon goes on; patient is set before, and says that its tasks
+	// may take as long as they do.
+	quit    chan struct{}
+	patient bool
+
+	mu sync.Mutex // guards what follows
+	// agent is nil until the deployment document has been fetched, and between two sessions.
+	agent *agent.Agent
+	// state and reason stand in for those of agent while that is nil.
+	state, reason string
+	// leaving: quit is closed. ended: it has left, or was refused for good. final: the network refused its authentication.
+	leaving, ended, final bool
+	// past are the counts of earlier sessions.
+	past agent.Counts
+}
+
+func newAgentSlot(a roster.Assignment, events *event.Bus) *agentSlot {
+	return &agentSlot{
+		assignment: a, events: events, quit: make(chan struct{}),
+		state: agent.StateConnecting, reason: "the network has not been reached yet",
+	}
+}
+
+func (s *agentSlot) name() string { return s.assignment.Card.AgentName }
+
+// status returns what is known, whether there is an agent yet or not.
+func (s *agentSlot) status() agent.Status {
+	s.mu.Lock()
+	a, past := s.agent, s.past
+	st := agent.Status{
+		Name: s.name(), State: s.state, Reason: s.reason, Handler: s.assignment.Handler, Concurrency: s.assignment.Card.Concurrency,
+	}
+	s.mu.Unlock()
+	if a != nil {
+		st = a.Status()
+	}
+	st.Counts = st.Counts.Plus(past)
+	return st
+}
+
+// forRoster is what the roster needs to know.
+func (s *agentSlot) forRoster() roster.Slot {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return roster.Slot{Assignment: s.assignment, Leaving: s.leaving, Ended: s.ended}
+}
+
+// set says how it is with an agent that is not there.
+func (s *agentSlot) set(state, reason string) {
+	s.mu.Lock()
+	s.state, s.reason = state, reason
+	s.mu.Unlock()
+	s.emit(state, reason)
+}
+
+// explain says why the agent still waits for the network.
+func (s *agentSlot) explain(reason string) {
+	s.mu.Lock()
+	waits := s.agent == nil && s.state == agent.StateConnecting && s.reason != reason
+	if waits {
+		s.reason = reason
+	}
+	s.mu.Unlock()
+	if waits {
+		s.emit(agent.StateConnecting, reason)
+	}
+}
+
+func (s *agentSlot) emit(state, reason string) {
+	s.events.Emit(event.Event{Type: event.AgentState, Agent: s.name(), Handler: s.assignment.Handler, State: state, Reason: reason})
+}
+
+// begin makes a the agent of the session that begins.
+func (s *agentSlot) begin(a *agent.Agent) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.agent = a
+}
+
+// retire takes away the agent of a session that is over.
+func (s *agentSlot) retire(reason string) {
+	s.mu.Lock()
+	counts := s.agent.Status().Counts
+	counts.Outbox = 0 // counted again by the agent that finds them in the journal
+	s.past = s.past.Plus(counts)
+	s.agent, s.state, s.reason = nil, agent.StateOffline, reason
+	s.mu.Unlock()
+	s.emit(agent.StateOffline, reason)
+}
+
+// leave makes the agent leave. Only the reconciler calls it, once.
+func (s *agentSlot) leave(patient bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.leaving, s.patient = true, patient
+	close(s.quit)
+}
+
+// mustLeave reports whether the agent has to leave.
+func (s *agentSlot) mustLeave() bool {
+	select {
+	case <-s.quit:
+		return true
+	default:
+		return false
+	}
+}
+
+func (s *agentSlot) end() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.ended = true
+}
+
+func (s *agentSlot) get() *agent.Agent {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.agent
+}
+
+func (s *agentSlot) isFinal() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.final
+}
+
+func (s *agentSlot) setFinal(final bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.final = final
+}
+
+// serve runs one agent from the moment the network is known until it has left. It never fails the daemon: what goes wrong
+// is the agent's state.
+func (d *Daemon) serve(ctx context.Context, s *agentSlot) {
+	log := d.cfg.Log.With("agent", s.name(), "handler", s.assignment.Handler)
+	for _, w := range s.assignment.Card.Warnings() {
+		log.Warn("card of an agent", "pointer", w.Pointer, "reason", w.Message)
+	}
+	fail := func(err error) {
+		log.Error("agent is not served", "err", err)
+		s.set(agent.StateFailed, err.Error())
+	}
+	key, err := d.cfg.Key(s.assignment.KeyFile)
+	if err != nil {
+		fail(fmt.Errorf("serve agent %s: %w", s.name(), err))
+		return
+	}
+	if d.cfg.OnAgent != nil {
+		if err := d.cfg.OnAgent(s.assignment.Card); err != nil {
+			fail(err)
+			return
+		}
+	}
+	select {
+	case <-ctx.Done():
+		s.set(agent.StateOffline, "the daemon stops")
+		return
+	case <-s.quit:
+		return
+	case <-d.network.known:
+	}
+	for {
+		next := d.nextSession(ctx, s)
+		if next == nil {
+			s.set(agent.StateOffline, "the daemon stops")
+			return
+		}
+		a, err := agent.New(d.agentConfig(s, key))
+		if err != nil {
+			fail(err)
+			return
+		}
+		s.begin(a)
+		if err := stay(ctx, next, s, a); err != nil {
+			s.setFinal(errors.Is(err, agent.ErrFinal))
+			log.Error("agent has ended", "err", err)
+			return
+		}
+		if ctx.Err() != nil || s.mustLeave() {
+			return
+		}
+		s.retire(d.whyRetired())
+	}
+}
+
+// nextSession returns the session that is on, or the next one. It is nil when ctx, which is that of all agents, has ended,
+// and when the agent has to leave.
+func (d *Daemon) nextSession(ctx context.Context, s *agentSlot) *session {
+	for ctx.Err() == nil && !s.mustLeave() {
+		next, resumed := d.sessions.try()
+		if next != nil {
+			return next
+		}
+		s.set(agent.StateOffline, reasonDrained)
+		select {
+		case <-resumed:
+		case <-s.quit:
+		case <-ctx.Done():
+		}
+	}
+	return nil
+}
+
+// stay runs an agent until the session ends, or the agent has to leave, and its tasks with it.
+func stay(ctx context.Context, in *session, s *agentSlot, a *agent.Agent) error {
+	staying, end := context.WithCancel(ctx)
+	defer end()
+	over := make(chan struct{})
+	var watch sync.WaitGroup
+	watch.Go(func() {
+		select {
+		case <-over:
+			return
+		case <-in.over:
+		case <-s.quit:
+			if s.patient {
+				a.Linger(ctx.Done())
+			}
+		}
+		end()
+	})
+	err := a.Run(staying)
+	close(over)
+	watch.Wait()
+	return err
+}
+
+func (d *Daemon) agentConfig(s *agentSlot, key string) agent.Config {
+	c, net := d.settings(), d.network.get()
+	return agent.Config{
+		Card: s.assignment.Card, Handler: s.assignment.Handler, APIKey: key,
+		Backend: net.client, CDM: net.CDM, Origin: net.Origin, Secure: net.Secure,
+		Dispatcher: d.fleet, Journal: d.journal, Slots: d.limit(), Drain: c.Drain, CancelGrace: c.CancelGrace, InlineLimit: c.Limits.InlineBytes,
+		ArtifactLimit: int64(c.Limits.ArtifactBytes),
+		Version:       d.cfg.Version, Log: d.cfg.Log, Events: d.events, OnMoved: d.network.suspect,
+	}
+}
+
+// limit is that on the tasks of all agents together, nil for none.
+func (d *Daemon) limit() agent.Slots {
+	if d.taskSlots == nil {
+		return nil
+	}
+	return d.taskSlots
+}

@@ -1,0 +1,109 @@
+package daemon
+
+import (
+	"fmt"
+	"log/slog"
+	"path/filepath"
+
+	"github.com/blocksd/blocksd/daemon/config"
+	"github.com/blocksd/blocksd/daemon/roster"
+	"github.com/blocksd/blocksd/network/card"
+	"github.com/blocksd/blocksd/supervisor/catalog"
+)
+
+// storeDir in the state directory holds the programs that run.
+const storeDir = "handlers"
+
+// programs reads the plugins directories, cards, pins and programs for the roster. Only the reconciler uses it, but for
+// the store, which is safe for concurrent use.
+type programs struct {
+	stateDir string
+	log      *slog.Logger
+	scanner  catalog.Scanner
+	hashes   catalog.Hashes
+	store    *catalog.Store // nil when programs run in place
+	storeErr error          // why they do
+}
+
+// openPrograms prepares the store. Without one programs run in place, which is worse but works.
+func openPrograms(stateDir string, log *slog.Logger) *programs {
+	p := &programs{stateDir: stateDir, log: log}
+	p.store, p.storeErr = catalog.OpenStore(filepath.Join(stateDir, storeDir))
+	return p
+}
+
+func (p *programs) pinsFile() string { return filepath.Join(p.stateDir, catalog.PinsFile) }
+
+// survey reads what there is, has programs copied to the store, and makes the plan that follows.
+func (p *programs) survey(c config.Config, before roster.Plan) roster.Plan {
+	var s roster.Survey
+	s.Found, s.Skipped = p.scanner.Scan(c.Plugins.Dirs)
+	var problems []string
+	s.Pins, problems = catalog.ReadPins(p.pinsFile())
+	for _, text := range problems {
+		s.Reasons = append(s.Reasons, roster.Reason{Code: roster.PinsUnusable, Object: p.pinsFile(), Detail: text})
+	}
+	if p.storeErr != nil {
+		s.Reasons = append(s.Reasons, roster.Reason{Code: roster.StoreUnusable, Object: filepath.Join(p.stateDir, storeDir), Detail: p.storeErr.Error()})
+	}
+	s.Cards = map[string]roster.CardFile{}
+	for _, path := range roster.CardPaths(c, s.Found, before) {
+		loaded, err := card.Load(path)
+		s.Cards[path] = roster.CardFile{Card: loaded, Err: err}
+	}
+	s.Hashes = map[string]string{}
+	for _, h := range c.Handlers {
+		if h.Path == "" {
+			continue
+		}
+		if sum, err := p.hashes.Of(h.Path); err == nil { // else the start says it
+			s.Hashes[h.Path] = sum
+		}
+	}
+	plan := roster.MakePlan(c, s, before)
+	if p.store == nil || len(plan.Copies) == 0 {
+		return plan
+	}
+	s.Stored = map[string]roster.Stored{}
+	for _, want := range plan.Copies {
+		program, content, err := p.store.Accept(want.Handler, want.File, want.SHA256)
+		s.Stored[want.Handler] = roster.Stored{Program: program, Content: content, Err: err}
+	}
+	return roster.MakePlan(c, s, before)
+}
+
+// used remembers that a content of a handler works, as one that it can be rolled back to.
+func (p *programs) used(handler, content string) {
+	if p.store == nil {
+		return
+	}
+	if err := p.store.Used(handler, content); err != nil {
+		p.log.Warn("the store of programs could not be updated", "handler", handler, "err", err)
+	}
+}
+
+// forget gives up what is kept for handlers that do not run any more.
+func (p *programs) forget(handlers []string) {
+	if p.store == nil {
+		return
+	}
+	for _, h := range handlers {
+		p.store.Forget(h)
+	}
+}
+
+// rolledBackTo returns the content that a handler was rolled back to, "" when it runs what its file holds.
+func (p *programs) rolledBackTo(handler string) string {
+	if p.store == nil {
+		return ""
+	}
+	return p.store.Held(handler)
+}
+
+// rollback makes the content that a handler ran before the one to run. file is what its file holds, running what runs.
+func (p *programs) rollback(handler, file, running string) (previous string, err error) {
+	if p.store == nil {
+		return "", fmt.Errorf("handler %s cannot be rolled back: handlers run in place and cannot be rolled back: %w", handler, p.storeErr)
+	}
+	return p.store.Rollback(handler, file, running)
+}

@@ -1,0 +1,218 @@
+package roster
+
+import (
+	"maps"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/blocksd/blocksd/daemon/config"
+	"github.com/blocksd/blocksd/network/card"
+	"github.com/blocksd/blocksd/supervisor"
+	"github.com/blocksd/blocksd/supervisor/catalog"
+	"github.com/blocksd/blocksd/supervisor/unit"
+)
+
+// Survey is what is on the disk, read by the caller.
+type Survey struct {
+	Found   []catalog.Found
+	Skipped []catalog.Skip
+	Pins    catalog.Pins
+	// Cards are those that CardPaths names, by path.
+	Cards map[string]CardFile
+	// Hashes are the checksums of the programs that the configuration names, by path; what cannot be read is not in it.
+	Hashes map[string]string
+	// Stored says what the store made of each of Plan.Copies, by handler; nil when there is no store.
+	Stored map[string]Stored
+	// Reasons are about the survey itself.
+	Reasons []Reason
+}
+
+// CardFile is a card as it was read.
+type CardFile struct {
+	Card card.Card
+	Err  error
+}
+
+// Stored is a program in the store: what to execute, and its checksum.
+type Stored struct {
+	Program, Content string
+	Err              error
+}
+
+// Plan is what the files and the configuration say: which handlers run, and which agents they are. Whatever cannot be
+// served is a reason and nothing more.
+type Plan struct {
+	Handlers []supervisor.HandlerConfig
+	Agents   []Assignment
+	// Describe are the handlers without a card of their own: the cards that they return count.
+	Describe []string
+	// Copies are the programs that should be in the store. Only handlers that run from there are in it.
+	Copies  []Copy
+	Reasons []Reason
+
+	// origin is the directory that each handler was found in, by name; those of the configuration are not in it.
+	origin map[string]string
+	// cards are the cards that were read, by path, and contents the checksums of the files of handlers, by name.
+	cards    map[string]card.Card
+	contents map[string]string
+}
+
+// Content returns the checksum of a handler's file, which need not be what runs.
+func (p Plan) Content(handler string) string { return p.contents[handler] }
+
+// Copy is a program that should be in the store.
+type Copy struct{ Handler, File, SHA256 string }
+
+// Assignment gives an agent to a handler.
+type Assignment struct {
+	Card    card.Card
+	Handler string
+	KeyFile string
+}
+
+func (a Assignment) equal(b Assignment) bool {
+	return a.Handler == b.Handler && a.KeyFile == b.KeyFile && a.Card.AgentName == b.Card.AgentName &&
+		a.Card.Concurrency == b.Card.Concurrency && string(a.Card.Raw) == string(b.Card.Raw)
+}
+
+// CardPaths are the cards that a plan may need.
+func CardPaths(c config.Config, found []catalog.Found, before Plan) []string {
+	paths := map[string]bool{}
+	for _, a := range c.Agents {
+		paths[a.Card] = true
+	}
+	for _, f := range found {
+		if f.CardPath != "" {
+			paths[f.CardPath] = true
+		}
+	}
+	for path := range before.cards { // of programs that cannot be used now
+		paths[path] = true
+	}
+	return slices.Sorted(maps.Keys(paths))
+}
+
+// MakePlan decides. A card in the configuration comes first, then the card beside the handler, then what the handler
+// says of itself. Two handlers with one agent name: the first in this order wins. What is unusable now but was not in
+// before, the plan in effect, goes on as it was.
+func MakePlan(c config.Config, s Survey, before Plan) Plan {
+	p := planner{
+		config: c, survey: s, before: before, cardBeside: map[string]string{},
+		Plan: Plan{origin: map[string]string{}, cards: map[string]card.Card{}, contents: map[string]string{}},
+	}
+	p.findHandlers()
+	for _, skip := range s.Skipped {
+		p.reason(Reason{Code: FileSkipped, Object: skip.Path, Detail: skip.Reason})
+	}
+	p.assign()
+	p.Reasons = append(p.Reasons, s.Reasons...)
+	return p.Plan
+}
+
+type planner struct {
+	Plan
+	config     config.Config
+	survey     Survey
+	before     Plan
+	cardBeside map[string]string
+}
+
+func (p *planner) reason(r Reason) { p.Reasons = append(p.Reasons, r) }
+
+// findHandlers merges the handlers of the configuration with those that were found.
+func (p *planner) findHandlers() {
+	byName := map[string]catalog.Found{}
+	for _, f := range p.survey.Found {
+		byName[f.Name] = f
+	}
+	configured := map[string]bool{}
+	for _, h := range p.config.Handlers {
+		configured[h.Name] = true
+		f, ok := byName[h.Name]
+		switch {
+		case h.Path == "" && ok:
+			p.add(h, f)
+		case h.Path != "":
+			if ok && f.Path == h.Path {
+				p.cardBeside[h.Name] = f.CardPath
+			}
+			// In place: what lies beside it may matter.
+			p.add(h, catalog.Found{Name: h.Name, Path: h.Path, SHA256: p.survey.Hashes[h.Path]})
+		case !p.keep(h.Name):
+			p.reason(Reason{Code: HandlerMissing, Object: h.Name})
+		}
+	}
+	for _, f := range p.survey.Found {
+		if !configured[f.Name] && p.config.Plugins.Autoload {
+			p.add(config.Handler{Name: f.Name}, f)
+		}
+	}
+	// What was found before and cannot be used now, but is not gone either, goes on.
+	for _, name := range slices.Sorted(maps.Keys(p.before.origin)) {
+		if _, ok := byName[name]; !ok && !configured[name] && p.config.Plugins.Autoload {
+			p.keep(name)
+		}
+	}
+}
+
+// add plans a handler, if it may run.
+func (p *planner) add(h config.Handler, f catalog.Found) {
+	hc := supervisor.HandlerConfig{
+		Name: h.Name, Path: f.Path, Args: h.Args, Dir: h.Dir, Instances: max(h.Instances, 1), Content: f.SHA256, SHA256: strings.ToLower(h.SHA256),
+		Restart:     unit.Policy{MaxRestarts: h.MaxRestarts, Window: h.RestartWindow, MaxDelay: h.RestartDelay, IdleTimeout: h.IdleTimeout, RecycleAge: h.RecycleAge},
+		Concurrency: h.Concurrency, ProcessConcurrency: h.ProcessConcurrency, RecycleTasks: h.RecycleTasks, Idempotent: h.Idempotent,
+	}
+	isolate(p.config.Isolation, h, &hc)
+	if hc.SHA256 == "" {
+		hc.SHA256 = p.survey.Pins[h.Name]
+	}
+	if hc.SHA256 == "" && p.config.Plugins.RequireChecksums {
+		p.reason(Reason{Code: ChecksumUnknown, Object: h.Name})
+		p.keep(h.Name)
+		return
+	}
+	// A file with the wrong checksum is not even copied; that it is wrong is found again when it is to be started. The
+	// store is private, so a handler of another user runs in place.
+	if f.Kind.Copied() && h.User == "" && (hc.SHA256 == "" || hc.SHA256 == f.SHA256) {
+		p.Copies = append(p.Copies, Copy{h.Name, f.Path, f.SHA256})
+		if stored, ok := p.survey.Stored[h.Name]; ok {
+			if stored.Err != nil {
+				p.reason(Reason{Code: NotCopied, Object: h.Name, Detail: stored.Err.Error()})
+				p.keep(h.Name)
+				return
+			}
+			hc.Program, hc.Content = stored.Program, stored.Content
+		}
+	}
+	p.Handlers = append(p.Handlers, hc)
+	p.contents[h.Name] = f.SHA256
+	if f.Dir != "" {
+		p.origin[h.Name] = f.Dir
+	}
+	if f.CardPath != "" {
+		p.cardBeside[h.Name] = f.CardPath
+	}
+}
+
+// keep plans a handler as it was, if its file is still there in some form, and says whether it did.
+func (p *planner) keep(name string) bool {
+	i := slices.IndexFunc(p.before.Handlers, func(h supervisor.HandlerConfig) bool { return h.Name == name })
+	if i < 0 {
+		return false
+	}
+	dir := p.before.origin[name]
+	there := slices.ContainsFunc(p.survey.Found, func(f catalog.Found) bool { return f.Name == name }) ||
+		slices.ContainsFunc(p.survey.Skipped, func(s catalog.Skip) bool { return s.Name == name || s.Name == "" && s.Path == dir })
+	if !there {
+		return false
+	}
+	p.Handlers = append(p.Handlers, p.before.Handlers[i])
+	p.contents[name] = p.before.contents[name]
+	p.origin[name] = dir
+	beside := filepath.Join(dir, name+catalog.CardSuffix)
+	if _, ok := p.before.cards[beside]; ok {
+		p.cardBeside[name] = beside
+	}
+	return true
+}
