@@ -20,6 +20,7 @@ import (
 	"github.com/blocksd/blocksd/network/card"
 	"github.com/blocksd/blocksd/network/deployment"
 	"github.com/blocksd/blocksd/network/wire"
+	controlv1 "github.com/blocksd/blocksd/proto/blocks/control/v1"
 	"github.com/blocksd/blocksd/sandbox"
 )
 
@@ -409,4 +410,36 @@ func readFile(t *testing.T, path string) string {
 		t.Fatal(err)
 	}
 	return string(b)
+}
+
+// A file name that is not UTF-8 takes nothing from the status, and nothing from the watchdog.
+func TestOddFileName(t *testing.T) {
+	network := startNetwork(t)
+	plugins := handlers(t, "echo")
+	odd := filepath.Join(plugins, "caf\xe9")
+	writeFile(t, odd, "#!/bin/sh\nexec sleep 1000\n")
+	if err := os.Chmod(odd, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	s := newSystemd(t)
+	c := settingsFor(t, network, plugins)
+	c.Getenv = s.env(map[string]string{"WATCHDOG_USEC": "200000"})
+	d := start(t, c)
+	d.until(t, "echo is served", func() bool {
+		return slices.ContainsFunc(d.Status().Agents, func(a *controlv1.Agent) bool { return a.State == "online" })
+	})
+	ctl, err := control.Dial(t.Context(), c.Settings.Socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ctl.Close()
+	status, err := ctl.Status(t.Context())
+	if err != nil || !slices.ContainsFunc(status.Handlers, func(h *controlv1.Handler) bool { return h.Name == "caf\uFFFD" }) {
+		t.Errorf("status %v, %v", status, err)
+	}
+	if _, err := ctl.Handlers(t.Context()); err != nil {
+		t.Error(err)
+	}
+	for s.next(t) != "WATCHDOG=1" {
+	}
 }

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"time"
 
+	healthgrpc "google.golang.org/grpc/health/grpc_health_v1"
+
 	controlv1 "github.com/blocksd/blocksd/proto/blocks/control/v1"
 )
 
@@ -25,8 +27,10 @@ const (
 	reads                 // for everybody who may open the socket
 )
 
-// rules has every method of the control API; a test fails when one is missing.
+// rules has every method of the control API and the one of gRPC's health service that Ping uses; a test fails when one is
+// missing.
 var rules = map[string]rule{
+	healthgrpc.Health_Check_FullMethodName:                  {access: reads},
 	controlv1.ControlService_Status_FullMethodName:          {access: reads},
 	controlv1.ControlService_ListHandlers_FullMethodName:    {access: reads},
 	controlv1.ControlService_ListTasks_FullMethodName:       {access: reads},

@@ -12,6 +12,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
+	healthgrpc "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/status"
 
 	controlv1 "github.com/blocksd/blocksd/proto/blocks/control/v1"
@@ -68,6 +69,16 @@ func newClient(path string, first net.Conn) (*Client, error) {
 		return nil, errors.Join(fmt.Errorf("ask the daemon at %s: %w", path, err), first.Close())
 	}
 	return &Client{path: path, conn: conn, first: conns, api: controlv1.NewControlServiceClient(conn)}, nil
+}
+
+// Ping asks whether the daemon answers at all. No content of an answer can make it fail.
+func (c *Client) Ping(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	if _, err := healthgrpc.NewHealthClient(c.conn).Check(ctx, &healthgrpc.HealthCheckRequest{}); err != nil {
+		return fmt.Errorf("ping the daemon at %s: %w", c.path, err)
+	}
+	return nil
 }
 
 func whyUnreachable(err error) string {

@@ -13,6 +13,8 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/health"
+	healthgrpc "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/status"
 
 	controlv1 "github.com/blocksd/blocksd/proto/blocks/control/v1"
@@ -74,9 +76,10 @@ func NewServer(cfg ServerConfig) (*Server, error) {
 
 // Run serves until ctx ends, lets calls in progress finish for a moment, and removes the socket.
 func (s *Server) Run(ctx context.Context) error {
-	g := grpc.NewServer(grpc.Creds(peerCredentials{}), grpc.MaxRecvMsgSize(maxRequestBytes),
+	g := grpc.NewServer(grpc.Creds(peerCredentials{}), grpc.MaxRecvMsgSize(maxRequestBytes), grpc.ForceServerCodecV2(newTextCodec()),
 		grpc.UnaryInterceptor(s.guard), grpc.StreamInterceptor(s.guardStream))
 	controlv1.RegisterControlServiceServer(g, s)
+	healthgrpc.RegisterHealthServer(g, health.NewServer())
 	served := make(chan error, 1)
 	go func() { served <- g.Serve(s.cfg.Listener) }()
 	select {
