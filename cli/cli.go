@@ -34,8 +34,12 @@ func Main() int {
 		// What lives is small and what a task leaves behind is much: for some MiB the collector has half the work.
 		debug.SetGCPercent(200)
 	}
+	if os.Getpid() == 1 && os.Getenv(initMark) == "" {
+		return runAsInit(os.Stderr)
+	}
+	_ = os.Unsetenv(initMark) // it is nobody's setting
 	// Before anything else: a signal that comes while something starts must not leave half of it behind.
-	interrupts, stop := catchSignals()
+	interrupts, stop := catchSignals(repeatWindow)
 	defer stop()
 	return Run(context.Background(), Invocation{
 		Args: os.Args[1:], Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Env: os.Environ(), Interrupts: interrupts,

@@ -54,6 +54,7 @@ func newDev(a *app) *cobra.Command {
 }
 
 func (a *app) dev(ctx context.Context, o devOptions) error {
+	defer surviveBrokenPipes()()
 	if err := checkListen(o.listen); err != nil {
 		return err
 	}

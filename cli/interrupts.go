@@ -5,30 +5,60 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 )
 
-// Interrupts are the first and the second signal that asks the program to end. The first asks nicely, the second says
-// hurry; a third ends the process on the spot. Nil channels never fire.
+// Interrupts are the first and the second signal that asks the program to end. The first asks it to finish, the second to
+// hurry; a third ends the process at once. Nil channels never fire.
 type Interrupts struct{ First, Second <-chan struct{} }
 
-// exitKilled is that of a process that was interrupted the hard way.
+// exitKilled is the exit code of a process that a third signal ended.
 const exitKilled = 130
 
-func catchSignals() (in Interrupts, stop func()) {
+// repeatWindow is how close together two signals count as one: a shell sends SIGHUP twice when its terminal closes, and
+// timeout(1) signals the process and then its group.
+const repeatWindow = time.Second
+
+// interruptCounter counts the signals that ask the program to end.
+type interruptCounter struct {
+	window time.Duration
+	count  int
+	last   time.Time
+}
+
+// take returns the number of the signal that came at now, and whether it is a new one.
+func (c *interruptCounter) take(now time.Time) (number int, isNew bool) {
+	if c.count > 0 && now.Sub(c.last) < c.window {
+		return c.count, false
+	}
+	c.count, c.last = c.count+1, now
+	return c.count, true
+}
+
+// catchSignals counts SIGINT, SIGTERM and SIGHUP. A SIGHUP that was ignored when the program started, as nohup does, stays
+// ignored.
+func catchSignals(window time.Duration) (in Interrupts, stop func()) {
 	signals := make(chan os.Signal, 3)
-	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
+	caught := []os.Signal{syscall.SIGINT, syscall.SIGTERM}
+	if !signal.Ignored(syscall.SIGHUP) {
+		caught = append(caught, syscall.SIGHUP)
+	}
+	signal.Notify(signals, caught...)
 	first, second, quit := make(chan struct{}), make(chan struct{}), make(chan struct{})
 	go func() {
-		for count := 1; ; count++ {
+		counter := interruptCounter{window: window}
+		for {
 			select {
 			case <-quit:
 				return
 			case <-signals:
 			}
-			switch count {
-			case 1:
+			number, isNew := counter.take(time.Now())
+			switch {
+			case !isNew:
+			case number == 1:
 				close(first)
-			case 2:
+			case number == 2:
 				close(second)
 			default:
 				os.Exit(exitKilled)
@@ -41,7 +71,16 @@ func catchSignals() (in Interrupts, stop func()) {
 	}
 }
 
-// interruptible ends with ctx, or with cause errInterrupted at the first interrupt.
+// surviveBrokenPipes keeps the process alive when nobody reads its standard output or error any more: then writes fail, and
+// what the process is for goes on. Without it the first record that nobody reads ends the daemon and cuts off its tasks.
+// The signal is caught, not ignored, because handlers would inherit the latter.
+func surviveBrokenPipes() (stop func()) {
+	broken := make(chan os.Signal, 1) // nobody has to read it
+	signal.Notify(broken, syscall.SIGPIPE)
+	return func() { signal.Stop(broken) }
+}
+
+// interruptible returns a context that ends with ctx, or with cause errInterrupted at the first interrupt.
 func (a *app) interruptible(ctx context.Context) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	done := make(chan struct{})

@@ -10,7 +10,7 @@ import (
 )
 
 func TestSignals(t *testing.T) {
-	in, stop := catchSignals()
+	in, stop := catchSignals(0) // every signal counts
 	defer stop()
 	select {
 	case <-in.First:
@@ -28,6 +28,20 @@ func TestSignals(t *testing.T) {
 		case <-step.done:
 		case <-time.After(callLimit):
 			t.Fatalf("%s is not noticed", step.signal)
+		}
+	}
+}
+
+func TestRepeatedSignals(t *testing.T) {
+	c := interruptCounter{window: time.Second}
+	begin := time.Unix(0, 0)
+	for _, step := range []struct {
+		at     time.Duration
+		number int
+		isNew  bool
+	}{{0, 1, true}, {time.Millisecond, 1, false}, {999 * time.Millisecond, 1, false}, {time.Second, 2, true}, {1500 * time.Millisecond, 2, false}, {time.Hour, 3, true}} {
+		if number, isNew := c.take(begin.Add(step.at)); number != step.number || isNew != step.isNew {
+			t.Errorf("the signal after %v is number %d, new %t", step.at, number, isNew)
 		}
 	}
 }

@@ -45,6 +45,7 @@ func newRun(a *app) *cobra.Command {
 }
 
 func (a *app) run(ctx context.Context, sources config.Sources) error {
+	defer surviveBrokenPipes()()
 	settings, warnings, err := config.Load(sources)
 	if err != nil {
 		return err

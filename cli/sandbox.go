@@ -124,6 +124,7 @@ func (o sandboxOptions) config() (sandbox.Config, error) {
 }
 
 func (a *app) sandbox(ctx context.Context, o sandboxOptions) error {
+	defer surviveBrokenPipes()()
 	listen, agents, envFile := o.Listen, o.agents, o.envFile
 	if err := checkListen(listen); err != nil {
 		return err

@@ -16,6 +16,7 @@ import (
 	"github.com/blocksd/blocksd/client"
 	"github.com/blocksd/blocksd/daemon/config"
 	"github.com/blocksd/blocksd/daemon/control"
+	"github.com/blocksd/blocksd/internal/testutil"
 	"github.com/blocksd/blocksd/internal/testutil/sandboxtest"
 	"github.com/blocksd/blocksd/network/card"
 	"github.com/blocksd/blocksd/network/deployment"
@@ -36,6 +37,9 @@ func startNetwork(t *testing.T) *sandbox.Sandbox {
 // handlers builds handlers of this repository into a plugins directory, with their cards.
 func handlers(t *testing.T, folders ...string) string {
 	t.Helper()
+	if err := testutil.DependOnSources(".."); err != nil {
+		t.Fatal(err)
+	}
 	dir := t.TempDir()
 	for _, folder := range folders {
 		from := filepath.Join("..", "handlers", folder)

@@ -13,6 +13,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/blocksd/blocksd/e2e/internal/system"
+	"github.com/blocksd/blocksd/internal/testutil"
 )
 
 // newest is the release of the SDK for the tests that need only one.
@@ -23,6 +24,13 @@ const newest = "1.0.23"
 var versions = []string{newest, "0.1.67"}
 
 var bin system.Binaries
+
+// TestSources makes the results of this package depend on what its programs are built from.
+func TestSources(t *testing.T) {
+	if err := testutil.DependOnSources("../../.."); err != nil {
+		t.Fatal(err)
+	}
+}
 
 func TestMain(m *testing.M) {
 	if os.Getenv("BLOCKSD_INTEROP") == "" {

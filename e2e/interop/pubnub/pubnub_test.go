@@ -17,9 +17,17 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/blocksd/blocksd/e2e/internal/system"
+	"github.com/blocksd/blocksd/internal/testutil"
 )
 
 var bin system.Binaries
+
+// TestSources makes the results of this package depend on what its programs are built from.
+func TestSources(t *testing.T) {
+	if err := testutil.DependOnSources("../../.."); err != nil {
+		t.Fatal(err)
+	}
+}
 
 func TestMain(m *testing.M) {
 	if os.Getenv(driverVariable) != "" {

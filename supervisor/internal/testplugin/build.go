@@ -6,8 +6,11 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"sync"
 	"testing"
+
+	"github.com/blocksd/blocksd/internal/testutil"
 )
 
 const module = "github.com/blocksd/blocksd/"
@@ -47,6 +50,10 @@ func (p *Plugins) Remove() {
 }
 
 func (p *Plugins) build() {
+	_, here, _, _ := runtime.Caller(0)
+	if p.err = testutil.DependOnSources(filepath.Join(filepath.Dir(here), "../../..")); p.err != nil {
+		return
+	}
 	if p.dir, p.err = os.MkdirTemp("", "testplugin"); p.err != nil {
 		return
 	}
