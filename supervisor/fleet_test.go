@@ -174,9 +174,9 @@ func TestWaitingTask(t *testing.T) {
 	result := make(chan error, 1)
 	go func() { result <- f.Do(context.Background(), name, request("t2", ""), newPort()) }()
 	eventually(t, "the task is there to be canceled", func() bool {
-		f.mu.Lock()
-		defer f.mu.Unlock()
-		return f.tasks["t2"] != nil
+		f.tasks.mu.Lock()
+		defer f.tasks.mu.Unlock()
+		return f.tasks.tasks["t2"] != nil
 	})
 	if err := f.CancelTask(t.Context(), "t2", dispatch.CancelUser, time.Second); err != nil {
 		t.Error(err)

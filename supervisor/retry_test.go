@@ -94,12 +94,12 @@ func TestPlaceThatOneDoesNotTake(t *testing.T) {
 	eventually(t, "both processes are ready", func() bool {
 		h.mu.Lock()
 		defer h.mu.Unlock()
-		return h.current.unit.Full()
+		return h.rollout.Full()
 	})
 	_, first := begin(t, f, context.Background(), "sleeper", "first", "10m")
 	var without []*process
 	h.mu.Lock()
-	for _, p := range h.current.processes {
+	for _, p := range h.currentLocked().processes {
 		if p.running == 1 {
 			without = append(without, p)
 		}
@@ -110,7 +110,7 @@ func TestPlaceThatOneDoesNotTake(t *testing.T) {
 		eventually(t, "the task waits", func() bool {
 			h.mu.Lock()
 			defer h.mu.Unlock()
-			return len(h.queue) == n
+			return len(h.tasks.waiting) == n
 		})
 	}
 	ctx, cancel := context.WithCancel(context.Background())
@@ -156,7 +156,7 @@ func TestUnsentTask(t *testing.T) {
 		h := f.get("plain")
 		h.mu.Lock()
 		var doomed *process
-		for _, p := range h.current.processes {
+		for _, p := range h.currentLocked().processes {
 			if p.conn != nil && p.conn.PID() == pid {
 				doomed = p
 			}

@@ -195,7 +195,7 @@ func TestConcurrencyLimits(t *testing.T) {
 		eventually(t, "both processes are ready", func() bool {
 			h.mu.Lock()
 			defer h.mu.Unlock()
-			return h.current.unit.Full()
+			return h.rollout.Full()
 		})
 		id := func(i int) string { return fmt.Sprint(handler, i) }
 		var results []<-chan error
@@ -218,7 +218,7 @@ func TestConcurrencyLimits(t *testing.T) {
 			eventually(t, "the task waits", func() bool {
 				h.mu.Lock()
 				defer h.mu.Unlock()
-				return len(h.queue) == waiting
+				return len(h.tasks.waiting) == waiting
 			})
 		}
 		if err := f.CancelTask(t.Context(), id(places+1), dispatch.CancelUser, time.Second); err != nil {
@@ -239,7 +239,7 @@ func TestConcurrencyLimits(t *testing.T) {
 		eventually(t, "what has ended is not counted any more", func() bool { // released just after Do returns
 			h.mu.Lock()
 			defer h.mu.Unlock()
-			return h.running == places-1 && len(h.queue) == 0
+			return h.tasks.running == places-1 && len(h.tasks.waiting) == 0
 		})
 	}
 }
@@ -250,7 +250,7 @@ func TestWaitingTaskSeesEveryProcess(t *testing.T) {
 	become(t, f, "echo", dispatch.Available)
 	h := f.get("echo")
 	h.mu.Lock()
-	for _, p := range h.current.processes {
+	for _, p := range h.currentLocked().processes {
 		p.draining = true // as one that is gone, which the unit does not know yet
 	}
 	h.mu.Unlock()
@@ -259,13 +259,13 @@ func TestWaitingTaskSeesEveryProcess(t *testing.T) {
 	eventually(t, "the task waits", func() bool {
 		h.mu.Lock()
 		defer h.mu.Unlock()
-		return h.users == 1
+		return h.tasks.users == 1
 	})
 	h.mu.Lock()
-	for _, p := range h.current.processes {
+	for _, p := range h.currentLocked().processes {
 		p.draining = false
 	}
-	h.current.step(unit.Event{Kind: unit.ProcessReady}) // another one is ready
+	h.currentLocked().stepLocked(unit.Event{Kind: unit.ProcessReady}) // another one is ready
 	h.mu.Unlock()
 	select {
 	case err := <-result:
@@ -318,7 +318,7 @@ func TestQueueUnderLoad(t *testing.T) {
 	eventually(t, "nothing is counted any more", func() bool {
 		h.mu.Lock()
 		defer h.mu.Unlock()
-		return h.running == 0 && h.users == 0 && len(h.queue) == 0
+		return h.tasks.running == 0 && h.tasks.users == 0 && len(h.tasks.waiting) == 0
 	})
 }
 
