@@ -60,10 +60,7 @@ func (g *generation) carryOutLocked(a unit.Action) (rollout.Event, bool) {
 	case unit.StopProcess:
 		p.stopLocked()
 	case unit.KillProcess:
-		if p.conn != nil {
-			p.requested = true
-			p.conn.Kill()
-		}
+		p.killLocked()
 	}
 	return rollout.Event{}, false
 }

@@ -25,7 +25,7 @@ type Fleet struct {
 	dirs    *launch.SocketDirs
 	spawner *launch.Spawner
 	machine *launch.Machine
-	book    *logpump.Book
+	buffer  *logpump.Buffer
 	hashes  catalog.Hashes
 
 	tasks   *taskTable
@@ -57,7 +57,7 @@ func New(c Config) (*Fleet, error) {
 		c.Events = event.NewBus(event.Config{})
 	}
 	c.Timeouts = c.Timeouts.Filled()
-	f := &Fleet{config: c, spawner: launch.NewSpawner(), book: &logpump.Book{}, tasks: newTaskTable(c.Now), handlers: map[string]*handler{}}
+	f := &Fleet{config: c, spawner: launch.NewSpawner(), buffer: &logpump.Buffer{}, tasks: newTaskTable(c.Now), handlers: map[string]*handler{}}
 	if err := f.Apply(c.Handlers); err != nil {
 		return nil, err
 	}
@@ -131,7 +131,7 @@ func (f *Fleet) forget(h *handler) {
 		f.leaving.Go(h.wait)
 		delete(f.handlers, h.name)
 		f.order = slices.DeleteFunc(f.order, func(other *handler) bool { return other == h })
-		f.book.Forget(h.name)
+		f.buffer.Forget(h.name)
 	}
 }
 

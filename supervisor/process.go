@@ -22,7 +22,7 @@ type process struct {
 	g         *generation
 	giveUp    context.CancelCauseFunc // ends a start that is going on
 	startedAt time.Time
-	lost      chan struct{} // closed when even SIGKILL did not end it
+	lost      chan struct{} // closed when even SIGKILL did not end it in time
 
 	requested bool       // we asked it to end
 	conn      *plug.Conn // nil until it is ready
@@ -65,10 +65,30 @@ func (p *process) stopLocked() {
 		p.giveUp(errStopping)
 		return
 	}
-	p.g.h.work.Go(func() {
-		if !p.conn.Stop() {
-			p.g.h.emitLeftBehind(p.conn.PID())
+	p.endLocked(p.conn.Stop)
+}
+
+// killLocked ends the process, which has been ready, at once.
+func (p *process) killLocked() {
+	if p.conn != nil {
+		p.requested = true
+		p.endLocked(p.conn.KillAndWait)
+	}
+}
+
+// endLocked ends the process in a way that returns false when even the kernel does not end it in time: then it is left
+// behind.
+func (p *process) endLocked(how func() bool) {
+	h, pid := p.g.h, p.conn.PID()
+	h.work.Go(func() {
+		if how() {
+			return
+		}
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		if !closed(p.lost) {
 			close(p.lost)
+			h.emitLeftBehind(pid)
 		}
 	})
 }
@@ -80,7 +100,7 @@ func (p *process) run(ctx context.Context) {
 	if err != nil {
 		var f *plug.Failure
 		if unasked := p.ended(err); unasked && errors.As(err, &f) && !f.Crash.Time.IsZero() {
-			h.fleet.book.SetCrash(h.name, f.Crash)
+			h.fleet.buffer.SetCrash(h.name, f.Crash)
 		}
 		return
 	}
@@ -92,13 +112,11 @@ func (p *process) run(ctx context.Context) {
 	}
 	watching, stopWatching := context.WithCancel(ctx)
 	watched := make(chan struct{})
-	requested := p.ready(conn, func() {
+	wanted := p.ready(conn, func() {
 		defer close(watched)
 		p.watch(watching, conn)
 	})
-	if requested { // to end, while it became ready
-		conn.Kill()
-	} else {
+	if wanted {
 		g.announce(conn)
 	}
 	select {
@@ -114,28 +132,31 @@ func (p *process) run(ctx context.Context) {
 		unasked := p.ended(&plug.Failure{Reason: f.Reason, Text: f.Text}, conn.Tail(crashLines)...)
 		conn.Close()
 		if unasked { // now that all of its output has been read
-			h.fleet.book.SetCrash(h.name, conn.Failed(f).Crash)
+			h.fleet.buffer.SetCrash(h.name, conn.Failed(f).Crash)
 		}
 	default: // lost: what belongs to it cannot be freed
 		p.ended(&plug.Failure{Reason: unit.Requested, Text: "it could not be ended"})
 	}
 }
 
-// ready says that the process can take tasks, unless it was asked to end meanwhile. From the moment on at which it is seen
-// to be ready, watch runs.
-func (p *process) ready(conn *plug.Conn, watch func()) (requested bool) {
+// ready says that the process can take tasks. One that was asked to end meanwhile is not wanted, and is killed. From the
+// moment on at which the process is seen to be ready, watch runs.
+func (p *process) ready(conn *plug.Conn, watch func()) (wanted bool) {
 	g, h := p.g, p.g.h
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	p.conn = conn
 	g.reason, g.skipped = "", conn.Skipped()
-	if !p.requested {
+	wanted = !p.requested
+	if wanted {
 		h.processes++
 		h.emitStarted(p)
 		g.stepLocked(unit.Event{Kind: unit.ProcessReady, Process: p.id})
+	} else {
+		p.killLocked()
 	}
 	go watch() // run waits for it
-	return p.requested
+	return wanted
 }
 
 // watch says when the process does not answer any more.
@@ -170,7 +191,7 @@ func (g *generation) connect(ctx context.Context) (*plug.Conn, error) {
 func plugConfig(f *Fleet, c HandlerConfig) plug.Config {
 	return plug.Config{
 		Handler: c.Name, Path: c.program(), Argv0: c.Path, Args: c.Args, Dir: c.Dir, Environment: f.environment(),
-		Spawner: f.spawner, Dirs: f.dirs, Log: f.config.Log, Book: f.book, Timeouts: f.config.Timeouts, Elsewhere: f.tasks.assigned,
+		Spawner: f.spawner, Dirs: f.dirs, Log: f.config.Log, Buffer: f.buffer, Timeouts: f.config.Timeouts, OnAnotherProcess: f.tasks.assigned,
 		Limits: c.Limits, Machine: f.machine, MTLS: c.MTLS, MaxArtifactBytes: f.config.MaxArtifactBytes,
 	}
 }

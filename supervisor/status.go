@@ -57,7 +57,7 @@ func (h *handler) status() HandlerStatus {
 		Name: h.name, State: state.String(), Reason: g.reason, Notice: h.noticeLocked(), Path: g.config.Path, SHA256: g.sum,
 		Generation: g.number, Restarts: h.rollout.Restarts(), Skipped: g.skipped,
 	}
-	if c, ok := h.fleet.book.Crash(h.name); ok {
+	if c, ok := h.fleet.buffer.Crash(h.name); ok {
 		s.Crash = &c
 	}
 	for _, g := range h.generationsLocked() {

@@ -27,7 +27,7 @@ import (
 func TestHostRefusesOthers(t *testing.T) {
 	r := newRig(t)
 	running := map[string]bool{"elsewhere": true}
-	r.Elsewhere = func(id string) bool { return running[id] }
+	r.OnAnotherProcess = func(id string) bool { return running[id] }
 	a, b := r.conn(t, "badhandler", ""), r.conn(t, "badhandler", "")
 	tests := []struct{ name, text, want string }{
 		{"itself", "host", "OK: "},
