@@ -25,7 +25,7 @@ const (
 var ErrNoTask = errors.New("no such task is with a handler")
 
 // attempts of a task that may be repeated. A task that crashes two processes would crash the third. What a process never
-// had is no attempt.
+// had is not an attempt.
 const attempts = 2
 
 // Do gives a task to a process of the handler and blocks until the handler's call has ended. The answer is nil or a

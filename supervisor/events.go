@@ -74,7 +74,7 @@ func (h *handler) emitTainted(pid int) {
 }
 
 func (h *handler) emitLeftBehind(pid int) {
-	h.emit(event.Event{Type: event.Notice, Level: slog.LevelError, PID: pid, Reason: "the handler process could not be ended and is left behind"})
+	h.emit(event.Event{Type: event.Notice, Level: slog.LevelError, PID: pid, Reason: "the handler process could not be ended, even by SIGKILL, and is left behind: find out what it waits for"})
 }
 
 func (h *handler) emitBadCard(err error) {

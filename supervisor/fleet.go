@@ -167,7 +167,7 @@ func (f *Fleet) Run(ctx context.Context) error {
 	f.mu.Lock()
 	f.stopped = true
 	f.mu.Unlock()
-	// From here on no handler is added.
+	// From now on no handler is added.
 	all := f.all()
 	for _, h := range all {
 		h.stop()
@@ -188,7 +188,7 @@ func (f *Fleet) Run(ctx context.Context) error {
 // environment is what every handler gets of the daemon's variables.
 func (f *Fleet) environment() []string { return launch.Environment(os.Environ(), f.config.Environment) }
 
-// Availability tells how an agent should announce itself; the channel is closed at the next change.
+// Availability says how an agent should announce itself; the channel is closed at the next change.
 func (f *Fleet) Availability(name string) (dispatch.Availability, <-chan struct{}) {
 	h := f.get(name)
 	if h == nil {

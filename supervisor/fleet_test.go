@@ -159,7 +159,7 @@ func TestChecksum(t *testing.T) {
 	if s.State != "quarantined" || s.Restarts != 0 || !strings.Contains(s.Reason, "instead of 0000") {
 		t.Errorf("status %+v", s)
 	}
-	eventually(t, "a missing file is told", func() bool {
+	eventually(t, "a missing file is reported", func() bool {
 		return strings.Contains(f.Status()[1].Reason, "gone cannot be read: no such file or directory")
 	})
 }
@@ -233,7 +233,7 @@ func TestTaintedProcessIsReplaced(t *testing.T) {
 	if got := failure(t, <-otherResult); got.Kind != dispatch.HandlerError {
 		t.Errorf("the other task: %+v", got)
 	}
-	eventually(t, "the old process is gone", func() bool { return len(f.Status()[0].Processes) == 1 })
+	eventually(t, "the old process has ended", func() bool { return len(f.Status()[0].Processes) == 1 })
 	if s := f.Status()[0]; s.Restarts != 0 {
 		t.Errorf("counted as a failure: %+v", s)
 	}
@@ -356,7 +356,7 @@ func (l *stuckLog) Handle(_ context.Context, r slog.Record) error {
 	return nil
 }
 
-// A log that blocks holds up the process that it tells of, and no task, cancellation or status.
+// A log that blocks holds up no task, cancellation, status or process.
 func TestStuckLog(t *testing.T) {
 	log := &stuckLog{Handler: slog.DiscardHandler, text: "is down because", stuck: make(chan struct{}), released: make(chan struct{})}
 	bus := event.NewBus(event.Config{})
@@ -401,7 +401,7 @@ func TestStuckLog(t *testing.T) {
 }
 
 // A handler that is named again just as it ends stays: forgotten between the two it would run without an owner, and the
-// daemon would wait for it for ever.
+// daemon would wait for it forever.
 func TestNamedAgainAtItsEnd(t *testing.T) {
 	var configs []HandlerConfig
 	for i := range 20 {

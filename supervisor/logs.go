@@ -24,5 +24,5 @@ func (f *Fleet) Logs(ctx context.Context, handler string, n int, follow bool, yi
 	return nil
 }
 
-// Crash is what is known of the process of a handler that ended last without being asked to.
+// Crash is what is known of the last process of a handler that ended without being asked to.
 func (f *Fleet) Crash(handler string) (logpump.Crash, bool) { return f.buffer.Crash(handler) }

@@ -84,9 +84,9 @@ func TestSecondTry(t *testing.T) {
 	}
 }
 
-// A place that a waiting task does not take, because that process did not get it before, goes to the next in the queue, and
+// A slot that a waiting task does not take, because that process did not get it before, goes to the next in the queue, and
 // to one that has just come.
-func TestPlaceThatOneDoesNotTake(t *testing.T) {
+func TestSlotThatOneDoesNotTake(t *testing.T) {
 	f := fleet(t, Config{Hold: patience, Handlers: []HandlerConfig{
 		{Name: "sleeper", Path: plugins.Path(t, "sleeper"), Instances: 2, ProcessConcurrency: 1},
 	}})

@@ -24,7 +24,7 @@ type HandlerStatus struct {
 	Notice string
 	// Skipped are limits that this machine does not keep as wished, one sentence each.
 	Skipped []string
-	// Crash is what is known of the process that ended last without being asked to; nil when there was none.
+	// Crash is what is known of the last process that ended without being asked to; nil when there was none.
 	Crash      *logpump.Crash
 	Generation int64 // counts the binaries that it has had, from 1
 	Restarts   int64 // after a failure, since the daemon started

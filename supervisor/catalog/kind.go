@@ -55,7 +55,7 @@ func classify(head []byte) (Kind, string) {
 		}
 		return Script, ""
 	}
-	return 0, "it is no program: it begins neither like an ELF file nor with #!"
+	return 0, "it is not a program: it begins neither like an ELF file nor with #!"
 }
 
 // machine is an architecture in the words of ELF and of Go.

@@ -198,7 +198,7 @@ func (s *Store) Used(name, sum string) error {
 	return errors.Join(s.save(), s.collect())
 }
 
-// Forget gives up the claim of a handler that is gone. What it ran before is kept, in case it comes back.
+// Forget drops the claim of a handler that was removed. What it ran before is kept, in case it comes back.
 func (s *Store) Forget(name string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

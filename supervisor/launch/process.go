@@ -20,7 +20,7 @@ type Process struct {
 	proc    *os.Process
 	uid     int
 	group   *group        // nil for none
-	shim    *os.File      // tells how the shim fared; nil when there is none
+	shim    *os.File      // says how the shim fared; nil when there is none
 	mark    string        // "" for none
 	done    chan struct{} // closed after exit is set
 	cleaned chan struct{} // closed when nothing of the process is left
@@ -104,8 +104,8 @@ func (p *Process) becomes(ctx context.Context) error {
 	return err
 }
 
-// Close frees the pipes of a process that has ended, and waits until everything that it started is gone as far as we can
-// tell.
+// Close frees the pipes of a process that has ended, and waits until everything that it started has ended, as far as we
+// can see.
 func (p *Process) Close() {
 	p.Stdout.Close()
 	p.Stderr.Close()

@@ -15,7 +15,7 @@ import (
 // Spec is what to start.
 type Spec struct {
 	Path string
-	// Argv0 is the program's name as it sees it itself; "" is Path. A program that runs from a copy is told its own name.
+	// Argv0 is the program's name as it sees it itself; "" is Path. A program that runs from a copy gets its own name.
 	Argv0 string
 	Args  []string // without the program's name
 	Dir   string   // "" is the root directory

@@ -145,7 +145,7 @@ func (b *Buffer) tailLocked(handler string, n int) []Record {
 }
 
 // Follow hands out the last n records and then each new one, without a gap between, until ctx ends or yield fails. A
-// reader that is too slow misses records, and is told how many.
+// reader that is too slow misses records, and learns how many.
 func (b *Buffer) Follow(ctx context.Context, handler string, n int, yield func(Record) error) error {
 	rd := &reader{handler: handler, records: make(chan Record, followBuffer)}
 	b.mu.Lock()
@@ -203,7 +203,7 @@ func (b *Buffer) Crash(handler string) (Crash, bool) {
 	return c, ok
 }
 
-// Forget drops what is kept of a handler that is no more.
+// Forget drops what is kept of a handler that was removed.
 func (b *Buffer) Forget(handler string) {
 	if b == nil {
 		return

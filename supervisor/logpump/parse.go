@@ -154,7 +154,7 @@ func parseTime(s string) time.Time {
 	return time.Time{}
 }
 
-// epoch reads seconds, milliseconds, microseconds or nanoseconds since 1970, told apart by their size.
+// epoch reads seconds, milliseconds, microseconds or nanoseconds since 1970, distinguished by their size.
 func epoch(n float64) time.Time {
 	switch {
 	case n <= 0 || math.IsNaN(n) || n >= 9e18:

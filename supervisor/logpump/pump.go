@@ -1,5 +1,5 @@
 // Package logpump turns what handlers write into log records of the daemon, and keeps the last lines for crash records.
-// It reads for ever, so that a handler never blocks on a full pipe, and holds a bounded amount of memory whatever is
+// It reads to the end of the output, so that a handler never blocks on a full pipe, and its memory is bounded whatever is
 // written.
 package logpump
 
@@ -60,7 +60,7 @@ func New(c Config) (*Pump, error) {
 // SetProcess names the process once it runs, and replaces the log by one that names it too. Call it before the first line.
 func (p *Pump) SetProcess(pid int, log *slog.Logger) { p.pid, p.log = pid, log }
 
-// Close tells how many lines were dropped lately, if any. Call it after the last line.
+// Close logs how many lines were dropped since the last report, if any. Call it after the last line.
 func (p *Pump) Close() { p.reportDropped(true) }
 
 func (p *Pump) reportDropped(closed bool) {

@@ -156,7 +156,7 @@ func TestRateLimit(t *testing.T) {
 		if d := cmp.Diff([]string{fmt.Sprintf("line %d", 3*Burst-1), "[ERROR] out of paper"}, p.Tail(2)); d != "" {
 			t.Error(d)
 		}
-		// The rate comes back with time, and what is dropped at the very end is told at the end.
+		// The rate comes back with time, and what is dropped at the very end is reported at the end.
 		time.Sleep(time.Second)
 		out.Reset()
 		p.Copy(strings.NewReader(strings.Repeat("again\n", 3*Rate)))
@@ -165,7 +165,7 @@ func TestRateLimit(t *testing.T) {
 		}
 		p.Close()
 		if !strings.Contains(out.String(), `"dropped":`) {
-			t.Error("the end does not tell what was dropped")
+			t.Error("the end does not say what was dropped")
 		}
 	})
 }

@@ -70,7 +70,7 @@ func Start(ctx context.Context, c Config) (*Conn, error) {
 			f.Text = withTail(f.Text, p.pump.Tail(5))
 		}
 		if !ended {
-			f.Text += "; the process could not be ended and is left behind"
+			f.Text += "; the process could not be ended, even by SIGKILL, and is left behind: find out what it waits for"
 		}
 		p.note(f)
 		return nil, f

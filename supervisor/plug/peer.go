@@ -35,7 +35,7 @@ func peerOf(conn net.Conn) (*unix.Ucred, error) {
 	return cred, credErr
 }
 
-// owner tells whether a process belongs to a handler: the one that we started, or a member of its process
+// owner knows whether a process belongs to a handler: the one that we started, or a member of its process
 // group or control group.
 type owner interface{ Owns(pid int) bool }
 
@@ -54,7 +54,7 @@ func checkPeer(conn net.Conn, o owner, uid int) error {
 // tokenKey is the metadata key of a handler's token.
 const tokenKey = "blocksd-host-token"
 
-// hostCredentials are the transport credentials of the host service: no encryption, and the kernel's word for who calls.
+// hostCredentials are the transport credentials of the host service: no encryption; who calls is known by SO_PEERCRED.
 type hostCredentials struct {
 	owner owner
 	uid   int // of the handler

@@ -216,7 +216,7 @@ func TestPropertyRollout(t *testing.T) {
 func (s *simulation) end() {
 	kind := rapid.SampledFrom([]EventKind{Stop, Remove}).Draw(s.T, "end")
 	s.step(Event{Kind: kind})
-	for range 2 { // the first round may retire a generation
+	for range 2 { // the first pass may retire a generation
 		for _, id := range s.ids() {
 			g := s.generations[id]
 			for g != nil && len(g.alive) > 0 {
