@@ -16,8 +16,8 @@ import (
 // Timeouts are the deadlines of everything that waits for a handler process.
 type Timeouts = plug.Timeouts
 
-// DefaultHold is how long a task waits for a process while one is expected.
-const DefaultHold = 5 * time.Second
+// defaultHold is how long a task waits for a process while one is expected.
+const defaultHold = 5 * time.Second
 
 // Config of a fleet.
 type Config struct {
@@ -35,7 +35,7 @@ type Config struct {
 	Shim string
 	// Cgroup is where handlers get control groups of their own: see launch.OpenCgroups; "" is off.
 	Cgroup string
-	// Hold is how long a task waits for a process while one is expected; DefaultHold when zero.
+	// Hold is how long a task waits for a process while one is expected; defaultHold when zero.
 	Hold time.Duration
 	// MaxArtifactBytes bounds one artifact of a handler; wire.MaxArtifactBytes, the most that the network takes, when zero.
 	MaxArtifactBytes int64

@@ -51,7 +51,7 @@ func New(c Config) (*Fleet, error) {
 		c.Jitter = rand.Float64
 	}
 	if c.Hold <= 0 {
-		c.Hold = DefaultHold
+		c.Hold = defaultHold
 	}
 	if c.Events == nil {
 		c.Events = event.NewBus(event.Config{})

@@ -136,7 +136,7 @@ func (d *SocketDirs) NewFor(p *Plan) (string, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.open == "" {
-		if err := d.openToOthers(); err != nil {
+		if err := d.openToOthersLocked(); err != nil {
 			return "", fmt.Errorf("make a socket directory for a handler with a user of its own: %w", err)
 		}
 	}
@@ -152,8 +152,8 @@ func (d *SocketDirs) NewFor(p *Plan) (string, error) {
 	return dir, nil
 }
 
-// openToOthers finds a base that other users can pass through, without seeing what is in it.
-func (d *SocketDirs) openToOthers() error {
+// openToOthersLocked finds a base that other users can pass through, without seeing what is in it.
+func (d *SocketDirs) openToOthersLocked() error {
 	const passable = 0o711
 	base := d.base
 	for dir := filepath.Dir(d.base); ; dir = filepath.Dir(dir) {

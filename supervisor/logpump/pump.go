@@ -183,7 +183,7 @@ func (w *Writer) Write(b []byte) (int, error) {
 		if !found {
 			return n, nil
 		}
-		w.flush()
+		w.flushLocked()
 		b = rest
 	}
 }
@@ -192,11 +192,11 @@ func (w *Writer) Write(b []byte) (int, error) {
 func (w *Writer) Close() error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.flush()
+	w.flushLocked()
 	return nil
 }
 
-func (w *Writer) flush() {
+func (w *Writer) flushLocked() {
 	if len(w.buf) > 0 {
 		w.pump.line(&w.s, w.buf, w.cut)
 	}
