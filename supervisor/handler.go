@@ -130,7 +130,9 @@ func (h *handler) wait() {
 // one after the other.
 func (h *handler) stepLocked(e rollout.Event) {
 	now, before, changed := h.fleet.config.Now(), h.rollout.Availability(), e.Kind == rollout.Remove
-	e.Unit.Jitter = h.fleet.config.Jitter()
+	if e.Kind == rollout.OfUnit {
+		e.Unit.Jitter = h.fleet.config.Jitter()
+	}
 	var follow []rollout.Event
 	for next := &e; next != nil; {
 		for _, a := range h.rollout.Step(*next, now) {
