@@ -18,6 +18,7 @@ func (h *handler) carryOutLocked(a rollout.Action, because rollout.Event) (rollo
 		}
 	case rollout.TakeOver:
 		h.notice = ""
+		h.queue.SetLimits(g.config.queueLimits())
 		h.emitDone(g)
 		if conn := g.anyConnLocked(); conn != nil {
 			h.work.Go(func() { g.announce(conn) })
@@ -54,7 +55,7 @@ func (g *generation) carryOutLocked(a unit.Action) (rollout.Event, bool) {
 	switch a.Kind {
 	case unit.DrainProcess:
 		p.drainLocked()
-		if p.running == 0 {
+		if h := g.h; h.queue.Running(p) == 0 {
 			return g.event(unit.Event{Kind: unit.ProcessIdle, Process: p.id}), true
 		}
 	case unit.StopProcess:

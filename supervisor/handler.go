@@ -6,8 +6,8 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/blocksd/blocksd/supervisor/queue"
 	"github.com/blocksd/blocksd/supervisor/rollout"
-	"github.com/blocksd/blocksd/supervisor/unit"
 )
 
 // handler is one handler through all its generations. It carries out what its rollout decides: tasks go to the current
@@ -28,7 +28,8 @@ type handler struct {
 	wanted      HandlerConfig    // what was asked for last
 	generations map[int64]*generation
 	notice      string // why the last rollout was given up, one sentence
-	tasks       taskQueue
+	queue       *queue.Queue[*process, *waitingTask]
+	users       int // tasks that wait or run
 
 	changed   chan struct{} // closed and replaced when the availability, or the current generation, changes
 	processes int           // how often the set of processes that take tasks has changed
@@ -39,7 +40,7 @@ func newHandler(f *Fleet, c HandlerConfig) *handler {
 	p := c.rolloutProgram(1)
 	h := &handler{
 		fleet: f, name: c.Name, log: f.config.Log.With("handler", c.Name),
-		rollout: rollout.New(p), wanted: c, generations: map[int64]*generation{}, changed: make(chan struct{}),
+		rollout: rollout.New(p), queue: queue.New[*process, *waitingTask](c.queueLimits()), wanted: c, generations: map[int64]*generation{}, changed: make(chan struct{}),
 	}
 	h.addLocked(h.rollout.Current(), p.ID, c) // nobody else has it yet
 	return h
@@ -129,7 +130,7 @@ func (h *handler) wait() {
 // stepLocked feeds an event to the rollout and carries out what it decides. What that leads to at once is fed to it too,
 // one after the other.
 func (h *handler) stepLocked(e rollout.Event) {
-	now, before, changed := h.fleet.config.Now(), h.rollout.Availability(), e.Kind == rollout.Remove
+	now, before, processes, changed := h.fleet.config.Now(), h.rollout.Availability(), h.processes, e.Kind == rollout.Remove
 	if e.Kind == rollout.OfUnit {
 		e.Unit.Jitter = h.fleet.config.Jitter()
 	}
@@ -146,10 +147,13 @@ func (h *handler) stepLocked(e rollout.Event) {
 			next, follow = &follow[0], follow[1:]
 		}
 	}
-	if e.Unit.Kind == unit.ProcessReady { // there may be room for all that wait
-		h.wakeAllLocked()
+	h.openReadyLocked()
+	h.assignLocked()
+	changed = changed || h.rollout.Availability() != before
+	if changed || h.processes != processes {
+		h.wakeWaitingLocked()
 	}
-	if changed || h.rollout.Availability() != before {
+	if changed {
 		close(h.changed)
 		h.changed = make(chan struct{})
 	}

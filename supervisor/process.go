@@ -26,8 +26,6 @@ type process struct {
 
 	requested bool       // we asked it to end
 	conn      *plug.Conn // nil until it is ready
-	running   int        // calls that it has not let go of
-	served    int        // calls that it was given
 	draining  bool       // it is given no further task
 	exited    bool
 }
@@ -47,6 +45,7 @@ func (g *generation) startLocked(id int64) {
 func (p *process) drainLocked() {
 	if p.conn != nil && !p.draining {
 		p.g.h.processes++
+		p.g.h.queue.Close(p)
 	}
 	p.draining = true
 }

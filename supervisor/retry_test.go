@@ -100,7 +100,7 @@ func TestSlotThatOneDoesNotTake(t *testing.T) {
 	var without []*process
 	h.mu.Lock()
 	for _, p := range h.currentLocked().processes {
-		if p.running == 1 {
+		if h.queue.Running(p) == 1 {
 			without = append(without, p)
 		}
 	}
@@ -110,7 +110,8 @@ func TestSlotThatOneDoesNotTake(t *testing.T) {
 		eventually(t, "the task waits", func() bool {
 			h.mu.Lock()
 			defer h.mu.Unlock()
-			return len(h.tasks.waiting) == n
+			waiting, _ := h.queue.Len()
+			return waiting == n
 		})
 	}
 	ctx, cancel := context.WithCancel(context.Background())

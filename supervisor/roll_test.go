@@ -218,7 +218,8 @@ func TestConcurrencyLimits(t *testing.T) {
 			eventually(t, "the task waits", func() bool {
 				h.mu.Lock()
 				defer h.mu.Unlock()
-				return len(h.tasks.waiting) == waiting
+				n, _ := h.queue.Len()
+				return n == waiting
 			})
 		}
 		if err := f.CancelTask(t.Context(), id(slots+1), dispatch.CancelUser, time.Second); err != nil {
@@ -239,7 +240,8 @@ func TestConcurrencyLimits(t *testing.T) {
 		eventually(t, "what has ended is not counted any more", func() bool { // released just after Do returns
 			h.mu.Lock()
 			defer h.mu.Unlock()
-			return h.tasks.running == slots-1 && len(h.tasks.waiting) == 0
+			waiting, running := h.queue.Len()
+			return running == slots-1 && waiting == 0
 		})
 	}
 }
@@ -251,7 +253,7 @@ func TestWaitingTaskSeesEveryProcess(t *testing.T) {
 	h := f.get("echo")
 	h.mu.Lock()
 	for _, p := range h.currentLocked().processes {
-		p.draining = true // like one that has ended, which the unit does not know yet
+		p.drainLocked() // like one that has ended, which the unit does not know yet
 	}
 	h.mu.Unlock()
 	result := make(chan error, 1)
@@ -259,7 +261,8 @@ func TestWaitingTaskSeesEveryProcess(t *testing.T) {
 	eventually(t, "the task waits", func() bool {
 		h.mu.Lock()
 		defer h.mu.Unlock()
-		return h.tasks.users == 1
+		n, _ := h.queue.Len()
+		return n == 1
 	})
 	h.mu.Lock()
 	for _, p := range h.currentLocked().processes {
@@ -318,7 +321,8 @@ func TestQueueUnderLoad(t *testing.T) {
 	eventually(t, "nothing is counted any more", func() bool {
 		h.mu.Lock()
 		defer h.mu.Unlock()
-		return h.tasks.running == 0 && h.tasks.users == 0 && len(h.tasks.waiting) == 0
+		waiting, running := h.queue.Len()
+		return running == 0 && h.users == 0 && waiting == 0
 	})
 }
 

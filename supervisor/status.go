@@ -70,7 +70,7 @@ func (h *handler) status() HandlerStatus {
 		slices.Sort(ids)
 		for _, id := range ids {
 			p := g.processes[id]
-			s.Processes = append(s.Processes, ProcessStatus{PID: p.pidLocked(), State: h.rollout.ProcessState(g.id, id).String(), Running: p.running, StartedAt: p.startedAt})
+			s.Processes = append(s.Processes, ProcessStatus{PID: p.pidLocked(), State: h.rollout.ProcessState(g.id, id).String(), Running: h.queue.Running(p), StartedAt: p.startedAt})
 		}
 	}
 	h.mu.Unlock()
