@@ -8,14 +8,15 @@ import (
 	"errors"
 	"sync/atomic"
 
+	plugin "github.com/hashicorp/go-plugin"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/health/grpc_health_v1"
+
 	"github.com/blocksd/blocksd/network/wire"
 	handlerv1 "github.com/blocksd/blocksd/proto/blocks/handler/v1"
 	"github.com/blocksd/blocksd/supervisor/launch"
 	"github.com/blocksd/blocksd/supervisor/logpump"
 	"github.com/blocksd/blocksd/supervisor/unit"
-	plugin "github.com/hashicorp/go-plugin"
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/health/grpc_health_v1"
 )
 
 // Conn is one running handler process. Its methods may be used from several goroutines.
@@ -46,7 +47,8 @@ type rpc struct {
 
 var errHandshakeTimeout = errors.New("no handshake in time")
 
-// Start starts a process and returns when it is ready for tasks. An error is a *Failure, and leaves nothing behind.
+// Start starts a process and returns when it is ready for tasks. An error is a *Failure, and leaves nothing behind but a
+// process that even SIGKILL does not end.
 func Start(ctx context.Context, c Config) (*Conn, error) {
 	if c.MaxArtifactBytes <= 0 {
 		c.MaxArtifactBytes = wire.MaxArtifactBytes

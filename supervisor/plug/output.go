@@ -19,7 +19,7 @@ type output struct {
 	pumped chan struct{} // closed when both pipes have ended
 }
 
-// launch starts the process, begins to read its output, to its end, and waits for its first line.
+// launch starts the process, begins to read its output, and waits for its first line.
 func (p *Conn) launch(ctx context.Context, env []string) (*launch.Process, string, error) {
 	c := p.config
 	process, err := c.Spawner.Spawn(ctx, launch.Spec{

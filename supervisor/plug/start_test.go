@@ -11,9 +11,10 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/blocksd/blocksd/supervisor/launch"
 	"github.com/blocksd/blocksd/supervisor/unit"
-	"golang.org/x/sys/unix"
 )
 
 // Each mistake at the start has its class and one sentence, and leaves neither a process nor a directory.
