@@ -25,17 +25,17 @@ func (h *handler) emit(e event.Event) {
 
 // view is what a HandlerState event is about.
 type view struct {
-	generation int64
-	state      unit.State
-	reason     string
-	processes  int // as handler.processes
+	generation     int64
+	state          unit.State
+	reason         string
+	processChanges int // as in handler
 }
 
 // emitStateLocked emits a HandlerState event if the state, the reason for it, or the processes that take tasks are not
 // what they were at the last event.
 func (h *handler) emitStateLocked() {
 	g := h.currentLocked()
-	v := view{generation: g.id, state: h.rollout.State(), processes: h.processes}
+	v := view{generation: g.id, state: h.rollout.State(), processChanges: h.processChanges}
 	if v.state != unit.Ready && v.state != unit.Idle {
 		v.reason = g.reason
 	}

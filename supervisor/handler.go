@@ -31,9 +31,9 @@ type handler struct {
 	queue       *queue.Queue[*process, *waitingTask]
 	users       int // tasks that wait or run
 
-	changed   chan struct{} // closed and replaced when the availability, or the current generation, changes
-	processes int           // how often the set of processes that take tasks has changed
-	last      view          // of the last HandlerState event
+	changed        chan struct{} // closed and replaced when the availability, or the current generation, changes
+	processChanges int           // how often the set of processes that take tasks has changed
+	last           view          // of the last HandlerState event
 }
 
 func newHandler(f *Fleet, c HandlerConfig) *handler {
@@ -130,7 +130,7 @@ func (h *handler) wait() {
 // stepLocked feeds an event to the rollout and carries out what it decides. What that leads to at once is fed to it too,
 // one after the other.
 func (h *handler) stepLocked(e rollout.Event) {
-	now, before, processes, changed := h.fleet.config.Now(), h.rollout.Availability(), h.processes, e.Kind == rollout.Remove
+	now, before, processes, changed := h.fleet.config.Now(), h.rollout.Availability(), h.processChanges, e.Kind == rollout.Remove
 	if e.Kind == rollout.OfUnit {
 		e.Unit.Jitter = h.fleet.config.Jitter()
 	}
@@ -150,7 +150,7 @@ func (h *handler) stepLocked(e rollout.Event) {
 	h.openReadyLocked()
 	h.assignLocked()
 	changed = changed || h.rollout.Availability() != before
-	if changed || h.processes != processes {
+	if changed || h.processChanges != processes {
 		h.wakeWaitingLocked()
 	}
 	if changed {

@@ -44,7 +44,7 @@ func (g *generation) startLocked(id int64) {
 // drainLocked keeps further tasks from the process.
 func (p *process) drainLocked() {
 	if p.conn != nil && !p.draining {
-		p.g.h.processes++
+		p.g.h.processChanges++
 		p.g.h.queue.Close(p)
 	}
 	p.draining = true
@@ -148,7 +148,7 @@ func (p *process) ready(conn *plug.Conn, watch func()) (wanted bool) {
 	g.reason, g.skipped = "", conn.Skipped()
 	wanted = !p.requested
 	if wanted {
-		h.processes++
+		h.processChanges++
 		h.emitStarted(p)
 		g.stepLocked(unit.Event{Kind: unit.ProcessReady, Process: p.id})
 	} else {

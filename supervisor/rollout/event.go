@@ -42,8 +42,7 @@ type ActionKind int
 
 // The actions.
 const (
-	// NewGeneration: Generation exists from now on and runs Program. One of TakeOver, GiveUp and Supersede follows, if the
-	// handler is not the first.
+	// NewGeneration: Generation exists from now on and is to run Program. One of TakeOver, GiveUp and Supersede follows.
 	NewGeneration ActionKind = iota + 1
 	// TakeOver: Generation takes the tasks from now on; the one before retires.
 	TakeOver
