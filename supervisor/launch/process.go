@@ -104,6 +104,23 @@ func (p *Process) becomes(ctx context.Context) error {
 	return err
 }
 
+// killTimeout is how long discard waits for the kernel to end a killed process.
+const killTimeout = 5 * time.Second
+
+// discard ends a process that has failed because of err, and frees what belongs to it.
+func (p *Process) discard(err error) error {
+	_ = p.Signal(syscall.SIGKILL)
+	timer := time.NewTimer(killTimeout)
+	defer timer.Stop()
+	select {
+	case <-p.done:
+		p.Close()
+		return err
+	case <-timer.C:
+		return fmt.Errorf("%w; process %d could not be ended, even by SIGKILL, and is left behind: find out what it waits for", err, p.PID())
+	}
+}
+
 // Close frees the pipes of a process that has ended, and waits until everything that it started has ended, as far as we
 // can see.
 func (p *Process) Close() {

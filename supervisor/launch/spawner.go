@@ -110,10 +110,7 @@ func (s *Spawner) Spawn(ctx context.Context, spec Spec) (_ *Process, err error) 
 		return fail(a.err)
 	}
 	if err := a.process.becomes(ctx); err != nil {
-		_ = a.process.Signal(syscall.SIGKILL)
-		<-a.process.Done()
-		a.process.Close()
-		return nil, fmt.Errorf("start %s: %w", spec.Path, err)
+		return nil, fmt.Errorf("start %s: %w", spec.Path, a.process.discard(err))
 	}
 	return a.process, nil
 }

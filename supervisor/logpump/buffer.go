@@ -63,13 +63,13 @@ type Crash struct {
 // and so is nil, which keeps nothing.
 type Buffer struct {
 	mu      sync.Mutex
-	pages   map[string]*page     // guarded by mu
+	recent  map[string]*recent   // by handler; guarded by mu
 	readers map[*reader]struct{} // guarded by mu
-	crashes map[string]Crash     // guarded by mu
+	crashes map[string]Crash     // by handler; guarded by mu
 }
 
-// page is the records of one handler, oldest first.
-type page struct {
+// recent is the last records of one handler, oldest first.
+type recent struct {
 	records []Record
 	bytes   int
 }
@@ -90,13 +90,13 @@ func (b *Buffer) add(r Record) {
 }
 
 func (b *Buffer) addLocked(r Record) {
-	if b.pages == nil {
-		b.pages = map[string]*page{}
+	if b.recent == nil {
+		b.recent = map[string]*recent{}
 	}
-	p := b.pages[r.Handler]
+	p := b.recent[r.Handler]
 	if p == nil {
-		p = &page{}
-		b.pages[r.Handler] = p
+		p = &recent{}
+		b.recent[r.Handler] = p
 	}
 	p.records = append(p.records, r)
 	p.bytes += r.size()
@@ -133,7 +133,7 @@ func (b *Buffer) Tail(handler string, n int) []Record {
 
 func (b *Buffer) tailLocked(handler string, n int) []Record {
 	var all []Record
-	for name, p := range b.pages {
+	for name, p := range b.recent {
 		if handler == "" || name == handler {
 			all = append(all, p.records[max(0, len(p.records)-n):]...)
 		}
@@ -210,7 +210,7 @@ func (b *Buffer) Forget(handler string) {
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	delete(b.pages, handler)
+	delete(b.recent, handler)
 	delete(b.crashes, handler)
 }
 
