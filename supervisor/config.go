@@ -22,13 +22,13 @@ const defaultHold = 5 * time.Second
 // Config of a fleet.
 type Config struct {
 	Log *slog.Logger
-	// Events gets what happens to the handlers; nil makes the fleet a bus of its own.
+	// Events is the bus for what happens to the handlers; nil makes a private one.
 	Events *event.Bus
 	// RuntimeDir is a short private directory for sockets, created and swept here. When the path of a socket in it would
 	// be too long, or when it is empty, a private directory below the system's temporary one is used.
 	RuntimeDir string
 	Handlers   []HandlerConfig
-	// Environment names variables that are handed on to handlers beside the built-in list. Secrets never are.
+	// Environment names variables that handlers get in addition to the built-in list. They never get secrets.
 	Environment []string
 	Timeouts    Timeouts
 	// Shim is the program that limits itself and turns into the handler; it must call launch.Shim first. "" for none.
@@ -57,7 +57,7 @@ type HandlerConfig struct {
 	Dir           string // working directory; "" is the root directory
 	// Instances is the number of processes; 1 when zero.
 	Instances int
-	// Content is the checksum of what is executed, "" when nobody knows; if it changes there is a new generation.
+	// Content is the checksum of what is executed, "" when it is unknown; if it changes there is a new generation.
 	Content string
 	// SHA256 pins what is executed, in hexadecimal; "" takes whatever is there.
 	SHA256  string

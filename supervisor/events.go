@@ -92,7 +92,7 @@ func (h *handler) emitQuarantine(g *generation) {
 }
 
 func (h *handler) emitStarting(g *generation) {
-	h.emitRollout(g, rolloutStarting, "a new generation of the handler is started beside the current one")
+	h.emitRollout(g, rolloutStarting, "a new generation of the handler is started alongside the current one")
 }
 
 func (h *handler) emitDone(g *generation) {

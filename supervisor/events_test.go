@@ -92,7 +92,7 @@ func TestEvents(t *testing.T) {
 	notice := f.Status()[0].Notice
 	exit := notice[strings.Index(notice, "handler h is not started"):]
 	same(t, "a program that does not start", []string{
-		"rollout starting INFO sha256 generation: a new generation of the handler is started beside the current one",
+		"rollout starting INFO sha256 generation: a new generation of the handler is started alongside the current one",
 		"process_exited  ERROR reason: " + exit,
 		"rollout rejected ERROR: " + notice,
 	}, rejected)
@@ -105,7 +105,7 @@ func TestEvents(t *testing.T) {
 		t.Fatal(err)
 	}
 	same(t, "a program that takes over", []string{
-		"rollout starting INFO sha256 generation: a new generation of the handler is started beside the current one",
+		"rollout starting INFO sha256 generation: a new generation of the handler is started alongside the current one",
 		"process_started  INFO pid took generation: ",
 		"rollout done INFO sha256 generation: the new generation of the handler takes the tasks from now on",
 		"handler_state ready DEBUG: ",
@@ -239,7 +239,7 @@ func TestStuckLog(t *testing.T) {
 			t.Error("the canceled task has no error")
 		}
 		if err := f.Do(context.Background(), "badhandler", request("t3", "none"), newPort()); err != nil {
-			t.Errorf("a task beside: %v", err)
+			t.Errorf("another task: %v", err)
 		}
 		f.Status()
 	}()

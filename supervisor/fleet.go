@@ -70,7 +70,7 @@ func New(c Config) (*Fleet, error) {
 }
 
 // Apply makes handlers those that run. New ones are started. One whose configuration or content has changed gets a new
-// generation beside the old one, which takes over when it is ready; if it does not get ready the old one stays, and the
+// generation alongside the old one, which takes over when it is ready; if it does not get ready the old one stays, and the
 // status says why. Those that are not named any more finish their tasks and end. An error changes nothing.
 func (f *Fleet) Apply(handlers []HandlerConfig) error {
 	if err := check(handlers); err != nil {

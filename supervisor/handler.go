@@ -11,7 +11,7 @@ import (
 )
 
 // handler is one handler through all its generations. It carries out what its rollout decides: tasks go to the current
-// generation; the next one, if there is one, is being started beside it and takes over when it is ready; retired ones
+// generation; the next one, if there is one, is being started alongside and takes over when it is ready; retired ones
 // finish their tasks. Nothing waits for a process while mu is held.
 type handler struct {
 	fleet *Fleet
@@ -42,7 +42,7 @@ func newHandler(f *Fleet, c HandlerConfig) *handler {
 		fleet: f, name: c.Name, log: f.config.Log.With("handler", c.Name),
 		rollout: rollout.New(p), queue: queue.New[*process, *waitingTask](c.queueLimits()), wanted: c, generations: map[int64]*generation{}, changed: make(chan struct{}),
 	}
-	h.addLocked(h.rollout.Current(), p.ID, c) // nobody else has it yet
+	h.addLocked(h.rollout.Current(), p.ID, c) // nothing else knows it yet
 	return h
 }
 

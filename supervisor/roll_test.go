@@ -167,7 +167,7 @@ func TestHandlersComeAndGo(t *testing.T) {
 		if s := f.Status(); len(s) != 2 || s[1].State != "draining" || s[1].Processes[0].Running != 1 {
 			t.Errorf("status %+v", s)
 		}
-		if round == 1 { // comes back beside its old process
+		if round == 1 { // comes back alongside its old process
 			apply(t, f, echo, sleeper)
 			become(t, f, "sleeper", dispatch.Available)
 			if do(t, f, "sleeper", "back", "1ms") == old.pid {

@@ -28,7 +28,7 @@ type Found struct {
 	SHA256 string
 	// Kind of program that the file holds.
 	Kind Kind
-	// CardPath of the card beside it, "" when there is none.
+	// CardPath is the card file next to it, "" when there is none.
 	CardPath string
 }
 
@@ -105,7 +105,7 @@ func (s *scan) entry(dir, name string) {
 		return // removed since the directory was read
 	}
 	if info.Mode()&fs.ModeSymlink != 0 {
-		// A link is as good as what it leads to, in every directory on the way.
+		// A link is trusted as far as its target is, and every directory above that.
 		target, err := filepath.EvalSymlinks(path)
 		if err != nil {
 			s.skip(name, path, "the link leads nowhere")

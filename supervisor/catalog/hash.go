@@ -61,7 +61,7 @@ func (h *Hashes) Of(path string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	// A change within the same tick of the clock would not show in the identity, unless nobody may write there.
+	// A change within the same tick of the clock would not show in the identity, unless the file is read-only.
 	if info.Mode().Perm()&0o222 == 0 || time.Since(id.changed) > clockTick {
 		h.mu.Lock()
 		defer h.mu.Unlock()

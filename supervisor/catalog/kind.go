@@ -12,8 +12,8 @@ import (
 // Kind of program that a file holds.
 type Kind int
 
-// The kinds. Elf and Zipapp are complete in one file and run from a copy; a Script runs in place, because what lies beside
-// it matters.
+// The kinds. Elf and Zipapp are complete in one file and run from a copy; a Script runs in place, because the files next
+// to it matter.
 const (
 	Elf    Kind = iota + 1
 	Zipapp      // a zip archive behind an interpreter line

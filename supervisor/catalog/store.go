@@ -160,7 +160,7 @@ func write(path string, from io.Reader, sum string) error {
 // inherited is how long a process that is being started may hold what was open here when it was forked.
 const inherited = time.Second
 
-// awaitClosed waits until nobody has a file open for writing, because the kernel executes no such file. A process that was
+// awaitClosed waits until nobody has a file open for writing, because the kernel does not execute such a file. A process that was
 // forked during the copy has inherited it until its own exec; neither the end of fork nor syscall.ForkLock says that this
 // is over, and to hold that lock would let no process start while a large file is copied. But the kernel gives a lease for
 // reading on exactly the files that it would execute. Where it knows no leases, a start that fails is tried again as always.
@@ -178,7 +178,7 @@ func awaitClosed(path string) error {
 	return nil
 }
 
-// Used records that a content of a handler got ready, and deletes what nobody needs any more.
+// Used records that a content of a handler has become ready, and deletes the contents that are no longer needed.
 func (s *Store) Used(name, sum string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()

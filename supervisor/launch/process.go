@@ -20,12 +20,12 @@ type Process struct {
 	proc    *os.Process
 	uid     int
 	group   *group        // nil for none
-	shim    *os.File      // says how the shim fared; nil when there is none
+	shim    *os.File      // says why the shim failed; nil when there is none
 	mark    string        // "" for none
 	done    chan struct{} // closed after exit is set
 	cleaned chan struct{} // closed when nothing of the process is left
 
-	// mu orders signals and reaping: once the process is reaped its number may belong to somebody else.
+	// mu orders signals and reaping: once the process is reaped its number may be that of another one.
 	mu     sync.Mutex
 	reaped bool // guarded by mu
 	exit   Exit // immutable once done is closed

@@ -27,11 +27,11 @@ const HostSocketVariable = "BLOCKSD_HOST_SOCKET"
 // SocketDirs hands out one private directory per process.
 type SocketDirs struct {
 	base string
-	temp bool // base is ours alone and goes away at the end
+	temp bool // base is ours alone and is removed at the end
 
 	mu    sync.Mutex
 	open  string // guarded by mu; where other users can come to; "" until it is needed
-	extra string // guarded by mu; a base beside base that goes away at the end
+	extra string // guarded by mu; a second base that is removed at the end
 }
 
 // OpenSocketDirs creates base with mode 0700 and removes what an earlier daemon left there. When a socket path below base
@@ -64,7 +64,7 @@ func OpenSocketDirs(base, temp string) (*SocketDirs, error) {
 }
 
 // fallback makes a private directory below temp. Its name follows from base, so that the next daemon finds and sweeps what
-// one that was killed left behind; but a directory that somebody else may have put there is not touched.
+// one that was killed left behind; but a directory that another user may have put there is not touched.
 func fallback(base, temp string) (string, error) {
 	if temp == "" {
 		temp = os.TempDir()
@@ -116,7 +116,7 @@ func (d *SocketDirs) Base() string { return d.base }
 // New makes a directory for one process; the caller removes it.
 func (d *SocketDirs) New() (string, error) {
 	dir, err := os.MkdirTemp(d.base, processDir)
-	if errors.Is(err, fs.ErrNotExist) { // somebody cleaned up below us
+	if errors.Is(err, fs.ErrNotExist) { // it was removed while we run
 		if err = os.MkdirAll(d.base, 0o700); err == nil {
 			dir, err = os.MkdirTemp(d.base, processDir)
 		}

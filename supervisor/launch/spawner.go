@@ -39,7 +39,7 @@ func (s Spec) argv() []string {
 }
 
 // Spawner starts processes, all from one thread of the operating system: Linux sends the parent-death signal when the
-// thread that forked ends, not when the process does, and Go ends threads as it likes unless they are locked.
+// thread that forked ends, not when the process does, and Go may end any thread that is not locked.
 type Spawner struct {
 	requests chan request
 	done     chan struct{} // closed when Run has returned
@@ -173,7 +173,7 @@ func start(spec Spec, g *group) (_ *Process, err error) {
 	if shimW != nil {
 		shimW.Close()
 	}
-	go p.wait() // ends with the process; whoever owns the process waits for Close
+	go p.wait() // ends with the process; the owner of the process waits in Close
 	return p, nil
 }
 

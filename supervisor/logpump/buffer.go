@@ -19,7 +19,7 @@ const (
 	followBuffer = 256
 )
 
-// Record is one line of a handler, kept for those who ask.
+// Record is one line of a handler.
 type Record struct {
 	Time    time.Time
 	Handler string
@@ -106,7 +106,7 @@ func (b *Buffer) addLocked(r Record) {
 		p.records[drop] = Record{} // let go of its texts
 		drop++
 	}
-	p.records = p.records[drop:] // append moves them to a new array once in a while
+	p.records = p.records[drop:] // append moves them to a new array from time to time
 	for rd := range b.readers {
 		if rd.handler != "" && rd.handler != r.Handler {
 			continue

@@ -29,7 +29,7 @@ type Config struct {
 	Log *slog.Logger
 	// Now defaults to time.Now.
 	Now func() time.Time
-	// Buffer keeps the records for those who ask, under the name Handler; nil keeps none.
+	// Buffer keeps the records for later, under the name Handler; nil keeps none.
 	Buffer  *Buffer
 	Handler string
 }

@@ -20,7 +20,7 @@ type assignment struct {
 	next     int                        // guarded by mu
 	uses     sync.WaitGroup             // Add only under mu while not ended
 	heard    int64                      // guarded by mu; how many messages of the handler's answer have had their effect
-	more     chan struct{}              // guarded by mu; closed when heard grows; nil when nobody waits for that
+	more     chan struct{}              // guarded by mu; closed when heard grows; nil when nothing waits for that
 }
 
 func newAssignment(port dispatch.TaskPort, cancel context.CancelFunc) *assignment {

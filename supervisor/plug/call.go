@@ -68,7 +68,7 @@ func (p *Conn) Do(ctx context.Context, task *wire.Task, port dispatch.TaskPort, 
 	defer p.host.release(task.ID)
 	defer a.end()
 	if hooks.Assigned != nil && !hooks.Assigned() {
-		close(a.started) // whoever wants to cancel it need not wait
+		close(a.started) // a CancelTask need not wait
 		hooks.released(false)
 		return &dispatch.TaskFailure{Kind: dispatch.CallEnded, Public: publicEnded, Private: fmt.Sprintf("task %s was canceled before handler %s had it", task.ID, p.config.Handler)}
 	}
@@ -142,7 +142,7 @@ type call struct {
 	mu       sync.Mutex
 	timer    *time.Timer   // guarded by mu, like the fields below
 	patience time.Duration // of the timer
-	busy     bool          // we are at work for the handler, who cannot be blamed meanwhile
+	busy     bool          // we are doing what the handler asked for, so the deadline does not apply
 	overdue  bool          // the timer fired while we were busy
 	finished bool
 	cut      bool

@@ -17,7 +17,7 @@ type Config struct {
 	Argv0   string // the program's name as it sees it itself; "" is Path
 	Args    []string
 	Dir     string // working directory, "" is the root directory
-	// Environment is what the process sees beside what the protocol needs.
+	// Environment is what the process sees in addition to what the protocol needs.
 	Environment []string
 	Spawner     *launch.Spawner
 	Dirs        *launch.SocketDirs

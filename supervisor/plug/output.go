@@ -43,7 +43,7 @@ func (p *Conn) launch(ctx context.Context, env []string) (*launch.Process, strin
 		}
 		// Standard output ended: the process is about to, or has.
 	case <-process.Done():
-		// What it printed before may still be on its way.
+		// What it printed before may still be in the pipe.
 		select {
 		case line, ok := <-first:
 			if ok {

@@ -16,8 +16,8 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// peerOf asks the kernel who is at the other end of a Unix socket: for a connection that we made, the process that
-// listens.
+// peerOf returns SO_PEERCRED of a Unix socket: the process at the other end, which for a connection that we made is the
+// one that listens.
 func peerOf(conn net.Conn) (*unix.Ucred, error) {
 	uc, ok := conn.(*net.UnixConn)
 	if !ok {
@@ -84,7 +84,7 @@ func (c *hostCredentials) Info() credentials.ProtocolInfo {
 func (c *hostCredentials) Clone() credentials.TransportCredentials { return c }
 func (c *hostCredentials) OverrideServerName(string) error         { return nil }
 
-// authorize lets a call through that comes from the handler's own processes and brings its token.
+// authorize lets a call through that comes from the handler's own processes and carries its token.
 func authorize(token string) grpc.StreamServerInterceptor {
 	return func(srv any, stream grpc.ServerStream, _ *grpc.StreamServerInfo, next grpc.StreamHandler) error {
 		p, _ := peer.FromContext(stream.Context())

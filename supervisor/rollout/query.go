@@ -8,7 +8,7 @@ import (
 // Current is the generation that takes the tasks.
 func (r *Rollout) Current() int64 { return r.current.id }
 
-// Next is the generation that is started beside the current one; 0 if there is none.
+// Next is the generation that is being started alongside the current one; 0 if there is none.
 func (r *Rollout) Next() int64 {
 	if r.next == nil {
 		return 0

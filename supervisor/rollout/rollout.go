@@ -1,5 +1,5 @@
-// Package rollout decides which generation of one handler takes the tasks: when another program is started beside the one
-// that runs, when it takes over, when it is given up, and when a generation is over. It is a pure state machine around
+// Package rollout decides which generation of one handler takes the tasks: when another program is started alongside the
+// one that runs, when it takes over, when it is given up, and when a generation is over. It is a pure state machine around
 // those of package unit: events and the time go in, actions come out.
 package rollout
 
@@ -28,7 +28,7 @@ type generation struct {
 type Rollout struct {
 	wanted  Program       // what was asked for last
 	current *generation   // takes the tasks; never nil
-	next    *generation   // is started beside it; may be nil
+	next    *generation   // is being started alongside; may be nil
 	retired []*generation // finish their tasks, oldest first
 	last    int64         // id of the generation that was made last
 
@@ -52,7 +52,7 @@ func (r *Rollout) generation(p Program, number int64) *generation {
 	return &generation{id: r.last, number: number, program: p, unit: unit.New(p.Policy, max(p.Instances, 1))}
 }
 
-// step is one event on its way through the state machine.
+// step is the handling of one event.
 type step struct {
 	*Rollout
 	now time.Time
@@ -60,7 +60,7 @@ type step struct {
 }
 
 // Step takes one event at time now, which must not go backwards. Events that no longer apply are ignored: the generation
-// may have ended while the event was on its way.
+// may have ended before the event arrived.
 func (r *Rollout) Step(e Event, now time.Time) []Action {
 	s := step{Rollout: r, now: now}
 	current, state := r.current, r.current.unit.State()
@@ -141,7 +141,7 @@ func (s *step) restart() {
 	}
 }
 
-// roll starts a generation of what is wanted, beside the current one or, if that does not work, in its place.
+// roll starts a generation of what is wanted, alongside the current one or, if that does not work, in its place.
 func (s *step) roll() {
 	s.supersede()
 	g := s.begin(s.wanted)

@@ -7,7 +7,7 @@ type State int
 
 // The states.
 const (
-	// Starting: a process is on its way, none is ready. Also the state before Start.
+	// Starting: a process is being started, none is ready. Also the state before Start.
 	Starting State = iota + 1
 	// Ready: at least one process takes tasks.
 	Ready
@@ -17,7 +17,7 @@ const (
 	Draining
 	// BackingOff: waiting before the next start.
 	BackingOff
-	// Quarantined: failed too often; tried once in a while, or at once after a Reset.
+	// Quarantined: failed too often; tried at long intervals, or at once after a Reset.
 	Quarantined
 	// Stopped: nothing runs and nothing will.
 	Stopped

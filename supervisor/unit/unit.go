@@ -11,7 +11,7 @@ type phase int
 const (
 	starting phase = iota + 1
 	ready
-	retiring // takes no tasks, still works on some; its replacement is on its way
+	retiring // takes no tasks, still works on some; its replacement is being started
 	stopping // asked to end
 )
 
@@ -53,7 +53,7 @@ func New(p Policy, instances int) *Unit {
 }
 
 // Step takes one event at time now, which must not go backwards. Events that no longer apply are ignored: the process
-// may have ended while the event was on its way.
+// may have ended before the event arrived.
 func (u *Unit) Step(e Event, now time.Time) []Action {
 	var out []Action
 	p := u.processes[e.Process]
@@ -147,7 +147,7 @@ func (u *Unit) expire(out []Action, now time.Time) []Action {
 	}
 	if !u.idleAt.IsZero() && !now.Before(u.idleAt) {
 		u.idleAt = time.Time{}
-		// A handler that fails is not put to rest: somebody must see that it fails.
+		// A handler that fails is not stopped as idle: its failure must stay visible.
 		if u.wanted && !u.quarantined && u.count(ready) > 0 {
 			u.dormant = true
 			out = u.retireAll(out)
