@@ -284,7 +284,7 @@ func TestHandlersComeAndGo(t *testing.T) {
 	if err := os.Rename(path+".tmp", path); err != nil {
 		t.Fatal(err)
 	}
-	eventually("text is refused", func(s system.Status) bool { return told(s, path, "is no program") })
+	eventually("text is refused", func(s system.Status) bool { return told(s, path, "is not a program") })
 	other := elfOfAnotherMachine(t, sleeper)
 	writeFile(t, path+".tmp", other)
 	if err := os.Chmod(path+".tmp", 0o755); err != nil {

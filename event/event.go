@@ -36,7 +36,8 @@ const (
 	ProcessStarted
 	// ProcessExited: a handler process is gone. Handler, PID, Reason; Level error when nobody asked for it.
 	ProcessExited
-	// Rollout: another program of a handler is being started, has taken over, or was given up. Handler, State, Reason.
+	// Rollout: another program of a handler is being started, has taken over, or was given up. Handler, State (starting, done
+	// or rejected), Reason.
 	Rollout
 	// ConfigReloaded: State applied or rejected, Reason.
 	ConfigReloaded

@@ -135,7 +135,7 @@ func BenchmarkAgainstGoPlugin(b *testing.B) {
 		return err
 	}
 	var conn *plug.Conn
-	for _, p := range f.get("echo").current.processes {
+	for _, p := range f.get("echo").currentLocked().processes {
 		conn = p.conn
 	}
 	check := func() error { return conn.Check(context.Background()) }

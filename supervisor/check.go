@@ -55,7 +55,7 @@ func CheckProgram(ctx context.Context, path string, args, environment []string, 
 	defer func() {
 		stop()
 		running.Wait()
-		_ = dirs.Close()
+		_ = dirs.Close() // nothing depends on it: the directory is temporary
 	}()
 	at := time.Now()
 	conn, err := plug.Start(ctx, plug.Config{
@@ -82,8 +82,12 @@ func CheckProgram(ctx context.Context, path string, args, environment []string, 
 		r.Problems = append(r.Problems, "its health check failed the second time: "+err.Error())
 	}
 	at = time.Now()
-	conn.Stop()
+	stopped := conn.Stop()
 	r.Stop = time.Since(at)
+	if !stopped {
+		r.Problems = append(r.Problems, fmt.Sprintf("it could not be ended, even by SIGKILL, and is left behind as process %d: look at what it waits for", conn.PID()))
+		return r, nil
+	}
 	if r.Stop > slowStop {
 		r.Problems = append(r.Problems, fmt.Sprintf("it took %v to end after it was asked to: serve plugin.GRPCController/Shutdown, or end on SIGTERM", r.Stop.Round(time.Millisecond)))
 	} else if code := conn.Exit(); code.Text != "it ended with exit code 0" {

@@ -21,7 +21,7 @@ func verify(hashes *catalog.Hashes, c HandlerConfig) (string, error) {
 		return "", &plug.Failure{Reason: unit.Spawn, Text: "handler " + c.Name + " could not be started because " + c.program() + " cannot be read: " + err.Error()}
 	}
 	want, advice := c.SHA256, "restore the file, or pin the new checksum with blocksd handler pin "+c.Name
-	if want == "" && c.Program != "" { // nobody but us writes there
+	if want == "" && c.Program != "" { // only we write there
 		want, advice = c.Content, "delete the damaged copy and restart the handler"
 	}
 	if want != "" && !strings.EqualFold(sum, want) {

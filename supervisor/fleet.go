@@ -6,94 +6,18 @@ package supervisor
 import (
 	"context"
 	"errors"
-	"fmt"
-	"log/slog"
 	"math/rand/v2"
 	"os"
-	"path/filepath"
 	"slices"
 	"sync"
 	"time"
 
 	"github.com/blocksd/blocksd/dispatch"
 	"github.com/blocksd/blocksd/event"
-	"github.com/blocksd/blocksd/network/card"
 	"github.com/blocksd/blocksd/supervisor/catalog"
 	"github.com/blocksd/blocksd/supervisor/launch"
 	"github.com/blocksd/blocksd/supervisor/logpump"
-	"github.com/blocksd/blocksd/supervisor/plug"
-	"github.com/blocksd/blocksd/supervisor/unit"
 )
-
-// Timeouts are the deadlines of everything that waits for a handler process.
-type Timeouts = plug.Timeouts
-
-// DefaultHold is how long a task waits for a process while one is expected.
-const DefaultHold = 5 * time.Second
-
-// Config of a fleet.
-type Config struct {
-	Log *slog.Logger
-	// Events gets what happens to the handlers; nil makes the fleet a bus of its own.
-	Events *event.Bus
-	// RuntimeDir is a short private directory for sockets, created and swept here. When the path of a socket in it would
-	// be too long, or when it is empty, a private directory below the system's temporary one is used.
-	RuntimeDir string
-	Handlers   []HandlerConfig
-	// Environment names variables that are handed on to handlers beside the built-in list. Secrets never are.
-	Environment []string
-	Timeouts    Timeouts
-	// Shim is the program that limits itself and turns into the handler; it must call launch.Shim first. "" for none.
-	Shim string
-	// Cgroup is where handlers get control groups of their own: see launch.OpenCgroups; "" is off.
-	Cgroup string
-	// Hold is how long a task waits for a process while one is expected; DefaultHold when zero.
-	Hold time.Duration
-	// MaxArtifactBytes bounds one artifact of a handler; wire.MaxArtifactBytes, the most that the network takes, when zero.
-	MaxArtifactBytes int64
-	Now              func() time.Time // nil is time.Now
-	Jitter           func() float64   // in [0,1); nil is random
-	// OnCards is called once per generation of a handler, when it has described itself: of the first before it gets
-	// tasks, of a later one when it takes over.
-	OnCards func(handler string, cards []card.Card)
-	// OnUsed is called when a content of a handler has got ready, and takes its tasks.
-	OnUsed func(handler, content string)
-}
-
-// HandlerConfig is one handler.
-type HandlerConfig struct {
-	Name string
-	// Path of its file, absolute; Program is what is executed instead, a copy of it, "" for the file itself.
-	Path, Program string
-	Args          []string
-	Dir           string // working directory; "" is the root directory
-	// Instances is the number of processes; 1 when zero.
-	Instances int
-	// Content is the checksum of what is executed, "" when nobody knows; if it changes there is a new generation.
-	Content string
-	// SHA256 pins what is executed, in hexadecimal; "" takes whatever is there.
-	SHA256  string
-	Restart unit.Policy
-	// Limits of each process, as far as the machine can keep them; MTLS encrypts the connection to it.
-	Limits launch.Limits
-	MTLS   bool
-
-	// Concurrency is how many tasks it takes at once, ProcessConcurrency how many each of its processes; 0: no limit. A
-	// task beyond the limit waits for its turn.
-	Concurrency, ProcessConcurrency int
-	// RecycleTasks replaces a process that has been given so many tasks, once its replacement is ready; 0: never.
-	RecycleTasks int
-	// Idempotent: a task that crashed a process and has published nothing is tried on another one, as if the handler had
-	// said that it may be.
-	Idempotent bool
-}
-
-func (c HandlerConfig) program() string {
-	if c.Program != "" {
-		return c.Program
-	}
-	return c.Path
-}
 
 // Fleet is all handlers of a daemon. Its methods may be used from several goroutines, before and after Run too.
 type Fleet struct {
@@ -101,19 +25,18 @@ type Fleet struct {
 	dirs    *launch.SocketDirs
 	spawner *launch.Spawner
 	machine *launch.Machine
-	book    *logpump.Book
+	buffer  *logpump.Buffer
 	hashes  catalog.Hashes
 
-	mu       sync.Mutex
+	tasks   *taskTable
+	leaving sync.WaitGroup // handlers that were forgotten; Add only under mu while not stopped
+
+	mu       sync.Mutex          // taken before that of a handler
 	handlers map[string]*handler // guarded by mu, like the fields below
 	order    []*handler          // as configured; those that are being removed last
+	wanted   map[*handler]bool   // those that the last Apply wants, although some may not have been deployed again yet
 	running  bool
 	stopped  bool
-	leaving  sync.WaitGroup // handlers that were forgotten; Add only under mu while not stopped
-	tasks    map[string]*placement
-	// early are cancellations of tasks that are not here, and until when each counts: they may have overtaken Do.
-	// Guarded by mu, bounded by maxEarly.
-	early map[string]time.Time
 }
 
 // New checks the configuration and prepares the runtime directory; Run starts the handlers.
@@ -128,13 +51,13 @@ func New(c Config) (*Fleet, error) {
 		c.Jitter = rand.Float64
 	}
 	if c.Hold <= 0 {
-		c.Hold = DefaultHold
+		c.Hold = defaultHold
 	}
 	if c.Events == nil {
 		c.Events = event.NewBus(event.Config{})
 	}
 	c.Timeouts = c.Timeouts.Filled()
-	f := &Fleet{config: c, spawner: launch.NewSpawner(), book: &logpump.Book{}, handlers: map[string]*handler{}, tasks: map[string]*placement{}, early: map[string]time.Time{}}
+	f := &Fleet{config: c, spawner: launch.NewSpawner(), buffer: &logpump.Buffer{}, tasks: newTaskTable(c.Now), handlers: map[string]*handler{}}
 	if err := f.Apply(c.Handlers); err != nil {
 		return nil, err
 	}
@@ -146,34 +69,17 @@ func New(c Config) (*Fleet, error) {
 	return f, nil
 }
 
-// check returns an error for handlers that cannot be run together.
-func check(handlers []HandlerConfig) error {
-	paths := map[string]string{}
-	for _, c := range handlers {
-		other, twice := paths[c.Name]
-		switch {
-		case c.Name == "":
-			return fmt.Errorf("handler with path %q has no name: give it one", c.Path)
-		case !filepath.IsAbs(c.Path):
-			return fmt.Errorf("path %q of handler %s is not absolute: write the whole path", c.Path, c.Name)
-		case twice:
-			return fmt.Errorf("two handlers are called %s, at %s and %s: rename one", c.Name, other, c.Path)
-		}
-		paths[c.Name] = c.Path
-	}
-	return nil
-}
-
 // Apply makes handlers those that run. New ones are started. One whose configuration or content has changed gets a new
-// generation beside the old one, which takes over when it is ready; if it does not get ready the old one stays, and the
+// generation alongside the old one, which takes over when it is ready; if it does not get ready the old one stays, and the
 // status says why. Those that are not named any more finish their tasks and end. An error changes nothing.
 func (f *Fleet) Apply(handlers []HandlerConfig) error {
 	if err := check(handlers); err != nil {
 		return err
 	}
 	f.mu.Lock()
-	var order, begin, gone []*handler
+	var order, begin, unwanted []*handler
 	deploy := map[*handler]HandlerConfig{}
+	f.wanted = map[*handler]bool{}
 	for _, c := range handlers {
 		h := f.handlers[c.Name]
 		if h == nil {
@@ -183,14 +89,13 @@ func (f *Fleet) Apply(handlers []HandlerConfig) error {
 		} else {
 			deploy[h] = c
 		}
-		h.named = true
+		f.wanted[h] = true
 		order = append(order, h)
 	}
 	for _, h := range f.order {
-		if _, stays := deploy[h]; !stays {
-			h.named = false
+		if !f.wanted[h] {
 			order = append(order, h)
-			gone = append(gone, h)
+			unwanted = append(unwanted, h)
 		}
 	}
 	f.order = order
@@ -202,8 +107,8 @@ func (f *Fleet) Apply(handlers []HandlerConfig) error {
 	for h, c := range deploy {
 		h.deploy(c)
 	}
-	for _, h := range gone {
-		if !h.remove() {
+	for _, h := range unwanted {
+		if h.remove() {
 			f.forget(h)
 		}
 	}
@@ -222,37 +127,12 @@ func (f *Fleet) forget(h *handler) {
 	defer f.mu.Unlock()
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.removed && !h.named && !h.aliveLocked() && f.handlers[h.name] == h && !f.stopped {
+	if h.rollout.Ended() && !f.wanted[h] && f.handlers[h.name] == h && !f.stopped {
 		f.leaving.Go(h.wait)
 		delete(f.handlers, h.name)
 		f.order = slices.DeleteFunc(f.order, func(other *handler) bool { return other == h })
-		f.book.Forget(h.name)
+		f.buffer.Forget(h.name)
 	}
-}
-
-// Restart replaces the processes of a handler by new ones without losing a task, or tries at once if it is not ready, in
-// quarantine too. It waits for the outcome until ctx ends; the error is one sentence.
-func (f *Fleet) Restart(ctx context.Context, name string) error {
-	h := f.get(name)
-	if h == nil {
-		return fmt.Errorf("%w called %q", ErrNoHandler, name)
-	}
-	return h.restart(ctx)
-}
-
-// Await waits until a handler runs what was asked for last, or for the reason why it does not.
-func (f *Fleet) Await(ctx context.Context, name string) error {
-	h := f.get(name)
-	if h == nil {
-		return fmt.Errorf("%w called %q", ErrNoHandler, name)
-	}
-	h.mu.Lock()
-	g := h.current
-	if h.next != nil {
-		g = h.next
-	}
-	h.mu.Unlock()
-	return h.await(ctx, g, 0)
 }
 
 // ErrNoHandler is returned for a handler that the fleet does not have.
@@ -287,7 +167,7 @@ func (f *Fleet) Run(ctx context.Context) error {
 	f.mu.Lock()
 	f.stopped = true
 	f.mu.Unlock()
-	// From here on no handler is added.
+	// From now on no handler is added.
 	all := f.all()
 	for _, h := range all {
 		h.stop()
@@ -308,7 +188,7 @@ func (f *Fleet) Run(ctx context.Context) error {
 // environment is what every handler gets of the daemon's variables.
 func (f *Fleet) environment() []string { return launch.Environment(os.Environ(), f.config.Environment) }
 
-// Availability tells how an agent should announce itself; the channel is closed at the next change.
+// Availability says how an agent should announce itself; the channel is closed at the next change.
 func (f *Fleet) Availability(name string) (dispatch.Availability, <-chan struct{}) {
 	h := f.get(name)
 	if h == nil {
@@ -316,16 +196,5 @@ func (f *Fleet) Availability(name string) (dispatch.Availability, <-chan struct{
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return h.availabilityLocked(), h.changed
-}
-
-// availability of a handler in each state. An unhealthy one is being replaced, an idle one starts with the next task.
-func availability(s unit.State) dispatch.Availability {
-	switch s {
-	case unit.Ready, unit.Idle:
-		return dispatch.Available
-	case unit.Starting, unit.Unhealthy, unit.BackingOff:
-		return dispatch.Recovering
-	}
-	return dispatch.Unavailable
+	return h.rollout.Availability(), h.changed
 }

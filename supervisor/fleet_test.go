@@ -16,7 +16,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/blocksd/blocksd/dispatch"
-	"github.com/blocksd/blocksd/event"
 	"github.com/blocksd/blocksd/network/card"
 	"github.com/blocksd/blocksd/supervisor/unit"
 )
@@ -159,7 +158,7 @@ func TestChecksum(t *testing.T) {
 	if s.State != "quarantined" || s.Restarts != 0 || !strings.Contains(s.Reason, "instead of 0000") {
 		t.Errorf("status %+v", s)
 	}
-	eventually(t, "a missing file is told", func() bool {
+	eventually(t, "a missing file is reported", func() bool {
 		return strings.Contains(f.Status()[1].Reason, "gone cannot be read: no such file or directory")
 	})
 }
@@ -174,9 +173,9 @@ func TestWaitingTask(t *testing.T) {
 	result := make(chan error, 1)
 	go func() { result <- f.Do(context.Background(), name, request("t2", ""), newPort()) }()
 	eventually(t, "the task is there to be canceled", func() bool {
-		f.mu.Lock()
-		defer f.mu.Unlock()
-		return f.tasks["t2"] != nil
+		f.tasks.mu.Lock()
+		defer f.tasks.mu.Unlock()
+		return f.tasks.tasks["t2"] != nil
 	})
 	if err := f.CancelTask(t.Context(), "t2", dispatch.CancelUser, time.Second); err != nil {
 		t.Error(err)
@@ -233,7 +232,7 @@ func TestTaintedProcessIsReplaced(t *testing.T) {
 	if got := failure(t, <-otherResult); got.Kind != dispatch.HandlerError {
 		t.Errorf("the other task: %+v", got)
 	}
-	eventually(t, "the old process is gone", func() bool { return len(f.Status()[0].Processes) == 1 })
+	eventually(t, "the old process has ended", func() bool { return len(f.Status()[0].Processes) == 1 })
 	if s := f.Status()[0]; s.Restarts != 0 {
 		t.Errorf("counted as a failure: %+v", s)
 	}
@@ -336,72 +335,8 @@ func TestHundredHandlers(t *testing.T) {
 	t.Logf("100 handlers ready after %v", time.Since(at))
 }
 
-// stuckLog is a log that takes no more once a record with a text has come, until it is released.
-type stuckLog struct {
-	slog.Handler
-	text     string
-	stuck    chan struct{} // closed when it is
-	released chan struct{}
-}
-
-func (l *stuckLog) Enabled(context.Context, slog.Level) bool { return true }
-
-func (l *stuckLog) WithAttrs([]slog.Attr) slog.Handler { return l }
-
-func (l *stuckLog) Handle(_ context.Context, r slog.Record) error {
-	if strings.Contains(r.Message, l.text) {
-		close(l.stuck)
-		<-l.released
-	}
-	return nil
-}
-
-// A log that blocks holds up the process that it tells of, and no task, cancellation or status.
-func TestStuckLog(t *testing.T) {
-	log := &stuckLog{Handler: slog.DiscardHandler, text: "is down because", stuck: make(chan struct{}), released: make(chan struct{})}
-	bus := event.NewBus(event.Config{})
-	events := bus.Follow(event.States()...)
-	logging, stopLogging := context.WithCancel(context.Background())
-	logged := make(chan struct{})
-	go func() {
-		defer close(logged)
-		event.Log(logging, events, slog.New(log))
-	}()
-	defer func() {
-		close(log.released)
-		stopLogging()
-		<-logged
-		events.Close()
-	}()
-	f := fleet(t, Config{Log: slog.New(log), Events: bus, Timeouts: Timeouts{ExitNotice: patience}, Handlers: []HandlerConfig{{Name: "badhandler", Path: plugins.Path(t, "badhandler"), Instances: 2}}})
-	eventually(t, "both processes are ready", func() bool {
-		ps := f.Status()[0].Processes
-		return len(ps) == 2 && ps[0].State == "ready" && ps[1].State == "ready"
-	})
-	_, hanging := begin(t, f, context.Background(), "badhandler", "t1", "hang")
-	if got := failure(t, f.Do(t.Context(), "badhandler", request("t2", "kill"), newPort())); got.Kind != dispatch.HandlerCrash {
-		t.Fatalf("crash: %+v", got)
-	}
-	within(t, "the log is stuck", log.stuck)
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		if err := f.CancelTask(context.Background(), "t1", dispatch.CancelUser, time.Second); err != nil {
-			t.Errorf("cancel: %v", err)
-		}
-		if err := <-hanging; err == nil {
-			t.Error("the canceled task has no error")
-		}
-		if err := f.Do(context.Background(), "badhandler", request("t3", "none"), newPort()); err != nil {
-			t.Errorf("a task beside: %v", err)
-		}
-		f.Status()
-	}()
-	within(t, "all goes on while the log is stuck", done)
-}
-
 // A handler that is named again just as it ends stays: forgotten between the two it would run without an owner, and the
-// daemon would wait for it for ever.
+// daemon would wait for it forever.
 func TestNamedAgainAtItsEnd(t *testing.T) {
 	var configs []HandlerConfig
 	for i := range 20 {

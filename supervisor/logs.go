@@ -14,9 +14,9 @@ func (f *Fleet) Logs(ctx context.Context, handler string, n int, follow bool, yi
 		return fmt.Errorf("%w called %q", ErrNoHandler, handler)
 	}
 	if follow {
-		return f.book.Follow(ctx, handler, n, yield)
+		return f.buffer.Follow(ctx, handler, n, yield)
 	}
-	for _, r := range f.book.Tail(handler, n) {
+	for _, r := range f.buffer.Tail(handler, n) {
 		if err := yield(r); err != nil {
 			return err
 		}
@@ -24,5 +24,5 @@ func (f *Fleet) Logs(ctx context.Context, handler string, n int, follow bool, yi
 	return nil
 }
 
-// Crash is what is known of the process of a handler that ended last without being asked to.
-func (f *Fleet) Crash(handler string) (logpump.Crash, bool) { return f.book.Crash(handler) }
+// Crash is what is known of the last process of a handler that ended without being asked to.
+func (f *Fleet) Crash(handler string) (logpump.Crash, bool) { return f.buffer.Crash(handler) }

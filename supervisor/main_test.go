@@ -126,7 +126,7 @@ func ended(t testing.TB, result <-chan error) error {
 	}
 }
 
-// fleet runs handlers named like their binaries, or "name-misdeed".
+// fleet runs handlers named like their binaries, or "name-fault".
 func fleet(t testing.TB, c Config, names ...string) *Fleet {
 	t.Helper()
 	for _, name := range names {

@@ -84,9 +84,9 @@ func TestSecondTry(t *testing.T) {
 	}
 }
 
-// A place that a waiting task does not take, because that process did not get it before, goes to the next in the queue, and
+// A slot that a waiting task does not take, because that process did not get it before, goes to the next in the queue, and
 // to one that has just come.
-func TestPlaceThatOneDoesNotTake(t *testing.T) {
+func TestSlotThatOneDoesNotTake(t *testing.T) {
 	f := fleet(t, Config{Hold: patience, Handlers: []HandlerConfig{
 		{Name: "sleeper", Path: plugins.Path(t, "sleeper"), Instances: 2, ProcessConcurrency: 1},
 	}})
@@ -94,13 +94,13 @@ func TestPlaceThatOneDoesNotTake(t *testing.T) {
 	eventually(t, "both processes are ready", func() bool {
 		h.mu.Lock()
 		defer h.mu.Unlock()
-		return h.current.unit.Full()
+		return h.rollout.Full()
 	})
 	_, first := begin(t, f, context.Background(), "sleeper", "first", "10m")
 	var without []*process
 	h.mu.Lock()
-	for _, p := range h.current.processes {
-		if p.running == 1 {
+	for _, p := range h.currentLocked().processes {
+		if h.queue.Running(p) == 1 {
 			without = append(without, p)
 		}
 	}
@@ -110,7 +110,8 @@ func TestPlaceThatOneDoesNotTake(t *testing.T) {
 		eventually(t, "the task waits", func() bool {
 			h.mu.Lock()
 			defer h.mu.Unlock()
-			return len(h.queue) == n
+			waiting, _ := h.queue.Len()
+			return waiting == n
 		})
 	}
 	ctx, cancel := context.WithCancel(context.Background())
@@ -156,7 +157,7 @@ func TestUnsentTask(t *testing.T) {
 		h := f.get("plain")
 		h.mu.Lock()
 		var doomed *process
-		for _, p := range h.current.processes {
+		for _, p := range h.currentLocked().processes {
 			if p.conn != nil && p.conn.PID() == pid {
 				doomed = p
 			}

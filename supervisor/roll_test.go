@@ -62,7 +62,7 @@ func TestRoll(t *testing.T) {
 	}
 	failure(t, <-result)
 	eventually(t, "the old process has ended", func() bool { return len(f.Status()[0].Processes) == 1 })
-	eventually(t, "both contents were told, and both cards", func() bool {
+	eventually(t, "both contents were handed on, and both cards", func() bool {
 		mu.Lock()
 		defer mu.Unlock()
 		return fmt.Sprint(used) == "[one two]" && cards == 2
@@ -167,7 +167,7 @@ func TestHandlersComeAndGo(t *testing.T) {
 		if s := f.Status(); len(s) != 2 || s[1].State != "draining" || s[1].Processes[0].Running != 1 {
 			t.Errorf("status %+v", s)
 		}
-		if round == 1 { // comes back beside its old process
+		if round == 1 { // comes back alongside its old process
 			apply(t, f, echo, sleeper)
 			become(t, f, "sleeper", dispatch.Available)
 			if do(t, f, "sleeper", "back", "1ms") == old.pid {
@@ -179,33 +179,33 @@ func TestHandlersComeAndGo(t *testing.T) {
 			t.Error(err)
 		}
 		failure(t, <-result)
-		eventually(t, "the removed handler is gone", func() bool { return len(f.Status()) == 1 })
+		eventually(t, "the removed handler is forgotten", func() bool { return len(f.Status()) == 1 })
 	}
 	do(t, f, "echo", "t9", "x")
 }
 
-// Tasks beyond the limits wait for their turn, in order; one that gives up makes place for the next.
+// Tasks beyond the limits wait for their turn, in order; one that gives up makes room for the next.
 func TestConcurrencyLimits(t *testing.T) {
 	f := fleet(t, Config{Hold: 50 * time.Millisecond, Handlers: []HandlerConfig{
 		{Name: "narrow", Path: plugins.Path(t, "sleeper"), ProcessConcurrency: 1, Instances: 2},
 		{Name: "wide", Path: plugins.Path(t, "sleeper"), Concurrency: 1, Instances: 2},
 	}})
-	for handler, places := range map[string]int{"narrow": 2, "wide": 1} {
+	for handler, slots := range map[string]int{"narrow": 2, "wide": 1} {
 		h := f.get(handler)
 		eventually(t, "both processes are ready", func() bool {
 			h.mu.Lock()
 			defer h.mu.Unlock()
-			return h.current.unit.Full()
+			return h.rollout.Full()
 		})
 		id := func(i int) string { return fmt.Sprint(handler, i) }
 		var results []<-chan error
-		for i := range places {
+		for i := range slots {
 			_, result := begin(t, f, context.Background(), handler, id(i), "10m")
 			results = append(results, result)
 		}
 		order := make(chan int, 10)
 		waiting := 0
-		for i := places; i < places+4; i++ {
+		for i := slots; i < slots+4; i++ {
 			go func() {
 				err := f.Do(context.Background(), handler, request(id(i), "1ms"), newPort())
 				if err == nil {
@@ -218,10 +218,11 @@ func TestConcurrencyLimits(t *testing.T) {
 			eventually(t, "the task waits", func() bool {
 				h.mu.Lock()
 				defer h.mu.Unlock()
-				return len(h.queue) == waiting
+				n, _ := h.queue.Len()
+				return n == waiting
 			})
 		}
-		if err := f.CancelTask(t.Context(), id(places+1), dispatch.CancelUser, time.Second); err != nil {
+		if err := f.CancelTask(t.Context(), id(slots+1), dispatch.CancelUser, time.Second); err != nil {
 			t.Error(err)
 		}
 		if got := <-order; got != -1 {
@@ -231,7 +232,7 @@ func TestConcurrencyLimits(t *testing.T) {
 			t.Error(err)
 		}
 		failure(t, <-results[0])
-		for _, want := range []int{places, places + 2, places + 3} {
+		for _, want := range []int{slots, slots + 2, slots + 3} {
 			if got := <-order; got != want {
 				t.Errorf("%s: task %d ended, not %d", handler, got, want)
 			}
@@ -239,19 +240,20 @@ func TestConcurrencyLimits(t *testing.T) {
 		eventually(t, "what has ended is not counted any more", func() bool { // released just after Do returns
 			h.mu.Lock()
 			defer h.mu.Unlock()
-			return h.running == places-1 && len(h.queue) == 0
+			waiting, running := h.queue.Len()
+			return running == slots-1 && waiting == 0
 		})
 	}
 }
 
-// A task that waits for a process is told of one even when the state of the handler stays the same meanwhile.
+// A task that waits for a process is woken for one even when the state of the handler stays the same meanwhile.
 func TestWaitingTaskSeesEveryProcess(t *testing.T) {
 	f := fleet(t, Config{Hold: 2 * patience, Handlers: []HandlerConfig{{Name: "echo", Path: plugins.Path(t, "echo")}}})
 	become(t, f, "echo", dispatch.Available)
 	h := f.get("echo")
 	h.mu.Lock()
-	for _, p := range h.current.processes {
-		p.draining = true // as one that is gone, which the unit does not know yet
+	for _, p := range h.currentLocked().processes {
+		p.drainLocked() // like one that has ended, which the unit does not know yet
 	}
 	h.mu.Unlock()
 	result := make(chan error, 1)
@@ -259,13 +261,14 @@ func TestWaitingTaskSeesEveryProcess(t *testing.T) {
 	eventually(t, "the task waits", func() bool {
 		h.mu.Lock()
 		defer h.mu.Unlock()
-		return h.users == 1
+		n, _ := h.queue.Len()
+		return n == 1
 	})
 	h.mu.Lock()
-	for _, p := range h.current.processes {
+	for _, p := range h.currentLocked().processes {
 		p.draining = false
 	}
-	h.current.step(unit.Event{Kind: unit.ProcessReady}) // another one is ready
+	h.currentLocked().stepLocked(unit.Event{Kind: unit.ProcessReady}) // another one is ready
 	h.mu.Unlock()
 	select {
 	case err := <-result:
@@ -273,7 +276,7 @@ func TestWaitingTaskSeesEveryProcess(t *testing.T) {
 			t.Error(err)
 		}
 	case <-time.After(patience):
-		t.Error("the task was not told")
+		t.Error("the task was not woken")
 	}
 }
 
@@ -318,7 +321,8 @@ func TestQueueUnderLoad(t *testing.T) {
 	eventually(t, "nothing is counted any more", func() bool {
 		h.mu.Lock()
 		defer h.mu.Unlock()
-		return h.running == 0 && h.users == 0 && len(h.queue) == 0
+		waiting, running := h.queue.Len()
+		return running == 0 && h.users == 0 && waiting == 0
 	})
 }
 

@@ -24,7 +24,7 @@ type HandlerStatus struct {
 	Notice string
 	// Skipped are limits that this machine does not keep as wished, one sentence each.
 	Skipped []string
-	// Crash is what is known of the process that ended last without being asked to; nil when there was none.
+	// Crash is what is known of the last process that ended without being asked to; nil when there was none.
 	Crash      *logpump.Crash
 	Generation int64 // counts the binaries that it has had, from 1
 	Restarts   int64 // after a failure, since the daemon started
@@ -52,16 +52,15 @@ func (f *Fleet) Status() []HandlerStatus {
 
 func (h *handler) status() HandlerStatus {
 	h.mu.Lock()
-	g := h.current
-	state := g.unit.State()
+	g, state := h.currentLocked(), h.rollout.State()
 	s := HandlerStatus{
-		Name: h.name, State: state.String(), Reason: g.reason, Notice: h.notice, Path: g.config.Path, SHA256: g.sum,
-		Generation: g.number, Restarts: h.restarts + g.unit.Restarts(), Skipped: g.skipped,
+		Name: h.name, State: state.String(), Reason: g.reason, Notice: h.noticeLocked(), Path: g.config.Path, SHA256: g.sum,
+		Generation: g.number, Restarts: h.rollout.Restarts(), Skipped: g.skipped,
 	}
-	if c, ok := h.fleet.book.Crash(h.name); ok {
+	if c, ok := h.fleet.buffer.Crash(h.name); ok {
 		s.Crash = &c
 	}
-	for _, g := range h.generations() {
+	for _, g := range h.generationsLocked() {
 		ids := make([]int64, 0, len(g.processes))
 		for id, p := range g.processes {
 			if p.conn != nil { // else it has no number yet, or not one that means anything
@@ -71,11 +70,8 @@ func (h *handler) status() HandlerStatus {
 		slices.Sort(ids)
 		for _, id := range ids {
 			p := g.processes[id]
-			s.Processes = append(s.Processes, ProcessStatus{PID: pid(p), State: g.unit.ProcessState(id).String(), Running: p.running, StartedAt: p.startedAt})
+			s.Processes = append(s.Processes, ProcessStatus{PID: p.pidLocked(), State: h.rollout.ProcessState(g.id, id).String(), Running: h.queue.Running(p), StartedAt: p.startedAt})
 		}
-	}
-	if s.Notice == "" && h.next != nil && h.next.failures > 0 {
-		s.Notice = fmt.Sprintf("handler %s goes on with its earlier program while the new one%s does not start: %s", h.name, short(h.next.config.Content), h.next.reason)
 	}
 	h.mu.Unlock()
 
@@ -94,6 +90,18 @@ func (h *handler) status() HandlerStatus {
 		s.Processes[i].RSSBytes = residentBytes(s.Processes[i].PID)
 	}
 	return s
+}
+
+// noticeLocked says in one sentence why the handler does not run what it should, "" when it does.
+func (h *handler) noticeLocked() string {
+	if h.rollout.Rejected() {
+		return h.notice
+	}
+	if next := h.rollout.Next(); next != 0 && h.rollout.Failures(next) > 0 {
+		g := h.generations[next]
+		return fmt.Sprintf("handler %s goes on with its earlier program while the new one%s does not start: %s", h.name, short(g.config.Content), g.reason)
+	}
+	return ""
 }
 
 // residentBytes reads the second number of /proc/PID/statm, in pages.

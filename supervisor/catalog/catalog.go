@@ -28,7 +28,7 @@ type Found struct {
 	SHA256 string
 	// Kind of program that the file holds.
 	Kind Kind
-	// CardPath of the card beside it, "" when there is none.
+	// CardPath is the card file next to it, "" when there is none.
 	CardPath string
 }
 
@@ -44,8 +44,8 @@ type Skip struct {
 // is ready.
 type Scanner struct{ hashes Hashes }
 
-// Scan looks into dirs, in order. Files that are obviously no handlers (dotfiles, *.tmp, cards, directories, files without
-// execute permission that do not look like programs) are passed over in silence; what somebody might expect to run is
+// Scan looks into dirs, in order. Files that are obviously not handlers (dotfiles, *.tmp, cards, directories, files without
+// execute permission that do not look like programs) are passed over silently; what somebody might expect to run is
 // reported in skipped, like a directory that cannot be used.
 func (sc *Scanner) Scan(dirs []string) (found []Found, skipped []Skip) {
 	s := scan{hashes: &sc.hashes, uid: uint32(os.Getuid()), byName: map[string]string{}}
@@ -102,10 +102,10 @@ func (s *scan) entry(dir, name string) {
 	}
 	info, err := os.Lstat(path)
 	if err != nil {
-		return // gone since the directory was read
+		return // removed since the directory was read
 	}
 	if info.Mode()&fs.ModeSymlink != 0 {
-		// A link is as good as what it leads to, in every directory on the way.
+		// A link is trusted as far as its target is, and every directory above that.
 		target, err := filepath.EvalSymlinks(path)
 		if err != nil {
 			s.skip(name, path, "the link leads nowhere")

@@ -115,7 +115,7 @@ func TestScan(t *testing.T) {
 		"forgotten": "handler DIR/forgotten is not loaded because it is not executable: chmod 0755 it, or remove it",
 		"odd.agent-card.json": "card DIR/odd.agent-card.json is not used because DIR/odd.agent-card.json may be written by its group or by others (mode 0666): " +
 			"chmod go-w it",
-		"text":     "handler DIR/text is not loaded because it is no program: it begins neither like an ELF file nor with #!",
+		"text":     "handler DIR/text is not loaded because it is not a program: it begins neither like an ELF file nor with #!",
 		"empty":    "handler DIR/empty is not loaded because it is empty",
 		"half":     "handler DIR/half is not loaded because it is only the beginning of a program: copy the whole file",
 		"foreign":  "handler DIR/foreign is not loaded because it is a program for IBM Z, and this machine is MACHINE: build it for this machine (GOOS=linux GOARCH=" + runtime.GOARCH + ")",

@@ -61,8 +61,8 @@ func (h *Hashes) Of(path string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	// A change within the same tick of the clock would not show in the identity, unless nobody may write there.
-	if info.Mode().Perm()&0o222 == 0 || time.Since(id.changed) > settled {
+	// A change within the same tick of the clock would not show in the identity, unless the file is read-only.
+	if info.Mode().Perm()&0o222 == 0 || time.Since(id.changed) > clockTick {
 		h.mu.Lock()
 		defer h.mu.Unlock()
 		if h.known == nil {
@@ -73,5 +73,5 @@ func (h *Hashes) Of(path string) (string, error) {
 	return sum, nil
 }
 
-// settled is the age from which a file's time of change tells later changes.
-const settled = 2 * time.Second
+// clockTick is how old a time of change must be for a later change to have another one, on any file system.
+const clockTick = 2 * time.Second

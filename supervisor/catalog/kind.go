@@ -12,8 +12,8 @@ import (
 // Kind of program that a file holds.
 type Kind int
 
-// The kinds. Elf and Zipapp are complete in one file and run from a copy; a Script runs in place, because what lies beside
-// it matters.
+// The kinds. Elf and Zipapp are complete in one file and run from a copy; a Script runs in place, because the files next
+// to it matter.
 const (
 	Elf    Kind = iota + 1
 	Zipapp      // a zip archive behind an interpreter line
@@ -55,7 +55,7 @@ func classify(head []byte) (Kind, string) {
 		}
 		return Script, ""
 	}
-	return 0, "it is no program: it begins neither like an ELF file nor with #!"
+	return 0, "it is not a program: it begins neither like an ELF file nor with #!"
 }
 
 // machine is an architecture in the words of ELF and of Go.

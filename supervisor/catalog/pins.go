@@ -15,8 +15,8 @@ import (
 	"github.com/blocksd/blocksd/internal/atomicfile"
 )
 
-// Pins are the checksums that handlers must have, by name. They are kept in the state directory and not beside the
-// handlers, so that whoever may change a handler cannot change its pin with it.
+// Pins are the checksums that handlers must have, by name. They are kept in the state directory and not next to the
+// handlers, so that a user who may change a handler cannot change its pin with it.
 type Pins map[string]string
 
 // PinsFile is the name of the file in the state directory. Its lines are those of sha256sum: a checksum, two spaces and

@@ -109,7 +109,7 @@ func (s *Store) Accept(name, file, sum string) (run, runSum string, err error) {
 			return s.path(r.Held.Run), r.Held.Run, nil
 		}
 		r.Held = nil // there is something newer
-		if err := s.save(); err != nil {
+		if err := s.saveLocked(); err != nil {
 			return "", "", err
 		}
 	}
@@ -160,7 +160,7 @@ func write(path string, from io.Reader, sum string) error {
 // inherited is how long a process that is being started may hold what was open here when it was forked.
 const inherited = time.Second
 
-// awaitClosed waits until nobody has a file open for writing, because the kernel executes no such file. A process that was
+// awaitClosed waits until nobody has a file open for writing, because the kernel does not execute such a file. A process that was
 // forked during the copy has inherited it until its own exec; neither the end of fork nor syscall.ForkLock says that this
 // is over, and to hold that lock would let no process start while a large file is copied. But the kernel gives a lease for
 // reading on exactly the files that it would execute. Where it knows no leases, a start that fails is tried again as always.
@@ -178,7 +178,7 @@ func awaitClosed(path string) error {
 	return nil
 }
 
-// Used records that a content of a handler got ready, and deletes what nobody needs any more.
+// Used records that a content of a handler has become ready, and deletes the contents that are no longer needed.
 func (s *Store) Used(name, sum string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -195,10 +195,10 @@ func (s *Store) Used(name, sum string) error {
 	}
 	r.Used = append([]string{sum}, slices.DeleteFunc(r.Used, func(old string) bool { return old == sum })...)
 	r.Used = r.Used[:min(len(r.Used), keepPerHandler)]
-	return errors.Join(s.save(), s.collect())
+	return errors.Join(s.saveLocked(), s.collectLocked())
 }
 
-// Forget gives up the claim of a handler that is gone. What it ran before is kept, in case it comes back.
+// Forget drops the claim of a handler that was removed. What it ran before is kept, in case it comes back.
 func (s *Store) Forget(name string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -220,7 +220,7 @@ func (s *Store) Rollback(name, file, running string) (previous string, err error
 			if sum == file {
 				r.Held = nil
 			}
-			return sum, s.save()
+			return sum, s.saveLocked()
 		}
 	}
 	return "", fmt.Errorf("handler %s cannot be rolled back: it has not run with another content yet", name)
@@ -236,7 +236,7 @@ func (s *Store) Held(name string) string {
 	return ""
 }
 
-func (s *Store) save() error {
+func (s *Store) saveLocked() error {
 	b, err := json.MarshalIndent(s.records, "", "  ")
 	if err != nil {
 		return err
@@ -247,9 +247,9 @@ func (s *Store) save() error {
 	return nil
 }
 
-// collect deletes the contents that no handler runs, may run or can be rolled back to. A program that still runs keeps its
+// collectLocked deletes the contents that no handler runs, may run or can be rolled back to. A program that still runs keeps its
 // file until it ends, by the kernel.
-func (s *Store) collect() error {
+func (s *Store) collectLocked() error {
 	needed := map[string]bool{}
 	for _, sum := range s.accepted {
 		needed[sum] = true

@@ -21,7 +21,7 @@ type WatchConfig struct {
 	// Quiet is how long nothing must change before Changed is called; default 500 ms. While changes go on and on it is
 	// called every ten times of it.
 	Quiet time.Duration
-	// Rescan is how often Changed is called although nothing was seen to change, because not every file system tells;
+	// Rescan is how often Changed is called although nothing was seen to change, because not every file system reports changes;
 	// default 1 min, and every 5 s while a directory cannot be watched.
 	Rescan time.Duration
 	// Changed looks at the files. It is called by one goroutine, which it may keep busy.
@@ -36,7 +36,7 @@ const (
 )
 
 // Watch calls Changed after changes until ctx ends. What changed is for Changed to find out: notices of the kernel can be
-// lost, and tell nothing about contents.
+// lost, and say nothing about contents.
 func Watch(ctx context.Context, c WatchConfig) {
 	if c.Quiet <= 0 {
 		c.Quiet = defaultQuiet
@@ -73,21 +73,21 @@ func Watch(ctx context.Context, c WatchConfig) {
 		return next
 	}
 	ctx, cancel := context.WithCancel(ctx)
-	settled := make(chan struct{})
+	debounced := make(chan struct{})
 	go func() {
-		defer close(settled)
-		settle(ctx, changes, c.Quiet, 10*c.Quiet, c.Changed)
+		defer close(debounced)
+		debounce(ctx, changes, c.Quiet, 10*c.Quiet, c.Changed)
 	}()
-	defer func() { cancel(); <-settled }()
-	tell := func() {
+	defer func() { cancel(); <-debounced }()
+	notify := func() {
 		select {
 		case changes <- struct{}{}:
-		default: // it is told already
+		default: // a change is pending already
 		}
 	}
 	timer := time.NewTimer(watch())
 	defer timer.Stop()
-	tell() // for what changed before the directories were watched
+	notify() // for what changed before the directories were watched
 	for {
 		select {
 		case <-ctx.Done():
@@ -98,23 +98,23 @@ func Watch(ctx context.Context, c WatchConfig) {
 			}
 			// The directory of a file may be full of what changes all the time.
 			if whole[filepath.Dir(e.Name)] || whole[e.Name] || files[e.Name] {
-				tell()
+				notify()
 			}
 		case err := <-watcher.Errors:
 			if errors.Is(err, fsnotify.ErrEventOverflow) {
-				tell()
+				notify()
 			} else if err != nil {
 				c.Log.Warn("a plugins directory may not be watched any more; it is looked at again soon", "err", err)
 			}
 		case <-timer.C:
 			timer.Reset(watch())
-			tell()
+			notify()
 		}
 	}
 }
 
-// settle calls fire once no change has come for quiet, and at the latest when changes have gone on for limit.
-func settle(ctx context.Context, changes <-chan struct{}, quiet, limit time.Duration, fire func()) {
+// debounce calls fire once no change has come for quiet, and at the latest when changes have gone on for limit.
+func debounce(ctx context.Context, changes <-chan struct{}, quiet, limit time.Duration, fire func()) {
 	var due <-chan time.Time
 	var last time.Time
 	for {

@@ -19,7 +19,7 @@ func TestSettle(t *testing.T) {
 		changes := make(chan struct{}, 1)
 		began := time.Now()
 		var fired []time.Duration
-		go settle(ctx, changes, 500*time.Millisecond, 5*time.Second, func() { fired = append(fired, time.Since(began)) })
+		go debounce(ctx, changes, 500*time.Millisecond, 5*time.Second, func() { fired = append(fired, time.Since(began)) })
 		burst := func(n int) {
 			for range n {
 				changes <- struct{}{}

@@ -148,7 +148,7 @@ func (c *Cgroups) create(settings []setting) (*group, error) {
 	return g, nil
 }
 
-// kill ends all processes of the group, wherever they have gone since.
+// kill ends all processes of the group, wherever they have moved since.
 func (g *group) kill() { _ = write(filepath.Join(g.path, "cgroup.kill"), "1") }
 
 // outOfMemory reports whether the kernel has ended a process of the group because it had no memory left.

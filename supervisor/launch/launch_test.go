@@ -201,7 +201,7 @@ func TestParentDeath(t *testing.T) {
 	waitGone(t, child)
 }
 
-// waitGone polls, because nothing tells a process about the end of one that is not its child.
+// waitGone polls, because a process learns of the end of its children only.
 func waitGone(t *testing.T, pid int) {
 	t.Helper()
 	testutil.Eventually(t, patience, fmt.Sprintf("process %d ends", pid), func() bool { return !testutil.Alive(pid) })

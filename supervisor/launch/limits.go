@@ -20,7 +20,7 @@ type Limits struct {
 	CPUPercent  int   // 100 is one core; 0 for no limit
 	Files       int   // open descriptors; DefaultFiles when 0
 
-	// ReadPaths and WritePaths, when either is set, are the only files that the handler may open, beside its own program
+	// ReadPaths and WritePaths, when either is set, are the only files that the handler may open, except its own program
 	// and directory, its private sockets, and what programs need to run at all (systemPaths).
 	ReadPaths, WritePaths []string
 

@@ -141,7 +141,7 @@ func TestPlans(t *testing.T) {
 	}
 }
 
-// What the shim sets always, and what it is told to.
+// What the shim sets always, and what it is asked to.
 func TestRlimits(t *testing.T) {
 	s, m := spawner(t), machine(t)
 	got := output(t, s, Spec{Plan: plan(t, Limits{Files: 77}, m)}, "ulimit -n; ulimit -Hn; ulimit -c; grep NoNewPrivs /proc/self/status; ls /proc/self/fd | wc -l; echo $GOMEMLIMIT.")

@@ -20,12 +20,12 @@ type Process struct {
 	proc    *os.Process
 	uid     int
 	group   *group        // nil for none
-	shim    *os.File      // tells how the shim fared; nil when there is none
+	shim    *os.File      // says why the shim failed; nil when there is none
 	mark    string        // "" for none
 	done    chan struct{} // closed after exit is set
 	cleaned chan struct{} // closed when nothing of the process is left
 
-	// mu orders signals and reaping: once the process is reaped its number may belong to somebody else.
+	// mu orders signals and reaping: once the process is reaped its number may be that of another one.
 	mu     sync.Mutex
 	reaped bool // guarded by mu
 	exit   Exit // immutable once done is closed
@@ -104,8 +104,25 @@ func (p *Process) becomes(ctx context.Context) error {
 	return err
 }
 
-// Close frees the pipes of a process that has ended, and waits until everything that it started is gone as far as we can
-// tell.
+// killTimeout is how long discard waits for the kernel to end a killed process.
+const killTimeout = 5 * time.Second
+
+// discard ends a process that has failed because of err, and frees what belongs to it.
+func (p *Process) discard(err error) error {
+	_ = p.Signal(syscall.SIGKILL)
+	timer := time.NewTimer(killTimeout)
+	defer timer.Stop()
+	select {
+	case <-p.done:
+		p.Close()
+		return err
+	case <-timer.C:
+		return fmt.Errorf("%w; process %d could not be ended, even by SIGKILL, and is left behind: find out what it waits for", err, p.PID())
+	}
+}
+
+// Close frees the pipes of a process that has ended, and waits until everything that it started has ended, as far as we
+// can see.
 func (p *Process) Close() {
 	p.Stdout.Close()
 	p.Stderr.Close()

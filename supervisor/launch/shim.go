@@ -23,10 +23,10 @@ import (
 // shimArgument is the hidden first argument.
 const shimArgument = "__launch"
 
-// shimStatus is the descriptor on which the shim says why it failed. It closes without a word when the handler runs.
+// shimStatus is the descriptor on which the shim says why it failed. It is closed without output when the handler runs.
 const shimStatus = 3
 
-// order is what the shim is told, as JSON in its second argument; the handler's program and its arguments, name first, follow.
+// order is what the shim has to do, as JSON in its second argument; the handler's program and its arguments, name first, follow.
 type order struct {
 	Parent      int // the daemon: a shim that finds another parent was orphaned and ends
 	Rlimits     []rlimit

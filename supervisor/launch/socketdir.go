@@ -27,11 +27,11 @@ const HostSocketVariable = "BLOCKSD_HOST_SOCKET"
 // SocketDirs hands out one private directory per process.
 type SocketDirs struct {
 	base string
-	temp bool // base is ours alone and goes away at the end
+	temp bool // base is ours alone and is removed at the end
 
 	mu    sync.Mutex
 	open  string // guarded by mu; where other users can come to; "" until it is needed
-	extra string // guarded by mu; a base beside base that goes away at the end
+	extra string // guarded by mu; a second base that is removed at the end
 }
 
 // OpenSocketDirs creates base with mode 0700 and removes what an earlier daemon left there. When a socket path below base
@@ -64,7 +64,7 @@ func OpenSocketDirs(base, temp string) (*SocketDirs, error) {
 }
 
 // fallback makes a private directory below temp. Its name follows from base, so that the next daemon finds and sweeps what
-// one that was killed left behind; but a directory that somebody else may have put there is not touched.
+// one that was killed left behind; but a directory that another user may have put there is not touched.
 func fallback(base, temp string) (string, error) {
 	if temp == "" {
 		temp = os.TempDir()
@@ -116,7 +116,7 @@ func (d *SocketDirs) Base() string { return d.base }
 // New makes a directory for one process; the caller removes it.
 func (d *SocketDirs) New() (string, error) {
 	dir, err := os.MkdirTemp(d.base, processDir)
-	if errors.Is(err, fs.ErrNotExist) { // somebody cleaned up below us
+	if errors.Is(err, fs.ErrNotExist) { // it was removed while we run
 		if err = os.MkdirAll(d.base, 0o700); err == nil {
 			dir, err = os.MkdirTemp(d.base, processDir)
 		}
@@ -136,7 +136,7 @@ func (d *SocketDirs) NewFor(p *Plan) (string, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.open == "" {
-		if err := d.openToOthers(); err != nil {
+		if err := d.openToOthersLocked(); err != nil {
 			return "", fmt.Errorf("make a socket directory for a handler with a user of its own: %w", err)
 		}
 	}
@@ -152,8 +152,8 @@ func (d *SocketDirs) NewFor(p *Plan) (string, error) {
 	return dir, nil
 }
 
-// openToOthers finds a base that other users can pass through, without seeing what is in it.
-func (d *SocketDirs) openToOthers() error {
+// openToOthersLocked finds a base that other users can pass through, without seeing what is in it.
+func (d *SocketDirs) openToOthersLocked() error {
 	const passable = 0o711
 	base := d.base
 	for dir := filepath.Dir(d.base); ; dir = filepath.Dir(dir) {

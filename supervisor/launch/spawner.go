@@ -15,7 +15,7 @@ import (
 // Spec is what to start.
 type Spec struct {
 	Path string
-	// Argv0 is the program's name as it sees it itself; "" is Path. A program that runs from a copy is told its own name.
+	// Argv0 is the program's name as it sees it itself; "" is Path. A program that runs from a copy gets its own name.
 	Argv0 string
 	Args  []string // without the program's name
 	Dir   string   // "" is the root directory
@@ -39,7 +39,7 @@ func (s Spec) argv() []string {
 }
 
 // Spawner starts processes, all from one thread of the operating system: Linux sends the parent-death signal when the
-// thread that forked ends, not when the process does, and Go ends threads as it likes unless they are locked.
+// thread that forked ends, not when the process does, and Go may end any thread that is not locked.
 type Spawner struct {
 	requests chan request
 	done     chan struct{} // closed when Run has returned
@@ -110,10 +110,7 @@ func (s *Spawner) Spawn(ctx context.Context, spec Spec) (_ *Process, err error) 
 		return fail(a.err)
 	}
 	if err := a.process.becomes(ctx); err != nil {
-		_ = a.process.Signal(syscall.SIGKILL)
-		<-a.process.Done()
-		a.process.Close()
-		return nil, fmt.Errorf("start %s: %w", spec.Path, err)
+		return nil, fmt.Errorf("start %s: %w", spec.Path, a.process.discard(err))
 	}
 	return a.process, nil
 }
@@ -176,7 +173,7 @@ func start(spec Spec, g *group) (_ *Process, err error) {
 	if shimW != nil {
 		shimW.Close()
 	}
-	go p.wait() // ends with the process; whoever owns the process waits for Close
+	go p.wait() // ends with the process; the owner of the process waits in Close
 	return p, nil
 }
 

@@ -11,7 +11,7 @@ const (
 	Burst = 2000 // lines at once
 	// reserved lines of a burst are for errors: a flood of small talk does not hide why a handler failed.
 	reserved = 200
-	// reportAfter is how long dropped lines are counted before the record that tells.
+	// reportAfter is how long dropped lines are counted before a record says how many they were.
 	reportAfter = time.Second
 )
 
@@ -25,7 +25,7 @@ type limiter struct {
 	closed  bool
 }
 
-// allow takes a token, or counts a dropped line and sees to it that report is called.
+// allow takes a token, or counts a dropped line and schedules report.
 func (l *limiter) allow(now time.Time, urgent bool, report func()) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()

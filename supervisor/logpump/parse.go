@@ -139,7 +139,7 @@ func take[T string | float64](m map[string]json.RawMessage, keys ...string) (T, 
 	return none, false
 }
 
-// timeLayouts beside RFC 3339: zap's, and Python's asctime without and with milliseconds, which are local times.
+// timeLayouts in addition to RFC 3339: zap's, and Python's asctime without and with milliseconds, which are local times.
 var timeLayouts = []string{"2006-01-02T15:04:05.999Z0700", "2006-01-02 15:04:05,000", "2006-01-02 15:04:05"}
 
 func parseTime(s string) time.Time {
@@ -154,7 +154,7 @@ func parseTime(s string) time.Time {
 	return time.Time{}
 }
 
-// epoch reads seconds, milliseconds, microseconds or nanoseconds since 1970, told apart by their size.
+// epoch reads seconds, milliseconds, microseconds or nanoseconds since 1970, distinguished by their size.
 func epoch(n float64) time.Time {
 	switch {
 	case n <= 0 || math.IsNaN(n) || n >= 9e18:

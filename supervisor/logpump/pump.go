@@ -1,5 +1,5 @@
 // Package logpump turns what handlers write into log records of the daemon, and keeps the last lines for crash records.
-// It reads for ever, so that a handler never blocks on a full pipe, and holds a bounded amount of memory whatever is
+// It reads to the end of the output, so that a handler never blocks on a full pipe, and its memory is bounded whatever is
 // written.
 package logpump
 
@@ -29,8 +29,8 @@ type Config struct {
 	Log *slog.Logger
 	// Now defaults to time.Now.
 	Now func() time.Time
-	// Book keeps the records for those who ask, under the name Handler; nil keeps none.
-	Book    *Book
+	// Buffer keeps the records for later, under the name Handler; nil keeps none.
+	Buffer  *Buffer
 	Handler string
 }
 
@@ -38,7 +38,7 @@ type Config struct {
 type Pump struct {
 	log     *slog.Logger
 	now     func() time.Time
-	book    *Book
+	buffer  *Buffer
 	handler string
 	pid     int
 	ring    ring
@@ -54,13 +54,13 @@ func New(c Config) (*Pump, error) {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
-	return &Pump{log: c.Log, now: c.Now, book: c.Book, handler: c.Handler, ring: ring{size: Kept}}, nil
+	return &Pump{log: c.Log, now: c.Now, buffer: c.Buffer, handler: c.Handler, ring: ring{size: Kept}}, nil
 }
 
 // SetProcess names the process once it runs, and replaces the log by one that names it too. Call it before the first line.
 func (p *Pump) SetProcess(pid int, log *slog.Logger) { p.pid, p.log = pid, log }
 
-// Close tells how many lines were dropped lately, if any. Call it after the last line.
+// Close logs how many lines were dropped since the last report, if any. Call it after the last line.
 func (p *Pump) Close() { p.reportDropped(true) }
 
 func (p *Pump) reportDropped(closed bool) {
@@ -132,7 +132,7 @@ func startsPanic(line []byte) bool {
 	return false
 }
 
-// write hands a record to the book, whatever its level, and to the log.
+// write hands a record to the buffer, whatever its level, and to the log.
 func (p *Pump) write(e Entry, cut bool) {
 	at := p.now()
 	if d := at.Sub(e.Time); d > -maxSkew && d < maxSkew {
@@ -141,12 +141,12 @@ func (p *Pump) write(e Entry, cut bool) {
 	if cut {
 		e.Attrs = append(e.Attrs, slog.Bool("cut", true))
 	}
-	if p.book != nil {
+	if p.buffer != nil {
 		r := Record{Time: at, Handler: p.handler, PID: p.pid, Level: e.Level, Message: cutText(e.Message)}
 		for _, a := range e.Attrs {
 			r.Attrs = append(r.Attrs, Pair{cutText(a.Key), cutText(a.Value.String())})
 		}
-		p.book.add(r)
+		p.buffer.add(r)
 	}
 	ctx := context.Background()
 	if !p.log.Enabled(ctx, e.Level) {
@@ -183,7 +183,7 @@ func (w *Writer) Write(b []byte) (int, error) {
 		if !found {
 			return n, nil
 		}
-		w.flush()
+		w.flushLocked()
 		b = rest
 	}
 }
@@ -192,11 +192,11 @@ func (w *Writer) Write(b []byte) (int, error) {
 func (w *Writer) Close() error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.flush()
+	w.flushLocked()
 	return nil
 }
 
-func (w *Writer) flush() {
+func (w *Writer) flushLocked() {
 	if len(w.buf) > 0 {
 		w.pump.line(&w.s, w.buf, w.cut)
 	}

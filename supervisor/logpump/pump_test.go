@@ -130,8 +130,8 @@ func TestLongLineIsCutAndMarked(t *testing.T) {
 func TestRateLimit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var out testutil.Buffer // records also come from a timer
-		book := &Book{}
-		p, err := New(Config{Log: slog.New(slog.NewJSONHandler(&out, nil)), Book: book, Handler: "h"})
+		buffer := &Buffer{}
+		p, err := New(Config{Log: slog.New(slog.NewJSONHandler(&out, nil)), Buffer: buffer, Handler: "h"})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -150,13 +150,13 @@ func TestRateLimit(t *testing.T) {
 		time.Sleep(reportAfter)
 		synctest.Wait()
 		want := fmt.Sprintf("dropped %d lines of output that came faster than %d a second", 2*Burst+reserved, Rate)
-		if last := book.Tail("h", 1); len(last) != 1 || last[0].Message != want || last[0].Level != slog.LevelWarn {
+		if last := buffer.Tail("h", 1); len(last) != 1 || last[0].Message != want || last[0].Level != slog.LevelWarn {
 			t.Errorf("the last record is %+v", last)
 		}
 		if d := cmp.Diff([]string{fmt.Sprintf("line %d", 3*Burst-1), "[ERROR] out of paper"}, p.Tail(2)); d != "" {
 			t.Error(d)
 		}
-		// The rate comes back with time, and what is dropped at the very end is told at the end.
+		// The rate comes back with time, and what is dropped at the very end is reported at the end.
 		time.Sleep(time.Second)
 		out.Reset()
 		p.Copy(strings.NewReader(strings.Repeat("again\n", 3*Rate)))
@@ -165,19 +165,19 @@ func TestRateLimit(t *testing.T) {
 		}
 		p.Close()
 		if !strings.Contains(out.String(), `"dropped":`) {
-			t.Error("the end does not tell what was dropped")
+			t.Error("the end does not say what was dropped")
 		}
 	})
 }
 
-func TestBook(t *testing.T) {
-	b := &Book{}
+func TestBuffer(t *testing.T) {
+	b := &Buffer{}
 	at := time.Unix(0, 0)
 	add := func(handler string, n int) {
 		at = at.Add(time.Second)
 		b.add(Record{Time: at, Handler: handler, Message: fmt.Sprint(n)})
 	}
-	for i := range bookLines + 10 {
+	for i := range bufferLines + 10 {
 		add("a", i)
 	}
 	add("b", 1)
@@ -187,17 +187,17 @@ func TestBook(t *testing.T) {
 		}
 		return out
 	}
-	if got := b.Tail("a", 2*bookLines); len(got) != bookLines || got[0].Message != "10" {
+	if got := b.Tail("a", 2*bufferLines); len(got) != bufferLines || got[0].Message != "10" {
 		t.Errorf("%d records from %v", len(got), got[0])
 	}
 	if d := cmp.Diff([]string{"a1009", "b1"}, texts(b.Tail("", 2))); d != "" {
 		t.Error(d)
 	}
-	if b.Tail("nobody", 5) != nil || (*Book)(nil).Tail("", 5) != nil {
+	if b.Tail("nobody", 5) != nil || (*Buffer)(nil).Tail("", 5) != nil {
 		t.Error("records of nobody")
 	}
 	for i := range 10 { // bounded by bytes too
-		b.add(Record{Handler: "big", Message: strings.Repeat("x", bookBytes/5), PID: i})
+		b.add(Record{Handler: "big", Message: strings.Repeat("x", bufferBytes/5), PID: i})
 	}
 	if got := b.Tail("big", 100); len(got) != 4 || got[3].PID != 9 {
 		t.Errorf("%d big records", len(got))

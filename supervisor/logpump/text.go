@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// Lines that are no JSON.
+// Lines that are not JSON.
 
 // parsePairs reads lines of key=value pairs, as the text forms of log/slog and logrus write them: they begin with time,
 // ts or level, and have a level and a message.

@@ -86,7 +86,7 @@ func (a *assembler) write(data []byte) error {
 // close frees the spool, and what was in it.
 func (a *assembler) close() {
 	if a.spool != nil {
-		_ = a.spool.Close() // it is gone, whatever it says
+		_ = a.spool.Close() // it has no name any more, whatever the error
 		a.spool = nil
 	}
 	a.size = 0

@@ -13,14 +13,14 @@ type assignment struct {
 	cancel  context.CancelFunc // of the context that the task's own call uses the port with
 	started chan struct{}      // closed when the handler's call has been sent, or never will be
 
-	mu      sync.Mutex
-	ended   bool                       // guarded by mu
-	told    bool                       // guarded by mu; the handler was asked to cancel
-	cancels map[int]context.CancelFunc // guarded by mu; of the uses by other calls that are going on; nil before the first
-	next    int                        // guarded by mu
-	uses    sync.WaitGroup             // Add only under mu while not ended
-	heard   int64                      // guarded by mu; how many messages of the handler's answer have had their effect
-	more    chan struct{}              // guarded by mu; closed when heard grows; nil when nobody waits for that
+	mu       sync.Mutex
+	ended    bool                       // guarded by mu
+	canceled bool                       // guarded by mu; the handler was asked to cancel
+	cancels  map[int]context.CancelFunc // guarded by mu; of the uses by other calls that are going on; nil before the first
+	next     int                        // guarded by mu
+	uses     sync.WaitGroup             // Add only under mu while not ended
+	heard    int64                      // guarded by mu; how many messages of the handler's answer have had their effect
+	more     chan struct{}              // guarded by mu; closed when heard grows; nil when nothing waits for that
 }
 
 func newAssignment(port dispatch.TaskPort, cancel context.CancelFunc) *assignment {
@@ -112,10 +112,10 @@ func (a *assignment) end() {
 	a.uses.Wait()
 }
 
-// tell marks that the handler was asked to cancel and reports whether it was before.
-func (a *assignment) tell() (before bool) {
+// notified marks that the handler was asked to cancel, and reports whether it was before.
+func (a *assignment) notified() (before bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	before, a.told = a.told, true
+	before, a.canceled = a.canceled, true
 	return before
 }

@@ -37,7 +37,7 @@ const (
 	publicTwice    = "The task is running already."
 )
 
-// Hooks tell about the stages of a task. Both may be nil.
+// Hooks are called at the stages of a task. Both may be nil.
 type Hooks struct {
 	// Assigned is called when CancelTask knows the task, before the handler does. The task ends at once if it is false.
 	Assigned func() bool
@@ -68,7 +68,7 @@ func (p *Conn) Do(ctx context.Context, task *wire.Task, port dispatch.TaskPort, 
 	defer p.host.release(task.ID)
 	defer a.end()
 	if hooks.Assigned != nil && !hooks.Assigned() {
-		close(a.started) // whoever wants to cancel it need not wait
+		close(a.started) // a CancelTask need not wait
 		hooks.released(false)
 		return &dispatch.TaskFailure{Kind: dispatch.CallEnded, Public: publicEnded, Private: fmt.Sprintf("task %s was canceled before handler %s had it", task.ID, p.config.Handler)}
 	}
@@ -109,7 +109,7 @@ func (p *Conn) Do(ctx context.Context, task *wire.Task, port dispatch.TaskPort, 
 	patience := time.Duration(0)
 	if p.description.Cancel {
 		patience = p.timeouts.LetGo
-		if !a.tell() && p.calls.begin() {
+		if !a.notified() && p.calls.begin() {
 			go func() {
 				defer p.calls.end()
 				_ = p.cancel(context.WithoutCancel(ctx), task.ID, dispatch.CancelShutdown, patience)
@@ -142,7 +142,7 @@ type call struct {
 	mu       sync.Mutex
 	timer    *time.Timer   // guarded by mu, like the fields below
 	patience time.Duration // of the timer
-	busy     bool          // we are at work for the handler, who cannot be blamed meanwhile
+	busy     bool          // we are doing what the handler asked for, so the deadline does not apply
 	overdue  bool          // the timer fired while we were busy
 	finished bool
 	cut      bool
@@ -340,14 +340,14 @@ func (p *Conn) crash(task *wire.Task, when string) *dispatch.TaskFailure {
 	return &dispatch.TaskFailure{Kind: dispatch.HandlerCrash, Public: publicCrash, Private: private}
 }
 
-// CancelTask asks the handler to end a task. It returns when the handler has been told; a handler that does not know
-// cancellation is no error.
+// CancelTask asks the handler to end a task. It returns once the handler has been asked. A handler that does not know
+// cancellation is not an error.
 func (p *Conn) CancelTask(ctx context.Context, taskID string, reason dispatch.CancelReason, grace time.Duration) error {
 	a := p.host.lookup(taskID)
 	if a == nil {
 		return ErrNoTask
 	}
-	a.tell()
+	a.notified()
 	select {
 	case <-a.started: // a cancellation must not overtake the task
 	case <-ctx.Done():

@@ -30,7 +30,7 @@ func TestCrash(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.text, func(t *testing.T) {
-			r := newRig(t)
+			r := newFixture(t)
 			r.Timeouts = Timeouts{ExitDrain: patience, ExitNotice: patience} // for its end and its last lines on a busy machine
 			c := r.conn(t, "badhandler", "")
 			other := newPort()
@@ -59,7 +59,7 @@ func TestCrash(t *testing.T) {
 
 // Nothing is waited for that a killed process will not bring.
 func TestCrashIsQuick(t *testing.T) {
-	r := newRig(t)
+	r := newFixture(t)
 	r.Timeouts = Timeouts{LetGo: time.Hour, ExitDrain: time.Hour, ExitNotice: time.Hour}
 	c := r.conn(t, "badhandler", "")
 	p := newPort()
@@ -94,7 +94,7 @@ func (p slowPort) Artifact(ctx context.Context, a wire.Artifact) error {
 // What a process has sent before its end is published, however long that takes: cut short, it could come behind the
 // terminal. What it has sent behind that counts too.
 func TestArtifactOutlivesItsProcess(t *testing.T) {
-	r := newRig(t)
+	r := newFixture(t)
 	r.Timeouts.ExitDrain = time.Millisecond
 	p := newPort()
 	c := r.conn(t, "badhandler", "")
@@ -125,7 +125,7 @@ func (p heldPort) Artifact(ctx context.Context, _ wire.Artifact) error {
 
 // The end of the task ends that, too.
 func TestTaskEndsAfterItsProcess(t *testing.T) {
-	r := newRig(t)
+	r := newFixture(t)
 	c := r.conn(t, "badhandler", "")
 	p := heldPort{newPort(), make(chan struct{})}
 	t.Cleanup(func() { close(p.failed) })
@@ -161,7 +161,7 @@ func (p doomedPort) Dispatched(int) {
 
 // A process that has ended did not get a task, whatever its connection thinks.
 func TestEndedProcessGetsNothing(t *testing.T) {
-	r := newRig(t)
+	r := newFixture(t)
 	for i := range 5 {
 		c := r.conn(t, "badhandler", "")
 		err := c.Do(t.Context(), request(fmt.Sprint("t", i), "none"), doomedPort{newPort(), c}, Hooks{})
@@ -173,7 +173,7 @@ func TestEndedProcessGetsNothing(t *testing.T) {
 
 // A task may be given to a process whose end is being cleaned up: it fails at once, and Close waits for all that has begun.
 func TestDoBesideClose(t *testing.T) {
-	r := newRig(t)
+	r := newFixture(t)
 	for range 10 {
 		c, err := r.start(t, "badhandler", "")
 		if err != nil {

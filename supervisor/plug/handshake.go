@@ -12,7 +12,7 @@ import (
 	"strings"
 )
 
-// The handshake of handlers. The cookie is no secret: it only keeps a person from running the binary by hand.
+// The handshake of handlers. The cookie is not a secret: it only keeps a person from running the binary by hand.
 const (
 	CookieKey       = "BLOCKS_HANDLER_COOKIE"
 	CookieValue     = "blocks.handler.v1"
@@ -78,11 +78,11 @@ func checkCertificate(line string, wanted bool) error {
 	return nil
 }
 
-// splitFirstLine reads the first line of r, sends it to first, and returns a reader of the rest. A line that is no handshake
+// splitFirstLine reads the first line of r, sends it to first, and returns a reader of the rest. A line that is not a handshake
 // stays in front of the rest: it belongs to what the handler wrote. When there is no line at all first is closed.
 func splitFirstLine(r io.Reader, first chan<- string) io.Reader {
 	br := bufio.NewReaderSize(r, maxHandshake)
-	b, err := br.ReadSlice('\n') // a longer line comes in pieces, and the first piece is no handshake
+	b, err := br.ReadSlice('\n') // a longer line comes in pieces, and the first piece is not a handshake
 	if len(b) == 0 && err != nil {
 		close(first)
 		return br

@@ -25,10 +25,10 @@ const downloadChunk = 256 << 10
 // host is the host service of one process, and the list of its tasks: what is not in it, the process may not touch.
 type host struct {
 	handlerv1.UnimplementedHostServiceServer
-	path      string
-	server    *grpc.Server
-	served    chan struct{} // closed when Serve has returned
-	elsewhere func(taskID string) bool
+	path             string
+	server           *grpc.Server
+	served           chan struct{} // closed when Serve has returned
+	onAnotherProcess func(taskID string) bool
 	// maxArtifact bounds one artifact, in bytes.
 	maxArtifact int64
 
@@ -36,11 +36,11 @@ type host struct {
 	tasks map[string]*assignment // guarded by mu
 }
 
-func newHost(dir, token string, o owner, plan *launch.Plan, elsewhere func(string) bool, maxArtifact int64) (*host, error) {
-	if elsewhere == nil {
-		elsewhere = func(string) bool { return false }
+func newHost(dir, token string, o owner, plan *launch.Plan, onAnotherProcess func(string) bool, maxArtifact int64) (*host, error) {
+	if onAnotherProcess == nil {
+		onAnotherProcess = func(string) bool { return false }
 	}
-	h := &host{path: filepath.Join(dir, "host"), served: make(chan struct{}), elsewhere: elsewhere, maxArtifact: maxArtifact, tasks: map[string]*assignment{}}
+	h := &host{path: filepath.Join(dir, "host"), served: make(chan struct{}), onAnotherProcess: onAnotherProcess, maxArtifact: maxArtifact, tasks: map[string]*assignment{}}
 	listener, err := net.Listen("unix", h.path)
 	if err != nil {
 		return nil, fmt.Errorf("open the host service: %w", err)
@@ -97,7 +97,7 @@ func (h *host) task(taskID string) (*assignment, error) {
 	if a := h.lookup(taskID); a != nil {
 		return a, nil
 	}
-	if h.elsewhere(taskID) {
+	if h.onAnotherProcess(taskID) {
 		return nil, status.Errorf(codes.PermissionDenied, "task %q runs on another process", shorten(taskID))
 	}
 	return nil, status.Errorf(codes.NotFound, "task %q does not run, or has ended", shorten(taskID))

@@ -25,9 +25,9 @@ import (
 
 // The host service listens to its own process, with its token, about its own tasks.
 func TestHostRefusesOthers(t *testing.T) {
-	r := newRig(t)
+	r := newFixture(t)
 	running := map[string]bool{"elsewhere": true}
-	r.Elsewhere = func(id string) bool { return running[id] }
+	r.OnAnotherProcess = func(id string) bool { return running[id] }
 	a, b := r.conn(t, "badhandler", ""), r.conn(t, "badhandler", "")
 	tests := []struct{ name, text, want string }{
 		{"itself", "host", "OK: "},
@@ -66,7 +66,7 @@ func TestHostRefusesOthers(t *testing.T) {
 }
 
 func TestDownload(t *testing.T) {
-	r := newRig(t)
+	r := newFixture(t)
 	c := r.conn(t, "badhandler", "")
 	content := strings.Repeat("0123456789", 100_000)
 	text := "download file"
@@ -95,7 +95,7 @@ func TestDownload(t *testing.T) {
 }
 
 func TestEnvironmentIsScrubbed(t *testing.T) {
-	r := newRig(t)
+	r := newFixture(t)
 	for _, kv := range []string{"BLOCKS_API_KEY=bk_secret", "BLOCKSD_SOCKET=/x", "BLOCKSD_SANDBOX_TOKEN=t", "EXTRA=yes", "UNRELATED=no"} {
 		name, value, _ := strings.Cut(kv, "=")
 		t.Setenv(name, value)
@@ -181,7 +181,7 @@ func TestAssemblerSpools(t *testing.T) {
 	b := assembler{limit: 10 << 20}
 	defer b.close()
 	if _, err := b.add(&handlerv1.ArtifactChunk{Info: &handlerv1.ArtifactInfo{}, Data: make([]byte, 2*spoolAbove)}); err == nil {
-		t.Error("no place for the file, and no error")
+		t.Error("there is no room for the file, and no error")
 	}
 }
 

@@ -33,12 +33,12 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) { plugins.Remove(); os.Exit(code) }))
 }
 
-type rig struct {
+type fixture struct {
 	Config
 	logs *testutil.Buffer
 }
 
-func newRig(t testing.TB) *rig {
+func newFixture(t testing.TB) *fixture {
 	t.Helper()
 	base, err := os.MkdirTemp("", "plug")
 	if err != nil {
@@ -61,14 +61,14 @@ func newRig(t testing.TB) *rig {
 		os.RemoveAll(base)
 	})
 	l := &testutil.Buffer{}
-	return &rig{logs: l, Config: Config{
+	return &fixture{logs: l, Config: Config{
 		Spawner: s, Dirs: dirs, Log: slog.New(slog.NewTextHandler(l, &slog.HandlerOptions{Level: slog.LevelDebug})),
 		Environment: launch.Environment(os.Environ(), nil),
 	}}
 }
 
 // handler starts a handler; alias makes it misbehave at the start.
-func (r *rig) start(t testing.TB, name, alias string) (*Conn, error) {
+func (r *fixture) start(t testing.TB, name, alias string) (*Conn, error) {
 	t.Helper()
 	c := r.Config
 	c.Handler, c.Path = name, plugins.Path(t, name)
@@ -78,7 +78,7 @@ func (r *rig) start(t testing.TB, name, alias string) (*Conn, error) {
 	return Start(t.Context(), c)
 }
 
-func (r *rig) conn(t testing.TB, name, alias string) *Conn {
+func (r *fixture) conn(t testing.TB, name, alias string) *Conn {
 	t.Helper()
 	c, err := r.start(t, name, alias)
 	if err != nil {

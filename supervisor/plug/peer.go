@@ -16,8 +16,8 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// peerOf asks the kernel who is at the other end of a Unix socket: for a connection that we made, the process that
-// listens.
+// peerOf returns SO_PEERCRED of a Unix socket: the process at the other end, which for a connection that we made is the
+// one that listens.
 func peerOf(conn net.Conn) (*unix.Ucred, error) {
 	uc, ok := conn.(*net.UnixConn)
 	if !ok {
@@ -35,7 +35,7 @@ func peerOf(conn net.Conn) (*unix.Ucred, error) {
 	return cred, credErr
 }
 
-// owner tells whether a process belongs to a handler: the one that we started, or a member of its process
+// owner knows whether a process belongs to a handler: the one that we started, or a member of its process
 // group or control group.
 type owner interface{ Owns(pid int) bool }
 
@@ -54,7 +54,7 @@ func checkPeer(conn net.Conn, o owner, uid int) error {
 // tokenKey is the metadata key of a handler's token.
 const tokenKey = "blocksd-host-token"
 
-// hostCredentials are the transport credentials of the host service: no encryption, and the kernel's word for who calls.
+// hostCredentials are the transport credentials of the host service: no encryption; who calls is known by SO_PEERCRED.
 type hostCredentials struct {
 	owner owner
 	uid   int // of the handler
@@ -84,7 +84,7 @@ func (c *hostCredentials) Info() credentials.ProtocolInfo {
 func (c *hostCredentials) Clone() credentials.TransportCredentials { return c }
 func (c *hostCredentials) OverrideServerName(string) error         { return nil }
 
-// authorize lets a call through that comes from the handler's own processes and brings its token.
+// authorize lets a call through that comes from the handler's own processes and carries its token.
 func authorize(token string) grpc.StreamServerInterceptor {
 	return func(srv any, stream grpc.ServerStream, _ *grpc.StreamServerInfo, next grpc.StreamHandler) error {
 		p, _ := peer.FromContext(stream.Context())

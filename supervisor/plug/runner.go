@@ -82,7 +82,7 @@ func (r *processRunner) checkSocket(network, address string) error {
 	return err
 }
 
-// dial connects to the handler's socket and asks the kernel who listens, each time.
+// dial connects to the handler's socket and checks by SO_PEERCRED, each time, that the handler listens there.
 func (r *processRunner) dial(ctx context.Context, _ string) (net.Conn, error) {
 	socket, err := parseHandshake(r.line)
 	if err != nil {

@@ -11,14 +11,15 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/blocksd/blocksd/supervisor/launch"
 	"github.com/blocksd/blocksd/supervisor/unit"
-	"golang.org/x/sys/unix"
 )
 
 // Each mistake at the start has its class and one sentence, and leaves neither a process nor a directory.
 func TestBadStarts(t *testing.T) {
-	r := newRig(t)
+	r := newFixture(t)
 	r.Timeouts = Timeouts{Handshake: patience, Describe: patience, ExitDrain: patience, ExitNotice: patience} // on a busy machine
 	const short = 5 * time.Second                                                                             // for those that never get further
 	tests := []struct {
@@ -68,7 +69,7 @@ func TestBadStarts(t *testing.T) {
 
 // An encrypted connection works with the SDK, is not taken from one that has none, and carries tasks like any other.
 func TestMTLS(t *testing.T) {
-	r := newRig(t)
+	r := newFixture(t)
 	r.MTLS = true
 	c := r.conn(t, "echo", "")
 	if p, f := do(t, c, "t", "hi"); f != nil || len(p.artifacts) != 1 {
@@ -94,7 +95,7 @@ func TestOtherUser(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("machine: the tests do not run as root, so no other user can be had")
 	}
-	r := newRig(t)
+	r := newFixture(t)
 	r.Machine = launch.Probe(shim(t), "off")
 	r.Limits = launch.Limits{User: "54330"}
 	if err := os.Chmod(plugins.Dir(t), 0o755); err != nil {
@@ -123,7 +124,7 @@ func TestOtherUser(t *testing.T) {
 }
 
 func TestRefusedLimits(t *testing.T) {
-	r := newRig(t)
+	r := newFixture(t)
 	r.Limits = launch.Limits{CPUPercent: 50, Strict: true}
 	_, err := r.start(t, "echo", "")
 	var f *Failure
@@ -153,7 +154,7 @@ func shim(t testing.TB) string {
 }
 
 func TestNoBinary(t *testing.T) {
-	r := newRig(t)
+	r := newFixture(t)
 	text := filepath.Join(t.TempDir(), "text")
 	if err := os.WriteFile(text, []byte("just text\n"), 0o755); err != nil {
 		t.Fatal(err)
@@ -170,7 +171,7 @@ func TestNoBinary(t *testing.T) {
 }
 
 func TestDescription(t *testing.T) {
-	r := newRig(t)
+	r := newFixture(t)
 	d := r.conn(t, "echo", "").Description()
 	if d.Name != "echo" || d.Version == "" || d.SDK == "" || len(d.Cards) != 1 || !d.Cancel || !d.Idempotent || !d.Described {
 		t.Errorf("description %+v", d)
@@ -181,7 +182,7 @@ func TestDescription(t *testing.T) {
 }
 
 func TestStopLadder(t *testing.T) {
-	r := newRig(t)
+	r := newFixture(t)
 	r.Timeouts = Timeouts{Stop: time.Hour, Terminate: 300 * time.Millisecond}
 	for _, alias := range []string{"", "minimal"} { // with Shutdown, and without
 		stop(t, r.conn(t, "badhandler", alias))

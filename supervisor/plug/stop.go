@@ -2,6 +2,7 @@ package plug
 
 import (
 	"context"
+	"os"
 	"syscall"
 	"time"
 
@@ -13,6 +14,34 @@ import (
 // shutdownMethod asks go-plugin's server to end. It stops the server at once, running calls included, so it comes after
 // draining.
 const shutdownMethod = "/plugin.GRPCController/Shutdown"
+
+// Kill ends the process and its group at once. Done follows.
+func (p *Conn) Kill() {
+	if p.process.Load() != nil {
+		_ = p.process.Load().Signal(syscall.SIGKILL)
+	}
+}
+
+// KillAndWait ends the process and its group at once. False means that even the kernel did not end it within Timeouts.Kill.
+func (p *Conn) KillAndWait() bool {
+	if p.process.Load() == nil {
+		return true
+	}
+	p.Kill()
+	return p.doneWithin(p.timeouts.Kill)
+}
+
+// doneWithin waits for the end of the process.
+func (p *Conn) doneWithin(limit time.Duration) bool {
+	timer := time.NewTimer(limit)
+	defer timer.Stop()
+	select {
+	case <-p.Done():
+		return true
+	case <-timer.C:
+		return false
+	}
+}
 
 // Stop ends the process: it is asked, then sent SIGTERM, then killed, each with a deadline. It returns when the process
 // has ended; false means that even the kernel did not end it in time.
@@ -27,12 +56,8 @@ func (p *Conn) Stop() bool {
 	}
 	for _, s := range steps {
 		s.act()
-		timer := time.NewTimer(s.wait)
-		select {
-		case <-p.Done():
-			timer.Stop()
+		if p.doneWithin(s.wait) {
 			return true
-		case <-timer.C:
 		}
 	}
 	return false
@@ -77,4 +102,11 @@ func (p *Conn) Close() {
 	}
 	p.pump.Close()
 	p.removeDir()
+}
+
+// removeDir deletes the private directory with the sockets in it.
+func (p *Conn) removeDir() {
+	if p.dir != "" {
+		_ = os.RemoveAll(p.dir)
+	}
 }

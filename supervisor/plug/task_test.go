@@ -40,7 +40,7 @@ func freeze(t *testing.T, c *Conn) {
 
 // Tasks that end by themselves, well or badly, on one process that survives all of them.
 func TestOutcomes(t *testing.T) {
-	r := newRig(t)
+	r := newFixture(t)
 	c := r.conn(t, "badhandler", "")
 	pid := c.PID()
 	tests := []struct {
@@ -88,7 +88,7 @@ func TestOutcomes(t *testing.T) {
 }
 
 func TestArtifactSizes(t *testing.T) {
-	r := newRig(t)
+	r := newFixture(t)
 	c := r.conn(t, "badhandler", "")
 	for _, size := range []int{0, 1, 256 << 10, 256<<10 + 1, 512 << 10, 20 << 20} {
 		for _, verb := range []string{"artifact", "publish"} {
@@ -101,7 +101,7 @@ func TestArtifactSizes(t *testing.T) {
 }
 
 func TestMinimalHandler(t *testing.T) {
-	r := newRig(t)
+	r := newFixture(t)
 	r.Timeouts.LetGo = 50 * time.Millisecond
 	c := r.conn(t, "badhandler", "minimal")
 	tests := []struct {
@@ -134,7 +134,7 @@ func TestMinimalHandler(t *testing.T) {
 }
 
 func TestFailedPublishFailsTheTask(t *testing.T) {
-	r := newRig(t)
+	r := newFixture(t)
 	c := r.conn(t, "badhandler", "")
 	p := newPort()
 	p.fail = errors.New("the disk is full")
@@ -146,7 +146,7 @@ func TestFailedPublishFailsTheTask(t *testing.T) {
 }
 
 func TestCancel(t *testing.T) {
-	r := newRig(t)
+	r := newFixture(t)
 	c := r.conn(t, "badhandler", "")
 	p := newPort()
 	result := make(chan error, 1)
@@ -172,7 +172,7 @@ func TestCancel(t *testing.T) {
 
 // A cancellation that comes right behind the task is not lost.
 func TestCancelAtOnce(t *testing.T) {
-	r := newRig(t)
+	r := newFixture(t)
 	c := r.conn(t, "badhandler", "")
 	for i := range 50 {
 		id := fmt.Sprint("t", i)
@@ -200,11 +200,11 @@ func TestGivenUp(t *testing.T) {
 		{"slow-cancel 50ms", "", time.Hour, false},
 		{"ignore-cancel", "", 50 * time.Millisecond, true},
 		{"ignore-cancel", "", time.Hour, true}, // after the test: Do waits for none of it
-		{"hang", "minimal", time.Hour, true},   // knows no cancellation, so nobody can tell, and there is nothing to wait for
+		{"hang", "minimal", time.Hour, true},   // it knows no cancellation, so nothing would be gained by waiting
 	}
 	for _, tt := range tests {
 		t.Run(fmt.Sprint(tt.text, tt.alias, tt.letGo), func(t *testing.T) {
-			r := newRig(t)
+			r := newFixture(t)
 			r.Timeouts.LetGo = tt.letGo
 			c := r.conn(t, "badhandler", tt.alias)
 			ctx, cancel := context.WithCancel(context.Background())
@@ -247,7 +247,7 @@ func TestGivenUp(t *testing.T) {
 }
 
 func TestGivenUpWhilePublishing(t *testing.T) {
-	r := newRig(t)
+	r := newFixture(t)
 	c := r.conn(t, "badhandler", "")
 	for _, text := range []string{"none", "publish 1"} {
 		ctx, cancel := context.WithCancel(context.Background())
@@ -271,7 +271,7 @@ func TestGivenUpWhilePublishing(t *testing.T) {
 
 // A frozen process is noticed by the health checks, and can still be killed.
 func TestFrozen(t *testing.T) {
-	r := newRig(t)
+	r := newFixture(t)
 	r.Timeouts = Timeouts{Health: 50 * time.Millisecond, HealthInterval: 20 * time.Millisecond}
 	c := r.conn(t, "badhandler", "")
 	freeze(t, c)
@@ -286,7 +286,7 @@ func TestFrozen(t *testing.T) {
 // group survives, but hinders nobody.
 func TestGrandchildren(t *testing.T) {
 	for _, argument := range []string{"", " setsid"} {
-		r := newRig(t)
+		r := newFixture(t)
 		r.Timeouts.Stop = time.Hour
 		c := r.conn(t, "badhandler", "")
 		p, f := do(t, c, "t", "grandchild"+argument)
@@ -309,7 +309,7 @@ func waitGone(t *testing.T, pid int) {
 }
 
 func TestOutputReachesTheLog(t *testing.T) {
-	r := newRig(t)
+	r := newFixture(t)
 	c := r.conn(t, "badhandler", "")
 	if _, f := do(t, c, "t9", "log careful"); f != nil {
 		t.Fatal(f)

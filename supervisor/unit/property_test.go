@@ -8,7 +8,7 @@ import (
 )
 
 // Whatever happens in whatever order: no more than MaxRestarts restarts in any window, never more live processes than
-// wanted, every process that was started and not yet gone is known, and after Stop nothing starts.
+// wanted, every process that was started and has not ended is known, and after Stop nothing starts.
 func TestPropertyRestartsAreBounded(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		instances := rapid.IntRange(1, 3).Draw(t, "instances")
@@ -35,7 +35,7 @@ func TestPropertyRestartsAreBounded(t *testing.T) {
 					alive[a.Process] = true
 				case DrainProcess, StopProcess, KillProcess:
 					if !alive[a.Process] {
-						t.Fatalf("action on process %d that is gone", a.Process)
+						t.Fatalf("action on process %d, which has ended", a.Process)
 					}
 				case SetTimer:
 					timer = a.At

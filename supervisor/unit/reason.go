@@ -10,7 +10,7 @@ const (
 	Signal                         // ended by a signal that we did not send
 	Spawn                          // could not be started at all
 	StartTimeout                   // no handshake in time
-	Handshake                      // what it said first is no handshake, or one of another version
+	Handshake                      // what it said first is not a handshake, or one of another version
 	Checksum                       // the file is not the one that was pinned
 	Describe                       // failed to describe itself
 	Health                         // stopped answering health checks

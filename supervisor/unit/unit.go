@@ -3,100 +3,15 @@
 package unit
 
 import (
-	"slices"
 	"time"
 )
-
-// State of a handler as users see it.
-type State int
-
-// The states.
-const (
-	// Starting: a process is on its way, none is ready. Also the state before Start.
-	Starting State = iota + 1
-	// Ready: at least one process takes tasks.
-	Ready
-	// Unhealthy: what runs does not answer, or is being replaced.
-	Unhealthy
-	// Draining: everything is being stopped.
-	Draining
-	// BackingOff: waiting before the next start.
-	BackingOff
-	// Quarantined: failed too often; tried once in a while, or at once after a Reset.
-	Quarantined
-	// Stopped: nothing runs and nothing will.
-	Stopped
-	// Idle: nothing runs because nothing is to be done; the next task starts it.
-	Idle
-)
-
-var stateNames = [...]string{
-	Starting: "starting", Ready: "ready", Unhealthy: "unhealthy", Draining: "draining",
-	BackingOff: "backing_off", Quarantined: "quarantined", Stopped: "stopped", Idle: "idle",
-}
-
-func (s State) String() string {
-	if s <= 0 || int(s) >= len(stateNames) {
-		return "unknown"
-	}
-	return stateNames[s]
-}
-
-// EventKind names what happened.
-type EventKind int
-
-// The events. Those that begin with Process are about one process.
-const (
-	Start            EventKind = iota + 1 // run the handler
-	Stop                                  // stop all of it, for good
-	Reset                                 // the operator, or a new binary, gives it another chance
-	Timer                                 // the time of the last SetTimer has come
-	ProcessReady                          // handshake, description and health are in order
-	ProcessUnhealthy                      // it missed its health checks
-	ProcessTainted                        // it did not let go of a task
-	ProcessIdle                           // a draining process holds no task any more
-	ProcessExited                         // it is gone, or could not be started; Reason says why
-	Drain                                 // for good too, but tasks may end: another generation has taken over
-	Used                                  // the handler has a task, after it had none
-	Unused                                // the handler has no task any more
-	ProcessWorn                           // it has done enough; it is to be replaced without a gap
-)
-
-// Event is something that happened. Process is the number that StartProcess gave it.
-type Event struct {
-	Kind    EventKind
-	Process int64
-	// Reason of ProcessExited.
-	Reason Reason
-	// Jitter in [0,1) spreads the delay of a restart; of ProcessExited and ProcessUnhealthy.
-	Jitter float64
-}
-
-// ActionKind names what is to be done.
-type ActionKind int
-
-// The actions.
-const (
-	StartProcess ActionKind = iota + 1 // start process number Process
-	DrainProcess                       // give it no more tasks, and report ProcessIdle when it holds none
-	StopProcess                        // end it: ask, then signal, then kill
-	KillProcess                        // end it at once
-	SetTimer                           // send Timer at time At; replaces the timer before; zero At means none
-)
-
-// Action is something to do. Actions are carried out in order.
-type Action struct {
-	Kind    ActionKind
-	Process int64
-	At      time.Time
-}
 
 type phase int
 
 const (
 	starting phase = iota + 1
 	ready
-	retiring // takes no tasks, still works on some; its replacement is on its way
+	retiring // takes no tasks, still works on some; its replacement is being started
 	stopping // asked to end
 )
 
@@ -119,23 +34,17 @@ type Unit struct {
 	processes map[int64]*process
 	last      int64 // number of the process that was started last
 
-	// restarts are the times of counted restarts inside the window, oldest first; owed are failures whose restart is
-	// still to come. Together they may not exceed the limit.
-	restarts []time.Time
-	owed     int
-	total    int64 // counted restarts ever
-	inARow   int   // failures since the last stable run
-	notUntil time.Time
+	failures
+	idleness
 
-	quarantined bool
-	probing     bool
-	probeAt     time.Time
+	timer time.Time // armed; zero when none is
+}
 
+// idleness is what is known of the tasks of a handler that may be stopped while it has none.
+type idleness struct {
 	inUse   bool
 	dormant bool      // stopped for want of tasks
 	idleAt  time.Time // when it will be; zero when it will not
-
-	timer time.Time // armed; zero when none is
 }
 
 // New returns a unit that keeps instances processes running once it gets Start.
@@ -144,7 +53,7 @@ func New(p Policy, instances int) *Unit {
 }
 
 // Step takes one event at time now, which must not go backwards. Events that no longer apply are ignored: the process
-// may have ended while the event was on its way.
+// may have ended before the event arrived.
 func (u *Unit) Step(e Event, now time.Time) []Action {
 	var out []Action
 	p := u.processes[e.Process]
@@ -223,23 +132,6 @@ func (u *Unit) Step(e Event, now time.Time) []Action {
 	return u.arm(out)
 }
 
-// fail counts a failure and decides between a delayed restart and quarantine.
-func (u *Unit) fail(r Reason, up time.Duration, jitter float64, now time.Time) {
-	if up >= u.policy.StableAfter {
-		u.inARow = 0
-	}
-	u.inARow++
-	u.restarts = slices.DeleteFunc(u.restarts, func(t time.Time) bool { return now.Sub(t) >= u.policy.Window })
-	if r.hopeless() || u.probing || len(u.restarts)+u.owed >= u.policy.MaxRestarts*u.instances {
-		u.quarantined, u.probing = true, false
-		u.owed = 0
-		u.probeAt = now.Add(u.policy.ProbeEvery)
-		return
-	}
-	u.owed++
-	u.notUntil = now.Add(u.policy.delay(u.inARow, jitter))
-}
-
 // expire carries out what was waiting for the time to come.
 func (u *Unit) expire(out []Action, now time.Time) []Action {
 	for _, id := range u.ids() {
@@ -255,7 +147,7 @@ func (u *Unit) expire(out []Action, now time.Time) []Action {
 	}
 	if !u.idleAt.IsZero() && !now.Before(u.idleAt) {
 		u.idleAt = time.Time{}
-		// A handler that fails is not put to rest: somebody must see that it fails.
+		// A handler that fails is not stopped as idle: its failure must stay visible.
 		if u.wanted && !u.quarantined && u.count(ready) > 0 {
 			u.dormant = true
 			out = u.retireAll(out)
@@ -370,89 +262,3 @@ func (u *Unit) arm(out []Action) []Action {
 	u.timer = next
 	return append(out, Action{Kind: SetTimer, At: next})
 }
-
-func (u *Unit) missing() int {
-	if u.dormant {
-		return 0
-	}
-	n := u.instances
-	for _, p := range u.processes {
-		if p.phase == starting || p.phase == ready && !p.worn {
-			n--
-		}
-	}
-	return n
-}
-
-func (u *Unit) count(ph phase) int {
-	n := 0
-	for _, p := range u.processes {
-		if p.phase == ph {
-			n++
-		}
-	}
-	return n
-}
-
-func (u *Unit) anyWorn() bool {
-	for _, p := range u.processes {
-		if p.phase == ready && p.worn {
-			return true
-		}
-	}
-	return false
-}
-
-func (u *Unit) ids() []int64 {
-	ids := make([]int64, 0, len(u.processes))
-	for id := range u.processes {
-		ids = append(ids, id)
-	}
-	slices.Sort(ids)
-	return ids
-}
-
-// State of the whole handler: the best of its processes.
-func (u *Unit) State() State {
-	switch {
-	case u.fresh:
-		return Starting
-	case !u.wanted && len(u.processes) > 0:
-		return Draining
-	case !u.wanted:
-		return Stopped
-	case u.count(ready) > 0:
-		return Ready
-	case u.quarantined:
-		return Quarantined
-	case u.dormant:
-		return Idle
-	case u.count(starting) > 0:
-		return Starting
-	case u.count(retiring) > 0:
-		return Unhealthy
-	}
-	return BackingOff
-}
-
-// ProcessState is the state of one process, in the words of handler states.
-func (u *Unit) ProcessState(id int64) State {
-	p := u.processes[id]
-	switch {
-	case p == nil:
-		return Stopped
-	case p.unhealthy:
-		return Unhealthy
-	case p.phase == starting:
-		return Starting
-	case p.phase == ready:
-		return Ready
-	}
-	return Draining
-}
-
-// Full reports whether as many processes as wanted are ready.
-func (u *Unit) Full() bool { return u.count(ready) >= u.instances }
-
-// Restarts after a failure so far.
-func (u *Unit) Restarts() int64 { return u.total }

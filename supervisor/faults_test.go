@@ -114,7 +114,7 @@ func testShim(t *testing.T) string {
 // impatient timeouts notice quickly what does not answer; echo answers in time also on a busy machine.
 var impatient = Timeouts{Handshake: 5 * time.Second, Describe: 5 * time.Second, Health: 2 * time.Second, HealthInterval: 100 * time.Millisecond, LetGo: 100 * time.Millisecond, Stop: time.Second}
 
-func TestMisdeedsInTasks(t *testing.T) {
+func TestFaultsInTasks(t *testing.T) {
 	limits := launch.Limits{Files: 200, MemoryBytes: 512 << 20}
 	config := []HandlerConfig{
 		{Name: "echo", Path: plugins.Path(t, "echo")},
@@ -160,17 +160,17 @@ func TestMisdeedsInTasks(t *testing.T) {
 			tt.handler = "badhandler"
 		}
 		t.Run(tt.handler+"/"+strings.ReplaceAll(tt.task, " ", "_"), func(t *testing.T) {
-			// From a fresh process, so that nothing of the misdeed before is left, not even its back-off.
+			// From a fresh process, so that nothing of the fault before is left, not even its back-off.
 			restart(t, f, tt.handler)
 			become(t, f, tt.handler, dispatch.Available)
-			settled(t, f, len(config))
+			allReady(t, f, len(config))
 			base := hold()
 			b := watchEcho(t, f)
 			ctx, cancel := context.WithCancel(context.Background())
 			defer cancel()
 			p := newPort()
 			result := make(chan error, 1)
-			go func() { result <- f.Do(ctx, tt.handler, request(fmt.Sprintf("misdeed-%d", i), tt.task), p) }()
+			go func() { result <- f.Do(ctx, tt.handler, request(fmt.Sprintf("fault-%d", i), tt.task), p) }()
 			if tt.canceled {
 				eventually(t, "the task runs", func() bool { return processOf(f, tt.handler).Running == 1 })
 				cancel()
@@ -191,7 +191,7 @@ func TestMisdeedsInTasks(t *testing.T) {
 			b.end(t)
 			become(t, f, tt.handler, dispatch.Available)
 			restart(t, f, tt.handler) // what it holds goes with it
-			settled(t, f, len(config))
+			allReady(t, f, len(config))
 			if strings.HasPrefix(tt.task, "host") && !strings.HasPrefix(p.artifacts[0], "PermissionDenied") && !strings.HasPrefix(p.artifacts[0], "NotFound") {
 				t.Errorf("the host service answered %s", p.artifacts[0])
 			}
@@ -204,8 +204,8 @@ func TestMisdeedsInTasks(t *testing.T) {
 	}
 }
 
-// settled waits until each handler has one process and nothing is being replaced.
-func settled(t *testing.T, f *Fleet, n int) {
+// allReady waits until each handler has one process and nothing is being replaced.
+func allReady(t *testing.T, f *Fleet, n int) {
 	t.Helper()
 	eventually(t, "each handler has one process", func() bool {
 		ready := 0
@@ -228,21 +228,21 @@ func processOf(f *Fleet, handler string) ProcessStatus {
 	return ProcessStatus{}
 }
 
-func TestMisdeedsAtTheStart(t *testing.T) {
+func TestFaultsAtTheStart(t *testing.T) {
 	echo := HandlerConfig{Name: "echo", Path: plugins.Path(t, "echo"), Restart: unit.Policy{MaxRestarts: 1000, MaxDelay: 100 * time.Millisecond}} // on a busy machine it may need more than one start
 	quick := impatient
 	quick.Handshake, quick.Describe = 3*time.Second, 3*time.Second
 	f := fleet(t, Config{Handlers: []HandlerConfig{echo}, Timeouts: quick, Shim: testShim(t)})
 	become(t, f, "echo", dispatch.Available)
-	for _, misdeed := range []string{
+	for _, fault := range []string{
 		"never-answers", "not-a-plugin", "chatty", "exit-at-start", "exit0-at-start", "kill-at-start", "exit0-at-handshake", "exit1-at-handshake",
 		"kill-at-handshake", "exit0-at-describe", "exit1-at-describe", "kill-at-describe", "hang-at-describe", "wrong-version", "wrong-cookie", "tcp",
 		"elsewhere", "no-socket", "deaf", "long-first-line", "flood-at-start", "fork-at-start", "unasked-certificate",
 	} {
-		t.Run(misdeed, func(t *testing.T) {
-			name := "badhandler-" + misdeed
+		t.Run(fault, func(t *testing.T) {
+			name := "badhandler-" + fault
 			bad := HandlerConfig{Name: name, Path: plugins.Alias(t, "badhandler", name)}
-			settled(t, f, 1)
+			allReady(t, f, 1)
 			base := hold()
 			b := watchEcho(t, f)
 			if err := f.Apply([]HandlerConfig{echo, bad}); err != nil {
@@ -287,7 +287,7 @@ func TestForkBombBesideEcho(t *testing.T) {
 	f := fleet(t, Config{Handlers: config, Timeouts: impatient, Shim: testShim(t)})
 	become(t, f, "echo", dispatch.Available)
 	become(t, f, "badhandler", dispatch.Available)
-	settled(t, f, 2)
+	allReady(t, f, 2)
 	base := hold()
 	b := watchEcho(t, f)
 	p := newPort()
@@ -303,7 +303,7 @@ func TestForkBombBesideEcho(t *testing.T) {
 		_ = syscall.Kill(pid, syscall.SIGKILL)
 	}
 	waitGone(t, p.pid)
-	settled(t, f, 2)
+	allReady(t, f, 2)
 	backTo(t, base)
 	if skipped := f.Status()[1].Skipped; len(skipped) != 1 || !strings.Contains(skipped[0], "RLIMIT_NPROC") {
 		t.Errorf("skipped %q", skipped)

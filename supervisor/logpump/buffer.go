@@ -9,17 +9,17 @@ import (
 	"time"
 )
 
-// Limits of a book, for each handler.
+// Limits of a buffer, for each handler.
 const (
-	bookLines = 1000
-	bookBytes = 256 << 10
-	// bookLine is how much of a message or an attribute is kept.
-	bookLine = 4 << 10
+	bufferLines = 1000
+	bufferBytes = 256 << 10
+	// lineBytes is how much of a message or an attribute is kept.
+	lineBytes = 4 << 10
 	// followBuffer is how many records wait for a slow reader before it misses some.
 	followBuffer = 256
 )
 
-// Record is one line of a handler, kept for those who ask.
+// Record is one line of a handler.
 type Record struct {
 	Time    time.Time
 	Handler string
@@ -59,17 +59,17 @@ type Crash struct {
 	Lines  []string // the last lines of output, oldest first
 }
 
-// Book keeps the last records of all handlers, and their last crashes, in bounded memory. The zero value is ready for use,
+// Buffer keeps the last records of all handlers, and their last crashes, in bounded memory. The zero value is ready for use,
 // and so is nil, which keeps nothing.
-type Book struct {
+type Buffer struct {
 	mu      sync.Mutex
-	pages   map[string]*page     // guarded by mu
+	recent  map[string]*recent   // by handler; guarded by mu
 	readers map[*reader]struct{} // guarded by mu
-	crashes map[string]Crash     // guarded by mu
+	crashes map[string]Crash     // by handler; guarded by mu
 }
 
-// page is the records of one handler, oldest first.
-type page struct {
+// recent is the last records of one handler, oldest first.
+type recent struct {
 	records []Record
 	bytes   int
 }
@@ -77,10 +77,10 @@ type page struct {
 type reader struct {
 	handler string // "" for all
 	records chan Record
-	missed  int64 // guarded by Book.mu
+	missed  int64 // guarded by Buffer.mu
 }
 
-func (b *Book) add(r Record) {
+func (b *Buffer) add(r Record) {
 	if b == nil {
 		return
 	}
@@ -89,24 +89,24 @@ func (b *Book) add(r Record) {
 	b.addLocked(r)
 }
 
-func (b *Book) addLocked(r Record) {
-	if b.pages == nil {
-		b.pages = map[string]*page{}
+func (b *Buffer) addLocked(r Record) {
+	if b.recent == nil {
+		b.recent = map[string]*recent{}
 	}
-	p := b.pages[r.Handler]
+	p := b.recent[r.Handler]
 	if p == nil {
-		p = &page{}
-		b.pages[r.Handler] = p
+		p = &recent{}
+		b.recent[r.Handler] = p
 	}
 	p.records = append(p.records, r)
 	p.bytes += r.size()
 	drop := 0
-	for len(p.records)-drop > bookLines || p.bytes > bookBytes && len(p.records)-drop > 1 {
+	for len(p.records)-drop > bufferLines || p.bytes > bufferBytes && len(p.records)-drop > 1 {
 		p.bytes -= p.records[drop].size()
 		p.records[drop] = Record{} // let go of its texts
 		drop++
 	}
-	p.records = p.records[drop:] // append moves them to a new array once in a while
+	p.records = p.records[drop:] // append moves them to a new array from time to time
 	for rd := range b.readers {
 		if rd.handler != "" && rd.handler != r.Handler {
 			continue
@@ -122,7 +122,7 @@ func (b *Book) addLocked(r Record) {
 }
 
 // Tail returns the last n records of a handler, or of all for "", oldest first.
-func (b *Book) Tail(handler string, n int) []Record {
+func (b *Buffer) Tail(handler string, n int) []Record {
 	if b == nil {
 		return nil
 	}
@@ -131,9 +131,9 @@ func (b *Book) Tail(handler string, n int) []Record {
 	return b.tailLocked(handler, n)
 }
 
-func (b *Book) tailLocked(handler string, n int) []Record {
+func (b *Buffer) tailLocked(handler string, n int) []Record {
 	var all []Record
-	for name, p := range b.pages {
+	for name, p := range b.recent {
 		if handler == "" || name == handler {
 			all = append(all, p.records[max(0, len(p.records)-n):]...)
 		}
@@ -145,8 +145,8 @@ func (b *Book) tailLocked(handler string, n int) []Record {
 }
 
 // Follow hands out the last n records and then each new one, without a gap between, until ctx ends or yield fails. A
-// reader that is too slow misses records, and is told how many.
-func (b *Book) Follow(ctx context.Context, handler string, n int, yield func(Record) error) error {
+// reader that is too slow misses records, and learns how many.
+func (b *Buffer) Follow(ctx context.Context, handler string, n int, yield func(Record) error) error {
 	rd := &reader{handler: handler, records: make(chan Record, followBuffer)}
 	b.mu.Lock()
 	if b.readers == nil {
@@ -178,7 +178,7 @@ func (b *Book) Follow(ctx context.Context, handler string, n int, yield func(Rec
 }
 
 // SetCrash remembers a crash instead of the one before, and makes it a record.
-func (b *Book) SetCrash(handler string, c Crash) {
+func (b *Buffer) SetCrash(handler string, c Crash) {
 	if b == nil {
 		return
 	}
@@ -193,7 +193,7 @@ func (b *Book) SetCrash(handler string, c Crash) {
 }
 
 // Crash returns the last crash of a handler.
-func (b *Book) Crash(handler string) (Crash, bool) {
+func (b *Buffer) Crash(handler string) (Crash, bool) {
 	if b == nil {
 		return Crash{}, false
 	}
@@ -203,21 +203,21 @@ func (b *Book) Crash(handler string) (Crash, bool) {
 	return c, ok
 }
 
-// Forget drops what is kept of a handler that is no more.
-func (b *Book) Forget(handler string) {
+// Forget drops what is kept of a handler that was removed.
+func (b *Buffer) Forget(handler string) {
 	if b == nil {
 		return
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	delete(b.pages, handler)
+	delete(b.recent, handler)
 	delete(b.crashes, handler)
 }
 
 // cutText bounds a text of a record without breaking a character.
 func cutText(s string) string {
-	if len(s) > bookLine {
-		s = strings.ToValidUTF8(s[:bookLine], "") + "…"
+	if len(s) > lineBytes {
+		s = strings.ToValidUTF8(s[:lineBytes], "") + "…"
 	}
 	return s
 }

@@ -1,0 +1,125 @@
+package plug
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os/exec"
+	"strings"
+
+	"github.com/hashicorp/go-hclog"
+	plugin "github.com/hashicorp/go-plugin"
+	"github.com/hashicorp/go-plugin/runner"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/health/grpc_health_v1"
+
+	handlerv1 "github.com/blocksd/blocksd/proto/blocks/handler/v1"
+	"github.com/blocksd/blocksd/supervisor/launch"
+	"github.com/blocksd/blocksd/supervisor/unit"
+)
+
+// connect runs go-plugin's part and gives up on it, by killing the process, when ctx ends.
+func (p *Conn) connect(ctx context.Context, token string) error {
+	r := &processRunner{name: p.config.Path, dir: p.dir}
+	p.plugin = plugin.NewClient(&plugin.ClientConfig{
+		HandshakeConfig:  plugin.HandshakeConfig{ProtocolVersion: ProtocolVersion, MagicCookieKey: CookieKey, MagicCookieValue: CookieValue},
+		Plugins:          plugin.PluginSet{"handler": grpcPlugin{}},
+		AllowedProtocols: []plugin.Protocol{plugin.ProtocolGRPC},
+		AutoMTLS:         p.config.MTLS,
+		StartTimeout:     p.timeouts.Handshake,
+		SkipHostEnv:      true,
+		UnixSocketConfig: &plugin.UnixSocketConfig{TempDir: p.dir},
+		Logger:           hclog.NewNullLogger(), // what it has to say is said by our own errors
+		SyncStdout:       p.sync(),
+		SyncStderr:       p.sync(),
+		GRPCDialOptions: []grpc.DialOption{ // these come after go-plugin's own and override them
+			grpc.WithContextDialer(r.dial),
+			grpc.WithStreamInterceptor(p.conns.intercept),
+			grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(MaxMessage), grpc.MaxCallSendMsgSize(MaxMessage)),
+			grpc.WithIdleTimeout(0),
+		},
+		RunnerFunc: func(_ hclog.Logger, cmd *exec.Cmd, _ string) (runner.Runner, error) {
+			r.begin = func() (*launch.Process, string, error) { return p.launch(ctx, p.environment(cmd.Env, token)) }
+			return r, nil
+		},
+	})
+	done := make(chan error, 1)
+	go func() { done <- p.dispense() }() // ends with the process at the latest
+	var err error
+	select {
+	case err = <-done:
+	case <-ctx.Done():
+		p.leftBehind = !p.KillAndWait()
+		if !p.leftBehind {
+			err = <-done // everything in go-plugin that waits ends with the process
+		}
+	}
+	var f *Failure
+	switch {
+	case errors.As(err, &f):
+		return f
+	case errors.Is(context.Cause(ctx), errHandshakeTimeout):
+		return failure(unit.StartTimeout, "handler %s could not be started because its connection did not work within %v", p.config.Handler, p.timeouts.Handshake)
+	case ctx.Err() != nil:
+		return failure(unit.Requested, "the start of handler %s was given up: %v", p.config.Handler, context.Cause(ctx))
+	case err != nil:
+		return failure(unit.Handshake, "handler %s could not be started because %v", p.config.Handler, err)
+	}
+	return nil
+}
+
+// dispense makes go-plugin start the process and connect to it.
+func (p *Conn) dispense() error {
+	if _, err := p.plugin.Start(); err != nil {
+		return err
+	}
+	protocol, err := p.plugin.Client()
+	if err != nil {
+		return fmt.Errorf("its connection does not work: %w", err)
+	}
+	raw, err := protocol.Dispense("handler")
+	if err != nil {
+		return err
+	}
+	p.conn = raw.(*grpc.ClientConn)
+	p.conns.add(p.conn)
+	p.client = handlerv1.NewHandlerServiceClient(p.conn)
+	p.health = grpc_health_v1.NewHealthClient(p.conn)
+	return nil
+}
+
+// environment is the whole environment of the process.
+func (p *Conn) environment(protocol []string, token string) []string {
+	env := append([]string{}, p.config.Environment...)
+	for _, kv := range protocol {
+		if !strings.HasPrefix(kv, plugin.EnvUnixSocketDir+"=") {
+			env = append(env, kv)
+		}
+	}
+	p.mark = hostTokenVariable + "=" + token
+	return append(env,
+		plugin.EnvUnixSocketDir+"="+p.dir, // go-plugin's own choice is a level deeper, and paths are short of room
+		launch.HostSocketVariable+"="+p.host.path,
+		p.mark,
+	)
+}
+
+func newToken() (string, error) {
+	b := make([]byte, 32)
+	if _, err := rand.Read(b); err != nil {
+		return "", fmt.Errorf("make a token: %w", err)
+	}
+	return hex.EncodeToString(b), nil
+}
+
+type grpcPlugin struct{ plugin.NetRPCUnsupportedPlugin }
+
+func (grpcPlugin) GRPCServer(*plugin.GRPCBroker, *grpc.Server) error {
+	return errors.New("the daemon is not a handler")
+}
+
+func (grpcPlugin) GRPCClient(_ context.Context, _ *plugin.GRPCBroker, conn *grpc.ClientConn) (any, error) {
+	return conn, nil
+}

@@ -1,0 +1,87 @@
+package plug
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	plugin "github.com/hashicorp/go-plugin"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/status"
+
+	handlerv1 "github.com/blocksd/blocksd/proto/blocks/handler/v1"
+	"github.com/blocksd/blocksd/supervisor/unit"
+)
+
+// describe asks for the description and checks the health once.
+func (p *Conn) describe(ctx context.Context) error {
+	name := p.config.Handler
+	d, err := p.client.Describe(ctx, &handlerv1.DescribeRequest{})
+	switch {
+	case status.Code(err) == codes.Unimplemented:
+	case err != nil:
+		return p.startFailure(err, failure(unit.Describe, "handler %s could not be started because it failed to describe itself: %s", name, status.Convert(err).Message()))
+	default:
+		p.description = Description{
+			Name: d.GetName(), Version: d.GetVersion(), SDK: d.GetSdk(), Cards: d.GetAgentCardsJson(), Described: true,
+			Cancel: d.GetCapabilities().GetCancel(), Idempotent: d.GetCapabilities().GetIdempotent(),
+		}
+	}
+	if err := p.Check(ctx); err != nil {
+		return p.startFailure(err, failure(unit.Health, "handler %s could not be started because %v", name, err))
+	}
+	return nil
+}
+
+// Check asks for the health once, with its own deadline.
+func (p *Conn) Check(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, p.timeouts.Health)
+	defer cancel()
+	r, err := p.health.Check(ctx, &grpc_health_v1.HealthCheckRequest{Service: plugin.GRPCServiceName})
+	switch {
+	case status.Code(err) == codes.DeadlineExceeded:
+		return fmt.Errorf("it did not answer a health check within %v", p.timeouts.Health)
+	case err != nil:
+		return &checkError{err}
+	}
+	if s := r.GetStatus(); s != grpc_health_v1.HealthCheckResponse_SERVING {
+		return fmt.Errorf("its health is %v instead of SERVING", s)
+	}
+	return nil
+}
+
+// checkError keeps the status of a failed health check and shows only its message.
+type checkError struct{ err error }
+
+func (e *checkError) Error() string {
+	return "its health check failed: " + status.Convert(e.err).Message()
+}
+func (e *checkError) Unwrap() error { return e.err }
+
+// Watch checks the health until ctx ends or the process does, which returns nil, or until too many checks in a row were
+// missed, which returns a *Failure.
+func (p *Conn) Watch(ctx context.Context) error {
+	ticker := time.NewTicker(p.timeouts.HealthInterval)
+	defer ticker.Stop()
+	for missed := 0; ; {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-p.process.Load().Done():
+			return nil
+		case <-ticker.C:
+		}
+		err := p.Check(ctx)
+		switch {
+		case err == nil:
+			missed = 0
+			continue
+		case ctx.Err() != nil:
+			return nil
+		}
+		if missed++; missed >= p.timeouts.HealthMisses {
+			return failure(unit.Health, "handler %s is replaced because it missed %d health checks in a row: %v", p.config.Handler, missed, err)
+		}
+	}
+}

@@ -1,0 +1,84 @@
+package plug
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/blocksd/blocksd/supervisor/launch"
+	"github.com/blocksd/blocksd/supervisor/logpump"
+	"github.com/blocksd/blocksd/supervisor/unit"
+)
+
+// output is what the process writes.
+type output struct {
+	pump   *logpump.Pump
+	synced []*logpump.Writer // what go-plugin's Go server sends
+	pumps  sync.WaitGroup
+	pumped chan struct{} // closed when both pipes have ended
+}
+
+// launch starts the process, begins to read its output, and waits for its first line.
+func (p *Conn) launch(ctx context.Context, env []string) (*launch.Process, string, error) {
+	c := p.config
+	process, err := c.Spawner.Spawn(ctx, launch.Spec{
+		Path: c.Path, Argv0: c.Argv0, Args: c.Args, Dir: c.Dir, Env: env, Plan: p.plan, Private: p.dir, Mark: p.mark,
+	})
+	if err != nil {
+		return nil, "", failure(unit.Spawn, "handler %s could not be started: %v", c.Handler, err)
+	}
+	p.process.Store(process)
+	p.pump.SetProcess(process.PID(), c.Log.With("handler", c.Handler, "pid", process.PID()))
+	first := make(chan string, 1)
+	p.pumps.Add(2)
+	go func() { defer p.pumps.Done(); p.pump.Copy(splitFirstLine(process.Stdout, first)) }()
+	go func() { defer p.pumps.Done(); p.pump.Copy(process.Stderr) }()
+	go func() { p.pumps.Wait(); close(p.pumped) }() // Close waits for it
+
+	select {
+	case line, ok := <-first:
+		if ok {
+			return p.firstLine(process, line)
+		}
+		// Standard output ended: the process is about to, or has.
+	case <-process.Done():
+		// What it printed before may still be in the pipe.
+		select {
+		case line, ok := <-first:
+			if ok {
+				return p.firstLine(process, line)
+			}
+		case <-time.After(p.timeouts.ExitDrain):
+		}
+	case <-ctx.Done():
+		if errors.Is(context.Cause(ctx), errHandshakeTimeout) {
+			return process, "", failure(unit.StartTimeout, "handler %s could not be started because it printed no handshake within %v", c.Handler, p.timeouts.Handshake)
+		}
+		return process, "", failure(unit.Requested, "the start of handler %s was given up: %v", c.Handler, context.Cause(ctx))
+	}
+	if !p.endedSoon() {
+		return process, "", failure(unit.Handshake, "handler %s could not be started because it closed its standard output without a handshake", c.Handler)
+	}
+	exit := p.Exit()
+	return process, "", failure(exit.Reason, "handler %s could not be started because %s before its handshake", c.Handler, exit.Text)
+}
+
+// firstLine takes the line only if it is a handshake.
+func (p *Conn) firstLine(process *launch.Process, line string) (*launch.Process, string, error) {
+	_, err := parseHandshake(line)
+	if err == nil {
+		err = checkCertificate(line, p.config.MTLS)
+	}
+	if err != nil {
+		return process, "", failure(unit.Handshake, "handler %s could not be started because %v", p.config.Handler, err)
+	}
+	return process, line, nil
+}
+
+// sync returns a writer for what go-plugin's Go server sends of the handler's os.Stdout and os.Stderr.
+func (p *Conn) sync() *logpump.Writer {
+	w := p.pump.Writer()
+	p.synced = append(p.synced, w)
+	return w
+}
