@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -24,6 +25,7 @@ import (
 	"github.com/blocksd/blocksd/sandbox/fault"
 	"github.com/blocksd/blocksd/sandbox/pubnub"
 	"github.com/blocksd/blocksd/sandbox/pubsub"
+	"github.com/blocksd/blocksd/sandbox/switches"
 )
 
 // Named waits of the server.
@@ -44,50 +46,22 @@ type Config struct {
 	Now      func() time.Time
 	// PresenceScan is how often silent clients are looked for.
 	PresenceScan time.Duration
-	// CancelBudget is how long an instance has to end a canceled task before the network does (30 s).
-	CancelBudget time.Duration
-	// SafetyNet is how long after the loss of its instance a running task is ended as failed (60 s).
-	SafetyNet time.Duration
-	// SlotFallback is after how long the slot of an ended task counts as free although no presence state has come since
-	// (1 s).
-	SlotFallback time.Duration
-	// HoldPoll is how long a poll is held when nothing comes (280 s).
-	HoldPoll time.Duration
-	// KeepFinished is how many finished tasks stay readable (10,000), and KeepFinishedFor how long (24 h); beyond it they
-	// are forgotten with their events, files and streams. HistoryBytes bounds the messages kept per keyset (256 MiB);
-	// RingSize is how many messages of a channel can be caught up with (100); with Lossless it is all that HistoryBytes
-	// leave, RingSize in each answer, so that nothing is ever missed.
-	KeepFinished    int
-	KeepFinishedFor time.Duration
-	HistoryBytes    int64
-	RingSize        int
-	Lossless        bool
-	// AnnounceMax is the occupancy up to which joins and leaves are announced one by one (20), PresenceInterval the time
-	// between the events above it (10 s); both for the two plain keysets.
-	AnnounceMax      int
-	PresenceInterval time.Duration
-	// DeliverFire gives subscribers what is neither stored nor replicated, which the network gives to functions only.
-	// AnySignature takes every signature with a secret key for a good one.
-	DeliverFire, AnySignature bool
-	// PublishRate is how many messages of clients each channel takes in a second (429 beyond), PublishQuota how many each
-	// keyset takes in all (402 beyond); 0 for any number.
-	PublishRate, PublishQuota int
-	// MaxFileBytes bounds an uploaded file (1 GiB); BlobDir is where they go (the system's temporary directory).
-	MaxFileBytes int64
-	BlobDir      string
-	// ConsumerTokenTTL, AgentTokenTTL and ControlTokenTTL are the lives of credentials (60 s, 15 min, 24 h).
-	ConsumerTokenTTL, AgentTokenTTL, ControlTokenTTL time.Duration
-	// NoWriterRead takes from a task's write token the right to read the task's channel; NoAgentGetTask takes from an
-	// agent's credentials the right to look up its own tasks.
-	NoWriterRead, NoAgentGetTask bool
-	// StreamRevokeDelay is how long after the end of a task its consumer's stream tokens still work (60 s).
-	StreamRevokeDelay time.Duration
-	// Enterprise makes it a deployment of that kind: the registry is for members only, and there are no paid agents.
-	Enterprise bool
+	// What can be set about the parts; zero values mean the defaults.
+	switches.Blocks
+	switches.PubNub
+	switches.History
+	switches.Presence // of the two plain keysets
+	// BlobDir is where files go (the system's temporary directory).
+	BlobDir string
 	// StateDir, if not empty, is a directory in which the network is kept: its keys, agents, tasks, events and files are
 	// there again when it is started the next time. BlobDir is not used then.
 	StateDir string
 	Version  string
+}
+
+// Switches lists what can be set about the parts.
+func (c *Config) Switches() []switches.Switch {
+	return slices.Concat(c.Blocks.Table(), c.PubNub.Table(), c.History.Table(), c.Presence.Table())
 }
 
 // Sandbox is one network with its server.
@@ -138,11 +112,8 @@ func New(cfg Config) (*Sandbox, error) {
 	s.adminToken, s.open, s.pam, s.pamSecret, s.orgs = id.AdminToken, id.Open, id.PAM, id.PAMSecret, id.Orgs
 	s.blocks, err = blocks.New(blocks.Config{
 		Log: cfg.Log, Now: s.now, Playground: id.Playground, Network: id.Paid, Organizations: s.orgs, Blobs: s.blobs, State: id.Network,
-		OnChange:     s.state.onChange(),
-		CancelBudget: cfg.CancelBudget, SafetyNet: cfg.SafetyNet, SlotFallback: cfg.SlotFallback, KeepFinished: cfg.KeepFinished, KeepFinishedFor: cfg.KeepFinishedFor, RingSize: cfg.RingSize, Lossless: cfg.Lossless,
-		MaxBytes: cfg.HistoryBytes, MaxFileBytes: cfg.MaxFileBytes, ConsumerTTL: cfg.ConsumerTokenTTL, AgentTTL: cfg.AgentTokenTTL,
-		ControlTTL: cfg.ControlTokenTTL, NoWriterRead: cfg.NoWriterRead, NoAgentGetTask: cfg.NoAgentGetTask,
-		Enterprise: cfg.Enterprise, StreamRevokeDelay: cfg.StreamRevokeDelay,
+		OnChange: s.state.onChange(),
+		Blocks:   cfg.Blocks, History: cfg.History,
 	})
 	if err != nil {
 		return nil, err
@@ -152,8 +123,7 @@ func New(cfg Config) (*Sandbox, error) {
 		return nil, err
 	}
 	if s.pubnub, err = pubnub.New(pubnub.Config{
-		Keysets: keysets, Files: s.blocks, Blobs: s.blobs, Hold: cfg.HoldPoll, Now: s.now, DeliverFire: cfg.DeliverFire,
-		PublishRate: cfg.PublishRate, PublishQuota: cfg.PublishQuota, Saved: id.Files, FilesChanged: s.state.onChange(),
+		Keysets: keysets, Files: s.blocks, Blobs: s.blobs, Now: s.now, PubNub: cfg.PubNub, Saved: id.Files, FilesChanged: s.state.onChange(),
 	}); err != nil {
 		return nil, err
 	}
@@ -193,8 +163,7 @@ func (s *Sandbox) keysets(id identity) ([]pubnub.Keyset, error) {
 	}
 	for _, keys := range [...]wire.Keyset{s.open, s.pam} {
 		space, err := pubsub.New(pubsub.Config{
-			SubscribeKey: keys.SubscribeKey, Now: s.now, RingSize: s.cfg.RingSize, Lossless: s.cfg.Lossless, MaxBytes: s.cfg.HistoryBytes,
-			AnnounceMax: s.cfg.AnnounceMax, Interval: s.cfg.PresenceInterval, Changed: s.state.onChange(),
+			SubscribeKey: keys.SubscribeKey, Now: s.now, History: s.cfg.History, Presence: s.cfg.Presence, Changed: s.state.onChange(),
 		})
 		if err != nil {
 			return nil, err

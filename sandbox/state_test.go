@@ -13,12 +13,13 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/blocksd/blocksd/network/wire"
+	"github.com/blocksd/blocksd/sandbox/switches"
 )
 
 // round runs a sandbox in a directory for the duration of do.
 func round(t *testing.T, dir, listen string, do func(b *bed)) (addr string) {
 	t.Helper()
-	s, err := New(Config{Log: slog.New(slog.DiscardHandler), PresenceScan: 10 * time.Millisecond, StateDir: dir, Listen: listen, SafetyNet: 2 * time.Second})
+	s, err := New(Config{Log: slog.New(slog.DiscardHandler), PresenceScan: 10 * time.Millisecond, StateDir: dir, Listen: listen, Blocks: switches.Blocks{SafetyNet: 2 * time.Second}})
 	if err != nil {
 		t.Fatal(err)
 	}

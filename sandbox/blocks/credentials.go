@@ -87,9 +87,9 @@ func (n *Network) issueLocked(r refreshToken) (Credentials, error) {
 
 // credentials makes credentials that cannot be refreshed.
 func (n *Network) credentials(org *Organization, agent, instance string) (Credentials, error) {
-	c := Credentials{UserID: org.UserID, ExpiresIn: n.cfg.ConsumerTTL, Agent: agent != ""}
+	c := Credentials{UserID: org.UserID, ExpiresIn: n.cfg.ConsumerTokenTTL, Agent: agent != ""}
 	if c.Agent {
-		c.ExpiresIn = n.cfg.AgentTTL
+		c.ExpiresIn = n.cfg.AgentTokenTTL
 	}
 	var err error
 	c.AccessToken, err = n.tokens.sign(org, agent, instance, n.cfg.Now(), c.ExpiresIn)

@@ -73,7 +73,7 @@ func (n *Network) addEnvironment(mode wire.BillingMode, keys wire.Keyset) error 
 		secret = newSecret()
 	}
 	space, err := pubsub.New(pubsub.Config{
-		SubscribeKey: keys.SubscribeKey, Now: n.cfg.Now, RingSize: n.cfg.RingSize, Lossless: n.cfg.Lossless, MaxBytes: n.cfg.MaxBytes,
+		SubscribeKey: keys.SubscribeKey, Now: n.cfg.Now, History: n.cfg.History,
 		Observer: &observer{network: n, mode: mode}, Changed: n.touch,
 	})
 	if err != nil {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/blocksd/blocksd/sandbox/pubsub"
+	"github.com/blocksd/blocksd/sandbox/switches"
 )
 
 // TestPublishLimits: the documented refusals, per channel and second, and per keyset; what is refused is not published and
@@ -23,7 +24,7 @@ func TestPublishLimits(t *testing.T) {
 		}
 		keysets = append(keysets, Keyset{PublishKey: "pub-" + key, Space: space})
 	}
-	s, err := New(Config{Keysets: keysets, Now: clock, PublishRate: 2, PublishQuota: 6})
+	s, err := New(Config{Keysets: keysets, Now: clock, PubNub: switches.PubNub{PublishRate: 2, PublishQuota: 6}})
 	if err != nil {
 		t.Fatal(err)
 	}

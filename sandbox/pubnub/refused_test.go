@@ -17,6 +17,7 @@ import (
 	"github.com/blocksd/blocksd/sandbox/access"
 	"github.com/blocksd/blocksd/sandbox/blob"
 	"github.com/blocksd/blocksd/sandbox/pubsub"
+	"github.com/blocksd/blocksd/sandbox/switches"
 )
 
 // premises are two keysets, one without and one with access manager, in which there is something of each kind that a
@@ -48,7 +49,7 @@ func newPremises(t *testing.T) *premises {
 		keysets = append(keysets, Keyset{PublishKey: "pub-" + name, Space: space})
 	}
 	keysets[1].Access, keysets[1].SecretKey = p.manager, "sec-pam"
-	if p.server, err = New(Config{Keysets: keysets, Blobs: blob.New(t.TempDir()), Hold: time.Millisecond}); err != nil {
+	if p.server, err = New(Config{Keysets: keysets, Blobs: blob.New(t.TempDir()), PubNub: switches.PubNub{HoldPoll: time.Millisecond}}); err != nil {
 		t.Fatal(err)
 	}
 	all := map[string]access.Right{"c": access.Read | access.Write | access.Delete | access.Manage}

@@ -12,10 +12,8 @@ import (
 	"github.com/blocksd/blocksd/sandbox/access"
 	"github.com/blocksd/blocksd/sandbox/blob"
 	"github.com/blocksd/blocksd/sandbox/pubsub"
+	"github.com/blocksd/blocksd/sandbox/switches"
 )
-
-// DefaultHold is how long a poll is held when nothing comes. It must stay below the 310 s after which clients give up.
-const DefaultHold = 280 * time.Second
 
 // supersedeDelay is how long a poll that was superseded is still held. It bounds the rate at which two clients with the
 // same uuid can chase each other's polls, and is short enough for a client that opens a poll with every presence update.
@@ -47,16 +45,10 @@ type Config struct {
 	Keysets []Keyset
 	Files   Files // nil: there are none but those that clients upload here
 	Blobs   *blob.Store
-	Hold    time.Duration
 	Now     func() time.Time
-	// DeliverFire gives subscribers also what is only for the network's functions: an SDK cannot tell a message that is
-	// neither stored nor replicated from a fire.
-	DeliverFire bool
+	switches.PubNub
 	// MaxFileBytes bounds a file that a client uploads (5 MiB).
 	MaxFileBytes int64
-	// PublishRate is how many messages each channel takes in a second (429 beyond), PublishQuota how many a keyset takes
-	// in all (402 beyond); 0 for any number.
-	PublishRate, PublishQuota int
 	// Saved are the files that clients have uploaded to an earlier server over the same Blobs; FilesChanged, if set, is
 	// called when there are others.
 	Saved        []SavedFile
@@ -76,14 +68,12 @@ type Server struct {
 
 // New returns a server for the keysets.
 func New(cfg Config) (*Server, error) {
-	s := &Server{keysets: map[string]*Keyset{}, files: cfg.Files, hold: cfg.Hold, now: cfg.Now, fire: cfg.DeliverFire, meter: meter{rate: cfg.PublishRate, quota: cfg.PublishQuota}}
+	switches.SetDefaults(cfg.PubNub.Table())
+	s := &Server{keysets: map[string]*Keyset{}, files: cfg.Files, hold: cfg.HoldPoll, now: cfg.Now, fire: cfg.DeliverFire, meter: meter{rate: cfg.PublishRate, quota: cfg.PublishQuota}}
 	if s.now == nil {
 		s.now = time.Now
 	}
 	s.shelf = newShelf(cfg.Blobs, s.now, cfg.MaxFileBytes, cfg.Saved, cfg.FilesChanged)
-	if s.hold <= 0 {
-		s.hold = DefaultHold
-	}
 	for _, k := range cfg.Keysets {
 		if k.PublishKey == "" || k.Space == nil {
 			return nil, errors.New("create PubNub face: keyset without publish key or space")

@@ -30,7 +30,7 @@ func (s *Space) crowded(m *member, kind PresenceKind) bool {
 		return false
 	}
 	if c == nil {
-		c = &crowd{due: s.cfg.Now().Add(s.cfg.Interval)}
+		c = &crowd{due: s.cfg.Now().Add(s.cfg.PresenceInterval)}
 		s.crowds[t] = c
 	}
 	if c.size += len(m.uuid); c.size <= maxDeltas {
@@ -73,7 +73,7 @@ func (s *Space) tellCrowds(now time.Time) {
 			delete(s.crowds, t)
 			continue
 		}
-		*c = crowd{due: now.Add(s.cfg.Interval)}
+		*c = crowd{due: now.Add(s.cfg.PresenceInterval)}
 	}
 }
 

@@ -15,7 +15,7 @@ func TestIntervalPresence(t *testing.T) {
 	now := time.Unix(1700000000, 0)
 	s := newSpace(t, func(c *Config) {
 		c.Now = func() time.Time { return now }
-		c.AnnounceMax, c.Interval = 2, 10*time.Second
+		c.AnnounceMax, c.PresenceInterval = 2, 10*time.Second
 	})
 	cursor := s.Handshake(Subscription{Channels: []string{"c-pnpres"}})
 	told := func() []string {

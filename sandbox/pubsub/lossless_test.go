@@ -45,7 +45,7 @@ func TestLossless(t *testing.T) {
 	}
 	one := newSpace(t, nil)
 	one.put("a.b", "0")
-	bounded := newSpace(t, func(c *Config) { c.RingSize, c.Lossless, c.MaxBytes = 10, true, 12*one.Stats().Bytes })
+	bounded := newSpace(t, func(c *Config) { c.RingSize, c.Lossless, c.HistoryBytes = 10, true, 12*one.Stats().Bytes })
 	fill(bounded)
 	for _, channel := range []string{"a.b", "a.*"} {
 		got := read(t, bounded, channel)

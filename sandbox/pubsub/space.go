@@ -8,15 +8,13 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/blocksd/blocksd/sandbox/switches"
 )
 
 // Defaults of Config.
 const (
-	DefaultRingSize        = 100
-	DefaultMaxBytes        = 256 << 20
 	DefaultPresenceTimeout = 300 * time.Second
-	DefaultAnnounceMax     = 20
-	DefaultInterval        = 10 * time.Second
 	DefaultGroupSize       = 2000
 )
 
@@ -31,16 +29,8 @@ type Config struct {
 	SubscribeKey string
 	// Now is the clock of timetokens and presence.
 	Now func() time.Time
-	// RingSize is how many messages of a channel can be caught up with, and how many one answer carries at most. With
-	// Lossless a channel can be caught up with from the beginning, RingSize messages at a time, as far as MaxBytes reach.
-	RingSize int
-	Lossless bool
-	// MaxBytes bounds the memory of all messages, stored or not; the oldest go first.
-	MaxBytes int64
-	// AnnounceMax is the occupancy up to which every join and leave is announced on the presence channel of a channel;
-	// above it there is one event per Interval. Negative means that no change is announced by itself.
-	AnnounceMax int
-	Interval    time.Duration
+	switches.History
+	switches.Presence
 	// GroupSize is how many channels a channel group may have.
 	GroupSize int
 	// Observer is told what happens; may be nil.
@@ -99,21 +89,9 @@ func New(cfg Config) (*Space, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	if cfg.RingSize <= 0 {
-		cfg.RingSize = DefaultRingSize
-	}
-	if cfg.MaxBytes <= 0 {
-		cfg.MaxBytes = DefaultMaxBytes
-	}
-	switch {
-	case cfg.AnnounceMax == 0:
-		cfg.AnnounceMax = DefaultAnnounceMax
-	case cfg.AnnounceMax < 0:
-		cfg.AnnounceMax = 0
-	}
-	if cfg.Interval <= 0 {
-		cfg.Interval = DefaultInterval
-	}
+	switches.SetDefaults(cfg.History.Table())
+	switches.SetDefaults(cfg.Presence.Table())
+	cfg.AnnounceMax = max(cfg.AnnounceMax, 0)
 	if cfg.GroupSize <= 0 {
 		cfg.GroupSize = DefaultGroupSize
 	}
@@ -197,7 +175,7 @@ func (s *Space) add(m *Message, timetoken int64) {
 	if len(s.patterns) > 0 {
 		s.appendToPatterns(m)
 	}
-	for s.bytes > s.cfg.MaxBytes && s.messages.first != m {
+	for s.bytes > s.cfg.HistoryBytes && s.messages.first != m {
 		s.evict(s.messages.first)
 	}
 }
