@@ -31,7 +31,7 @@ const (
 )
 
 // Faults is what makes the sandbox misbehave, and remembers requests.
-func (s *Sandbox) Faults() *fault.Injector { return &s.faults }
+func (s *Sandbox) Faults() *fault.Injector { return s.faults }
 
 // SetSkew sets the network's clock before (negative: behind) the machine's. A jump forwards lets credentials and presence
 // run out.
@@ -185,7 +185,7 @@ func (s *Sandbox) adminStatus(*http.Request) (any, error) {
 }
 
 func (s *Sandbox) adminFaults(*http.Request) (any, error) {
-	return map[string]any{"faults": s.faults.Rules(), "endpoints": fault.Endpoints()}, nil
+	return map[string]any{"faults": s.faults.Rules(), "endpoints": s.faults.Endpoints()}, nil
 }
 
 func (s *Sandbox) adminAddFault(r *http.Request) (any, error) {

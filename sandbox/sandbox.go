@@ -25,6 +25,7 @@ import (
 	"github.com/blocksd/blocksd/sandbox/fault"
 	"github.com/blocksd/blocksd/sandbox/pubnub"
 	"github.com/blocksd/blocksd/sandbox/pubsub"
+	"github.com/blocksd/blocksd/sandbox/route"
 	"github.com/blocksd/blocksd/sandbox/switches"
 )
 
@@ -76,7 +77,8 @@ type Sandbox struct {
 	api      http.Handler
 	control  http.Handler // the administrator's
 	faulty   http.Handler // both faces, behind the faults
-	faults   fault.Injector
+	routes   route.Table
+	faults   *fault.Injector
 	skew     atomic.Int64
 	managers []*access.Manager
 	state    state
@@ -98,7 +100,8 @@ func New(cfg Config) (*Sandbox, error) {
 	if cfg.PresenceScan <= 0 {
 		cfg.PresenceScan = defaultPresenceScan
 	}
-	s := &Sandbox{cfg: cfg, blobs: blob.New(cfg.BlobDir)}
+	s := &Sandbox{cfg: cfg, blobs: blob.New(cfg.BlobDir), routes: route.Join(api.Routes, pubnub.Routes, api.Serves)}
+	s.faults = fault.New(s.routes)
 	id, err := s.openState()
 	if err != nil {
 		return nil, err
@@ -281,11 +284,9 @@ func (s *Sandbox) route(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *Sandbox) face(w http.ResponseWriter, r *http.Request) {
-	for _, prefix := range [...]string{"/api/", blocks.BlobPath, "/agents/", "/invite/"} {
-		if strings.HasPrefix(r.URL.Path, prefix) {
-			s.api.ServeHTTP(w, r)
-			return
-		}
+	if api.Serves(r.URL.Path) {
+		s.api.ServeHTTP(w, r)
+		return
 	}
 	s.pubnub.ServeHTTP(w, r)
 }

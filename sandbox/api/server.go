@@ -70,44 +70,10 @@ func New(cfg Config) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{blocks: cfg.Blocks, log: cfg.Log, now: cfg.Now, cdm: cdm, origin: cfg.Origin, cfg: cfg, mux: http.NewServeMux()}
-	for pattern, handle := range map[string]http.HandlerFunc{
-		"GET /api/v1/cdm":                          s.getCDM,
-		"GET /api/v1/cli-config":                   s.cliConfig,
-		"GET /api/v1/pricing/limits":               s.pricingLimits,
-		"GET /api/v1/registry/agents":              s.agents,
-		"POST /api/v1/registry/agents":             s.publish,
-		"PATCH /api/v1/registry/agents":            s.change,
-		"PUT /api/v1/registry/agents":              s.change,
-		"DELETE /api/v1/registry/agents":           s.remove,
-		"GET /api/v1/registry/suggest":             s.suggest,
-		"GET /api/v1/registry/publish-context":     s.publishContext,
-		"GET /api/v1/agent-status":                 s.agentStatus,
-		"GET /api/v1/orgs":                         s.orgs,
-		"PATCH /api/v1/orgs/{id}":                  s.renameOrg,
-		"GET /api/auth/oauth2/authorize":           s.authorize,
-		"POST /api/auth/oauth2/token":              s.oauthToken,
-		"POST /api/auth/api-key/create":            s.createKey,
-		"POST /api/v1/agents/{name}/invitations":   s.invite,
-		"GET /api/v1/agents/{name}/invitations":    s.invitations,
-		"POST /api/v1/agent-invitations/accept":    s.acceptInvitation,
-		"GET /api/v1/agents/{name}/grants":         s.grants,
-		"DELETE /api/v1/agents/{name}/grants/{id}": s.revokeGrant,
-		"GET /invite/{token}":                      s.invitePage,
-		"GET /agents/{name}":                       s.agentPage,
-		"POST /api/v1/auth/agent/connect":          s.connect,
-		"POST /api/v1/auth/agent/refresh":          s.refresh,
-		"POST /api/v1/auth/agent/consumer-token":   s.consumerToken,
-		"POST /api/v1/auth/task-read-token":        s.taskReadToken,
-		"POST /api/v1/auth/anon-task-read-token":   s.anonReadToken,
-		"POST /api/v1/rpc":                         s.rpc,
-		"POST /api/v1/files/request-upload":        s.requestUpload,
-		"POST /api/v1/files/confirm-upload":        s.confirmUpload,
-		"POST " + blocks.BlobPath + "{id}":         s.receiveBlob,
-		"GET " + blocks.BlobPath + "{id}":          s.sendBlob,
-		"/":                                        notFound,
-	} {
-		s.mux.HandleFunc(pattern, handle)
+	for _, r := range table {
+		s.mux.HandleFunc(r.pattern, func(w http.ResponseWriter, req *http.Request) { r.serve(s, w, req) })
 	}
+	s.mux.HandleFunc("/", notFound)
 	return s, nil
 }
 

@@ -147,9 +147,9 @@ func (j *Injector) edit(f *facts, body []byte) []byte {
 	if json.Unmarshal(body, &answer) != nil {
 		return body
 	}
-	subscriber := f.uuid + "\x00" + strings.Join(f.channels, ",")
+	subscriber := f.uuid + "\x00" + strings.Join(f.route.Channels, ",")
 	for _, a := range rules {
-		answer.M = a.edit(subscriber, answer.M)
+		answer.M = a.editLocked(subscriber, answer.M)
 	}
 	out, err := json.Marshal(answer)
 	if err != nil {
@@ -158,8 +158,8 @@ func (j *Injector) edit(f *facts, body []byte) []byte {
 	return out
 }
 
-// edit applies one rule to the messages of an answer. The lock is held.
-func (a *active) edit(subscriber string, messages []json.RawMessage) []json.RawMessage {
+// editLocked applies one rule to the messages of an answer.
+func (a *active) editLocked(subscriber string, messages []json.RawMessage) []json.RawMessage {
 	out := make([]json.RawMessage, 0, len(messages)+1)
 	for _, m := range messages {
 		if kept := a.pockets[subscriber]; kept != nil { // its successor is here: now it may come
@@ -171,7 +171,7 @@ func (a *active) edit(subscriber string, messages []json.RawMessage) []json.RawM
 			C string `json:"c"`
 		}
 		_ = json.Unmarshal(m, &envelope) // it is one of ours
-		if a.Channel != "" && !matchChannel(a.Channel, envelope.C) || a.Contains != "" && !bytes.Contains(m, []byte(a.Contains)) || !a.claim() {
+		if a.Channel != "" && !matchChannel(a.Channel, envelope.C) || a.Contains != "" && !bytes.Contains(m, []byte(a.Contains)) || !a.claimLocked() {
 			out = append(out, m)
 			continue
 		}

@@ -10,14 +10,17 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/blocksd/blocksd/sandbox/route"
 )
 
 // maxRules bounds the rules that are in force.
 const maxRules = 1000
 
-// Injector holds the rules and applies them. Its zero value has none. It is safe for concurrent use.
+// Injector holds the rules and applies them. It is safe for concurrent use.
 type Injector struct {
-	armed atomic.Bool // there are rules, or requests are recorded
+	routes route.Table
+	armed  atomic.Bool // there are rules, or requests are recorded
 
 	mu     sync.Mutex // guards all below
 	rules  []*active
@@ -26,6 +29,12 @@ type Injector struct {
 	rec    recording
 	closed bool
 }
+
+// New returns an injector without rules. routes says what a request is for.
+func New(routes route.Table) *Injector { return &Injector{routes: routes} }
+
+// Endpoints lists the names that a rule may use.
+func (j *Injector) Endpoints() []string { return j.routes.Endpoints }
 
 // active is a rule in force.
 type active struct {
@@ -45,7 +54,7 @@ type poll struct {
 // Add puts a rule into force and returns its id.
 func (j *Injector) Add(r Rule) (string, error) {
 	r.Hits = 0
-	if err := r.check(); err != nil {
+	if err := r.check(j.routes.Endpoints); err != nil {
 		return "", fmt.Errorf("add fault: %w", err)
 	}
 	j.mu.Lock()
@@ -85,7 +94,7 @@ func (j *Injector) Remove(id string) bool {
 	}
 	close(j.rules[i].gone)
 	j.rules = slices.Delete(j.rules, i, i+1)
-	j.arm()
+	j.armLocked()
 	return true
 }
 
@@ -97,7 +106,7 @@ func (j *Injector) Clear() {
 		close(a.gone)
 	}
 	j.rules = nil
-	j.arm()
+	j.armLocked()
 }
 
 // Close is Clear for good: nothing hangs any more.
@@ -108,7 +117,8 @@ func (j *Injector) Close() {
 	j.closed = true
 }
 
-func (j *Injector) arm() { j.armed.Store(len(j.rules) > 0 || j.rec.on) }
+// armLocked says whether requests have to be looked at.
+func (j *Injector) armLocked() { j.armed.Store(len(j.rules) > 0 || j.rec.on) }
 
 // Rules lists what is in force, oldest first.
 func (j *Injector) Rules() []Rule {
@@ -121,8 +131,8 @@ func (j *Injector) Rules() []Rule {
 	return out
 }
 
-// claim counts a hit and says whether the rule applies. The lock is held.
-func (a *active) claim() bool {
+// claimLocked counts a hit and says whether the rule applies.
+func (a *active) claimLocked() bool {
 	a.seen++
 	if a.seen <= a.Skip || a.Times > 0 && a.Hits >= a.Times {
 		return false
@@ -142,7 +152,7 @@ func (j *Injector) pick(f *facts) *active {
 			continue
 		}
 		j.mu.Lock()
-		ok := a.claim()
+		ok := a.claimLocked()
 		j.mu.Unlock()
 		if ok {
 			return a
@@ -167,7 +177,7 @@ func (j *Injector) serve(w http.ResponseWriter, r *http.Request, next http.Handl
 	var f *facts
 	var rule *active
 	if j.armed.Load() {
-		f = look(r)
+		f = j.look(r)
 		rule = j.pick(f)
 		if entry := j.record(f, rule); entry != nil {
 			sw := &statusWriter{ResponseWriter: w}
@@ -179,7 +189,7 @@ func (j *Injector) serve(w http.ResponseWriter, r *http.Request, next http.Handl
 		ctx, end := context.WithCancel(r.Context())
 		defer end()
 		r = r.WithContext(ctx)
-		p := &poll{facts: sync.OnceValue(func() *facts { return look(r) }), end: end}
+		p := &poll{facts: sync.OnceValue(func() *facts { return j.look(r) }), end: end}
 		if f != nil {
 			f.r = r
 			p.facts = func() *facts { return f }

@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/blocksd/blocksd/sandbox/route"
 )
 
 // Action is what happens to a request or a message.
@@ -66,7 +68,7 @@ type Rule struct {
 	// ID is given by the injector.
 	ID string `json:"id,omitempty"`
 
-	// Endpoint is one of Endpoints, or a whole side: pubnub or blocks.
+	// Endpoint is one of the table, or a whole side: pubnub or blocks.
 	Endpoint string `json:"endpoint,omitempty"`
 	// Method of the request; Path is how its path begins.
 	Method string `json:"method,omitempty"`
@@ -106,8 +108,8 @@ type Rule struct {
 // maxDelay bounds delays.
 const maxDelay = 10 * time.Minute
 
-// check reports what is wrong with a rule, and fills what is implied.
-func (r *Rule) check() error {
+// check reports what is wrong with a rule, and fills in what is implied.
+func (r *Rule) check(endpoints []string) error {
 	if r.Action == None && r.Status != 0 {
 		r.Action = Status
 	}
@@ -117,8 +119,8 @@ func (r *Rule) check() error {
 		return fmt.Errorf("the action %q is unknown: use status, drop, lose, hang, cut, gap, duplicate or reorder", r.Action)
 	case r.Action == None && r.Delay == 0 && r.DelayAnswer == 0:
 		return fmt.Errorf("the rule does nothing: give an action, a status or a delay")
-	case r.Endpoint != "" && r.Endpoint != SidePubNub && r.Endpoint != SideBlocks && !slices.Contains(Endpoints(), r.Endpoint):
-		return fmt.Errorf("the endpoint %q is unknown: use pubnub, blocks or one of %s", r.Endpoint, strings.Join(Endpoints(), ", "))
+	case r.Endpoint != "" && r.Endpoint != route.PubNub && r.Endpoint != route.Blocks && !slices.Contains(endpoints, r.Endpoint):
+		return fmt.Errorf("the endpoint %q is unknown: use pubnub, blocks or one of %s", r.Endpoint, strings.Join(endpoints, ", "))
 	case r.Action == Status && (r.Status < 200 || r.Status > 599):
 		return fmt.Errorf("the status must be from 200 to 599, not %d", r.Status)
 	case r.Skip < 0 || r.Times < 0 || r.CutAfter < 0:
@@ -150,10 +152,10 @@ func matchChannel(pattern, channel string) bool {
 // matches reports whether the rule is for a request.
 func (r *Rule) matches(q *facts) bool {
 	switch {
-	case r.Endpoint != "" && r.Endpoint != q.endpoint && r.Endpoint != q.side,
+	case r.Endpoint != "" && r.Endpoint != q.route.Endpoint && r.Endpoint != q.route.Side,
 		r.Method != "" && !strings.EqualFold(r.Method, q.method),
 		r.Path != "" && !strings.HasPrefix(q.path, r.Path),
-		r.Key != "" && !slices.Contains(q.keys, r.Key),
+		r.Key != "" && !slices.Contains(q.route.Keys, r.Key),
 		r.UUID != "" && r.UUID != q.uuid,
 		r.RPC != "" && r.RPC != q.rpc():
 		return false
@@ -161,7 +163,7 @@ func (r *Rule) matches(q *facts) bool {
 	if r.onMessages() { // channel and text are those of the message
 		return true
 	}
-	if r.Channel != "" && !slices.ContainsFunc(q.channels, func(c string) bool { return matchChannel(r.Channel, c) }) {
+	if r.Channel != "" && !slices.ContainsFunc(q.route.Channels, func(c string) bool { return matchChannel(r.Channel, c) }) {
 		return false
 	}
 	return r.Contains == "" || strings.Contains(q.text(), r.Contains)

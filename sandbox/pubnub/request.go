@@ -19,6 +19,10 @@ type request struct {
 	signed   bool // with the secret key of its keyset, which has been checked
 }
 
+func (q *request) get() bool { return q.r.Method == http.MethodGet }
+
+func (q *request) post() bool { return q.r.Method == http.MethodPost }
+
 // is compares the path with a pattern of segments in which "*" stands for any segment.
 func (q *request) is(pattern ...string) bool {
 	if len(q.seg) != len(pattern) {

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"net/http"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/blocksd/blocksd/sandbox/access"
@@ -98,49 +97,23 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		answer(w, http.StatusRequestURITooLong, []byte(`{"status":414,"service":"Balancer","error":true,"message":"Request URI Too Long"}`))
 		return
 	}
-	q := &request{w: w, r: r, path: path, seg: strings.Split(strings.TrimPrefix(path, "/"), "/"), query: parseQuery(r.URL.RawQuery)}
-	get, post, del := r.Method == http.MethodGet, r.Method == http.MethodPost, r.Method == http.MethodDelete
+	q := &request{w: w, r: r, path: path, seg: split(path), query: parseQuery(r.URL.RawQuery)}
 	if id := q.query.get("uuid"); len(id) > maxID {
 		badRequest(w, "Invalid UUID")
 		return
 	}
-	switch seg := q.seg; {
-	case get && q.is("time", "0"):
-		s.time(q)
-	case (get && len(seg) >= 7 || post && len(seg) == 6) && (seg[0] == "publish" || seg[0] == "signal") && seg[3] == "0":
-		s.publish(q)
-	case get && q.is("v2", "subscribe", "*", "*", "*"):
-		s.subscribe(q)
-	case get && len(seg) >= 4 && seg[0] == "v2" && seg[1] == "presence" && (seg[2] == "sub-key" || seg[2] == "sub_key"):
-		s.presence(q)
-	case len(seg) >= 5 && seg[0] == "v1" && seg[1] == "channel-registration" && get:
-		s.registration(q)
-	case len(seg) == 6 && (seg[1] == "history" || seg[1] == "history-with-actions") && (seg[2] == "sub-key" || seg[2] == "sub_key"):
-		s.histories(q)
-	case len(seg) >= 5 && seg[0] == "v1" && seg[1] == "message-actions" && seg[3] == "channel":
-		s.actions(q)
-	case len(seg) >= 4 && seg[0] == "v3" && seg[1] == "pam" && seg[3] == "grant":
-		s.grants(q)
-	case (get && len(seg) >= 9 || post && len(seg) >= 8) && seg[0] == "v1" && seg[1] == "files" && seg[2] == "publish-file" && seg[5] == "0":
-		s.publishFile(q)
-	case post && q.is("v1", "files", "*", "channels", "*", "generate-upload-url"):
-		s.announceFile(q)
-	case get && q.is("v1", "files", "*", "channels", "*", "files"):
-		s.listFiles(q)
-	case (get || del) && q.is("v1", "files", "*", "channels", "*", "files", "*", "*"):
-		s.file(q)
-	case post && len(seg) == 2 && seg[0] == uploadPath:
-		s.receiveFile(q)
-	case get && len(seg) == 3 && seg[0] == downloadPath:
-		s.sendFile(q)
-	default:
-		notFound(w)
+	for _, row := range table {
+		if row.about(q.seg) && row.serves(q) {
+			row.serve(s, q)
+			return
+		}
 	}
+	notFound(w)
 }
 
 // histories serves what is below /v2/history, /v3/history and /v3/history-with-actions.
 func (s *Server) histories(q *request) {
-	get := q.r.Method == http.MethodGet
+	get := q.get()
 	switch kind := q.seg[0] + "/" + q.seg[1] + "/" + q.seg[4]; {
 	case get && kind == "v3/history/channel":
 		s.history(q, false)
