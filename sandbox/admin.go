@@ -19,8 +19,8 @@ import (
 	"github.com/blocksd/blocksd/sandbox/fault"
 )
 
-// AdminPath is where the administrator's interface begins. It is no part of a Blocks Network, and it stands outside of
-// the faults, so that they can always be taken back.
+// AdminPath is where the administrator's interface begins. It is not part of a Blocks Network, and faults do
+// not apply to it, so that they can always be removed.
 const AdminPath = "/_sandbox/"
 
 // Limits of the administrator's interface.
@@ -154,7 +154,7 @@ func adminDecode(r *http.Request, v any) error {
 	d := json.NewDecoder(r.Body)
 	d.DisallowUnknownFields()
 	if err := d.Decode(v); err != nil && !errors.Is(err, io.EOF) {
-		return blocks.InvalidParams("The request body is not what it should be: %s.", blocks.InWords(err))
+		return blocks.InvalidParams("The request body is not what it should be: %s.", blocks.DescribeJSONError(err))
 	}
 	return nil
 }
@@ -243,7 +243,7 @@ func (s *Sandbox) adminRecording(r *http.Request) (any, error) {
 }
 
 // adminRequests lists recorded requests: those after a number, of an endpoint, on a channel, with a text; it waits until
-// there are enough of them if it is told to.
+// there are enough of them if the query says so.
 func (s *Sandbox) adminRequests(r *http.Request) (any, error) {
 	q := r.URL.Query()
 	number := func(name string, fallback int64) (int64, error) {

@@ -38,7 +38,7 @@ func WriteEnvFile(path string, vars []EnvVar) error {
 	if err != nil {
 		return fmt.Errorf("write environment file %s: %w", path, err)
 	}
-	defer os.Remove(f.Name()) // gone already after a rename
+	defer os.Remove(f.Name()) // does nothing after the rename
 	_, err = f.WriteString(b.String())
 	if cerr := f.Close(); err == nil {
 		err = cerr

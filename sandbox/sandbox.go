@@ -243,7 +243,7 @@ func (s *Sandbox) Run(ctx context.Context) error {
 	limit, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTimeout)
 	defer cancel()
 	if s.server.Shutdown(limit) != nil {
-		_ = s.server.Close() // what is left is cut off; there is nobody to tell
+		_ = s.server.Close() // what is left is cut off; the error would be about that
 	}
 	stop()
 	all.Wait()

@@ -205,7 +205,7 @@ func (s *Sandbox) save() error {
 	if err != nil {
 		return fail(err)
 	}
-	defer os.Remove(f.Name()) // gone already after a rename
+	defer os.Remove(f.Name()) // does nothing after the rename
 	_, err = f.Write(raw)
 	if err == nil {
 		err = f.Sync()

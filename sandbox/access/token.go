@@ -275,7 +275,7 @@ func (m *Manager) Revoke(token string) error {
 		}
 	}
 	m.revoked[token] = p.expires
-	m.end(token)
+	m.endLocked(token)
 	m.onRevoke()
 	return nil
 }

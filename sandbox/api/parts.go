@@ -28,10 +28,10 @@ func parts(raw json.RawMessage) ([]wire.Part, error) {
 			return nil, blocks.InvalidParams("%s must be an object.", name)
 		}
 		if err := json.Unmarshal(element, &members); err != nil {
-			return nil, blocks.InvalidParams("%s is not what it should be: %s.", name, blocks.InWords(err))
+			return nil, blocks.InvalidParams("%s is not what it should be: %s.", name, blocks.DescribeJSONError(err))
 		}
 		if err := json.Unmarshal(element, &out[i]); err != nil {
-			return nil, blocks.InvalidParams("%s is not what it should be: %s.", name, blocks.InWords(err))
+			return nil, blocks.InvalidParams("%s is not what it should be: %s.", name, blocks.DescribeJSONError(err))
 		}
 		if ref := bytes.TrimSpace(members.ArtifactRef); len(ref) > 0 && string(ref) != "null" && out[i].File == nil {
 			return nil, blocks.InvalidParams("%s.artifactRef is not the reference of a file.", name)

@@ -152,7 +152,7 @@ func queryOf(get func(string) string) (blocks.Query, error) {
 	return q, nil
 }
 
-// suggest completes what somebody has typed of an agent's name.
+// suggest completes the beginning of an agent's name.
 func (s *Server) suggest(w http.ResponseWriter, r *http.Request) {
 	p, err := s.identified(r)
 	q := r.URL.Query()

@@ -14,7 +14,7 @@ import (
 var Routes = routing.Table{Endpoints: endpoints(), Look: look}
 
 // route is one row of what the server answers: a pattern of http.ServeMux, and the name that faults have for it, "" for
-// none. The wildcard of a secret row must not be logged: whoever knows it may use the path.
+// none. The wildcard of a secret row must not be logged: it is all that one needs to use the path.
 type route struct {
 	pattern, endpoint string
 	serve             func(s *Server, w http.ResponseWriter, r *http.Request)

@@ -36,7 +36,7 @@ func (s *Server) rpc(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	var p *blocks.Principal
-	// An anonymous consumer may look at a task; everything else needs to be somebody.
+	// An anonymous consumer may look at a task; everything else needs credentials.
 	if bearer(r) != "" || c.Method != "GetTask" {
 		var err error
 		if p, err = s.byToken(r); err != nil {
@@ -137,7 +137,7 @@ func decode(params json.RawMessage, v any) error {
 		return nil
 	}
 	if err := json.Unmarshal(params, v); err != nil {
-		return blocks.InvalidParams("The params are not what they should be: %s.", blocks.InWords(err))
+		return blocks.InvalidParams("The params are not what they should be: %s.", blocks.DescribeJSONError(err))
 	}
 	return nil
 }

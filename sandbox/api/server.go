@@ -146,13 +146,13 @@ func (s *Server) refuse(w http.ResponseWriter, r *http.Request, err error) {
 func read(r *http.Request, v any) error {
 	body, err := io.ReadAll(http.MaxBytesReader(nil, r.Body, maxBody))
 	if err != nil {
-		return blocks.InvalidParams("The request body cannot be read: %s.", blocks.InWords(err))
+		return blocks.InvalidParams("The request body cannot be read: %s.", blocks.DescribeJSONError(err))
 	}
 	if len(body) == 0 {
 		return nil
 	}
 	if err := json.Unmarshal(body, v); err != nil {
-		return blocks.InvalidParams("The request body is not what it should be: %s.", blocks.InWords(err))
+		return blocks.InvalidParams("The request body is not what it should be: %s.", blocks.DescribeJSONError(err))
 	}
 	return nil
 }

@@ -97,7 +97,7 @@ func (n *Network) credentials(org *Organization, agent, instance string) (Creden
 }
 
 // ExpireTokens makes all JWTs that have been issued expire now. With refreshTokens, these are forgotten too, so that
-// their owners have to begin anew with their API keys.
+// their owners have to use their API keys again.
 func (n *Network) ExpireTokens(refreshTokens bool) {
 	n.tokens.generation.Add(1)
 	n.touch()

@@ -10,7 +10,7 @@ import (
 	"github.com/blocksd/blocksd/sandbox/pubsub"
 )
 
-// SwitchEnvironment moves an agent to the other environment while it runs: its instances are told to go there. What
+// SwitchEnvironment moves an agent to the other environment while it runs: its instances are asked to connect there. What
 // they run is finished where it began; what waits fails.
 func (n *Network) SwitchEnvironment(name string, mode wire.BillingMode) error {
 	if !mode.Valid() {
@@ -85,8 +85,8 @@ func (n *Network) registerLocked(spec AgentSpec) error {
 		return refused(403, CodeDenied, "The agent name %s belongs to another organization.", spec.Name)
 	}
 	if a.env != nil && a.env != n.envs[spec.BillingMode] {
-		// Its instances sit in the other environment and have to connect anew. What they run stays where it is; what
-		// waits would be sought there in vain.
+		// Its instances are in the other environment and have to connect again. What they run stays where it is; the
+		// instances would not see what waits.
 		n.failWaitingLocked(a, "the agent moved to another environment of the network")
 		for id, i := range a.instances {
 			i.controlToken = "" // is one of the old environment

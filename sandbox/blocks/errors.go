@@ -6,7 +6,7 @@ import (
 	"github.com/blocksd/blocksd/network/wire"
 )
 
-// Error is a refusal that the caller is told about.
+// Error is a refusal that the caller gets as its answer.
 type Error struct {
 	// Status is the HTTP status where the answer has one; application errors of RPC calls are sent with 200.
 	Status int

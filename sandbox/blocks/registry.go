@@ -35,7 +35,7 @@ func (r *registry) removeLocked(a *agent) {
 	}
 }
 
-// ownedLocked returns an agent of p's own organization. what says in a refusal what p wants to do.
+// ownedLocked returns an agent of p's own organization. what says what p is trying to do, for the refusal.
 func (r *registry) ownedLocked(p *Principal, name, what string) (*agent, error) {
 	a := r.agents[name]
 	switch {
@@ -101,7 +101,7 @@ type grant struct {
 	ID      string
 	OrgID   string `json:"Org"`
 	Created time.Time
-	User    bool // its user alone; as each organization has one, that is a matter of how it is shown
+	User    bool // only its user; each organization has one, so this only changes how the grant is shown
 }
 
 // grantedLocked reports whether p was invited to a private agent.

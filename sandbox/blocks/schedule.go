@@ -30,8 +30,8 @@ func (n *Network) scheduleLocked(a *agent) {
 	}
 }
 
-// broadcastLocked sends what waits to all instances at once, but never more than they have free slots between them: an
-// instance that is full says nothing, and a task that nobody takes is lost.
+// broadcastLocked sends what waits to all instances at once, but never more than they have free slots between them: a
+// full instance ignores the message, and a task that no instance takes is lost.
 func (n *Network) broadcastLocked(a *agent) {
 	free := 0
 	for _, i := range a.ready {

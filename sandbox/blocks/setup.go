@@ -17,9 +17,9 @@ import (
 
 // Phases of a stream's setup.
 const (
-	phaseEmbedded = "embedded"      // provider's token, and the consumer is told
-	phaseToken    = "token_request" // provider's token only
-	phaseActivate = "activate"      // the consumer is told
+	phaseEmbedded = "embedded"      // the provider gets its token and the consumer is notified
+	phaseToken    = "token_request" // the provider gets its token
+	phaseActivate = "activate"      // the consumer is notified
 )
 
 // Codes of refusals.

@@ -6,7 +6,7 @@ import "time"
 // after it has published a task's terminal event, and says so in its next presence state. So the network counts what it
 // has sent and has not seen end (live), and what the instance reported beyond that (held).
 //
-// It is pure: the caller tells it what happened, and when.
+// It is pure: the caller reports what happened, and when.
 type slots struct {
 	Concurrency int // 0: no limit
 	live        int // sent, terminal not seen
@@ -95,7 +95,7 @@ func (s *slots) expire(t time.Time) (next time.Time, more bool) {
 	return s.ended[0], true
 }
 
-// reset forgets all but the confirmed tasks: the instance is gone, and what comes back reports anew.
+// reset forgets all but the confirmed tasks: the instance was lost, and reports its state when it comes back.
 func (s *slots) reset() {
 	s.live, s.held, s.ended = s.confirmed, 0, nil
 }

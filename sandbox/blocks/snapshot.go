@@ -89,8 +89,8 @@ func (n *Network) snapshotLocked(st *State) {
 	}
 }
 
-// restore makes an empty network what it was. Instances count as lost at this moment: what they run is theirs if they
-// show up in time, what they had not begun goes to whoever is there.
+// restore makes an empty network what it was. Instances count as lost at this moment: they keep the tasks that they
+// run if they connect in time; what they had not begun goes to another instance.
 func (n *Network) restore(st *State) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()

@@ -80,8 +80,8 @@ func (n *Network) RequestUpload(p *Principal, req UploadRequest) (UploadTicket, 
 	return UploadTicket{u.ID, u.session}, nil
 }
 
-// Receive stores the bytes of an announced file. One upload at a time has the place; until the file is confirmed
-// another one may follow and replaces it.
+// Receive stores the bytes of an announced file. There is one upload of a file at a time; until the file is
+// confirmed another one may replace it.
 func (n *Network) Receive(uploadID string, r io.Reader) error {
 	n.mu.Lock()
 	u := n.files.uploads[uploadID]

@@ -19,7 +19,7 @@ const (
 // maxBody is how much of a body is looked at and remembered.
 const maxBody = 64 << 10
 
-// facts is what rules look at of a request. The body is read when somebody asks for it.
+// facts is what rules compare with a request. The body is read when a rule needs it.
 type facts struct {
 	r            *http.Request
 	route        route.Route // with every key and credential of the request
@@ -47,7 +47,7 @@ func (j *Injector) look(r *http.Request) *facts {
 	return f
 }
 
-// content reads the body, as far as it is looked at, and puts it back for whoever handles the request.
+// content reads the body, up to maxBody, and puts it back for the handler.
 func (f *facts) content() []byte {
 	if f.read || f.r.Body == nil {
 		return f.body
@@ -56,7 +56,7 @@ func (f *facts) content() []byte {
 	body, err := io.ReadAll(io.LimitReader(f.r.Body, maxBody+1))
 	rest := f.r.Body
 	var again io.Reader = io.MultiReader(bytes.NewReader(body), rest)
-	if err != nil { // the handler meets it at the same place
+	if err != nil { // the handler gets it at the same byte
 		again = io.MultiReader(bytes.NewReader(body), failing{err})
 	}
 	f.r.Body = struct {
@@ -90,6 +90,6 @@ func (f *facts) rpc() string {
 	var call struct {
 		Method string `json:"method"`
 	}
-	_ = json.Unmarshal(f.content(), &call) // what is no call has no method
+	_ = json.Unmarshal(f.content(), &call) // anything else has no method
 	return call.Method
 }

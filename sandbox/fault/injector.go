@@ -40,7 +40,7 @@ func (j *Injector) Endpoints() []string { return j.routes.Endpoints }
 type active struct {
 	Rule
 	seen    int
-	gone    chan struct{} // closed when the rule is taken back
+	removed chan struct{} // closed when the rule is removed
 	pockets map[string][]byte
 }
 
@@ -64,7 +64,7 @@ func (j *Injector) Add(r Rule) (string, error) {
 	}
 	j.nextID++
 	r.ID = "fault_" + strconv.Itoa(j.nextID)
-	a := &active{Rule: r, gone: make(chan struct{}), pockets: map[string][]byte{}}
+	a := &active{Rule: r, removed: make(chan struct{}), pockets: map[string][]byte{}}
 	j.rules = append(j.rules, a)
 	j.armed.Store(true)
 	if r.Held {
@@ -92,7 +92,7 @@ func (j *Injector) Remove(id string) bool {
 	if i < 0 {
 		return false
 	}
-	close(j.rules[i].gone)
+	close(j.rules[i].removed)
 	j.rules = slices.Delete(j.rules, i, i+1)
 	j.armLocked()
 	return true
@@ -103,7 +103,7 @@ func (j *Injector) Clear() {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	for _, a := range j.rules {
-		close(a.gone)
+		close(a.removed)
 	}
 	j.rules = nil
 	j.armLocked()
@@ -245,7 +245,7 @@ func (j *Injector) apply(a *active, w http.ResponseWriter, r *http.Request, next
 		j.mu.Unlock()
 		if !closed {
 			select {
-			case <-a.gone:
+			case <-a.removed:
 			case <-r.Context().Done():
 			}
 		}

@@ -29,7 +29,7 @@ type Request struct {
 	RPC      string   `json:"rpc,omitempty"`
 	// Credential is a digest of the key or token that the request carried: the same for the same one.
 	Credential string `json:"credential,omitempty"`
-	// Body is what was sent, as far as it is remembered; Binary is set instead if it is no text. Truncated says that
+	// Body is what was sent, as far as it is remembered; Binary is set instead if it is not text. Truncated says that
 	// there was more.
 	Body      string `json:"body,omitempty"`
 	Binary    []byte `json:"binary,omitempty"`

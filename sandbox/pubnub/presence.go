@@ -28,7 +28,7 @@ func (s *Server) presence(q *request) {
 		}
 		return
 	case len(rest) == 2 && rest[0] == "uuid":
-		// Where somebody is can be asked by himself; others would learn the names of channels.
+		// A client may ask only for its own channels: others would learn their names.
 		if unescape(rest[1]) == q.query.get("uuid") && k.permitAll(q, 0, nil, nil) || unescape(rest[1]) != q.query.get("uuid") && k.permitKey(q) {
 			b := append([]byte(`{"status":200,"message":"OK","payload":{"channels":`), appendStrings(nil, k.Space.WhereNow(unescape(rest[1])))...)
 			answer(q.w, http.StatusOK, append(b, `},"service":"Presence"}`...))

@@ -103,7 +103,7 @@ func (s *Server) accept(q *request, kind int, publishKey, subscribeKey, channel 
 		p.TTL = time.Duration(hours * float64(time.Hour))
 	}
 	p.Sequence, _ = strconv.Atoi(q.query.get("seqn"))
-	if !s.meter.take(q.w, place{k.Space.SubscribeKey(), p.Channel}, s.now()) {
+	if !s.meter.take(q.w, channelKey{k.Space.SubscribeKey(), p.Channel}, s.now()) {
 		return
 	}
 	if k.Intercept != nil {
@@ -122,7 +122,7 @@ func (s *Server) accept(q *request, kind int, publishKey, subscribeKey, channel 
 	answer(q.w, http.StatusOK, append(b, `"]`...))
 }
 
-// maxTTLHours is the longest life of a stored message that is taken for one; beyond it a message stays for ever.
+// maxTTLHours is the longest life of a stored message that is taken for one; beyond it a message stays indefinitely.
 const maxTTLHours = 24 * 365 * 10
 
 // validChannel refuses what cannot be a name. The characters that PubNub advises against are let through, because its

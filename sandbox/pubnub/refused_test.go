@@ -140,11 +140,11 @@ func (p *premises) dump() string {
 		}
 		out[name] = []any{snapshot, space.Stats(), groups, states, space.HereNow(nil)}
 	}
-	p.server.shelf.mu.Lock()
-	for id, f := range p.server.shelf.announced {
+	p.server.uploads.mu.Lock()
+	for id, f := range p.server.uploads.announced {
 		out["announced "+id] = f.arriving
 	}
-	p.server.shelf.mu.Unlock()
+	p.server.uploads.mu.Unlock()
 	raw, err := json.MarshalIndent(out, "", " ")
 	if err != nil {
 		p.t.Fatal(err)

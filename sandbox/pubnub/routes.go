@@ -83,7 +83,7 @@ var table = []route{
 		serve: (*Server).grants, keys: []int{2}, secret: 4, // a token that is revoked
 	},
 	{endpoint: "time", about: first("time"), serves: func(q *request) bool { return q.get() && q.is("time", "0") }, serve: (*Server).time},
-	// Where a file of a plain keyset goes, and where it is: whoever knows the path may use it.
+	// The upload and download of a file of a plain keyset: the path is all that one needs to use it.
 	{about: first(uploadPath), serves: func(q *request) bool { return q.post() && len(q.seg) == 2 }, serve: (*Server).receiveFile, secret: 1},
 	{about: first(downloadPath), serves: func(q *request) bool { return q.get() && len(q.seg) == 3 }, serve: (*Server).sendFile, secret: 1},
 }

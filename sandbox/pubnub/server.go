@@ -24,7 +24,7 @@ type Keyset struct {
 	Space      *pubsub.Space
 	// Access is nil for a keyset without access manager.
 	Access *access.Manager
-	// SecretKey signs the requests that may grant and revoke, and that need no token; "" means that nobody has it.
+	// SecretKey signs the requests that may grant and revoke, and that need no token; "" means that there is none.
 	SecretKey string
 	// AnySignature takes every signature for a good one.
 	AnySignature bool
@@ -61,7 +61,7 @@ type Server struct {
 	hold    time.Duration
 	now     func() time.Time
 	fire    bool
-	shelf   *shelf
+	uploads *fileStore
 	meter   meter
 }
 
@@ -72,7 +72,7 @@ func New(cfg Config) (*Server, error) {
 	if s.now == nil {
 		s.now = time.Now
 	}
-	s.shelf = newShelf(cfg.Blobs, s.now, cfg.MaxFileBytes, cfg.Saved, cfg.FilesChanged)
+	s.uploads = newFileStore(cfg.Blobs, s.now, cfg.MaxFileBytes, cfg.Saved, cfg.FilesChanged)
 	for _, k := range cfg.Keysets {
 		if k.PublishKey == "" || k.Space == nil {
 			return nil, errors.New("create PubNub face: keyset without publish key or space")
@@ -83,7 +83,7 @@ func New(cfg Config) (*Server, error) {
 }
 
 // Saved returns the files that clients have uploaded here, oldest first.
-func (s *Server) Saved() []SavedFile { return s.shelf.saved() }
+func (s *Server) Saved() []SavedFile { return s.uploads.saved() }
 
 // ServeHTTP routes on the escaped path: an escaped slash or comma is part of a name.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {

@@ -106,8 +106,8 @@ func validGroup(name string) bool {
 	return name != "" && len(name) <= maxID && validChannel(name) && !strings.ContainsAny(name, ",:*/")
 }
 
-// held waits until there is something for the poll, the hold is over, a newer poll has taken its place, or the client
-// is gone or its token has ended (then batch is not the answer).
+// held waits until there is something for the poll, the hold is over, a newer poll has superseded it, or the client
+// disconnects or its token has ended (then batch is not the answer).
 func (s *Server) held(q *request, k *Keyset, sub pubsub.Subscription) (batch pubsub.Batch, answered bool) {
 	p := k.Space.Open(sub)
 	defer func() { p.Close(answered) }()

@@ -20,10 +20,10 @@ var (
 	ErrActionOfOther = errors.New("action belongs to another uuid")
 )
 
-// typeAction is the type of an envelope that tells of a message action.
+// typeAction is the type of an envelope that announces a message action.
 const typeAction = 3
 
-// AddAction attaches an action to a message and tells the channel. The message need not exist. The error is
+// AddAction attaches an action to a message and announces it on the channel. The message need not exist. The error is
 // ErrActionExists.
 func (s *Space) AddAction(channel string, a Action) (Action, error) {
 	s.mu.Lock()
@@ -40,7 +40,7 @@ func (s *Space) AddAction(channel string, a Action) (Action, error) {
 	return a, nil
 }
 
-// RemoveAction takes an action back and tells the channel. Only its own uuid may. The error is ErrNoAction or
+// RemoveAction removes an action and announces that on the channel. Only its own uuid may. The error is ErrNoAction or
 // ErrActionOfOther.
 func (s *Space) RemoveAction(channel string, messageTimetoken, timetoken int64, uuid string) error {
 	s.mu.Lock()

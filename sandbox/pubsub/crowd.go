@@ -9,7 +9,7 @@ import (
 // maxDeltas bounds the names in one interval event; beyond it the event only says that here-now should be asked.
 const maxDeltas = 32 << 10
 
-// crowd is what the next interval event of a channel with many members will tell.
+// crowd collects what the next interval event of a channel with many members will report.
 type crowd struct {
 	due                  time.Time
 	join, leave, timeout []string
@@ -17,7 +17,7 @@ type crowd struct {
 }
 
 // crowded takes a change over into the next interval event, if the channel is one of those that have them. A change of
-// state is not told there.
+// state is not reported there.
 func (s *Space) crowded(m *member, kind PresenceKind) bool {
 	t := m.topic
 	// One that leaves the last place above the limit still belongs to the crowd.
@@ -46,7 +46,7 @@ func (s *Space) crowded(m *member, kind PresenceKind) bool {
 	return true
 }
 
-// tellCrowds sends the interval events that are due. A channel that is no longer crowded gets a last one.
+// reportCrowdsLocked sends the interval events that are due. A channel that is no longer crowded gets a last one.
 func (s *Space) tellCrowds(now time.Time) {
 	for t, c := range s.crowds {
 		if c.due.After(now) {

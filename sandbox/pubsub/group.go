@@ -90,7 +90,7 @@ func (s *Space) AddToGroup(name string, channels []string) error {
 	return nil
 }
 
-// RemoveFromGroup takes channels out of a group; what is not in it is no error.
+// RemoveFromGroup takes channels out of a group; those that are not in it are ignored.
 func (s *Space) RemoveFromGroup(name string, channels []string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -17,7 +17,7 @@ type Publication struct {
 	Body      []byte
 	// Store keeps the message in the history of the channel.
 	Store bool
-	// TTL is how long a stored message is kept; 0 is for ever.
+	// TTL is how long a stored message is kept; 0 is indefinitely.
 	TTL time.Duration
 	// Origin is the timetoken under which the message was first published elsewhere, "" for none.
 	Origin string

@@ -24,7 +24,7 @@ type Subscription struct {
 	FilterText string
 	// Cursor is the timetoken after which the poll wants messages; 0 asks for a cursor.
 	Cursor int64
-	// Timeout is after how much silence the subscriber counts as gone; 0 is the default. Join says whether the poll
+	// Timeout is after how much silence the subscriber counts as absent; 0 is the default. Join says whether the poll
 	// makes its sender present.
 	Timeout time.Duration
 	Join    bool
@@ -81,7 +81,7 @@ func (s *Space) Handshake(sub Subscription) int64 {
 	return cursor
 }
 
-// Open registers a poll with a cursor. A held poll of the same subscriber for the same channels is told that it is
+// Open registers a poll with a cursor. A held poll of the same subscriber for the same channels is ended as
 // superseded: its client has gone on to this one.
 func (s *Space) Open(sub Subscription) *Poll {
 	p := &Poll{
@@ -147,7 +147,7 @@ func (p *Poll) detach() {
 // Wake receives when there may be something to deliver, and when the space is closed.
 func (p *Poll) Wake() <-chan struct{} { return p.wake }
 
-// Superseded is closed when a newer poll has taken this one's place.
+// Superseded is closed when a newer poll has superseded this one.
 func (p *Poll) Superseded() <-chan struct{} { return p.superseded }
 
 // notify wakes the poll; one pending wake-up is enough, because Next looks at everything.
@@ -158,7 +158,7 @@ func (p *Poll) notify() {
 	}
 }
 
-// wake tells the subscribers of t that let m through.
+// wake notifies the subscribers of t that let m through.
 func (t *topic) wake(m *Message) {
 	for p := range t.waiters {
 		if p.accepts(m) {
@@ -190,7 +190,7 @@ func (p *Poll) Next() (b Batch, ok bool) {
 	var all []found
 	for _, src := range p.sources {
 		for _, m := range after(src.t.ring, p.sub.Cursor) {
-			if m.envelope != nil { // a pattern's ring may name messages that are gone
+			if m.envelope != nil { // a pattern's ring may name messages that were dropped
 				all = append(all, found{m, src.match})
 			}
 		}

@@ -128,7 +128,7 @@ func (s *Space) member(channel, uuid string) *member {
 	return m
 }
 
-// keep starts the time-out of a member anew.
+// keep restarts the time-out of a member.
 func (s *Space) keep(m *member) {
 	m.deadline = s.cfg.Now().Add(m.timeout)
 	switch {
@@ -204,7 +204,7 @@ func (s *Space) Expand(channels, groups []string) []string {
 }
 
 // HereNow returns who is present on each of the channels, sorted by uuid; no channels means all of the space. A named
-// channel on which nobody is has no entry.
+// channel without members has no entry.
 func (s *Space) HereNow(channels []string) map[string][]Occupant {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -279,7 +279,7 @@ func (s *Space) removeMember(t *topic, uuid string) {
 	delete(t.members, uuid)
 }
 
-// announce tells the observer and, if news, those who have subscribed to the channel's presence.
+// announce notifies the observer and, if news, those who have subscribed to the channel's presence.
 func (s *Space) announce(kind PresenceKind, m *member, news bool) {
 	if s.cfg.Observer != nil {
 		e := PresenceEvent{Kind: kind, Channel: m.topic.name, UUID: m.uuid, State: m.state}
@@ -314,7 +314,7 @@ func (s *Space) announce(kind PresenceKind, m *member, news bool) {
 	}
 }
 
-// watchers returns the presence channels on which changes of a channel are told, of those that someone has asked for:
+// watchers returns the presence channels on which changes of a channel are announced, as far as anyone has asked for them:
 // its own, and those of the wildcards that cover it. An event that comes through a wildcard names the wildcard as its
 // channel, as the network's do.
 func (s *Space) watchers(channel string) []string {

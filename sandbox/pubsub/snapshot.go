@@ -54,7 +54,7 @@ func (s *Space) Snapshot(with func()) Snapshot {
 	return out
 }
 
-// Restore puts what a snapshot holds into an empty space. Its observer is not told.
+// Restore puts what a snapshot holds into an empty space. Its observer is not notified.
 func (s *Space) Restore(from Snapshot) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

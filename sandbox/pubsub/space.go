@@ -21,7 +21,7 @@ const (
 // minTimetoken keeps every timetoken at 17 digits, because clients compare them as text.
 const minTimetoken = 10_000_000_000_000_000
 
-// maxPatterns bounds the wildcard rings that are kept although nobody polls them.
+// maxPatterns bounds the wildcard rings that are kept without a poll.
 const maxPatterns = 256
 
 // Config of a Space.
@@ -33,7 +33,7 @@ type Config struct {
 	switches.Presence
 	// GroupSize is how many channels a channel group may have.
 	GroupSize int
-	// Observer is told what happens; may be nil.
+	// Observer is notified of what happens; may be nil.
 	Observer Observer
 	// Changed, if set, is called under the lock when something changed that a Snapshot keeps.
 	Changed func()
@@ -59,7 +59,7 @@ type Space struct {
 	channels map[string]*topic
 	patterns map[string]*topic
 	groups   map[string]*group
-	crowds   map[*topic]*crowd // channels above AnnounceMax, or with changes to tell
+	crowds   map[*topic]*crowd // channels above AnnounceMax, or with changes to report
 	newest   map[string]*Poll  // held polls by identity: uuid, channels and filter
 	messages list
 	bytes    int64
@@ -284,7 +284,7 @@ func (s *Space) evict(m *Message) {
 	s.tidy(t)
 }
 
-// Forget drops the messages, history and presence of channels that are no longer of interest.
+// Forget drops the messages, history and presence of channels that are no longer needed.
 func (s *Space) Forget(channels ...string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

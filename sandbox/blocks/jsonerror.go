@@ -13,8 +13,8 @@ import (
 	"github.com/blocksd/blocksd/network/wire"
 )
 
-// InWords says what is wrong with JSON, without the names that our program has for things.
-func InWords(err error) string {
+// DescribeJSONError says what is wrong with JSON, without the names that our program has for things.
+func DescribeJSONError(err error) string {
 	var wrong *json.UnmarshalTypeError
 	var syntax *json.SyntaxError
 	switch {

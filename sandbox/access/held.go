@@ -53,15 +53,15 @@ func (m *Manager) Expire() {
 	for token, w := range m.watched {
 		switch {
 		case !now.Before(w.expires):
-			m.end(token)
+			m.endLocked(token)
 		case w.expires.Before(m.soonest):
 			m.soonest = w.expires
 		}
 	}
 }
 
-// end closes the watch of a token. The lock is held.
-func (m *Manager) end(token string) {
+// endLocked closes the watch of a token.
+func (m *Manager) endLocked(token string) {
 	if w := m.watched[token]; w != nil {
 		close(w.ended)
 		delete(m.watched, token)
