@@ -33,16 +33,6 @@ const (
 // Faults is what makes the sandbox misbehave, and remembers requests.
 func (s *Sandbox) Faults() *fault.Injector { return s.faults }
 
-// SetSkew sets the network's clock before (negative: behind) the machine's. A jump forwards lets credentials and presence
-// run out.
-func (s *Sandbox) SetSkew(d time.Duration) {
-	s.skew.Store(int64(d))
-	s.blocks.ClockChanged()
-}
-
-// now is the clock of the network.
-func (s *Sandbox) now() time.Time { return s.cfg.Now().Add(time.Duration(s.skew.Load())) }
-
 // CreateKey makes an API key for an organization; a life of zero is without end.
 func (s *Sandbox) CreateKey(orgID, name string, life time.Duration) (blocks.APIKey, error) {
 	k, err := s.blocks.CreateKey(nil, orgID, name, life)
@@ -116,7 +106,7 @@ func (s *Sandbox) admin() http.Handler {
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		s.adminRefuse(w, &blocks.Error{Status: http.StatusNotFound, Code: "NotFound", Message: "There is no " + r.Method + " " + r.URL.Path + " here."})
 	})
-	want := sha256.Sum256([]byte(s.adminToken))
+	want := sha256.Sum256([]byte(s.keys.AdminToken))
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
 		got := sha256.Sum256([]byte(strings.TrimSpace(token)))
@@ -242,8 +232,8 @@ func (s *Sandbox) adminRecording(r *http.Request) (any, error) {
 	return done{true}, nil
 }
 
-// adminRequests lists recorded requests: those after a number, of an endpoint, on a channel, with a text; it waits until
-// there are enough of them if the query says so.
+// adminRequests lists recorded requests: those after a number, of an endpoint, on a channel, with a text; it waits
+// until there are enough of them if the query says so.
 func (s *Sandbox) adminRequests(r *http.Request) (any, error) {
 	q := r.URL.Query()
 	number := func(name string, fallback int64) (int64, error) {
@@ -368,7 +358,7 @@ func (s *Sandbox) adminCreateKey(r *http.Request) (any, error) {
 		return nil, err
 	}
 	if req.OrgID == "" {
-		req.OrgID = s.orgs[0].ID
+		req.OrgID = s.keys.Orgs[0].ID
 	}
 	k, err := s.blocks.CreateKey(nil, req.OrgID, req.Name, time.Duration(req.ExpiresIn))
 	if err != nil {

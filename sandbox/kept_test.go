@@ -59,8 +59,8 @@ func TestKeptPubSub(t *testing.T) {
 			}
 			return got
 		}
-		sub := b.open.SubscribeKey
-		publish := "/publish/" + b.open.PublishKey + "/" + sub + "/0/c/0?uuid=u&meta=%7B%22k%22%3A1%7D"
+		sub := b.keys.Open.SubscribeKey
+		publish := "/publish/" + b.keys.Open.PublishKey + "/" + sub + "/0/c/0?uuid=u&meta=%7B%22k%22%3A1%7D"
 		first := found(must("POST", publish, `"one"`), `"([0-9]{17})"`)
 		gone := found(must("POST", publish, `"two"`), `"([0-9]{17})"`)
 		act := "/v1/message-actions/" + sub + "/channel/c/message/" + first

@@ -1,10 +1,9 @@
-// Package sandbox is a Blocks Network in one process, for development and tests without an account or a connection: pub/sub
-// that unmodified PubNub SDKs talk to, and the Blocks backend beside it, on one loopback port.
+// Package sandbox is a Blocks Network in one process, for development and tests without an account or a connection:
+// pub/sub that unmodified PubNub SDKs talk to, and the Blocks backend beside it, on one loopback port.
 package sandbox
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -54,8 +53,8 @@ type Config struct {
 	switches.Presence // of the two plain keysets
 	// BlobDir is where files go (the system's temporary directory).
 	BlobDir string
-	// StateDir, if not empty, is a directory in which the network is kept: its keys, agents, tasks, events and files are
-	// there again when it is started the next time. BlobDir is not used then.
+	// StateDir, if not empty, is a directory in which the network is kept: its keys, agents, tasks, events and files
+	// are there again when it is started the next time. BlobDir is not used then.
 	StateDir string
 	Version  string
 }
@@ -73,20 +72,21 @@ type Sandbox struct {
 	blocks   *blocks.Network
 	blobs    *blob.Store
 	spaces   []*pubsub.Space
-	pubnub   *pubnub.Server
-	api      http.Handler
-	control  http.Handler // the administrator's
-	faulty   http.Handler // both faces, behind the faults
-	routes   route.Table
-	faults   *fault.Injector
-	skew     atomic.Int64
 	managers []*access.Manager
-	state    state
+	faces
+	routes route.Table
+	faults *fault.Injector
+	skew   atomic.Int64
+	state  state
+	keys   keys
+}
 
-	orgs       []blocks.Organization
-	adminToken string
-	open, pam  wire.Keyset
-	pamSecret  string
+// faces are the parts of the server.
+type faces struct {
+	pubnub  *pubnub.Server
+	api     http.Handler
+	control http.Handler // the administrator's
+	faulty  http.Handler // the first two, behind the faults
 }
 
 // New makes a network and binds its port. It serves from Run on; a sandbox that is never run is given up with Close.
@@ -112,9 +112,9 @@ func New(cfg Config) (*Sandbox, error) {
 			_ = s.state.close() // nothing has been written
 		}
 	}()
-	s.adminToken, s.open, s.pam, s.pamSecret, s.orgs = id.AdminToken, id.Open, id.PAM, id.PAMSecret, id.Orgs
+	s.keys = id.keys
 	s.blocks, err = blocks.New(blocks.Config{
-		Log: cfg.Log, Now: s.now, Playground: id.Playground, Network: id.Paid, Organizations: s.orgs, Blobs: s.blobs, State: id.Network,
+		Log: cfg.Log, Now: s.now, Playground: id.Playground, Network: id.Paid, Organizations: s.keys.Orgs, Blobs: s.blobs, State: id.Network,
 		OnChange: s.state.onChange(),
 		Blocks:   cfg.Blocks, History: cfg.History,
 	})
@@ -138,7 +138,7 @@ func New(cfg Config) (*Sandbox, error) {
 	s.api, err = api.New(api.Config{
 		Blocks: s.blocks, Origin: s.Addr(), Log: cfg.Log, Now: s.now,
 		Playground: s.blocks.Environment(wire.Free).Keys, Paid: s.blocks.Environment(wire.Paid).Keys,
-		Enterprise: cfg.Enterprise, LoginOrgID: s.orgs[0].ID,
+		Enterprise: cfg.Enterprise, LoginOrgID: s.keys.Orgs[0].ID,
 	})
 	if err != nil {
 		return nil, errors.Join(err, s.listener.Close())
@@ -164,7 +164,7 @@ func (s *Sandbox) keysets(id identity) ([]pubnub.Keyset, error) {
 			Intercept: func(p pubsub.Publication) (int, []byte, bool) { return s.blocks.Intercept(mode, p) },
 		})
 	}
-	for _, keys := range [...]wire.Keyset{s.open, s.pam} {
+	for _, keys := range [...]wire.Keyset{s.keys.Open, s.keys.PAM} {
 		space, err := pubsub.New(pubsub.Config{
 			SubscribeKey: keys.SubscribeKey, Now: s.now, History: s.cfg.History, Presence: s.cfg.Presence, Changed: s.state.onChange(),
 		})
@@ -174,7 +174,7 @@ func (s *Sandbox) keysets(id identity) ([]pubnub.Keyset, error) {
 		space.Restore(id.Plain[keys.SubscribeKey])
 		out = append(out, pubnub.Keyset{PublishKey: keys.PublishKey, Space: space})
 	}
-	manager, err := access.NewManager([]byte(s.pamSecret), s.now)
+	manager, err := access.NewManager([]byte(s.keys.PAMSecret), s.now)
 	if err != nil {
 		return nil, err
 	}
@@ -182,7 +182,7 @@ func (s *Sandbox) keysets(id identity) ([]pubnub.Keyset, error) {
 	if changed := s.state.onChange(); changed != nil {
 		manager.OnRevoke(changed)
 	}
-	out[len(out)-1].Access, out[len(out)-1].SecretKey, out[len(out)-1].AnySignature = manager, s.pamSecret, s.cfg.AnySignature
+	out[len(out)-1].Access, out[len(out)-1].SecretKey, out[len(out)-1].AnySignature = manager, s.keys.PAMSecret, s.cfg.AnySignature
 	for _, k := range out {
 		s.spaces = append(s.spaces, k.Space)
 		if k.Access != nil {
@@ -291,18 +291,6 @@ func (s *Sandbox) face(w http.ResponseWriter, r *http.Request) {
 	s.pubnub.ServeHTTP(w, r)
 }
 
-// Addr is host:port.
-func (s *Sandbox) Addr() string { return s.listener.Addr().String() }
-
-// URL of the Blocks backend.
-func (s *Sandbox) URL() string { return "http://" + s.Addr() }
-
-// CDMURL is what BLOCKS_CDM_URL must be for the SDKs.
-func (s *Sandbox) CDMURL() string { return s.URL() + "/api/v1/cdm" }
-
-// APIKey of the organization that owns the agents which are registered by Register.
-func (s *Sandbox) APIKey() string { return s.orgs[0].APIKey }
-
 // Register enters the agent of a card in the registry as its extensions.blocks says: public and free unless it says
 // otherwise. An agent of the same name is replaced; its instances and tasks stay.
 func (s *Sandbox) Register(c card.Card) error {
@@ -311,7 +299,7 @@ func (s *Sandbox) Register(c card.Card) error {
 		return fmt.Errorf("register agent %s in the sandbox: extensions.blocks.listing is %q: it must be public or private", c.AgentName, b.Listing)
 	}
 	spec := blocks.SpecOf(c)
-	spec.OrgID, spec.Private, spec.BillingMode = s.orgs[0].ID, b.Listing == "private", b.BillingMode
+	spec.OrgID, spec.Private, spec.BillingMode = s.keys.Orgs[0].ID, b.Listing == "private", b.BillingMode
 	spec.PerTask, spec.PerMinute = b.PricePerTask, b.PricePerMinute
 	if spec.BillingMode == wire.Paid && spec.PerTask == "" && spec.PerMinute == "" {
 		spec.PerTask = defaultPrice
@@ -337,9 +325,3 @@ func (s *Sandbox) ForceOffline(agentName string, on bool) error {
 
 // defaultPrice of a task of a paid agent whose card names none.
 const defaultPrice = "0.10"
-
-func secret(prefix string) string { return prefix + rand.Text() }
-
-func newKeyset() wire.Keyset {
-	return wire.Keyset{PublishKey: "pub-c-" + rand.Text(), SubscribeKey: "sub-c-" + rand.Text()}
-}

@@ -2,6 +2,7 @@ package sandbox
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -42,28 +43,33 @@ type state struct {
 
 // identity is what makes a sandbox the same one after a restart.
 type identity struct {
-	Version                     int
-	AdminToken                  string
-	Playground, Paid, Open, PAM wire.Keyset
-	PAMSecret                   string
-	Orgs                        []blocks.Organization
-	Network                     *blocks.State
+	Version int
+	keys
+	Network *blocks.State
 	// What is in the plain keysets: their spaces by subscribe key, which tokens are revoked, and the files.
 	Plain   map[string]pubsub.Snapshot `json:",omitempty"`
 	Revoked map[string]time.Time       `json:",omitempty"`
 	Files   []pubnub.SavedFile         `json:",omitempty"`
 }
 
+// keys are what clients of a sandbox have to know.
+type keys struct {
+	AdminToken                  string
+	Playground, Paid, Open, PAM wire.Keyset
+	PAMSecret                   string
+	Orgs                        []blocks.Organization
+}
+
 func newIdentity() identity {
-	return identity{
-		Version: stateVersion, AdminToken: secret("sb_"), Playground: newKeyset(), Paid: newKeyset(), Open: newKeyset(), PAM: newKeyset(),
+	return identity{Version: stateVersion, keys: keys{
+		AdminToken: secret("sb_"), Playground: newKeyset(), Paid: newKeyset(), Open: newKeyset(), PAM: newKeyset(),
 		PAMSecret: secret("sec-c-"),
 		Orgs: []blocks.Organization{
 			{ID: "org_1", Name: "Sandbox", UserID: "user_1", APIKey: secret("bk_")},
 			{ID: "org_2", Name: "Other", UserID: "user_2", APIKey: secret("bk_")},
 			{ID: "org_3", Name: "Broke", UserID: "user_3", APIKey: secret("bk_"), Broke: true},
 		},
-	}
+	}}
 }
 
 // openState takes the state directory, if there is one, and returns what it holds, or a new identity.
@@ -190,8 +196,7 @@ func (s *Sandbox) save() error {
 	fail := func(err error) error { return fmt.Errorf("keep the sandbox in %s: %w", s.state.dir, err) }
 	st := s.blocks.Snapshot()
 	id := identity{
-		Version: stateVersion, AdminToken: s.adminToken, Playground: s.blocks.Environment(wire.Free).Keys, Paid: s.blocks.Environment(wire.Paid).Keys,
-		Open: s.open, PAM: s.pam, PAMSecret: s.pamSecret, Orgs: s.orgs, Network: &st,
+		Version: stateVersion, keys: s.keys, Network: &st,
 		Plain: map[string]pubsub.Snapshot{}, Revoked: s.managers[len(s.managers)-1].Revoked(), Files: s.pubnub.Saved(),
 	}
 	for _, space := range s.spaces[len(s.spaces)-2:] { // the plain ones come last
@@ -221,3 +226,9 @@ func (s *Sandbox) save() error {
 	}
 	return nil
 }
+
+func newKeyset() wire.Keyset {
+	return wire.Keyset{PublishKey: "pub-c-" + rand.Text(), SubscribeKey: "sub-c-" + rand.Text()}
+}
+
+func secret(prefix string) string { return prefix + rand.Text() }

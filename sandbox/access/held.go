@@ -1,7 +1,6 @@
 package access
 
 import (
-	"maps"
 	"time"
 )
 
@@ -66,21 +65,4 @@ func (m *Manager) endLocked(token string) {
 		close(w.ended)
 		delete(m.watched, token)
 	}
-}
-
-// OnRevoke has do called at every revocation. It is to be set before the manager is used.
-func (m *Manager) OnRevoke(do func()) { m.onRevoke = do }
-
-// Revoked returns the revoked tokens that have not expired, and when they do: what must be kept over a restart.
-func (m *Manager) Revoked() map[string]time.Time {
-	m.mu.RLock()
-	defer m.mu.RUnlock()
-	return maps.Clone(m.revoked)
-}
-
-// Restore makes tokens revoked that were so before.
-func (m *Manager) Restore(revoked map[string]time.Time) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	maps.Copy(m.revoked, revoked)
 }

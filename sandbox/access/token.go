@@ -257,29 +257,6 @@ func (m *Manager) valid(token string) (*permission, error) {
 	return p, nil
 }
 
-// Revoke ends a token before its time. The error is ErrForged or ErrExpired.
-func (m *Manager) Revoke(token string) error {
-	p, err := m.permission(token)
-	if err != nil {
-		return err
-	}
-	now := m.now()
-	if !now.Before(p.expires) {
-		return ErrExpired
-	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	for other, until := range m.revoked { // what has expired need not be remembered
-		if !now.Before(until) {
-			delete(m.revoked, other)
-		}
-	}
-	m.revoked[token] = p.expires
-	m.endLocked(token)
-	m.onRevoke()
-	return nil
-}
-
 // Now is the clock of the manager.
 func (m *Manager) Now() time.Time { return m.now() }
 

@@ -81,7 +81,8 @@ func New(cfg Config) (*Server, error) {
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h := w.Header()
 	if strings.HasPrefix(r.URL.Path, loginPath) {
-		// Not for pages of other origins: one could log in by itself here, and have the key to the agents of this machine.
+		// Not for pages of other origins: one could log in by itself here, and have the key to the agents of this
+		// machine.
 		if mode := r.Header.Get("Sec-Fetch-Mode"); mode != "" && mode != "navigate" {
 			s.refuse(w, r, &blocks.Error{Status: http.StatusForbidden, Code: blocks.CodeDenied, Message: "A page cannot log in by itself."})
 			return

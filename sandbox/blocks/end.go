@@ -27,8 +27,8 @@ func (n *Network) endTaskLocked(t *task, terminal wire.Terminal) {
 	n.loop.pushLocked(func() { space.Publish(p) })
 }
 
-// endedLocked records the end of a task in its row, its slot and the queue. byNetwork says that the network ended it, not
-// its instance.
+// endedLocked records the end of a task in its row, its slot and the queue. byNetwork says that the network ended it,
+// not its instance.
 func (n *Network) endedLocked(t *task, state wire.TaskState, byNetwork bool) {
 	t.State, t.Updated = state, n.cfg.Now()
 	t.Parts = nil

@@ -10,8 +10,8 @@ import (
 	"github.com/blocksd/blocksd/sandbox/pubsub"
 )
 
-// SwitchEnvironment moves an agent to the other environment while it runs: its instances are asked to connect there. What
-// they run is finished where it began; what waits fails.
+// SwitchEnvironment moves an agent to the other environment while it runs: its instances are asked to connect there.
+// What they run is finished where it began; what waits fails.
 func (n *Network) SwitchEnvironment(name string, mode wire.BillingMode) error {
 	if !mode.Valid() {
 		return InvalidParams("The billing mode must be free or paid, not %q.", mode)

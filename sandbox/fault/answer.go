@@ -87,8 +87,8 @@ func (w *statusWriter) Write(p []byte) (int, error) {
 // Unwrap lets a handler flush.
 func (w *statusWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
-// messageWriter passes the answer to a subscriber on, changing its messages if there are rules for them by the time that
-// it is written: the poll may have been held since before them.
+// messageWriter passes the answer to a subscriber on, changing its messages if there are rules for them by the time
+// that it is written: the poll may have been held since before them.
 type messageWriter struct {
 	http.ResponseWriter
 	injector *Injector

@@ -1,6 +1,6 @@
 // Package fault makes the sandbox misbehave on demand: it stands before both faces of the server and can delay, refuse,
-// drop, hang or cut off any request, lose, double or reorder messages on their way to a subscriber, and remember what was
-// asked. Without rules it lets everything through untouched.
+// drop, hang or cut off any request, lose, double or reorder messages on their way to a subscriber, and remember what
+// was asked. Without rules it lets everything through untouched.
 package fault
 
 import (
@@ -30,7 +30,8 @@ const (
 	Hang Action = "hang"
 	// Cut handles the request and closes the connection in the middle of the answer's body.
 	Cut Action = "cut"
-	// Gap loses a message: a publish is answered as if it were sent, a subscriber does not see it although it is stored.
+	// Gap loses a message: a publish is answered as if it were sent, a subscriber does not see it although it is
+	// stored.
 	Gap Action = "gap"
 	// Duplicate sends a message twice.
 	Duplicate Action = "duplicate"

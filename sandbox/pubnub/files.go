@@ -92,7 +92,8 @@ func validFileName(name string) bool {
 	return name != "" && len(name) <= maxFileName && !strings.ContainsAny(name, "/\\\x00")
 }
 
-// receiveFile takes the form that an announced file comes in. An SDK takes anything but 204 without a body for a failure.
+// receiveFile takes the form that an announced file comes in. An SDK takes anything but 204 without a body for a
+// failure.
 func (s *Server) receiveFile(q *request) {
 	id := unescape(q.seg[1])
 	f, err := s.uploads.claim(id)
@@ -194,8 +195,8 @@ func (s *Server) listFiles(q *request) {
 	answerJSON(q.w, http.StatusOK, append(b, '}'))
 }
 
-// file serves /v1/files/{sub}/channels/{channel}/files/{id}/{name}. A download is a redirect: SDKs read the Location and
-// crash on a plain 200. The address that it names needs no token and has no query, because an SDK rewrites queries.
+// file serves /v1/files/{sub}/channels/{channel}/files/{id}/{name}. A download is a redirect: SDKs read the Location
+// and crash on a plain 200. The address that it names needs no token and has no query, because an SDK rewrites queries.
 func (s *Server) file(q *request) {
 	k := s.keyset(q, q.seg[2])
 	if k == nil {
@@ -249,4 +250,10 @@ func (s *Server) sendFile(q *request) {
 	defer content.Close()
 	q.w.Header().Set("Content-Type", "application/octet-stream")
 	http.ServeContent(q.w, q.r, "", f.Created, content)
+}
+
+// Files finds stored files.
+type Files interface {
+	// Locate returns the path, on the same server, from which the file can be fetched without a token.
+	Locate(channel, id, name string) (path string, ok bool)
 }

@@ -106,8 +106,8 @@ func (s *fileStore) announce(subscribeKey, channel, name string) (*storedFile, e
 	return f, nil
 }
 
-// claim begins the upload of an announced file; one that fails calls abandon. There is one upload of a file at a time: of two
-// at once, the bytes of one could be kept with the size of the other.
+// claim begins the upload of an announced file; one that fails calls abandon. There is one upload of a file at a time:
+// of two at once, the bytes of one could be kept with the size of the other.
 func (s *fileStore) claim(blobID string) (*storedFile, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -171,7 +171,8 @@ func (s *fileStore) indexLocked(subscribeKey, channel, id, name string) int {
 	})
 }
 
-// list returns the files of a channel that came after number after, oldest first, and where the next page begins (0: there is none).
+// list returns the files of a channel that came after number after, oldest first, and where the next page begins (0:
+// there is none).
 func (s *fileStore) list(subscribeKey, channel string, after int64, limit int) (found []*storedFile, next int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -11,8 +11,8 @@ import (
 	"github.com/blocksd/blocksd/sandbox/switches"
 )
 
-// TestPublishLimits: the documented refusals, per channel and second, and per keyset; what is refused is not published and
-// does not count.
+// TestPublishLimits: the documented refusals, per channel and second, and per keyset; what is refused is not published
+// and does not count.
 func TestPublishLimits(t *testing.T) {
 	now := time.Unix(1_700_000_000, 0)
 	clock := func() time.Time { return now }

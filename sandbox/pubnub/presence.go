@@ -113,8 +113,8 @@ func appendState(b, state []byte) []byte {
 	return append(b, bytes.TrimSpace(state)...)
 }
 
-// hereNow answers flat for exactly one channel without groups, and by channel otherwise: an SDK crashes on the flat form
-// where it does not expect it.
+// hereNow answers flat for exactly one channel without groups, and by channel otherwise: an SDK crashes on the flat
+// form where it does not expect it.
 func (s *Server) hereNow(q *request, k *Keyset, channels, groups []string, global bool) {
 	withState := q.query.get("state") == "1"
 	withUUIDs := q.query.get("disable-uuids") != "1" && q.query.get("disable_uuids") != "1"

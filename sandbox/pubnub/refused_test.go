@@ -27,8 +27,9 @@ type premises struct {
 	server  *Server
 	spaces  map[string]*pubsub.Space
 	manager *access.Manager
-	// vars stand in paths for what is there: $M a message, $A an action of "here", $F a file, $B a place for another, all of
-	// the open keyset; tokens of the other one: $GOOD for all of it, $NONE for nothing of it, $OLD expired, $HIS for "his".
+	// vars stand in paths for what is there: $M a message, $A an action of "here", $F a file, $B a place for another,
+	// all of the open keyset; tokens of the other one: $GOOD for all of it, $NONE for nothing of it, $OLD expired, $HIS
+	// for "his".
 	vars map[string]string
 }
 
@@ -180,8 +181,8 @@ func changes() []change {
 	}
 }
 
-// TestRefusedRequestsChangeNothing: whatever is wrong with a request that would change something, it changes nothing. That
-// each of them does change something when nothing is wrong shows that the comparison sees it.
+// TestRefusedRequestsChangeNothing: whatever is wrong with a request that would change something, it changes nothing.
+// That each of them does change something when nothing is wrong shows that the comparison sees it.
 func TestRefusedRequestsChangeNothing(t *testing.T) {
 	for _, c := range changes() {
 		p := newPremises(t)

@@ -122,8 +122,6 @@ func at(seg []string, i int) string {
 	return seg[i]
 }
 
-func split(path string) []string { return strings.Split(strings.TrimPrefix(path, "/"), "/") }
-
 func endpoints() (names []string) {
 	for _, r := range table {
 		if r.endpoint != "" && !slices.Contains(names, r.endpoint) {

@@ -5,7 +5,6 @@ package pubnub
 import (
 	"errors"
 	"net/http"
-	"strconv"
 	"time"
 
 	"github.com/blocksd/blocksd/sandbox/access"
@@ -15,7 +14,8 @@ import (
 )
 
 // supersedeDelay is how long a poll that was superseded is still held. It bounds the rate at which two clients with the
-// same uuid can chase each other's polls, and is short enough for a client that opens a poll with every presence update.
+// same uuid can chase each other's polls, and is short enough for a client that opens a poll with every presence
+// update.
 const supersedeDelay = 50 * time.Millisecond
 
 // Keyset is one pair of keys and what belongs to it.
@@ -31,12 +31,6 @@ type Keyset struct {
 	// Intercept, if set, is offered every publication that is permitted and well-formed. With ok it has taken it and
 	// says what to answer; nothing is published then.
 	Intercept func(p pubsub.Publication) (status int, body []byte, ok bool)
-}
-
-// Files finds stored files.
-type Files interface {
-	// Locate returns the path, on the same server, from which the file can be fetched without a token.
-	Locate(channel, id, name string) (path string, ok bool)
 }
 
 // Config of a Server.
@@ -109,42 +103,4 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	notFound(w)
-}
-
-// histories serves what is below /v2/history, /v3/history and /v3/history-with-actions.
-func (s *Server) histories(q *request) {
-	get := q.get()
-	switch kind := q.seg[0] + "/" + q.seg[1] + "/" + q.seg[4]; {
-	case get && kind == "v3/history/channel":
-		s.history(q, false)
-	case get && kind == "v3/history-with-actions/channel":
-		s.history(q, true)
-	case get && kind == "v3/history/message-counts":
-		s.counts(q)
-	case get && kind == "v2/history/channel":
-		s.oldHistory(q)
-	case q.r.Method == http.MethodDelete && kind == "v3/history/channel":
-		s.deleteHistory(q)
-	default:
-		notFound(q.w)
-	}
-}
-
-func (s *Server) time(q *request) {
-	// Any space will do, the clock is the same. One less, because clients use it as a cursor in another space, where the
-	// next message may get the very same timetoken.
-	for _, k := range s.keysets {
-		answer(q.w, http.StatusOK, append(strconv.AppendInt([]byte("["), k.Space.Timetoken()-1, 10), ']'))
-		return
-	}
-	notFound(q.w)
-}
-
-// keyset finds the keyset of a subscribe key, or answers that there is none.
-func (s *Server) keyset(q *request, subscribeKey string) *Keyset {
-	k := s.keysets[unescape(subscribeKey)]
-	if k == nil {
-		answer(q.w, http.StatusBadRequest, []byte(`{"message":"Invalid Subscribe Key","error":true,"service":"Access Manager","status":400}`))
-	}
-	return k
 }

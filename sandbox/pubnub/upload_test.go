@@ -60,8 +60,8 @@ func beginUpload(t *testing.T, server *httptest.Server, place string) slowUpload
 	return u
 }
 
-// TestOneUploadHasThePlace: of two uploads to one announced place exactly one wins, and what is stored is all its own. The
-// place of one that was cut short can be used again.
+// TestOneUploadHasThePlace: of two uploads to one announced place exactly one wins, and what is stored is all its own.
+// The place of one that was cut short can be used again.
 func TestOneUploadHasThePlace(t *testing.T) {
 	server, _, _ := face(t, 0)
 	announce := func() (place, id string) {

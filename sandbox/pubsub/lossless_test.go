@@ -7,8 +7,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// TestLossless: a channel, and a wildcard over it, can be caught up with from the beginning, page by page; the bound of the
-// memory still holds, and what it takes away is in no ring.
+// TestLossless: a channel, and a wildcard over it, can be caught up with from the beginning, page by page; the bound of
+// the memory still holds, and what it takes away is in no ring.
 func TestLossless(t *testing.T) {
 	const all = 25
 	var want []string

@@ -28,8 +28,8 @@ type SavedMessage struct {
 	Action     *Action         `json:"a,omitempty"`
 }
 
-// Snapshot returns what is worth keeping. The function with, if not nil, is called under the lock, so that what it looks
-// at belongs to the same moment; it must not call the space.
+// Snapshot returns what is worth keeping. The function with, if not nil, is called under the lock, so that what it
+// looks at belongs to the same moment; it must not call the space.
 func (s *Space) Snapshot(with func()) Snapshot {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -64,11 +64,11 @@ func (s *Space) Restore(from Snapshot) {
 			Meta: saved.Meta, Body: saved.Body, Store: saved.Action == nil,
 		})
 		m.action = saved.Action
-		s.add(m, saved.Timetoken)
+		s.addLocked(m, saved.Timetoken)
 	}
 	for name, channels := range from.Groups {
 		for _, channel := range channels {
-			s.group(name).channels[channel] = struct{}{}
+			s.groupLocked(name).channels[channel] = struct{}{}
 		}
 	}
 	s.last = max(s.last, from.Last)

@@ -1,5 +1,5 @@
-// Package route says what the path of a request is about: which endpoint it is for, which keys and channels it names, and
-// which part of it is secret. The two faces of the sandbox have a table each, which serves them and answers this.
+// Package route says what the path of a request is about: which endpoint it is for, which keys and channels it names,
+// and which part of it is secret. The two faces of the sandbox have a table each, which serves them and answers this.
 package route
 
 import (
@@ -49,8 +49,8 @@ func Join(blocks, pubnub Table, ofBlocks func(path string) bool) Table {
 // masked stands for a secret.
 const masked = "***"
 
-// Safe is the path and query of a request without its secrets: tokens and signatures, messages and states, and the paths
-// that give access by themselves.
+// Safe is the path and query of a request without its secrets: tokens and signatures, messages and states, and the
+// paths that give access by themselves.
 func (t Table) Safe(u *url.URL) string {
 	path := u.EscapedPath()
 	if secret := t.Look(u).Secret; secret > 0 {

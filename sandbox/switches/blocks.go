@@ -10,20 +10,21 @@ import (
 type Blocks struct {
 	// CancelBudget is how long an instance has to end a canceled task before the network does.
 	CancelBudget time.Duration
-	// SafetyNet is how long after the loss of its instance a running task is ended as failed, and how long a task that was
-	// sent may stay without a sign of life.
+	// SafetyNet is how long after the loss of its instance a running task is ended as failed, and how long a task that
+	// was sent may stay without a sign of life.
 	SafetyNet time.Duration
-	// SlotFallback is after how long the slot of an ended task counts as free although no presence state has come since.
+	// SlotFallback is after how long the slot of an ended task counts as free although no presence state has come
+	// since.
 	SlotFallback time.Duration
-	// StreamRevokeDelay is how long after the end of a task the tokens of its consumers' streams still work. The default is
-	// as long as the real network may need.
+	// StreamRevokeDelay is how long after the end of a task the tokens of its consumers' streams still work. The
+	// default is as long as the real network may need.
 	StreamRevokeDelay time.Duration
 	// ConsumerTokenTTL, AgentTokenTTL and ControlTokenTTL are the lives of credentials.
 	ConsumerTokenTTL, AgentTokenTTL, ControlTokenTTL time.Duration
 	// MaxFileBytes bounds an uploaded file.
 	MaxFileBytes int64
-	// KeepFinished is how many finished tasks stay readable, and KeepFinishedFor how long; beyond it they are forgotten with
-	// their events, files and streams.
+	// KeepFinished is how many finished tasks stay readable, and KeepFinishedFor how long; beyond it they are forgotten
+	// with their events, files and streams.
 	KeepFinished    int
 	KeepFinishedFor time.Duration
 	// Enterprise makes it a deployment of that kind: the registry is for members only, and there are no paid agents.

@@ -11,8 +11,8 @@ type PubNub struct {
 	DeliverFire bool
 	// AnySignature takes every signature with a secret key for a good one.
 	AnySignature bool
-	// PublishRate is how many messages of clients each channel takes in a second (429 beyond), PublishQuota how many each
-	// keyset takes in all (402 beyond); 0 for any number.
+	// PublishRate is how many messages of clients each channel takes in a second (429 beyond), PublishQuota how many
+	// each keyset takes in all (402 beyond); 0 for any number.
 	PublishRate, PublishQuota int
 }
 
@@ -34,7 +34,8 @@ func (p *PubNub) Table() []Switch {
 // History are the switches of what a keyset keeps.
 type History struct {
 	// RingSize is how many messages of a channel can be caught up with, and how many one answer carries at most. With
-	// Lossless a channel can be caught up with from the beginning, RingSize messages at a time, as far as HistoryBytes reach.
+	// Lossless a channel can be caught up with from the beginning, RingSize messages at a time, as far as HistoryBytes
+	// reach.
 	RingSize int
 	Lossless bool
 	// HistoryBytes bounds the memory of all messages of a keyset, stored or not; the oldest go first.
