@@ -11,7 +11,7 @@ import (
 )
 
 // Routes reads the paths of this side.
-var Routes = routing.Table{Endpoints: endpoints(), Look: look}
+var Routes = routing.Table{Endpoints: routing.Names(table, func(r route) string { return r.endpoint }), Look: look}
 
 // route is one row of what the server answers: a pattern of http.ServeMux, and the name that faults have for it, "" for
 // none. The wildcard of a secret row must not be logged: it is all that one needs to use the path.
@@ -78,15 +78,6 @@ func firstSegment(path string) string {
 		return path[:i+2]
 	}
 	return path
-}
-
-func endpoints() (names []string) {
-	for _, r := range table {
-		if r.endpoint != "" && !slices.Contains(names, r.endpoint) {
-			names = append(names, r.endpoint)
-		}
-	}
-	return names
 }
 
 // look says what a path is about, whatever the method.

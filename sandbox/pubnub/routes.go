@@ -10,7 +10,7 @@ import (
 )
 
 // Routes reads the paths of this side.
-var Routes = routing.Table{Endpoints: endpoints(), Look: look}
+var Routes = routing.Table{Endpoints: routing.Names(table, func(r route) string { return r.endpoint }), Look: look}
 
 // route is one row of what the server answers.
 type route struct {
@@ -120,15 +120,6 @@ func at(seg []string, i int) string {
 		return ""
 	}
 	return seg[i]
-}
-
-func endpoints() (names []string) {
-	for _, r := range table {
-		if r.endpoint != "" && !slices.Contains(names, r.endpoint) {
-			names = append(names, r.endpoint)
-		}
-	}
-	return names
 }
 
 // look says what a path is about, whether or not a request for it is answered.

@@ -46,6 +46,17 @@ func Join(blocks, pubnub Table, ofBlocks func(path string) bool) Table {
 	}
 }
 
+// Names returns the names of the rows of a table, each once; "" is not a name.
+func Names[R any](rows []R, name func(R) string) []string {
+	var out []string
+	for _, r := range rows {
+		if n := name(r); n != "" && !slices.Contains(out, n) {
+			out = append(out, n)
+		}
+	}
+	return out
+}
+
 // masked stands for a secret.
 const masked = "***"
 
