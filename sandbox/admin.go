@@ -144,7 +144,7 @@ func adminDecode(r *http.Request, v any) error {
 	d := json.NewDecoder(r.Body)
 	d.DisallowUnknownFields()
 	if err := d.Decode(v); err != nil && !errors.Is(err, io.EOF) {
-		return blocks.InvalidParams("The request body is not what it should be: %s.", blocks.DescribeJSONError(err))
+		return blocks.InvalidParams("The request body is invalid: %s.", blocks.DescribeJSONError(err))
 	}
 	return nil
 }

@@ -63,9 +63,9 @@ func TestAdministratorsMistakes(t *testing.T) {
 		status             int
 		want               string
 	}{
-		{"POST", "faults", `{"action":"drop","chanel":"x"}`, 400, `{"code":"InvalidParams","error":"The request body is not what it should be: unknown field \"chanel\"."}`},
+		{"POST", "faults", `{"action":"drop","chanel":"x"}`, 400, `{"code":"InvalidParams","error":"The request body is invalid: unknown field \"chanel\"."}`},
 		{"POST", "faults", `{}`, 400, `{"code":"InvalidParams","error":"add fault: the rule does nothing: give an action, a status or a delay"}`},
-		{"POST", "faults", `{"delay":5}`, 400, `{"code":"InvalidParams","error":"The request body is not what it should be: a duration must be a text like \"1.5s\", not 5."}`},
+		{"POST", "faults", `{"delay":5}`, 400, `{"code":"InvalidParams","error":"The request body is invalid: a duration must be a string like \"1.5s\", not 5."}`},
 		{"DELETE", "faults/x", ``, 404, `{"code":"FaultNotFound","error":"There is no fault x."}`},
 		{"POST", "outage", `{"side":"moon"}`, 400, `{"code":"InvalidParams","error":"side must be pubnub or blocks, not \"moon\"."}`},
 		{"PUT", "clock", `{"skew":"much"}`, 400, `{"code":"InvalidParams","error":"skew must be a duration such as 90s or -2m, not \"much\"."}`},

@@ -105,7 +105,7 @@ func (s *Sandbox) openState() (identity, error) {
 	}
 	var id identity
 	if err := json.Unmarshal(raw, &id); err != nil || id.Version != stateVersion || id.Network == nil || len(id.Orgs) == 0 {
-		return fail(fmt.Errorf("%s cannot be read by this version: delete it to begin anew, or choose another directory", stateFile))
+		return fail(fmt.Errorf("%s cannot be read by this version: delete it to start over, or choose another directory", stateFile))
 	}
 	if err := id.removeLeftovers(filepath.Join(dir, filesDir)); err != nil {
 		return fail(err)

@@ -143,7 +143,7 @@ func TestUnreadableState(t *testing.T) {
 			t.Fatal(err)
 		}
 		_, err := New(Config{StateDir: dir})
-		want := "keep the sandbox in " + dir + ": network.json cannot be read by this version: delete it to begin anew, or choose another directory"
+		want := "keep the sandbox in " + dir + ": network.json cannot be read by this version: delete it to start over, or choose another directory"
 		if err == nil || err.Error() != want {
 			t.Errorf("%q: %v", content, err)
 		}

@@ -137,7 +137,7 @@ func decode(params json.RawMessage, v any) error {
 		return nil
 	}
 	if err := json.Unmarshal(params, v); err != nil {
-		return blocks.InvalidParams("The params are not what they should be: %s.", blocks.DescribeJSONError(err))
+		return blocks.InvalidParams("The params are invalid: %s.", blocks.DescribeJSONError(err))
 	}
 	return nil
 }

@@ -153,7 +153,7 @@ func read(r *http.Request, v any) error {
 		return nil
 	}
 	if err := json.Unmarshal(body, v); err != nil {
-		return blocks.InvalidParams("The request body is not what it should be: %s.", blocks.DescribeJSONError(err))
+		return blocks.InvalidParams("The request body is invalid: %s.", blocks.DescribeJSONError(err))
 	}
 	return nil
 }

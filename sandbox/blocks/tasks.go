@@ -97,7 +97,7 @@ func (n *Network) ListTasks(p *Principal, f ListFilter) (page []TaskRow, next st
 	before := -1
 	if f.Cursor != "" {
 		if before, err = strconv.Atoi(f.Cursor); err != nil || before < 0 {
-			return nil, "", 0, InvalidParams("The cursor is none of ours.")
+			return nil, "", 0, InvalidParams("The cursor is invalid.")
 		}
 	}
 	if f.Limit <= 0 || f.Limit > maxList {

@@ -54,11 +54,11 @@ func (d Duration) MarshalJSON() ([]byte, error) { return json.Marshal(time.Durat
 func (d *Duration) UnmarshalJSON(b []byte) error {
 	var text string
 	if err := json.Unmarshal(b, &text); err != nil {
-		return fmt.Errorf("a duration must be a text like \"1.5s\", not %s", b)
+		return fmt.Errorf("a duration must be a string like \"1.5s\", not %s", b)
 	}
 	v, err := time.ParseDuration(text)
 	if err != nil || v < 0 {
-		return fmt.Errorf("a duration must be a text like \"1.5s\", not %q", text)
+		return fmt.Errorf("a duration must be a string like \"1.5s\", not %q", text)
 	}
 	*d = Duration(v)
 	return nil
