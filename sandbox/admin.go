@@ -30,7 +30,7 @@ const (
 	adminPoll    = 5 * time.Millisecond
 )
 
-// Faults is what makes the sandbox misbehave, and remembers requests.
+// Faults injects faults and records requests.
 func (s *Sandbox) Faults() *fault.Injector { return s.faults }
 
 // CreateKey makes an API key for an organization; a life of zero is without end.
@@ -42,7 +42,7 @@ func (s *Sandbox) CreateKey(orgID, name string, life time.Duration) (blocks.APIK
 	return k, nil
 }
 
-// RevokeKey makes an API key worthless, which may be given by its id.
+// RevokeKey revokes an API key, given by itself or by its id.
 func (s *Sandbox) RevokeKey(key string) error {
 	if _, err := s.blocks.RevokeKey(key); err != nil {
 		return fmt.Errorf("revoke API key in the sandbox: %w", err)
@@ -50,7 +50,7 @@ func (s *Sandbox) RevokeKey(key string) error {
 	return nil
 }
 
-// RevokeToken makes a PubNub token worthless.
+// RevokeToken revokes a PubNub token.
 func (s *Sandbox) RevokeToken(token string) error {
 	var last error
 	for _, manager := range s.managers {
@@ -61,7 +61,7 @@ func (s *Sandbox) RevokeToken(token string) error {
 	return fmt.Errorf("revoke token in the sandbox: %w", last)
 }
 
-// ExpireTokens lets all JWTs run out now, and, if wished, forgets all refresh tokens.
+// ExpireTokens expires all JWTs now and, with refreshTokens, forgets all refresh tokens.
 func (s *Sandbox) ExpireTokens(refreshTokens bool) { s.blocks.ExpireTokens(refreshTokens) }
 
 // SwitchEnvironment moves an agent to the keyset of another billing mode while it runs.
@@ -128,7 +128,7 @@ func adminAnswer(w http.ResponseWriter, status int, v any) {
 	h.Set("Content-Type", "application/json")
 	h.Set("Cache-Control", "no-store")
 	w.WriteHeader(status)
-	_, _ = w.Write(append(body, '\n')) // a client that went away is not our concern
+	_, _ = w.Write(append(body, '\n')) // the client may have disconnected
 }
 
 func (s *Sandbox) adminRefuse(w http.ResponseWriter, err error) {
@@ -139,7 +139,7 @@ func (s *Sandbox) adminRefuse(w http.ResponseWriter, err error) {
 	adminAnswer(w, e.Status, map[string]string{"error": e.Message, "code": e.Code})
 }
 
-// decode reads the body of an administrator's request; it knows every member, so an unknown one is a mistake.
+// adminDecode reads the body of an administrator's request; an unknown member is a mistake.
 func adminDecode(r *http.Request, v any) error {
 	d := json.NewDecoder(r.Body)
 	d.DisallowUnknownFields()

@@ -1,5 +1,5 @@
 // Package sandbox is a Blocks Network in one process, for development and tests without an account or a connection:
-// pub/sub that unmodified PubNub SDKs talk to, and the Blocks backend beside it, on one loopback port.
+// pub/sub that unmodified PubNub SDKs talk to, and the Blocks backend, on one loopback port.
 package sandbox
 
 import (
@@ -40,13 +40,13 @@ const (
 type Config struct {
 	// Listen is a loopback address; port 0 takes a free one.
 	Listen string
-	// Listener takes the place of Listen: a test can bring one that needs no port.
+	// Listener is used instead of Listen, if set: a test can pass one that needs no port.
 	Listener net.Listener
 	Log      *slog.Logger
 	Now      func() time.Time
 	// PresenceScan is how often silent clients are looked for.
 	PresenceScan time.Duration
-	// What can be set about the parts; zero values mean the defaults.
+	// The switches of the parts; zero values mean the defaults.
 	switches.Blocks
 	switches.PubNub
 	switches.History
@@ -59,7 +59,7 @@ type Config struct {
 	Version  string
 }
 
-// Switches lists what can be set about the parts.
+// Switches lists the switches of the parts.
 func (c *Config) Switches() []switches.Switch {
 	return slices.Concat(c.Blocks.Table(), c.PubNub.Table(), c.History.Table(), c.Presence.Table())
 }
@@ -89,7 +89,7 @@ type faces struct {
 	faulty  http.Handler // the first two, behind the faults
 }
 
-// New makes a network and binds its port. It serves from Run on; a sandbox that is never run is given up with Close.
+// New makes a network and binds its port. Run serves it; a sandbox that is never run needs Close.
 func New(cfg Config) (*Sandbox, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
@@ -269,7 +269,7 @@ func (s *Sandbox) expire(ctx context.Context) {
 	}
 }
 
-// Close gives up a sandbox that is not run.
+// Close releases what a sandbox holds that is never run.
 func (s *Sandbox) Close() error {
 	return errors.Join(s.listener.Close(), s.save(), s.blobs.Close(), s.state.close())
 }

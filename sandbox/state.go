@@ -113,8 +113,8 @@ func (s *Sandbox) openState() (identity, error) {
 	return id, nil
 }
 
-// removeLeftovers deletes the files that nothing names any more: of uploads that were under way at the end, and of what
-// was written after the last state. What another program keeps there stays.
+// removeLeftovers deletes the files that the state does not name: of uploads that were in progress at the end, and of
+// what was written after the last state. Files of other programs stay.
 func (id *identity) removeLeftovers(dir string) error {
 	named := map[string]bool{}
 	for _, f := range id.Network.Files {
@@ -151,7 +151,7 @@ func (st *state) onChange() func() {
 	}
 }
 
-// close gives the directory up.
+// close releases the directory.
 func (st *state) close() error {
 	if st.lock == nil {
 		return nil
@@ -188,7 +188,7 @@ func (s *Sandbox) persist(ctx context.Context) {
 	}
 }
 
-// save writes the state; it is there whole or as it was before.
+// save writes the state atomically.
 func (s *Sandbox) save() error {
 	if s.state.dir == "" {
 		return nil

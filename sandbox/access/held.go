@@ -39,8 +39,8 @@ func (m *Manager) Watch(token string) (ended <-chan struct{}, stop func()) {
 	}
 }
 
-// Expire ends the watches of tokens whose time is over. It is to be called every now and then, because only the caller
-// knows how fast the clock of the manager goes.
+// Expire ends the watches of tokens whose time is over. It has to be called regularly, because only the caller knows
+// how fast the clock of the manager runs.
 func (m *Manager) Expire() {
 	now := m.now()
 	m.mu.Lock()

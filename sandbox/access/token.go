@@ -55,7 +55,7 @@ type Grant struct {
 	UUID string
 }
 
-// Reasons why a token permits nothing.
+// Reasons why a token is not accepted.
 var (
 	ErrForged  = errors.New("token was not issued here")
 	ErrExpired = errors.New("token is expired")

@@ -10,7 +10,7 @@ import (
 	"github.com/blocksd/blocksd/sandbox/blocks"
 )
 
-// keyLife is how long a key lives that is made after a browser login.
+// keyLife is the lifetime of a key that is created by a browser login.
 const keyLife = 90 * 24 * time.Hour
 
 // cliConfig says what kind of deployment this is. An ordinary one has no such page.
@@ -79,7 +79,7 @@ func (s *Server) renameOrg(w http.ResponseWriter, r *http.Request) {
 }
 
 // authorize is the page of a browser login. It asks no one: the sandbox serves its own machine only, so it sends
-// the browser back at once. It does so to loopback addresses only, where a code is safe with who asked for it.
+// the browser back at once. It redirects to loopback addresses only, where no one else gets the code.
 func (s *Server) authorize(w http.ResponseWriter, r *http.Request) {
 	q := r.URL.Query()
 	back, err := url.Parse(q.Get("redirect_uri"))

@@ -9,7 +9,8 @@ import (
 	"github.com/blocksd/blocksd/sandbox/blocks"
 )
 
-// parts reads the parts of a request. A provider takes what it is sent; here is where a consumer learns of its mistake.
+// parts reads the parts of a request. A provider has to accept what it is sent, so a consumer's mistakes are refused
+// here.
 func parts(raw json.RawMessage) ([]wire.Part, error) {
 	var elements []json.RawMessage
 	if err := json.Unmarshal(raw, &elements); err != nil || elements == nil {

@@ -1,5 +1,5 @@
 // Package api is the HTTP face of the sandbox's Blocks backend: discovery, registry, credentials, the RPC gateway and
-// files, over package network.
+// files, over package blocks.
 package api
 
 import (
@@ -81,7 +81,7 @@ func New(cfg Config) (*Server, error) {
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h := w.Header()
 	if strings.HasPrefix(r.URL.Path, loginPath) {
-		// Not for pages of other origins: one could log in by itself here, and have the key to the agents of this
+		// Refuse scripts: a page of another origin could log in without the user, and get a key to the agents of this
 		// machine.
 		if mode := r.Header.Get("Sec-Fetch-Mode"); mode != "" && mode != "navigate" {
 			s.refuse(w, r, &blocks.Error{Status: http.StatusForbidden, Code: blocks.CodeDenied, Message: "A page cannot log in by itself."})
@@ -98,7 +98,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if r.Method != http.MethodGet {
-		// Reads that follow a write are to go where the write went; here that is always so, but clients echo it.
+		// Says that later reads have to see this write. Here they always do, but clients expect the header and echo it.
 		h.Set(affinityHeader, strconv.FormatInt(s.now().Add(affinity).Unix(), 10))
 	}
 	s.mux.ServeHTTP(w, r)
@@ -125,7 +125,7 @@ func send(w http.ResponseWriter, status int, body []byte) {
 	h.Set("Cache-Control", "no-store")
 	h.Set("Content-Length", strconv.Itoa(len(body))) // or an early flush would make it chunked
 	w.WriteHeader(status)
-	_, _ = w.Write(body) // a client that went away is not our concern
+	_, _ = w.Write(body) // the client may have disconnected
 }
 
 // refuse sends an error in the form of the REST endpoints. Both members "error" and "message" are read by clients.
@@ -176,7 +176,7 @@ func (s *Server) byToken(r *http.Request) (*blocks.Principal, error) {
 	return s.blocks.ByToken(credential)
 }
 
-// identified returns who makes a request that takes an API key or a JWT, and nothing less.
+// identified returns who makes a request that needs an API key or a JWT.
 func (s *Server) identified(r *http.Request) (*blocks.Principal, error) {
 	credential := bearer(r)
 	if credential == "" {
@@ -188,7 +188,7 @@ func (s *Server) identified(r *http.Request) (*blocks.Principal, error) {
 	return s.blocks.ByKey(credential)
 }
 
-// byAny returns who makes a request that takes an API key, a JWT or nothing; bad credentials count as none.
+// byAny returns who makes a request for which credentials are optional; invalid ones count as none.
 func (s *Server) byAny(r *http.Request) *blocks.Principal {
 	credential := bearer(r)
 	if credential == "" {

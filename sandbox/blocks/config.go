@@ -20,12 +20,12 @@ type Config struct {
 	// State, if not nil, is what an earlier network of the same keys and organizations left.
 	State *State
 
-	// OnChange, if set, is called, under locks, when something changed that is worth keeping.
+	// OnChange, if set, is called, under locks, when something changed that a Snapshot keeps.
 	OnChange func()
 	switches.Blocks
 	switches.History // of each environment
 
-	// DefaultBacklog is how many tasks may wait for an agent that does not say so itself.
+	// DefaultBacklog is how many tasks may wait for an agent whose card has no maxPendingBacklog.
 	DefaultBacklog int
 	// Lives of the credentials that no switch sets.
 	RefreshTTL, WriteTTL, ReadTTL time.Duration
@@ -48,7 +48,7 @@ func (c *Config) setDefaults() {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
 	if c.DefaultBacklog <= 0 {
-		// The live network is said to default to 10; a developer's burst should not be refused for that.
+		// The live network's default is said to be 10, which would refuse a developer's burst.
 		c.DefaultBacklog = 10_000
 	}
 	if c.Blobs == nil {

@@ -47,7 +47,7 @@ func (n *Network) ConsumerToken(apiKey string) (Credentials, error) {
 	return n.issueLocked(refreshToken{APIKey: apiKey})
 }
 
-// Refresh exchanges a refresh token for new credentials of the same kind; the old token is worth nothing any more.
+// Refresh exchanges a refresh token for new credentials of the same kind; the old token becomes invalid.
 func (n *Network) Refresh(apiKey, token string) (Credentials, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()

@@ -73,8 +73,8 @@ func (n *Network) slotFallbackLocked(i *instance) {
 	n.updateReadyLocked(i)
 }
 
-// revokeStreamsLocked makes the consumers' tokens of an ended task's streams worthless. Those of the provider stay: a
-// shared stream is written with that of its first task.
+// revokeStreamsLocked revokes the consumers' tokens for the streams of an ended task. The provider's tokens stay valid:
+// a shared stream is written with the token of its first task.
 func (n *Network) revokeStreamsLocked(t *task) {
 	for _, s := range t.Streams {
 		if s.Token != "" {

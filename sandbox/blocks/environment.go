@@ -45,7 +45,7 @@ func (n *Network) SwitchEnvironment(name string, mode wire.BillingMode) error {
 		n.loop.pushLocked(func() {
 			from.Space.Publish(pubsub.Publication{Channel: a.control, Publisher: backendUUID, Meta: meta, Body: b})
 		})
-		// It is not there yet; what it was given it has, or gets before this message.
+		// It has not connected there yet. It has got its tasks, or gets them before this message.
 		i.online, i.polled, i.lostAt = false, false, n.cfg.Now()
 		a.noteOfflineLocked(i)
 		if len(i.tasks) > 0 {
@@ -128,7 +128,7 @@ func (n *Network) ForceOffline(name string, on bool) error {
 	return nil
 }
 
-// Environment is one of the two worlds that share nothing but the agents' names.
+// Environment is one of two, which share only the names of agents.
 type Environment struct {
 	Keys   wire.Keyset
 	Space  *pubsub.Space

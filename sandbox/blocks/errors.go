@@ -15,7 +15,7 @@ type Error struct {
 	RPC  int
 	// Message is for humans.
 	Message string
-	// Details is what the code promises, nil for none.
+	// Details are those that belong to the code, nil for none.
 	Details any
 }
 

@@ -23,7 +23,7 @@ import (
 type Network struct {
 	cfg     Config
 	log     *slog.Logger
-	touch   func()                      // reports a change that is worth keeping
+	touch   func()                      // reports a change that a Snapshot keeps
 	secrets map[wire.BillingMode][]byte // of the access managers
 	envs    map[wire.BillingMode]*Environment
 

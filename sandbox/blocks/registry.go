@@ -7,7 +7,7 @@ import (
 	"github.com/blocksd/blocksd/network/wire"
 )
 
-// registry is what is known of agents.
+// registry holds the registered agents.
 type registry struct {
 	agents    map[string]*agent      // by name
 	byControl map[string]*agent      // by control channel
@@ -76,7 +76,7 @@ type agentRecord struct {
 	Backlog       int // limit of the queue
 	Broadcast     bool
 	MaxRunning    time.Duration
-	Grants        []grant         // oldest first
+	Grants        []grant
 	Streams       map[string]bool // shared streams that have been set up
 }
 

@@ -22,7 +22,7 @@ type slots struct {
 func (s *slots) used() int { return s.live + s.held }
 
 // maxUnanswered is how many tasks may be on their way to an instance at once. Its channel keeps the last 100 messages:
-// beyond that, tasks sent while the instance is between two polls would be lost without a sign.
+// beyond that, tasks sent while the instance is between two polls would be lost silently.
 const maxUnanswered = 50
 
 // free reports whether the instance can be sent a task now.
@@ -59,8 +59,8 @@ func (s *slots) end(confirmed bool, now time.Time) {
 	s.ended = append(s.ended, now)
 }
 
-// abandon counts a task that was running and that the network itself has ended: the instance may be at it for as long
-// as it likes, so only a state frees the slot.
+// abandon counts a task that was running and that the network itself has ended: the instance may work on it for as
+// long as it likes, so only a state frees the slot.
 func (s *slots) abandon() {
 	s.drop(true)
 	s.held++
@@ -74,7 +74,7 @@ func (s *slots) drop(confirmed bool) {
 	}
 }
 
-// report takes over a presence state. It wins over everything that was assumed about ended tasks.
+// report takes over a presence state. It overrides everything that was assumed about ended tasks.
 func (s *slots) report(active, concurrency int) {
 	s.Concurrency = max(concurrency, 0)
 	s.held = max(active-s.confirmed, 0)

@@ -62,7 +62,8 @@ type ReadToken struct {
 	TTL            time.Duration
 }
 
-// TaskReadToken gives a token to who may read the task; for the provider's side that is who runs the agent.
+// TaskReadToken gives a token to those who may read the task: on the provider's side, the organization that runs the
+// agent.
 func (n *Network) TaskReadToken(p *Principal, id string, provider bool) (ReadToken, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()

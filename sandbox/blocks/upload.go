@@ -128,7 +128,7 @@ func (n *Network) ConfirmUpload(p *Principal, uploadID string) (*wire.ArtifactRe
 		return nil, refused(409, CodeUploadUnfinished, "The file of the upload %s has not arrived.", uploadID)
 	}
 	t := n.tasks.byID[u.TaskID]
-	if u.TaskID != "" && t == nil { // forgotten in the meantime, and the file would never be
+	if u.TaskID != "" && t == nil { // forgotten in the meantime; the file would never be deleted
 		n.mu.Unlock()
 		return nil, noTask(u.TaskID)
 	}

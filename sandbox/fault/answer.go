@@ -17,7 +17,7 @@ func again(r *http.Request, f *facts) *http.Request {
 	return c
 }
 
-// buffer takes an answer to be sent, or not, later.
+// buffer holds an answer back.
 type buffer struct {
 	header http.Header
 	status int
@@ -52,7 +52,7 @@ func (b *buffer) send(w http.ResponseWriter, cut bool, after int) {
 	}
 	if !cut {
 		w.WriteHeader(b.status)
-		_, _ = w.Write(body) // a client that went away is not our concern
+		_, _ = w.Write(body) // the client may have disconnected
 		return
 	}
 	if after == 0 || after >= len(body) {
@@ -162,7 +162,7 @@ func (j *Injector) edit(f *facts, body []byte) []byte {
 func (a *active) editLocked(subscriber string, messages []json.RawMessage) []json.RawMessage {
 	out := make([]json.RawMessage, 0, len(messages)+1)
 	for _, m := range messages {
-		if kept := a.pockets[subscriber]; kept != nil { // its successor is here: now it may come
+		if kept := a.pockets[subscriber]; kept != nil { // the next message is here: now this one follows it
 			delete(a.pockets, subscriber)
 			out = append(out, m, kept)
 			continue
@@ -170,7 +170,7 @@ func (a *active) editLocked(subscriber string, messages []json.RawMessage) []jso
 		var envelope struct {
 			C string `json:"c"`
 		}
-		_ = json.Unmarshal(m, &envelope) // it is one of ours
+		_ = json.Unmarshal(m, &envelope) // the sandbox has encoded it
 		if a.Channel != "" && !matchChannel(a.Channel, envelope.C) || a.Contains != "" && !bytes.Contains(m, []byte(a.Contains)) || !a.claimLocked() {
 			out = append(out, m)
 			continue

@@ -11,7 +11,7 @@ import (
 	"github.com/blocksd/blocksd/sandbox/route"
 )
 
-// maxRules bounds the rules that are in force.
+// maxRules bounds the number of rules.
 const maxRules = 1000
 
 // Injector holds the rules and applies them. It is safe for concurrent use.
@@ -33,7 +33,7 @@ func New(routes route.Table) *Injector { return &Injector{routes: routes} }
 // Endpoints lists the names that a rule may use.
 func (j *Injector) Endpoints() []string { return j.routes.Endpoints }
 
-// active is a rule in force.
+// active is a rule with its state.
 type active struct {
 	Rule
 	seen    int
@@ -48,7 +48,7 @@ type poll struct {
 	cut   bool // guarded by the lock of the injector
 }
 
-// Add puts a rule into force and returns its id.
+// Add adds a rule and returns its id.
 func (j *Injector) Add(r Rule) (string, error) {
 	r.Hits = 0
 	if err := r.check(j.routes.Endpoints); err != nil {
@@ -81,7 +81,7 @@ func (j *Injector) Outage(side string) (string, error) {
 	return j.Add(Rule{Endpoint: side, Action: Drop, Held: true})
 }
 
-// Remove takes a rule back; what hangs because of it ends.
+// Remove removes a rule; requests that hang because of it end.
 func (j *Injector) Remove(id string) bool {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -95,7 +95,7 @@ func (j *Injector) Remove(id string) bool {
 	return true
 }
 
-// Clear takes all rules back.
+// Clear removes all rules.
 func (j *Injector) Clear() {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -106,7 +106,7 @@ func (j *Injector) Clear() {
 	j.armLocked()
 }
 
-// Close is Clear for good: nothing hangs any more.
+// Close is Clear, after which no request hangs any more.
 func (j *Injector) Close() {
 	j.Clear()
 	j.mu.Lock()
@@ -117,7 +117,7 @@ func (j *Injector) Close() {
 // armLocked says whether requests have to be looked at.
 func (j *Injector) armLocked() { j.armed.Store(len(j.rules) > 0 || j.rec.on) }
 
-// Rules lists what is in force, oldest first.
+// Rules lists the rules, oldest first.
 func (j *Injector) Rules() []Rule {
 	j.mu.Lock()
 	defer j.mu.Unlock()

@@ -1,6 +1,6 @@
-// Package fault makes the sandbox misbehave on demand: it stands before both faces of the server and can delay, refuse,
-// drop, hang or cut off any request, lose, double or reorder messages on their way to a subscriber, and remember what
-// was asked. Without rules it lets everything through untouched.
+// Package fault injects faults: in front of both faces of the server it can delay, refuse, drop, hang or cut off any
+// request, lose, duplicate or reorder messages on their way to a subscriber, and record requests. Without rules it lets
+// everything through unchanged.
 package fault
 
 import (
@@ -18,7 +18,7 @@ type Action string
 
 // The actions. Those from Gap on concern messages: of a publish, or of the answers to a subscriber.
 const (
-	// None leaves the request alone but for its delays.
+	// None only delays the request.
 	None Action = ""
 	// Status answers with a status and a body; the request is not handled.
 	Status Action = "status"
@@ -26,7 +26,7 @@ const (
 	Drop Action = "drop"
 	// Lose handles the request and closes the connection instead of answering.
 	Lose Action = "lose"
-	// Hang never answers: until the client gives up or the rule is taken back, then the connection is closed.
+	// Hang never answers: until the client gives up or the rule is removed, then the connection is closed.
 	Hang Action = "hang"
 	// Cut handles the request and closes the connection in the middle of the answer's body.
 	Cut Action = "cut"
@@ -44,7 +44,7 @@ var actions = map[Action]bool{
 	None: false, Status: false, Drop: false, Lose: false, Hang: false, Cut: false, Gap: true, Duplicate: true, Reorder: true,
 }
 
-// Duration is a time.Duration that is a text like "1.5s" in JSON.
+// Duration is a time.Duration that is a string like "1.5s" in JSON.
 type Duration time.Duration
 
 // MarshalJSON implements json.Marshaler.
@@ -64,17 +64,17 @@ func (d *Duration) UnmarshalJSON(b []byte) error {
 	return nil
 }
 
-// Rule is one fault. What is empty matches everything.
+// Rule is one fault. Empty members match everything.
 type Rule struct {
 	// ID is given by the injector.
 	ID string `json:"id,omitempty"`
 
 	// Endpoint is one of the table, or a whole side: pubnub or blocks.
 	Endpoint string `json:"endpoint,omitempty"`
-	// Method of the request; Path is how its path begins.
+	// Method of the request; Path is a prefix of its path.
 	Method string `json:"method,omitempty"`
 	Path   string `json:"path,omitempty"`
-	// Channel is one that the request names, or that the message is on; a * at its end stands for anything.
+	// Channel is one that the request names, or the one of the message; a * at its end matches anything.
 	Channel string `json:"channel,omitempty"`
 	// Key is a publish or subscribe key, an API key, a JWT or a token that the request carries.
 	Key string `json:"key,omitempty"`

@@ -83,7 +83,7 @@ func (j *Injector) apply(a *active, w http.ResponseWriter, r *http.Request, next
 		h.Set("Content-Length", strconv.Itoa(len(a.Body)))
 		_ = wait(r.Context(), time.Duration(a.DelayAnswer))
 		w.WriteHeader(a.Status)
-		_, _ = w.Write([]byte(a.Body)) // a client that went away is not our concern
+		_, _ = w.Write([]byte(a.Body)) // the client may have disconnected
 		return
 	case Drop:
 		panic(http.ErrAbortHandler)

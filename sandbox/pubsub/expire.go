@@ -2,7 +2,7 @@ package pubsub
 
 import "container/heap"
 
-// Expire ends the presence of those who have been silent for their time-out. It is to be called every now and then.
+// Expire ends the presence of those who have been silent for their time-out. It has to be called regularly.
 func (s *Space) Expire() {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -42,7 +42,7 @@ func (s *Space) tidyGroupLocked(name string, g *group) {
 	}
 }
 
-// expandLocked returns the channels together with those of the groups, without doubles.
+// expandLocked returns the channels together with those of the groups, without duplicates.
 func (s *Space) expandLocked(channels, groups []string) []string {
 	if len(groups) == 0 {
 		return channels

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// sweepEvery is how often stored messages whose time is over are looked for. Until then they are only not shown.
+// sweepEvery is how often stored messages whose time is over are removed. Until then they are only hidden.
 const sweepEvery = time.Minute
 
 // HistoryQuery asks for stored messages of one channel.

@@ -32,7 +32,7 @@ type Publication struct {
 	Unless func() bool
 }
 
-// Message is one published message. It is immutable but for the bookkeeping of the space.
+// Message is one published message. It is immutable, except for the bookkeeping of the space.
 type Message struct {
 	Channel    string
 	Timetoken  int64

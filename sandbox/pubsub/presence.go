@@ -192,7 +192,7 @@ type Occupant struct {
 }
 
 // Expand returns the channels together with those of the groups (a presence name for a group's presence), without
-// doubles.
+// duplicates.
 func (s *Space) Expand(channels, groups []string) []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -6,8 +6,8 @@ import (
 	"slices"
 )
 
-// AddToGroup puts channels into a group, which begins to exist with its first channel. Held polls of the group hear
-// them from now on. The error is ErrGroupFull, and then nothing has changed.
+// AddToGroup puts channels into a group, which begins to exist with its first channel. Held polls of the group get
+// their messages from now on. The error is ErrGroupFull, and then nothing has changed.
 func (s *Space) AddToGroup(name string, channels []string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -53,7 +53,7 @@ func (s *Space) DeleteGroup(name string) {
 	}
 }
 
-// groupChangedLocked lets the held polls of a group look at its channels of now.
+// groupChangedLocked attaches the held polls of a group to its current channels.
 func (s *Space) groupChangedLocked(g *group) {
 	s.cfg.Changed()
 	for p := range g.polls {

@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// Snapshot is what of a space outlives a restart: the stored messages, the message actions, the channel groups and the
-// newest timetoken. Presence and what was not stored do not.
+// Snapshot is the part of a space that outlives a restart: the stored messages, the message actions, the channel groups
+// and the newest timetoken. Presence and what was not stored do not.
 type Snapshot struct {
 	Last     int64               `json:"last"`
 	Messages []SavedMessage      `json:"messages"`
@@ -28,7 +28,7 @@ type SavedMessage struct {
 	Action     *Action         `json:"a,omitempty"`
 }
 
-// Snapshot returns what is worth keeping. The function with, if not nil, is called under the lock, so that what it
+// Snapshot returns what outlives a restart. The function with, if not nil, is called under the lock, so that what it
 // looks at belongs to the same moment; it must not call the space.
 func (s *Space) Snapshot(with func()) Snapshot {
 	s.mu.Lock()

@@ -27,7 +27,7 @@ func (s *Space) Handshake(sub Subscription) int64 {
 }
 
 // Open registers a poll with a cursor. A held poll of the same subscriber for the same channels is ended as
-// superseded: its client has gone on to this one.
+// superseded: its client waits on this one.
 func (s *Space) Open(sub Subscription) *Poll {
 	p := &Poll{
 		space: s, sub: sub, wake: make(chan struct{}, 1), superseded: make(chan struct{}), seen: sub.Cursor,

@@ -1,5 +1,5 @@
-// Package switches holds what can be set about a sandbox: for each switch one field, in the struct of the part that
-// acts on it, and one row in that struct's table, with its name on the command line, its default and its bounds. A zero
+// Package switches holds the settings of a sandbox. Each switch is one field, in the struct of the part that acts on
+// it, and one row in the table of that struct, with its name on the command line, its default and its bounds. A zero
 // field means the default.
 package switches
 
