@@ -16,8 +16,8 @@ import (
 	"github.com/blocksd/blocksd/sandbox/switches"
 )
 
-// round runs a sandbox in a directory for the duration of do.
-func round(t *testing.T, dir, listen string, do func(b *bed)) (addr string) {
+// runIn runs a sandbox in a directory for the duration of do.
+func runIn(t *testing.T, dir, listen string, do func(b *bed)) (addr string) {
 	t.Helper()
 	s, err := New(Config{Log: slog.New(slog.DiscardHandler), PresenceScan: 10 * time.Millisecond, StateDir: dir, Listen: listen, Blocks: switches.Blocks{SafetyNet: 2 * time.Second}})
 	if err != nil {
@@ -48,7 +48,7 @@ func TestKeptNetwork(t *testing.T) {
 		worker                  *worker
 		idempotent              = object{"idempotencyKey": "k"}
 	)
-	addr := round(t, dir, "", func(b *bed) {
+	addr := runIn(t, dir, "", func(b *bed) {
 		env = b.Env()
 		b.register("echo", 1, `{}`)
 		b.registerWith("mine", 1, `{"listing":"private"}`, "")
@@ -83,7 +83,7 @@ func TestKeptNetwork(t *testing.T) {
 		t.Fatalf("%v, %v", info, err)
 	}
 
-	round(t, dir, addr, func(b *bed) {
+	runIn(t, dir, addr, func(b *bed) {
 		if diff := cmp.Diff(env, b.Env()); diff != "" {
 			t.Errorf("another identity: %s", diff)
 		}
@@ -131,7 +131,7 @@ func TestKeptNetwork(t *testing.T) {
 	})
 
 	// Nobody comes back: the task that runs fails, the one that waits waits.
-	round(t, dir, addr, func(b *bed) {
+	runIn(t, dir, addr, func(b *bed) {
 		b.await("the safety net", func() bool { return b.taskState(b.consumer(b.APIKey()), waiting.TaskID) != "running" })
 	})
 }

@@ -354,7 +354,7 @@ func TestRecording(t *testing.T) {
 		t.Fatal(err)
 	}
 	if len(s.Requests(0)) != 0 {
-		t.Error("requests are recorded without being told to")
+		t.Error("requests are recorded although nobody asked for it")
 	}
 	s.Record(true, 3)
 	id := s.add(Rule{Endpoint: "time", Status: 503})
