@@ -65,10 +65,13 @@ func states(text string) map[string]json.RawMessage {
 	return m
 }
 
+// maxTimeout is the longest presence time-out that is accepted; a client that asks for more gets the default.
+const maxTimeout = 24 * time.Hour
+
 // timeout is the presence time-out that a client asks for; zero means the default.
 func timeout(q *request) time.Duration {
 	n, err := strconv.Atoi(q.query.get("heartbeat"))
-	if err != nil || n <= 0 || n > 24*3600 {
+	if err != nil || n <= 0 || n > int(maxTimeout/time.Second) {
 		return 0
 	}
 	return time.Duration(n) * time.Second

@@ -48,7 +48,11 @@ type Message struct {
 	ttl                  time.Duration
 	action               *Action // of an added action, else nil
 
-	// Guarded by the lock of the space.
+	bookkeeping
+}
+
+// bookkeeping is what the space notes about a message, guarded by its lock.
+type bookkeeping struct {
 	expires    int64 // timetoken after which it is not in the history; 0 for never
 	refs       int   // ring, log and actions that hold it
 	cost       int64
