@@ -16,7 +16,6 @@ import (
 
 	"github.com/blocksd/blocksd/daemon/config"
 	"github.com/blocksd/blocksd/network/card"
-	"github.com/blocksd/blocksd/network/wire"
 	"github.com/blocksd/blocksd/sandbox"
 )
 
@@ -47,74 +46,34 @@ func sandboxCommand(o *sandboxOptions) *cobra.Command {
 	f.StringVar(&o.envFile, "env-file", "", "file for the variables that clients need, written once everything works")
 	f.StringVar(&o.StateDir, "state-dir", "", "directory in which the network is kept from one run to the next; without it everything is forgotten at the end")
 
-	f.DurationVar(&o.CancelBudget, "cancel-budget", 30*time.Second, "how long an instance has to end a canceled task before the network does")
-	f.DurationVar(&o.SafetyNet, "safety-net", 60*time.Second, "how long after the loss of its instance a running task fails")
-	f.DurationVar(&o.SlotFallback, "slot-fallback", time.Second, "after how long the slot of an ended task is free although its instance has not said so")
-	f.DurationVar(&o.StreamRevokeDelay, "stream-revoke-delay", 60*time.Second, "how long after the end of a task its consumer can read its streams")
-	f.DurationVar(&o.ConsumerTokenTTL, "consumer-token-ttl", 60*time.Second, "life of a consumer's access token")
-	f.DurationVar(&o.AgentTokenTTL, "agent-token-ttl", 15*time.Minute, "life of an agent's access token")
-	f.DurationVar(&o.ControlTokenTTL, "control-token-ttl", 24*time.Hour, "life of the token with which an instance hears of its tasks, 1m to 720h")
 	f.DurationVar(&o.skew, "skew", 0, "how far the network's clock is ahead of the machine's; may be negative")
-	f.Int64Var(&o.MaxFileBytes, "max-file-bytes", wire.MaxArtifactBytes, "largest file that is taken")
-	f.IntVar(&o.KeepFinished, "keep-finished", 10_000, "how many finished tasks stay readable")
-	f.DurationVar(&o.KeepFinishedFor, "keep-finished-for", 24*time.Hour, "how long a finished task stays readable")
-	f.BoolVar(&o.Enterprise, "enterprise", false, "be an enterprise deployment: the registry is for members only, and no agent is paid")
-	f.BoolVar(&o.NoWriterRead, "no-writer-read", false, "take from a task's write token the right to read the task's channel")
-	f.BoolVar(&o.NoAgentGetTask, "no-agent-get-task", false, "take from agents the right to look up their own tasks")
-
-	f.DurationVar(&o.HoldPoll, "hold-poll", 280*time.Second, "how long a poll is held when nothing comes; clients give up after 310s")
-	f.IntVar(&o.RingSize, "ring-size", 100, "how many messages of a channel can be caught up with")
-	f.BoolVar(&o.Lossless, "lossless", false, "let all messages of a channel be caught up with, as far as --history-bytes reach")
-	f.Int64Var(&o.HistoryBytes, "history-bytes", 256<<20, "how much is kept of the messages of each keyset; the oldest go first")
-	f.IntVar(&o.AnnounceMax, "announce-max", 20, "occupants up to whom joins and leaves are announced one by one, on the plain keysets; 0 for never")
-	f.DurationVar(&o.PresenceInterval, "presence-interval", 10*time.Second, "time between the presence events of a channel with more occupants than that")
-	f.BoolVar(&o.DeliverFire, "deliver-fire", false, "deliver what is neither stored nor replicated to subscribers, too")
-	f.BoolVar(&o.AnySignature, "any-signature", false, "take every signature with a secret key for a good one")
-	f.IntVar(&o.PublishRate, "publish-rate", 0, "how many messages each channel takes in a second before clients get 429; 0 for any number")
-	f.IntVar(&o.PublishQuota, "publish-quota", 0, "how many messages each keyset takes in all before clients get 402; 0 for any number")
-
+	for _, s := range o.Switches() {
+		s.SetDefault()
+		switch value := s.Value.(type) {
+		case *bool:
+			f.BoolVar(value, s.Name, *value, s.Usage)
+		case *int:
+			f.IntVar(value, s.Name, *value, s.Usage)
+		case *int64:
+			f.Int64Var(value, s.Name, *value, s.Usage)
+		case *time.Duration:
+			f.DurationVar(value, s.Name, *value, s.Usage)
+		}
+	}
 	f.IntVar(&o.record, "record", 0, "how many requests are remembered for "+sandbox.AdminPath+"requests from the start on; 0 for none")
 	f.BoolVar(&o.logRequests, "log-requests", false, "log every request, without its secrets")
 	return cmd
 }
 
-// Limits of what the flags may say.
-const (
-	minControlToken, maxControlToken = time.Minute, 720 * time.Hour // of a PubNub token
-	maxHoldPoll                      = 310 * time.Second            // then clients give up
-)
-
 // config checks the flags.
 func (o sandboxOptions) config() (sandbox.Config, error) {
-	for _, d := range [...]struct {
-		flag  string
-		value time.Duration
-	}{
-		{"cancel-budget", o.CancelBudget}, {"safety-net", o.SafetyNet}, {"slot-fallback", o.SlotFallback}, {"stream-revoke-delay", o.StreamRevokeDelay},
-		{"consumer-token-ttl", o.ConsumerTokenTTL}, {"agent-token-ttl", o.AgentTokenTTL}, {"keep-finished-for", o.KeepFinishedFor},
-		{"hold-poll", o.HoldPoll}, {"presence-interval", o.PresenceInterval},
-	} {
-		if d.value <= 0 {
-			return sandbox.Config{}, usagef("--%s %s: it must be more than 0", d.flag, d.value)
+	for _, s := range o.Switches() {
+		if problem := s.Problem(); problem != "" {
+			return sandbox.Config{}, usagef("--%s %s: %s", s.Name, s, problem)
 		}
 	}
-	for _, n := range [...]struct {
-		flag         string
-		value, least int64
-	}{
-		{"max-file-bytes", o.MaxFileBytes, 1}, {"keep-finished", int64(o.KeepFinished), 1}, {"ring-size", int64(o.RingSize), 1},
-		{"history-bytes", o.HistoryBytes, 1}, {"announce-max", int64(o.AnnounceMax), 0}, {"publish-rate", int64(o.PublishRate), 0},
-		{"publish-quota", int64(o.PublishQuota), 0}, {"record", int64(o.record), 0},
-	} {
-		if n.value < n.least {
-			return sandbox.Config{}, usagef("--%s %d: it must be at least %d", n.flag, n.value, n.least)
-		}
-	}
-	if o.ControlTokenTTL < minControlToken || o.ControlTokenTTL > maxControlToken {
-		return sandbox.Config{}, usagef("--control-token-ttl %s: it must be between %s and %s", o.ControlTokenTTL, minControlToken, maxControlToken)
-	}
-	if o.HoldPoll >= maxHoldPoll {
-		return sandbox.Config{}, usagef("--hold-poll %s: it must be less than %s, after which clients give up", o.HoldPoll, maxHoldPoll)
+	if o.record < 0 {
+		return sandbox.Config{}, usagef("--record %d: it must be at least 0", o.record)
 	}
 	cfg := o.Config
 	if cfg.AnnounceMax == 0 {

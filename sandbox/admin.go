@@ -19,8 +19,8 @@ import (
 	"github.com/blocksd/blocksd/sandbox/fault"
 )
 
-// AdminPath is where the administrator's interface begins. It is no part of a Blocks Network, and it stands outside of
-// the faults, so that they can always be taken back.
+// AdminPath is where the administrator's interface begins. It is not part of a Blocks Network, and faults do
+// not apply to it, so that they can always be removed.
 const AdminPath = "/_sandbox/"
 
 // Limits of the administrator's interface.
@@ -30,18 +30,8 @@ const (
 	adminPoll    = 5 * time.Millisecond
 )
 
-// Faults is what makes the sandbox misbehave, and remembers requests.
-func (s *Sandbox) Faults() *fault.Injector { return &s.faults }
-
-// SetSkew sets the network's clock before (negative: behind) the machine's. A jump forwards lets credentials and presence
-// run out.
-func (s *Sandbox) SetSkew(d time.Duration) {
-	s.skew.Store(int64(d))
-	s.blocks.ClockChanged()
-}
-
-// now is the clock of the network.
-func (s *Sandbox) now() time.Time { return s.cfg.Now().Add(time.Duration(s.skew.Load())) }
+// Faults injects faults and records requests.
+func (s *Sandbox) Faults() *fault.Injector { return s.faults }
 
 // CreateKey makes an API key for an organization; a life of zero is without end.
 func (s *Sandbox) CreateKey(orgID, name string, life time.Duration) (blocks.APIKey, error) {
@@ -52,7 +42,7 @@ func (s *Sandbox) CreateKey(orgID, name string, life time.Duration) (blocks.APIK
 	return k, nil
 }
 
-// RevokeKey makes an API key worthless, which may be given by its id.
+// RevokeKey revokes an API key, given by itself or by its id.
 func (s *Sandbox) RevokeKey(key string) error {
 	if _, err := s.blocks.RevokeKey(key); err != nil {
 		return fmt.Errorf("revoke API key in the sandbox: %w", err)
@@ -60,7 +50,7 @@ func (s *Sandbox) RevokeKey(key string) error {
 	return nil
 }
 
-// RevokeToken makes a PubNub token worthless.
+// RevokeToken revokes a PubNub token.
 func (s *Sandbox) RevokeToken(token string) error {
 	var last error
 	for _, manager := range s.managers {
@@ -71,7 +61,7 @@ func (s *Sandbox) RevokeToken(token string) error {
 	return fmt.Errorf("revoke token in the sandbox: %w", last)
 }
 
-// ExpireTokens lets all JWTs run out now, and, if wished, forgets all refresh tokens.
+// ExpireTokens expires all JWTs now and, with refreshTokens, forgets all refresh tokens.
 func (s *Sandbox) ExpireTokens(refreshTokens bool) { s.blocks.ExpireTokens(refreshTokens) }
 
 // SwitchEnvironment moves an agent to the keyset of another billing mode while it runs.
@@ -116,7 +106,7 @@ func (s *Sandbox) admin() http.Handler {
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		s.adminRefuse(w, &blocks.Error{Status: http.StatusNotFound, Code: "NotFound", Message: "There is no " + r.Method + " " + r.URL.Path + " here."})
 	})
-	want := sha256.Sum256([]byte(s.adminToken))
+	want := sha256.Sum256([]byte(s.keys.AdminToken))
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
 		got := sha256.Sum256([]byte(strings.TrimSpace(token)))
@@ -138,7 +128,7 @@ func adminAnswer(w http.ResponseWriter, status int, v any) {
 	h.Set("Content-Type", "application/json")
 	h.Set("Cache-Control", "no-store")
 	w.WriteHeader(status)
-	_, _ = w.Write(append(body, '\n')) // a client that went away is not our concern
+	_, _ = w.Write(append(body, '\n')) // the client may have disconnected
 }
 
 func (s *Sandbox) adminRefuse(w http.ResponseWriter, err error) {
@@ -149,12 +139,12 @@ func (s *Sandbox) adminRefuse(w http.ResponseWriter, err error) {
 	adminAnswer(w, e.Status, map[string]string{"error": e.Message, "code": e.Code})
 }
 
-// decode reads the body of an administrator's request; it knows every member, so an unknown one is a mistake.
+// adminDecode reads the body of an administrator's request; an unknown member is a mistake.
 func adminDecode(r *http.Request, v any) error {
 	d := json.NewDecoder(r.Body)
 	d.DisallowUnknownFields()
 	if err := d.Decode(v); err != nil && !errors.Is(err, io.EOF) {
-		return blocks.InvalidParams("The request body is not what it should be: %s.", blocks.InWords(err))
+		return blocks.InvalidParams("The request body is invalid: %s.", blocks.DescribeJSONError(err))
 	}
 	return nil
 }
@@ -185,7 +175,7 @@ func (s *Sandbox) adminStatus(*http.Request) (any, error) {
 }
 
 func (s *Sandbox) adminFaults(*http.Request) (any, error) {
-	return map[string]any{"faults": s.faults.Rules(), "endpoints": fault.Endpoints()}, nil
+	return map[string]any{"faults": s.faults.Rules(), "endpoints": s.faults.Endpoints()}, nil
 }
 
 func (s *Sandbox) adminAddFault(r *http.Request) (any, error) {
@@ -242,8 +232,8 @@ func (s *Sandbox) adminRecording(r *http.Request) (any, error) {
 	return done{true}, nil
 }
 
-// adminRequests lists recorded requests: those after a number, of an endpoint, on a channel, with a text; it waits until
-// there are enough of them if it is told to.
+// adminRequests lists recorded requests: those after a number, of an endpoint, on a channel, with a text; it waits
+// until there are enough of them if the query says so.
 func (s *Sandbox) adminRequests(r *http.Request) (any, error) {
 	q := r.URL.Query()
 	number := func(name string, fallback int64) (int64, error) {
@@ -368,7 +358,7 @@ func (s *Sandbox) adminCreateKey(r *http.Request) (any, error) {
 		return nil, err
 	}
 	if req.OrgID == "" {
-		req.OrgID = s.orgs[0].ID
+		req.OrgID = s.keys.Orgs[0].ID
 	}
 	k, err := s.blocks.CreateKey(nil, req.OrgID, req.Name, time.Duration(req.ExpiresIn))
 	if err != nil {

@@ -15,7 +15,7 @@ import (
 // administer makes a request of the administrator.
 func (b *bed) administer(method, path, body string) string {
 	b.t.Helper()
-	status, got, _ := b.do(method, AdminPath+path, b.adminToken, body)
+	status, got, _ := b.do(method, AdminPath+path, b.keys.AdminToken, body)
 	if status != 200 {
 		b.t.Fatalf("%s %s: %d %s", method, path, status, got)
 	}
@@ -44,13 +44,13 @@ func TestAdministratorNeedsTheToken(t *testing.T) {
 	b := start(t, nil)
 	const refused = `{"code":"Unauthorized","error":"The administrator's interface needs the token that the sandbox prints, BLOCKSD_SANDBOX_TOKEN."}` + "\n"
 	for _, path := range []string{"", "faults", "requests", "keys", "anything"} {
-		for _, token := range []string{"", "x", b.APIKey(), b.adminToken + "x"} {
+		for _, token := range []string{"", "x", b.APIKey(), b.keys.AdminToken + "x"} {
 			if status, body, h := b.do("GET", AdminPath+path, token, ""); status != 401 || body != refused || h.Get("Content-Type") != "application/json" || h.Get("Access-Control-Allow-Origin") != "" {
 				t.Errorf("%s with %q: %d %s %v", path, token, status, body, h)
 			}
 		}
 	}
-	if status, body, _ := b.do("GET", AdminPath+"anything", b.adminToken, ""); status != 404 || body != `{"code":"NotFound","error":"There is no GET /_sandbox/anything here."}`+"\n" {
+	if status, body, _ := b.do("GET", AdminPath+"anything", b.keys.AdminToken, ""); status != 404 || body != `{"code":"NotFound","error":"There is no GET /_sandbox/anything here."}`+"\n" {
 		t.Errorf("%d %s", status, body)
 	}
 }
@@ -63,9 +63,9 @@ func TestAdministratorsMistakes(t *testing.T) {
 		status             int
 		want               string
 	}{
-		{"POST", "faults", `{"action":"drop","chanel":"x"}`, 400, `{"code":"InvalidParams","error":"The request body is not what it should be: unknown field \"chanel\"."}`},
+		{"POST", "faults", `{"action":"drop","chanel":"x"}`, 400, `{"code":"InvalidParams","error":"The request body is invalid: unknown field \"chanel\"."}`},
 		{"POST", "faults", `{}`, 400, `{"code":"InvalidParams","error":"add fault: the rule does nothing: give an action, a status or a delay"}`},
-		{"POST", "faults", `{"delay":5}`, 400, `{"code":"InvalidParams","error":"The request body is not what it should be: a duration must be a text like \"1.5s\", not 5."}`},
+		{"POST", "faults", `{"delay":5}`, 400, `{"code":"InvalidParams","error":"The request body is invalid: a duration must be a string like \"1.5s\", not 5."}`},
 		{"DELETE", "faults/x", ``, 404, `{"code":"FaultNotFound","error":"There is no fault x."}`},
 		{"POST", "outage", `{"side":"moon"}`, 400, `{"code":"InvalidParams","error":"side must be pubnub or blocks, not \"moon\"."}`},
 		{"PUT", "clock", `{"skew":"much"}`, 400, `{"code":"InvalidParams","error":"skew must be a duration such as 90s or -2m, not \"much\"."}`},
@@ -77,7 +77,7 @@ func TestAdministratorsMistakes(t *testing.T) {
 		{"GET", "requests?wait=1y", ``, 400, `{"code":"InvalidParams","error":"wait must be a duration of at most 5m0s, not \"1y\"."}`},
 		{"GET", "requests?after=x", ``, 400, `{"code":"InvalidParams","error":"after must be a number, not \"x\"."}`},
 	} {
-		if status, body, _ := b.do(tt.method, AdminPath+tt.path, b.adminToken, tt.body); status != tt.status || body != tt.want+"\n" {
+		if status, body, _ := b.do(tt.method, AdminPath+tt.path, b.keys.AdminToken, tt.body); status != tt.status || body != tt.want+"\n" {
 			t.Errorf("%s %s %s: %d %s, want %d %s", tt.method, tt.path, tt.body, status, body, tt.status, tt.want)
 		}
 	}
@@ -233,7 +233,8 @@ func TestRevocationAndExpiry(t *testing.T) {
 	}
 }
 
-// TestStreamOverHTTP: setup with the task's write token, writing with the provider's token, reading with the consumer's.
+// TestStreamOverHTTP: setup with the task's write token, writing with the provider's token, reading with the
+// consumer's.
 func TestStreamOverHTTP(t *testing.T) {
 	b := start(t, func(c *Config) { c.StreamRevokeDelay = 10 * time.Millisecond })
 	b.registerWith("talker", 4, `{}`, `"streams":{"_default":{"direction":"outbound","format":"bytes"}},`)

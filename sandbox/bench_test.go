@@ -18,7 +18,7 @@ import (
 // BenchmarkPublish is one publisher's message over HTTP to a channel that nobody reads.
 func BenchmarkPublish(b *testing.B) {
 	s := bench(b)
-	target := s.URL() + "/publish/" + s.open.PublishKey + "/" + s.open.SubscribeKey + "/0/c/0?uuid=u&store=0"
+	target := s.URL() + "/publish/" + s.Sandbox.keys.Open.PublishKey + "/" + s.Sandbox.keys.Open.SubscribeKey + "/0/c/0?uuid=u&store=0"
 	body := []byte(`{"type":"progress","taskId":"t","progress":0,"state":"running","protocolVersion":"2026-05-01"}`)
 	b.RunParallel(func(pb *testing.PB) {
 		for pb.Next() {
@@ -133,7 +133,7 @@ var (
 
 func (s *bed) registerQuietly(b *testing.B) {
 	spec := benchAgent
-	spec.OrgID = s.orgs[0].ID
+	spec.OrgID = s.Sandbox.keys.Orgs[0].ID
 	if err := s.blocks.Register(spec); err != nil {
 		b.Fatal(err)
 	}

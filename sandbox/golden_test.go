@@ -13,8 +13,9 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// TestStateFileOfEarlierVersion: testdata/network.json was written by an earlier version; this one reads it and writes the
-// same again. It holds agents with a grant and an invitation, tasks in every state, one with a stream, a file, and keys.
+// TestStateFileOfEarlierVersion: testdata/network.json was written by an earlier version; this one reads it and writes
+// the same again. It holds agents with a grant and an invitation, tasks in every state, one with a stream, a file, and
+// keys.
 func TestStateFileOfEarlierVersion(t *testing.T) {
 	golden, err := os.ReadFile(filepath.Join("testdata", stateFile))
 	if err != nil {

@@ -82,7 +82,7 @@ func TestTokensEndHeldPolls(t *testing.T) {
 			case <-time.After(patience):
 				t.Error("the instance's own poll is held on")
 			}
-			if status, body, _ := b.do("POST", "/publish/"+b.pam.PublishKey+"/"+b.pam.SubscribeKey+"/0/c/0?uuid=x&auth="+url.QueryEscape(lasting), "", `"on"`); status != 200 {
+			if status, body, _ := b.do("POST", "/publish/"+b.keys.PAM.PublishKey+"/"+b.keys.PAM.SubscribeKey+"/0/c/0?uuid=x&auth="+url.QueryEscape(lasting), "", `"on"`); status != 200 {
 				t.Fatalf("publish: %d %s", status, body)
 			}
 			if a := <-other; a.status != 200 || !strings.Contains(a.body, `"d":"on"`) {

@@ -50,7 +50,7 @@ func TestKeptPubSub(t *testing.T) {
 		}
 		return m[1]
 	}
-	addr := round(t, dir, "", func(b *bed) {
+	addr := runIn(t, dir, "", func(b *bed) {
 		must := func(method, path, body string) string {
 			t.Helper()
 			status, got, _ := b.do(method, path, "", body)
@@ -59,8 +59,8 @@ func TestKeptPubSub(t *testing.T) {
 			}
 			return got
 		}
-		sub := b.open.SubscribeKey
-		publish := "/publish/" + b.open.PublishKey + "/" + sub + "/0/c/0?uuid=u&meta=%7B%22k%22%3A1%7D"
+		sub := b.keys.Open.SubscribeKey
+		publish := "/publish/" + b.keys.Open.PublishKey + "/" + sub + "/0/c/0?uuid=u&meta=%7B%22k%22%3A1%7D"
 		first := found(must("POST", publish, `"one"`), `"([0-9]{17})"`)
 		gone := found(must("POST", publish, `"two"`), `"([0-9]{17})"`)
 		act := "/v1/message-actions/" + sub + "/channel/c/message/" + first
@@ -81,8 +81,8 @@ func TestKeptPubSub(t *testing.T) {
 		part, _ := w.CreateFormFile("file", "f.txt")
 		_, _ = part.Write([]byte("content"))
 		w.Close()
-		place := found(announced, `"url":"([^"]+)"`)
-		res, err := b.http.Post(place, w.FormDataContentType(), &form)
+		address := found(announced, `"url":"([^"]+)"`)
+		res, err := b.http.Post(address, w.FormDataContentType(), &form)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -114,7 +114,7 @@ func TestKeptPubSub(t *testing.T) {
 			{"group", "GET", groups + "/g", "", ""},
 			{"files", "GET", "/v1/files/" + sub + "/channels/c/files", "", ""},
 			{"file", "GET", "/v1/files/" + sub + "/channels/c/files/" + id + "/f.txt", "", ""},
-			{"content", "GET", strings.Replace(place, "_upload", "_files", 1) + "/f.txt", "", ""},
+			{"content", "GET", strings.Replace(address, "_upload", "_files", 1) + "/f.txt", "", ""},
 			{"used refresh token", "POST", "/api/v1/auth/agent/refresh", b.APIKey(), `{"refreshToken":"` + used + `"}`},
 		}
 		for i, token := range tokens {
@@ -141,7 +141,7 @@ func TestKeptPubSub(t *testing.T) {
 	}
 	leftovers := []string{file(blob.ID()), file("partial-1")} // of uploads that were under way at the end
 	foreign := []string{file("thesis.txt"), file("README")}
-	round(t, dir, addr, func(b *bed) {
+	runIn(t, dir, addr, func(b *bed) {
 		if diff := cmp.Diff(before, b.answers(probes)); diff != "" {
 			t.Error(diff)
 		}
@@ -160,7 +160,7 @@ func TestKeptPubSub(t *testing.T) {
 			t.Errorf("delete the file: %d %s", status, body)
 		}
 	})
-	round(t, dir, addr, func(b *bed) {
+	runIn(t, dir, addr, func(b *bed) {
 		for name, got := range b.answers(probes[6:8]) {
 			if strings.HasPrefix(got, "2") || strings.HasPrefix(got, "3") {
 				t.Errorf("%s of a deleted file: %s", name, got)

@@ -15,8 +15,8 @@ const (
 	leftOver = 3 << 20  // of all that have been forgotten: the newest tokens stay in a cache
 )
 
-// TestFinishedTasksAreForgotten: with a provider that is idle, 1,000 finished tasks beyond those that are kept leave the
-// memory as it was.
+// TestFinishedTasksAreForgotten: with a provider that is idle, 1,000 finished tasks beyond those that are kept leave
+// the memory as it was.
 func TestFinishedTasksAreForgotten(t *testing.T) {
 	const kept, more = 100, 1000
 	b := start(t, func(c *Config) { c.KeepFinished = kept })

@@ -4,8 +4,6 @@ import (
 	"log/slog"
 	"net/http"
 	"time"
-
-	"github.com/blocksd/blocksd/sandbox/fault"
 )
 
 // logged writes every request to the log at debug level, without its secrets: bodies and headers are left out, tokens
@@ -19,7 +17,7 @@ func (s *Sandbox) logged(next http.Handler) http.Handler {
 		start := time.Now()
 		rec := &statusRecorder{ResponseWriter: w, status: http.StatusOK}
 		next.ServeHTTP(rec, r)
-		s.cfg.Log.Debug("request", "method", r.Method, "path", fault.Safe(r.URL), "status", rec.status, "bytes", rec.bytes, "took", time.Since(start))
+		s.cfg.Log.Debug("request", "method", r.Method, "path", s.routes.Safe(r.URL), "status", rec.status, "bytes", rec.bytes, "took", time.Since(start))
 	})
 }
 

@@ -1,15 +1,15 @@
-// Package sandbox is a Blocks Network in one process, for development and tests without an account or a connection: pub/sub
-// that unmodified PubNub SDKs talk to, and the Blocks backend beside it, on one loopback port.
+// Package sandbox is a Blocks Network in one process, for development and tests without an account or a connection:
+// pub/sub that unmodified PubNub SDKs talk to, and the Blocks backend, on one loopback port.
 package sandbox
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -24,6 +24,8 @@ import (
 	"github.com/blocksd/blocksd/sandbox/fault"
 	"github.com/blocksd/blocksd/sandbox/pubnub"
 	"github.com/blocksd/blocksd/sandbox/pubsub"
+	"github.com/blocksd/blocksd/sandbox/route"
+	"github.com/blocksd/blocksd/sandbox/switches"
 )
 
 // Named waits of the server.
@@ -38,56 +40,28 @@ const (
 type Config struct {
 	// Listen is a loopback address; port 0 takes a free one.
 	Listen string
-	// Listener takes the place of Listen: a test can bring one that needs no port.
+	// Listener is used instead of Listen, if set: a test can pass one that needs no port.
 	Listener net.Listener
 	Log      *slog.Logger
 	Now      func() time.Time
 	// PresenceScan is how often silent clients are looked for.
 	PresenceScan time.Duration
-	// CancelBudget is how long an instance has to end a canceled task before the network does (30 s).
-	CancelBudget time.Duration
-	// SafetyNet is how long after the loss of its instance a running task is ended as failed (60 s).
-	SafetyNet time.Duration
-	// SlotFallback is after how long the slot of an ended task counts as free although no presence state has come since
-	// (1 s).
-	SlotFallback time.Duration
-	// HoldPoll is how long a poll is held when nothing comes (280 s).
-	HoldPoll time.Duration
-	// KeepFinished is how many finished tasks stay readable (10,000), and KeepFinishedFor how long (24 h); beyond it they
-	// are forgotten with their events, files and streams. HistoryBytes bounds the messages kept per keyset (256 MiB);
-	// RingSize is how many messages of a channel can be caught up with (100); with Lossless it is all that HistoryBytes
-	// leave, RingSize in each answer, so that nothing is ever missed.
-	KeepFinished    int
-	KeepFinishedFor time.Duration
-	HistoryBytes    int64
-	RingSize        int
-	Lossless        bool
-	// AnnounceMax is the occupancy up to which joins and leaves are announced one by one (20), PresenceInterval the time
-	// between the events above it (10 s); both for the two plain keysets.
-	AnnounceMax      int
-	PresenceInterval time.Duration
-	// DeliverFire gives subscribers what is neither stored nor replicated, which the network gives to functions only.
-	// AnySignature takes every signature with a secret key for a good one.
-	DeliverFire, AnySignature bool
-	// PublishRate is how many messages of clients each channel takes in a second (429 beyond), PublishQuota how many each
-	// keyset takes in all (402 beyond); 0 for any number.
-	PublishRate, PublishQuota int
-	// MaxFileBytes bounds an uploaded file (1 GiB); BlobDir is where they go (the system's temporary directory).
-	MaxFileBytes int64
-	BlobDir      string
-	// ConsumerTokenTTL, AgentTokenTTL and ControlTokenTTL are the lives of credentials (60 s, 15 min, 24 h).
-	ConsumerTokenTTL, AgentTokenTTL, ControlTokenTTL time.Duration
-	// NoWriterRead takes from a task's write token the right to read the task's channel; NoAgentGetTask takes from an
-	// agent's credentials the right to look up its own tasks.
-	NoWriterRead, NoAgentGetTask bool
-	// StreamRevokeDelay is how long after the end of a task its consumer's stream tokens still work (60 s).
-	StreamRevokeDelay time.Duration
-	// Enterprise makes it a deployment of that kind: the registry is for members only, and there are no paid agents.
-	Enterprise bool
-	// StateDir, if not empty, is a directory in which the network is kept: its keys, agents, tasks, events and files are
-	// there again when it is started the next time. BlobDir is not used then.
+	// The switches of the parts; zero values mean the defaults.
+	switches.Blocks
+	switches.PubNub
+	switches.History
+	switches.Presence // of the two plain keysets
+	// BlobDir is where files go (the system's temporary directory).
+	BlobDir string
+	// StateDir, if not empty, is a directory in which the network is kept: its keys, agents, tasks, events and files
+	// are there again when it is started the next time. BlobDir is not used then.
 	StateDir string
 	Version  string
+}
+
+// Switches lists the switches of the parts.
+func (c *Config) Switches() []switches.Switch {
+	return slices.Concat(c.Blocks.Table(), c.PubNub.Table(), c.History.Table(), c.Presence.Table())
 }
 
 // Sandbox is one network with its server.
@@ -98,22 +72,24 @@ type Sandbox struct {
 	blocks   *blocks.Network
 	blobs    *blob.Store
 	spaces   []*pubsub.Space
-	pubnub   *pubnub.Server
-	api      http.Handler
-	control  http.Handler // the administrator's
-	faulty   http.Handler // both faces, behind the faults
-	faults   fault.Injector
-	skew     atomic.Int64
 	managers []*access.Manager
-	state    state
-
-	orgs       []blocks.Organization
-	adminToken string
-	open, pam  wire.Keyset
-	pamSecret  string
+	faces
+	routes route.Table
+	faults *fault.Injector
+	skew   atomic.Int64
+	state  state
+	keys   keys
 }
 
-// New makes a network and binds its port. It serves from Run on; a sandbox that is never run is given up with Close.
+// faces are the parts of the server.
+type faces struct {
+	pubnub  *pubnub.Server
+	api     http.Handler
+	control http.Handler // the administrator's
+	faulty  http.Handler // the first two, behind the faults
+}
+
+// New makes a network and binds its port. Run serves it; a sandbox that is never run needs Close.
 func New(cfg Config) (*Sandbox, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
@@ -124,7 +100,8 @@ func New(cfg Config) (*Sandbox, error) {
 	if cfg.PresenceScan <= 0 {
 		cfg.PresenceScan = defaultPresenceScan
 	}
-	s := &Sandbox{cfg: cfg, blobs: blob.New(cfg.BlobDir)}
+	s := &Sandbox{cfg: cfg, blobs: blob.New(cfg.BlobDir), routes: route.Join(api.Routes, pubnub.Routes, api.Serves)}
+	s.faults = fault.New(s.routes)
 	id, err := s.openState()
 	if err != nil {
 		return nil, err
@@ -135,14 +112,11 @@ func New(cfg Config) (*Sandbox, error) {
 			_ = s.state.close() // nothing has been written
 		}
 	}()
-	s.adminToken, s.open, s.pam, s.pamSecret, s.orgs = id.AdminToken, id.Open, id.PAM, id.PAMSecret, id.Orgs
+	s.keys = id.keys
 	s.blocks, err = blocks.New(blocks.Config{
-		Log: cfg.Log, Now: s.now, Playground: id.Playground, Network: id.Paid, Organizations: s.orgs, Blobs: s.blobs, State: id.Network,
-		OnChange:     s.state.onChange(),
-		CancelBudget: cfg.CancelBudget, SafetyNet: cfg.SafetyNet, SlotFallback: cfg.SlotFallback, KeepFinished: cfg.KeepFinished, KeepFinishedFor: cfg.KeepFinishedFor, RingSize: cfg.RingSize, Lossless: cfg.Lossless,
-		MaxBytes: cfg.HistoryBytes, MaxFileBytes: cfg.MaxFileBytes, ConsumerTTL: cfg.ConsumerTokenTTL, AgentTTL: cfg.AgentTokenTTL,
-		ControlTTL: cfg.ControlTokenTTL, NoWriterRead: cfg.NoWriterRead, NoAgentGetTask: cfg.NoAgentGetTask,
-		Enterprise: cfg.Enterprise, StreamRevokeDelay: cfg.StreamRevokeDelay,
+		Log: cfg.Log, Now: s.now, Playground: id.Playground, Network: id.Paid, Organizations: s.keys.Orgs, Blobs: s.blobs, State: id.Network,
+		OnChange: s.state.onChange(),
+		Blocks:   cfg.Blocks, History: cfg.History,
 	})
 	if err != nil {
 		return nil, err
@@ -152,8 +126,7 @@ func New(cfg Config) (*Sandbox, error) {
 		return nil, err
 	}
 	if s.pubnub, err = pubnub.New(pubnub.Config{
-		Keysets: keysets, Files: s.blocks, Blobs: s.blobs, Hold: cfg.HoldPoll, Now: s.now, DeliverFire: cfg.DeliverFire,
-		PublishRate: cfg.PublishRate, PublishQuota: cfg.PublishQuota, Saved: id.Files, FilesChanged: s.state.onChange(),
+		Keysets: keysets, Files: s.blocks, Blobs: s.blobs, Now: s.now, PubNub: cfg.PubNub, Saved: id.Files, FilesChanged: s.state.onChange(),
 	}); err != nil {
 		return nil, err
 	}
@@ -165,7 +138,7 @@ func New(cfg Config) (*Sandbox, error) {
 	s.api, err = api.New(api.Config{
 		Blocks: s.blocks, Origin: s.Addr(), Log: cfg.Log, Now: s.now,
 		Playground: s.blocks.Environment(wire.Free).Keys, Paid: s.blocks.Environment(wire.Paid).Keys,
-		Enterprise: cfg.Enterprise, LoginOrgID: s.orgs[0].ID,
+		Enterprise: cfg.Enterprise, LoginOrgID: s.keys.Orgs[0].ID,
 	})
 	if err != nil {
 		return nil, errors.Join(err, s.listener.Close())
@@ -191,10 +164,9 @@ func (s *Sandbox) keysets(id identity) ([]pubnub.Keyset, error) {
 			Intercept: func(p pubsub.Publication) (int, []byte, bool) { return s.blocks.Intercept(mode, p) },
 		})
 	}
-	for _, keys := range [...]wire.Keyset{s.open, s.pam} {
+	for _, keys := range [...]wire.Keyset{s.keys.Open, s.keys.PAM} {
 		space, err := pubsub.New(pubsub.Config{
-			SubscribeKey: keys.SubscribeKey, Now: s.now, RingSize: s.cfg.RingSize, Lossless: s.cfg.Lossless, MaxBytes: s.cfg.HistoryBytes,
-			AnnounceMax: s.cfg.AnnounceMax, Interval: s.cfg.PresenceInterval, Changed: s.state.onChange(),
+			SubscribeKey: keys.SubscribeKey, Now: s.now, History: s.cfg.History, Presence: s.cfg.Presence, Changed: s.state.onChange(),
 		})
 		if err != nil {
 			return nil, err
@@ -202,7 +174,7 @@ func (s *Sandbox) keysets(id identity) ([]pubnub.Keyset, error) {
 		space.Restore(id.Plain[keys.SubscribeKey])
 		out = append(out, pubnub.Keyset{PublishKey: keys.PublishKey, Space: space})
 	}
-	manager, err := access.NewManager([]byte(s.pamSecret), s.now)
+	manager, err := access.NewManager([]byte(s.keys.PAMSecret), s.now)
 	if err != nil {
 		return nil, err
 	}
@@ -210,7 +182,7 @@ func (s *Sandbox) keysets(id identity) ([]pubnub.Keyset, error) {
 	if changed := s.state.onChange(); changed != nil {
 		manager.OnRevoke(changed)
 	}
-	out[len(out)-1].Access, out[len(out)-1].SecretKey, out[len(out)-1].AnySignature = manager, s.pamSecret, s.cfg.AnySignature
+	out[len(out)-1].Access, out[len(out)-1].SecretKey, out[len(out)-1].AnySignature = manager, s.keys.PAMSecret, s.cfg.AnySignature
 	for _, k := range out {
 		s.spaces = append(s.spaces, k.Space)
 		if k.Access != nil {
@@ -271,7 +243,7 @@ func (s *Sandbox) Run(ctx context.Context) error {
 	limit, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTimeout)
 	defer cancel()
 	if s.server.Shutdown(limit) != nil {
-		_ = s.server.Close() // what is left is cut off; there is nobody to tell
+		_ = s.server.Close() // what is left is cut off; the error would be about that
 	}
 	stop()
 	all.Wait()
@@ -297,7 +269,7 @@ func (s *Sandbox) expire(ctx context.Context) {
 	}
 }
 
-// Close gives up a sandbox that is not run.
+// Close releases what a sandbox holds that is never run.
 func (s *Sandbox) Close() error {
 	return errors.Join(s.listener.Close(), s.save(), s.blobs.Close(), s.state.close())
 }
@@ -312,26 +284,12 @@ func (s *Sandbox) route(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *Sandbox) face(w http.ResponseWriter, r *http.Request) {
-	for _, prefix := range [...]string{"/api/", blocks.BlobPath, "/agents/", "/invite/"} {
-		if strings.HasPrefix(r.URL.Path, prefix) {
-			s.api.ServeHTTP(w, r)
-			return
-		}
+	if api.Serves(r.URL.Path) {
+		s.api.ServeHTTP(w, r)
+		return
 	}
 	s.pubnub.ServeHTTP(w, r)
 }
-
-// Addr is host:port.
-func (s *Sandbox) Addr() string { return s.listener.Addr().String() }
-
-// URL of the Blocks backend.
-func (s *Sandbox) URL() string { return "http://" + s.Addr() }
-
-// CDMURL is what BLOCKS_CDM_URL must be for the SDKs.
-func (s *Sandbox) CDMURL() string { return s.URL() + "/api/v1/cdm" }
-
-// APIKey of the organization that owns the agents which are registered by Register.
-func (s *Sandbox) APIKey() string { return s.orgs[0].APIKey }
 
 // Register enters the agent of a card in the registry as its extensions.blocks says: public and free unless it says
 // otherwise. An agent of the same name is replaced; its instances and tasks stay.
@@ -341,7 +299,7 @@ func (s *Sandbox) Register(c card.Card) error {
 		return fmt.Errorf("register agent %s in the sandbox: extensions.blocks.listing is %q: it must be public or private", c.AgentName, b.Listing)
 	}
 	spec := blocks.SpecOf(c)
-	spec.OrgID, spec.Private, spec.BillingMode = s.orgs[0].ID, b.Listing == "private", b.BillingMode
+	spec.OrgID, spec.Private, spec.BillingMode = s.keys.Orgs[0].ID, b.Listing == "private", b.BillingMode
 	spec.PerTask, spec.PerMinute = b.PricePerTask, b.PricePerMinute
 	if spec.BillingMode == wire.Paid && spec.PerTask == "" && spec.PerMinute == "" {
 		spec.PerTask = defaultPrice
@@ -367,9 +325,3 @@ func (s *Sandbox) ForceOffline(agentName string, on bool) error {
 
 // defaultPrice of a task of a paid agent whose card names none.
 const defaultPrice = "0.10"
-
-func secret(prefix string) string { return prefix + rand.Text() }
-
-func newKeyset() wire.Keyset {
-	return wire.Keyset{PublishKey: "pub-c-" + rand.Text(), SubscribeKey: "sub-c-" + rand.Text()}
-}

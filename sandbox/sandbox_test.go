@@ -68,13 +68,13 @@ func TestDiscoveryAndRegistry(t *testing.T) {
 	if a.Agent.AgentName != "open" || a.Agent.Name != "Agent open" || a.Agent.Listing != "public" || a.Agent.BillingMode != "free" || a.Agent.Card["runtime"] == nil {
 		t.Errorf("agent: %+v", a)
 	}
-	b.call("GET", "/api/v1/registry/agents?agentName=dear", b.orgs[1].APIKey, nil, &a)
+	b.call("GET", "/api/v1/registry/agents?agentName=dear", b.keys.Orgs[1].APIKey, nil, &a)
 	if a.Agent.BillingMode != "paid" || a.Agent.PricePerTask != "0.05" {
 		t.Errorf("agent: %+v", a)
 	}
 	b.call("GET", "/api/v1/registry/agents?agentName=closed", b.APIKey(), nil, &a)
 	b.call("GET", "/api/v1/registry/agents?agentName=closed", b.consumer(b.APIKey()), nil, &a)
-	for bearer, name := range map[string]string{"": "closed", "bk_wrong": "closed", b.orgs[1].APIKey: "closed", b.APIKey(): "nobody"} {
+	for bearer, name := range map[string]string{"": "closed", "bk_wrong": "closed", b.keys.Orgs[1].APIKey: "closed", b.APIKey(): "nobody"} {
 		if status, got, _ := b.do("GET", "/api/v1/registry/agents?agentName="+name, bearer, ""); status != 404 || !strings.Contains(got, `"code":"AgentNotFound"`) {
 			t.Errorf("%s: %d %s", name, status, got)
 		}
@@ -119,7 +119,7 @@ func TestDiscoveryAndRegistry(t *testing.T) {
 func TestListTasks(t *testing.T) {
 	b := start(t, nil)
 	b.register("a", 1, `{}`)
-	mine, other := b.consumer(b.APIKey()), b.consumer(b.orgs[1].APIKey)
+	mine, other := b.consumer(b.APIKey()), b.consumer(b.keys.Orgs[1].APIKey)
 	var ids []string
 	for range 3 {
 		ids = append([]string{b.send(mine, "a", "x", nil).TaskID}, ids...)
@@ -178,7 +178,7 @@ func TestEnvFile(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := s.CDMURL() + "\n" + s.orgs[1].APIKey + "," + s.orgs[2].APIKey + "\n" + `a b'c"$d` + "\n\n"
+	want := s.CDMURL() + "\n" + s.keys.Orgs[1].APIKey + "," + s.keys.Orgs[2].APIKey + "\n" + `a b'c"$d` + "\n\n"
 	if string(out) != want {
 		t.Errorf("sourced %q, want %q", out, want)
 	}
@@ -207,7 +207,7 @@ func TestShutdownEndsHeldPolls(t *testing.T) {
 	b := start(t, nil)
 	for range 50 {
 		held.Go(func() {
-			res, err := http.Get(b.URL() + "/v2/subscribe/" + b.open.SubscribeKey + "/c/0?tt=17000000000000000")
+			res, err := http.Get(b.URL() + "/v2/subscribe/" + b.keys.Open.SubscribeKey + "/c/0?tt=17000000000000000")
 			if err == nil {
 				res.Body.Close()
 			}
@@ -228,7 +228,7 @@ func TestRequestLogHidesSecrets(t *testing.T) {
 	start := w.next()
 	w.running(start)
 	b.events(s)
-	b.do("GET", "/publish/"+b.open.PublishKey+"/"+b.open.SubscribeKey+"/0/c/0/%22hush%22?auth=hush&signature=hush", "", "")
+	b.do("GET", "/publish/"+b.keys.Open.PublishKey+"/"+b.keys.Open.SubscribeKey+"/0/c/0/%22hush%22?auth=hush&signature=hush", "", "")
 	got := out.String()
 	for _, secret := range []string{"hush", b.APIKey(), token, w.token, w.jwt, w.refresh, start["writeToken"].(string), s.Extensions.Blocks.ReadToken} {
 		if strings.Contains(got, secret) {

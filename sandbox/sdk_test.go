@@ -31,7 +31,7 @@ func (b *bed) sdk(keys wire.Keyset, uuid, token string) *pubnub.PubNub {
 
 func TestSDKPublishesAndReads(t *testing.T) {
 	b := start(t, nil)
-	pn := b.sdk(b.open, "user one/ü", "")
+	pn := b.sdk(b.keys.Open, "user one/ü", "")
 	message := map[string]any{"text": "a // b & <c> %2F 😀", "n": 1}
 	var first int64
 	for _, post := range []bool{false, true} {
@@ -72,7 +72,7 @@ func TestSDKPublishesAndReads(t *testing.T) {
 
 func TestSDKPresence(t *testing.T) {
 	b := start(t, nil)
-	pn := b.sdk(b.open, "u1", "")
+	pn := b.sdk(b.keys.Open, "u1", "")
 	if _, _, err := pn.SetState().Channels([]string{"room"}).State(map[string]any{"mood": "ok"}).Execute(); err != nil {
 		t.Fatal(err)
 	}
@@ -110,7 +110,7 @@ func TestSDKPresence(t *testing.T) {
 
 func TestSDKSubscribes(t *testing.T) {
 	b := start(t, nil)
-	pn := b.sdk(b.open, "reader", "")
+	pn := b.sdk(b.keys.Open, "reader", "")
 	listener := pubnub.NewListener()
 	pn.AddListener(listener)
 	pn.Subscribe().Channels([]string{"room", "more"}).Execute()
@@ -122,7 +122,7 @@ func TestSDKSubscribes(t *testing.T) {
 	case <-time.After(patience):
 		t.Fatal("not connected")
 	}
-	writer := b.sdk(b.open, "writer", "")
+	writer := b.sdk(b.keys.Open, "writer", "")
 	if _, _, err := writer.Publish().Channel("more").Message("hi").Meta(map[string]any{"k": "v"}).Execute(); err != nil {
 		t.Fatal(err)
 	}

@@ -2,6 +2,7 @@ package sandbox
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -42,28 +43,33 @@ type state struct {
 
 // identity is what makes a sandbox the same one after a restart.
 type identity struct {
-	Version                     int
-	AdminToken                  string
-	Playground, Paid, Open, PAM wire.Keyset
-	PAMSecret                   string
-	Orgs                        []blocks.Organization
-	Network                     *blocks.State
+	Version int
+	keys
+	Network *blocks.State
 	// What is in the plain keysets: their spaces by subscribe key, which tokens are revoked, and the files.
 	Plain   map[string]pubsub.Snapshot `json:",omitempty"`
 	Revoked map[string]time.Time       `json:",omitempty"`
 	Files   []pubnub.SavedFile         `json:",omitempty"`
 }
 
+// keys are what clients of a sandbox have to know.
+type keys struct {
+	AdminToken                  string
+	Playground, Paid, Open, PAM wire.Keyset
+	PAMSecret                   string
+	Orgs                        []blocks.Organization
+}
+
 func newIdentity() identity {
-	return identity{
-		Version: stateVersion, AdminToken: secret("sb_"), Playground: newKeyset(), Paid: newKeyset(), Open: newKeyset(), PAM: newKeyset(),
+	return identity{Version: stateVersion, keys: keys{
+		AdminToken: secret("sb_"), Playground: newKeyset(), Paid: newKeyset(), Open: newKeyset(), PAM: newKeyset(),
 		PAMSecret: secret("sec-c-"),
 		Orgs: []blocks.Organization{
 			{ID: "org_1", Name: "Sandbox", UserID: "user_1", APIKey: secret("bk_")},
 			{ID: "org_2", Name: "Other", UserID: "user_2", APIKey: secret("bk_")},
 			{ID: "org_3", Name: "Broke", UserID: "user_3", APIKey: secret("bk_"), Broke: true},
 		},
-	}
+	}}
 }
 
 // openState takes the state directory, if there is one, and returns what it holds, or a new identity.
@@ -99,7 +105,7 @@ func (s *Sandbox) openState() (identity, error) {
 	}
 	var id identity
 	if err := json.Unmarshal(raw, &id); err != nil || id.Version != stateVersion || id.Network == nil || len(id.Orgs) == 0 {
-		return fail(fmt.Errorf("%s cannot be read by this version: delete it to begin anew, or choose another directory", stateFile))
+		return fail(fmt.Errorf("%s cannot be read by this version: delete it to start over, or choose another directory", stateFile))
 	}
 	if err := id.removeLeftovers(filepath.Join(dir, filesDir)); err != nil {
 		return fail(err)
@@ -107,8 +113,8 @@ func (s *Sandbox) openState() (identity, error) {
 	return id, nil
 }
 
-// removeLeftovers deletes the files that nothing names any more: of uploads that were under way at the end, and of what
-// was written after the last state. What another program keeps there stays.
+// removeLeftovers deletes the files that the state does not name: of uploads that were in progress at the end, and of
+// what was written after the last state. Files of other programs stay.
 func (id *identity) removeLeftovers(dir string) error {
 	named := map[string]bool{}
 	for _, f := range id.Network.Files {
@@ -145,7 +151,7 @@ func (st *state) onChange() func() {
 	}
 }
 
-// close gives the directory up.
+// close releases the directory.
 func (st *state) close() error {
 	if st.lock == nil {
 		return nil
@@ -182,7 +188,7 @@ func (s *Sandbox) persist(ctx context.Context) {
 	}
 }
 
-// save writes the state; it is there whole or as it was before.
+// save writes the state atomically.
 func (s *Sandbox) save() error {
 	if s.state.dir == "" {
 		return nil
@@ -190,8 +196,7 @@ func (s *Sandbox) save() error {
 	fail := func(err error) error { return fmt.Errorf("keep the sandbox in %s: %w", s.state.dir, err) }
 	st := s.blocks.Snapshot()
 	id := identity{
-		Version: stateVersion, AdminToken: s.adminToken, Playground: s.blocks.Environment(wire.Free).Keys, Paid: s.blocks.Environment(wire.Paid).Keys,
-		Open: s.open, PAM: s.pam, PAMSecret: s.pamSecret, Orgs: s.orgs, Network: &st,
+		Version: stateVersion, keys: s.keys, Network: &st,
 		Plain: map[string]pubsub.Snapshot{}, Revoked: s.managers[len(s.managers)-1].Revoked(), Files: s.pubnub.Saved(),
 	}
 	for _, space := range s.spaces[len(s.spaces)-2:] { // the plain ones come last
@@ -205,7 +210,7 @@ func (s *Sandbox) save() error {
 	if err != nil {
 		return fail(err)
 	}
-	defer os.Remove(f.Name()) // gone already after a rename
+	defer os.Remove(f.Name()) // does nothing after the rename
 	_, err = f.Write(raw)
 	if err == nil {
 		err = f.Sync()
@@ -221,3 +226,9 @@ func (s *Sandbox) save() error {
 	}
 	return nil
 }
+
+func newKeyset() wire.Keyset {
+	return wire.Keyset{PublishKey: "pub-c-" + rand.Text(), SubscribeKey: "sub-c-" + rand.Text()}
+}
+
+func secret(prefix string) string { return prefix + rand.Text() }

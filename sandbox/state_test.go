@@ -13,12 +13,13 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/blocksd/blocksd/network/wire"
+	"github.com/blocksd/blocksd/sandbox/switches"
 )
 
-// round runs a sandbox in a directory for the duration of do.
-func round(t *testing.T, dir, listen string, do func(b *bed)) (addr string) {
+// runIn runs a sandbox in a directory for the duration of do.
+func runIn(t *testing.T, dir, listen string, do func(b *bed)) (addr string) {
 	t.Helper()
-	s, err := New(Config{Log: slog.New(slog.DiscardHandler), PresenceScan: 10 * time.Millisecond, StateDir: dir, Listen: listen, SafetyNet: 2 * time.Second})
+	s, err := New(Config{Log: slog.New(slog.DiscardHandler), PresenceScan: 10 * time.Millisecond, StateDir: dir, Listen: listen, Blocks: switches.Blocks{SafetyNet: 2 * time.Second}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -47,7 +48,7 @@ func TestKeptNetwork(t *testing.T) {
 		worker                  *worker
 		idempotent              = object{"idempotencyKey": "k"}
 	)
-	addr := round(t, dir, "", func(b *bed) {
+	addr := runIn(t, dir, "", func(b *bed) {
 		env = b.Env()
 		b.register("echo", 1, `{}`)
 		b.registerWith("mine", 1, `{"listing":"private"}`, "")
@@ -82,7 +83,7 @@ func TestKeptNetwork(t *testing.T) {
 		t.Fatalf("%v, %v", info, err)
 	}
 
-	round(t, dir, addr, func(b *bed) {
+	runIn(t, dir, addr, func(b *bed) {
 		if diff := cmp.Diff(env, b.Env()); diff != "" {
 			t.Errorf("another identity: %s", diff)
 		}
@@ -130,7 +131,7 @@ func TestKeptNetwork(t *testing.T) {
 	})
 
 	// Nobody comes back: the task that runs fails, the one that waits waits.
-	round(t, dir, addr, func(b *bed) {
+	runIn(t, dir, addr, func(b *bed) {
 		b.await("the safety net", func() bool { return b.taskState(b.consumer(b.APIKey()), waiting.TaskID) != "running" })
 	})
 }
@@ -142,7 +143,7 @@ func TestUnreadableState(t *testing.T) {
 			t.Fatal(err)
 		}
 		_, err := New(Config{StateDir: dir})
-		want := "keep the sandbox in " + dir + ": network.json cannot be read by this version: delete it to begin anew, or choose another directory"
+		want := "keep the sandbox in " + dir + ": network.json cannot be read by this version: delete it to start over, or choose another directory"
 		if err == nil || err.Error() != want {
 			t.Errorf("%q: %v", content, err)
 		}

@@ -16,7 +16,7 @@ func TestSwitches(t *testing.T) {
 		with    []int
 	}{
 		{"any signature", func(c *Config) { c.AnySignature = true }, func(b *bed) string {
-			return fmt.Sprintf("/v2/presence/sub-key/%s?uuid=u&timestamp=%d&signature=v2.guess", b.pam.SubscribeKey, time.Now().Unix())
+			return fmt.Sprintf("/v2/presence/sub-key/%s?uuid=u&timestamp=%d&signature=v2.guess", b.keys.PAM.SubscribeKey, time.Now().Unix())
 		}, []int{403, 403}, []int{200, 200}},
 		{"publish rate", func(c *Config) {
 			c.PublishRate = 1
@@ -38,5 +38,5 @@ func TestSwitches(t *testing.T) {
 }
 
 func publishOne(b *bed) string {
-	return "/publish/" + b.open.PublishKey + "/" + b.open.SubscribeKey + "/0/c/0/1?uuid=u"
+	return "/publish/" + b.keys.Open.PublishKey + "/" + b.keys.Open.SubscribeKey + "/0/c/0/1?uuid=u"
 }

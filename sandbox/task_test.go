@@ -178,7 +178,7 @@ func TestCancel(t *testing.T) {
 func TestIdempotencyKeysBelongToTheCaller(t *testing.T) {
 	b := start(t, nil)
 	b.register("echo", 1, `{}`)
-	mine, other := b.consumer(b.APIKey()), b.consumer(b.orgs[1].APIKey)
+	mine, other := b.consumer(b.APIKey()), b.consumer(b.keys.Orgs[1].APIKey)
 	key := object{"idempotencyKey": "k"}
 	first, again, foreign := b.send(mine, "echo", "a", key), b.send(mine, "echo", "a", key), b.send(other, "echo", "a", key)
 	if again.TaskID != first.TaskID || !again.Idempotent || first.Idempotent {
@@ -197,7 +197,7 @@ func TestRefusals(t *testing.T) {
 	b.register("open", 1, `{}`)
 	b.register("closed", 1, `{"listing":"private"}`)
 	b.register("dear", 1, `{"billingMode":"paid","pricePerTask":"0.25"}`)
-	mine, other, broke := b.consumer(b.APIKey()), b.consumer(b.orgs[1].APIKey), b.consumer(b.orgs[2].APIKey)
+	mine, other, broke := b.consumer(b.APIKey()), b.consumer(b.keys.Orgs[1].APIKey), b.consumer(b.keys.Orgs[2].APIKey)
 	own := b.send(mine, "open", "x", nil)
 	private := b.send(mine, "closed", "x", nil)
 	type params = object

@@ -19,6 +19,7 @@ import (
 	"github.com/blocksd/blocksd/sandbox/access"
 	"github.com/blocksd/blocksd/sandbox/pubnub"
 	"github.com/blocksd/blocksd/sandbox/pubsub"
+	"github.com/blocksd/blocksd/sandbox/switches"
 )
 
 // patience is how long a test waits for what must happen.
@@ -54,7 +55,7 @@ func newHandler(t testing.TB, options ...option) (http.Handler, *network) {
 	}
 	n := &network{t: t}
 	var err error
-	if n.space, err = pubsub.New(pubsub.Config{SubscribeKey: keys.SubscribeKey, Now: time.Now, RingSize: s.ring}); err != nil {
+	if n.space, err = pubsub.New(pubsub.Config{SubscribeKey: keys.SubscribeKey, Now: time.Now, History: switches.History{RingSize: s.ring}}); err != nil {
 		t.Fatal(err)
 	}
 	if s.withAccess {
@@ -62,7 +63,7 @@ func newHandler(t testing.TB, options ...option) (http.Handler, *network) {
 			t.Fatal(err)
 		}
 	}
-	server, err := pubnub.New(pubnub.Config{Keysets: []pubnub.Keyset{{PublishKey: keys.PublishKey, Space: n.space, Access: n.access}}, Hold: s.hold, Files: s.files})
+	server, err := pubnub.New(pubnub.Config{Keysets: []pubnub.Keyset{{PublishKey: keys.PublishKey, Space: n.space, Access: n.access}}, PubNub: switches.PubNub{HoldPoll: s.hold}, Files: s.files})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/blocksd/blocksd/network/wire"
 	"github.com/blocksd/blocksd/sandbox"
+	"github.com/blocksd/blocksd/sandbox/switches"
 )
 
 func TestAdmission(t *testing.T) {
@@ -146,7 +147,7 @@ func (s *served) answered() bool {
 func TestRedelivery(t *testing.T) {
 	for _, readable := range []bool{true, false} {
 		t.Run(fmt.Sprint("readable ", readable), func(t *testing.T) {
-			n, st := newNetworkWith(t, true, sandbox.Config{NoAgentGetTask: true}), newStage()
+			n, st := newNetworkWith(t, true, sandbox.Config{Blocks: switches.Blocks{NoAgentGetTask: true}}), newStage()
 			f := n.fault()
 			a := n.serve(cardOf(t, "worker", 1, ""), st, n.through(f))
 			a.await(StateOnline)

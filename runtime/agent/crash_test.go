@@ -15,6 +15,7 @@ import (
 	"github.com/blocksd/blocksd/network/wire"
 	"github.com/blocksd/blocksd/runtime/journal"
 	"github.com/blocksd/blocksd/sandbox"
+	"github.com/blocksd/blocksd/sandbox/switches"
 )
 
 // terminals returns the terminal events of a task, in short form, as its consumer sees them.
@@ -50,9 +51,9 @@ func TestCrash(t *testing.T) {
 		asks bool
 	}{
 		{"channel readable", sandbox.Config{}, true},
-		{"table readable", sandbox.Config{NoWriterRead: true}, true},
-		{"channel readable, table not", sandbox.Config{NoAgentGetTask: true}, true},
-		{"nothing readable", sandbox.Config{NoWriterRead: true, NoAgentGetTask: true}, false},
+		{"table readable", sandbox.Config{Blocks: switches.Blocks{NoWriterRead: true}}, true},
+		{"channel readable, table not", sandbox.Config{Blocks: switches.Blocks{NoAgentGetTask: true}}, true},
+		{"nothing readable", sandbox.Config{Blocks: switches.Blocks{NoWriterRead: true, NoAgentGetTask: true}}, false},
 	} {
 		for _, moment := range []struct {
 			name string

@@ -21,6 +21,7 @@ import (
 	"github.com/blocksd/blocksd/network/backend"
 	"github.com/blocksd/blocksd/network/wire"
 	"github.com/blocksd/blocksd/sandbox"
+	"github.com/blocksd/blocksd/sandbox/switches"
 )
 
 // stretch is a bad stretch of road between an agent and the sandbox: it sees every request first and may answer it, hold
@@ -141,7 +142,7 @@ func TestTerminalSurvivesFailures(t *testing.T) {
 // TestSlotIsAnnouncedAfterTheTerminal: a network that frees a slot only with a presence state that follows the terminal
 // must not be left waiting, although the agent announces the slot before the terminal too.
 func TestSlotIsAnnouncedAfterTheTerminal(t *testing.T) {
-	n := newNetworkWith(t, false, sandbox.Config{SlotFallback: time.Hour})
+	n := newNetworkWith(t, false, sandbox.Config{Blocks: switches.Blocks{SlotFallback: time.Hour}})
 	f := n.fault()
 	f.set(func(_ http.ResponseWriter, r *http.Request) bool {
 		if isPublish(r) {

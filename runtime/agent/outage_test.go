@@ -15,6 +15,7 @@ import (
 	"github.com/blocksd/blocksd/network/wire"
 	"github.com/blocksd/blocksd/sandbox"
 	"github.com/blocksd/blocksd/sandbox/fault"
+	"github.com/blocksd/blocksd/sandbox/switches"
 )
 
 const (
@@ -66,7 +67,7 @@ var endpoints = map[string]struct {
 	"state":          {rule: fault.Rule{Endpoint: "state"}},
 	"time":           {rule: fault.Rule{Endpoint: "time"}},
 	"history":        {rule: fault.Rule{Endpoint: "history"}, use: (*crowd).hiccup},
-	"GetTask":        {rule: fault.Rule{Endpoint: "rpc", RPC: "GetTask"}, of: crowdOf{sandbox: sandbox.Config{NoWriterRead: true}}, use: (*crowd).hiccup},
+	"GetTask":        {rule: fault.Rule{Endpoint: "rpc", RPC: "GetTask"}, of: crowdOf{sandbox: sandbox.Config{Blocks: switches.Blocks{NoWriterRead: true}}}, use: (*crowd).hiccup},
 	"files":          {rule: fault.Rule{Endpoint: "files"}, of: crowdOf{inputs: true}},
 	"request-upload": {rule: fault.Rule{Endpoint: "request-upload"}, of: crowdOf{uploads: true}},
 	"blob":           {rule: fault.Rule{Endpoint: "blob"}, of: crowdOf{uploads: true}},

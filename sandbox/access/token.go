@@ -55,7 +55,7 @@ type Grant struct {
 	UUID string
 }
 
-// Reasons why a token permits nothing.
+// Reasons why a token is not accepted.
 var (
 	ErrForged  = errors.New("token was not issued here")
 	ErrExpired = errors.New("token is expired")
@@ -255,29 +255,6 @@ func (m *Manager) valid(token string) (*permission, error) {
 		return nil, ErrRevoked
 	}
 	return p, nil
-}
-
-// Revoke ends a token before its time. The error is ErrForged or ErrExpired.
-func (m *Manager) Revoke(token string) error {
-	p, err := m.permission(token)
-	if err != nil {
-		return err
-	}
-	now := m.now()
-	if !now.Before(p.expires) {
-		return ErrExpired
-	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	for other, until := range m.revoked { // what has expired need not be remembered
-		if !now.Before(until) {
-			delete(m.revoked, other)
-		}
-	}
-	m.revoked[token] = p.expires
-	m.end(token)
-	m.onRevoke()
-	return nil
 }
 
 // Now is the clock of the manager.

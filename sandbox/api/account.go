@@ -10,10 +10,10 @@ import (
 	"github.com/blocksd/blocksd/sandbox/blocks"
 )
 
-// keyLife is how long a key lives that is made after a browser login.
+// keyLife is the lifetime of a key that is created by a browser login.
 const keyLife = 90 * 24 * time.Hour
 
-// cliConfig tells the CLI what kind of deployment this is. An ordinary one has no such page.
+// cliConfig says what kind of deployment this is. An ordinary one has no such page.
 func (s *Server) cliConfig(w http.ResponseWriter, r *http.Request) {
 	if !s.cfg.Enterprise {
 		notFound(w, r)
@@ -32,7 +32,7 @@ func (s *Server) pricingLimits(w http.ResponseWriter, _ *http.Request) {
 	})
 }
 
-// publishContext tells for whom the caller would register an agent.
+// publishContext says for which organization the caller would register an agent.
 func (s *Server) publishContext(w http.ResponseWriter, r *http.Request) {
 	p, err := s.identified(r)
 	if err != nil {
@@ -78,8 +78,8 @@ func (s *Server) renameOrg(w http.ResponseWriter, r *http.Request) {
 	answer(w, http.StatusOK, orgBody{o.ID, o.Name, o.Slug})
 }
 
-// authorize is the page of a browser login. There is nobody to ask: the sandbox serves its own machine only, so it sends
-// the browser back at once. It does so to loopback addresses only, where a code is safe with who asked for it.
+// authorize is the page of a browser login. It asks no one: the sandbox serves its own machine only, so it sends
+// the browser back at once. It redirects to loopback addresses only, where no one else gets the code.
 func (s *Server) authorize(w http.ResponseWriter, r *http.Request) {
 	q := r.URL.Query()
 	back, err := url.Parse(q.Get("redirect_uri"))

@@ -74,7 +74,7 @@ func (s *Server) connect(w http.ResponseWriter, r *http.Request) {
 // maxProtocols is how many protocol versions of an instance are kept.
 const maxProtocols = 8
 
-// cut shortens what a client says of itself.
+// cut shortens what a client says about itself.
 func cut(s string) string { return wire.CutText(s, 128) }
 
 // refresh serves both kinds of refresh token.

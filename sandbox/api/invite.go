@@ -6,7 +6,7 @@ import (
 	"github.com/blocksd/blocksd/sandbox/blocks"
 )
 
-// invite offers the use of a private agent to somebody.
+// invite offers the use of a private agent to a user or an organization.
 func (s *Server) invite(w http.ResponseWriter, r *http.Request) {
 	var req struct {
 		Email string `json:"email"`
@@ -24,7 +24,7 @@ func (s *Server) invite(w http.ResponseWriter, r *http.Request) {
 		s.refuse(w, r, err)
 		return
 	}
-	// No mail leaves the sandbox: whoever is told that nobody was notified shows the link.
+	// No mail leaves the sandbox: a client shows the link when the answer says that nobody was notified.
 	answer(w, http.StatusOK, map[string]any{"notified": 0, "inviteUrl": "http://" + s.origin + "/invite/" + v.Token})
 }
 
@@ -126,7 +126,7 @@ func (s *Server) revokeGrant(w http.ResponseWriter, r *http.Request) {
 	answer(w, http.StatusOK, map[string]string{"id": r.PathValue("id"), "status": "revoked"})
 }
 
-// invitePage is where the address of an invitation leads: there is no page that accepts it, so it says what does.
+// invitePage is where the address of an invitation leads: no page accepts it, so this one names the command that does.
 func (s *Server) invitePage(w http.ResponseWriter, r *http.Request) {
 	answer(w, http.StatusOK, map[string]string{"accept": "blocks invite accept " + r.PathValue("token")})
 }

@@ -45,8 +45,8 @@ func (d *deployment) dump() string {
 	return string(out)
 }
 
-// TestRefusedRequestsChangeNothing: whatever is wrong with a request that would change something, nothing is changed. That
-// each of them does change something when nothing is wrong shows that the comparison sees it.
+// TestRefusedRequestsChangeNothing: whatever is wrong with a request that would change something, nothing is changed.
+// That each of them does change something when nothing is wrong shows that the comparison sees it.
 func TestRefusedRequestsChangeNothing(t *testing.T) {
 	// The deployment, with a task, a refresh token, an invitation and a grant; $NAME stands for what is there.
 	prepare := func() (*deployment, func(string) string) {

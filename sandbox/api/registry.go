@@ -152,7 +152,7 @@ func queryOf(get func(string) string) (blocks.Query, error) {
 	return q, nil
 }
 
-// suggest completes what somebody has typed of an agent's name.
+// suggest completes the beginning of an agent's name.
 func (s *Server) suggest(w http.ResponseWriter, r *http.Request) {
 	p, err := s.identified(r)
 	q := r.URL.Query()
@@ -268,7 +268,7 @@ func specOf(name string, doc json.RawMessage, protocols []string, o offer) (bloc
 		return blocks.AgentSpec{}, blocks.InvalidParams("The card is not valid: %v.", err)
 	}
 	if c.AgentName != name {
-		return blocks.AgentSpec{}, blocks.InvalidParams("The card is the one of the agent %s, not of %s.", c.AgentName, name)
+		return blocks.AgentSpec{}, blocks.InvalidParams("The card is for the agent %s, not for %s.", c.AgentName, name)
 	}
 	private, err := o.private()
 	if err != nil {

@@ -20,7 +20,7 @@ type call struct {
 }
 
 // rpc serves the gateway. Status 401 is for credentials only; every other failure has status 200 and an error object,
-// because clients discard the bodies of other answers. There is never a null result where a client would fall over it.
+// because clients discard the bodies of other answers. A result is never null where clients cannot handle that.
 func (s *Server) rpc(w http.ResponseWriter, r *http.Request) {
 	var c call
 	if err := read(r, &c); err != nil {
@@ -36,7 +36,7 @@ func (s *Server) rpc(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	var p *blocks.Principal
-	// An anonymous consumer may look at a task; everything else needs to be somebody.
+	// An anonymous consumer may look at a task; everything else needs credentials.
 	if bearer(r) != "" || c.Method != "GetTask" {
 		var err error
 		if p, err = s.byToken(r); err != nil {
@@ -56,7 +56,7 @@ func (s *Server) rpc(w http.ResponseWriter, r *http.Request) {
 	}{"2.0", c.id(), result})
 	if after != nil {
 		// The submitter has its answer before the task goes out.
-		_ = http.NewResponseController(w).Flush() // a client that went away has submitted its task all the same
+		_ = http.NewResponseController(w).Flush() // the task of a client that disconnected is submitted anyway
 		after()
 	}
 }
@@ -68,7 +68,7 @@ func (c call) id() json.RawMessage {
 	return c.ID
 }
 
-// fail answers with an error object. Its data is always an object: clients fall over anything else.
+// fail answers with an error object. Its data is always an object: clients cannot handle anything else.
 func (s *Server) fail(w http.ResponseWriter, r *http.Request, c call, err error) {
 	var e *blocks.Error
 	if !errors.As(err, &e) {
@@ -137,7 +137,7 @@ func decode(params json.RawMessage, v any) error {
 		return nil
 	}
 	if err := json.Unmarshal(params, v); err != nil {
-		return blocks.InvalidParams("The params are not what they should be: %s.", blocks.InWords(err))
+		return blocks.InvalidParams("The params are invalid: %s.", blocks.DescribeJSONError(err))
 	}
 	return nil
 }

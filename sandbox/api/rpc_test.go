@@ -53,7 +53,7 @@ func post(s *Server, path, bearer, body string) *httptest.ResponseRecorder {
 func TestRPCFrames(t *testing.T) {
 	s, token := newServer(t)
 	tests := []struct{ body, want string }{
-		{`{`, `{"error":{"code":-32600,"data":{"code":"InvalidParams","message":"The request body is not what it should be: it ends too early."},"message":"The request body is not what it should be: it ends too early."},"id":null,"jsonrpc":"2.0"}`},
+		{`{`, `{"error":{"code":-32600,"data":{"code":"InvalidParams","message":"The request body is invalid: it ends too early."},"message":"The request body is invalid: it ends too early."},"id":null,"jsonrpc":"2.0"}`},
 		{`{"id":7}`, `{"error":{"code":-32600,"data":{"code":"InvalidRequest","message":"The request has no method."},"message":"The request has no method."},"id":7,"jsonrpc":"2.0"}`},
 		{`{"id":"a","method":"GetTask","params":{}}`, `{"error":{"code":-32602,"data":{"code":"InvalidParams","message":"taskId is required."},"message":"taskId is required."},"id":"a","jsonrpc":"2.0"}`},
 		{`{"id":"a","method":"ListTasks"}`, `{"jsonrpc":"2.0","id":"a","result":{"tasks":[],"next":null,"totalCount":0}}`},

@@ -1,5 +1,5 @@
 // Package api is the HTTP face of the sandbox's Blocks backend: discovery, registry, credentials, the RPC gateway and
-// files, over package network.
+// files, over package blocks.
 package api
 
 import (
@@ -70,44 +70,10 @@ func New(cfg Config) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{blocks: cfg.Blocks, log: cfg.Log, now: cfg.Now, cdm: cdm, origin: cfg.Origin, cfg: cfg, mux: http.NewServeMux()}
-	for pattern, handle := range map[string]http.HandlerFunc{
-		"GET /api/v1/cdm":                          s.getCDM,
-		"GET /api/v1/cli-config":                   s.cliConfig,
-		"GET /api/v1/pricing/limits":               s.pricingLimits,
-		"GET /api/v1/registry/agents":              s.agents,
-		"POST /api/v1/registry/agents":             s.publish,
-		"PATCH /api/v1/registry/agents":            s.change,
-		"PUT /api/v1/registry/agents":              s.change,
-		"DELETE /api/v1/registry/agents":           s.remove,
-		"GET /api/v1/registry/suggest":             s.suggest,
-		"GET /api/v1/registry/publish-context":     s.publishContext,
-		"GET /api/v1/agent-status":                 s.agentStatus,
-		"GET /api/v1/orgs":                         s.orgs,
-		"PATCH /api/v1/orgs/{id}":                  s.renameOrg,
-		"GET /api/auth/oauth2/authorize":           s.authorize,
-		"POST /api/auth/oauth2/token":              s.oauthToken,
-		"POST /api/auth/api-key/create":            s.createKey,
-		"POST /api/v1/agents/{name}/invitations":   s.invite,
-		"GET /api/v1/agents/{name}/invitations":    s.invitations,
-		"POST /api/v1/agent-invitations/accept":    s.acceptInvitation,
-		"GET /api/v1/agents/{name}/grants":         s.grants,
-		"DELETE /api/v1/agents/{name}/grants/{id}": s.revokeGrant,
-		"GET /invite/{token}":                      s.invitePage,
-		"GET /agents/{name}":                       s.agentPage,
-		"POST /api/v1/auth/agent/connect":          s.connect,
-		"POST /api/v1/auth/agent/refresh":          s.refresh,
-		"POST /api/v1/auth/agent/consumer-token":   s.consumerToken,
-		"POST /api/v1/auth/task-read-token":        s.taskReadToken,
-		"POST /api/v1/auth/anon-task-read-token":   s.anonReadToken,
-		"POST /api/v1/rpc":                         s.rpc,
-		"POST /api/v1/files/request-upload":        s.requestUpload,
-		"POST /api/v1/files/confirm-upload":        s.confirmUpload,
-		"POST " + blocks.BlobPath + "{id}":         s.receiveBlob,
-		"GET " + blocks.BlobPath + "{id}":          s.sendBlob,
-		"/":                                        notFound,
-	} {
-		s.mux.HandleFunc(pattern, handle)
+	for _, r := range table {
+		s.mux.HandleFunc(r.pattern, func(w http.ResponseWriter, req *http.Request) { r.serve(s, w, req) })
 	}
+	s.mux.HandleFunc("/", notFound)
 	return s, nil
 }
 
@@ -115,7 +81,8 @@ func New(cfg Config) (*Server, error) {
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h := w.Header()
 	if strings.HasPrefix(r.URL.Path, loginPath) {
-		// Not for pages of other origins: one could log in by itself here, and have the key to the agents of this machine.
+		// Refuse scripts: a page of another origin could log in without the user, and get a key to the agents of this
+		// machine.
 		if mode := r.Header.Get("Sec-Fetch-Mode"); mode != "" && mode != "navigate" {
 			s.refuse(w, r, &blocks.Error{Status: http.StatusForbidden, Code: blocks.CodeDenied, Message: "A page cannot log in by itself."})
 			return
@@ -131,7 +98,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if r.Method != http.MethodGet {
-		// Reads that follow a write are to go where the write went; here that is always so, but clients echo it.
+		// Says that later reads have to see this write. Here they always do, but clients expect the header and echo it.
 		h.Set(affinityHeader, strconv.FormatInt(s.now().Add(affinity).Unix(), 10))
 	}
 	s.mux.ServeHTTP(w, r)
@@ -158,7 +125,7 @@ func send(w http.ResponseWriter, status int, body []byte) {
 	h.Set("Cache-Control", "no-store")
 	h.Set("Content-Length", strconv.Itoa(len(body))) // or an early flush would make it chunked
 	w.WriteHeader(status)
-	_, _ = w.Write(body) // a client that went away is not our concern
+	_, _ = w.Write(body) // the client may have disconnected
 }
 
 // refuse sends an error in the form of the REST endpoints. Both members "error" and "message" are read by clients.
@@ -180,13 +147,13 @@ func (s *Server) refuse(w http.ResponseWriter, r *http.Request, err error) {
 func read(r *http.Request, v any) error {
 	body, err := io.ReadAll(http.MaxBytesReader(nil, r.Body, maxBody))
 	if err != nil {
-		return blocks.InvalidParams("The request body cannot be read: %s.", blocks.InWords(err))
+		return blocks.InvalidParams("The request body cannot be read: %s.", blocks.DescribeJSONError(err))
 	}
 	if len(body) == 0 {
 		return nil
 	}
 	if err := json.Unmarshal(body, v); err != nil {
-		return blocks.InvalidParams("The request body is not what it should be: %s.", blocks.InWords(err))
+		return blocks.InvalidParams("The request body is invalid: %s.", blocks.DescribeJSONError(err))
 	}
 	return nil
 }
@@ -209,7 +176,7 @@ func (s *Server) byToken(r *http.Request) (*blocks.Principal, error) {
 	return s.blocks.ByToken(credential)
 }
 
-// identified returns who makes a request that takes an API key or a JWT, and nothing less.
+// identified returns who makes a request that needs an API key or a JWT.
 func (s *Server) identified(r *http.Request) (*blocks.Principal, error) {
 	credential := bearer(r)
 	if credential == "" {
@@ -221,7 +188,7 @@ func (s *Server) identified(r *http.Request) (*blocks.Principal, error) {
 	return s.blocks.ByKey(credential)
 }
 
-// byAny returns who makes a request that takes an API key, a JWT or nothing; bad credentials count as none.
+// byAny returns who makes a request for which credentials are optional; invalid ones count as none.
 func (s *Server) byAny(r *http.Request) *blocks.Principal {
 	credential := bearer(r)
 	if credential == "" {

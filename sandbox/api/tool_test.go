@@ -50,7 +50,7 @@ func TestToolSequence(t *testing.T) {
 	if listed != 200 {
 		t.Errorf("invitations: %d", listed)
 	}
-	exact("POST", "/api/v1/agent-invitations/accept", "k3", `{"token":"`+token+`"}`, 403, refusal("PermissionDenied", "The invitation is for somebody else."))
+	exact("POST", "/api/v1/agent-invitations/accept", "k3", `{"token":"`+token+`"}`, 403, refusal("PermissionDenied", "The invitation is for another user or organization."))
 	exact("POST", "/api/v1/agent-invitations/accept", "k2", `{"token":"`+token+`"}`, 200, `{"agentName":"secret"}`)
 	exact("POST", "/api/v1/agent-invitations/accept", "k2", `{"token":"`+token+`"}`, 404, refusal("InvitationNotFound", "The invitation is unknown, used or expired."))
 	exact("GET", "/api/v1/agents/secret/invitations", "k1", "", 200, `{"invitations":[{"id":"inv_X","email":"new@example.com","scope":"user","expiresAt":"2026-05-08T12:00:00.000Z","createdAt":"2026-05-01T12:00:00.000Z"}]}`)

@@ -25,7 +25,7 @@ type Store struct {
 	kept bool       // the directory outlives the store
 }
 
-// New returns a store that makes its directory below parent ("" is the system's place for temporary files) when the
+// New returns a store that makes its directory below parent ("" is the system's temporary directory) when the
 // first blob is written.
 func New(parent string) *Store { return &Store{parent: parent} }
 
@@ -68,7 +68,7 @@ func (s *Store) Write(id string, r io.Reader, limit int64) (size int64, err erro
 	if err != nil {
 		return 0, fmt.Errorf("store file: %w", err)
 	}
-	defer os.Remove(f.Name()) // gone already after a rename
+	defer os.Remove(f.Name()) // does nothing after the rename
 	size, err = io.Copy(f, io.LimitReader(r, limit+1))
 	if cerr := f.Close(); err == nil {
 		err = cerr
@@ -101,7 +101,7 @@ func (s *Store) Open(id string) (*os.File, error) {
 	return f, nil
 }
 
-// Remove deletes a blob; one that is not there is no error.
+// Remove deletes a blob, if it exists.
 func (s *Store) Remove(id string) error {
 	s.mu.Lock()
 	dir := s.dir

@@ -31,7 +31,7 @@ func (p *Principal) OwnOrganization(id string) bool { return p != nil && p.OrgID
 // IsAgent reports whether the credentials are those of an agent instance.
 func (p *Principal) IsAgent() bool { return p.Agent != "" }
 
-// accounts are the organizations with their API keys, and the browser logins that are under way.
+// accounts are the organizations with their API keys, and the browser logins in progress.
 type accounts struct {
 	orgs  map[string]*Organization // by id; the map is fixed, the names are not
 	keys  map[string]*apiKey       // by the key itself

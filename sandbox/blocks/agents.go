@@ -37,7 +37,7 @@ type InstanceRecord struct {
 	Build       Build
 }
 
-// AgentStatus is who runs an agent.
+// AgentStatus lists the instances of an agent.
 type AgentStatus struct {
 	Name      string
 	Instances []InstanceRecord

@@ -6,7 +6,7 @@ import (
 	"github.com/blocksd/blocksd/network/wire"
 )
 
-// ConnectRequest of an instance; nil means that it said nothing.
+// ConnectRequest of an instance; nil stands for a member that it left out.
 type ConnectRequest struct {
 	AgentName, InstanceID string
 	BillingMode           wire.BillingMode
@@ -14,7 +14,7 @@ type ConnectRequest struct {
 	MaxPendingBacklog     *int
 	ExpectedInstances     *int
 	MaxRunningTimeSec     *int
-	// Build says what the instance is made of.
+	// Build describes the software of the instance.
 	Build Build
 }
 
@@ -24,7 +24,7 @@ type Connection struct {
 	AgentName, DisplayName, AgentID, ControlChannel, PAMToken string
 }
 
-// Connect makes an instance known and gives it its credentials. It may be called again for the same instance.
+// Connect registers an instance and gives it its credentials. It may be called again for the same instance.
 func (n *Network) Connect(p *Principal, req ConnectRequest) (Connection, error) {
 	if req.AgentName == "" || req.InstanceID == "" {
 		return Connection{}, InvalidParams("agentName and instanceId are required.")

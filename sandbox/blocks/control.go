@@ -7,8 +7,8 @@ import (
 	"github.com/blocksd/blocksd/sandbox/pubsub"
 )
 
-// Cancel asks for the end of a task. One that no instance has got ends at once; otherwise its instance is told, and has
-// the cancel budget. A finished task stays as it is.
+// Cancel asks for the end of a task. A task that was not sent to an instance ends at once; otherwise its instance is
+// notified and has the cancel budget. A finished task stays as it is.
 func (n *Network) Cancel(p *Principal, id string) error {
 	return n.stop(p, id, wire.TypeCancelTask, wire.Terminal{State: wire.Canceled})
 }

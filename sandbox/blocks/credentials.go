@@ -47,7 +47,7 @@ func (n *Network) ConsumerToken(apiKey string) (Credentials, error) {
 	return n.issueLocked(refreshToken{APIKey: apiKey})
 }
 
-// Refresh exchanges a refresh token for new credentials of the same kind; the old token is worth nothing any more.
+// Refresh exchanges a refresh token for new credentials of the same kind; the old token becomes invalid.
 func (n *Network) Refresh(apiKey, token string) (Credentials, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -87,9 +87,9 @@ func (n *Network) issueLocked(r refreshToken) (Credentials, error) {
 
 // credentials makes credentials that cannot be refreshed.
 func (n *Network) credentials(org *Organization, agent, instance string) (Credentials, error) {
-	c := Credentials{UserID: org.UserID, ExpiresIn: n.cfg.ConsumerTTL, Agent: agent != ""}
+	c := Credentials{UserID: org.UserID, ExpiresIn: n.cfg.ConsumerTokenTTL, Agent: agent != ""}
 	if c.Agent {
-		c.ExpiresIn = n.cfg.AgentTTL
+		c.ExpiresIn = n.cfg.AgentTokenTTL
 	}
 	var err error
 	c.AccessToken, err = n.tokens.sign(org, agent, instance, n.cfg.Now(), c.ExpiresIn)
@@ -97,7 +97,7 @@ func (n *Network) credentials(org *Organization, agent, instance string) (Creden
 }
 
 // ExpireTokens makes all JWTs that have been issued expire now. With refreshTokens, these are forgotten too, so that
-// their owners have to begin anew with their API keys.
+// their owners have to use their API keys again.
 func (n *Network) ExpireTokens(refreshTokens bool) {
 	n.tokens.generation.Add(1)
 	n.touch()

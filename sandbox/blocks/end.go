@@ -27,8 +27,8 @@ func (n *Network) endTaskLocked(t *task, terminal wire.Terminal) {
 	n.loop.pushLocked(func() { space.Publish(p) })
 }
 
-// endedLocked notes the end of a task: its row, its slot, its place in the queue. byNetwork says that its instance
-// has not ended it.
+// endedLocked records the end of a task in its row, its slot and the queue. byNetwork says that the network ended it,
+// not its instance.
 func (n *Network) endedLocked(t *task, state wire.TaskState, byNetwork bool) {
 	t.State, t.Updated = state, n.cfg.Now()
 	t.Parts = nil
@@ -73,8 +73,8 @@ func (n *Network) slotFallbackLocked(i *instance) {
 	n.updateReadyLocked(i)
 }
 
-// revokeStreamsLocked makes the consumers' tokens of an ended task's streams worthless. Those of the provider stay: a
-// shared stream is written with that of its first task.
+// revokeStreamsLocked revokes the consumers' tokens for the streams of an ended task. The provider's tokens stay valid:
+// a shared stream is written with the token of its first task.
 func (n *Network) revokeStreamsLocked(t *task) {
 	for _, s := range t.Streams {
 		if s.Token != "" {

@@ -10,8 +10,8 @@ import (
 	"github.com/blocksd/blocksd/sandbox/pubsub"
 )
 
-// SwitchEnvironment moves an agent to the other environment while it runs: its instances are told to go there. What
-// they run is finished where it began; what waits fails.
+// SwitchEnvironment moves an agent to the other environment while it runs: its instances are asked to connect there.
+// What they run is finished where it began; what waits fails.
 func (n *Network) SwitchEnvironment(name string, mode wire.BillingMode) error {
 	if !mode.Valid() {
 		return InvalidParams("The billing mode must be free or paid, not %q.", mode)
@@ -45,7 +45,7 @@ func (n *Network) SwitchEnvironment(name string, mode wire.BillingMode) error {
 		n.loop.pushLocked(func() {
 			from.Space.Publish(pubsub.Publication{Channel: a.control, Publisher: backendUUID, Meta: meta, Body: b})
 		})
-		// It is not there yet; what it was given it has, or gets before this message.
+		// It has not connected there yet. It has got its tasks, or gets them before this message.
 		i.online, i.polled, i.lostAt = false, false, n.cfg.Now()
 		a.noteOfflineLocked(i)
 		if len(i.tasks) > 0 {
@@ -85,8 +85,8 @@ func (n *Network) registerLocked(spec AgentSpec) error {
 		return refused(403, CodeDenied, "The agent name %s belongs to another organization.", spec.Name)
 	}
 	if a.env != nil && a.env != n.envs[spec.BillingMode] {
-		// Its instances sit in the other environment and have to connect anew. What they run stays where it is; what
-		// waits would be sought there in vain.
+		// Its instances are in the other environment and have to connect again. What they run stays where it is; the
+		// instances would not see what waits.
 		n.failWaitingLocked(a, "the agent moved to another environment of the network")
 		for id, i := range a.instances {
 			i.controlToken = "" // is one of the old environment
@@ -128,7 +128,7 @@ func (n *Network) ForceOffline(name string, on bool) error {
 	return nil
 }
 
-// Environment is one of the two worlds that share nothing but the agents' names.
+// Environment is one of two, which share only the names of agents.
 type Environment struct {
 	Keys   wire.Keyset
 	Space  *pubsub.Space

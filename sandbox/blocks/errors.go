@@ -6,7 +6,7 @@ import (
 	"github.com/blocksd/blocksd/network/wire"
 )
 
-// Error is a refusal that the caller is told about.
+// Error is a refusal that the caller gets as its answer.
 type Error struct {
 	// Status is the HTTP status where the answer has one; application errors of RPC calls are sent with 200.
 	Status int
@@ -15,7 +15,7 @@ type Error struct {
 	RPC  int
 	// Message is for humans.
 	Message string
-	// Details is what the code promises, nil for none.
+	// Details are those that belong to the code, nil for none.
 	Details any
 }
 

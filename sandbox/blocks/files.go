@@ -18,7 +18,7 @@ type upload struct {
 // fileRecord is what is kept of a file.
 type fileRecord struct {
 	ID, FileID       string // FileID names it on its channel
-	Blob             string // where it is stored; whoever knows it may read it
+	Blob             string // where it is stored; to know it is the permission to read it
 	TaskID           string `json:"Task"` // of a provider's output; of an input once its task is submitted
 	OutputID, PartID string
 	Name, MIME       string

@@ -16,14 +16,14 @@ func (n *Network) controlTokenLocked(i *instance) (string, error) {
 		return i.controlToken, nil
 	}
 	token, err := i.agent.env.Access.Issue(access.Grant{
-		Issued: now, TTL: n.cfg.ControlTTL, UUID: i.ID,
+		Issued: now, TTL: n.cfg.ControlTokenTTL, UUID: i.ID,
 		Channels: map[string]access.Right{i.agent.control: access.Read | access.Write},
 		Patterns: map[string]access.Right{taskChannels: access.Write},
 	})
 	if err != nil {
 		return "", err
 	}
-	i.controlToken, i.controlRenew = token, now.Add(n.cfg.ControlTTL/2)
+	i.controlToken, i.controlRenew = token, now.Add(n.cfg.ControlTokenTTL/2)
 	return token, nil
 }
 

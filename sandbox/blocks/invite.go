@@ -36,7 +36,7 @@ func (n *Network) Invite(p *Principal, agentName, email, slug string) (Invitatio
 		return Invitation{}, InvalidParams("An invitation needs either an email or a targetOrgSlug.")
 	}
 	if email != "" && !strings.Contains(email, "@") {
-		return Invitation{}, InvalidParams("%q is no email address.", email)
+		return Invitation{}, InvalidParams("%q is not an email address.", email)
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -93,7 +93,7 @@ func (n *Network) Accept(p *Principal, token string) (string, error) {
 	case v == nil || !n.cfg.Now().Before(v.Expires):
 		return "", refused(404, CodeNoInvitation, "The invitation is unknown, used or expired.")
 	case p.IsAgent(), v.Email != "" && !strings.EqualFold(v.Email, p.org.Email), v.Slug != "" && v.Slug != p.org.Slug:
-		return "", refused(403, CodeDenied, "The invitation is for somebody else.")
+		return "", refused(403, CodeDenied, "The invitation is for another user or organization.")
 	}
 	delete(n.registry.invites, token)
 	if a := n.registry.agents[v.Agent]; !a.grantedLocked(p) && a.Spec.OrgID != p.OrgID {

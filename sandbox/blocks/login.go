@@ -14,7 +14,7 @@ const (
 	maxCodes = 1000
 )
 
-// Authorize starts a browser login for an organization's user, whom there is no need to ask here: the machine is the
+// Authorize starts a browser login for an organization's user, without asking the user: the machine is the
 // user's own. challenge is that of PKCE with S256.
 func (n *Network) Authorize(orgID, clientID, redirect, challenge string) (code string, err error) {
 	n.mu.Lock()

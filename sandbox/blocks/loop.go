@@ -5,8 +5,7 @@ import (
 	"time"
 )
 
-// loop holds what Run works off: what is to be done without the lock of the network, in order, and what is to be done
-// at a certain time.
+// loop holds what Run has to do: work that is done without the lock of the network, first in first out, and deadlines.
 type loop struct {
 	wake chan struct{} // there is something to do
 	work []func()

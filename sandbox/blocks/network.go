@@ -3,7 +3,7 @@
 //
 // There are two locks, always taken in this order: that of a space, then that of the network. Observers are called under
 // the first and take the second; nothing calls a space while it holds the second. What has to be published is therefore
-// put into a queue, which Run works off in order.
+// queued, and Run publishes it in the order of the queue.
 package blocks
 
 import (
@@ -23,7 +23,7 @@ import (
 type Network struct {
 	cfg     Config
 	log     *slog.Logger
-	touch   func()                      // reports a change that is worth keeping
+	touch   func()                      // reports a change that a Snapshot keeps
 	secrets map[wire.BillingMode][]byte // of the access managers
 	envs    map[wire.BillingMode]*Environment
 
@@ -34,7 +34,7 @@ type Network struct {
 	tasks    taskTable
 	files    fileTable
 	loop     loop
-	freed    chan struct{} // if somebody waits: closed when an agent has an instance that takes a task
+	freed    chan struct{} // nil if no one waits; closed when an agent has an instance that takes a task
 }
 
 // New returns an empty network, or the one that Config.State describes.
@@ -73,7 +73,7 @@ func (n *Network) addEnvironment(mode wire.BillingMode, keys wire.Keyset) error 
 		secret = newSecret()
 	}
 	space, err := pubsub.New(pubsub.Config{
-		SubscribeKey: keys.SubscribeKey, Now: n.cfg.Now, RingSize: n.cfg.RingSize, Lossless: n.cfg.Lossless, MaxBytes: n.cfg.MaxBytes,
+		SubscribeKey: keys.SubscribeKey, Now: n.cfg.Now, History: n.cfg.History,
 		Observer: &observer{network: n, mode: mode}, Changed: n.touch,
 	})
 	if err != nil {
@@ -125,7 +125,7 @@ func (n *Network) Run(ctx context.Context) error {
 }
 
 // sweepLocked looks for tasks that were sent and never taken up, for those that run too long or ended long ago, and for
-// uploads that nobody claimed.
+// uploads that were never claimed.
 func (n *Network) sweepLocked() {
 	now := n.cfg.Now()
 	for _, a := range n.registry.agents {

@@ -25,8 +25,8 @@ var (
 	runningText  = []byte(`"running"`)
 )
 
-// Inspect reads events of tasks, before the lock is taken. Most are neither a start nor an end, which a look at their
-// bytes tells.
+// Inspect reads events of tasks, before the lock is taken. Most are neither a start nor an end, which a search in
+// their bytes shows.
 func (o *observer) Inspect(p pubsub.Publication) any {
 	if !strings.HasPrefix(p.Channel, "u.") || !bytes.Contains(p.Body, terminalText) && !bytes.Contains(p.Body, runningText) {
 		return nil

@@ -36,8 +36,8 @@ func (n *Network) orderLocked(t *task, order wire.ControlType, caller string) {
 	})
 }
 
-// expireAtLocked has a pipe task end when its time is over. That may be in a month: a task that was forgotten long
-// before is not to be kept alive for it.
+// expireAtLocked has a pipe task end when its time is over. That may be in a month, so the deadline does not keep a
+// task in memory that was forgotten long before.
 func (n *Network) expireAtLocked(t *task) {
 	id := t.ID
 	n.loop.atLocked(time.UnixMilli(t.ExpiresAtMS), func() {
@@ -47,7 +47,7 @@ func (n *Network) expireAtLocked(t *task) {
 	})
 }
 
-// expireLocked ends a pipe task whose time is over: its instance is told, and then has the cancel budget.
+// expireLocked ends a pipe task whose time is over: its instance is notified and then has the cancel budget.
 func (n *Network) expireLocked(t *task) {
 	terminal := wire.Terminal{State: wire.Completed, CompletionReason: wire.ReasonDurationExpired}
 	if t.State.Final() {

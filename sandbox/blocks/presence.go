@@ -44,8 +44,8 @@ func (n *Network) applyStateLocked(i *instance, state []byte) {
 	n.updateReadyLocked(i)
 }
 
-// lostLocked takes an instance out of service: what it had not taken up goes elsewhere at once, what it was running is
-// ended after a while, unless it comes back or ends it itself.
+// lostLocked takes an instance out of service: tasks that it had not started go to other instances at once; tasks that
+// it was running fail after the safety net, unless it comes back or ends them itself.
 func (n *Network) lostLocked(i *instance) {
 	now := n.cfg.Now()
 	i.online, i.polled, i.lostAt = false, false, now
@@ -64,7 +64,7 @@ func (n *Network) lostLocked(i *instance) {
 	i.agent.noteOfflineLocked(i)
 	i.agent.queue.pushFront(back)
 	if len(i.agent.ready) == 0 || len(i.agent.ready) == 1 && i.index >= 0 {
-		n.recallLocked(i.agent) // nobody is left who could take what went out to all
+		n.recallLocked(i.agent) // no instance is left that could take what was sent to all
 	}
 	if len(i.tasks) > 0 {
 		n.loop.atLocked(now.Add(n.cfg.SafetyNet), func() { n.failLostLocked(i) })

@@ -45,7 +45,7 @@ func (n *Network) Publish(p *Principal, spec AgentSpec) (AgentRecord, error) {
 	return n.recordLocked(n.registry.agents[spec.Name]), nil
 }
 
-// checkPrices checks what an agent costs.
+// checkPrices checks the prices of an agent.
 func (n *Network) checkPrices(spec AgentSpec) error {
 	perTask, err := price("pricePerTask", spec.PerTask, MinPricePerTask, MaxPricePerTask, spec.BillingMode)
 	if err != nil {
@@ -134,7 +134,7 @@ func set[T any](to *T, from *T) {
 	}
 }
 
-// Delete removes an agent. Its open tasks fail and its instances are on their own.
+// Delete removes an agent. Its open tasks fail; its instances get no more tasks.
 func (n *Network) Delete(p *Principal, name string) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()

@@ -1,7 +1,7 @@
 package blocks
 
-// queue of the tasks that wait for an instance: first come, first served. Tasks that ended while they waited stay in
-// it, unseen, until their turn.
+// queue of the tasks that wait for an instance: first come, first served. Tasks that ended while they waited stay
+// in it until their turn and are then skipped.
 type queue struct {
 	front   []*task // came back from a lost instance, last first
 	back    []*task
@@ -22,7 +22,7 @@ func (q *queue) pushFront(ts []*task) {
 	}
 }
 
-// leave says that a task which waits has ended.
+// leave takes a task out of the queue that has ended or was taken up.
 func (q *queue) leave(t *task) {
 	if t.queued {
 		t.queued = false

@@ -7,7 +7,7 @@ import (
 	"github.com/blocksd/blocksd/network/wire"
 )
 
-// registry is what is known of agents.
+// registry holds the registered agents.
 type registry struct {
 	agents    map[string]*agent      // by name
 	byControl map[string]*agent      // by control channel
@@ -35,7 +35,7 @@ func (r *registry) removeLocked(a *agent) {
 	}
 }
 
-// ownedLocked returns an agent of p's own organization. what says in a refusal what p wants to do.
+// ownedLocked returns an agent of p's own organization. what says what p is trying to do, for the refusal.
 func (r *registry) ownedLocked(p *Principal, name, what string) (*agent, error) {
 	a := r.agents[name]
 	switch {
@@ -76,7 +76,7 @@ type agentRecord struct {
 	Backlog       int // limit of the queue
 	Broadcast     bool
 	MaxRunning    time.Duration
-	Grants        []grant         // oldest first
+	Grants        []grant
 	Streams       map[string]bool // shared streams that have been set up
 }
 
@@ -101,7 +101,7 @@ type grant struct {
 	ID      string
 	OrgID   string `json:"Org"`
 	Created time.Time
-	User    bool // its user alone; as each organization has one, that is a matter of how it is shown
+	User    bool // only its user; each organization has one, so this only changes how the grant is shown
 }
 
 // grantedLocked reports whether p was invited to a private agent.

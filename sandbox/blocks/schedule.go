@@ -30,8 +30,8 @@ func (n *Network) scheduleLocked(a *agent) {
 	}
 }
 
-// broadcastLocked sends what waits to all instances at once, but never more than they have free slots between them: an
-// instance that is full says nothing, and a task that nobody takes is lost.
+// broadcastLocked sends what waits to all instances at once, but never more than they have free slots between them: a
+// full instance ignores the message, and a task that no instance takes is lost.
 func (n *Network) broadcastLocked(a *agent) {
 	free := 0
 	for _, i := range a.ready {
@@ -59,7 +59,7 @@ func (n *Network) sendLocked(t *task) {
 	if i != nil { // a token is an instance's own, so that a message to all brings none
 		meta = instanceMeta(i.ID)
 		var err error
-		if controlToken, err = n.controlTokenLocked(i); err != nil { // only a broken configuration; without one the old token goes on being used
+		if controlToken, err = n.controlTokenLocked(i); err != nil { // only with a broken configuration; the instance keeps using its old token
 			n.log.Error("no control token for instance", "agent", a.Spec.Name, "instance", i.ID, "err", err)
 		}
 	}
@@ -94,7 +94,7 @@ func requestSummary(parts []wire.Part) json.RawMessage {
 	return fmt.Appendf(nil, `{"parts":%d}`, len(parts))
 }
 
-// updateReadyLocked puts an instance where it belongs after its load or readiness changed, and gives it what waits.
+// updateReadyLocked reorders the ready instances after the load or readiness of one has changed, and sends what waits.
 func (n *Network) updateReadyLocked(i *instance) {
 	ready := i.online && i.polled && !i.agent.ForcedOffline
 	switch {

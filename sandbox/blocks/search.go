@@ -45,7 +45,7 @@ func (n *Network) Search(p *Principal, q Query) (Found, error) {
 		score, name, ok := strings.Cut(q.Cursor, ":")
 		v, err := strconv.Atoi(score)
 		if !ok || err != nil {
-			return Found{}, InvalidParams("The cursor is none of ours.")
+			return Found{}, InvalidParams("The cursor is invalid.")
 		}
 		after = &hit{name: name, score: v}
 	}

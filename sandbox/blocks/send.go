@@ -50,7 +50,8 @@ func (n *Network) SendMessage(p *Principal, req SendRequest) (result SendResult,
 	n.mu.Unlock()
 
 	if isNew {
-		// Stored before the answer: a consumer whose history is empty loses what comes between its look and its poll.
+		// Stored before the answer: a consumer whose history is empty loses what is published between reading it and
+		// the first poll.
 		body, err := requestEvent(t.ID, parts)
 		if err != nil {
 			n.mu.Lock()
@@ -108,7 +109,7 @@ func (n *Network) submitLocked(p *Principal, req SendRequest) (t *task, isNew bo
 	if req.OwnerID != "" && req.OwnerID != p.UserID {
 		return nil, false, refused(403, CodeDenied, "The ownerId is not the one of the authenticated user.")
 	}
-	if req.BillingMode != a.Spec.BillingMode && p.OrgID != a.Spec.OrgID { // the owner's own organization is let off
+	if req.BillingMode != a.Spec.BillingMode && p.OrgID != a.Spec.OrgID { // the owner's organization may call it in either mode
 		return nil, false, &Error{
 			Status: 409, Code: CodeBillingMode, RPC: RPCApplication,
 			Message: fmt.Sprintf("The agent %s is %s, but the request says %s.", a.Spec.Name, a.Spec.BillingMode, req.BillingMode),

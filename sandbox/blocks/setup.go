@@ -17,9 +17,9 @@ import (
 
 // Phases of a stream's setup.
 const (
-	phaseEmbedded = "embedded"      // provider's token, and the consumer is told
-	phaseToken    = "token_request" // provider's token only
-	phaseActivate = "activate"      // the consumer is told
+	phaseEmbedded = "embedded"      // the provider gets its token and the consumer is notified
+	phaseToken    = "token_request" // the provider gets its token
+	phaseActivate = "activate"      // the consumer is notified
 )
 
 // Codes of refusals.
@@ -180,7 +180,7 @@ func oneOf(name, value string, allowed ...string) *setupError {
 	if value == "" {
 		return invalid("%s missing", name)
 	}
-	return invalid("%s %q is none of %s", name, wire.CutText(value, 64), strings.Join(allowed, ", "))
+	return invalid("%s %q is not one of %s", name, wire.CutText(value, 64), strings.Join(allowed, ", "))
 }
 
 // check looks at the request alone.
@@ -204,7 +204,7 @@ func (r *setupRequest) check(orgID, taskID string) *setupError {
 	case !streamID.MatchString(r.StreamID):
 		return invalid("streamId must have 1 to 92 letters, digits, _ and -")
 	case r.Channel != wire.StreamChannel(r.AgentName, r.StreamID):
-		return invalid("channel is not the one of the agent and the stream")
+		return invalid("channel is not that of the agent and the stream")
 	case r.DurationMinutes == nil || !(*r.DurationMinutes > 0) || *r.DurationMinutes > wire.MaxPipeMinutes:
 		return invalid("durationMinutes must be more than 0 and at most %d", wire.MaxPipeMinutes)
 	case r.Metadata != nil && string(r.Metadata) != "null" && r.Metadata[0] != '{':
@@ -225,9 +225,9 @@ func (n *Network) checkSetupLocked(t *task, mode wire.BillingMode, r *setupReque
 	case t.State.Final():
 		return invalid("the task has ended")
 	case t.agent.Spec.Name != r.AgentName:
-		return invalid("the task is not one of the agent")
+		return invalid("the task belongs to another agent")
 	case t.Kind != r.TaskKind:
-		return invalid("taskKind is not the one of the task")
+		return invalid("taskKind is not that of the task")
 	case !t.HasStream:
 		return invalid("the task has no streams")
 	}

@@ -6,7 +6,7 @@ import "time"
 // after it has published a task's terminal event, and says so in its next presence state. So the network counts what it
 // has sent and has not seen end (live), and what the instance reported beyond that (held).
 //
-// It is pure: the caller tells it what happened, and when.
+// It is pure: the caller reports what happened, and when.
 type slots struct {
 	Concurrency int // 0: no limit
 	live        int // sent, terminal not seen
@@ -22,7 +22,7 @@ type slots struct {
 func (s *slots) used() int { return s.live + s.held }
 
 // maxUnanswered is how many tasks may be on their way to an instance at once. Its channel keeps the last 100 messages:
-// beyond that, tasks sent while the instance is between two polls would be lost without a sign.
+// beyond that, tasks sent while the instance is between two polls would be lost silently.
 const maxUnanswered = 50
 
 // free reports whether the instance can be sent a task now.
@@ -59,8 +59,8 @@ func (s *slots) end(confirmed bool, now time.Time) {
 	s.ended = append(s.ended, now)
 }
 
-// abandon counts a task that was running and that the network itself has ended: the instance may be at it for as long
-// as it likes, so only a state frees the slot.
+// abandon counts a task that was running and that the network itself has ended: the instance may work on it for as
+// long as it likes, so only a state frees the slot.
 func (s *slots) abandon() {
 	s.drop(true)
 	s.held++
@@ -74,7 +74,7 @@ func (s *slots) drop(confirmed bool) {
 	}
 }
 
-// report takes over a presence state. It wins over everything that was assumed about ended tasks.
+// report takes over a presence state. It overrides everything that was assumed about ended tasks.
 func (s *slots) report(active, concurrency int) {
 	s.Concurrency = max(concurrency, 0)
 	s.held = max(active-s.confirmed, 0)
@@ -95,7 +95,7 @@ func (s *slots) expire(t time.Time) (next time.Time, more bool) {
 	return s.ended[0], true
 }
 
-// reset forgets all but the confirmed tasks: the instance is gone, and what comes back reports anew.
+// reset forgets all but the confirmed tasks: the instance was lost, and reports its state when it comes back.
 func (s *slots) reset() {
 	s.live, s.held, s.ended = s.confirmed, 0, nil
 }

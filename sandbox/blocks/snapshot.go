@@ -11,7 +11,7 @@ import (
 	"github.com/blocksd/blocksd/sandbox/pubsub"
 )
 
-// State is what of a network outlives a restart. What is short-lived does not: logins and uploads that are under way,
+// State is the part of a network that outlives a restart. Short-lived state does not: logins and uploads in progress,
 // and presence. It consists of the records that the network itself works with, so their fields are the form of the
 // state file.
 type State struct {
@@ -89,8 +89,8 @@ func (n *Network) snapshotLocked(st *State) {
 	}
 }
 
-// restore makes an empty network what it was. Instances count as lost at this moment: what they run is theirs if they
-// show up in time, what they had not begun goes to whoever is there.
+// restore makes an empty network what it was. Instances count as lost at this moment: they keep the tasks that they
+// run if they connect in time; what they had not begun goes to another instance.
 func (n *Network) restore(st *State) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -145,7 +145,7 @@ func (n *Network) restoreAgentLocked(s agentState) error {
 	a.Grants = slices.DeleteFunc(a.Grants, func(g grant) bool { return n.accounts.orgs[g.OrgID] == nil })
 	n.registry.addLocked(a)
 	for _, record := range s.Instances {
-		record.slots = slots{Concurrency: record.Concurrency} // as if it had not been given anything yet
+		record.slots = slots{Concurrency: record.Concurrency} // it has no tasks yet
 		i := newInstance(a, record)
 		i.lostAt = n.cfg.Now()
 		a.instances[i.ID] = i

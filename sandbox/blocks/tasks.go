@@ -62,7 +62,8 @@ type ReadToken struct {
 	TTL            time.Duration
 }
 
-// TaskReadToken gives a token to who may read the task; for the provider's side that is who runs the agent.
+// TaskReadToken gives a token to those who may read the task: on the provider's side, the organization that runs the
+// agent.
 func (n *Network) TaskReadToken(p *Principal, id string, provider bool) (ReadToken, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -97,7 +98,7 @@ func (n *Network) ListTasks(p *Principal, f ListFilter) (page []TaskRow, next st
 	before := -1
 	if f.Cursor != "" {
 		if before, err = strconv.Atoi(f.Cursor); err != nil || before < 0 {
-			return nil, "", 0, InvalidParams("The cursor is none of ours.")
+			return nil, "", 0, InvalidParams("The cursor is invalid.")
 		}
 	}
 	if f.Limit <= 0 || f.Limit > maxList {

@@ -80,8 +80,8 @@ func (n *Network) RequestUpload(p *Principal, req UploadRequest) (UploadTicket, 
 	return UploadTicket{u.ID, u.session}, nil
 }
 
-// Receive stores the bytes of an announced file. One upload at a time has the place; until the file is confirmed
-// another one may follow and replaces it.
+// Receive stores the bytes of an announced file. There is one upload of a file at a time; until the file is
+// confirmed another one may replace it.
 func (n *Network) Receive(uploadID string, r io.Reader) error {
 	n.mu.Lock()
 	u := n.files.uploads[uploadID]
@@ -128,7 +128,7 @@ func (n *Network) ConfirmUpload(p *Principal, uploadID string) (*wire.ArtifactRe
 		return nil, refused(409, CodeUploadUnfinished, "The file of the upload %s has not arrived.", uploadID)
 	}
 	t := n.tasks.byID[u.TaskID]
-	if u.TaskID != "" && t == nil { // forgotten in the meantime, and the file would never be
+	if u.TaskID != "" && t == nil { // forgotten in the meantime; the file would never be deleted
 		n.mu.Unlock()
 		return nil, noTask(u.TaskID)
 	}

@@ -9,7 +9,7 @@ import (
 	"github.com/blocksd/blocksd/network/wire"
 )
 
-// TestOneUploadAtATime: of two uploads to one place the second is told so, and the file cannot be confirmed while bytes
+// TestOneUploadAtATime: of two uploads of one file the second is refused, and the file cannot be confirmed while bytes
 // are on their way; nothing is mixed.
 func TestOneUploadAtATime(t *testing.T) {
 	inWorld(t, nil, func(w *world) {

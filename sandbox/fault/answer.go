@@ -17,7 +17,7 @@ func again(r *http.Request, f *facts) *http.Request {
 	return c
 }
 
-// buffer takes an answer to be sent, or not, later.
+// buffer holds an answer back.
 type buffer struct {
 	header http.Header
 	status int
@@ -52,7 +52,7 @@ func (b *buffer) send(w http.ResponseWriter, cut bool, after int) {
 	}
 	if !cut {
 		w.WriteHeader(b.status)
-		_, _ = w.Write(body) // a client that went away is not our concern
+		_, _ = w.Write(body) // the client may have disconnected
 		return
 	}
 	if after == 0 || after >= len(body) {
@@ -87,8 +87,8 @@ func (w *statusWriter) Write(p []byte) (int, error) {
 // Unwrap lets a handler flush.
 func (w *statusWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
-// messageWriter passes the answer to a subscriber on, changing its messages if there are rules for them by the time that
-// it is written: the poll may have been held since before them.
+// messageWriter passes the answer to a subscriber on, changing its messages if there are rules for them by the time
+// that it is written: the poll may have been held since before them.
 type messageWriter struct {
 	http.ResponseWriter
 	injector *Injector
@@ -147,9 +147,9 @@ func (j *Injector) edit(f *facts, body []byte) []byte {
 	if json.Unmarshal(body, &answer) != nil {
 		return body
 	}
-	subscriber := f.uuid + "\x00" + strings.Join(f.channels, ",")
+	subscriber := f.uuid + "\x00" + strings.Join(f.route.Channels, ",")
 	for _, a := range rules {
-		answer.M = a.edit(subscriber, answer.M)
+		answer.M = a.editLocked(subscriber, answer.M)
 	}
 	out, err := json.Marshal(answer)
 	if err != nil {
@@ -158,11 +158,11 @@ func (j *Injector) edit(f *facts, body []byte) []byte {
 	return out
 }
 
-// edit applies one rule to the messages of an answer. The lock is held.
-func (a *active) edit(subscriber string, messages []json.RawMessage) []json.RawMessage {
+// editLocked applies one rule to the messages of an answer.
+func (a *active) editLocked(subscriber string, messages []json.RawMessage) []json.RawMessage {
 	out := make([]json.RawMessage, 0, len(messages)+1)
 	for _, m := range messages {
-		if kept := a.pockets[subscriber]; kept != nil { // its successor is here: now it may come
+		if kept := a.pockets[subscriber]; kept != nil { // the next message is here: now this one follows it
 			delete(a.pockets, subscriber)
 			out = append(out, m, kept)
 			continue
@@ -170,8 +170,8 @@ func (a *active) edit(subscriber string, messages []json.RawMessage) []json.RawM
 		var envelope struct {
 			C string `json:"c"`
 		}
-		_ = json.Unmarshal(m, &envelope) // it is one of ours
-		if a.Channel != "" && !matchChannel(a.Channel, envelope.C) || a.Contains != "" && !bytes.Contains(m, []byte(a.Contains)) || !a.claim() {
+		_ = json.Unmarshal(m, &envelope) // the sandbox has encoded it
+		if a.Channel != "" && !matchChannel(a.Channel, envelope.C) || a.Contains != "" && !bytes.Contains(m, []byte(a.Contains)) || !a.claimLocked() {
 			out = append(out, m)
 			continue
 		}

@@ -17,9 +17,15 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/blocksd/blocksd/internal/testutil"
+	"github.com/blocksd/blocksd/sandbox/api"
+	"github.com/blocksd/blocksd/sandbox/pubnub"
+	"github.com/blocksd/blocksd/sandbox/route"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// routes are those of the real faces.
+var routes = route.Join(api.Routes, pubnub.Routes, api.Serves)
 
 // patience bounds what a test waits for.
 const patience = 10 * time.Second
@@ -37,7 +43,7 @@ type stand struct {
 
 func newStand(t *testing.T) *stand {
 	t.Helper()
-	s := &stand{Injector: &Injector{}, t: t, holding: make(chan struct{}, 16), release: make(chan string)}
+	s := &stand{Injector: New(routes), t: t, holding: make(chan struct{}, 16), release: make(chan string)}
 	srv := httptest.NewServer(s.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if strings.HasPrefix(r.URL.Path, "/v2/subscribe/") {
 			s.holding <- struct{}{}
@@ -185,7 +191,7 @@ func TestRefusedRules(t *testing.T) {
 		{}, {Action: "explode"}, {Action: Drop, Endpoint: "nowhere"}, {Status: 99}, {Action: Drop, Skip: -1}, {Delay: Duration(time.Hour)},
 		{Action: Reorder, Endpoint: "publish"}, {Action: Gap, Endpoint: "rpc"},
 	} {
-		if id, err := new(Injector).Add(r); err == nil {
+		if id, err := New(routes).Add(r); err == nil {
 			t.Errorf("%+v was taken as %s", r, id)
 		}
 	}
@@ -348,7 +354,7 @@ func TestRecording(t *testing.T) {
 		t.Fatal(err)
 	}
 	if len(s.Requests(0)) != 0 {
-		t.Error("requests are recorded without being told to")
+		t.Error("requests are recorded although nobody asked for it")
 	}
 	s.Record(true, 3)
 	id := s.add(Rule{Endpoint: "time", Status: 503})
@@ -409,7 +415,7 @@ func FuzzRequests(f *testing.F) {
 		if u, err := req.URL.Parse(target); err == nil {
 			req.URL = u
 		}
-		var j Injector
+		j := New(routes)
 		j.Record(true, 10)
 		for _, r := range []Rule{{Endpoint: "publish", Status: 500, Channel: "x*"}, {RPC: "GetTask", Status: 500}, {Contains: "x", Status: 500}, {Action: Gap}} {
 			if _, err := j.Add(r); err != nil {

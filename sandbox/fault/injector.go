@@ -3,21 +3,21 @@ package fault
 import (
 	"context"
 	"fmt"
-	"net/http"
 	"slices"
 	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
-	"time"
+
+	"github.com/blocksd/blocksd/sandbox/route"
 )
 
-// maxRules bounds the rules that are in force.
+// maxRules bounds the number of rules.
 const maxRules = 1000
 
-// Injector holds the rules and applies them. Its zero value has none. It is safe for concurrent use.
+// Injector holds the rules and applies them. It is safe for concurrent use.
 type Injector struct {
-	armed atomic.Bool // there are rules, or requests are recorded
+	routes route.Table
+	armed  atomic.Bool // there are rules, or requests are recorded
 
 	mu     sync.Mutex // guards all below
 	rules  []*active
@@ -27,11 +27,17 @@ type Injector struct {
 	closed bool
 }
 
-// active is a rule in force.
+// New returns an injector without rules. routes says what a request is for.
+func New(routes route.Table) *Injector { return &Injector{routes: routes} }
+
+// Endpoints lists the names that a rule may use.
+func (j *Injector) Endpoints() []string { return j.routes.Endpoints }
+
+// active is a rule with its state.
 type active struct {
 	Rule
 	seen    int
-	gone    chan struct{} // closed when the rule is taken back
+	removed chan struct{} // closed when the rule is removed
 	pockets map[string][]byte
 }
 
@@ -42,10 +48,10 @@ type poll struct {
 	cut   bool // guarded by the lock of the injector
 }
 
-// Add puts a rule into force and returns its id.
+// Add adds a rule and returns its id.
 func (j *Injector) Add(r Rule) (string, error) {
 	r.Hits = 0
-	if err := r.check(); err != nil {
+	if err := r.check(j.routes.Endpoints); err != nil {
 		return "", fmt.Errorf("add fault: %w", err)
 	}
 	j.mu.Lock()
@@ -55,7 +61,7 @@ func (j *Injector) Add(r Rule) (string, error) {
 	}
 	j.nextID++
 	r.ID = "fault_" + strconv.Itoa(j.nextID)
-	a := &active{Rule: r, gone: make(chan struct{}), pockets: map[string][]byte{}}
+	a := &active{Rule: r, removed: make(chan struct{}), pockets: map[string][]byte{}}
 	j.rules = append(j.rules, a)
 	j.armed.Store(true)
 	if r.Held {
@@ -75,7 +81,7 @@ func (j *Injector) Outage(side string) (string, error) {
 	return j.Add(Rule{Endpoint: side, Action: Drop, Held: true})
 }
 
-// Remove takes a rule back; what hangs because of it ends.
+// Remove removes a rule; requests that hang because of it end.
 func (j *Injector) Remove(id string) bool {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -83,24 +89,24 @@ func (j *Injector) Remove(id string) bool {
 	if i < 0 {
 		return false
 	}
-	close(j.rules[i].gone)
+	close(j.rules[i].removed)
 	j.rules = slices.Delete(j.rules, i, i+1)
-	j.arm()
+	j.armLocked()
 	return true
 }
 
-// Clear takes all rules back.
+// Clear removes all rules.
 func (j *Injector) Clear() {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	for _, a := range j.rules {
-		close(a.gone)
+		close(a.removed)
 	}
 	j.rules = nil
-	j.arm()
+	j.armLocked()
 }
 
-// Close is Clear for good: nothing hangs any more.
+// Close is Clear, after which no request hangs any more.
 func (j *Injector) Close() {
 	j.Clear()
 	j.mu.Lock()
@@ -108,9 +114,10 @@ func (j *Injector) Close() {
 	j.closed = true
 }
 
-func (j *Injector) arm() { j.armed.Store(len(j.rules) > 0 || j.rec.on) }
+// armLocked says whether requests have to be looked at.
+func (j *Injector) armLocked() { j.armed.Store(len(j.rules) > 0 || j.rec.on) }
 
-// Rules lists what is in force, oldest first.
+// Rules lists the rules, oldest first.
 func (j *Injector) Rules() []Rule {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -121,8 +128,8 @@ func (j *Injector) Rules() []Rule {
 	return out
 }
 
-// claim counts a hit and says whether the rule applies. The lock is held.
-func (a *active) claim() bool {
+// claimLocked counts a hit and says whether the rule applies.
+func (a *active) claimLocked() bool {
 	a.seen++
 	if a.seen <= a.Skip || a.Times > 0 && a.Hits >= a.Times {
 		return false
@@ -142,139 +149,11 @@ func (j *Injector) pick(f *facts) *active {
 			continue
 		}
 		j.mu.Lock()
-		ok := a.claim()
+		ok := a.claimLocked()
 		j.mu.Unlock()
 		if ok {
 			return a
 		}
 	}
 	return nil
-}
-
-// Wrap returns a handler that applies the rules to the requests for next.
-func (j *Injector) Wrap(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		subscribe := strings.HasPrefix(r.URL.Path, "/v2/subscribe/")
-		if !subscribe && !j.armed.Load() {
-			next.ServeHTTP(w, r)
-			return
-		}
-		j.serve(w, r, next, subscribe)
-	})
-}
-
-func (j *Injector) serve(w http.ResponseWriter, r *http.Request, next http.Handler, subscribe bool) {
-	var f *facts
-	var rule *active
-	if j.armed.Load() {
-		f = look(r)
-		rule = j.pick(f)
-		if entry := j.record(f, rule); entry != nil {
-			sw := &statusWriter{ResponseWriter: w}
-			w = sw
-			defer func() { j.answered(entry, sw.status) }()
-		}
-	}
-	if subscribe {
-		ctx, end := context.WithCancel(r.Context())
-		defer end()
-		r = r.WithContext(ctx)
-		p := &poll{facts: sync.OnceValue(func() *facts { return look(r) }), end: end}
-		if f != nil {
-			f.r = r
-			p.facts = func() *facts { return f }
-		}
-		j.mu.Lock()
-		if j.held == nil {
-			j.held = map[*poll]struct{}{}
-		}
-		j.held[p] = struct{}{}
-		j.mu.Unlock()
-		defer func() {
-			j.mu.Lock()
-			delete(j.held, p)
-			cut := p.cut
-			j.mu.Unlock()
-			if cut {
-				panic(http.ErrAbortHandler) // closes the connection
-			}
-		}()
-		mw := &messageWriter{ResponseWriter: w, injector: j, facts: p.facts}
-		defer mw.finish()
-		w = mw
-	}
-	if rule == nil {
-		next.ServeHTTP(w, r)
-		return
-	}
-	j.apply(rule, w, r, next, f)
-}
-
-// apply does what a rule says.
-func (j *Injector) apply(a *active, w http.ResponseWriter, r *http.Request, next http.Handler, f *facts) {
-	if !wait(r.Context(), time.Duration(a.Delay)) {
-		panic(http.ErrAbortHandler)
-	}
-	switch a.Action {
-	case Status:
-		h := w.Header()
-		h.Set("Content-Type", a.ContentType)
-		for name, v := range a.Headers {
-			h.Set(name, v)
-		}
-		h.Set("Content-Length", strconv.Itoa(len(a.Body)))
-		_ = wait(r.Context(), time.Duration(a.DelayAnswer))
-		w.WriteHeader(a.Status)
-		_, _ = w.Write([]byte(a.Body)) // a client that went away is not our concern
-		return
-	case Drop:
-		panic(http.ErrAbortHandler)
-	case Hang:
-		j.mu.Lock()
-		closed := j.closed
-		j.mu.Unlock()
-		if !closed {
-			select {
-			case <-a.gone:
-			case <-r.Context().Done():
-			}
-		}
-		panic(http.ErrAbortHandler)
-	case Gap:
-		body := `[1,"Sent","` + strconv.FormatInt(time.Now().UnixNano()/100, 10) + `"]`
-		w.Header().Set("Content-Type", `text/javascript; charset="UTF-8"`)
-		w.WriteHeader(http.StatusOK)
-		_, _ = w.Write([]byte(body))
-		return
-	case Duplicate:
-		f.content()
-		next.ServeHTTP(newBuffer(), again(r, f))
-		next.ServeHTTP(w, again(r, f))
-		return
-	}
-	if a.Action == None && a.DelayAnswer == 0 {
-		next.ServeHTTP(w, r)
-		return
-	}
-	b := newBuffer()
-	next.ServeHTTP(b, r)
-	if !wait(r.Context(), time.Duration(a.DelayAnswer)) || a.Action == Lose {
-		panic(http.ErrAbortHandler)
-	}
-	b.send(w, a.Action == Cut, a.CutAfter)
-}
-
-// wait returns false if ctx ended first.
-func wait(ctx context.Context, d time.Duration) bool {
-	if d <= 0 {
-		return true
-	}
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
 }

@@ -3,7 +3,6 @@ package fault
 import (
 	"crypto/sha256"
 	"encoding/hex"
-	"net/url"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -30,7 +29,7 @@ type Request struct {
 	RPC      string   `json:"rpc,omitempty"`
 	// Credential is a digest of the key or token that the request carried: the same for the same one.
 	Credential string `json:"credential,omitempty"`
-	// Body is what was sent, as far as it is remembered; Binary is set instead if it is no text. Truncated says that
+	// Body is what was sent, as far as it is remembered; Binary is set instead if it is not text. Truncated says that
 	// there was more.
 	Body      string `json:"body,omitempty"`
 	Binary    []byte `json:"binary,omitempty"`
@@ -61,7 +60,7 @@ func (j *Injector) Record(on bool, limit int) {
 		limit = DefaultRecords
 	}
 	j.rec.on, j.rec.limit = on, min(limit, maxRecords)
-	j.arm()
+	j.armLocked()
 }
 
 // Recording reports whether requests are remembered.
@@ -93,7 +92,7 @@ func (j *Injector) record(f *facts, rule *active) *Request {
 		return nil
 	}
 	e := &Request{
-		Time: time.Now(), Side: f.side, Endpoint: f.endpoint, Method: f.method, Path: Safe(f.r.URL), Channels: f.channels, UUID: f.uuid, RPC: f.rpc(),
+		Time: time.Now(), Side: f.route.Side, Endpoint: f.route.Endpoint, Method: f.method, Path: j.routes.Safe(f.r.URL), Channels: f.route.Channels, UUID: f.uuid, RPC: f.rpc(),
 	}
 	for _, name := range [...]string{"auth", "signature"} {
 		if v := f.r.URL.Query().Get(name); v != "" {
@@ -111,7 +110,7 @@ func (j *Injector) record(f *facts, rule *active) *Request {
 	} else {
 		e.Binary = body
 	}
-	if e.Body == "" && f.endpoint == "publish" {
+	if e.Body == "" && f.route.Endpoint == "publish" {
 		e.Body = f.text()
 	}
 	e.Truncated = f.cut
@@ -136,46 +135,4 @@ func (j *Injector) answered(e *Request, status int) {
 func digest(s string) string {
 	sum := sha256.Sum256([]byte(s))
 	return hex.EncodeToString(sum[:8])
-}
-
-// masked stands for a secret.
-const masked = "***"
-
-// Safe is the path and query of a request without its secrets: tokens and signatures, messages and states, and the paths
-// that give access by themselves.
-func Safe(u *url.URL) string {
-	path := u.EscapedPath()
-	switch {
-	case strings.HasPrefix(path, "/blob/"):
-		return "/blob/" + masked
-	case strings.HasPrefix(path, "/_upload/"): // where a file of a plain keyset goes, and where it is
-		return "/_upload/" + masked
-	case strings.HasPrefix(path, "/_files/"):
-		return "/_files/" + masked
-	case strings.HasPrefix(path, "/v1/files/publish-file/"):
-		if seg := strings.SplitN(path, "/", 10); len(seg) == 10 {
-			path = strings.Join(seg[:9], "/") + "/" + masked
-		}
-	case strings.HasPrefix(path, "/invite/"):
-		return "/invite/" + masked
-	case strings.HasPrefix(path, "/publish/") || strings.HasPrefix(path, "/signal/"): // a message may hold anything
-		if seg := strings.SplitN(path, "/", 8); len(seg) == 8 {
-			path = strings.Join(seg[:7], "/") + "/" + masked
-		}
-	case strings.HasPrefix(path, "/v3/pam/"): // a token that is revoked
-		if seg := strings.SplitN(path, "/", 6); len(seg) == 6 {
-			path = strings.Join(seg[:5], "/") + "/" + masked
-		}
-	}
-	if u.RawQuery == "" {
-		return path
-	}
-	pairs := strings.Split(u.RawQuery, "&")
-	for i, pair := range pairs {
-		switch name, _, _ := strings.Cut(pair, "="); name {
-		case "auth", "signature", "state", "meta", "code", "code_challenge":
-			pairs[i] = name + "=" + masked
-		}
-	}
-	return path + "?" + strings.Join(pairs, "&")
 }

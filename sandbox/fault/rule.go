@@ -1,6 +1,6 @@
-// Package fault makes the sandbox misbehave on demand: it stands before both faces of the server and can delay, refuse,
-// drop, hang or cut off any request, lose, double or reorder messages on their way to a subscriber, and remember what was
-// asked. Without rules it lets everything through untouched.
+// Package fault injects faults: in front of both faces of the server it can delay, refuse, drop, hang or cut off any
+// request, lose, duplicate or reorder messages on their way to a subscriber, and record requests. Without rules it lets
+// everything through unchanged.
 package fault
 
 import (
@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/blocksd/blocksd/sandbox/route"
 )
 
 // Action is what happens to a request or a message.
@@ -16,7 +18,7 @@ type Action string
 
 // The actions. Those from Gap on concern messages: of a publish, or of the answers to a subscriber.
 const (
-	// None leaves the request alone but for its delays.
+	// None only delays the request.
 	None Action = ""
 	// Status answers with a status and a body; the request is not handled.
 	Status Action = "status"
@@ -24,11 +26,12 @@ const (
 	Drop Action = "drop"
 	// Lose handles the request and closes the connection instead of answering.
 	Lose Action = "lose"
-	// Hang never answers: until the client gives up or the rule is taken back, then the connection is closed.
+	// Hang never answers: until the client gives up or the rule is removed, then the connection is closed.
 	Hang Action = "hang"
 	// Cut handles the request and closes the connection in the middle of the answer's body.
 	Cut Action = "cut"
-	// Gap loses a message: a publish is answered as if it were sent, a subscriber does not see it although it is stored.
+	// Gap loses a message: a publish is answered as if it were sent, a subscriber does not see it although it is
+	// stored.
 	Gap Action = "gap"
 	// Duplicate sends a message twice.
 	Duplicate Action = "duplicate"
@@ -41,7 +44,7 @@ var actions = map[Action]bool{
 	None: false, Status: false, Drop: false, Lose: false, Hang: false, Cut: false, Gap: true, Duplicate: true, Reorder: true,
 }
 
-// Duration is a time.Duration that is a text like "1.5s" in JSON.
+// Duration is a time.Duration that is a string like "1.5s" in JSON.
 type Duration time.Duration
 
 // MarshalJSON implements json.Marshaler.
@@ -51,27 +54,27 @@ func (d Duration) MarshalJSON() ([]byte, error) { return json.Marshal(time.Durat
 func (d *Duration) UnmarshalJSON(b []byte) error {
 	var text string
 	if err := json.Unmarshal(b, &text); err != nil {
-		return fmt.Errorf("a duration must be a text like \"1.5s\", not %s", b)
+		return fmt.Errorf("a duration must be a string like \"1.5s\", not %s", b)
 	}
 	v, err := time.ParseDuration(text)
 	if err != nil || v < 0 {
-		return fmt.Errorf("a duration must be a text like \"1.5s\", not %q", text)
+		return fmt.Errorf("a duration must be a string like \"1.5s\", not %q", text)
 	}
 	*d = Duration(v)
 	return nil
 }
 
-// Rule is one fault. What is empty matches everything.
+// Rule is one fault. Empty members match everything.
 type Rule struct {
 	// ID is given by the injector.
 	ID string `json:"id,omitempty"`
 
-	// Endpoint is one of Endpoints, or a whole side: pubnub or blocks.
+	// Endpoint is one of the table, or a whole side: pubnub or blocks.
 	Endpoint string `json:"endpoint,omitempty"`
-	// Method of the request; Path is how its path begins.
+	// Method of the request; Path is a prefix of its path.
 	Method string `json:"method,omitempty"`
 	Path   string `json:"path,omitempty"`
-	// Channel is one that the request names, or that the message is on; a * at its end stands for anything.
+	// Channel is one that the request names, or the one of the message; a * at its end matches anything.
 	Channel string `json:"channel,omitempty"`
 	// Key is a publish or subscribe key, an API key, a JWT or a token that the request carries.
 	Key string `json:"key,omitempty"`
@@ -106,8 +109,8 @@ type Rule struct {
 // maxDelay bounds delays.
 const maxDelay = 10 * time.Minute
 
-// check reports what is wrong with a rule, and fills what is implied.
-func (r *Rule) check() error {
+// check reports what is wrong with a rule, and fills in what is implied.
+func (r *Rule) check(endpoints []string) error {
 	if r.Action == None && r.Status != 0 {
 		r.Action = Status
 	}
@@ -117,8 +120,8 @@ func (r *Rule) check() error {
 		return fmt.Errorf("the action %q is unknown: use status, drop, lose, hang, cut, gap, duplicate or reorder", r.Action)
 	case r.Action == None && r.Delay == 0 && r.DelayAnswer == 0:
 		return fmt.Errorf("the rule does nothing: give an action, a status or a delay")
-	case r.Endpoint != "" && r.Endpoint != SidePubNub && r.Endpoint != SideBlocks && !slices.Contains(Endpoints(), r.Endpoint):
-		return fmt.Errorf("the endpoint %q is unknown: use pubnub, blocks or one of %s", r.Endpoint, strings.Join(Endpoints(), ", "))
+	case r.Endpoint != "" && r.Endpoint != route.PubNub && r.Endpoint != route.Blocks && !slices.Contains(endpoints, r.Endpoint):
+		return fmt.Errorf("the endpoint %q is unknown: use pubnub, blocks or one of %s", r.Endpoint, strings.Join(endpoints, ", "))
 	case r.Action == Status && (r.Status < 200 || r.Status > 599):
 		return fmt.Errorf("the status must be from 200 to 599, not %d", r.Status)
 	case r.Skip < 0 || r.Times < 0 || r.CutAfter < 0:
@@ -150,10 +153,10 @@ func matchChannel(pattern, channel string) bool {
 // matches reports whether the rule is for a request.
 func (r *Rule) matches(q *facts) bool {
 	switch {
-	case r.Endpoint != "" && r.Endpoint != q.endpoint && r.Endpoint != q.side,
+	case r.Endpoint != "" && r.Endpoint != q.route.Endpoint && r.Endpoint != q.route.Side,
 		r.Method != "" && !strings.EqualFold(r.Method, q.method),
 		r.Path != "" && !strings.HasPrefix(q.path, r.Path),
-		r.Key != "" && !slices.Contains(q.keys, r.Key),
+		r.Key != "" && !slices.Contains(q.route.Keys, r.Key),
 		r.UUID != "" && r.UUID != q.uuid,
 		r.RPC != "" && r.RPC != q.rpc():
 		return false
@@ -161,7 +164,7 @@ func (r *Rule) matches(q *facts) bool {
 	if r.onMessages() { // channel and text are those of the message
 		return true
 	}
-	if r.Channel != "" && !slices.ContainsFunc(q.channels, func(c string) bool { return matchChannel(r.Channel, c) }) {
+	if r.Channel != "" && !slices.ContainsFunc(q.route.Channels, func(c string) bool { return matchChannel(r.Channel, c) }) {
 		return false
 	}
 	return r.Contains == "" || strings.Contains(q.text(), r.Contains)

@@ -129,11 +129,6 @@ func listActions(q *request, k *Keyset, channel string) {
 	answer(q.w, http.StatusOK, append(b, '}'))
 }
 
-func parseTimetoken(text string) (int64, bool) {
-	n, err := strconv.ParseInt(text, 10, 64)
-	return n, err == nil && n >= 0
-}
-
 func appendAction(b []byte, a pubsub.Action) []byte {
 	b = pubsub.AppendString(append(b, `{"type":`...), a.Type)
 	b = pubsub.AppendString(append(b, `,"value":`...), a.Value)

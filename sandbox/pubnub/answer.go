@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"strconv"
 
+	"github.com/blocksd/blocksd/sandbox/access"
 	"github.com/blocksd/blocksd/sandbox/pubsub"
 )
 
@@ -115,4 +116,15 @@ func appendStrings(b []byte, texts []string) []byte {
 		b = pubsub.AppendString(b, s)
 	}
 	return append(b, ']')
+}
+
+// accessError answers in the form of the access manager's own operations.
+func accessError(w http.ResponseWriter, status int, source string, e *access.RequestError, locationType string) {
+	b := pubsub.AppendString([]byte(`{"error":{"message":`), e.Message)
+	b = pubsub.AppendString(append(b, `,"source":`...), source)
+	b = pubsub.AppendString(append(b, `,"details":[{"message":`...), e.Detail)
+	b = pubsub.AppendString(append(b, `,"location":`...), e.Location)
+	b = pubsub.AppendString(append(b, `,"locationType":`...), locationType)
+	b = strconv.AppendInt(append(b, `}]},"service":"Access Manager","status":`...), int64(status), 10)
+	answer(w, status, append(b, '}'))
 }

@@ -15,8 +15,8 @@ import (
 	"github.com/blocksd/blocksd/sandbox/pubsub"
 )
 
-// Paths outside the interface, for the bytes of files: whoever knows the rest of the path may use them, as with a
-// signed address.
+// Paths outside the interface, for the bytes of files: the rest of the path is all that one needs to use them,
+// as with a signed address.
 const (
 	uploadPath   = "_upload"
 	downloadPath = "_files"
@@ -51,7 +51,7 @@ func (s *Server) announceFile(q *request) {
 		fileError(q.w, http.StatusBadRequest, "Invalid file name")
 		return
 	}
-	f, err := s.shelf.announce(k.Space.SubscribeKey(), channel, req.Name)
+	f, err := s.uploads.announce(k.Space.SubscribeKey(), channel, req.Name)
 	if err != nil {
 		fileError(q.w, http.StatusBadRequest, err.Error())
 		return
@@ -92,11 +92,12 @@ func validFileName(name string) bool {
 	return name != "" && len(name) <= maxFileName && !strings.ContainsAny(name, "/\\\x00")
 }
 
-// receiveFile takes the form that an announced file comes in. An SDK takes anything but 204 without a body for a failure.
+// receiveFile takes the form that an announced file comes in. An SDK takes anything but 204 without a body for a
+// failure.
 func (s *Server) receiveFile(q *request) {
 	id := unescape(q.seg[1])
-	place, err := s.shelf.claim(id)
-	if errors.Is(err, errTaken) {
+	f, err := s.uploads.claim(id)
+	if errors.Is(err, errUploading) {
 		storeError(q.w, http.StatusConflict, "OperationAborted", "A conflicting conditional operation is currently in progress against this resource. Please try again.")
 		return
 	}
@@ -107,10 +108,10 @@ func (s *Server) receiveFile(q *request) {
 	stored := false
 	defer func() {
 		if !stored {
-			s.shelf.abandon(place)
+			s.uploads.abandon(f)
 		}
 	}()
-	q.r.Body = http.MaxBytesReader(q.w, q.r.Body, s.shelf.limit+maxFields)
+	q.r.Body = http.MaxBytesReader(q.w, q.r.Body, s.uploads.limit+maxFields)
 	form, err := q.r.MultipartReader()
 	if err != nil {
 		storeError(q.w, http.StatusBadRequest, "MalformedPOSTRequest", "The body of your POST request is not well-formed multipart/form-data.")
@@ -129,7 +130,7 @@ func (s *Server) receiveFile(q *request) {
 			}
 			continue
 		}
-		err = s.shelf.receive(place, part)
+		err = s.uploads.receive(f, part)
 		switch {
 		case err == nil:
 			stored = true
@@ -173,7 +174,7 @@ func (s *Server) listFiles(q *request) {
 	if limit == 0 {
 		limit = filePage
 	}
-	found, next := s.shelf.list(k.Space.SubscribeKey(), channel, bounds[1], limit)
+	found, next := s.uploads.list(k.Space.SubscribeKey(), channel, bounds[1], limit)
 	b := []byte(`{"status":200,"data":[`)
 	for i, f := range found {
 		if i > 0 {
@@ -194,8 +195,8 @@ func (s *Server) listFiles(q *request) {
 	answerJSON(q.w, http.StatusOK, append(b, '}'))
 }
 
-// file serves /v1/files/{sub}/channels/{channel}/files/{id}/{name}. A download is a redirect: SDKs read the Location and
-// crash on a plain 200. The place that it names needs no token and has no query, because an SDK rewrites queries.
+// file serves /v1/files/{sub}/channels/{channel}/files/{id}/{name}. A download is a redirect: SDKs read the Location
+// and crash on a plain 200. The address that it names needs no token and has no query, because an SDK rewrites queries.
 func (s *Server) file(q *request) {
 	k := s.keyset(q, q.seg[2])
 	if k == nil {
@@ -210,7 +211,7 @@ func (s *Server) file(q *request) {
 		return
 	}
 	if right == access.Delete {
-		if err := s.shelf.remove(k.Space.SubscribeKey(), channel, id, name); err != nil {
+		if err := s.uploads.remove(k.Space.SubscribeKey(), channel, id, name); err != nil {
 			notFound(q.w)
 			return
 		}
@@ -222,8 +223,8 @@ func (s *Server) file(q *request) {
 		path, ok = s.files.Locate(channel, id, name)
 	}
 	if !ok {
-		var f *shelved
-		if f, ok = s.shelf.find(k.Space.SubscribeKey(), channel, id, name); ok {
+		var f *storedFile
+		if f, ok = s.uploads.find(k.Space.SubscribeKey(), channel, id, name); ok {
 			path = "/" + downloadPath + "/" + f.Blob + "/" + encodeName(f.Name)
 		}
 	}
@@ -241,7 +242,7 @@ func (s *Server) file(q *request) {
 
 // sendFile serves the bytes of a file.
 func (s *Server) sendFile(q *request) {
-	f, content, err := s.shelf.open(unescape(q.seg[1]))
+	f, content, err := s.uploads.open(unescape(q.seg[1]))
 	if err != nil {
 		storeError(q.w, http.StatusForbidden, "AccessDenied", "Access Denied")
 		return
@@ -249,4 +250,10 @@ func (s *Server) sendFile(q *request) {
 	defer content.Close()
 	q.w.Header().Set("Content-Type", "application/octet-stream")
 	http.ServeContent(q.w, q.r, "", f.Created, content)
+}
+
+// Files finds stored files.
+type Files interface {
+	// Locate returns the path, on the same server, from which the file can be fetched without a token.
+	Locate(channel, id, name string) (path string, ok bool)
 }

@@ -3,7 +3,6 @@ package pubnub
 import (
 	"errors"
 	"net/http"
-	"strconv"
 
 	"github.com/blocksd/blocksd/sandbox/access"
 	"github.com/blocksd/blocksd/sandbox/pubsub"
@@ -68,15 +67,4 @@ func revoke(q *request, k *Keyset) {
 	default:
 		accessError(q.w, http.StatusBadRequest, "revoke", &access.RequestError{Message: "Invalid token", Detail: "Token is not valid.", Location: "token"}, "path")
 	}
-}
-
-// accessError answers in the form of the access manager's own operations.
-func accessError(w http.ResponseWriter, status int, source string, e *access.RequestError, locationType string) {
-	b := pubsub.AppendString([]byte(`{"error":{"message":`), e.Message)
-	b = pubsub.AppendString(append(b, `,"source":`...), source)
-	b = pubsub.AppendString(append(b, `,"details":[{"message":`...), e.Detail)
-	b = pubsub.AppendString(append(b, `,"location":`...), e.Location)
-	b = pubsub.AppendString(append(b, `,"locationType":`...), locationType)
-	b = strconv.AppendInt(append(b, `}]},"service":"Access Manager","status":`...), int64(status), 10)
-	answer(w, status, append(b, '}'))
 }

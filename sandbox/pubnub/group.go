@@ -2,7 +2,6 @@ package pubnub
 
 import (
 	"net/http"
-	"strings"
 
 	"github.com/blocksd/blocksd/sandbox/access"
 	"github.com/blocksd/blocksd/sandbox/pubsub"
@@ -66,16 +65,6 @@ func (s *Server) registration(q *request) {
 		return
 	}
 	answerJSON(q.w, http.StatusOK, []byte(`{"status":200,"message":"OK","service":"channel-registry","error":false}`))
-}
-
-func list(text string) []string {
-	var out []string
-	for _, name := range strings.Split(text, ",") {
-		if name != "" {
-			out = append(out, name)
-		}
-	}
-	return out
 }
 
 func registrationError(w http.ResponseWriter, message string) {

@@ -3,10 +3,8 @@ package pubnub
 import (
 	"fmt"
 	"net/http"
-	"net/url"
 	"slices"
 	"strconv"
-	"strings"
 
 	"github.com/blocksd/blocksd/sandbox/access"
 	"github.com/blocksd/blocksd/sandbox/pubsub"
@@ -94,26 +92,6 @@ func (s *Server) history(q *request, actions bool) {
 	}
 	answer(q.w, http.StatusOK, append(b, '}'))
 }
-
-// numbers reads parameters that are numbers without a sign; bad is the name of one that is not.
-func numbers(q *request, names ...string) (values []int64, bad string) {
-	values = make([]int64, len(names))
-	for i, name := range names {
-		text := q.query.get(name)
-		if text == "" {
-			continue
-		}
-		n, err := strconv.ParseInt(text, 10, 64)
-		if err != nil || n < 0 {
-			return nil, name
-		}
-		values[i] = n
-	}
-	return values, ""
-}
-
-// encodeName escapes a channel as the names in an answer are by default.
-func encodeName(s string) string { return strings.ReplaceAll(url.QueryEscape(s), "+", "%20") }
 
 // shownMembers are the members of a message in an answer that only come when asked for.
 type shownMembers struct{ uuid, kind, meta, custom bool }
@@ -307,4 +285,23 @@ func (s *Server) deleteHistory(q *request) {
 func invalidArgument(w http.ResponseWriter, name string) {
 	b := pubsub.AppendString([]byte(`{"status":400,"error":true,"error_message":`), "Invalid Arguments: "+name)
 	answer(w, http.StatusBadRequest, append(b, `,"channels":{}}`...))
+}
+
+// histories serves what is below /v2/history, /v3/history and /v3/history-with-actions.
+func (s *Server) histories(q *request) {
+	get := q.get()
+	switch kind := q.seg[0] + "/" + q.seg[1] + "/" + q.seg[4]; {
+	case get && kind == "v3/history/channel":
+		s.history(q, false)
+	case get && kind == "v3/history-with-actions/channel":
+		s.history(q, true)
+	case get && kind == "v3/history/message-counts":
+		s.counts(q)
+	case get && kind == "v2/history/channel":
+		s.oldHistory(q)
+	case q.r.Method == http.MethodDelete && kind == "v3/history/channel":
+		s.deleteHistory(q)
+	default:
+		notFound(q.w)
+	}
 }

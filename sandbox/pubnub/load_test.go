@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"github.com/blocksd/blocksd/sandbox/pubsub"
+	"github.com/blocksd/blocksd/sandbox/switches"
 )
 
 // loaded is a server on a real socket with raw connections to it: on a machine with two cores a full client would cost
@@ -33,11 +34,11 @@ type loaded struct {
 
 func load(t testing.TB, ring int, hold time.Duration) *loaded {
 	t.Helper()
-	space, err := pubsub.New(pubsub.Config{SubscribeKey: "s", RingSize: ring})
+	space, err := pubsub.New(pubsub.Config{SubscribeKey: "s", History: switches.History{RingSize: ring}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := New(Config{Keysets: []Keyset{{PublishKey: "p", Space: space}}, Hold: hold})
+	s, err := New(Config{Keysets: []Keyset{{PublishKey: "p", Space: space}}, PubNub: switches.PubNub{HoldPoll: hold}})
 	if err != nil {
 		t.Fatal(err)
 	}

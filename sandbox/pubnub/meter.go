@@ -13,22 +13,22 @@ type meter struct {
 
 	mu     sync.Mutex // guards all below
 	second int64      // of counts
-	counts map[place]int
+	counts map[channelKey]int
 	totals map[string]int // by subscribe key
 }
 
-// place is a channel of a keyset.
-type place struct{ subscribeKey, channel string }
+// channelKey is a channel of a keyset.
+type channelKey struct{ subscribeKey, channel string }
 
 // take counts a publication, or answers that it is one too many; one that is refused does not count.
-func (m *meter) take(w http.ResponseWriter, p place, now time.Time) bool {
+func (m *meter) take(w http.ResponseWriter, p channelKey, now time.Time) bool {
 	if m.rate <= 0 && m.quota <= 0 {
 		return true
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if second := now.Unix(); m.counts == nil || second != m.second {
-		m.second, m.counts = second, map[place]int{}
+		m.second, m.counts = second, map[channelKey]int{}
 	}
 	if m.totals == nil {
 		m.totals = map[string]int{}

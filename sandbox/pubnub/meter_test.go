@@ -8,10 +8,11 @@ import (
 	"time"
 
 	"github.com/blocksd/blocksd/sandbox/pubsub"
+	"github.com/blocksd/blocksd/sandbox/switches"
 )
 
-// TestPublishLimits: the documented refusals, per channel and second, and per keyset; what is refused is not published and
-// does not count.
+// TestPublishLimits: the documented refusals, per channel and second, and per keyset; what is refused is not published
+// and does not count.
 func TestPublishLimits(t *testing.T) {
 	now := time.Unix(1_700_000_000, 0)
 	clock := func() time.Time { return now }
@@ -23,7 +24,7 @@ func TestPublishLimits(t *testing.T) {
 		}
 		keysets = append(keysets, Keyset{PublishKey: "pub-" + key, Space: space})
 	}
-	s, err := New(Config{Keysets: keysets, Now: clock, PublishRate: 2, PublishQuota: 6})
+	s, err := New(Config{Keysets: keysets, Now: clock, PubNub: switches.PubNub{PublishRate: 2, PublishQuota: 6}})
 	if err != nil {
 		t.Fatal(err)
 	}

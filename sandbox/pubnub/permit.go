@@ -111,3 +111,12 @@ func (k *Keyset) verify(q *request, source string) bool {
 	}
 	return q.signed
 }
+
+// keyset finds the keyset of a subscribe key, or answers that there is none.
+func (s *Server) keyset(q *request, subscribeKey string) *Keyset {
+	k := s.keysets[unescape(subscribeKey)]
+	if k == nil {
+		answer(q.w, http.StatusBadRequest, []byte(`{"message":"Invalid Subscribe Key","error":true,"service":"Access Manager","status":400}`))
+	}
+	return k
+}

@@ -28,7 +28,7 @@ func (s *Server) presence(q *request) {
 		}
 		return
 	case len(rest) == 2 && rest[0] == "uuid":
-		// Where somebody is can be asked by himself; others would learn the names of channels.
+		// A client may ask only for its own channels: others would learn their names.
 		if unescape(rest[1]) == q.query.get("uuid") && k.permitAll(q, 0, nil, nil) || unescape(rest[1]) != q.query.get("uuid") && k.permitKey(q) {
 			b := append([]byte(`{"status":200,"message":"OK","payload":{"channels":`), appendStrings(nil, k.Space.WhereNow(unescape(rest[1])))...)
 			answer(q.w, http.StatusOK, append(b, `},"service":"Presence"}`...))
@@ -113,8 +113,8 @@ func appendState(b, state []byte) []byte {
 	return append(b, bytes.TrimSpace(state)...)
 }
 
-// hereNow answers flat for exactly one channel without groups, and by channel otherwise: an SDK crashes on the flat form
-// where it does not expect it.
+// hereNow answers flat for exactly one channel without groups, and by channel otherwise: an SDK crashes on the flat
+// form where it does not expect it.
 func (s *Server) hereNow(q *request, k *Keyset, channels, groups []string, global bool) {
 	withState := q.query.get("state") == "1"
 	withUUIDs := q.query.get("disable-uuids") != "1" && q.query.get("disable_uuids") != "1"

@@ -1,11 +1,8 @@
 package pubnub
 
 import (
-	"compress/gzip"
-	"compress/zlib"
 	"encoding/json"
 	"errors"
-	"io"
 	"net/http"
 	"strconv"
 	"strings"
@@ -103,7 +100,7 @@ func (s *Server) accept(q *request, kind int, publishKey, subscribeKey, channel 
 		p.TTL = time.Duration(hours * float64(time.Hour))
 	}
 	p.Sequence, _ = strconv.Atoi(q.query.get("seqn"))
-	if !s.meter.take(q.w, place{k.Space.SubscribeKey(), p.Channel}, s.now()) {
+	if !s.meter.take(q.w, channelKey{k.Space.SubscribeKey(), p.Channel}, s.now()) {
 		return
 	}
 	if k.Intercept != nil {
@@ -122,22 +119,8 @@ func (s *Server) accept(q *request, kind int, publishKey, subscribeKey, channel 
 	answer(q.w, http.StatusOK, append(b, `"]`...))
 }
 
-// maxTTLHours is the longest life of a stored message that is taken for one; beyond it a message stays for ever.
+// maxTTLHours is the longest life of a stored message that is taken for one; beyond it a message stays indefinitely.
 const maxTTLHours = 24 * 365 * 10
-
-// validChannel refuses what cannot be a name. The characters that PubNub advises against are let through, because its
-// SDKs are tested with them.
-func validChannel(name string) bool {
-	if name == "" || len(name) > maxName {
-		return false
-	}
-	for i := 0; i < len(name); i++ {
-		if name[i] < ' ' {
-			return false
-		}
-	}
-	return true
-}
 
 func validCustomType(s string) bool {
 	for _, c := range []byte(s) {
@@ -177,53 +160,4 @@ func refuse(w http.ResponseWriter, k *Keyset, status int, message string) {
 
 func tooLarge(w http.ResponseWriter) {
 	answer(w, http.StatusRequestEntityTooLarge, []byte(`[0,"Request Entity Too Large"]`))
-}
-
-// readBody reads a body of at most a message, decoding it if it is compressed. It may be called again.
-func (q *request) readBody() ([]byte, error) {
-	if !q.bodyRead {
-		q.body, q.bodyErr = readBody(q.r)
-		q.bodyRead = true
-	}
-	return q.body, q.bodyErr
-}
-
-func readBody(r *http.Request) ([]byte, error) {
-	var src io.Reader = io.LimitReader(r.Body, maxCompressed)
-	plain := false
-	switch encoding := strings.ToLower(strings.TrimSpace(r.Header.Get("Content-Encoding"))); encoding {
-	case "", "identity":
-		plain = true
-	case "deflate": // in HTTP this means the zlib format
-		z, err := zlib.NewReader(src)
-		if err != nil {
-			return nil, err
-		}
-		defer z.Close()
-		src = z
-	case "gzip":
-		z, err := gzip.NewReader(src)
-		if err != nil {
-			return nil, err
-		}
-		defer z.Close()
-		src = z
-	default:
-		return nil, errors.New("unknown content encoding")
-	}
-	var body []byte
-	var err error
-	if n := r.ContentLength; n > 0 && n <= maxMessage && plain {
-		body = make([]byte, n)
-		_, err = io.ReadFull(src, body)
-	} else {
-		body, err = io.ReadAll(io.LimitReader(src, maxMessage+1))
-	}
-	if err != nil {
-		return nil, err
-	}
-	if len(body) > maxMessage {
-		return nil, errTooLarge
-	}
-	return body, nil
 }

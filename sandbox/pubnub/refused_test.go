@@ -17,6 +17,7 @@ import (
 	"github.com/blocksd/blocksd/sandbox/access"
 	"github.com/blocksd/blocksd/sandbox/blob"
 	"github.com/blocksd/blocksd/sandbox/pubsub"
+	"github.com/blocksd/blocksd/sandbox/switches"
 )
 
 // premises are two keysets, one without and one with access manager, in which there is something of each kind that a
@@ -26,8 +27,9 @@ type premises struct {
 	server  *Server
 	spaces  map[string]*pubsub.Space
 	manager *access.Manager
-	// vars stand in paths for what is there: $M a message, $A an action of "here", $F a file, $B a place for another, all of
-	// the open keyset; tokens of the other one: $GOOD for all of it, $NONE for nothing of it, $OLD expired, $HIS for "his".
+	// vars stand in paths for what is there: $M a message, $A an action of "here", $F a file, $B a place for another,
+	// all of the open keyset; tokens of the other one: $GOOD for all of it, $NONE for nothing of it, $OLD expired, $HIS
+	// for "his".
 	vars map[string]string
 }
 
@@ -48,7 +50,7 @@ func newPremises(t *testing.T) *premises {
 		keysets = append(keysets, Keyset{PublishKey: "pub-" + name, Space: space})
 	}
 	keysets[1].Access, keysets[1].SecretKey = p.manager, "sec-pam"
-	if p.server, err = New(Config{Keysets: keysets, Blobs: blob.New(t.TempDir()), Hold: time.Millisecond}); err != nil {
+	if p.server, err = New(Config{Keysets: keysets, Blobs: blob.New(t.TempDir()), PubNub: switches.PubNub{HoldPoll: time.Millisecond}}); err != nil {
 		t.Fatal(err)
 	}
 	all := map[string]access.Right{"c": access.Read | access.Write | access.Delete | access.Manage}
@@ -139,11 +141,11 @@ func (p *premises) dump() string {
 		}
 		out[name] = []any{snapshot, space.Stats(), groups, states, space.HereNow(nil)}
 	}
-	p.server.shelf.mu.Lock()
-	for id, f := range p.server.shelf.announced {
+	p.server.uploads.mu.Lock()
+	for id, f := range p.server.uploads.announced {
 		out["announced "+id] = f.arriving
 	}
-	p.server.shelf.mu.Unlock()
+	p.server.uploads.mu.Unlock()
 	raw, err := json.MarshalIndent(out, "", " ")
 	if err != nil {
 		p.t.Fatal(err)
@@ -179,8 +181,8 @@ func changes() []change {
 	}
 }
 
-// TestRefusedRequestsChangeNothing: whatever is wrong with a request that would change something, it changes nothing. That
-// each of them does change something when nothing is wrong shows that the comparison sees it.
+// TestRefusedRequestsChangeNothing: whatever is wrong with a request that would change something, it changes nothing.
+// That each of them does change something when nothing is wrong shows that the comparison sees it.
 func TestRefusedRequestsChangeNothing(t *testing.T) {
 	for _, c := range changes() {
 		p := newPremises(t)

@@ -1,6 +1,10 @@
 package pubnub
 
 import (
+	"compress/gzip"
+	"compress/zlib"
+	"errors"
+	"io"
 	"net/http"
 	"strings"
 )
@@ -18,6 +22,10 @@ type request struct {
 	bodyRead bool
 	signed   bool // with the secret key of its keyset, which has been checked
 }
+
+func (q *request) get() bool { return q.r.Method == http.MethodGet }
+
+func (q *request) post() bool { return q.r.Method == http.MethodPost }
 
 // is compares the path with a pattern of segments in which "*" stands for any segment.
 func (q *request) is(pattern ...string) bool {
@@ -108,4 +116,55 @@ func names(escaped string) []string {
 		}
 	}
 	return out
+}
+
+// readBody reads a body of at most a message, decoding it if it is compressed. It may be called again.
+func (q *request) readBody() ([]byte, error) {
+	if !q.bodyRead {
+		q.body, q.bodyErr = readBody(q.r)
+		q.bodyRead = true
+	}
+	return q.body, q.bodyErr
+}
+
+func split(path string) []string { return strings.Split(strings.TrimPrefix(path, "/"), "/") }
+
+func readBody(r *http.Request) ([]byte, error) {
+	var src io.Reader = io.LimitReader(r.Body, maxCompressed)
+	plain := false
+	switch encoding := strings.ToLower(strings.TrimSpace(r.Header.Get("Content-Encoding"))); encoding {
+	case "", "identity":
+		plain = true
+	case "deflate": // in HTTP this means the zlib format
+		z, err := zlib.NewReader(src)
+		if err != nil {
+			return nil, err
+		}
+		defer z.Close()
+		src = z
+	case "gzip":
+		z, err := gzip.NewReader(src)
+		if err != nil {
+			return nil, err
+		}
+		defer z.Close()
+		src = z
+	default:
+		return nil, errors.New("unknown content encoding")
+	}
+	var body []byte
+	var err error
+	if n := r.ContentLength; n > 0 && n <= maxMessage && plain {
+		body = make([]byte, n)
+		_, err = io.ReadFull(src, body)
+	} else {
+		body, err = io.ReadAll(io.LimitReader(src, maxMessage+1))
+	}
+	if err != nil {
+		return nil, err
+	}
+	if len(body) > maxMessage {
+		return nil, errTooLarge
+	}
+	return body, nil
 }

@@ -382,13 +382,13 @@ func TestFileSequence(t *testing.T) {
 	}
 	run(t, c, rest)
 	r := c.send(announce("big.txt", "C"))
-	place := regexp.MustCompile(`/_upload/([^"]+)"`).FindStringSubmatch(r.body)[1]
+	address := regexp.MustCompile(`/_upload/([^"]+)"`).FindStringSubmatch(r.body)[1]
 	form.Reset()
 	big := multipart.NewWriter(&form)
 	part, _ = big.CreateFormFile("file", "big.txt")
 	_, _ = part.Write(make([]byte, defaultMaxFile+1))
 	big.Close()
-	got := fetch(t, server, "POST", "/_upload/"+place, form.String(), "Content-Type", big.FormDataContentType())
+	got := fetch(t, server, "POST", "/_upload/"+address, form.String(), "Content-Type", big.FormDataContentType())
 	if got.status != 400 || !strings.Contains(got.body, "EntityTooLarge") {
 		t.Errorf("too large a file: %d %s", got.status, got.body)
 	}

@@ -5,20 +5,17 @@ package pubnub
 import (
 	"errors"
 	"net/http"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/blocksd/blocksd/sandbox/access"
 	"github.com/blocksd/blocksd/sandbox/blob"
 	"github.com/blocksd/blocksd/sandbox/pubsub"
+	"github.com/blocksd/blocksd/sandbox/switches"
 )
 
-// DefaultHold is how long a poll is held when nothing comes. It must stay below the 310 s after which clients give up.
-const DefaultHold = 280 * time.Second
-
 // supersedeDelay is how long a poll that was superseded is still held. It bounds the rate at which two clients with the
-// same uuid can chase each other's polls, and is short enough for a client that opens a poll with every presence update.
+// same uuid can chase each other's polls, and is short enough for a client that opens a poll with every presence
+// update.
 const supersedeDelay = 50 * time.Millisecond
 
 // Keyset is one pair of keys and what belongs to it.
@@ -27,7 +24,7 @@ type Keyset struct {
 	Space      *pubsub.Space
 	// Access is nil for a keyset without access manager.
 	Access *access.Manager
-	// SecretKey signs the requests that may grant and revoke, and that need no token; "" means that nobody has it.
+	// SecretKey signs the requests that may grant and revoke, and that need no token; "" means that there is none.
 	SecretKey string
 	// AnySignature takes every signature for a good one.
 	AnySignature bool
@@ -36,27 +33,15 @@ type Keyset struct {
 	Intercept func(p pubsub.Publication) (status int, body []byte, ok bool)
 }
 
-// Files finds stored files.
-type Files interface {
-	// Locate returns the path, on the same server, from which the file can be fetched without a token.
-	Locate(channel, id, name string) (path string, ok bool)
-}
-
 // Config of a Server.
 type Config struct {
 	Keysets []Keyset
 	Files   Files // nil: there are none but those that clients upload here
 	Blobs   *blob.Store
-	Hold    time.Duration
 	Now     func() time.Time
-	// DeliverFire gives subscribers also what is only for the network's functions: an SDK cannot tell a message that is
-	// neither stored nor replicated from a fire.
-	DeliverFire bool
+	switches.PubNub
 	// MaxFileBytes bounds a file that a client uploads (5 MiB).
 	MaxFileBytes int64
-	// PublishRate is how many messages each channel takes in a second (429 beyond), PublishQuota how many a keyset takes
-	// in all (402 beyond); 0 for any number.
-	PublishRate, PublishQuota int
 	// Saved are the files that clients have uploaded to an earlier server over the same Blobs; FilesChanged, if set, is
 	// called when there are others.
 	Saved        []SavedFile
@@ -70,20 +55,18 @@ type Server struct {
 	hold    time.Duration
 	now     func() time.Time
 	fire    bool
-	shelf   *shelf
+	uploads *fileStore
 	meter   meter
 }
 
 // New returns a server for the keysets.
 func New(cfg Config) (*Server, error) {
-	s := &Server{keysets: map[string]*Keyset{}, files: cfg.Files, hold: cfg.Hold, now: cfg.Now, fire: cfg.DeliverFire, meter: meter{rate: cfg.PublishRate, quota: cfg.PublishQuota}}
+	switches.SetDefaults(cfg.PubNub.Table())
+	s := &Server{keysets: map[string]*Keyset{}, files: cfg.Files, hold: cfg.HoldPoll, now: cfg.Now, fire: cfg.DeliverFire, meter: meter{rate: cfg.PublishRate, quota: cfg.PublishQuota}}
 	if s.now == nil {
 		s.now = time.Now
 	}
-	s.shelf = newShelf(cfg.Blobs, s.now, cfg.MaxFileBytes, cfg.Saved, cfg.FilesChanged)
-	if s.hold <= 0 {
-		s.hold = DefaultHold
-	}
+	s.uploads = newFileStore(cfg.Blobs, s.now, cfg.MaxFileBytes, cfg.Saved, cfg.FilesChanged)
 	for _, k := range cfg.Keysets {
 		if k.PublishKey == "" || k.Space == nil {
 			return nil, errors.New("create PubNub face: keyset without publish key or space")
@@ -94,7 +77,7 @@ func New(cfg Config) (*Server, error) {
 }
 
 // Saved returns the files that clients have uploaded here, oldest first.
-func (s *Server) Saved() []SavedFile { return s.shelf.saved() }
+func (s *Server) Saved() []SavedFile { return s.uploads.saved() }
 
 // ServeHTTP routes on the escaped path: an escaped slash or comma is part of a name.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -108,80 +91,16 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		answer(w, http.StatusRequestURITooLong, []byte(`{"status":414,"service":"Balancer","error":true,"message":"Request URI Too Long"}`))
 		return
 	}
-	q := &request{w: w, r: r, path: path, seg: strings.Split(strings.TrimPrefix(path, "/"), "/"), query: parseQuery(r.URL.RawQuery)}
-	get, post, del := r.Method == http.MethodGet, r.Method == http.MethodPost, r.Method == http.MethodDelete
+	q := &request{w: w, r: r, path: path, seg: split(path), query: parseQuery(r.URL.RawQuery)}
 	if id := q.query.get("uuid"); len(id) > maxID {
 		badRequest(w, "Invalid UUID")
 		return
 	}
-	switch seg := q.seg; {
-	case get && q.is("time", "0"):
-		s.time(q)
-	case (get && len(seg) >= 7 || post && len(seg) == 6) && (seg[0] == "publish" || seg[0] == "signal") && seg[3] == "0":
-		s.publish(q)
-	case get && q.is("v2", "subscribe", "*", "*", "*"):
-		s.subscribe(q)
-	case get && len(seg) >= 4 && seg[0] == "v2" && seg[1] == "presence" && (seg[2] == "sub-key" || seg[2] == "sub_key"):
-		s.presence(q)
-	case len(seg) >= 5 && seg[0] == "v1" && seg[1] == "channel-registration" && get:
-		s.registration(q)
-	case len(seg) == 6 && (seg[1] == "history" || seg[1] == "history-with-actions") && (seg[2] == "sub-key" || seg[2] == "sub_key"):
-		s.histories(q)
-	case len(seg) >= 5 && seg[0] == "v1" && seg[1] == "message-actions" && seg[3] == "channel":
-		s.actions(q)
-	case len(seg) >= 4 && seg[0] == "v3" && seg[1] == "pam" && seg[3] == "grant":
-		s.grants(q)
-	case (get && len(seg) >= 9 || post && len(seg) >= 8) && seg[0] == "v1" && seg[1] == "files" && seg[2] == "publish-file" && seg[5] == "0":
-		s.publishFile(q)
-	case post && q.is("v1", "files", "*", "channels", "*", "generate-upload-url"):
-		s.announceFile(q)
-	case get && q.is("v1", "files", "*", "channels", "*", "files"):
-		s.listFiles(q)
-	case (get || del) && q.is("v1", "files", "*", "channels", "*", "files", "*", "*"):
-		s.file(q)
-	case post && len(seg) == 2 && seg[0] == uploadPath:
-		s.receiveFile(q)
-	case get && len(seg) == 3 && seg[0] == downloadPath:
-		s.sendFile(q)
-	default:
-		notFound(w)
+	for _, row := range table {
+		if row.about(q.seg) && row.serves(q) {
+			row.serve(s, q)
+			return
+		}
 	}
-}
-
-// histories serves what is below /v2/history, /v3/history and /v3/history-with-actions.
-func (s *Server) histories(q *request) {
-	get := q.r.Method == http.MethodGet
-	switch kind := q.seg[0] + "/" + q.seg[1] + "/" + q.seg[4]; {
-	case get && kind == "v3/history/channel":
-		s.history(q, false)
-	case get && kind == "v3/history-with-actions/channel":
-		s.history(q, true)
-	case get && kind == "v3/history/message-counts":
-		s.counts(q)
-	case get && kind == "v2/history/channel":
-		s.oldHistory(q)
-	case q.r.Method == http.MethodDelete && kind == "v3/history/channel":
-		s.deleteHistory(q)
-	default:
-		notFound(q.w)
-	}
-}
-
-func (s *Server) time(q *request) {
-	// Any space will do, the clock is the same. One less, because clients use it as a cursor in another space, where the
-	// next message may get the very same timetoken.
-	for _, k := range s.keysets {
-		answer(q.w, http.StatusOK, append(strconv.AppendInt([]byte("["), k.Space.Timetoken()-1, 10), ']'))
-		return
-	}
-	notFound(q.w)
-}
-
-// keyset finds the keyset of a subscribe key, or answers that there is none.
-func (s *Server) keyset(q *request, subscribeKey string) *Keyset {
-	k := s.keysets[unescape(subscribeKey)]
-	if k == nil {
-		answer(q.w, http.StatusBadRequest, []byte(`{"message":"Invalid Subscribe Key","error":true,"service":"Access Manager","status":400}`))
-	}
-	return k
+	notFound(w)
 }

@@ -24,6 +24,7 @@ import (
 	"github.com/blocksd/blocksd/sandbox/access"
 	"github.com/blocksd/blocksd/sandbox/blob"
 	"github.com/blocksd/blocksd/sandbox/pubsub"
+	"github.com/blocksd/blocksd/sandbox/switches"
 )
 
 func TestMain(m *testing.M) {
@@ -58,7 +59,7 @@ func face(t testing.TB, hold time.Duration) (*httptest.Server, *access.Manager, 
 	blobs := blob.New(t.TempDir())
 	s, err := New(Config{Keysets: []Keyset{
 		{PublishKey: "pub-open", Space: open}, {PublishKey: "pub-pam", Space: pam, Access: manager, SecretKey: "sec-pam"},
-	}, Files: files{}, Hold: hold, Blobs: blobs})
+	}, Files: files{}, PubNub: switches.PubNub{HoldPoll: hold}, Blobs: blobs})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -276,14 +277,14 @@ func fuzzed(f *testing.F) *Server {
 	}
 	var keysets []Keyset
 	for _, name := range []string{"open", "pam"} {
-		space, err := pubsub.New(pubsub.Config{SubscribeKey: "sub-" + name, MaxBytes: 1 << 20})
+		space, err := pubsub.New(pubsub.Config{SubscribeKey: "sub-" + name, History: switches.History{HistoryBytes: 1 << 20}})
 		if err != nil {
 			f.Fatal(err)
 		}
 		keysets = append(keysets, Keyset{PublishKey: "pub-" + name, Space: space})
 	}
 	keysets[1].Access, keysets[1].SecretKey, keysets[1].AnySignature = manager, "sec", true
-	s, err := New(Config{Keysets: keysets, Blobs: blob.New(f.TempDir()), Hold: time.Nanosecond})
+	s, err := New(Config{Keysets: keysets, Blobs: blob.New(f.TempDir()), PubNub: switches.PubNub{HoldPoll: time.Nanosecond}})
 	if err != nil {
 		f.Fatal(err)
 	}

@@ -72,42 +72,8 @@ func validSubscription(q *request, sub pubsub.Subscription) bool {
 	return true
 }
 
-// groups reads the names of channel groups, of which presence groups end in -pnpres.
-func (q *request) groups() []string {
-	var out []string
-	for _, name := range strings.Split(q.query.get("channel-group"), ",") {
-		if name != "" {
-			out = append(out, name)
-		}
-	}
-	return out
-}
-
-func validGroups(q *request, groups []string) bool {
-	count := 0
-	for _, name := range groups {
-		base := strings.TrimSuffix(name, "-pnpres")
-		if !validGroup(base) {
-			badRequest(q.w, "Invalid Channel Group")
-			return false
-		}
-		if base == name {
-			count++
-		}
-	}
-	if count > maxGroups {
-		badRequest(q.w, "Too many channel groups")
-		return false
-	}
-	return true
-}
-
-func validGroup(name string) bool {
-	return name != "" && len(name) <= maxID && validChannel(name) && !strings.ContainsAny(name, ",:*/")
-}
-
-// held waits until there is something for the poll, the hold is over, a newer poll has taken its place, or the client
-// is gone or its token has ended (then batch is not the answer).
+// held waits until there is something for the poll, the hold is over, a newer poll has superseded it, or the client
+// disconnects or its token has ended (then batch is not the answer).
 func (s *Server) held(q *request, k *Keyset, sub pubsub.Subscription) (batch pubsub.Batch, answered bool) {
 	p := k.Space.Open(sub)
 	defer func() { p.Close(answered) }()
@@ -175,22 +141,4 @@ func cursor(q query) (int64, bool) {
 	}
 	n, err := strconv.ParseInt(text, 10, 64)
 	return n, err == nil && n >= 0
-}
-
-// timeout is the presence time-out that a client asks for; zero means the default.
-func timeout(q *request) time.Duration {
-	n, err := strconv.Atoi(q.query.get("heartbeat"))
-	if err != nil || n <= 0 || n > 24*3600 {
-		return 0
-	}
-	return time.Duration(n) * time.Second
-}
-
-// states reads an object of states by channel; what is none is ignored.
-func states(text string) map[string]json.RawMessage {
-	var m map[string]json.RawMessage
-	if json.Unmarshal([]byte(text), &m) != nil {
-		return nil
-	}
-	return m
 }

@@ -25,14 +25,14 @@ type slowUpload struct {
 }
 
 // beginUpload returns when the server has begun to read the form.
-func beginUpload(t *testing.T, server *httptest.Server, place string) slowUpload {
+func beginUpload(t *testing.T, server *httptest.Server, address string) slowUpload {
 	t.Helper()
 	reader, writer := io.Pipe()
 	u := slowUpload{form: multipart.NewWriter(writer), body: writer, status: make(chan int, 1)}
 	reading := make(chan struct{})
 	// The server asks for the body when it begins to read it.
 	trace := &httptrace.ClientTrace{Got100Continue: func() { close(reading) }}
-	req, err := http.NewRequestWithContext(httptrace.WithClientTrace(t.Context(), trace), "POST", server.URL+place, reader)
+	req, err := http.NewRequestWithContext(httptrace.WithClientTrace(t.Context(), trace), "POST", server.URL+address, reader)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -60,27 +60,27 @@ func beginUpload(t *testing.T, server *httptest.Server, place string) slowUpload
 	return u
 }
 
-// TestOneUploadHasThePlace: of two uploads to one announced place exactly one wins, and what is stored is all its own. The
-// place of one that was cut short can be used again.
-func TestOneUploadHasThePlace(t *testing.T) {
+// TestOneUploadPerFile: of two uploads of one announced file exactly one wins, and what is stored is all its own. After
+// one that was cut short another one can follow.
+func TestOneUploadPerFile(t *testing.T) {
 	server, _, _ := face(t, 0)
-	announce := func() (place, id string) {
+	announce := func() (address, id string) {
 		r := fetch(t, server, "POST", "/v1/files/sub-open/channels/c/generate-upload-url", `{"name":"f.txt"}`)
 		return regexp.MustCompile(`/_upload/[^"]+`).FindString(r.body), regexp.MustCompile(`"id":"([^"]+)"`).FindStringSubmatch(r.body)[1]
 	}
-	other := func(place string) reply {
+	other := func(address string) reply {
 		var form bytes.Buffer
 		w := multipart.NewWriter(&form)
 		part, _ := w.CreateFormFile("file", "f.txt")
 		_, _ = io.WriteString(part, "bb")
 		w.Close()
-		return fetch(t, server, "POST", place, form.String(), "Content-Type", w.FormDataContentType())
+		return fetch(t, server, "POST", address, form.String(), "Content-Type", w.FormDataContentType())
 	}
 	const busy = `<?xml version="1.0" encoding="UTF-8"?>` + "\n<Error><Code>OperationAborted</Code><Message>A conflicting conditional operation is currently in progress against this resource. Please try again.</Message></Error>"
 
-	place, id := announce()
-	first := beginUpload(t, server, place)
-	if got := other(place); got.status != 409 || got.body != busy {
+	address, id := announce()
+	first := beginUpload(t, server, address)
+	if got := other(address); got.status != 409 || got.body != busy {
 		t.Errorf("second upload: %d %s", got.status, got.body)
 	}
 	_, _ = io.WriteString(first.file, "aaaa")
@@ -89,7 +89,7 @@ func TestOneUploadHasThePlace(t *testing.T) {
 	if status := <-first.status; status != 204 {
 		t.Fatalf("first upload: %d", status)
 	}
-	if got := other(place); got.status != 403 {
+	if got := other(address); got.status != 403 {
 		t.Errorf("upload after the end: %d %s", got.status, got.body)
 	}
 
@@ -114,8 +114,8 @@ func TestOneUploadHasThePlace(t *testing.T) {
 			t.Errorf("listed: %s", listed)
 		}
 	}
-	for place, want := range map[string]string{place: "aaaa", second: "bb"} {
-		if got := fetch(t, server, "GET", strings.Replace(place, "_upload", "_files", 1)+"/f.txt", ""); got.body != want {
+	for address, want := range map[string]string{address: "aaaa", second: "bb"} {
+		if got := fetch(t, server, "GET", strings.Replace(address, "_upload", "_files", 1)+"/f.txt", ""); got.body != want {
 			t.Errorf("stored %q, want %q", got.body, want)
 		}
 	}

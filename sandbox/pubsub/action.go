@@ -20,10 +20,10 @@ var (
 	ErrActionOfOther = errors.New("action belongs to another uuid")
 )
 
-// typeAction is the type of an envelope that tells of a message action.
+// typeAction is the type of an envelope that announces a message action.
 const typeAction = 3
 
-// AddAction attaches an action to a message and tells the channel. The message need not exist. The error is
+// AddAction attaches an action to a message and announces it on the channel. The message need not exist. The error is
 // ErrActionExists.
 func (s *Space) AddAction(channel string, a Action) (Action, error) {
 	s.mu.Lock()
@@ -35,12 +35,12 @@ func (s *Space) AddAction(channel string, a Action) (Action, error) {
 			}
 		}
 	}
-	a.Timetoken = s.tick()
-	s.tellAction(channel, a, "added", &a)
+	a.Timetoken = s.tickLocked()
+	s.announceActionLocked(channel, a, "added", &a)
 	return a, nil
 }
 
-// RemoveAction takes an action back and tells the channel. Only its own uuid may. The error is ErrNoAction or
+// RemoveAction removes an action and announces that on the channel. Only its own uuid may. The error is ErrNoAction or
 // ErrActionOfOther.
 func (s *Space) RemoveAction(channel string, messageTimetoken, timetoken int64, uuid string) error {
 	s.mu.Lock()
@@ -61,14 +61,14 @@ func (s *Space) RemoveAction(channel string, messageTimetoken, timetoken int64, 
 	}
 	a := *m.action
 	t.actions, m.action = slices.Delete(t.actions, i, i+1), nil
-	s.release(m)
+	s.releaseLocked(m)
 	s.cfg.Changed()
-	s.tellAction(channel, a, "removed", nil)
+	s.announceActionLocked(channel, a, "removed", nil)
 	return nil
 }
 
-// tellAction publishes the event of an action. The event of an added one also keeps it.
-func (s *Space) tellAction(channel string, a Action, event string, kept *Action) {
+// announceActionLocked publishes the event of an action. The event of an added one also keeps it.
+func (s *Space) announceActionLocked(channel string, a Action, event string, kept *Action) {
 	b := append([]byte(`{"source":"actions","version":"1.0","event":"`), event...)
 	b = strconv.AppendInt(append(b, `","data":{"messageTimetoken":"`...), a.MessageTimetoken, 10)
 	b = strconv.AppendInt(append(b, `","actionTimetoken":"`...), a.Timetoken, 10)
@@ -76,7 +76,7 @@ func (s *Space) tellAction(channel string, a Action, event string, kept *Action)
 	b = append(AppendString(append(b, `,"value":`...), a.Value), `}}`...)
 	m := encode(s.cfg.SubscribeKey, Publication{Channel: channel, Publisher: a.UUID, Body: b, Type: typeAction})
 	m.action = kept
-	s.append(m)
+	s.appendLocked(m)
 }
 
 // Actions returns the newest limit actions of a channel that are older than start and not older than end (0: no bound),
@@ -105,8 +105,8 @@ func (s *Space) Actions(channel string, start, end int64, limit int) (found []Ac
 	return found, more
 }
 
-// actionsOf returns the actions of one message, oldest first.
-func (t *topic) actionsOf(messageTimetoken int64) (found []Action) {
+// actionsOfLocked returns the actions of one message, oldest first.
+func (t *topic) actionsOfLocked(messageTimetoken int64) (found []Action) {
 	for _, m := range t.actions {
 		if m.action.MessageTimetoken == messageTimetoken {
 			found = append(found, *m.action)

@@ -34,7 +34,7 @@ func TestStoredMessagesEnd(t *testing.T) {
 // TestActionsAreBounded: actions count for the memory of a space as messages do, and go with their message.
 func TestActionsAreBounded(t *testing.T) {
 	const limit = 64 << 10
-	s := newSpace(t, func(c *Config) { c.MaxBytes = limit })
+	s := newSpace(t, func(c *Config) { c.HistoryBytes = limit })
 	for i := range 2000 {
 		tt, _ := s.Publish(Publication{Channel: "c", Body: []byte(`1`), Store: true})
 		if _, err := s.AddAction("c", Action{Type: "t", Value: fmt.Sprint(i), UUID: "u", MessageTimetoken: tt}); err != nil {

@@ -9,16 +9,16 @@ import (
 // maxDeltas bounds the names in one interval event; beyond it the event only says that here-now should be asked.
 const maxDeltas = 32 << 10
 
-// crowd is what the next interval event of a channel with many members will tell.
+// crowd collects what the next interval event of a channel with many members will report.
 type crowd struct {
 	due                  time.Time
 	join, leave, timeout []string
 	size                 int // of the names
 }
 
-// crowded takes a change over into the next interval event, if the channel is one of those that have them. A change of
-// state is not told there.
-func (s *Space) crowded(m *member, kind PresenceKind) bool {
+// crowdedLocked takes a change over into the next interval event, if the channel is one of those that have them. A
+// change of state is not reported there.
+func (s *Space) crowdedLocked(m *member, kind PresenceKind) bool {
 	t := m.topic
 	// One that leaves the last place above the limit still belongs to the crowd.
 	was := t.present
@@ -30,7 +30,7 @@ func (s *Space) crowded(m *member, kind PresenceKind) bool {
 		return false
 	}
 	if c == nil {
-		c = &crowd{due: s.cfg.Now().Add(s.cfg.Interval)}
+		c = &crowd{due: s.cfg.Now().Add(s.cfg.PresenceInterval)}
 		s.crowds[t] = c
 	}
 	if c.size += len(m.uuid); c.size <= maxDeltas {
@@ -46,8 +46,8 @@ func (s *Space) crowded(m *member, kind PresenceKind) bool {
 	return true
 }
 
-// tellCrowds sends the interval events that are due. A channel that is no longer crowded gets a last one.
-func (s *Space) tellCrowds(now time.Time) {
+// reportCrowdsLocked sends the interval events that are due. A channel that is no longer crowded gets a last one.
+func (s *Space) reportCrowdsLocked(now time.Time) {
 	for t, c := range s.crowds {
 		if c.due.After(now) {
 			continue
@@ -66,14 +66,14 @@ func (s *Space) tellCrowds(now time.Time) {
 		meta := strconv.AppendInt([]byte(`{"pn_action":"interval","pn_timestamp":`), now.Unix(), 10)
 		meta = strconv.AppendInt(append(meta, `,"pn_occupancy":`...), int64(t.present), 10)
 		meta = append(AppendString(append(meta, `,"pn_ispresence":1,"pn_channel":`...), t.name), '}')
-		for _, name := range s.watchers(t.name) {
-			s.append(encode(s.cfg.SubscribeKey, Publication{Channel: name, Meta: meta, Body: body}))
+		for _, name := range s.watchersLocked(t.name) {
+			s.appendLocked(encode(s.cfg.SubscribeKey, Publication{Channel: name, Meta: meta, Body: body}))
 		}
 		if t.present <= s.cfg.AnnounceMax {
 			delete(s.crowds, t)
 			continue
 		}
-		*c = crowd{due: now.Add(s.cfg.Interval)}
+		*c = crowd{due: now.Add(s.cfg.PresenceInterval)}
 	}
 }
 

@@ -9,16 +9,16 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// TestIntervalPresence: up to the limit every change is told; above it there is one event per interval, with all the
+// TestIntervalPresence: up to the limit every change is announced; above it there is one event per interval, with all the
 // changes, and when the crowd is gone single events again.
 func TestIntervalPresence(t *testing.T) {
 	now := time.Unix(1700000000, 0)
 	s := newSpace(t, func(c *Config) {
 		c.Now = func() time.Time { return now }
-		c.AnnounceMax, c.Interval = 2, 10*time.Second
+		c.AnnounceMax, c.PresenceInterval = 2, 10*time.Second
 	})
 	cursor := s.Handshake(Subscription{Channels: []string{"c-pnpres"}})
-	told := func() []string {
+	announced := func() []string {
 		a := look(t, s, cursor, "c-pnpres")
 		cursor = number(a.T.T)
 		var out []string
@@ -30,7 +30,7 @@ func TestIntervalPresence(t *testing.T) {
 	expect := func(step string, want ...string) {
 		t.Helper()
 		s.Expire()
-		if diff := cmp.Diff(want, told()); diff != "" {
+		if diff := cmp.Diff(want, announced()); diff != "" {
 			t.Errorf("%s: %s", step, diff)
 		}
 	}

@@ -2,7 +2,6 @@ package pubsub
 
 import (
 	"errors"
-	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -20,8 +19,8 @@ type group struct {
 	polls    map[*Poll]struct{} // held polls that name it, directly or for its presence
 }
 
-// group returns the group of a name, making it if needed. One without channels and polls goes with leaveGroup.
-func (s *Space) group(name string) *group {
+// groupLocked returns the group of a name, making it if needed. One without channels and polls goes with leaveGroup.
+func (s *Space) groupLocked(name string) *group {
 	g := s.groups[name]
 	if g == nil {
 		g = &group{channels: map[string]struct{}{}, polls: map[*Poll]struct{}{}}
@@ -30,21 +29,21 @@ func (s *Space) group(name string) *group {
 	return g
 }
 
-func (s *Space) leaveGroup(p *Poll, name string) {
+func (s *Space) leaveGroupLocked(p *Poll, name string) {
 	if g := s.groups[name]; g != nil {
 		delete(g.polls, p)
-		s.tidyGroup(name, g)
+		s.tidyGroupLocked(name, g)
 	}
 }
 
-func (s *Space) tidyGroup(name string, g *group) {
+func (s *Space) tidyGroupLocked(name string, g *group) {
 	if len(g.channels) == 0 && len(g.polls) == 0 {
 		delete(s.groups, name)
 	}
 }
 
-// expand returns the channels together with those of the groups, without doubles.
-func (s *Space) expand(channels, groups []string) []string {
+// expandLocked returns the channels together with those of the groups, without duplicates.
+func (s *Space) expandLocked(channels, groups []string) []string {
 	if len(groups) == 0 {
 		return channels
 	}
@@ -65,85 +64,4 @@ func (s *Space) expand(channels, groups []string) []string {
 		}
 	}
 	return all
-}
-
-// AddToGroup puts channels into a group, which begins to exist with its first channel. Held polls of the group hear
-// them from now on. The error is ErrGroupFull, and then nothing has changed.
-func (s *Space) AddToGroup(name string, channels []string) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	g := s.group(name)
-	defer s.tidyGroup(name, g)
-	added := 0
-	for _, channel := range slices.Compact(slices.Sorted(slices.Values(channels))) {
-		if _, ok := g.channels[channel]; !ok {
-			added++
-		}
-	}
-	if len(g.channels)+added > s.cfg.GroupSize || len(s.groups) > maxGroups {
-		return fmt.Errorf("add %d channels to group %q: %w", len(channels), name, ErrGroupFull)
-	}
-	for _, channel := range channels {
-		g.channels[channel] = struct{}{}
-	}
-	s.changed(g)
-	return nil
-}
-
-// RemoveFromGroup takes channels out of a group; what is not in it is no error.
-func (s *Space) RemoveFromGroup(name string, channels []string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if g := s.groups[name]; g != nil {
-		for _, channel := range channels {
-			delete(g.channels, channel)
-		}
-		s.changed(g)
-		s.tidyGroup(name, g)
-	}
-}
-
-// DeleteGroup takes all channels out of a group, with which it ends.
-func (s *Space) DeleteGroup(name string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if g := s.groups[name]; g != nil {
-		clear(g.channels)
-		s.changed(g)
-		s.tidyGroup(name, g)
-	}
-}
-
-// changed lets the held polls of a group look at its channels of now.
-func (s *Space) changed(g *group) {
-	s.cfg.Changed()
-	for p := range g.polls {
-		p.detach()
-		p.attach()
-		p.notify() // a channel that is new may have messages after the cursor
-	}
-}
-
-// Group returns the channels of a group, sorted.
-func (s *Space) Group(name string) []string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if g := s.groups[name]; g != nil {
-		return slices.Sorted(maps.Keys(g.channels))
-	}
-	return nil
-}
-
-// Groups returns the names of all groups, sorted.
-func (s *Space) Groups() []string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	names := []string{}
-	for name, g := range s.groups {
-		if len(g.channels) > 0 {
-			names = append(names, name)
-		}
-	}
-	slices.Sort(names)
-	return names
 }

@@ -31,8 +31,8 @@ func TestGroupLimits(t *testing.T) {
 	}
 }
 
-// TestHeldPollFollowsItsGroup: a poll that is being held hears the channels that its group has at the time of a message,
-// whatever the order of changes and messages; and nothing of it is left behind.
+// TestHeldPollFollowsItsGroup: a poll that is being held hears the channels that its group has at the time of a
+// message, whatever the order of changes and messages; and nothing of it is left behind.
 func TestHeldPollFollowsItsGroup(t *testing.T) {
 	channels := []string{"a", "b", "c"}
 	rapid.Check(t, func(t *rapid.T) {

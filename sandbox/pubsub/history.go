@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// sweepEvery is how often stored messages whose time is over are looked for. Until then they are only not shown.
+// sweepEvery is how often stored messages whose time is over are removed. Until then they are only hidden.
 const sweepEvery = time.Minute
 
 // HistoryQuery asks for stored messages of one channel.
@@ -15,7 +15,8 @@ type HistoryQuery struct {
 	Max int
 	// Start is exclusive: only older ones. End is inclusive: only this one and newer ones. 0 means no limit.
 	Start, End int64
-	// Oldest takes the oldest of the range instead, and turns the bounds around: only those newer than Start, up to End.
+	// Oldest takes the oldest of the range instead, and turns the bounds around: only those newer than Start, up to
+	// End.
 	Oldest bool
 	// Actions asks for the message actions too.
 	Actions bool
@@ -54,7 +55,7 @@ func (s *Space) History(q HistoryQuery) []Stored {
 		n, _ := slices.BinarySearchFunc(log, q.End, compareTimetoken)
 		log = log[n:]
 	}
-	log = s.unexpired(log)
+	log = s.unexpiredLocked(log)
 	if extra := len(log) - q.Max; extra > 0 {
 		if q.Oldest {
 			log = log[:q.Max]
@@ -66,15 +67,15 @@ func (s *Space) History(q HistoryQuery) []Stored {
 	for _, m := range log {
 		stored := Stored{m.Timetoken, m.Publisher, m.CustomType, m.Type, m.body, m.meta, nil}
 		if q.Actions {
-			stored.Actions = t.actionsOf(m.Timetoken)
+			stored.Actions = t.actionsOfLocked(m.Timetoken)
 		}
 		out = append(out, stored)
 	}
 	return out
 }
 
-// unexpired leaves out the messages whose time is over.
-func (s *Space) unexpired(log []*Message) []*Message {
+// unexpiredLocked leaves out the messages whose time is over.
+func (s *Space) unexpiredLocked(log []*Message) []*Message {
 	if s.ttls == 0 {
 		return log
 	}
@@ -95,7 +96,7 @@ func (s *Space) Count(channel string, since int64) int {
 		return 0
 	}
 	n, _ := slices.BinarySearchFunc(t.log, since, compareTimetoken)
-	return len(s.unexpired(t.log[n:]))
+	return len(s.unexpiredLocked(t.log[n:]))
 }
 
 // DeleteHistory removes stored messages of a channel, with their actions: those older than start if only start is
@@ -111,7 +112,7 @@ func (s *Space) DeleteHistory(channel string, start, end int64) {
 	if start > end && end > 0 { // the order in which a history is asked for
 		start, end = end-1, start-1
 	}
-	s.unlog(t, func(m *Message) bool {
+	s.unlogLocked(t, func(m *Message) bool {
 		switch tt := m.Timetoken; {
 		case start > 0 && end > 0:
 			return tt > start && tt <= end
@@ -123,15 +124,15 @@ func (s *Space) DeleteHistory(channel string, start, end int64) {
 	})
 }
 
-// unlog removes stored messages, with their actions.
-func (s *Space) unlog(t *topic, remove func(*Message) bool) {
+// unlogLocked removes stored messages, with their actions.
+func (s *Space) unlogLocked(t *topic, remove func(*Message) bool) {
 	gone := map[int64]bool{}
 	t.log = slices.DeleteFunc(t.log, func(m *Message) bool {
 		if !remove(m) {
 			return false
 		}
 		gone[m.Timetoken] = true
-		s.unstored(m)
+		s.unstoredLocked(m)
 		return true
 	})
 	if len(gone) > 0 {
@@ -141,21 +142,21 @@ func (s *Space) unlog(t *topic, remove func(*Message) bool) {
 				return false
 			}
 			m.action = nil
-			s.release(m)
+			s.releaseLocked(m)
 			return true
 		})
 	}
-	s.tidy(t)
+	s.tidyLocked(t)
 }
 
-// sweepHistory removes the messages whose time is over.
-func (s *Space) sweepHistory(now time.Time) {
+// sweepHistoryLocked removes the messages whose time is over.
+func (s *Space) sweepHistoryLocked(now time.Time) {
 	tt := now.UnixNano() / 100
 	if s.ttls == 0 || tt < s.sweep {
 		return
 	}
 	s.sweep = tt + int64(sweepEvery/100)
 	for _, t := range s.channels {
-		s.unlog(t, func(m *Message) bool { return m.expires != 0 && m.expires <= tt })
+		s.unlogLocked(t, func(m *Message) bool { return m.expires != 0 && m.expires <= tt })
 	}
 }

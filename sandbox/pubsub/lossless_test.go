@@ -7,8 +7,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// TestLossless: a channel, and a wildcard over it, can be caught up with from the beginning, page by page; the bound of the
-// memory still holds, and what it takes away is in no ring.
+// TestLossless: a channel, and a wildcard over it, can be caught up with from the beginning, page by page; the bound of
+// the memory still holds, and what it takes away is in no ring.
 func TestLossless(t *testing.T) {
 	const all = 25
 	var want []string
@@ -45,7 +45,7 @@ func TestLossless(t *testing.T) {
 	}
 	one := newSpace(t, nil)
 	one.put("a.b", "0")
-	bounded := newSpace(t, func(c *Config) { c.RingSize, c.Lossless, c.MaxBytes = 10, true, 12*one.Stats().Bytes })
+	bounded := newSpace(t, func(c *Config) { c.RingSize, c.Lossless, c.HistoryBytes = 10, true, 12*one.Stats().Bytes })
 	fill(bounded)
 	for _, channel := range []string{"a.b", "a.*"} {
 		got := read(t, bounded, channel)

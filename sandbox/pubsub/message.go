@@ -17,7 +17,7 @@ type Publication struct {
 	Body      []byte
 	// Store keeps the message in the history of the channel.
 	Store bool
-	// TTL is how long a stored message is kept; 0 is for ever.
+	// TTL is how long a stored message is kept; 0 is indefinitely.
 	TTL time.Duration
 	// Origin is the timetoken under which the message was first published elsewhere, "" for none.
 	Origin string
@@ -32,7 +32,7 @@ type Publication struct {
 	Unless func() bool
 }
 
-// Message is one published message. It is immutable but for the bookkeeping of the space.
+// Message is one published message. It is immutable, except for the bookkeeping of the space.
 type Message struct {
 	Channel    string
 	Timetoken  int64
@@ -48,7 +48,11 @@ type Message struct {
 	ttl                  time.Duration
 	action               *Action // of an added action, else nil
 
-	// Guarded by the lock of the space.
+	bookkeeping
+}
+
+// bookkeeping is what the space notes about a message, guarded by its lock.
+type bookkeeping struct {
 	expires    int64 // timetoken after which it is not in the history; 0 for never
 	refs       int   // ring, log and actions that hold it
 	cost       int64

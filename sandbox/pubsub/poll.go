@@ -2,44 +2,15 @@ package pubsub
 
 import (
 	"slices"
-	"strconv"
-	"strings"
-	"time"
-
-	"github.com/blocksd/blocksd/sandbox/filter"
 )
 
 // region is the constant region of all cursors; it must fit into eight bits.
 const region = "1"
 
-// Subscription is what one poll asks for.
-type Subscription struct {
-	// Channels are names, presence names (ending in -pnpres) and wildcards (ending in .*).
-	Channels []string
-	// Groups are names of channel groups, also with -pnpres. What is in them is looked up when a message comes.
-	Groups []string
-	UUID   string
-	// Filter applies to messages and signals; nil lets all pass. FilterText is its source, part of the poll's identity.
-	Filter     *filter.Expr
-	FilterText string
-	// Cursor is the timetoken after which the poll wants messages; 0 asks for a cursor.
-	Cursor int64
-	// Timeout is after how much silence the subscriber counts as gone; 0 is the default. Join says whether the poll
-	// makes its sender present.
-	Timeout time.Duration
-	Join    bool
-}
-
 // Delivery is one message for one subscriber.
 type Delivery struct {
 	envelope []byte
 	match    string
-}
-
-// Batch is the answer to a poll.
-type Batch struct {
-	Cursor     int64
-	Deliveries []Delivery
 }
 
 // Poll is a long poll that is being held. The holder waits on Wake and then calls Next, until it answers; then it
@@ -63,54 +34,8 @@ type source struct {
 	match string
 }
 
-// Handshake returns a cursor and makes the subscriber present. The cursor comes first, so that the subscriber sees its
-// own join.
-func (s *Space) Handshake(sub Subscription) int64 {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	cursor := s.tick()
-	all := s.expand(sub.Channels, sub.Groups)
-	for _, name := range all {
-		if IsPresence(name) {
-			s.channel(name) // from here on presence events are kept
-		}
-	}
-	if sub.Join {
-		s.join(all, sub.UUID, sub.Timeout, nil)
-	}
-	return cursor
-}
-
-// Open registers a poll with a cursor. A held poll of the same subscriber for the same channels is told that it is
-// superseded: its client has gone on to this one.
-func (s *Space) Open(sub Subscription) *Poll {
-	p := &Poll{
-		space: s, sub: sub, wake: make(chan struct{}, 1), superseded: make(chan struct{}), seen: sub.Cursor,
-		id: sub.UUID + "\x00" + strings.Join(sub.Channels, ",") + "\x00" + strings.Join(sub.Groups, ",") + "\x00" + sub.FilterText,
-	}
-	p.plain = len(sub.Channels) == 1 && len(sub.Groups) == 0 && !IsWildcard(sub.Channels[0]) && !IsPresence(sub.Channels[0])
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, name := range sub.Groups {
-		s.group(strings.TrimSuffix(name, presenceSuffix)).polls[p] = struct{}{}
-	}
-	p.attach()
-	s.polls++
-	if older := s.newest[p.id]; older != nil && sub.UUID != "" {
-		close(older.superseded)
-	}
-	s.newest[p.id] = p
-	if sub.Join {
-		s.join(s.expand(sub.Channels, sub.Groups), sub.UUID, sub.Timeout, nil)
-	}
-	if s.cfg.Observer != nil {
-		s.cfg.Observer.Polled(sub.UUID, sub.Channels)
-	}
-	return p
-}
-
-// attach puts the poll on all topics that it asks for.
-func (p *Poll) attach() {
+// attachLocked puts the poll on all topics that it asks for.
+func (p *Poll) attachLocked() {
 	s := p.space
 	add := func(t *topic, match string) {
 		if t.waiters == nil {
@@ -121,24 +46,24 @@ func (p *Poll) attach() {
 	}
 	for _, name := range p.sub.Channels {
 		if IsWildcard(name) {
-			add(s.pattern(name), name)
+			add(s.patternLocked(name), name)
 		} else {
-			add(s.channel(name), name)
+			add(s.channelLocked(name), name)
 		}
 	}
 	for _, name := range p.sub.Groups {
-		for _, channel := range s.expand(nil, []string{name}) {
-			add(s.channel(channel), name)
+		for _, channel := range s.expandLocked(nil, []string{name}) {
+			add(s.channelLocked(channel), name)
 		}
 	}
 }
 
-// detach takes the poll off its topics.
-func (p *Poll) detach() {
+// detachLocked takes the poll off its topics.
+func (p *Poll) detachLocked() {
 	for _, src := range p.sources {
 		delete(src.t.waiters, p)
 		if !IsWildcard(src.t.name) {
-			p.space.tidy(src.t)
+			p.space.tidyLocked(src.t)
 		}
 	}
 	p.sources = nil
@@ -147,7 +72,7 @@ func (p *Poll) detach() {
 // Wake receives when there may be something to deliver, and when the space is closed.
 func (p *Poll) Wake() <-chan struct{} { return p.wake }
 
-// Superseded is closed when a newer poll has taken this one's place.
+// Superseded is closed when a newer poll has superseded this one.
 func (p *Poll) Superseded() <-chan struct{} { return p.superseded }
 
 // notify wakes the poll; one pending wake-up is enough, because Next looks at everything.
@@ -158,10 +83,10 @@ func (p *Poll) notify() {
 	}
 }
 
-// wake tells the subscribers of t that let m through.
-func (t *topic) wake(m *Message) {
+// notifyLocked notifies the subscribers of t that let m through.
+func (t *topic) notifyLocked(m *Message) {
 	for p := range t.waiters {
-		if p.accepts(m) {
+		if p.acceptsLocked(m) {
 			p.notify()
 		} else {
 			p.seen = max(p.seen, m.Timetoken)
@@ -169,111 +94,11 @@ func (t *topic) wake(m *Message) {
 	}
 }
 
-func (p *Poll) accepts(m *Message) bool {
+func (p *Poll) acceptsLocked(m *Message) bool {
 	if p.sub.Filter == nil || m.Type > 1 || IsPresence(m.Channel) {
 		return true
 	}
 	return p.sub.Filter.Match(m.values(p.sub.Filter.UsesData))
-}
-
-// Next returns what there is for the poll. It returns ok = false when there is nothing yet and the poll should go on
-// waiting.
-func (p *Poll) Next() (b Batch, ok bool) {
-	s := p.space
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	b.Cursor = p.sub.Cursor
-	type found struct {
-		m     *Message
-		match string
-	}
-	var all []found
-	for _, src := range p.sources {
-		for _, m := range after(src.t.ring, p.sub.Cursor) {
-			if m.envelope != nil { // a pattern's ring may name messages that are gone
-				all = append(all, found{m, src.match})
-			}
-		}
-	}
-	if len(p.sources) > 1 {
-		sortFound(all, func(f found) int64 { return f.m.Timetoken })
-	}
-	for i, f := range all {
-		if i > 0 && all[i-1].m == f.m { // asked for in several ways: once
-			continue
-		}
-		if !p.accepts(f.m) {
-			b.Cursor = f.m.Timetoken
-			continue
-		}
-		if len(b.Deliveries) == s.cfg.RingSize {
-			break
-		}
-		d := Delivery{envelope: f.m.envelope}
-		if !p.plain {
-			d.match = f.match
-		}
-		b.Deliveries = append(b.Deliveries, d)
-		b.Cursor = f.m.Timetoken
-	}
-	return b, len(b.Deliveries) > 0 || s.closed
-}
-
-// Empty is the answer to a poll for which nothing came: the same cursor, moved on by what the filter held back.
-func (p *Poll) Empty() Batch {
-	p.space.mu.Lock()
-	defer p.space.mu.Unlock()
-	return Batch{Cursor: max(p.sub.Cursor, p.seen)}
-}
-
-// Close ends the poll. An answer counts as a sign of life of the subscriber.
-func (p *Poll) Close(answered bool) {
-	s := p.space
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.newest[p.id] == p {
-		delete(s.newest, p.id)
-	}
-	if answered && p.sub.Join {
-		s.touch(s.expand(p.sub.Channels, p.sub.Groups), p.sub.UUID)
-	}
-	for _, name := range p.sub.Groups {
-		s.leaveGroup(p, strings.TrimSuffix(name, presenceSuffix))
-	}
-	s.polls--
-	p.detach()
-}
-
-// AppendAnswer appends the batch as the body of a subscribe answer.
-func (b Batch) AppendAnswer(dst []byte) []byte {
-	dst = append(dst, `{"t":{"t":"`...)
-	dst = strconv.AppendInt(dst, b.Cursor, 10)
-	dst = append(dst, `","r":`+region+`},"m":[`...)
-	for i, d := range b.Deliveries {
-		if i > 0 {
-			dst = append(dst, ',')
-		}
-		dst = append(dst, d.envelope...)
-		if d.match != "" {
-			dst = AppendString(append(dst, `,"b":`...), d.match)
-		}
-		dst = append(dst, '}')
-	}
-	return append(dst, `]}`...)
-}
-
-// Size is about the length of the answer.
-func (b Batch) Size() int {
-	n := 64
-	for _, d := range b.Deliveries {
-		n += len(d.envelope) + len(d.match) + 16
-	}
-	return n
-}
-
-// IsWildcard reports whether a subscribed name is a pattern: it ends in .* and has at most two dots.
-func IsWildcard(name string) bool {
-	return strings.HasSuffix(name, ".*") && strings.Count(name, ".") <= 2
 }
 
 func sortFound[T any](all []T, timetoken func(T) int64) {

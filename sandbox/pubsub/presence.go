@@ -6,14 +6,10 @@ import (
 	"encoding/json"
 	"fmt"
 	"sort"
-	"strings"
 	"time"
 )
 
 const presenceSuffix = "-pnpres"
-
-// IsPresence reports whether a name is that of a presence channel. Nobody is present on those.
-func IsPresence(name string) bool { return strings.HasSuffix(name, presenceSuffix) }
 
 // PresenceKind says what happened to a member of a channel.
 type PresenceKind int
@@ -82,10 +78,10 @@ func (e *expiries) Pop() any {
 func (s *Space) Heartbeat(channels []string, uuid string, timeout time.Duration, states map[string]json.RawMessage) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.join(channels, uuid, timeout, states)
+	s.joinLocked(channels, uuid, timeout, states)
 }
 
-func (s *Space) join(channels []string, uuid string, timeout time.Duration, states map[string]json.RawMessage) {
+func (s *Space) joinLocked(channels []string, uuid string, timeout time.Duration, states map[string]json.RawMessage) {
 	if uuid == "" {
 		return
 	}
@@ -93,11 +89,11 @@ func (s *Space) join(channels []string, uuid string, timeout time.Duration, stat
 		if IsPresence(name) || IsWildcard(name) {
 			continue
 		}
-		m := s.member(name, uuid)
+		m := s.memberLocked(name, uuid)
 		if timeout > 0 {
 			m.timeout = timeout
 		}
-		s.keep(m)
+		s.keepLocked(m)
 		state, hasState := states[name]
 		changed := hasState && !bytes.Equal(m.state, state)
 		if hasState {
@@ -106,16 +102,16 @@ func (s *Space) join(channels []string, uuid string, timeout time.Duration, stat
 		if !m.present {
 			m.present = true
 			m.topic.present++
-			s.announce(Joined, m, true)
+			s.announceLocked(Joined, m, true)
 		} else if hasState {
-			s.announce(StateSet, m, changed)
+			s.announceLocked(StateSet, m, changed)
 		}
 	}
 }
 
-// member returns the record of uuid on a channel, making one that is not present if needed.
-func (s *Space) member(channel, uuid string) *member {
-	t := s.channel(channel)
+// memberLocked returns the record of uuid on a channel, making one that is not present if needed.
+func (s *Space) memberLocked(channel, uuid string) *member {
+	t := s.channelLocked(channel)
 	m := t.members[uuid]
 	if m == nil {
 		m = &member{topic: t, uuid: uuid, timeout: DefaultPresenceTimeout}
@@ -123,13 +119,13 @@ func (s *Space) member(channel, uuid string) *member {
 			t.members = map[string]*member{}
 		}
 		t.members[uuid] = m
-		s.keep(m)
+		s.keepLocked(m)
 	}
 	return m
 }
 
-// keep starts the time-out of a member anew.
-func (s *Space) keep(m *member) {
+// keepLocked restarts the time-out of a member.
+func (s *Space) keepLocked(m *member) {
 	m.deadline = s.cfg.Now().Add(m.timeout)
 	switch {
 	case m.queuedAt.IsZero():
@@ -141,11 +137,11 @@ func (s *Space) keep(m *member) {
 	}
 }
 
-func (s *Space) touch(channels []string, uuid string) {
+func (s *Space) touchLocked(channels []string, uuid string) {
 	for _, name := range channels {
 		if t := s.channels[name]; t != nil {
 			if m := t.members[uuid]; m != nil {
-				s.keep(m)
+				s.keepLocked(m)
 			}
 		}
 	}
@@ -157,7 +153,7 @@ func (s *Space) Leave(channels []string, uuid string) {
 	defer s.mu.Unlock()
 	for _, name := range channels {
 		if t := s.channels[name]; t != nil && t.members[uuid] != nil {
-			s.end(t.members[uuid], Left)
+			s.endLocked(t.members[uuid], Left)
 		}
 	}
 }
@@ -170,11 +166,11 @@ func (s *Space) SetState(channels []string, uuid string, state []byte) {
 		if IsPresence(name) || IsWildcard(name) {
 			continue
 		}
-		m := s.member(name, uuid)
+		m := s.memberLocked(name, uuid)
 		changed := !bytes.Equal(m.state, state)
 		m.state = bytes.Clone(state)
 		if m.present {
-			s.announce(StateSet, m, changed)
+			s.announceLocked(StateSet, m, changed)
 		}
 	}
 }
@@ -196,15 +192,15 @@ type Occupant struct {
 }
 
 // Expand returns the channels together with those of the groups (a presence name for a group's presence), without
-// doubles.
+// duplicates.
 func (s *Space) Expand(channels, groups []string) []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.expand(channels, groups)
+	return s.expandLocked(channels, groups)
 }
 
 // HereNow returns who is present on each of the channels, sorted by uuid; no channels means all of the space. A named
-// channel on which nobody is has no entry.
+// channel without members has no entry.
 func (s *Space) HereNow(channels []string) map[string][]Occupant {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -244,33 +240,15 @@ func (s *Space) WhereNow(uuid string) []string {
 	return out
 }
 
-// Expire ends the presence of those who have been silent for their time-out. It is to be called every now and then.
-func (s *Space) Expire() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	now := s.cfg.Now()
-	for len(s.due) > 0 && !s.due[0].queuedAt.After(now) {
-		m := s.due[0]
-		if m.deadline.After(now) {
-			m.queuedAt = m.deadline
-			heap.Fix(&s.due, 0)
-			continue
-		}
-		s.end(m, TimedOut)
-	}
-	s.tellCrowds(now)
-	s.sweepHistory(now)
-}
-
-func (s *Space) end(m *member, kind PresenceKind) {
-	s.removeMember(m.topic, m.uuid)
+func (s *Space) endLocked(m *member, kind PresenceKind) {
+	s.removeMemberLocked(m.topic, m.uuid)
 	if m.present {
-		s.announce(kind, m, true)
+		s.announceLocked(kind, m, true)
 	}
-	s.tidy(m.topic)
+	s.tidyLocked(m.topic)
 }
 
-func (s *Space) removeMember(t *topic, uuid string) {
+func (s *Space) removeMemberLocked(t *topic, uuid string) {
 	m := t.members[uuid]
 	heap.Remove(&s.due, m.index)
 	if m.present {
@@ -279,8 +257,8 @@ func (s *Space) removeMember(t *topic, uuid string) {
 	delete(t.members, uuid)
 }
 
-// announce tells the observer and, if news, those who have subscribed to the channel's presence.
-func (s *Space) announce(kind PresenceKind, m *member, news bool) {
+// announceLocked notifies the observer and, if news, those who have subscribed to the channel's presence.
+func (s *Space) announceLocked(kind PresenceKind, m *member, news bool) {
 	if s.cfg.Observer != nil {
 		e := PresenceEvent{Kind: kind, Channel: m.topic.name, UUID: m.uuid, State: m.state}
 		if kind == Joined {
@@ -290,12 +268,12 @@ func (s *Space) announce(kind PresenceKind, m *member, news bool) {
 		}
 		s.cfg.Observer.Presence(e)
 	}
-	watched := s.watchers(m.topic.name)
+	watched := s.watchersLocked(m.topic.name)
 	if len(watched) == 0 || !news {
 		return
 	}
 	occupancy := m.topic.present
-	if s.crowded(m, kind) {
+	if s.crowdedLocked(m, kind) {
 		return
 	}
 	now := s.cfg.Now()
@@ -310,24 +288,6 @@ func (s *Space) announce(kind PresenceKind, m *member, news bool) {
 		action, uuid, seconds, occupancy, AppendString(nil, m.topic.name))
 	body = append(body, '}')
 	for _, name := range watched {
-		s.append(encode(s.cfg.SubscribeKey, Publication{Channel: name, Meta: meta, Body: body}))
+		s.appendLocked(encode(s.cfg.SubscribeKey, Publication{Channel: name, Meta: meta, Body: body}))
 	}
-}
-
-// watchers returns the presence channels on which changes of a channel are told, of those that someone has asked for:
-// its own, and those of the wildcards that cover it. An event that comes through a wildcard names the wildcard as its
-// channel, as the network's do.
-func (s *Space) watchers(channel string) []string {
-	var names []string
-	if name := channel + presenceSuffix; s.channels[name] != nil {
-		names = append(names, name)
-	}
-	for i := 0; i < len(channel); i++ {
-		if channel[i] == '.' {
-			if name := channel[:i] + ".*" + presenceSuffix; s.channels[name] != nil {
-				names = append(names, name)
-			}
-		}
-	}
-	return names
 }

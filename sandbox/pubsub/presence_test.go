@@ -9,7 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// watcher is an observer that writes down what it is told.
+// watcher is an observer that records what it is notified of.
 type watcher struct{ lines []string }
 
 func (w *watcher) Inspect(Publication) any { return "note" }

@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// Snapshot is what of a space outlives a restart: the stored messages, the message actions, the channel groups and the
-// newest timetoken. Presence and what was not stored do not.
+// Snapshot is the part of a space that outlives a restart: the stored messages, the message actions, the channel groups
+// and the newest timetoken. Presence and what was not stored do not.
 type Snapshot struct {
 	Last     int64               `json:"last"`
 	Messages []SavedMessage      `json:"messages"`
@@ -28,8 +28,8 @@ type SavedMessage struct {
 	Action     *Action         `json:"a,omitempty"`
 }
 
-// Snapshot returns what is worth keeping. The function with, if not nil, is called under the lock, so that what it looks
-// at belongs to the same moment; it must not call the space.
+// Snapshot returns what outlives a restart. The function with, if not nil, is called under the lock, so that what it
+// looks at belongs to the same moment; it must not call the space.
 func (s *Space) Snapshot(with func()) Snapshot {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -54,7 +54,7 @@ func (s *Space) Snapshot(with func()) Snapshot {
 	return out
 }
 
-// Restore puts what a snapshot holds into an empty space. Its observer is not told.
+// Restore puts what a snapshot holds into an empty space. Its observer is not notified.
 func (s *Space) Restore(from Snapshot) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -64,11 +64,11 @@ func (s *Space) Restore(from Snapshot) {
 			Meta: saved.Meta, Body: saved.Body, Store: saved.Action == nil,
 		})
 		m.action = saved.Action
-		s.add(m, saved.Timetoken)
+		s.addLocked(m, saved.Timetoken)
 	}
 	for name, channels := range from.Groups {
 		for _, channel := range channels {
-			s.group(name).channels[channel] = struct{}{}
+			s.groupLocked(name).channels[channel] = struct{}{}
 		}
 	}
 	s.last = max(s.last, from.Last)

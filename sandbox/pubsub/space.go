@@ -1,29 +1,26 @@
 // Package pubsub is the core of the PubNub side of the sandbox: the channels of one subscribe key with their messages,
-// history, waiting subscribers and presence. It knows nothing of HTTP. Time comes from outside, and nothing in it blocks
-// but its one mutex.
+// history, waiting subscribers and presence. It knows nothing of HTTP. Time comes from outside, and nothing in it
+// blocks but its one mutex.
 package pubsub
 
 import (
 	"errors"
-	"strings"
 	"sync"
 	"time"
+
+	"github.com/blocksd/blocksd/sandbox/switches"
 )
 
 // Defaults of Config.
 const (
-	DefaultRingSize        = 100
-	DefaultMaxBytes        = 256 << 20
 	DefaultPresenceTimeout = 300 * time.Second
-	DefaultAnnounceMax     = 20
-	DefaultInterval        = 10 * time.Second
 	DefaultGroupSize       = 2000
 )
 
 // minTimetoken keeps every timetoken at 17 digits, because clients compare them as text.
 const minTimetoken = 10_000_000_000_000_000
 
-// maxPatterns bounds the wildcard rings that are kept although nobody polls them.
+// maxPatterns bounds the wildcard rings that are kept without a poll.
 const maxPatterns = 256
 
 // Config of a Space.
@@ -31,33 +28,14 @@ type Config struct {
 	SubscribeKey string
 	// Now is the clock of timetokens and presence.
 	Now func() time.Time
-	// RingSize is how many messages of a channel can be caught up with, and how many one answer carries at most. With
-	// Lossless a channel can be caught up with from the beginning, RingSize messages at a time, as far as MaxBytes reach.
-	RingSize int
-	Lossless bool
-	// MaxBytes bounds the memory of all messages, stored or not; the oldest go first.
-	MaxBytes int64
-	// AnnounceMax is the occupancy up to which every join and leave is announced on the presence channel of a channel;
-	// above it there is one event per Interval. Negative means that no change is announced by itself.
-	AnnounceMax int
-	Interval    time.Duration
+	switches.History
+	switches.Presence
 	// GroupSize is how many channels a channel group may have.
 	GroupSize int
-	// Observer is told what happens; may be nil.
+	// Observer is notified of what happens; may be nil.
 	Observer Observer
 	// Changed, if set, is called under the lock when something changed that a Snapshot keeps.
 	Changed func()
-}
-
-// Observer watches a space. All methods but Inspect are called under the lock of the space, in the order of the
-// timetokens; they must be quick and must not call the space.
-type Observer interface {
-	// Inspect looks at a publication before the lock is taken; what it returns is handed to Published.
-	Inspect(p Publication) any
-	Published(m *Message, note any)
-	// Polled says that a poll with a cursor has arrived: from here on its sender misses nothing.
-	Polled(uuid string, channels []string)
-	Presence(e PresenceEvent)
 }
 
 // Space holds the channels of one subscribe key.
@@ -69,7 +47,7 @@ type Space struct {
 	channels map[string]*topic
 	patterns map[string]*topic
 	groups   map[string]*group
-	crowds   map[*topic]*crowd // channels above AnnounceMax, or with changes to tell
+	crowds   map[*topic]*crowd // channels above AnnounceMax, or with changes to report
 	newest   map[string]*Poll  // held polls by identity: uuid, channels and filter
 	messages list
 	bytes    int64
@@ -99,21 +77,9 @@ func New(cfg Config) (*Space, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	if cfg.RingSize <= 0 {
-		cfg.RingSize = DefaultRingSize
-	}
-	if cfg.MaxBytes <= 0 {
-		cfg.MaxBytes = DefaultMaxBytes
-	}
-	switch {
-	case cfg.AnnounceMax == 0:
-		cfg.AnnounceMax = DefaultAnnounceMax
-	case cfg.AnnounceMax < 0:
-		cfg.AnnounceMax = 0
-	}
-	if cfg.Interval <= 0 {
-		cfg.Interval = DefaultInterval
-	}
+	switches.SetDefaults(cfg.History.Table())
+	switches.SetDefaults(cfg.Presence.Table())
+	cfg.AnnounceMax = max(cfg.AnnounceMax, 0)
 	if cfg.GroupSize <= 0 {
 		cfg.GroupSize = DefaultGroupSize
 	}
@@ -133,13 +99,7 @@ func (s *Space) SubscribeKey() string { return s.cfg.SubscribeKey }
 func (s *Space) Timetoken() int64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.tick()
-}
-
-// tick assigns the next timetoken: 100 ns units of Unix time, strictly increasing whatever the clock does.
-func (s *Space) tick() int64 {
-	s.last = max(s.cfg.Now().UnixNano()/100, s.last+1, minTimetoken)
-	return s.last
+	return s.tickLocked()
 }
 
 // Publish appends a message and wakes its subscribers. It returns false, and has done nothing, if the publication's
@@ -157,156 +117,14 @@ func (s *Space) Publish(p Publication) (timetoken int64, published bool) {
 	}
 	// Timetoken and append under one lock: otherwise a reader of two channels could be given a cursor beyond a message
 	// that appears later.
-	s.append(m)
+	s.appendLocked(m)
 	if s.cfg.Observer != nil {
 		s.cfg.Observer.Published(m, note)
 	}
 	return m.Timetoken, true
 }
 
-func (s *Space) append(m *Message) { s.add(m, s.tick()) }
-
-// add is append with a given timetoken, which is greater than all before.
-func (s *Space) add(m *Message, timetoken int64) {
-	m.stamp(timetoken)
-	t := s.channel(m.Channel)
-	s.messages.push(m)
-	s.bytes += m.size()
-	m.refs++
-	if t.ring = append(t.ring, m); len(t.ring) > s.cfg.RingSize && !s.cfg.Lossless {
-		s.release(t.ring[0])
-		t.ring[0] = nil
-		t.ring = t.ring[1:]
-	}
-	if m.Stored {
-		m.refs++
-		t.log = append(t.log, m)
-		if m.ttl > 0 {
-			m.expires = m.Timetoken + int64(m.ttl/100)
-			s.ttls++
-		}
-	}
-	if m.action != nil {
-		m.refs++
-		t.actions = append(t.actions, m)
-	}
-	if m.Stored || m.action != nil {
-		s.cfg.Changed()
-	}
-	t.wake(m)
-	if len(s.patterns) > 0 {
-		s.appendToPatterns(m)
-	}
-	for s.bytes > s.cfg.MaxBytes && s.messages.first != m {
-		s.evict(s.messages.first)
-	}
-}
-
-// appendToPatterns gives m to the wildcards that cover its channel. Their rings hold no references: the newest messages
-// of a pattern are among the newest of its channels.
-func (s *Space) appendToPatterns(m *Message) {
-	for i := 0; i < len(m.Channel); i++ {
-		if m.Channel[i] != '.' {
-			continue
-		}
-		if t := s.patterns[m.Channel[:i]+".*"]; t != nil {
-			t.ring = append(t.ring, m)
-			for t.ring[0].envelope == nil || len(t.ring) > s.cfg.RingSize && !s.cfg.Lossless {
-				t.ring[0] = nil
-				t.ring = t.ring[1:]
-			}
-			t.wake(m)
-		}
-	}
-}
-
-// channel returns the topic of a channel, making it if needed.
-func (s *Space) channel(name string) *topic {
-	t := s.channels[name]
-	if t == nil {
-		t = &topic{name: name}
-		s.channels[name] = t
-	}
-	return t
-}
-
-// pattern returns the topic of a wildcard. A new one is filled from the channels that it covers, so that a cursor from
-// before its first poll works.
-func (s *Space) pattern(name string) *topic {
-	if t := s.patterns[name]; t != nil {
-		return t
-	}
-	for other, t := range s.patterns {
-		if len(s.patterns) < maxPatterns {
-			break
-		}
-		if len(t.waiters) == 0 {
-			delete(s.patterns, other)
-		}
-	}
-	t := &topic{name: name}
-	prefix := strings.TrimSuffix(name, "*")
-	for _, c := range s.channels {
-		if strings.HasPrefix(c.name, prefix) {
-			t.ring = append(t.ring, c.ring...)
-		}
-	}
-	sortByTimetoken(t.ring)
-	if extra := len(t.ring) - s.cfg.RingSize; extra > 0 && !s.cfg.Lossless {
-		t.ring = t.ring[extra:]
-	}
-	s.patterns[name] = t
-	return t
-}
-
-// tidy forgets a channel in which nothing is left. Presence channels stay: events between two polls of a watcher would
-// have nowhere to go.
-func (s *Space) tidy(t *topic) {
-	if len(t.ring) == 0 && len(t.log) == 0 && len(t.waiters) == 0 && len(t.members) == 0 && len(t.actions) == 0 && !IsPresence(t.name) && s.channels[t.name] == t {
-		delete(s.channels, t.name)
-	}
-}
-
-// release gives back one reference to m; with the last one its bytes go.
-func (s *Space) release(m *Message) {
-	if m.refs--; m.refs == 0 {
-		s.bytes -= m.size()
-		s.messages.remove(m)
-		m.drop()
-	}
-}
-
-// unstored gives back the reference of a log.
-func (s *Space) unstored(m *Message) {
-	if m.expires != 0 {
-		s.ttls--
-	}
-	m.Stored = false
-	s.release(m)
-}
-
-// evict takes the oldest message of the space out of its channel.
-func (s *Space) evict(m *Message) {
-	t := s.channels[m.Channel]
-	if len(t.log) > 0 && t.log[0] == m {
-		t.log[0] = nil
-		t.log = t.log[1:]
-		s.unstored(m)
-	}
-	if len(t.actions) > 0 && t.actions[0] == m {
-		t.actions[0], m.action = nil, nil
-		t.actions = t.actions[1:]
-		s.release(m)
-	}
-	if len(t.ring) > 0 && t.ring[0] == m {
-		t.ring[0] = nil
-		t.ring = t.ring[1:]
-		s.release(m)
-	}
-	s.tidy(t)
-}
-
-// Forget drops the messages, history and presence of channels that are no longer of interest.
+// Forget drops the messages, history and presence of channels that are no longer needed.
 func (s *Space) Forget(channels ...string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -317,18 +135,18 @@ func (s *Space) Forget(channels ...string) {
 				continue
 			}
 			for _, m := range t.log {
-				s.unstored(m)
+				s.unstoredLocked(m)
 			}
 			for _, m := range t.ring {
-				s.release(m)
+				s.releaseLocked(m)
 			}
 			for _, m := range t.actions {
-				s.release(m)
+				s.releaseLocked(m)
 			}
 			t.log, t.ring, t.actions = nil, nil, nil
 			s.cfg.Changed()
 			for uuid := range t.members {
-				s.removeMember(t, uuid)
+				s.removeMemberLocked(t, uuid)
 			}
 			if len(t.waiters) == 0 {
 				delete(s.channels, n)

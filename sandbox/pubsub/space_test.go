@@ -14,6 +14,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/blocksd/blocksd/sandbox/filter"
+	"github.com/blocksd/blocksd/sandbox/switches"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -194,7 +195,7 @@ func TestNewerPollSupersedes(t *testing.T) {
 
 func TestMemoryIsBounded(t *testing.T) {
 	const limit = 64 << 10
-	s := newSpace(t, func(c *Config) { c.MaxBytes = limit })
+	s := newSpace(t, func(c *Config) { c.HistoryBytes = limit })
 	body := `"` + strings.Repeat("x", 1000) + `"`
 	for i := range 1000 {
 		s.Publish(Publication{Channel: fmt.Sprintf("c.%d", i%37), Body: []byte(body), Store: i%2 == 0})
@@ -254,7 +255,7 @@ func TestEveryMessageOnce(t *testing.T) {
 	channels := []string{"a.x", "a.y", "b.x", "b.y.z"}
 	rapid.Check(t, func(t *rapid.T) {
 		now := time.Unix(1700000000, 0)
-		s, err := New(Config{SubscribeKey: "s", RingSize: ring, Now: func() time.Time { return now }})
+		s, err := New(Config{SubscribeKey: "s", History: switches.History{RingSize: ring}, Now: func() time.Time { return now }})
 		if err != nil {
 			t.Fatal(err)
 		}

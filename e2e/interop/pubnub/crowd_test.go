@@ -16,6 +16,7 @@ import (
 	"github.com/blocksd/blocksd/e2e/internal/system"
 	"github.com/blocksd/blocksd/internal/testutil/sandboxtest"
 	"github.com/blocksd/blocksd/sandbox"
+	"github.com/blocksd/blocksd/sandbox/switches"
 )
 
 // member is one of many clients in the driver of the Go SDK.
@@ -151,7 +152,7 @@ func TestIdlePolls(t *testing.T) {
 	crowd := map[string]int{"go": 200, "javascript": 350, "python": 50}
 	const total, rounds = 600, 2
 	before := runtime.NumGoroutine()
-	s, k, stop := inside(t, sandbox.Config{HoldPoll: 4 * time.Second})
+	s, k, stop := inside(t, sandbox.Config{PubNub: switches.PubNub{HoldPoll: 4 * time.Second}})
 	s.Faults().Record(true, 100_000)
 	clients := gathered(t, k, crowd, nil)
 	cursors := map[string][]string{}

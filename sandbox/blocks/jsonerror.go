@@ -13,8 +13,8 @@ import (
 	"github.com/blocksd/blocksd/network/wire"
 )
 
-// InWords says what is wrong with JSON, without the names that our program has for things.
-func InWords(err error) string {
+// DescribeJSONError says what is wrong with JSON, without the names that our program has for things.
+func DescribeJSONError(err error) string {
 	var wrong *json.UnmarshalTypeError
 	var syntax *json.SyntaxError
 	switch {
@@ -29,7 +29,7 @@ func InWords(err error) string {
 	case errors.Is(err, io.ErrUnexpectedEOF), errors.As(err, &syntax) && strings.HasPrefix(syntax.Error(), "unexpected end"):
 		return "it ends too early"
 	case errors.As(err, &syntax):
-		return fmt.Sprintf("it is no JSON from byte %d on", syntax.Offset)
+		return fmt.Sprintf("it is not valid JSON at byte %d", syntax.Offset)
 	case errors.As(err, new(*http.MaxBytesError)):
 		return "it is too large"
 	}
@@ -37,17 +37,17 @@ func InWords(err error) string {
 }
 
 var jsonKinds = map[string]string{
-	"string": "a text", "number": "a number", "bool": "true or false", "array": "a list", "object": "an object",
+	"string": "a string", "number": "a number", "bool": "true or false", "array": "an array", "object": "an object",
 }
 
 func kindName(t reflect.Type) string {
 	switch t.Kind() {
 	case reflect.String:
-		return "a text"
+		return "a string"
 	case reflect.Bool:
 		return "true or false"
 	case reflect.Slice, reflect.Array:
-		return "a list"
+		return "an array"
 	case reflect.Struct, reflect.Map:
 		return "an object"
 	case reflect.Float32, reflect.Float64:

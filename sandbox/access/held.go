@@ -1,7 +1,6 @@
 package access
 
 import (
-	"maps"
 	"time"
 )
 
@@ -40,8 +39,8 @@ func (m *Manager) Watch(token string) (ended <-chan struct{}, stop func()) {
 	}
 }
 
-// Expire ends the watches of tokens whose time is over. It is to be called every now and then, because only the caller
-// knows how fast the clock of the manager goes.
+// Expire ends the watches of tokens whose time is over. It has to be called regularly, because only the caller knows
+// how fast the clock of the manager runs.
 func (m *Manager) Expire() {
 	now := m.now()
 	m.mu.Lock()
@@ -53,34 +52,17 @@ func (m *Manager) Expire() {
 	for token, w := range m.watched {
 		switch {
 		case !now.Before(w.expires):
-			m.end(token)
+			m.endLocked(token)
 		case w.expires.Before(m.soonest):
 			m.soonest = w.expires
 		}
 	}
 }
 
-// end closes the watch of a token. The lock is held.
-func (m *Manager) end(token string) {
+// endLocked closes the watch of a token.
+func (m *Manager) endLocked(token string) {
 	if w := m.watched[token]; w != nil {
 		close(w.ended)
 		delete(m.watched, token)
 	}
-}
-
-// OnRevoke has do called at every revocation. It is to be set before the manager is used.
-func (m *Manager) OnRevoke(do func()) { m.onRevoke = do }
-
-// Revoked returns the revoked tokens that have not expired, and when they do: what must be kept over a restart.
-func (m *Manager) Revoked() map[string]time.Time {
-	m.mu.RLock()
-	defer m.mu.RUnlock()
-	return maps.Clone(m.revoked)
-}
-
-// Restore makes tokens revoked that were so before.
-func (m *Manager) Restore(revoked map[string]time.Time) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	maps.Copy(m.revoked, revoked)
 }

@@ -18,19 +18,19 @@ const (
 	defaultMaxFile = 5 << 20
 	uploadLife     = time.Minute // between the announcement of a file and its bytes
 	maxAnnounced   = 1000
-	maxShelved     = 1 << 30 // bytes of all files; beyond it the oldest go
+	maxStored      = 1 << 30 // bytes of all files; beyond it the oldest go
 )
 
 var (
-	errNoFiles  = errors.New("file upload is not enabled for this server")
-	errBusy     = errors.New("too many uploads are under way")
-	errNoSuch   = errors.New("no such file")
-	errNotAsked = errors.New("upload was not announced, or its time is over")
-	errTaken    = errors.New("another upload to the same place is under way")
+	errNoFiles   = errors.New("file upload is not enabled for this server")
+	errBusy      = errors.New("too many uploads are under way")
+	errNoSuch    = errors.New("no such file")
+	errNotAsked  = errors.New("upload was not announced, or its time is over")
+	errUploading = errors.New("another upload to the same place is under way")
 )
 
-// shelved is a file of a channel, or one that is announced.
-type shelved struct {
+// storedFile is a file of a channel, or one that is announced.
+type storedFile struct {
 	SavedFile
 	arriving bool // its bytes are on their way
 }
@@ -39,44 +39,44 @@ type shelved struct {
 type SavedFile struct {
 	SubscribeKey, Channel string
 	ID, Name              string
-	Blob                  string // where it is stored; whoever knows it may read it
+	Blob                  string // where it is stored; to know it is the permission to read it
 	Size                  int64
 	Created               time.Time
 	Number                int64 // in the order of arrival
 }
 
-// shelf holds the files that clients upload through the interface for files.
-type shelf struct {
+// fileStore holds the files that clients upload to channels of the plain keysets.
+type fileStore struct {
 	blobs   *blob.Store // nil: none are taken
 	now     func() time.Time
 	limit   int64
 	changed func()
 
 	mu        sync.Mutex // guards all below
-	announced map[string]*shelved
-	files     []*shelved // oldest first
+	announced map[string]*storedFile
+	files     []*storedFile // oldest first
 	bytes     int64
 	last      int64
 }
 
-func newShelf(blobs *blob.Store, now func() time.Time, limit int64, saved []SavedFile, changed func()) *shelf {
+func newFileStore(blobs *blob.Store, now func() time.Time, limit int64, saved []SavedFile, changed func()) *fileStore {
 	if limit <= 0 {
 		limit = defaultMaxFile
 	}
 	if changed == nil {
 		changed = func() {}
 	}
-	s := &shelf{blobs: blobs, now: now, limit: limit, changed: changed, announced: map[string]*shelved{}}
+	s := &fileStore{blobs: blobs, now: now, limit: limit, changed: changed, announced: map[string]*storedFile{}}
 	for _, f := range saved {
-		s.files = append(s.files, &shelved{SavedFile: f})
+		s.files = append(s.files, &storedFile{SavedFile: f})
 		s.bytes += f.Size
 		s.last = max(s.last, f.Number)
 	}
 	return s
 }
 
-// saved returns the files that are here, oldest first.
-func (s *shelf) saved() []SavedFile {
+// saved returns all files, oldest first.
+func (s *fileStore) saved() []SavedFile {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	out := make([]SavedFile, 0, len(s.files))
@@ -86,12 +86,12 @@ func (s *shelf) saved() []SavedFile {
 	return out
 }
 
-// announce makes a place for a file.
-func (s *shelf) announce(subscribeKey, channel, name string) (*shelved, error) {
+// announce expects the bytes of a file.
+func (s *fileStore) announce(subscribeKey, channel, name string) (*storedFile, error) {
 	if s.blobs == nil {
 		return nil, errNoFiles
 	}
-	f := &shelved{SavedFile: SavedFile{SubscribeKey: subscribeKey, Channel: channel, Name: name, ID: uuid.NewString(), Blob: blob.ID(), Created: s.now()}}
+	f := &storedFile{SavedFile: SavedFile{SubscribeKey: subscribeKey, Channel: channel, Name: name, ID: uuid.NewString(), Blob: blob.ID(), Created: s.now()}}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for id, other := range s.announced {
@@ -106,9 +106,9 @@ func (s *shelf) announce(subscribeKey, channel, name string) (*shelved, error) {
 	return f, nil
 }
 
-// claim takes an announced place for one upload, which gives it back with abandon if it fails. Only one has it: of two
-// that write to one place at once, the bytes of one would come with the size of the other.
-func (s *shelf) claim(blobID string) (*shelved, error) {
+// claim begins the upload of an announced file; one that fails calls abandon. There is one upload of a file at a time:
+// of two at once, the bytes of one could be kept with the size of the other.
+func (s *fileStore) claim(blobID string) (*storedFile, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	f := s.announced[blobID]
@@ -116,33 +116,33 @@ func (s *shelf) claim(blobID string) (*shelved, error) {
 	case f == nil || s.now().Sub(f.Created) > uploadLife:
 		return nil, errNotAsked
 	case f.arriving:
-		return nil, errTaken
+		return nil, errUploading
 	}
 	f.arriving = true
 	return f, nil
 }
 
-// abandon lets another upload have the place.
-func (s *shelf) abandon(f *shelved) {
+// abandon lets another upload of the file begin.
+func (s *fileStore) abandon(f *storedFile) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	f.arriving = false
 }
 
-// receive stores the bytes of a file whose place was claimed; it belongs to its channel from then on.
-func (s *shelf) receive(f *shelved, r io.Reader) error {
+// receive stores the bytes of a file that was claimed; from then on it belongs to its channel.
+func (s *fileStore) receive(f *storedFile, r io.Reader) error {
 	size, err := s.blobs.Write(f.Blob, r, s.limit)
 	if err != nil {
 		return err
 	}
 	s.mu.Lock()
-	var old []*shelved
+	var old []*storedFile
 	delete(s.announced, f.Blob)
 	s.last++
 	f.Size, f.Created, f.Number = size, s.now(), s.last
 	s.files = append(s.files, f)
 	s.bytes += size
-	for s.bytes > maxShelved {
+	for s.bytes > maxStored {
 		s.bytes -= s.files[0].Size
 		old = append(old, s.files[0])
 		s.files = s.files[1:]
@@ -155,24 +155,25 @@ func (s *shelf) receive(f *shelved, r io.Reader) error {
 	return err
 }
 
-func (s *shelf) find(subscribeKey, channel, id, name string) (*shelved, bool) {
+func (s *fileStore) find(subscribeKey, channel, id, name string) (*storedFile, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	i := s.index(subscribeKey, channel, id, name)
+	i := s.indexLocked(subscribeKey, channel, id, name)
 	if i < 0 {
 		return nil, false
 	}
 	return s.files[i], true
 }
 
-func (s *shelf) index(subscribeKey, channel, id, name string) int {
-	return slices.IndexFunc(s.files, func(f *shelved) bool {
+func (s *fileStore) indexLocked(subscribeKey, channel, id, name string) int {
+	return slices.IndexFunc(s.files, func(f *storedFile) bool {
 		return f.ID == id && f.Name == name && f.Channel == channel && f.SubscribeKey == subscribeKey
 	})
 }
 
-// list returns the files of a channel that came after number after, oldest first, and where to go on (0: nowhere).
-func (s *shelf) list(subscribeKey, channel string, after int64, limit int) (found []*shelved, next int64) {
+// list returns the files of a channel that came after number after, oldest first, and where the next page begins (0:
+// there is none).
+func (s *fileStore) list(subscribeKey, channel string, after int64, limit int) (found []*storedFile, next int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, f := range s.files {
@@ -187,9 +188,9 @@ func (s *shelf) list(subscribeKey, channel string, after int64, limit int) (foun
 	return found, 0
 }
 
-func (s *shelf) remove(subscribeKey, channel, id, name string) error {
+func (s *fileStore) remove(subscribeKey, channel, id, name string) error {
 	s.mu.Lock()
-	i := s.index(subscribeKey, channel, id, name)
+	i := s.indexLocked(subscribeKey, channel, id, name)
 	if i < 0 {
 		s.mu.Unlock()
 		return errNoSuch
@@ -202,10 +203,10 @@ func (s *shelf) remove(subscribeKey, channel, id, name string) error {
 	return s.blobs.Remove(f.Blob)
 }
 
-// open opens a file by its place.
-func (s *shelf) open(blobID string) (*shelved, *os.File, error) {
+// open opens a file by the name of its blob.
+func (s *fileStore) open(blobID string) (*storedFile, *os.File, error) {
 	s.mu.Lock()
-	i := slices.IndexFunc(s.files, func(f *shelved) bool { return f.Blob == blobID })
+	i := slices.IndexFunc(s.files, func(f *storedFile) bool { return f.Blob == blobID })
 	if i < 0 {
 		s.mu.Unlock()
 		return nil, nil, errNoSuch
