@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/blocksd/blocksd/internal/sources"
 	"github.com/blocksd/blocksd/internal/testutil"
 )
 
@@ -31,6 +32,9 @@ type Binaries struct{ Dir string }
 
 // Build runs `make build` into a new directory, which the caller removes.
 func Build(root string) (Binaries, error) {
+	if err := sources.Track(); err != nil {
+		return Binaries{}, err
+	}
 	dir, err := os.MkdirTemp("", "blocksd-e2e-")
 	if err != nil {
 		return Binaries{}, err

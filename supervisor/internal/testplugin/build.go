@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"sync"
 	"testing"
+
+	"github.com/blocksd/blocksd/internal/sources"
 )
 
 const module = "github.com/blocksd/blocksd/"
@@ -47,12 +49,15 @@ func (p *Plugins) Remove() {
 }
 
 func (p *Plugins) build() {
+	if p.err = sources.Track(); p.err != nil {
+		return
+	}
 	if p.dir, p.err = os.MkdirTemp("", "testplugin"); p.err != nil {
 		return
 	}
 	packages := map[string]string{"echo": "handlers/echo", "adder": "handlers/adder", "sleeper": "handlers/internal/sleeper", "badhandler": "handlers/internal/badhandler"}
 	for _, name := range p.names {
-		cmd := exec.Command("go", "build", "-o", filepath.Join(p.dir, name), module+packages[name])
+		cmd := exec.Command("go", "build", "-trimpath", "-o", filepath.Join(p.dir, name), module+packages[name])
 		cmd.Stderr = os.Stderr
 		if err := cmd.Run(); err != nil {
 			p.err = fmt.Errorf("build test plugin %s: %w", name, err)
