@@ -49,7 +49,7 @@ test: check-needs check-format check-generated check-lint check-go
 
 check-needs:
 	@scripts/needs
-	@scripts/fetch . "what blocksd is built from and tested with" ./...
+	@scripts/fetch "what blocksd is built from and tested with" -test ./...
 
 check-format:
 	@out=$$(git ls-files -z '*.go' | xargs -0 gofmt -l); test -z "$$out" || { echo "not formatted by gofmt: $$out"; exit 1; }
@@ -99,12 +99,12 @@ tools: $(TOOLS)/buf $(TOOLS)/staticcheck $(TOOLS)/protoc-gen-go
 
 $(TOOLS)/buf: tools/go.mod tools/go.sum
 	@mkdir -p $(TOOLS)
-	@scripts/fetch tools "the tools buf and staticcheck" tool
+	@cd tools && ../scripts/fetch "what buf is built from" github.com/bufbuild/buf/cmd/buf
 	@scripts/step "building buf, once; this takes some minutes" $(GO) build -C tools -trimpath -o "$(CURDIR)/$@" github.com/bufbuild/buf/cmd/buf
 
 $(TOOLS)/staticcheck: tools/go.mod tools/go.sum
 	@mkdir -p $(TOOLS)
-	@scripts/fetch tools "the tools buf and staticcheck" tool
+	@cd tools && ../scripts/fetch "what staticcheck is built from" honnef.co/go/tools/cmd/staticcheck
 	@scripts/step "building staticcheck, once" $(GO) build -C tools -trimpath -o "$(CURDIR)/$@" honnef.co/go/tools/cmd/staticcheck
 
 $(TOOLS)/protoc-gen-go: go.mod
