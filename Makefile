@@ -1,106 +1,143 @@
-# Targets for users: build, run, test, bench, interop, clean. `make help` lists them.
+# Targets for users: build, run, test, bench, soak, interop, generate, clean. `make help` lists them.
 
 BIN      ?= bin
-TOOLS    := $(CURDIR)/.tools
+# Relative, because names of targets cannot hold a space and the path of this directory may.
+TOOLS    := .tools
 GO       ?= go
-export PATH := $(TOOLS):$(PATH)
+export PATH := $(CURDIR)/$(TOOLS):$(PATH)
+# -race, or nothing where there is no C compiler. Everything that compiles in `make test` does it in the same way, so that
+# each package is compiled once.
+RACE      = $(shell scripts/race)
 
 # Reference handlers are what users get; fixtures are handlers that exist for tests only.
 HANDLERS := echo adder
 FIXTURES := sleeper badhandler scripted
 
-.PHONY: help build run test bench soak interop generate check-format check-vet check-lint check-generated check-go tools clean
+.NOTPARALLEL:
+.PHONY: help build run test bench soak interop generate baseline check-needs check-format check-lint check-generated check-go tools clean
 
 help:
-	@echo "make build    bin/blocksd, bin/plugins and bin/testplugins"
-	@echo "make run      build, then a whole network on this machine with the reference handlers"
-	@echo "make test     everything that must pass: format, vet, lint, generated code, all tests with the race detector"
-	@echo "make bench    measure, as ratios in one run"
-	@echo "make soak     kill the daemon 200 times under load (BLOCKSD_SOAK=N: N times) and look at every task"
-	@echo "make interop  test against Blocks' own SDK (installs it from PyPI, under its own licence, into e2e/interop/.cache)"
+	@echo "make build     bin/blocksd, bin/plugins and bin/testplugins"
+	@echo "make run       build, then a whole network on this machine with the reference handlers"
+	@echo "make test      everything that must pass: format, lint, generated code, vet and all tests with the race detector"
+	@echo "make bench     measure, as ratios in one run"
+	@echo "make soak      kill the daemon 200 times under load (BLOCKSD_SOAK=N: N times) and look at every task"
+	@echo "make interop   test against Blocks' own SDK (installs it from PyPI, under its own licence, into e2e/interop/.cache)"
+	@echo "make generate  generate code from proto/, after a change there"
 
 # Modes are set whatever the umask is: a plugins directory that others may write to is refused by the daemon, and so is
 # one below a directory that they may write to.
 build:
 	@chmod go-w .
-	@mkdir -p $(BIN)/plugins $(BIN)/testplugins
-	$(GO) build -trimpath -o $(BIN)/blocksd .
+	@mkdir -p "$(BIN)/plugins" "$(BIN)/testplugins"
+	$(GO) build -trimpath -o "$(BIN)/blocksd" .
 	@set -e; for h in $(HANDLERS); do \
-	  $(GO) build -trimpath -o $(BIN)/plugins/$$h ./handlers/$$h; \
-	  install -m 0644 handlers/$$h/agent-card.json $(BIN)/plugins/$$h.agent-card.json; \
+	  $(GO) build -trimpath -o "$(BIN)/plugins/$$h" ./handlers/$$h; \
+	  install -m 0644 handlers/$$h/agent-card.json "$(BIN)/plugins/$$h.agent-card.json"; \
 	done
 	@set -e; for h in $(FIXTURES); do \
-	  $(GO) build -trimpath -o $(BIN)/testplugins/$$h ./handlers/internal/$$h; \
-	  install -m 0644 handlers/internal/$$h/agent-card.json $(BIN)/testplugins/$$h.agent-card.json; \
+	  $(GO) build -trimpath -o "$(BIN)/testplugins/$$h" ./handlers/internal/$$h; \
+	  install -m 0644 handlers/internal/$$h/agent-card.json "$(BIN)/testplugins/$$h.agent-card.json"; \
 	done
-	@chmod 0755 $(BIN) $(BIN)/plugins $(BIN)/testplugins $(BIN)/blocksd \
-	  $(HANDLERS:%=$(BIN)/plugins/%) $(FIXTURES:%=$(BIN)/testplugins/%)
+	@chmod 0755 "$(BIN)" "$(BIN)/plugins" "$(BIN)/testplugins" "$(BIN)/blocksd"
+	@for h in $(HANDLERS); do chmod 0755 "$(BIN)/plugins/$$h"; done; for h in $(FIXTURES); do chmod 0755 "$(BIN)/testplugins/$$h"; done
 
 run: build
-	@exec $(BIN)/blocksd dev --plugins $(BIN)/plugins
+	@exec "$(BIN)/blocksd" dev --plugins "$(BIN)/plugins"
 
-test: check-format check-vet check-lint check-generated check-go
+test: check-needs check-format check-generated check-lint check-go
+
+check-needs:
+	@scripts/needs
+	@scripts/fetch "what blocksd is built from and tested with" -test ./...
 
 check-format:
-	@out=$$(gofmt -l $$(git ls-files '*.go')); test -z "$$out" || { echo "not formatted by gofmt: $$out"; exit 1; }
+	@out=$$(git ls-files -z '*.go' | xargs -0 gofmt -l); test -z "$$out" || { echo "not formatted by gofmt: $$out"; exit 1; }
 
-check-vet:
-	$(GO) vet ./...
-
+# -checks and settings are staticcheck's own. It asks the go command to compile: with the race detector, like the tests.
 check-lint: $(TOOLS)/staticcheck
-	staticcheck ./...
+	@GOFLAGS="$$GOFLAGS $(RACE)" scripts/step "staticcheck, and compiling what it needs" staticcheck ./...
 
-check-generated: $(TOOLS)/buf $(TOOLS)/protoc-gen-go
+# buf takes longer to build than all the rest. Where nothing has changed since it looked, only CI has it look again.
+check-generated:
+	@if test -z "$$CI" && scripts/generated unchanged; then :; else $(MAKE) --no-print-directory check-proto; fi
+
+.PHONY: check-proto
+check-proto: $(TOOLS)/buf $(TOOLS)/protoc-gen-go
 	cd proto && buf lint
+	@cd proto && buf breaking --against baseline.binpb || { echo "the contract breaks what was released: see proto/baseline.md"; exit 1; }
 	@rm -rf $(TOOLS)/generated && mkdir -p $(TOOLS)/generated && cp -r proto $(TOOLS)/generated/ && cd $(TOOLS)/generated/proto && buf generate
 	@diff -r proto $(TOOLS)/generated/proto || { echo "generated code is out of date: run 'make generate' and commit the result"; exit 1; }
+	@test -z "$$CI" || scripts/generated unchanged || { echo "proto/checked.sum is out of date: run 'make generate' and commit the result"; exit 1; }
 
 check-go: e2e/interop/pubnub/node_modules e2e/interop/.cache/pubnub-10.8.0
-	scripts/gotest ./...
+	@$(GO) run ./scripts/gotest $(RACE) ./...
 
 bench:
 	scripts/bench
 
 soak:
-	BLOCKSD_SOAK=$${BLOCKSD_SOAK:-200} go test -run '^TestKill$$' -v -count 1 -timeout 60m ./e2e
+	BLOCKSD_SOAK=$${BLOCKSD_SOAK:-200} $(GO) test -run '^TestKill$$' -v -count 1 -timeout 60m ./e2e
 
-interop: e2e/interop/.cache/blocks-1.0.23 e2e/interop/.cache/blocks-0.1.67 e2e/interop/.cache/cli
+interop: check-needs e2e/interop/.cache/blocks-1.0.23 e2e/interop/.cache/blocks-0.1.67 e2e/interop/.cache/cli
 	@echo "The Blocks SDK and CLI come under a licence of their own; they are used unmodified and never shipped with blocksd."
-	BLOCKSD_INTEROP=1 scripts/gotest ./e2e/interop/blocks/...
+	@BLOCKSD_INTEROP=1 $(GO) run ./scripts/gotest $(RACE) ./e2e/interop/blocks/...
 
 generate: $(TOOLS)/buf $(TOOLS)/protoc-gen-go
-	cd proto && buf generate
+	cd proto && buf lint && buf breaking --against baseline.binpb && buf generate
+	@scripts/generated accept
+
+# The contract that was released last, which later ones must not break.
+baseline: $(TOOLS)/buf
+	@test -n "$(REASON)" || { echo "say why the contract may change: make baseline REASON='…'"; exit 1; }
+	cd proto && buf build --exclude-source-info -o baseline.binpb
+	@echo "* $$(date -u +%Y-%m-%d): $(REASON)" >>proto/baseline.md
+	@$(MAKE) --no-print-directory generate
 
 # Tools are pinned: buf and staticcheck in tools/go.mod, the protoc plugins in go.mod.
-$(TOOLS)/buf $(TOOLS)/staticcheck &: tools/go.mod tools/go.sum
+tools: $(TOOLS)/buf $(TOOLS)/staticcheck $(TOOLS)/protoc-gen-go
+
+$(TOOLS)/buf: tools/go.mod tools/go.sum
 	@mkdir -p $(TOOLS)
-	cd tools && $(GO) build -o $(TOOLS)/ tool
+	@cd tools && ../scripts/fetch "what buf is built from" github.com/bufbuild/buf/cmd/buf
+	@scripts/step "building buf, once; this takes some minutes" $(GO) build -C tools -trimpath -o "$(CURDIR)/$@" github.com/bufbuild/buf/cmd/buf
+
+$(TOOLS)/staticcheck: tools/go.mod tools/go.sum
+	@mkdir -p $(TOOLS)
+	@cd tools && ../scripts/fetch "what staticcheck is built from" honnef.co/go/tools/cmd/staticcheck
+	@scripts/step "building staticcheck, once" $(GO) build -C tools -trimpath -o "$(CURDIR)/$@" honnef.co/go/tools/cmd/staticcheck
 
 $(TOOLS)/protoc-gen-go: go.mod
 	@mkdir -p $(TOOLS)
-	GOBIN=$(TOOLS) $(GO) install google.golang.org/protobuf/cmd/protoc-gen-go google.golang.org/grpc/cmd/protoc-gen-go-grpc
+	GOBIN="$(CURDIR)/$(TOOLS)" $(GO) install google.golang.org/protobuf/cmd/protoc-gen-go google.golang.org/grpc/cmd/protoc-gen-go-grpc
 
 # Clients that nobody here wrote. Without npm the tests that need it skip and say so.
 e2e/interop/pubnub/node_modules: e2e/interop/pubnub/package-lock.json
-	@if command -v npm >/dev/null; then cd e2e/interop/pubnub && npm ci --no-audit --no-fund --loglevel=error && touch node_modules; \
+	@if command -v npm >/dev/null; then \
+	  echo "fetching the npm package pubnub 12.0.3 and what it needs into $@" && \
+	  cd e2e/interop/pubnub && npm ci --no-audit --no-fund --loglevel=error && touch node_modules; \
 	else echo "npm is not installed: the tests with the npm package pubnub will skip"; fi
 
+# pip is called by python: the first line of its script cannot hold a path with a space.
 e2e/interop/.cache/pubnub-10.8.0: e2e/interop/pubnub/requirements.txt
 	@if python3 -c 'import venv, ensurepip' 2>/dev/null; then \
-	  python3 -m venv $@ && $@/bin/pip install --quiet --disable-pip-version-check --no-deps -r $< && touch $@; \
+	  echo "fetching the PyPI package pubnub 10.8.0 and what it needs into $@" && \
+	  python3 -m venv $@ && $@/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r $< && touch $@; \
 	else echo "python3 with venv is not installed: the tests with the PyPI package pubnub will skip"; fi
 
 e2e/interop/.cache/blocks-%: e2e/interop/blocks/requirements-%.txt
+	@echo "fetching the PyPI package blocks-network $* and what it needs into $@"
 	python3 -m venv $@
-	$@/bin/pip install --quiet --disable-pip-version-check --no-deps -r $<
+	$@/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r $<
 	@touch $@
 
 # Blocks' command line interface, pinned by the lock file.
 e2e/interop/.cache/cli: e2e/interop/blocks/cli/package-lock.json
+	@echo "fetching the npm package @blocks-network/cli-linux-x64 into $@"
 	@mkdir -p $@
 	cp e2e/interop/blocks/cli/package.json e2e/interop/blocks/cli/package-lock.json $@/
 	cd $@ && npm ci --no-audit --no-fund --loglevel=error
 	@touch $@
 
 clean:
-	rm -rf $(BIN) $(TOOLS) e2e/interop/.cache e2e/interop/pubnub/node_modules
+	rm -rf "$(BIN)" $(TOOLS) e2e/interop/.cache e2e/interop/pubnub/node_modules

@@ -16,7 +16,7 @@ import (
 	"github.com/blocksd/blocksd/client"
 	"github.com/blocksd/blocksd/daemon/config"
 	"github.com/blocksd/blocksd/daemon/control"
-	"github.com/blocksd/blocksd/internal/testutil"
+	"github.com/blocksd/blocksd/internal/sources"
 	"github.com/blocksd/blocksd/internal/testutil/sandboxtest"
 	"github.com/blocksd/blocksd/network/card"
 	"github.com/blocksd/blocksd/network/deployment"
@@ -37,14 +37,14 @@ func startNetwork(t *testing.T) *sandbox.Sandbox {
 // handlers builds handlers of this repository into a plugins directory, with their cards.
 func handlers(t *testing.T, folders ...string) string {
 	t.Helper()
-	if err := testutil.DependOnSources(".."); err != nil {
+	if err := sources.Track(); err != nil {
 		t.Fatal(err)
 	}
 	dir := t.TempDir()
 	for _, folder := range folders {
 		from := filepath.Join("..", "handlers", folder)
 		to := filepath.Join(dir, filepath.Base(folder))
-		cmd := exec.CommandContext(t.Context(), "go", "build", "-o", to, "./"+from)
+		cmd := exec.CommandContext(t.Context(), "go", "build", "-trimpath", "-o", to, "./"+from)
 		if out, err := cmd.CombinedOutput(); err != nil {
 			t.Fatalf("%v: %v\n%s", cmd, err, out)
 		}

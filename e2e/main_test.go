@@ -9,14 +9,14 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/blocksd/blocksd/e2e/internal/system"
-	"github.com/blocksd/blocksd/internal/testutil"
+	"github.com/blocksd/blocksd/internal/sources"
 )
 
 var bin system.Binaries
 
 // TestSources makes the results of this package depend on what its programs are built from.
 func TestSources(t *testing.T) {
-	if err := testutil.DependOnSources(".."); err != nil {
+	if err := sources.Track(); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -13,7 +13,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/blocksd/blocksd/e2e/internal/system"
-	"github.com/blocksd/blocksd/internal/testutil"
+	"github.com/blocksd/blocksd/internal/sources"
 )
 
 // newest is the release of the SDK for the tests that need only one.
@@ -27,7 +27,7 @@ var bin system.Binaries
 
 // TestSources makes the results of this package depend on what its programs are built from.
 func TestSources(t *testing.T) {
-	if err := testutil.DependOnSources("../../.."); err != nil {
+	if err := sources.Track(); err != nil {
 		t.Fatal(err)
 	}
 }

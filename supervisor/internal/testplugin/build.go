@@ -6,11 +6,10 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"sync"
 	"testing"
 
-	"github.com/blocksd/blocksd/internal/testutil"
+	"github.com/blocksd/blocksd/internal/sources"
 )
 
 const module = "github.com/blocksd/blocksd/"
@@ -50,8 +49,7 @@ func (p *Plugins) Remove() {
 }
 
 func (p *Plugins) build() {
-	_, here, _, _ := runtime.Caller(0)
-	if p.err = testutil.DependOnSources(filepath.Join(filepath.Dir(here), "../../..")); p.err != nil {
+	if p.err = sources.Track(); p.err != nil {
 		return
 	}
 	if p.dir, p.err = os.MkdirTemp("", "testplugin"); p.err != nil {
@@ -59,7 +57,7 @@ func (p *Plugins) build() {
 	}
 	packages := map[string]string{"echo": "handlers/echo", "adder": "handlers/adder", "sleeper": "handlers/internal/sleeper", "badhandler": "handlers/internal/badhandler"}
 	for _, name := range p.names {
-		cmd := exec.Command("go", "build", "-o", filepath.Join(p.dir, name), module+packages[name])
+		cmd := exec.Command("go", "build", "-trimpath", "-o", filepath.Join(p.dir, name), module+packages[name])
 		cmd.Stderr = os.Stderr
 		if err := cmd.Run(); err != nil {
 			p.err = fmt.Errorf("build test plugin %s: %w", name, err)
