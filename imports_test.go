@@ -80,7 +80,7 @@ var ours = []string{""}
 // pure lists packages that decide and do nothing else, with what they still may use. They must not import this themselves,
 // nor through another package of ours; what the standard library imports itself does not count.
 var (
-	pure     = []string{"network/wire", "network/card", "runtime/task", "supervisor/unit"}
+	pure     = []string{"network/wire", "network/card", "runtime/admission", "runtime/lifecycle", "runtime/task", "supervisor/unit"}
 	impure   = []string{"net", "os", "math/rand", "crypto/rand", "log", "syscall"}
 	tolerate = map[string][]string{
 		"network/card": {"os", "net", "net/url"}, // reads a card file for its callers; parses addresses
