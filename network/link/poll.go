@@ -9,9 +9,9 @@ import (
 )
 
 // This file decides what a subscription does after each answer. It is pure: the shell in subscribe.go sends what it is
-// told and reports what came of it.
+// asked to and reports what came of it.
 //
-// One request at a time: a handshake (cursor 0, answered at once) after the start and after every failure, which tells
+// One request at a time: a handshake (cursor 0, answered at once) after the start and after every failure, which shows
 // that the network is there and gives the first cursor; then polls, each from the cursor of the answer before. The
 // cursor never goes back and is never lost, whatever arrives.
 
@@ -85,7 +85,7 @@ type (
 	deliver struct{ m Received }
 	// suspect says that older messages than those that follow may be lost.
 	suspect struct{}
-	// announce tells a change of state, or why the state is still the same.
+	// announce reports a change of state, or why the state is still the same.
 	announce struct {
 		state State
 		err   error
@@ -102,10 +102,10 @@ func (announce) pollAction() {}
 
 // Limits of the decisions.
 const (
-	// seenMessages are remembered to drop doubles.
+	// seenMessages are remembered to drop duplicates.
 	seenMessages = 4096
-	// ringSize is how many messages of a channel the network keeps for those that come back; older ones are gone without a
-	// sign.
+	// ringSize is how many messages of a channel the network keeps for subscribers that come back; it drops older ones
+	// silently.
 	ringSize = 100
 	// quickAnswers is how many polls in a row may be answered at once with nothing new before it counts as a fault:
 	// without a limit a broken proxy makes us send as fast as it answers.
@@ -146,7 +146,7 @@ func newPollMachine(cursor uint64, canRenew bool, t Timeouts, jitter func() floa
 func (p *pollMachine) Step(e pollEvent, now time.Time) []pollAction {
 	switch e := e.(type) {
 	case started:
-		return p.greet(p.announce(nil, Connecting, nil), now)
+		return p.sendHandshake(p.announce(nil, Connecting, nil), now)
 	case answered:
 		return p.answered(e.answer, now)
 	case failed:
@@ -163,14 +163,14 @@ func (p *pollMachine) Step(e pollEvent, now time.Time) []pollAction {
 			p.denials++ // a network that gives no token is asked less and less often
 			return []pollAction{wait{d}}
 		}
-		return p.greet(nil, now)
+		return p.sendHandshake(nil, now)
 	case waited:
 		next := p.afterWait
 		p.afterWait = nil
 		if _, ok := next.(renew); ok {
 			return []pollAction{renew{}}
 		}
-		return p.greet(nil, now)
+		return p.sendHandshake(nil, now)
 	}
 	panic(fmt.Sprintf("unknown event %T", e))
 }
@@ -188,7 +188,7 @@ func (p *pollMachine) answered(a pollAnswer, now time.Time) []pollAction {
 			out = p.deliver(out, a.entries)
 		}
 		// Otherwise the handshake only shows that the network is there: what it brings comes again from our cursor.
-		return p.poll(p.announce(out, Connected, nil), now)
+		return p.sendPoll(p.announce(out, Connected, nil), now)
 	}
 	p.badPolls = 0
 	out = p.announce(out, Connected, nil)
@@ -207,7 +207,7 @@ func (p *pollMachine) answered(a pollAnswer, now time.Time) []pollAction {
 		p.afterWait = nil
 		return append(out, wait{p.delay(p.quick - quickAnswers + 1)})
 	}
-	return p.poll(out, now)
+	return p.sendPoll(out, now)
 }
 
 func (p *pollMachine) failed(out []pollAction, err error, ask time.Duration, now time.Time) []pollAction {
@@ -241,14 +241,14 @@ func (p *pollMachine) denied(err *StatusError) []pollAction {
 	return append(out, wait{p.delay(p.denials - 1)})
 }
 
-// greet sends a handshake.
-func (p *pollMachine) greet(out []pollAction, now time.Time) []pollAction {
+// sendHandshake sends a handshake.
+func (p *pollMachine) sendHandshake(out []pollAction, now time.Time) []pollAction {
 	p.caughtUp = false
 	p.handshake, p.sentAt = true, now
 	return append(out, request{0, p.region})
 }
 
-func (p *pollMachine) poll(out []pollAction, now time.Time) []pollAction {
+func (p *pollMachine) sendPoll(out []pollAction, now time.Time) []pollAction {
 	p.handshake, p.sentAt = false, now
 	return append(out, request{p.cursor, p.region})
 }
@@ -262,7 +262,7 @@ func (p *pollMachine) deliver(out []pollAction, entries []Received) []pollAction
 	return out
 }
 
-// announce adds a change of state. A failure in the same state is told too, because its reason may be another by now.
+// announce adds a change of state. A failure in the same state is reported too, because its reason may be another by now.
 func (p *pollMachine) announce(out []pollAction, s State, err error) []pollAction {
 	again := p.state == s
 	if again && err == nil {

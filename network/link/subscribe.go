@@ -15,7 +15,7 @@ import (
 	"github.com/blocksd/blocksd/internal/retry"
 )
 
-// SubscribeConfig says what to subscribe to and whom to tell.
+// SubscribeConfig says what to subscribe to and who is notified.
 type SubscribeConfig struct {
 	Channels []string
 	// Filter is an expression of the network; empty for none.
@@ -26,8 +26,8 @@ type SubscribeConfig struct {
 	Cursor string
 	// Token of each request; nil for the link's.
 	Token func() string
-	// OnState is told changes of state, and of Lost and Denied the reason of each further failure. It is called from the
-	// loop, before the next request, and must not block.
+	// OnState is called at each change of state, and in the states Lost and Denied at each further failure. It is called
+	// from the loop, before the next request, and must not block.
 	OnState func(State, error)
 	// OnDenied gets a new token after a refusal. On nil the loop goes on from its cursor, on an error it calls again
 	// later. A nil OnDenied means that the loop only waits and tries again.
@@ -35,7 +35,7 @@ type SubscribeConfig struct {
 }
 
 // Subscribe receives messages until ctx ends or the link closes, and hands them to handle one at a time, in the order
-// of the network and without doubles. There is never more than one request under way; while handle works none is. It
+// of the network and without duplicates. There is never more than one request under way; while handle works none is. It
 // survives every failure and returns only ctx.Err() or ErrClosed, or an error for a config that makes no sense.
 func (l *Link) Subscribe(ctx context.Context, c SubscribeConfig, handle func(Received)) error {
 	if len(c.Channels) == 0 {
@@ -49,7 +49,7 @@ func (l *Link) Subscribe(ctx context.Context, c SubscribeConfig, handle func(Rec
 	if c.Cursor != "" && c.Cursor != "0" {
 		var err error
 		if cursor, err = strconv.ParseUint(c.Cursor, 10, 63); err != nil {
-			return fmt.Errorf("subscribe to %s: %q is no timetoken", strings.Join(c.Channels, ", "), c.Cursor)
+			return fmt.Errorf("subscribe to %s: %q is not a timetoken", strings.Join(c.Channels, ", "), c.Cursor)
 		}
 	}
 	if c.Token == nil {
@@ -141,7 +141,7 @@ func (s *subscription) send(ctx context.Context, r request) pollEvent {
 	}
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{WroteHeaders: func() { l.polled.Store(time.Now().UnixNano()) }})
+	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{WroteHeaders: func() { l.polled.Store(l.cfg.Now().UnixNano()) }})
 	req, err := l.newRequest(ctx, "/v2/subscribe/"+url.PathEscape(l.cfg.Keys.SubscribeKey)+"/"+s.channels+"/0", q, s.c.Token())
 	if err != nil {
 		return failed{err}

@@ -8,8 +8,8 @@ import (
 	"github.com/blocksd/blocksd/network/wire"
 )
 
-// What a task brings and gives is held against what the card declares. A difference is an operator's business and no
-// reason to fail a task: cards are changed while tasks run, and the network checks inputs itself.
+// The inputs and outputs of a task are compared with what the card declares. A difference is for the operator to know and not a
+// reason to fail the task: cards are changed while tasks run, and the network checks inputs itself.
 
 // checkParts warns of inputs that the card does not declare, and of required ones that are missing.
 func (a *Agent) checkParts(log *slog.Logger, t *wire.Task) {
@@ -38,10 +38,10 @@ func (a *Agent) checkOutput(log *slog.Logger, id string) {
 	a.warn(log, "undeclared output", "the handler gave an output that the agent card does not declare", "output", id)
 }
 
-// warn logs a nuisance, once a minute of each kind.
+// warn logs a warning, once a minute of each kind.
 func (a *Agent) warn(log *slog.Logger, kind, text, key, id string) {
 	a.mu.Lock()
-	held, ok := a.quiet.allow(kind, a.cfg.Now())
+	held, ok := a.throttle.allow(kind, a.cfg.Now())
 	a.mu.Unlock()
 	if ok {
 		log.Warn(text, key, wire.CutText(id, maxLoggedID), "more_like_it", held)

@@ -26,7 +26,7 @@ import (
 
 func openJournal(t testing.TB, dir string) *journal.Journal {
 	t.Helper()
-	j, err := journal.Open(journal.Config{Dir: dir, Secret: bytes.Repeat([]byte("k"), 32), Timeouts: journal.Timeouts{Linger: time.Millisecond}})
+	j, err := journal.Open(journal.Config{Dir: dir, Secret: bytes.Repeat([]byte("k"), 32), Timeouts: journal.Timeouts{FlushDelay: time.Millisecond}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -64,8 +64,8 @@ func photograph(t testing.TB, dir string) string {
 	return copied
 }
 
-// photographWhen copies a journal as soon as the book in the copy is as wished.
-func photographWhen(t testing.TB, dir, what string, is func(*journal.Book) bool) (copied string) {
+// photographWhen copies a journal as soon as what the copy says of the agent is as wished.
+func photographWhen(t testing.TB, dir, what string, is func(*journal.AgentJournal) bool) (copied string) {
 	t.Helper()
 	eventually(t, what, func() bool {
 		copied = photograph(t, dir)
@@ -74,7 +74,7 @@ func photographWhen(t testing.TB, dir, what string, is func(*journal.Book) bool)
 			return false // it was being written
 		}
 		defer j.Close()
-		b, err := j.Book("worker")
+		b, err := j.Agent("worker")
 		return err == nil && is(b)
 	})
 	return copied
@@ -134,7 +134,7 @@ func TestMessagesWhileAway(t *testing.T) {
 	n.awaitRunning("t1")
 	call.result <- nil
 	n.terminal("t1")
-	photographWhen(t, dir, "all is on the disk", func(b *journal.Book) bool {
+	photographWhen(t, dir, "all is on the disk", func(b *journal.AgentJournal) bool {
 		done, err := b.Finished()
 		return err == nil && len(done) == 1 && b.Cursor(a.channelName()) != ""
 	})
@@ -158,7 +158,7 @@ func TestMessagesWhileAway(t *testing.T) {
 	st2.none(t)
 }
 
-// servedUntilNow returns an agent that was online and has ended in order; its journal is in dir.
+// servedUntilNow returns an agent that was online and has ended properly; its journal is in dir.
 func (n *network) servedUntilNow(c card.Card, dir string) *served {
 	n.t.Helper()
 	j := openJournal(n.t, dir)
@@ -198,7 +198,7 @@ func TestTakenWhileAway(t *testing.T) {
 			eventually(t, "nothing is in flight", func() bool {
 				b.mu.Lock()
 				defer b.mu.Unlock()
-				return len(b.jobs) == 0 && b.refusing == 0
+				return len(b.tasks.jobs) == 0 && b.tasks.refusing == 0
 			})
 			n.same("free", "running completed")
 			n.same("taken", "running")
@@ -209,7 +209,7 @@ func TestTakenWhileAway(t *testing.T) {
 }
 
 // TestTakenAndNotKnown: an agent that was away takes up an order that another instance has taken meanwhile, and ends, by
-// a crash or in order, before the network could tell it so. It does not end the task of the other.
+// a crash or properly, before the network could say so. It does not end the task of the other.
 func TestTakenAndNotKnown(t *testing.T) {
 	for _, crash := range []bool{true, false} {
 		t.Run(fmt.Sprint("crash ", crash), func(t *testing.T) {
@@ -246,7 +246,7 @@ func TestTakenAndNotKnown(t *testing.T) {
 				eventually(t, "its tasks are asked to end", func() bool {
 					b.mu.Lock()
 					defer b.mu.Unlock()
-					return b.asked == dispatch.CancelDrain
+					return b.tasks.cancelReason == dispatch.CancelDrain
 				})
 				f.set(nil)
 				if err := b.ended(); err != nil {
@@ -323,7 +323,7 @@ func TestOutageOfANetworkThatGaveUp(t *testing.T) {
 func TestLongPublish(t *testing.T) {
 	n, st := newNetwork(t, true), newStage()
 	f := n.fault()
-	a := n.serve(cardOf(t, "worker", 4, ""), st, both(n.through(f), func(c *Config) { c.Timeouts.Doubt = 50 * time.Millisecond }))
+	a := n.serve(cardOf(t, "worker", 4, ""), st, both(n.through(f), func(c *Config) { c.Timeouts.Uncertain = 50 * time.Millisecond }))
 	a.await(StateOnline)
 	a.control(startTask("t1", ""))
 	call := st.next(t)

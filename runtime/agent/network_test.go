@@ -160,7 +160,7 @@ func (s *served) await(state string) {
 func (s *served) channelName() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.channel
+	return s.conn.channel
 }
 
 // control sends a control message to this instance.
@@ -367,7 +367,7 @@ func (c *call) asked(t testing.TB) dispatch.CancelReason {
 	select {
 	case <-c.ctx.Done():
 	case <-time.After(patience):
-		t.Fatal("the handler was not told to end")
+		t.Fatal("the handler was not notified")
 	}
 	var canceled *Canceled
 	if !errors.As(context.Cause(c.ctx), &canceled) {

@@ -9,7 +9,7 @@ import (
 	"os"
 )
 
-// The store trusts its file: on a damaged one it panics in goroutines of its own, recurses for ever or asks for all the
+// The store trusts its file: on a damaged one it panics in goroutines of its own, recurses without end or asks for all the
 // memory there is. So the shape of the file is checked before the store sees it: that every page which can be reached is
 // in the file, is reached once, and has its parts inside of itself. What the records hold is checked when they are opened.
 //
@@ -54,7 +54,7 @@ func verify(path string) error {
 		return err
 	}
 	if !info.Mode().IsRegular() {
-		return errors.New("it is no regular file")
+		return errors.New("it is not a regular file")
 	}
 	v := verifier{file: f, size: info.Size(), seen: map[uint64]bool{}}
 	if err := v.file0(); err != nil {
