@@ -1,0 +1,175 @@
+package lifecycle
+
+// The scripts in testdata show one story each: lines without indentation are events with their time since the agent was
+// made, indented lines are what must follow: the actions in order, then what else is different. "go test
+// ./runtime/lifecycle -update" writes what the machine does now.
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/blocksd/blocksd/dispatch"
+)
+
+var update = flag.Bool("update", false, "rewrite the expectations in testdata")
+
+var epoch = time.Date(2026, 5, 1, 0, 0, 0, 0, time.UTC)
+
+const moved = 30 * time.Second
+
+func TestScripts(t *testing.T) {
+	paths, err := filepath.Glob("testdata/*.txt")
+	if err != nil || len(paths) == 0 {
+		t.Fatalf("no scripts: %v", err)
+	}
+	for _, path := range paths {
+		t.Run(strings.TrimSuffix(filepath.Base(path), ".txt"), func(t *testing.T) {
+			want, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, err := runScript(string(want))
+			if err != nil {
+				t.Fatalf("%s: %v", path, err)
+			}
+			if *update {
+				if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
+					t.Fatal(err)
+				}
+				return
+			}
+			if diff := cmp.Diff(string(want), got); diff != "" {
+				t.Errorf("%s (-script +machine):\n%s", path, diff)
+			}
+		})
+	}
+}
+
+// runScript returns the script with the indented lines replaced by what the machine does.
+func runScript(script string) (string, error) {
+	var out strings.Builder
+	m := New(Config{Handler: "echo", Moved: moved}, dispatch.Available, nil)
+	before := facts(m, epoch)
+	for n, line := range strings.Split(strings.TrimRight(script, "\n"), "\n") {
+		if strings.HasPrefix(line, " ") {
+			continue
+		}
+		out.WriteString(line + "\n")
+		fields := strings.Fields(line)
+		if len(fields) == 0 || strings.HasPrefix(line, "#") {
+			continue
+		}
+		at, err := time.ParseDuration(fields[0])
+		if err != nil || len(fields) < 2 {
+			return "", fmt.Errorf("line %d: want TIME EVENT", n+1)
+		}
+		now := epoch.Add(at)
+		if fields[1] != "look" { // only time has passed
+			ev, err := parseEvent(fields[1], strings.Join(fields[2:], " "))
+			if err != nil {
+				return "", fmt.Errorf("line %d: %w", n+1, err)
+			}
+			for _, a := range m.Step(ev, now) {
+				out.WriteString("  " + actionText(a) + "\n")
+			}
+		}
+		after := facts(m, now)
+		for i, fact := range after {
+			if fact != before[i] {
+				out.WriteString("  = " + fact + "\n")
+			}
+		}
+		before = after
+	}
+	return out.String(), nil
+}
+
+// facts are what the machine says besides its state.
+func facts(m *Machine, now time.Time) []string {
+	is := func(yes bool, what string) string {
+		if yes {
+			return what
+		}
+		return "not " + what
+	}
+	closed := "takes tasks"
+	if why := m.Closed(now); why != "" {
+		closed = "takes no tasks: " + why
+	}
+	return []string{is(m.Full(), "full"), closed, is(m.Present(false), "present without tasks"), is(m.Aware(now), "aware"), is(m.Leaving(), "leaving")}
+}
+
+func parseEvent(name, arg string) (Event, error) {
+	first, rest, _ := strings.Cut(arg, " ")
+	switch name {
+	case "handler":
+		for a := dispatch.Available; a <= dispatch.Unavailable; a++ {
+			if a.String() == arg {
+				return Handler{a}, nil
+			}
+		}
+	case "journal":
+		if arg == "ok" {
+			return Journal{}, nil
+		}
+		return Journal{errors.New(arg)}, nil
+	case "no-connect":
+		return Unreachable{Cause: NoConnect, Err: errors.New(arg)}, nil
+	case "unknown-keys":
+		return Unreachable{Cause: Lost, Err: errors.New(arg), Unknown: true}, nil
+	case "lost":
+		return Unreachable{Cause: Lost, Err: errors.New(arg)}, nil
+	case "denied":
+		return Unreachable{Cause: Denied, Err: errors.New(arg)}, nil
+	case "no-token":
+		return Unreachable{Cause: NoToken, Err: errors.New(arg)}, nil
+	case "unusable":
+		return Unreachable{Cause: Unusable, Err: errors.New(arg)}, nil
+	case "granted":
+		return Granted{}, nil
+	case "subscribed":
+		return Subscribed{}, nil
+	case "acknowledged":
+		return Acknowledged{}, nil
+	case "away":
+		return Away{}, nil
+	case "drain":
+		open, err := time.ParseDuration(first)
+		return Drain{open}, err
+	case "cancel-now":
+		return CancelNow{}, nil
+	case "idle":
+		return Idle{}, nil
+	case "refused":
+		return Refused{errors.New(arg)}, nil
+	case "stopped":
+		return Stopped{}, nil
+	}
+	return nil, fmt.Errorf("unknown event %q %q%s", name, arg, rest)
+}
+
+func actionText(a Action) string {
+	switch a := a.(type) {
+	case EmitState:
+		return strings.TrimSuffix(fmt.Sprintf("emit %v %s: %s", a.Level, a.State, a.Reason), ": ")
+	case AnnounceSlots:
+		return "announce slots"
+	case ResendPresence:
+		return "resend presence"
+	case DoubtTasks:
+		return "doubt tasks"
+	case LookElsewhere:
+		return "look elsewhere"
+	case GiveUp:
+		return "give up"
+	}
+	return fmt.Sprintf("unknown action %T", a)
+}
