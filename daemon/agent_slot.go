@@ -233,7 +233,7 @@ func stay(ctx context.Context, in *session, s *agentSlot, a *agent.Agent) error 
 		case <-in.over:
 		case <-s.quit:
 			if s.patient {
-				a.Linger(ctx.Done())
+				a.HoldDrain(ctx.Done())
 			}
 		}
 		end()

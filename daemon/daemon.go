@@ -300,7 +300,7 @@ func (d *Daemon) drain(stopAgents context.CancelFunc) {
 func (d *Daemon) CancelNow() {
 	for _, s := range d.served.all() {
 		if a := s.get(); a != nil {
-			a.Hasten()
+			a.CancelNow()
 		}
 	}
 }

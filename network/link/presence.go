@@ -196,7 +196,7 @@ func (p *Presence) send(ctx context.Context, heartbeat bool) error {
 	if !e.ok() {
 		return e.failure(op, p.channel)
 	}
-	p.answered(time.Now())
+	p.answered(p.link.cfg.Now())
 	if state == nil || heartbeat {
 		// A heartbeat also carries the state, but only the answer to a set-state says that the state was taken.
 		return nil
@@ -226,7 +226,7 @@ func (p *Presence) answered(now time.Time) {
 func (p *Presence) LapsedSince(t time.Time) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.lapse.After(t) || !p.heard.IsZero() && time.Since(p.heard) > p.timeout
+	return p.lapse.After(t) || !p.heard.IsZero() && p.link.cfg.Now().Sub(p.heard) > p.timeout
 }
 
 func (p *Presence) heartbeat(ctx context.Context, state []byte) *exchange {
@@ -284,7 +284,7 @@ func (p *Presence) Leave(ctx context.Context) error {
 	}
 	defer func() { <-p.sending }()
 	if at := p.link.polled.Load(); at != 0 {
-		if err := retry.Pause(ctx, p.link.cfg.Timeouts.Arrival-time.Since(time.Unix(0, at))); err != nil {
+		if err := retry.Pause(ctx, p.link.cfg.Timeouts.Arrival-p.link.cfg.Now().Sub(time.Unix(0, at))); err != nil {
 			return fmt.Errorf("leave channel %s: %w", p.channel, err)
 		}
 	}

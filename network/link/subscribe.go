@@ -141,7 +141,7 @@ func (s *subscription) send(ctx context.Context, r request) pollEvent {
 	}
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{WroteHeaders: func() { l.polled.Store(time.Now().UnixNano()) }})
+	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{WroteHeaders: func() { l.polled.Store(l.cfg.Now().UnixNano()) }})
 	req, err := l.newRequest(ctx, "/v2/subscribe/"+url.PathEscape(l.cfg.Keys.SubscribeKey)+"/"+s.channels+"/0", q, s.c.Token())
 	if err != nil {
 		return failed{err}

@@ -139,7 +139,7 @@ func TestSharedSlots(t *testing.T) {
 func (s *served) answered() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.refusing == 0
+	return s.tasks.refusing == 0
 }
 
 // TestRedelivery: a network that lacks the outcome of a task that it delivers again gets it again, and so does one that

@@ -193,8 +193,8 @@ func TestManyInFlight(t *testing.T) {
 	if got := a.Status().Counts; got != want {
 		t.Errorf("counts %+v", got)
 	}
-	if len(a.jobs) != 0 || a.running != 0 {
-		t.Errorf("%d jobs and %d slots are left", len(a.jobs), a.running)
+	if len(a.tasks.jobs) != 0 || a.tasks.running != 0 {
+		t.Errorf("%d jobs and %d slots are left", len(a.tasks.jobs), a.tasks.running)
 	}
 }
 
@@ -221,10 +221,10 @@ func BenchmarkCancelToHandler(b *testing.B) {
 			var times []time.Duration
 			for i := range b.N {
 				id := fmt.Sprint("t", i)
-				a.receive(a.session, link.Received{Body: []byte(startTask(id, ""))})
+				a.receive(a.conn.session, link.Received{Body: []byte(startTask(id, ""))})
 				c := st.next(b)
 				at := time.Now()
-				a.receive(a.session, link.Received{Body: fmt.Appendf(nil, `{"type":"CancelTask","taskId":%q}`, id)})
+				a.receive(a.conn.session, link.Received{Body: fmt.Appendf(nil, `{"type":"CancelTask","taskId":%q}`, id)})
 				<-c.ctx.Done()
 				times = append(times, time.Since(at))
 				c.result <- nil

@@ -90,8 +90,8 @@ type Timeouts struct {
 	RetryStart, RetryCap time.Duration
 	// Moved is how long nothing may work before Config.OnMoved is called. Default 30 s.
 	Moved time.Duration
-	// Settle is how long a draining agent still takes tasks that the network sent before it knew. Default 0.5 s.
-	Settle time.Duration
+	// DrainOpen is how long a draining agent still takes tasks that the network sent before it knew. Default 0.5 s.
+	DrainOpen time.Duration
 	// Leave is how long an explicit leave may take. Default 3 s.
 	Leave time.Duration
 	// Terminals is how long terminal events may still be on their way when the agent stops, after the cancel grace.
@@ -106,9 +106,9 @@ type Timeouts struct {
 	// WriteToken is how long a task's write token is taken to be good, thus how long its terminal is retried. The
 	// network does not say. Default 24 h.
 	WriteToken time.Duration
-	// Doubt is how long the publish of a terminal event may take before the network is asked whether it has ended the
+	// Uncertain is how long the publish of a terminal event may take before the network is asked whether it has ended the
 	// task itself. Default wire.PresenceTimeout, after which it may.
-	Doubt time.Duration
+	Uncertain time.Duration
 	// Spread is the time over which the instances of an agent spread an answer that each of them would give. Default 1 s.
 	Spread time.Duration
 	// Token is how often the life of the control channel's token is looked at. Default 30 s.
@@ -133,13 +133,13 @@ func (t Timeouts) withDefaults() Timeouts {
 		{&t.RetryStart, 500 * time.Millisecond},
 		{&t.RetryCap, 30 * time.Second},
 		{&t.Moved, 30 * time.Second},
-		{&t.Settle, 500 * time.Millisecond},
+		{&t.DrainOpen, 500 * time.Millisecond},
 		{&t.Leave, 3 * time.Second},
 		{&t.Terminals, 10 * time.Second},
 		{&t.CallEnd, 5 * time.Second},
 		{&t.InFlight, time.Second}, {&t.Refusal, time.Minute},
 		{&t.WriteToken, 24 * time.Hour},
-		{&t.Doubt, wire.PresenceTimeout},
+		{&t.Uncertain, wire.PresenceTimeout},
 		{&t.Spread, time.Second},
 		{&t.Token, 30 * time.Second},
 		{&t.Clock, time.Hour},

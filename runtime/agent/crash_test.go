@@ -157,7 +157,7 @@ func TestCrashAfterCancel(t *testing.T) {
 			n.awaitRunning("t1")
 			a.control(fmt.Sprintf(`{"type":%q,"taskId":"t1"}`, tc.order))
 			call.asked(t)
-			away := photographWhen(t, dir, "the cancel is on the disk", func(b *journal.Book) bool {
+			away := photographWhen(t, dir, "the cancel is on the disk", func(b *journal.AgentJournal) bool {
 				open, err := b.Open()
 				return err == nil && len(open) == 1 && open[0].Outcome != nil
 			})
@@ -206,7 +206,7 @@ func TestCrashAroundRunning(t *testing.T) {
 				n.awaitRunning("t1")
 			}
 			f.set(cut)
-			away := photographWhen(t, dir, "the acceptance is on the disk", func(b *journal.Book) bool {
+			away := photographWhen(t, dir, "the acceptance is on the disk", func(b *journal.AgentJournal) bool {
 				open, err := b.Open()
 				return err == nil && len(open) == 1
 			})

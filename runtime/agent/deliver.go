@@ -15,19 +15,19 @@ import (
 type delivery struct {
 	taskID  string
 	message link.Message
-	// doubtful reports whether the network may have ended the task already: we did before a crash, or the network itself
+	// uncertain reports whether the network may have ended the task already: we did before a crash, or the network itself
 	// did when it took us for lost.
-	doubtful func() bool
+	uncertain func() bool
 }
 
-// fate is what became of a delivery.
-type fate int
+// deliveryResult is what became of a delivery.
+type deliveryResult int
 
 const (
 	// delivered: the network has a terminal event of the task.
-	delivered fate = iota + 1
-	// refused: it will never take ours.
-	refused
+	delivered deliveryResult = iota + 1
+	// rejected: it will never take ours.
+	rejected
 	// interrupted: the agent stopped first.
 	interrupted
 	// elsewhere: another instance has the task, so the event was not published.
@@ -37,10 +37,10 @@ const (
 // deliver publishes a terminal event for as long as it takes, without giving the task a second one: in doubt the network
 // is asked first. A publish that takes longer than the presence timeout is in doubt too, because by then the network may
 // have taken the agent for lost.
-func (a *Agent) deliver(ctx context.Context, s *session, d delivery) (fate, error) {
-	for doubt := d.doubtful(); ; doubt = true {
-		if doubt {
-			answer, err := a.ask(ctx, s, d.message, d.taskID)
+func (a *Agent) deliver(ctx context.Context, s *session, d delivery) (deliveryResult, error) {
+	for uncertain := d.uncertain(); ; uncertain = true {
+		if uncertain {
+			answer, err := a.askNetwork(ctx, s, d.message, d.taskID)
 			if err != nil {
 				return gaveUp(ctx), err
 			}
@@ -53,7 +53,7 @@ func (a *Agent) deliver(ctx context.Context, s *session, d delivery) (fate, erro
 				return elsewhere, nil
 			}
 		}
-		once, cancel := context.WithTimeout(ctx, a.cfg.Timeouts.Doubt)
+		once, cancel := context.WithTimeout(ctx, a.cfg.Timeouts.Uncertain)
 		_, err := s.link.Publish(once, d.message)
 		late := once.Err() != nil
 		cancel()
@@ -65,32 +65,32 @@ func (a *Agent) deliver(ctx context.Context, s *session, d delivery) (fate, erro
 		case errors.Is(err, link.ErrClosed):
 			return interrupted, err
 		case !late:
-			return refused, err
+			return rejected, err
 		}
 	}
 }
 
-// gaveUp is the fate of a delivery whose context ended: by a deadline, that of its token, or by the end of the agent.
-func gaveUp(ctx context.Context) fate {
+// gaveUp is the result of a delivery whose context ended: by a deadline, that of its token, or by the end of the agent.
+func gaveUp(ctx context.Context) deliveryResult {
 	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
-		return refused
+		return rejected
 	}
 	return interrupted
 }
 
-// standing is what the network knows of a task.
-type standing struct {
+// taskStatus is what the network knows of a task.
+type taskStatus struct {
 	begun bool // an instance runs it or did
 	over  bool // it has a terminal event
 	// elsewhere: all that has begun it are other instances. Only the task's channel can tell.
 	elsewhere bool
 }
 
-func (s standing) taken() bool { return s.begun || s.over }
+func (s taskStatus) taken() bool { return s.begun || s.over }
 
-// ask asks the network about a task: the task's channel with the write token, or else its table, which lags behind.
+// askNetwork asks the network about a task: the task's channel with the write token, or else its table, which lags behind.
 // Where neither may be read it knows nothing. It asks for as long as ctx lasts, which is the only error.
-func (a *Agent) ask(ctx context.Context, s *session, m link.Message, taskID string) (standing, error) {
+func (a *Agent) askNetwork(ctx context.Context, s *session, m link.Message, taskID string) (taskStatus, error) {
 	for n := 1; ; n++ {
 		answer, err := a.askOnce(ctx, s, m, taskID)
 		if err == nil {
@@ -98,16 +98,16 @@ func (a *Agent) ask(ctx context.Context, s *session, m link.Message, taskID stri
 		}
 		a.log.Debug("could not ask the network about a task, trying again", "task", wire.CutText(taskID, maxLoggedID), "err", err)
 		if err := retry.Pause(ctx, a.cfg.backoff().Delay(n)); err != nil {
-			return standing{}, err
+			return taskStatus{}, err
 		}
 	}
 }
 
 // askOnce returns an error when asking again may help.
-func (a *Agent) askOnce(ctx context.Context, s *session, m link.Message, taskID string) (standing, error) {
+func (a *Agent) askOnce(ctx context.Context, s *session, m link.Message, taskID string) (taskStatus, error) {
 	once, cancel := context.WithTimeout(ctx, a.cfg.Timeouts.Connect)
 	defer cancel()
-	var answer standing
+	var answer taskStatus
 	ours := false
 	// From the newest back, because what follows a terminal event are at most some events that did not know of it.
 	_, err := s.link.Search(once, m.Channel, m.Token, func(m link.Stored) bool {
@@ -123,7 +123,7 @@ func (a *Agent) askOnce(ctx context.Context, s *session, m link.Message, taskID 
 	if err == nil {
 		return answer, nil
 	}
-	answer = standing{}
+	answer = taskStatus{}
 	switch status(err) {
 	case http.StatusBadRequest, http.StatusForbidden, http.StatusNotFound:
 	default:
@@ -131,7 +131,7 @@ func (a *Agent) askOnce(ctx context.Context, s *session, m link.Message, taskID 
 	}
 	row, err := s.auth.GetTask(once, taskID)
 	if err == nil {
-		return standing{begun: row.State == wire.Running, over: row.State.Final()}, nil
+		return taskStatus{begun: row.State == wire.Running, over: row.State.Final()}, nil
 	}
 	if final(err) {
 		a.fail(err)

@@ -4,30 +4,29 @@ import (
 	"time"
 
 	"github.com/blocksd/blocksd/dispatch"
+	"github.com/blocksd/blocksd/runtime/lifecycle"
 )
 
 // drain ends the service in the order that loses nothing. The network learns at once that the agent is full; tasks that
 // it sent before it knew are taken for a short while, because a consumer should not see that a daemon restarts. The agent
-// does not leave while tasks run, see attend.
+// does not leave while tasks run, see runPresence.
 func (a *Agent) drain() {
 	t := a.cfg.Timeouts
 	a.mu.Lock()
-	a.phase = draining
-	a.refuseFrom = a.cfg.Now().Add(min(t.Settle, a.cfg.Drain))
-	a.announceSlots()
-	a.updateLocked()
-	linger := a.linger
+	a.checkJournalLocked()
+	a.stepLocked(lifecycle.Drain{Open: min(t.DrainOpen, a.cfg.Drain)})
+	hold := a.tasks.drainHold
 	a.mu.Unlock()
-	if linger != nil {
+	if hold != nil {
 		select {
 		case <-a.whenIdle():
-		case <-linger:
+		case <-hold:
 		}
 	}
 	if await(a.whenIdle(), a.cfg.Drain) {
 		return
 	}
-	a.endTasks(dispatch.CancelDrain)
+	a.cancelAll(dispatch.CancelDrain)
 	if await(a.whenIdle(), a.cfg.CancelGrace+t.Terminals) {
 		return
 	}
@@ -38,23 +37,14 @@ func (a *Agent) drain() {
 	}
 }
 
-// endTasks asks every task to end, also those that have their slot and are not known yet: begin looks at asked.
-func (a *Agent) endTasks(reason dispatch.CancelReason) {
+// cancelAll asks every task to end, also those that have their slot and are not known yet: begin looks at cancelReason.
+func (a *Agent) cancelAll(reason dispatch.CancelReason) {
 	a.mu.Lock()
-	a.asked = reason
+	a.tasks.cancelReason = reason
 	a.mu.Unlock()
 	for _, j := range a.snapshot() {
 		j.cancel(reason)
 	}
-}
-
-// Linger lets running tasks go on for as long as they take when the agent drains, until the channel closes; from then on
-// Config.Drain counts. It is for an agent that makes place for another while the daemon goes on, and to be called before
-// the end of Run's context.
-func (a *Agent) Linger(until <-chan struct{}) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.linger = until
 }
 
 // awaitWork waits for the goroutines of tasks, whose contexts have ended. A call that does not return in spite of that
@@ -70,26 +60,27 @@ func (a *Agent) awaitWork() {
 	}
 }
 
-// whenIdle returns a channel that is closed once no task and no refusal is in flight.
+// whenIdle returns a channel that is closed once no task and no answer is in flight.
 func (a *Agent) whenIdle() <-chan struct{} {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.idle == nil {
-		a.idle = make(chan struct{})
+	if a.tasks.idle == nil {
+		a.tasks.idle = make(chan struct{})
 	}
-	idle := a.idle
-	a.checkIdle()
+	idle := a.tasks.idle
+	a.checkIdleLocked()
 	return idle
 }
 
-// checkIdle closes idle if there is nothing in flight. mu is held.
-func (a *Agent) checkIdle() {
-	if a.idle != nil && len(a.jobs) == 0 && a.running == 0 && a.refusing == 0 {
+// checkIdleLocked closes idle if there is nothing in flight.
+func (a *Agent) checkIdleLocked() {
+	t := &a.tasks
+	if t.idle != nil && len(t.jobs) == 0 && t.running == 0 && t.refusing == 0 {
 		// From here on the agent is leaving, and what it took now it would not end. What it leaves alone the network gives
 		// to another instance when it has left.
-		a.leaving = true
-		close(a.idle)
-		a.idle = nil
+		a.stepLocked(lifecycle.Idle{})
+		close(t.idle)
+		t.idle = nil
 	}
 }
 

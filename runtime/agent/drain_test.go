@@ -13,7 +13,7 @@ import (
 func TestDrain(t *testing.T) {
 	t.Run("waits", func(t *testing.T) {
 		n, st := newNetwork(t, true), newStage()
-		a := n.serve(cardOf(t, "worker", 8, ""), st, func(c *Config) { c.Timeouts.Settle = time.Nanosecond })
+		a := n.serve(cardOf(t, "worker", 8, ""), st, func(c *Config) { c.Timeouts.DrainOpen = time.Nanosecond })
 		a.await(StateOnline)
 		a.control(startTask("d1", ""))
 		a.control(startTask("d2", ""))
@@ -54,7 +54,7 @@ func TestDrain(t *testing.T) {
 	})
 	t.Run("takes what was on its way", func(t *testing.T) {
 		n, st := newNetwork(t, true), newStage()
-		a := n.serve(cardOf(t, "worker", 8, ""), st, func(c *Config) { c.Timeouts.Settle = patience })
+		a := n.serve(cardOf(t, "worker", 8, ""), st, func(c *Config) { c.Timeouts.DrainOpen = patience })
 		a.await(StateOnline)
 		a.control(startTask("d1", ""))
 		first := st.next(t)
@@ -86,13 +86,13 @@ func TestDrain(t *testing.T) {
 	})
 	t.Run("hastened", func(t *testing.T) {
 		n, st := newNetwork(t, true), newStage()
-		a := n.serve(cardOf(t, "worker", 8, ""), st, func(c *Config) { c.Drain, c.Timeouts.Settle = time.Hour, time.Hour })
+		a := n.serve(cardOf(t, "worker", 8, ""), st, func(c *Config) { c.Drain, c.Timeouts.DrainOpen = time.Hour, time.Hour })
 		a.await(StateOnline)
 		a.control(startTask("h1", ""))
 		c := st.next(t)
 		a.stop()
 		a.await(StateDraining)
-		a.Hasten()
+		a.CancelNow()
 		if reason := c.asked(t); reason != dispatch.CancelShutdown {
 			t.Errorf("reason %v", reason)
 		}
@@ -137,9 +137,9 @@ func TestEndReachesTasksOnTheirWayIn(t *testing.T) {
 			})
 			a.await(StateOnline)
 			a.mu.Lock()
-			work := a.session.work
-			a.session.work = func() (context.Context, context.CancelFunc) { // asked for in between
-				a.Hasten()
+			work := a.conn.session.work
+			a.conn.session.work = func() (context.Context, context.CancelFunc) { // asked for in between
+				a.CancelNow()
 				return work()
 			}
 			a.mu.Unlock()

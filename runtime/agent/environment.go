@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/blocksd/blocksd/network/backend"
 	"github.com/blocksd/blocksd/network/link"
@@ -23,6 +24,20 @@ type session struct {
 	mode wire.BillingMode
 	// work makes a context for a task: it outlasts Run's own by the drain. Set before the first message arrives.
 	work func() (context.Context, context.CancelFunc)
+}
+
+// connection is how an agent is connected. Agent.mu guards it.
+type connection struct {
+	// session is that of the environment that the agent is in, nil before the first connect; sessions holds it and, after
+	// a move, the other one.
+	session  *session
+	sessions map[wire.BillingMode]*session
+	channel  string         // the control channel
+	presence *link.Presence // nil while the agent is away
+
+	clockOffset time.Duration // the network's clock is ahead by this
+	resumed     bool          // the control channel was taken up where it was left
+	resumedAt   int64         // timetoken of that moment; what is older was sent before the restart
 }
 
 // environments are the names in control messages.
@@ -51,7 +66,7 @@ func (a *Agent) switchEnvironment(from *session, c wire.Control) error {
 		return fmt.Errorf("SwitchEnvironment to %q ignored: there is no such environment", wire.CutText(c.Environment, maxVersion))
 	}
 	a.mu.Lock()
-	current := a.session
+	current := a.conn.session
 	a.mu.Unlock()
 	if current != from || current.mode == mode {
 		return fmt.Errorf("SwitchEnvironment to %s ignored: the agent is there already", c.Environment)
@@ -62,7 +77,7 @@ func (a *Agent) switchEnvironment(from *session, c wire.Control) error {
 // sessionOf returns the session of an environment. A new one has the credentials of like, and so long a life.
 func (a *Agent) sessionOf(mode wire.BillingMode, like *session) (*session, error) {
 	a.mu.Lock()
-	s := a.sessions[mode]
+	s := a.conn.sessions[mode]
 	a.mu.Unlock()
 	if s != nil {
 		return s, nil
@@ -73,8 +88,8 @@ func (a *Agent) sessionOf(mode wire.BillingMode, like *session) (*session, error
 	}
 	made.work = like.work
 	a.mu.Lock()
-	if s = a.sessions[mode]; s == nil { // nobody else was faster
-		s, a.sessions[mode] = made, made
+	if s = a.conn.sessions[mode]; s == nil { // nobody else was faster
+		s, a.conn.sessions[mode] = made, made
 	}
 	a.mu.Unlock()
 	if s != made {
@@ -83,7 +98,7 @@ func (a *Agent) sessionOf(mode wire.BillingMode, like *session) (*session, error
 	return s, nil
 }
 
-// enter makes another environment the current one. It waits for nothing; attend moves the subscription.
+// enter makes another environment the current one. It waits for nothing; runPresence moves the subscription.
 func (a *Agent) enter(from *session, mode wire.BillingMode, token string) error {
 	to, err := a.sessionOf(mode, from)
 	if err != nil {
@@ -94,7 +109,7 @@ func (a *Agent) enter(from *session, mode wire.BillingMode, token string) error 
 	a.log.Info("the agent moves to another environment; running tasks stay where they are", "from", from.mode, "to", mode)
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.session, a.billing = to, mode
+	a.conn.session = to
 	a.wake()
 	return nil
 }
@@ -103,17 +118,17 @@ func (a *Agent) enter(from *session, mode wire.BillingMode, token string) error 
 func (a *Agent) granted(g backend.Grant) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if s := a.sessions[g.BillingMode]; s != nil && g.PAMToken != "" {
+	if s := a.conn.sessions[g.BillingMode]; s != nil && g.PAMToken != "" {
 		s.link.SetToken(g.PAMToken)
 	}
-	if a.channel != g.ControlChannel {
-		a.channel = g.ControlChannel
+	if a.conn.channel != g.ControlChannel {
+		a.conn.channel = g.ControlChannel
 		a.wake()
 	}
 }
 
 // reconnect gets a new token. The instance id stays, so the subscription goes on from its cursor; only if the network has
-// moved the control channel, or the agent to another billing mode, a new visit begins.
+// moved the control channel, or the agent to another billing mode, a new stay begins.
 func (a *Agent) reconnect(ctx context.Context, s *session) error {
 	ctx, cancel := context.WithTimeout(ctx, a.cfg.Timeouts.Connect)
 	defer cancel()
@@ -133,12 +148,12 @@ func (a *Agent) reconnect(ctx context.Context, s *session) error {
 
 // followBillingMode connects with the billing mode that the registry says now.
 func (a *Agent) followBillingMode(ctx context.Context, s *session) (backend.Grant, error) {
-	record, err := a.cfg.Backend.Agent(ctx, a.cfg.APIKey, a.name)
+	record, err := a.cfg.Backend.Agent(ctx, a.cfg.APIKey, a.name())
 	if err != nil {
 		return backend.Grant{}, err
 	}
 	if !record.BillingMode.Valid() || record.BillingMode == s.mode {
-		return backend.Grant{}, fmt.Errorf("connect agent %s again: the registry says billing mode %q, and connecting with %s is refused", a.name, record.BillingMode, s.mode)
+		return backend.Grant{}, fmt.Errorf("connect agent %s again: the registry says billing mode %q, and connecting with %s is refused", a.name(), record.BillingMode, s.mode)
 	}
 	s.auth.SetBillingMode(record.BillingMode)
 	grant, err := s.auth.Connect(ctx)
@@ -152,7 +167,7 @@ func (a *Agent) followBillingMode(ctx context.Context, s *session) (backend.Gran
 // closeSessions frees the links.
 func (a *Agent) closeSessions() {
 	a.mu.Lock()
-	all := slices.Collect(maps.Values(a.sessions))
+	all := slices.Collect(maps.Values(a.conn.sessions))
 	a.mu.Unlock()
 	for _, s := range all {
 		s.link.Close()

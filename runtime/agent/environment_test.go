@@ -32,7 +32,7 @@ func paid(t testing.TB, c card.Card) card.Card {
 func (s *served) say(body string) {
 	s.n.t.Helper()
 	s.mu.Lock()
-	current := s.session
+	current := s.conn.session
 	s.mu.Unlock()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
@@ -232,16 +232,16 @@ func (c *counter) WithGroup(string) slog.Handler      { return c }
 func (s *served) token() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.session == nil {
+	if s.conn.session == nil {
 		return ""
 	}
-	return s.session.link.Token()
+	return s.conn.session.link.Token()
 }
 
 func (s *served) offset() time.Duration {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.clockOffset
+	return s.conn.clockOffset
 }
 
 // TestSwitchUndone: an agent that was sent to an environment which does not take it comes back.

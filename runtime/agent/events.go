@@ -5,12 +5,18 @@ import (
 
 	"github.com/blocksd/blocksd/event"
 	"github.com/blocksd/blocksd/network/wire"
+	"github.com/blocksd/blocksd/runtime/lifecycle"
 )
 
 // What an agent says on the bus. Saying it never blocks, so it may be done with any lock held.
 
+// emitState says that the agent has another state, or another reason for it.
+func (a *Agent) emitState(s lifecycle.EmitState) {
+	a.emit(event.Event{Type: event.AgentState, State: s.State, Reason: s.Reason, Level: s.Level})
+}
+
 func (a *Agent) emit(e event.Event) {
-	e.Agent, e.TaskID = a.name, wire.CutText(e.TaskID, maxLoggedID)
+	e.Agent, e.TaskID = a.name(), wire.CutText(e.TaskID, maxLoggedID)
 	a.cfg.Events.Emit(e)
 }
 
@@ -38,10 +44,10 @@ func reasonOf(t wire.Terminal) string {
 
 // emitAcceptedLocked says once that the task's end is owed from now on.
 func (j *job) emitAcceptedLocked() {
-	if j.owed {
+	if j.announced {
 		return
 	}
-	j.owed = true
+	j.announced = true
 	j.agent.emit(event.Event{Type: event.TaskAccepted, TaskID: j.task.ID})
 }
 
@@ -54,8 +60,8 @@ func (j *job) emitStartedLocked() {
 	j.agent.emit(event.Event{Type: event.TaskStarted, TaskID: j.task.ID, Handler: j.agent.cfg.Handler, PID: j.machine.PID()})
 }
 
-// emitDisobedienceLocked says that the handler did not end the task when it was asked to.
-func (j *job) emitDisobedienceLocked() {
+// emitOverdueLocked says that the handler did not end the task when it was asked to.
+func (j *job) emitOverdueLocked() {
 	j.agent.emit(event.Event{
 		Type: event.Notice, Level: slog.LevelWarn, TaskID: j.task.ID, Handler: j.agent.cfg.Handler, PID: j.machine.PID(),
 		Reason: "The handler did not end the task within its grace, so its call is ended.",

@@ -110,7 +110,7 @@ func TestCancelBeforeItIsDurable(t *testing.T) {
 	j := openJournal(t, t.TempDir())
 	a := n.serve(cardOf(t, "worker", 4, ""), st, withJournal(j))
 	a.await(StateOnline)
-	b, err := j.Book("stopper")
+	b, err := j.Agent("stopper")
 	if err != nil {
 		t.Fatal(err)
 	}

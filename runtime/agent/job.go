@@ -2,13 +2,11 @@ package agent
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"sync"
 	"time"
 
 	"github.com/blocksd/blocksd/dispatch"
-	"github.com/blocksd/blocksd/network/link"
 	"github.com/blocksd/blocksd/network/wire"
 	"github.com/blocksd/blocksd/runtime/journal"
 	"github.com/blocksd/blocksd/runtime/task"
@@ -20,93 +18,74 @@ import (
 type job struct {
 	agent   *Agent
 	session *session
-	order   order
-	number  int64          // by age
-	entry   *journal.Entry // nil without a journal
-	since   time.Time
-	task    wire.Task
-	token   string // the write token
-	channel string
-	meta    []byte
-	log     *slog.Logger
+	acceptance
+	task  wire.Task
+	log   *slog.Logger
+	entry *journal.Entry // nil without a journal
 
-	doubt doubt
+	uncertain uncertain
+	channel   taskChannel
+	call      handlerCall
 
-	outbox queue
-	// call runs the handler in a goroutine; endCall ends its context.
-	call    func()
-	endCall context.CancelFunc
-	// tell asks the handler to end, in a goroutine that sends what came of it.
-	tell func(reason dispatch.CancelReason, grace time.Duration, told chan<- error)
-	// abandonArtifacts ends the publishing of artifacts; finish releases all contexts of the job.
-	abandonArtifacts, finish context.CancelFunc
-
-	// newest is the timetoken of the last event that was published, uploads the file ids of the artifacts that were
-	// uploaded. Only what the outbox sends touches them, one at a time.
-	newest  string
-	uploads []string
-
-	mu      sync.Mutex // guards what follows; held while the machine's actions are performed
-	machine *task.State
-	timers  [task.Timers]*time.Timer
-	brought map[int]broughtArtifact
-	arrived int // numbers the artifacts
+	mu        sync.Mutex // guards what follows; held while the machine's actions are performed
+	machine   *task.State
+	timers    [task.Timers]*time.Timer
+	artifacts arrivals
 	// withdrawn: not begun and not to be begun.
 	withdrawn bool
-	// told holds the answer of the handler that was asked to end; nil before, and where there is no handler to ask.
-	told chan error
-	// owed: TaskAccepted was emitted.
-	owed bool
+	// announced: TaskAccepted was emitted.
+	announced bool
 }
 
-// headStart is how long the note of a cancel waits for the handler to be told: with the write right behind, the owner of
-// the journal took the processor from whoever was being told: p50 of a cancel rose from 14 to 200 µs, p99 to 5 ms.
+// acceptance is how a task came to be in flight.
+type acceptance struct {
+	order  order
+	number int64 // by age
+	since  time.Time
+}
+
+// headStart is how long the note of a cancel waits for the handler to be notified: with the write right behind, the owner
+// of the journal took the processor from whoever was being notified: p50 of a cancel rose from 14 to 200 µs, p99 to 5 ms.
 const headStart = 5 * time.Millisecond
 
-// newJob prepares an accepted task. offset is how far the network's clock is ahead of ours.
-func (a *Agent) newJob(s *session, o order, number int64, offset time.Duration) *job {
-	now, start := a.cfg.Now(), o.start
+// newJob prepares an accepted task. clockOffset is how far the network's clock is ahead of ours.
+func (a *Agent) newJob(s *session, acc acceptance, clockOffset time.Duration) *job {
+	start := acc.order.start
 	t := start.Task
-	t.AgentName = a.name
+	t.AgentName = a.name()
 	cfg := task.Config{Kind: t.Kind, Grace: a.cfg.CancelGrace}
 	if limit := a.cfg.Card.MaxRunningTimeSec; limit != nil && *limit > 0 && t.Kind != wire.Pipe {
 		cfg.Limit = time.Duration(*limit) * time.Second
-		t.Deadline = now.Add(cfg.Limit)
+		t.Deadline = acc.since.Add(cfg.Limit)
 	}
 	if t.Kind == wire.Pipe {
-		cfg.Expires = time.UnixMilli(start.ExpiresAtMS).Add(-offset)
+		cfg.Expires = time.UnixMilli(start.ExpiresAtMS).Add(-clockOffset)
 		t.Deadline = cfg.Expires
 	}
 	j := &job{
-		agent: a, session: s, order: o, number: number, since: now, task: t, token: start.WriteToken,
-		channel: wire.TaskChannel(t.OrgID, t.ID),
-		meta:    wire.EventMeta(a.name, t.ID, ""),
+		agent: a, session: s, acceptance: acc, task: t,
 		log:     a.log.With("task", wire.CutText(t.ID, maxLoggedID)),
 		machine: task.New(cfg),
 	}
-	j.doubt.settled.Store(time.Now().UnixNano())
-	life, finish := s.work()
+	j.uncertain.askedAt.Store(acc.since.UnixNano())
+	life, end := s.work()
 	calling, endCall := context.WithCancel(life)
 	publishing, expire := context.WithTimeout(life, a.cfg.Timeouts.WriteToken)
 	artifacts, abandon := context.WithCancel(publishing)
-	j.endCall, j.abandonArtifacts = endCall, abandon
-	j.finish = func() {
-		expire()
-		finish()
+	j.call = handlerCall{
+		begin:  func() { a.work.Go(func() { j.callHandler(calling) }) },
+		end:    endCall,
+		notify: func(n task.NotifyHandler, ack chan<- error) { a.work.Go(func() { j.notifyHandler(calling, n, ack) }) },
 	}
-	j.call = func() { a.work.Go(func() { j.run(calling) }) }
-	j.tell = func(reason dispatch.CancelReason, grace time.Duration, told chan<- error) {
-		a.work.Go(func() {
-			ctx, cancel := context.WithTimeout(calling, grace)
-			defer cancel()
-			err := a.cfg.Dispatcher.CancelTask(ctx, t.ID, reason, grace)
-			told <- err
-			if err != nil {
-				j.log.Info("the handler was not told to end the task; its call ends after the grace", "reason", reason, "err", err)
-			}
-		})
+	j.channel = taskChannel{
+		name: wire.TaskChannel(t.OrgID, t.ID), token: start.WriteToken, meta: wire.EventMeta(a.name(), t.ID, ""),
+		abandonArtifacts: abandon,
+		release: func() {
+			expire()
+			end()
+		},
 	}
-	j.outbox = queue{
+	j.channel.outbox = queue{
 		start: func(send func()) { a.work.Go(send) },
 		send: func(o outgoing) {
 			if o.artifact != nil {
@@ -122,39 +101,97 @@ func (a *Agent) newJob(s *session, o order, number int64, offset time.Duration) 
 // begin makes the job known and starts it, as one step, or when its acceptance is durable. What ends it in between is
 // heard: then it has its outcome without ever having begun.
 func (j *job) begin() {
-	j.agent.checkParts(j.log, &j.task)
+	a := j.agent
+	a.checkParts(j.log, &j.task)
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	j.agent.mu.Lock()
-	j.agent.jobs[j.task.ID] = j
-	asked := j.agent.asked
-	j.agent.mu.Unlock()
+	a.mu.Lock()
+	a.tasks.jobs[j.task.ID] = j
+	reason := a.tasks.cancelReason
+	a.mu.Unlock()
 	if j.order.late {
-		j.doubt.raise() // also of whether it is ours at all
+		j.uncertain.raise() // also whether it is ours at all
 	}
 	switch {
-	case j.agent.book != nil:
-		j.record()
+	case a.journal != nil:
+		j.recordLocked()
 	case j.order.late:
-		j.agent.work.Go(j.startUnlessTaken)
+		a.work.Go(j.startUnlessTaken)
 	default:
 		j.startLocked()
 	}
-	if asked != dispatch.CancelUnspecified {
-		j.step(task.Cancel{Reason: asked})
+	if reason != dispatch.CancelUnspecified {
+		j.stepLocked(task.Cancel{Reason: reason})
 	}
 }
 
-// start starts a job whose acceptance is durable.
-func (j *job) start() {
+// recordLocked has the acceptance made durable; the task begins then.
+func (j *job) recordLocked() {
+	a := j.agent
+	j.entry = a.journal.Accept(a.entryOf(j.session, j.task.ID, j.order.received), func(err error) {
+		a.work.Go(func() { // the journal must not wait for what follows
+			if err == nil {
+				j.startUnlessTaken()
+				return
+			}
+			if j.withdraw() {
+				j.log.Warn("StartTask refused", "reason", wire.ReasonAtCapacity, "err", err, "broadcast", j.order.broadcast)
+				if !j.order.broadcast { // another instance may take it
+					a.refuse(j.session, j.order, wire.Terminal{State: wire.Failed, Error: wire.ReasonAtCapacity})
+				}
+			}
+		})
+	})
+}
+
+// startUnlessTaken starts the job, unless its order is an old one and the network says that another instance took the
+// task: it would be done twice.
+func (j *job) startUnlessTaken() {
+	if j.order.late {
+		life, end := j.session.work()
+		defer end()
+		known, err := j.askNetwork(life)
+		if err != nil {
+			return // the agent ended; the next start asks whose it is
+		}
+		if known.taken() && j.withdraw() {
+			j.log.Info("an old StartTask is left alone: the network gave the task to another instance meanwhile")
+			if j.entry != nil {
+				j.entry.Drop()
+			}
+			return
+		}
+	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.startLocked()
 }
 
+// startLocked starts a job whose acceptance is durable.
 func (j *job) startLocked() {
 	j.emitAcceptedLocked()
-	j.stepAt(task.Start{}, j.since)
+	j.stepAtLocked(task.Start{}, j.since)
+}
+
+// withdraw takes an acceptance back before the task begins. It reports false when the task has its outcome already,
+// because it was canceled.
+func (j *job) withdraw() bool {
+	j.mu.Lock()
+	waiting := j.machine.Phase() == task.Waiting
+	j.withdrawn = j.withdrawn || waiting
+	j.mu.Unlock()
+	if !waiting {
+		return false
+	}
+	a := j.agent
+	j.channel.release()
+	a.freeSlot()
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.counts.Accepted--
+	delete(a.tasks.jobs, j.task.ID)
+	a.checkIdleLocked()
+	return true
 }
 
 // post gives the machine an event.
@@ -162,77 +199,51 @@ func (j *job) post(ev task.Event) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if !j.withdrawn {
-		j.step(ev)
+		j.stepLocked(ev)
 	}
 }
 
 func (j *job) cancel(reason dispatch.CancelReason) { j.post(task.Cancel{Reason: reason}) }
 
-// awaitTold returns once the handler was told to end, at once where there is none to tell any more. The error is that of
-// ctx, or says why the handler was not told.
-func (j *job) awaitTold(ctx context.Context) error {
-	j.mu.Lock()
-	told, over := j.told, j.machine.Phase() >= task.Ending
-	j.mu.Unlock()
-	if told == nil || over {
-		return nil
-	}
-	select {
-	case err := <-told:
-		told <- err // for others that wait
-		j.mu.Lock()
-		over = j.machine.Phase() >= task.Ending
-		j.mu.Unlock()
-		if over {
-			return nil
-		}
-		return err
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
+// stepLocked performs what the machine answers to ev.
+func (j *job) stepLocked(ev task.Event) { j.stepAtLocked(ev, j.agent.cfg.Now()) }
 
-// step performs what the machine answers to ev. mu is held.
-func (j *job) step(ev task.Event) { j.stepAt(ev, j.agent.cfg.Now()) }
-
-func (j *job) stepAt(ev task.Event, now time.Time) {
+func (j *job) stepAtLocked(ev task.Event, now time.Time) {
 	for _, action := range j.machine.Step(ev, now) {
-		j.perform(action)
+		j.performLocked(action)
 	}
 }
 
-// perform carries out one action without waiting for anything. mu is held.
-func (j *job) perform(action task.Action) {
+// performLocked carries out one action without waiting for anything.
+func (j *job) performLocked(action task.Action) {
 	id := j.task.ID
 	switch act := action.(type) {
 	case task.PublishRunning:
-		j.outbox.put(outgoing{body: wire.RunningEvent(id)})
+		j.channel.outbox.put(outgoing{body: wire.RunningEvent(id)})
 	case task.PublishStatus:
-		j.outbox.put(outgoing{body: wire.StatusEvent(id, act.Text), replaceable: true})
+		j.channel.outbox.put(outgoing{body: wire.StatusEvent(id, act.Text), replaceable: true})
 	case task.PublishArtifact:
-		j.outbox.put(outgoing{artifact: j.brought[act.ID].publish})
-		delete(j.brought, act.ID)
+		j.channel.outbox.put(outgoing{artifact: j.artifacts.take(act.ID).publish})
 	case task.RefuseArtifact:
-		j.brought[act.ID].refuse()
-		delete(j.brought, act.ID)
+		j.artifacts.take(act.ID).refuse()
 	case task.PublishTerminal:
-		j.agent.decided(act.Terminal)
-		j.conclude(act.Terminal)
+		j.agent.countOutcome(act.Terminal)
+		j.concludeLocked(act.Terminal)
 	case task.CallHandler:
-		j.call()
-	case task.TellHandler:
-		j.told = make(chan error, 1)
-		j.tell(act.Reason, act.Grace, j.told)
+		j.call.begin()
+	case task.NotifyHandler:
+		j.call.ack = make(chan error, 1)
+		j.call.notify(act, j.call.ack)
 	case task.EndCall:
-		j.endCall()
+		j.call.end()
 	case task.NoteOutcome:
 		if j.entry != nil {
 			j.entry.Note(act.Terminal)
-			time.AfterFunc(headStart, j.entry.Hurry)
+			time.AfterFunc(headStart, j.entry.Flush)
 		}
 	case task.AbandonArtifacts:
-		j.emitDisobedienceLocked()
-		j.abandonArtifacts()
+		j.emitOverdueLocked()
+		j.channel.abandonArtifacts()
 	case task.SetTimer:
 		j.timers[act.Timer] = time.AfterFunc(act.At.Sub(j.agent.cfg.Now()), func() { j.post(task.TimerFired{Timer: act.Timer}) })
 	case task.StopTimer:
@@ -241,83 +252,28 @@ func (j *job) perform(action task.Action) {
 	case task.FreeSlot:
 		j.agent.freeSlot()
 	case task.Finished:
-		j.finish()
-		j.agent.over(id, j.machine.Outcome())
+		j.channel.release()
+		j.agent.forget(id, j.machine.Outcome())
 	}
 }
 
-// run calls the handler.
-func (j *job) run(ctx context.Context) {
-	err := j.agent.cfg.Dispatcher.Do(ctx, j.agent.cfg.Handler, &j.task, port{j})
-	var failure *dispatch.TaskFailure
-	if err != nil && !errors.As(err, &failure) {
-		failure = &dispatch.TaskFailure{Kind: dispatch.HandlerError, Private: err.Error()}
+// concludeLocked publishes the outcome once it is durable, so that after a crash the daemon says the same again. When it
+// cannot be made durable it is published all the same: waiting would lose more.
+func (j *job) concludeLocked(t wire.Terminal) {
+	j.emitAcceptedLocked()
+	last := outgoing{body: wire.TerminalEvent(j.task.ID, t), last: true}
+	publish := func(error) {
+		j.emitEnded(t)
+		j.channel.outbox.put(last)
 	}
-	level := slog.LevelWarn
-	j.mu.Lock()
-	if j.machine.Phase() >= task.Canceling { // how a handler obeys
-		level = slog.LevelDebug
-	}
-	j.step(task.HandlerDone{Failure: failure})
-	j.mu.Unlock()
-	if failure != nil {
-		j.log.Log(ctx, level, "handler did not finish the task", "handler", j.agent.cfg.Handler, "err", failure)
-	}
-}
-
-// publish sends one event, for as long as it takes. Only the terminal is missed when it is refused: whoever reads the
-// task's channel waits for it.
-func (j *job) publish(ctx context.Context, o outgoing) {
-	if !o.last {
-		if err := j.publishEvent(ctx, o.body); err != nil && !errors.Is(err, errTaskOver) {
-			j.log.Warn("event could not be published", "channel", j.channel, "err", err)
-		}
+	if j.entry == nil {
+		publish(nil)
 		return
 	}
-	f, err := j.agent.deliver(ctx, j.session, delivery{taskID: j.task.ID, message: j.message(o.body), doubtful: j.doubtful})
-	switch {
-	case f == interrupted && j.entry != nil:
-		j.log.Warn("the outcome of the task is not published yet; it will be at the next start", "channel", j.channel, "err", err)
-	case f == refused || f == interrupted:
-		j.log.Error("the outcome of the task could not be published; the network will end the task by itself", "channel", j.channel, "err", err)
-	}
-	j.mu.Lock()
-	outcome := j.machine.Outcome()
-	j.mu.Unlock()
-	switch {
-	case j.entry == nil || f == interrupted:
-	case f == elsewhere:
-		j.entry.Drop()
-	default:
-		j.entry.Settle(journal.Finished{ID: j.task.ID, Outcome: outcome, At: j.agent.cfg.Now()})
-	}
-	j.agent.settled(f == delivered || f == elsewhere)
-	j.post(task.TerminalSettled{})
+	j.entry.Decide(t, publish)
 }
 
-func (j *job) message(body []byte) link.Message {
-	return link.Message{Channel: j.channel, Token: j.token, Meta: j.meta, Body: body, Store: true}
-}
-
-// publishEvent publishes an event that is not the terminal. Like that one it asks the network first when in doubt: nothing
-// may follow a terminal that the network has given the task itself.
-func (j *job) publishEvent(ctx context.Context, body []byte) error {
-	if err := j.stillOpen(ctx, j.doubtful()); err != nil {
-		return err
-	}
-	m := j.message(body)
-	began := j.agent.cfg.Now()
-	m.Again = func(ctx context.Context) error {
-		return j.stillOpen(ctx, j.doubtfulSince(began))
-	}
-	timetoken, err := j.session.link.Publish(ctx, m)
-	if err == nil {
-		j.newest = timetoken
-	}
-	return err
-}
-
-// stopTimers disarms everything, because the agent is gone before the task is over.
+// stopTimers disarms everything, because the agent ends before the task is over.
 func (j *job) stopTimers() {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -332,64 +288,11 @@ func (j *job) info() TaskInfo {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	info := TaskInfo{
-		TaskID: j.task.ID, Agent: j.agent.name, Handler: j.agent.cfg.Handler, State: j.machine.Phase().String(),
+		TaskID: j.task.ID, Agent: j.agent.name(), Handler: j.agent.cfg.Handler, State: j.machine.Phase().String(),
 		Since: j.since, Deadline: j.machine.Deadline(),
 	}
 	if pid := j.machine.PID(); pid != 0 {
 		info.PID = &pid
 	}
 	return info
-}
-
-// freeSlot gives a slot back and announces it. The lock of a job may be held.
-func (a *Agent) freeSlot() {
-	if a.cfg.Slots != nil {
-		a.cfg.Slots.Release()
-	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.running--
-	a.announceSlots()
-}
-
-// decided counts an outcome, whose terminal event is now on its way.
-func (a *Agent) decided(t wire.Terminal) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	switch t.State {
-	case wire.Completed:
-		a.counts.Completed++
-	case wire.Canceled:
-		a.counts.Canceled++
-	default:
-		a.counts.Failed++
-	}
-	a.counts.Outbox++
-}
-
-// settled counts a terminal event that the network has acknowledged, or that was given up.
-func (a *Agent) settled(delivered bool) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.counts.Outbox--
-	if !delivered {
-		a.counts.Undelivered++
-	}
-	// The slot was announced before the terminal. A network that frees it with the first state that follows the terminal
-	// would otherwise wait for the next task or heartbeat.
-	if a.presence != nil {
-		a.presence.Resync()
-	}
-}
-
-// over forgets a job and remembers its outcome.
-func (a *Agent) over(id string, outcome wire.Terminal) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	delete(a.jobs, id)
-	a.finished.store(id, outcome, a.cfg.Now())
-	a.checkIdle()
-	if len(a.jobs) == 0 && a.availability == dispatch.Unavailable {
-		a.wake() // it stayed for its tasks only
-	}
 }

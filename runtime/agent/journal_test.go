@@ -26,7 +26,7 @@ import (
 
 func openJournal(t testing.TB, dir string) *journal.Journal {
 	t.Helper()
-	j, err := journal.Open(journal.Config{Dir: dir, Secret: bytes.Repeat([]byte("k"), 32), Timeouts: journal.Timeouts{Linger: time.Millisecond}})
+	j, err := journal.Open(journal.Config{Dir: dir, Secret: bytes.Repeat([]byte("k"), 32), Timeouts: journal.Timeouts{FlushDelay: time.Millisecond}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -65,7 +65,7 @@ func photograph(t testing.TB, dir string) string {
 }
 
 // photographWhen copies a journal as soon as the book in the copy is as wished.
-func photographWhen(t testing.TB, dir, what string, is func(*journal.Book) bool) (copied string) {
+func photographWhen(t testing.TB, dir, what string, is func(*journal.AgentJournal) bool) (copied string) {
 	t.Helper()
 	eventually(t, what, func() bool {
 		copied = photograph(t, dir)
@@ -74,7 +74,7 @@ func photographWhen(t testing.TB, dir, what string, is func(*journal.Book) bool)
 			return false // it was being written
 		}
 		defer j.Close()
-		b, err := j.Book("worker")
+		b, err := j.Agent("worker")
 		return err == nil && is(b)
 	})
 	return copied
@@ -134,7 +134,7 @@ func TestMessagesWhileAway(t *testing.T) {
 	n.awaitRunning("t1")
 	call.result <- nil
 	n.terminal("t1")
-	photographWhen(t, dir, "all is on the disk", func(b *journal.Book) bool {
+	photographWhen(t, dir, "all is on the disk", func(b *journal.AgentJournal) bool {
 		done, err := b.Finished()
 		return err == nil && len(done) == 1 && b.Cursor(a.channelName()) != ""
 	})
@@ -198,7 +198,7 @@ func TestTakenWhileAway(t *testing.T) {
 			eventually(t, "nothing is in flight", func() bool {
 				b.mu.Lock()
 				defer b.mu.Unlock()
-				return len(b.jobs) == 0 && b.refusing == 0
+				return len(b.tasks.jobs) == 0 && b.tasks.refusing == 0
 			})
 			n.same("free", "running completed")
 			n.same("taken", "running")
@@ -246,7 +246,7 @@ func TestTakenAndNotKnown(t *testing.T) {
 				eventually(t, "its tasks are asked to end", func() bool {
 					b.mu.Lock()
 					defer b.mu.Unlock()
-					return b.asked == dispatch.CancelDrain
+					return b.tasks.cancelReason == dispatch.CancelDrain
 				})
 				f.set(nil)
 				if err := b.ended(); err != nil {
@@ -323,7 +323,7 @@ func TestOutageOfANetworkThatGaveUp(t *testing.T) {
 func TestLongPublish(t *testing.T) {
 	n, st := newNetwork(t, true), newStage()
 	f := n.fault()
-	a := n.serve(cardOf(t, "worker", 4, ""), st, both(n.through(f), func(c *Config) { c.Timeouts.Doubt = 50 * time.Millisecond }))
+	a := n.serve(cardOf(t, "worker", 4, ""), st, both(n.through(f), func(c *Config) { c.Timeouts.Uncertain = 50 * time.Millisecond }))
 	a.await(StateOnline)
 	a.control(startTask("t1", ""))
 	call := st.next(t)

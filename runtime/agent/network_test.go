@@ -160,7 +160,7 @@ func (s *served) await(state string) {
 func (s *served) channelName() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.channel
+	return s.conn.channel
 }
 
 // control sends a control message to this instance.

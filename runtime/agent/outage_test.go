@@ -149,7 +149,7 @@ func TestOutageOfOneEndpoint(t *testing.T) {
 func (c *crowd) revoke() {
 	c.t.Helper()
 	c.agent.mu.Lock()
-	s := c.agent.session
+	s := c.agent.conn.session
 	c.agent.mu.Unlock()
 	if err := c.sb.RevokeToken(s.link.Token()); err != nil {
 		c.t.Fatal(err)

@@ -21,8 +21,8 @@ const maxRecovering = 32
 // task was lost. It does not wait.
 func (a *Agent) recoverTasks(s *session) {
 	a.mu.Lock()
-	open := make([]*journal.Entry, 0, len(a.recovering))
-	for _, e := range a.recovering {
+	open := make([]*journal.Entry, 0, len(a.tasks.recovering))
+	for _, e := range a.tasks.recovering {
 		open = append(open, e)
 	}
 	a.mu.Unlock()
@@ -51,7 +51,7 @@ func (a *Agent) recoverTask(ctx context.Context, s *session, e *journal.Entry) {
 	if bad := (*wire.StartTaskError)(nil); c.Start == nil || err != nil && !errors.As(err, &bad) {
 		// It was read once, so another version of this program wrote it.
 		log.Error("a task of before the restart cannot be read; the network will end it by itself", "err", err)
-		a.recovered(e, wire.Terminal{State: wire.Failed, Error: lostText}, refused)
+		a.recovered(e, wire.Terminal{State: wire.Failed, Error: lostText}, rejected)
 		return
 	}
 	if mode := e.Task.BillingMode; mode.Valid() && mode != s.mode { // the agent has moved since
@@ -78,39 +78,39 @@ func (a *Agent) recoverTask(ctx context.Context, s *session, e *journal.Entry) {
 	left := max(e.Task.Accepted.Add(a.cfg.Timeouts.WriteToken).Sub(a.cfg.Now()), a.cfg.Timeouts.Refusal)
 	ctx, cancel := context.WithTimeout(ctx, min(left, a.cfg.Timeouts.WriteToken))
 	defer cancel()
-	f, err := a.deliver(ctx, s, delivery{
+	result, err := a.deliver(ctx, s, delivery{
 		taskID: e.Task.ID,
 		message: link.Message{
 			Channel: wire.TaskChannel(c.Start.Task.OrgID, e.Task.ID), Token: c.Start.WriteToken,
-			Meta: wire.EventMeta(a.name, e.Task.ID, outcome.Version), Body: wire.TerminalEvent(e.Task.ID, outcome), Store: true,
+			Meta: wire.EventMeta(a.name(), e.Task.ID, outcome.Version), Body: wire.TerminalEvent(e.Task.ID, outcome), Store: true,
 		},
-		doubtful: func() bool { return true },
+		uncertain: func() bool { return true },
 	})
-	switch f {
+	switch result {
 	case delivered:
 		log.Info("task of before the restart has its outcome", "state", outcome.State)
-	case refused:
+	case rejected:
 		log.Error("the outcome of a task of before the restart could not be published; the network will end the task by itself", "err", err)
 	case interrupted:
 		return // the next start
 	case elsewhere:
 		e.Drop()
-		a.settled(true)
+		a.countDelivery(true)
 		a.mu.Lock()
 		defer a.mu.Unlock()
-		delete(a.recovering, e.Task.ID)
+		delete(a.tasks.recovering, e.Task.ID)
 		return
 	}
-	a.recovered(e, outcome, f)
+	a.recovered(e, outcome, result)
 }
 
 // recovered forgets a task of before the restart and remembers its outcome.
-func (a *Agent) recovered(e *journal.Entry, outcome wire.Terminal, f fate) {
+func (a *Agent) recovered(e *journal.Entry, outcome wire.Terminal, result deliveryResult) {
 	now := a.cfg.Now()
-	e.Settle(journal.Finished{ID: e.Task.ID, Outcome: outcome, At: now.Truncate(time.Second)})
-	a.settled(f == delivered)
+	e.Finish(journal.Finished{ID: e.Task.ID, Outcome: outcome, At: now.Truncate(time.Second)})
+	a.countDelivery(result == delivered)
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	delete(a.recovering, e.Task.ID)
-	a.finished.store(e.Task.ID, outcome, now)
+	delete(a.tasks.recovering, e.Task.ID)
+	a.tasks.finished.store(e.Task.ID, outcome, now)
 }

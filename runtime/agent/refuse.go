@@ -21,13 +21,13 @@ const maxRefusing = 1024
 func (a *Agent) refuse(s *session, o order, t wire.Terminal) {
 	a.mu.Lock()
 	a.counts.Refused++
-	a.finished.store(o.start.Task.ID, t, a.cfg.Now())
+	a.tasks.finished.store(o.start.Task.ID, t, a.cfg.Now())
 	a.mu.Unlock()
 	a.emitRefused(o.start.Task.ID, t)
 	var record func(durable func(error)) *journal.Entry
-	if a.book != nil {
+	if a.journal != nil {
 		record = func(durable func(error)) *journal.Entry {
-			e := a.book.Accept(a.entryOf(s, o.start.Task.ID, o.received), nil)
+			e := a.journal.Accept(a.entryOf(s, o.start.Task.ID, o.received), nil)
 			e.Decide(t, durable)
 			return e
 		}
@@ -39,7 +39,7 @@ func (a *Agent) refuse(s *session, o order, t wire.Terminal) {
 // the outcome is an old one, of a task that was delivered again. It does not wait.
 func (a *Agent) answer(s *session, o order, t wire.Terminal, record func(durable func(error)) *journal.Entry) {
 	a.mu.Lock()
-	if a.refusing >= maxRefusing {
+	if a.tasks.refusing >= maxRefusing {
 		held, ok := a.quiet.allow("refusing", a.cfg.Now())
 		a.mu.Unlock()
 		if ok {
@@ -47,7 +47,7 @@ func (a *Agent) answer(s *session, o order, t wire.Terminal, record func(durable
 		}
 		return
 	}
-	a.refusing++
+	a.tasks.refusing++
 	a.mu.Unlock()
 
 	durable := make(chan struct{})
@@ -68,15 +68,15 @@ func (a *Agent) answer(s *session, o order, t wire.Terminal, record func(durable
 			a.log.Error("the answer to a task that was not accepted could not be published", "task", wire.CutText(o.start.Task.ID, maxLoggedID), "err", err)
 		}
 		if entry != nil && life.Err() == nil {
-			entry.Settle(journal.Finished{ID: o.start.Task.ID, Outcome: t, At: a.cfg.Now()})
+			entry.Finish(journal.Finished{ID: o.start.Task.ID, Outcome: t, At: a.cfg.Now()})
 		}
 		a.mu.Lock()
 		defer a.mu.Unlock()
-		a.refusing--
+		a.tasks.refusing--
 		if err != nil {
 			a.counts.Undelivered++
 		}
-		a.checkIdle()
+		a.checkIdleLocked()
 	})
 }
 
@@ -87,7 +87,7 @@ func (a *Agent) publishAnswer(ctx context.Context, s *session, o order, t wire.T
 	m := link.Message{
 		Channel: wire.TaskChannel(start.Task.OrgID, start.Task.ID),
 		Token:   start.WriteToken,
-		Meta:    wire.EventMeta(a.name, start.Task.ID, t.Version),
+		Meta:    wire.EventMeta(a.name(), start.Task.ID, t.Version),
 		Body:    wire.TerminalEvent(start.Task.ID, t),
 		Store:   true,
 	}
@@ -97,7 +97,7 @@ func (a *Agent) publishAnswer(ctx context.Context, s *session, o order, t wire.T
 		}
 	}
 	if old || o.late || o.broadcast {
-		answer, err := a.ask(ctx, s, m, start.Task.ID)
+		answer, err := a.askNetwork(ctx, s, m, start.Task.ID)
 		// An old outcome needs no second copy; where it is new another instance may have the task, and our answer would be
 		// its end.
 		if err != nil || answer.over || answer.begun && !old {

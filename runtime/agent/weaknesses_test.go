@@ -83,7 +83,7 @@ func TestBroadcastRefusalIsSaidOnce(t *testing.T) {
 			eventually(t, "all have answered or let it be", func() bool {
 				a.mu.Lock()
 				defer a.mu.Unlock()
-				return a.counts.Refused == 1 && a.refusing == 0
+				return a.counts.Refused == 1 && a.tasks.refusing == 0
 			})
 		}
 	}

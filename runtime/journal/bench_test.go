@@ -30,13 +30,13 @@ func BenchmarkAppendSync(b *testing.B) {
 }
 
 // BenchmarkAccept is the wait of a lone task, then of many at the same time, one task an operation: accepted, and
-// settled at some later time.
+// finished at some later time.
 func BenchmarkAccept(b *testing.B) {
 	for _, posters := range []int{1, 16, 128} {
 		b.Run(fmt.Sprint(posters, "-in-flight"), func(b *testing.B) {
 			j := open(b, b.TempDir(), nil)
 			defer shut(b, j)
-			book := book(b, j, "worker")
+			agent := agent(b, j, "worker")
 			message := make([]byte, 500)
 			begun := j.store.commits
 			var group sync.WaitGroup
@@ -45,11 +45,11 @@ func BenchmarkAccept(b *testing.B) {
 				group.Go(func() {
 					for n := range turns {
 						id := fmt.Sprint(n)
-						e, written := accept(book, Task{ID: id, Message: message})
+						e, written := accept(agent, Task{ID: id, Message: message})
 						if err := <-written; err != nil {
 							b.Error(err)
 						}
-						e.Settle(Finished{ID: id, Outcome: done})
+						e.Finish(Finished{ID: id, Outcome: done})
 					}
 				})
 			}
@@ -60,7 +60,7 @@ func BenchmarkAccept(b *testing.B) {
 			}
 			close(turns)
 			group.Wait()
-			flush(b, j, book)
+			flush(b, j, agent)
 			b.ReportMetric(float64(n)/float64(j.store.commits-begun), "tasks/commit")
 		})
 	}

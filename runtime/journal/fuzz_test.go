@@ -81,7 +81,7 @@ func FuzzSeal(f *testing.F) {
 func FuzzOpen(f *testing.F) {
 	dir := f.TempDir()
 	j := open(f, dir, nil)
-	b := book(f, j, "worker")
+	b := agent(f, j, "worker")
 	e := b.Accept(Task{ID: "a", Message: make([]byte, 100)}, nil)
 	e.Decide(done, nil)
 	b.Accept(Task{ID: "b", Message: make([]byte, 5000)}, nil)

@@ -41,9 +41,9 @@ func shut(t fataler, j *Journal) {
 	}
 }
 
-func book(t fataler, j *Journal, agent string) *Book {
+func agent(t fataler, j *Journal, agent string) *AgentJournal {
 	t.Helper()
-	b, err := j.Book(agent)
+	b, err := j.Agent(agent)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -51,10 +51,10 @@ func book(t fataler, j *Journal, agent string) *Book {
 }
 
 // flush waits until everything that was posted is on the disk. A read alone would not do: it does not need the disk.
-func flush(t fataler, j *Journal, b *Book) {
+func flush(t fataler, j *Journal, b *AgentJournal) {
 	t.Helper()
 	done := make(chan error, 1)
-	j.post(post{kind: instance, book: b, text: b.InstanceID(), durable: func(err error) { done <- err }})
+	j.post(post{kind: instance, agent: b, text: b.InstanceID(), durable: func(err error) { done <- err }})
 	wait(t, done)
 }
 
@@ -76,7 +76,7 @@ func result(t fataler, done <-chan error) error {
 	}
 }
 
-func accept(b *Book, t Task) (*Entry, <-chan error) {
+func accept(b *AgentJournal, t Task) (*Entry, <-chan error) {
 	done := make(chan error, 1)
 	return b.Accept(t, func(err error) { done <- err }), done
 }
@@ -87,7 +87,7 @@ func decide(e *Entry, o wire.Terminal) <-chan error {
 	return done
 }
 
-// contents is all that a book says.
+// contents is all that the journal says of an agent.
 type contents struct {
 	Instance, Cursor string
 	Open             []openTask
@@ -101,7 +101,7 @@ type openTask struct {
 
 const testChannel = "agent.x.control"
 
-func read(t fataler, b *Book) contents {
+func read(t fataler, b *AgentJournal) contents {
 	t.Helper()
 	c := contents{Instance: b.InstanceID(), Cursor: b.Cursor(testChannel)}
 	entries, err := b.Open()

@@ -46,8 +46,8 @@ type Config struct {
 type Timeouts struct {
 	// Lock is how long Open waits for another process that has the journal open. Default 5 s.
 	Lock time.Duration
-	// Linger is how long what nobody waits for may stay unwritten. Default 200 ms.
-	Linger time.Duration
+	// FlushDelay is how long what nobody waits for may stay unwritten. Default 200 ms.
+	FlushDelay time.Duration
 	// Retry is how long after a failed write the next one is tried. Default 2 s.
 	Retry time.Duration
 }
@@ -56,7 +56,7 @@ type Timeouts struct {
 var ErrClosed = errors.New("the journal is closed")
 
 // Journal is an open journal. Its methods are safe for concurrent use and never wait for the disk, except Open, Close
-// and the methods of Book that read.
+// and the methods of AgentJournal that read.
 type Journal struct {
 	cfg  Config
 	path string
@@ -68,29 +68,29 @@ type Journal struct {
 	// What follows up to mu belongs to the owner goroutine.
 	store *store
 	// owed are posts that failed once and whose posters know it: they are written when that is possible again.
-	owed []post
-	// hopeless means that no further write is tried.
-	hopeless bool
+	unwritten []post
+	// gaveUp: no further write is tried.
+	gaveUp bool
 
 	// mu guards what follows. It is never held over I/O.
-	mu     sync.Mutex
-	queue  []post
-	dirty  map[*Book]struct{} // books whose cursor has moved since the last write
-	linger *time.Timer        // fires for posts that nobody waits for
-	armed  bool
-	closed bool
-	books  map[string]*Book
-	health error
-	change chan struct{} // closes when health changes
+	mu         sync.Mutex
+	queue      []post
+	dirty      map[*AgentJournal]struct{} // agents whose cursor has moved since the last write
+	flushTimer *time.Timer                // fires for posts that nobody waits for
+	armed      bool
+	closed     bool
+	agents     map[string]*AgentJournal
+	health     error
+	change     chan struct{} // closes when health changes
 }
 
 // post is something to write, or to read, in its order.
 type post struct {
 	kind    postKind
-	book    *Book
+	agent   *AgentJournal
 	entry   *Entry
 	task    Task     // of an acceptance
-	done    Finished // of a settlement; its Outcome also of a decision
+	done    Finished // of a task that is finished; its Outcome also of a decision
 	text    string   // of an instance id
 	read    func(*view) error
 	durable func(error) // may be nil
@@ -101,7 +101,7 @@ type postKind int
 const (
 	accepted postKind = iota + 1
 	decided
-	settled
+	finished
 	dropped
 	instance
 	reading
@@ -132,7 +132,7 @@ func Open(cfg Config) (*Journal, error) {
 		value    *time.Duration
 		fallback time.Duration
 	}{
-		{&cfg.Remember, time.Hour}, {&cfg.Timeouts.Lock, 5 * time.Second}, {&cfg.Timeouts.Linger, 200 * time.Millisecond},
+		{&cfg.Remember, time.Hour}, {&cfg.Timeouts.Lock, 5 * time.Second}, {&cfg.Timeouts.FlushDelay, 200 * time.Millisecond},
 		{&cfg.Timeouts.Retry, 2 * time.Second},
 	} {
 		if *d.value <= 0 {
@@ -142,14 +142,14 @@ func Open(cfg Config) (*Journal, error) {
 	j := &Journal{
 		cfg: cfg, path: filepath.Join(cfg.Dir, FileName), log: cfg.Log,
 		wake: make(chan struct{}, 1), stop: make(chan struct{}), ended: make(chan struct{}),
-		dirty: map[*Book]struct{}{}, books: map[string]*Book{}, change: make(chan struct{}),
+		dirty: map[*AgentJournal]struct{}{}, agents: map[string]*AgentJournal{}, change: make(chan struct{}),
 	}
 	var err error
 	if j.store, err = openStore(cfg, j.path); err != nil {
 		return nil, fmt.Errorf("open journal %s: %w", j.path, err)
 	}
-	j.linger = time.AfterFunc(time.Hour, j.rouse)
-	j.linger.Stop()
+	j.flushTimer = time.AfterFunc(time.Hour, j.wakeOwner)
+	j.flushTimer.Stop()
 	go j.own()
 	return j, nil
 }
@@ -167,7 +167,7 @@ func (j *Journal) Close() error {
 	j.mu.Unlock()
 	close(j.stop)
 	<-j.ended
-	j.linger.Stop()
+	j.flushTimer.Stop()
 	err := j.store.close()
 	if _, why := j.Health(); why != nil {
 		err = errors.Join(why, err)
@@ -189,8 +189,14 @@ func (j *Journal) Health() (changed <-chan struct{}, why error) {
 // setHealth is called by the owner.
 func (j *Journal) setHealth(why error) {
 	j.mu.Lock()
-	defer j.mu.Unlock()
-	if (why == nil) == (j.health == nil) && (why == nil || why.Error() == j.health.Error()) {
+	same := (why == nil) == (j.health == nil) && (why == nil || why.Error() == j.health.Error())
+	if !same {
+		j.health = why
+		close(j.change)
+		j.change = make(chan struct{})
+	}
+	j.mu.Unlock()
+	if same {
 		return
 	}
 	if why != nil {
@@ -198,9 +204,6 @@ func (j *Journal) setHealth(why error) {
 	} else {
 		j.log.Info("journal can be written again", "path", j.path)
 	}
-	j.health = why
-	close(j.change)
-	j.change = make(chan struct{})
 }
 
 // post queues p. It reports false, and does nothing, when the journal is closed.
@@ -212,25 +215,32 @@ func (j *Journal) post(p post) bool {
 	}
 	j.queue = append(j.queue, p)
 	if p.durable == nil && p.kind != reading {
-		j.lingerOn()
+		j.scheduleFlushLocked()
 		j.mu.Unlock()
 		return true
 	}
 	j.mu.Unlock()
-	j.rouse()
+	j.wakeOwner()
 	return true
 }
 
-// lingerOn has the owner write soon. mu is held.
-func (j *Journal) lingerOn() {
-	if !j.armed {
-		j.armed = true
-		j.linger.Reset(j.cfg.Timeouts.Linger)
+// postOrAnswer queues p, and answers it at once when the journal is closed.
+func (j *Journal) postOrAnswer(p post) {
+	if !j.post(p) && p.durable != nil {
+		p.durable(ErrClosed)
 	}
 }
 
-// rouse wakes the owner. It never blocks.
-func (j *Journal) rouse() {
+// scheduleFlushLocked has the owner write soon.
+func (j *Journal) scheduleFlushLocked() {
+	if !j.armed {
+		j.armed = true
+		j.flushTimer.Reset(j.cfg.Timeouts.FlushDelay)
+	}
+}
+
+// wakeOwner wakes the owner. It never blocks.
+func (j *Journal) wakeOwner() {
 	select {
 	case j.wake <- struct{}{}:
 	default:
@@ -256,7 +266,7 @@ func (j *Journal) own() {
 			}
 			return
 		}
-		if _, why := j.Health(); why != nil && !j.hopeless {
+		if _, why := j.Health(); why != nil && !j.gaveUp {
 			retry.Reset(j.cfg.Timeouts.Retry)
 		}
 	}
@@ -265,15 +275,15 @@ func (j *Journal) own() {
 // work writes all that is queued in one go, tells the posters, and then does what is to be read.
 func (j *Journal) work() {
 	b, reads := j.take()
-	_, ill := j.Health()
-	tried := ill == nil && !b.empty()
+	_, unhealthy := j.Health()
+	tried := unhealthy == nil && !b.empty()
 	if tried {
-		ill = j.write(b)
+		unhealthy = j.write(b)
 	}
-	if ill != nil {
-		j.owe(b, tried)
+	if unhealthy != nil {
+		j.keepUnwritten(b, tried)
 	}
-	answer(b.posts, ill)
+	answer(b.posts, unhealthy)
 	j.read(reads)
 }
 
@@ -291,12 +301,12 @@ func (j *Journal) take() (b batch, reads []post) {
 	if len(reads) > 0 {
 		b.posts = slices.DeleteFunc(b.posts, func(p post) bool { return p.kind == reading })
 	}
-	for book := range j.dirty {
-		b.cursors = append(b.cursors, cursorOf{book, book.cursor})
+	for agent := range j.dirty {
+		b.cursors = append(b.cursors, cursorOf{agent, agent.cursor})
 	}
 	clear(j.dirty)
 	j.armed = false
-	j.linger.Stop()
+	j.flushTimer.Stop()
 	return b, reads
 }
 
@@ -310,7 +320,7 @@ func answer(posts []post, err error) {
 
 func (j *Journal) read(reads []post) {
 	for _, p := range reads {
-		p.durable(j.store.view(p.book.name, p.read))
+		p.durable(j.store.view(p.agent.name, p.read))
 	}
 }
 
@@ -321,53 +331,53 @@ func (j *Journal) write(b batch) error {
 		return nil
 	}
 	if errors.Is(err, errBroken) {
-		return j.give(err)
+		return j.giveUp(err)
 	}
-	err = fmt.Errorf("write journal %s: %w: no new tasks are taken until it can be written: free space on its disk or mend it", j.path, err)
+	err = fmt.Errorf("write journal %s: %w: no new tasks are taken until it can be written: free space on its disk or repair it", j.path, err)
 	j.setHealth(err)
 	return err
 }
 
-// owe keeps what could not be written. An acceptance is not kept, because its task is refused now; in case that it did
+// keepUnwritten keeps what could not be written. An acceptance is not kept, because its task is refused now; in case that it did
 // reach the disk, where that was tried, it is to be removed. Nothing else of such a task is owed: so the tasks that are
 // refused, of which there can be any number, take no memory.
-func (j *Journal) owe(b batch, tried bool) {
+func (j *Journal) keepUnwritten(b batch, tried bool) {
 	for _, p := range b.posts {
 		p.durable = nil
 		switch {
 		case p.kind == accepted:
 			p.entry.void = true
 			if tried {
-				j.owed = append(j.owed, post{kind: dropped, book: p.book, entry: p.entry})
+				j.unwritten = append(j.unwritten, post{kind: dropped, agent: p.agent, entry: p.entry})
 			}
 		case p.entry == nil || !p.entry.void:
-			j.owed = append(j.owed, p)
+			j.unwritten = append(j.unwritten, p)
 		}
 	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	for _, c := range b.cursors {
-		j.dirty[c.book] = struct{}{} // its newest cursor is written with the rest
+		j.dirty[c.agent] = struct{}{} // its newest cursor is written with the rest
 	}
 }
 
-// repair tries to write what is owed. The file is opened anew first: after a failed write nobody knows what of it is in
+// repair tries to write what is unwritten. The file is opened anew first: after a failed write nobody knows what of it is in
 // the memory of the system and what on the disk.
 func (j *Journal) repair() {
-	if j.hopeless {
+	if j.gaveUp {
 		return
 	}
 	err := j.store.reopen()
 	if err == nil {
 		b, reads := j.take()
 		all := b
-		all.posts, all.probe = slices.Concat(j.owed, b.posts), true
+		all.posts, all.probe = slices.Concat(j.unwritten, b.posts), true
 		if err = j.store.commit(all); err != nil {
-			j.owe(b, true)
-			_, ill := j.Health()
-			answer(b.posts, ill)
+			j.keepUnwritten(b, true)
+			_, unhealthy := j.Health()
+			answer(b.posts, unhealthy)
 		} else {
-			j.owed = nil
+			j.unwritten = nil
 			answer(b.posts, nil)
 			if err = j.store.commit(batch{}); err == nil { // gives the room of the probe free
 				j.setHealth(nil)
@@ -378,14 +388,14 @@ func (j *Journal) repair() {
 	if err != nil {
 		j.log.Debug("journal still cannot be written", "err", err)
 		if errors.Is(err, errBroken) {
-			j.give(err)
+			j.giveUp(err)
 		}
 	}
 }
 
-// give gives the journal up.
-func (j *Journal) give(err error) error {
-	j.hopeless = true
+// giveUp gives the journal up.
+func (j *Journal) giveUp(err error) error {
+	j.gaveUp = true
 	err = fmt.Errorf("write journal %s: %w: no new tasks are taken: see the operator's manual on a damaged journal, then restart", j.path, err)
 	j.setHealth(err)
 	return err

@@ -48,11 +48,11 @@ func TestModes(t *testing.T) {
 func TestNoSecretsOnDisk(t *testing.T) {
 	dir := t.TempDir()
 	j := open(t, dir, nil)
-	b := book(t, j, "worker")
+	b := agent(t, j, "worker")
 	e, written := accept(b, Task{ID: "task-secret", Message: []byte(`{"writeToken":"token-secret"}`), Timetoken: "17000000000000001"})
 	wait(t, written)
 	wait(t, decide(e, wire.Terminal{State: wire.Failed, Error: "text-secret"}))
-	e.Settle(Finished{ID: "task-secret", Outcome: wire.Terminal{State: wire.Failed, Error: "text-secret"}, At: time.Now()})
+	e.Finish(Finished{ID: "task-secret", Outcome: wire.Terminal{State: wire.Failed, Error: "text-secret"}, At: time.Now()})
 	b.SetInstanceID("instance-secret")
 	b.SetCursor("channel-secret", "17000000000000001")
 	shut(t, j)
@@ -69,10 +69,10 @@ func TestForgets(t *testing.T) {
 		c.MaxRemembered = 100
 	}
 	j := open(t, dir, cfg)
-	b := book(t, j, "worker")
+	b := agent(t, j, "worker")
 	for i := range 300 {
 		e := b.Accept(Task{ID: fmt.Sprint(i)}, nil)
-		e.Settle(Finished{ID: fmt.Sprint(i), Outcome: done, At: now})
+		e.Finish(Finished{ID: fmt.Sprint(i), Outcome: done, At: now})
 		if i%7 == 0 {
 			flush(t, j, b)
 		}
@@ -84,9 +84,9 @@ func TestForgets(t *testing.T) {
 	shut(t, j)
 	now = now.Add(59 * time.Minute)
 	j = open(t, dir, cfg)
-	b = book(t, j, "worker")
+	b = agent(t, j, "worker")
 	e := b.Accept(Task{ID: "new"}, nil)
-	e.Settle(Finished{ID: "new", Outcome: done, At: now})
+	e.Finish(Finished{ID: "new", Outcome: done, At: now})
 	flush(t, j, b)
 	if got := read(t, b).Finished; len(got) != 100 {
 		t.Errorf("%d are remembered before their time is over", len(got))
@@ -114,7 +114,7 @@ func TestGroupCommit(t *testing.T) {
 	var posters sync.WaitGroup
 	const agents, tasks = 20, 50
 	for i := range agents {
-		b := book(t, j, fmt.Sprint("agent", i))
+		b := agent(t, j, fmt.Sprint("agent", i))
 		posters.Go(func() {
 			var all []<-chan error
 			for n := range tasks {
@@ -129,7 +129,7 @@ func TestGroupCommit(t *testing.T) {
 		})
 	}
 	posters.Wait()
-	flush(t, j, book(t, j, "agent0"))
+	flush(t, j, agent(t, j, "agent0"))
 	if n := j.store.commits - before; n > agents*tasks/4 {
 		t.Errorf("%d tasks took %d writes", agents*tasks, n)
 	}
@@ -156,12 +156,12 @@ func TestFullDisk(t *testing.T) {
 			return file, err
 		}
 	})
-	b := book(t, j, "worker")
+	b := agent(t, j, "worker")
 	kept, written := accept(b, Task{ID: "kept"})
 	wait(t, written)
 	big, written := accept(b, Task{ID: "big", Message: make([]byte, 50_000)}) // so that the file has room of its own
 	wait(t, written)
-	big.Settle(Finished{ID: "big", Outcome: done, At: time.Now()})
+	big.Finish(Finished{ID: "big", Outcome: done, At: time.Now()})
 	flush(t, j, b)
 
 	mu.Lock()
@@ -185,13 +185,13 @@ func TestFullDisk(t *testing.T) {
 	for i := range 1000 { // tasks that are refused
 		e, written := accept(b, Task{ID: fmt.Sprint("refused", i)})
 		_ = decide(e, done)
-		e.Settle(Finished{ID: fmt.Sprint("refused", i), Outcome: done, At: time.Now()})
+		e.Finish(Finished{ID: fmt.Sprint("refused", i), Outcome: done, At: time.Now()})
 		if result(t, written) == nil {
 			t.Fatal("accepted with a full disk")
 		}
 	}
 	owed := make(chan int, 1)
-	b.Accept(Task{ID: "last"}, func(error) { owed <- len(j.owed) }) // called by the owner
+	b.Accept(Task{ID: "last"}, func(error) { owed <- len(j.unwritten) }) // called by the owner
 	if n := <-owed; n > 10 {
 		t.Errorf("%d posts are kept for tasks that were refused", n)
 	}
@@ -209,7 +209,7 @@ func TestFullDisk(t *testing.T) {
 	shut(t, j)
 
 	j = open(t, dir, nil)
-	got := read(t, book(t, j, "worker"))
+	got := read(t, agent(t, j, "worker"))
 	shut(t, j)
 	var ids []string
 	for _, o := range got.Open {
@@ -264,14 +264,14 @@ func fill(t *testing.T, f *os.File) {
 func TestDamage(t *testing.T) {
 	dir := t.TempDir()
 	j := open(t, dir, nil)
-	b := book(t, j, "worker")
+	b := agent(t, j, "worker")
 	for i := range 40 {
 		e, written := accept(b, Task{ID: fmt.Sprint(i), Message: bytes.Repeat([]byte{byte(i)}, 300)})
 		if i%2 == 0 {
 			wait(t, decide(e, done))
 		}
 		if i%4 == 0 {
-			e.Settle(Finished{ID: fmt.Sprint(i), Outcome: done, At: time.Now()})
+			e.Finish(Finished{ID: fmt.Sprint(i), Outcome: done, At: time.Now()})
 		}
 		wait(t, written)
 	}
@@ -313,7 +313,7 @@ func TestDamage(t *testing.T) {
 			}
 			continue
 		}
-		if got := read(t, book(t, j, "worker")); !cmp.Equal(want, got) {
+		if got := read(t, agent(t, j, "worker")); !cmp.Equal(want, got) {
 			// A broken head means the commit before.
 			if len(got.Open) > len(want.Open)+1 || len(got.Finished) > len(want.Finished) {
 				t.Errorf("%s: -want +got:\n%s", name, cmp.Diff(want, got))
@@ -386,13 +386,13 @@ func TestUnusable(t *testing.T) {
 	if err := j.Close(); err != nil {
 		t.Errorf("closed twice: %v", err)
 	}
-	if _, err := j.Book("worker"); !errors.Is(err, ErrClosed) {
-		t.Errorf("a book of a closed journal: %v", err)
+	if _, err := j.Agent("worker"); !errors.Is(err, ErrClosed) {
+		t.Errorf("an agent of a closed journal: %v", err)
 	}
 	_, err = Open(Config{Dir: filepath.Join(dir, "nowhere"), Secret: testSecret})
 	says(t, err, "no such file or directory", "nowhere")
-	if _, err := open2(t).Book("a/b"); err == nil {
-		t.Error("a book with a slash in its name")
+	if _, err := open2(t).Agent("a/b"); err == nil {
+		t.Error("an agent with a slash in its name")
 	}
 }
 

@@ -26,10 +26,10 @@ func TestAgainstModel(t *testing.T) {
 		cfg := func(c *Config) {
 			c.Now = func() time.Time { return now }
 			c.MaxRemembered = 8
-			c.Timeouts.Linger = time.Hour // only what is waited for is written
+			c.Timeouts.FlushDelay = time.Hour // only what is waited for is written
 		}
 		j := open(rt, dir, cfg)
-		b := book(rt, j, "worker")
+		b := agent(rt, j, "worker")
 		model := &model{entries: map[int]*modelEntry{}}
 		check := func(want contents, when string) {
 			if diff := gocmp.Diff(want, read(rt, b)); diff != "" {
@@ -37,7 +37,7 @@ func TestAgainstModel(t *testing.T) {
 			}
 		}
 		for range rapid.IntRange(1, 20).Draw(rt, "steps") {
-			switch rapid.SampledFrom([]string{"accept", "accept", "note", "decide", "settle", "cursor", "instance", "close", "crash"}).Draw(rt, "step") {
+			switch rapid.SampledFrom([]string{"accept", "accept", "note", "decide", "finish", "cursor", "instance", "close", "crash"}).Draw(rt, "step") {
 			case "accept":
 				model.made++
 				task := Task{
@@ -62,11 +62,11 @@ func TestAgainstModel(t *testing.T) {
 					e.noted = &o
 					e.entry.Note(o)
 				}
-			case "settle":
+			case "finish":
 				if e := model.pick(rt, true); e != nil {
 					f := Finished{ID: e.task.ID, Outcome: *e.outcome, At: time.Unix(now.Unix(), 0)}
-					e.entry.Settle(f)
-					model.settle(e, f)
+					e.entry.Finish(f)
+					model.finish(e, f)
 				}
 			case "cursor":
 				model.cursor += "0"
@@ -77,7 +77,7 @@ func TestAgainstModel(t *testing.T) {
 			case "close":
 				shut(rt, j)
 				j = open(rt, dir, cfg)
-				b = book(rt, j, "worker")
+				b = agent(rt, j, "worker")
 				check(model.contents(), "after a clean end")
 				model.rebind(rt, b)
 			case "crash":
@@ -93,14 +93,14 @@ func TestAgainstModel(t *testing.T) {
 				if torn := tear(rt, before, after); torn != nil {
 					putImage(rt, dir, torn)
 					j = open(rt, dir, cfg)
-					b = book(rt, j, "worker")
+					b = agent(rt, j, "worker")
 					check(beforeContents, "after a power loss in a commit")
 				} else {
 					putImage(rt, dir, after)
 					model.entries[model.made] = &modelEntry{task: task}
 					model.cursor = task.Timetoken
 					j = open(rt, dir, cfg)
-					b = book(rt, j, "worker")
+					b = agent(rt, j, "worker")
 					check(model.contents(), "after a power loss behind a commit")
 				}
 				model.rebind(rt, b)
@@ -188,7 +188,7 @@ func (m *model) pick(rt *rapid.T, decided bool) *modelEntry {
 	return all[rapid.IntRange(0, len(all)-1).Draw(rt, "task")]
 }
 
-func (m *model) settle(e *modelEntry, f Finished) {
+func (m *model) finish(e *modelEntry, f Finished) {
 	for n, other := range m.entries {
 		if other == e {
 			delete(m.entries, n)
@@ -210,8 +210,8 @@ func (m *model) contents() contents {
 	return c
 }
 
-// rebind takes the entries of the reopened book.
-func (m *model) rebind(rt *rapid.T, b *Book) {
+// rebind takes the entries of the reopened agent.
+func (m *model) rebind(rt *rapid.T, b *AgentJournal) {
 	entries, err := b.Open()
 	if err != nil {
 		rt.Fatal(err)

@@ -69,7 +69,7 @@ type batch struct {
 }
 
 type cursorOf struct {
-	book   *Book
+	agent  *AgentJournal
 	cursor cursor
 }
 
@@ -83,7 +83,7 @@ func openStore(cfg Config, path string) (*store, error) {
 		return nil, err
 	}
 	if info, err := os.Stat(path); err == nil && info.Mode().Perm()&0o077 != 0 {
-		cfg.Log.Warn("the journal was open to others than its owner; its mode is mended", "path", path)
+		cfg.Log.Warn("the journal was open to others than its owner; its mode was corrected", "path", path)
 		if err := os.Chmod(path, 0o600); err != nil {
 			return nil, errors.Join(err, s.close())
 		}
@@ -153,7 +153,7 @@ func (s *store) prepare() error {
 		}
 		return agents.ForEachBucket(func(name []byte) error {
 			v := &view{s, string(name), agents.Bucket(name)}
-			_, err := v.book()
+			_, err := v.record()
 			if err == nil {
 				_, err = v.tasks()
 			}
@@ -212,17 +212,17 @@ func (s *store) apply(tx *bolt.Tx, b batch) error {
 	} else if b.empty() {
 		return j.Delete(keyProbe)
 	}
-	open := map[*Book]*buckets{}
-	of := func(book *Book) (*buckets, error) {
-		if o := open[book]; o != nil {
+	open := map[*AgentJournal]*buckets{}
+	of := func(agent *AgentJournal) (*buckets, error) {
+		if o := open[agent]; o != nil {
 			return o, nil
 		}
-		o, err := openBuckets(tx, book.name)
-		open[book] = o
+		o, err := openBuckets(tx, agent.name)
+		open[agent] = o
 		return o, err
 	}
 	for _, p := range b.posts {
-		o, err := of(p.book)
+		o, err := of(p.agent)
 		if err == nil {
 			err = s.put(o, p)
 		}
@@ -231,7 +231,7 @@ func (s *store) apply(tx *bolt.Tx, b batch) error {
 		}
 	}
 	for _, c := range b.cursors {
-		o, err := of(c.book)
+		o, err := of(c.agent)
 		if err == nil {
 			err = o.agent.Put(keyCursor, s.sealed(o, "", keyCursor, appendTexts(nil, c.cursor.channel, c.cursor.timetoken)))
 		}
@@ -239,8 +239,8 @@ func (s *store) apply(tx *bolt.Tx, b batch) error {
 			return err
 		}
 	}
-	for book, o := range open {
-		if err := s.forget(o, book.name); err != nil {
+	for agent, o := range open {
+		if err := s.forget(o, agent.name); err != nil {
 			return err
 		}
 	}
@@ -310,7 +310,7 @@ func (s *store) put(o *buckets, p post) error {
 		return o.outcomes.Put(key, s.sealed(o, "outcomes", key, appendOutcome(nil, p.done.Outcome)))
 	case dropped:
 		return errors.Join(o.tasks.Delete(key), o.outcomes.Delete(key))
-	case settled:
+	case finished:
 		if err := errors.Join(o.tasks.Delete(key), o.outcomes.Delete(key)); err != nil || p.entry.void {
 			return err
 		}
@@ -354,7 +354,7 @@ type view struct {
 	bucket *bolt.Bucket
 }
 
-type bookRecord struct {
+type agentRecord struct {
 	instance string
 	cursor   cursor
 	last     uint64 // number of the newest task
@@ -372,17 +372,17 @@ func (v *view) text(key []byte, n int) ([]string, error) {
 	return decodeTexts(plain, n)
 }
 
-func (v *view) book() (bookRecord, error) {
+func (v *view) record() (agentRecord, error) {
 	if v.bucket == nil {
-		return bookRecord{}, nil
+		return agentRecord{}, nil
 	}
 	id, err := v.text(keyInstance, 1)
 	if err != nil {
-		return bookRecord{}, err
+		return agentRecord{}, err
 	}
 	at, err := v.text(keyCursor, 2)
 	if err != nil {
-		return bookRecord{}, err
+		return agentRecord{}, err
 	}
 	err = v.bucket.ForEach(func(k, sealed []byte) error {
 		switch string(k) {
@@ -392,9 +392,9 @@ func (v *view) book() (bookRecord, error) {
 		return errRecord
 	})
 	if err != nil {
-		return bookRecord{}, err
+		return agentRecord{}, err
 	}
-	r := bookRecord{instance: id[0], cursor: cursor{at[0], at[1]}}
+	r := agentRecord{instance: id[0], cursor: cursor{at[0], at[1]}}
 	if b := v.bucket.Bucket(bucketTasks); b != nil {
 		if k, _ := b.Cursor().Last(); k != nil {
 			r.last, err = decodeSequence(k)

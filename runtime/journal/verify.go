@@ -9,7 +9,7 @@ import (
 	"os"
 )
 
-// The store trusts its file: on a damaged one it panics in goroutines of its own, recurses for ever or asks for all the
+// The store trusts its file: on a damaged one it panics in goroutines of its own, recurses without end or asks for all the
 // memory there is. So the shape of the file is checked before the store sees it: that every page which can be reached is
 // in the file, is reached once, and has its parts inside of itself. What the records hold is checked when they are opened.
 //

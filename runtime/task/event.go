@@ -27,18 +27,18 @@ type (
 	Cancel struct{ Reason dispatch.CancelReason }
 	// TimerFired says that a timer which SetTimer armed has run out.
 	TimerFired struct{ Timer Timer }
-	// TerminalSettled says that everything published, the terminal event included, has been sent or given up.
-	TerminalSettled struct{}
+	// TerminalDone says that everything published, the terminal event included, has been sent or given up.
+	TerminalDone struct{}
 )
 
-func (Start) event()           {}
-func (Dispatched) event()      {}
-func (Status) event()          {}
-func (Artifact) event()        {}
-func (HandlerDone) event()     {}
-func (Cancel) event()          {}
-func (TimerFired) event()      {}
-func (TerminalSettled) event() {}
+func (Start) event()        {}
+func (Dispatched) event()   {}
+func (Status) event()       {}
+func (Artifact) event()     {}
+func (HandlerDone) event()  {}
+func (Cancel) event()       {}
+func (TimerFired) event()   {}
+func (TerminalDone) event() {}
 
 // Action is something that the caller of Step must do, in the order given. What is published goes through one queue
 // that keeps this order; every other action takes effect at once and waits for nothing.
@@ -52,21 +52,21 @@ type (
 	PublishStatus struct{ Text string }
 	// PublishArtifact publishes the artifact with this ID.
 	PublishArtifact struct{ ID int }
-	// RefuseArtifact tells whoever brought the artifact that the task has ended.
+	// RefuseArtifact answers whoever brought the artifact that the task has ended.
 	RefuseArtifact struct{ ID int }
 	// PublishTerminal publishes the last event. There is exactly one, and no publish follows it.
 	PublishTerminal struct{ Terminal wire.Terminal }
 	// CallHandler gives the task to the handler. HandlerDone must follow some time.
 	CallHandler struct{}
-	// TellHandler asks the handler to end the task within Grace.
-	TellHandler struct {
+	// NotifyHandler asks the handler to end the task within Grace.
+	NotifyHandler struct {
 		Reason dispatch.CancelReason
 		Grace  time.Duration
 	}
 	// EndCall ends the call of the handler without asking it.
 	EndCall struct{}
-	// NoteOutcome says what the outcome is to be if the daemon ends before it is decided. It follows what tells the
-	// handler, so that nobody is told later because of it; a later one, or the terminal, takes its place.
+	// NoteOutcome says what the outcome is to be if the daemon ends before it is decided. It follows what notifies
+	// the handler, which must not wait for it; a later one, or the terminal, takes its place.
 	NoteOutcome struct{ Terminal wire.Terminal }
 	// AbandonArtifacts gives up the artifacts that have not been published yet, so that they cannot delay the terminal.
 	AbandonArtifacts struct{}
@@ -77,8 +77,8 @@ type (
 	}
 	// StopTimer disarms a timer.
 	StopTimer struct{ Timer Timer }
-	// FreeSlot gives the task's place to the next one, exactly once and before the terminal is published: a network
-	// that dispatches on the terminal must find the place free.
+	// FreeSlot gives the task's slot to the next one, exactly once and before the terminal is published: a network that
+	// dispatches on the terminal must find the slot free.
 	FreeSlot struct{}
 	// Finished is the last action: the terminal is out and the handler's call has ended.
 	Finished struct{}
@@ -90,7 +90,7 @@ func (PublishArtifact) action()  {}
 func (RefuseArtifact) action()   {}
 func (PublishTerminal) action()  {}
 func (CallHandler) action()      {}
-func (TellHandler) action()      {}
+func (NotifyHandler) action()    {}
 func (EndCall) action()          {}
 func (NoteOutcome) action()      {}
 func (AbandonArtifacts) action() {}

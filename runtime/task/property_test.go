@@ -82,7 +82,7 @@ func (w *world) draw() Event {
 		return TimerFired{Timer: timer}
 	default:
 		if w.terminalAt > 0 {
-			return TerminalSettled{}
+			return TerminalDone{}
 		}
 		return Start{}
 	}
@@ -164,7 +164,7 @@ func (w *world) take(a Action) {
 			t.Fatal("handler called again")
 		}
 		w.called = true
-	case TellHandler, EndCall:
+	case NotifyHandler, EndCall:
 		if !w.called || w.returned {
 			t.Fatalf("%s without a call", actionText(a))
 		}
@@ -259,7 +259,7 @@ func (w *world) wind() {
 	if !w.returned {
 		w.step(w.handlerReturns())
 	}
-	w.step(TerminalSettled{})
+	w.step(TerminalDone{})
 	w.step(Status{Text: "too late"})
 	w.step(Cancel{Reason: dispatch.CancelUser})
 	if w.finished != 1 || w.freed != 1 || w.s.Phase() != Done {

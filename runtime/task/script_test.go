@@ -142,8 +142,8 @@ func parseEvent(name, arg string) (Event, error) {
 				return TimerFired{timer}, nil
 			}
 		}
-	case "settled":
-		return TerminalSettled{}, nil
+	case "terminal-done":
+		return TerminalDone{}, nil
 	case "done":
 		return HandlerDone{}, nil
 	case "error", "crash", "silent", "no-process", "call-ended":
@@ -170,8 +170,8 @@ func actionText(a Action) string {
 		return "note outcome " + terminalText(a.Terminal)
 	case CallHandler:
 		return "call handler"
-	case TellHandler:
-		return fmt.Sprintf("tell handler %v grace=%v", a.Reason, a.Grace)
+	case NotifyHandler:
+		return fmt.Sprintf("notify handler %v grace=%v", a.Reason, a.Grace)
 	case EndCall:
 		return "end call"
 	case AbandonArtifacts:

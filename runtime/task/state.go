@@ -41,7 +41,7 @@ type Config struct {
 	Kind wire.TaskKind
 	// Grace is how long a handler has after it was asked to end; then its call is ended.
 	Grace time.Duration
-	// Limit is how long the task may run from its start, 0 for ever. A task over its limit has failed.
+	// Limit is how long the task may run from its start, 0 for no limit. A task over its limit has failed.
 	Limit time.Duration
 	// Expires is when the agreed time of a pipe task is over, by the same clock as Step's now; zero never. A pipe task
 	// that ran its time is completed. It may be in the past.
@@ -54,14 +54,14 @@ type State struct {
 	phase Phase
 	pid   int
 
-	// Why the task is to end. The first reason is the one that the handler is told; the network's terminate and expire
+	// Why the task is to end. The first reason is the one that the handler learns; the network's terminate and expire
 	// are remembered even if they come later, because the terminal event states them.
 	reason              dispatch.CancelReason
 	expired, terminated bool
 
-	calling  bool // the handler's call has begun and not ended
-	dispatch bool // a process has the task
-	settled  bool // the terminal is out
+	calling   bool // the handler's call has begun and not ended
+	dispatch  bool // a process has the task
+	published bool // the terminal is out, or given up
 
 	pending    *string // status text kept for the end of the window
 	lastStatus time.Time
@@ -107,8 +107,8 @@ func (s *State) Step(ev Event, now time.Time) []Action {
 		s.cancel(ev.Reason, now)
 	case TimerFired:
 		s.timerFired(ev.Timer, now)
-	case TerminalSettled:
-		s.settled = s.phase == Ending
+	case TerminalDone:
+		s.published = s.phase == Ending
 		s.finish()
 	}
 	return s.out
@@ -213,7 +213,7 @@ func (s *State) cancel(reason dispatch.CancelReason, now time.Time) {
 	}
 	s.disarm(DeadlineTimer)
 	if s.dispatch {
-		s.do(TellHandler{reason, s.cfg.Grace})
+		s.do(NotifyHandler{reason, s.cfg.Grace})
 	} else {
 		s.do(EndCall{}) // no process has it yet, so there is nobody to be polite to
 	}
@@ -288,7 +288,7 @@ func (s *State) decide(t wire.Terminal, now time.Time) {
 func (s *State) decided() bool { return s.phase >= Ending }
 
 func (s *State) finish() {
-	if s.phase == Ending && s.settled && !s.calling {
+	if s.phase == Ending && s.published && !s.calling {
 		s.phase = Done
 		s.do(Finished{})
 	}

@@ -17,7 +17,7 @@ import (
 func (a *Agent) keepTime(ctx context.Context) {
 	warned := false
 	for wait := time.Duration(0); retry.Pause(ctx, wait) == nil; {
-		offset, err := a.readClock(ctx)
+		err := a.readClock(ctx)
 		if err != nil {
 			if !warned && ctx.Err() == nil {
 				a.log.Warn("the network's clock cannot be read, so deadlines go by the local one for now", "err", err)
@@ -25,25 +25,34 @@ func (a *Agent) keepTime(ctx context.Context) {
 			warned, wait = true, min(a.cfg.Timeouts.RetryCap, a.cfg.Timeouts.Clock)
 			continue
 		}
-		a.mu.Lock()
-		a.clockOffset = offset
-		a.mu.Unlock()
 		warned, wait = false, a.cfg.Timeouts.Clock
 	}
 }
 
-func (a *Agent) readClock(ctx context.Context) (time.Duration, error) {
+func (a *Agent) readClock(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, a.cfg.Timeouts.Connect)
 	defer cancel()
 	a.mu.Lock()
-	l := a.session.link
+	l := a.conn.session.link
 	a.mu.Unlock()
 	before := a.cfg.Now()
 	answer, err := l.Time(ctx)
 	if err != nil {
-		return 0, err
+		return err
 	}
-	return clockOffset(answer, before, a.cfg.Now())
+	return a.setClockOffset(answer, before)
+}
+
+// setClockOffset takes a timetoken that was asked for at before and has come now.
+func (a *Agent) setClockOffset(timetoken string, before time.Time) error {
+	offset, err := clockOffset(timetoken, before, a.cfg.Now())
+	if err != nil {
+		return err
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.conn.clockOffset = offset
+	return nil
 }
 
 // clockOffset returns how far a timetoken, asked for between before and after, is ahead of our clock.
@@ -66,7 +75,7 @@ func (a *Agent) keepToken(ctx context.Context) {
 	var notBefore time.Time
 	for retry.Pause(ctx, a.cfg.Timeouts.Token) == nil {
 		a.mu.Lock()
-		s, now := a.session, a.cfg.Now().Add(a.clockOffset)
+		s, now := a.conn.session, a.cfg.Now().Add(a.conn.clockOffset)
 		a.mu.Unlock()
 		issued, expires, ok := link.TokenLife(s.link.Token())
 		if !ok || now.Before(notBefore) {
