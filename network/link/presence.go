@@ -32,18 +32,16 @@ type Presence struct {
 	sending chan struct{}
 
 	mu      sync.Mutex
-	want    []byte // the state to announce; nil before the first Set
-	version uint64 // counts changes of want and calls of Resync
-	sent    uint64 // the version that the network has acknowledged
-	acked   []byte
-	hasAck  bool
+	want    []byte    // the state to announce; nil before the first Set
+	version uint64    // counts changes of want and calls of Resync
+	acked   []byte    // the state that the network acknowledged last; nil before the first time
 	heard   time.Time // when the network last answered; zero before the first time
 	lapse   time.Time // when it answered again after a silence longer than timeout; zero for never
 	left    bool
 	leaving chan struct{} // closed when left becomes true
 }
 
-// NewPresence makes a Presence for channel. timeout is after how long the network takes us for gone (whole seconds),
+// NewPresence makes a Presence for channel. timeout is how long the network waits before it takes us for lost (whole seconds),
 // interval the time between heartbeats. Nothing is sent before Run.
 func (l *Link) NewPresence(channel string, timeout, interval time.Duration) *Presence {
 	return &Presence{
@@ -58,7 +56,7 @@ func (p *Presence) Set(state []byte) {
 	p.want = bytes.Clone(state)
 	p.version++
 	p.mu.Unlock()
-	p.poke()
+	p.wakeRun()
 }
 
 // Resync sends the state again; to be called after a reconnect, when the network may have forgotten it.
@@ -66,10 +64,11 @@ func (p *Presence) Resync() {
 	p.mu.Lock()
 	p.version++
 	p.mu.Unlock()
-	p.poke()
+	p.wakeRun()
 }
 
-func (p *Presence) poke() {
+// wakeRun has Run look at the state. It never blocks.
+func (p *Presence) wakeRun() {
 	select {
 	case p.wake <- struct{}{}:
 	default:
@@ -80,7 +79,7 @@ func (p *Presence) poke() {
 func (p *Presence) Acknowledged() (state []byte, ok bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return bytes.Clone(p.acked), p.hasAck
+	return bytes.Clone(p.acked), p.acked != nil
 }
 
 // WaitFirst returns when the network has confirmed a state for the first time.
@@ -104,112 +103,95 @@ func (p *Presence) Run(ctx context.Context) error {
 		return err
 	}
 	defer done()
-	t := p.link.cfg.Timeouts
-	timer := time.NewTimer(p.interval) // the one timer: the next heartbeat, or the end of a wait
+	m := &announceMachine{interval: p.interval, gap: p.link.cfg.Timeouts.PresenceGap, backoff: p.link.backoff(p.interval)}
+	timer := time.NewTimer(p.interval) // the one timer
 	defer timer.Stop()
-	var (
-		beat = time.Now().Add(p.interval) // when the next heartbeat is due
-		next time.Time                    // before this no update is sent
-		bad  int
-	)
-	for {
-		now := time.Now()
-		due := beat
-		if p.dirty() {
-			due = next
-			if due.Before(now) {
-				due = now
-			}
-			if beat.Before(due) {
-				due = beat
+	for event := announceEvent(began{}); ; {
+		for _, a := range m.Step(event, p.link.cfg.Now()) {
+			switch a := a.(type) {
+			case confirm:
+				close(p.first)
+			case complain:
+				level := slog.LevelWarn
+				if a.failures > 1 { // an outage is logged once
+					level = slog.LevelDebug
+				}
+				p.link.log.Log(ctx, level, "could not announce presence", "channel", p.channel, "attempt", a.failures, "err", a.err)
+			case stop:
+				return nil
+			case sleep:
+				timer.Reset(a.until.Sub(p.link.cfg.Now()))
+				event, err = p.await(ctx, timer)
+			case sendHeartbeat:
+				event, err = p.send(ctx, true)
+			case sendState:
+				event, err = p.send(ctx, false)
 			}
 		}
-		timer.Reset(due.Sub(now))
+		if err == nil {
+			continue
+		}
+		if err := parent.Err(); err != nil {
+			return err
+		}
+		return ErrClosed
+	}
+}
+
+// await waits for the next event. The only error is that of ctx.
+func (p *Presence) await(ctx context.Context, timer *time.Timer) (announceEvent, error) {
+	for {
 		select {
 		case <-ctx.Done():
-			if err := parent.Err(); err != nil {
-				return err
-			}
-			return ErrClosed
+			return nil, ctx.Err()
 		case <-p.leaving:
-			return nil
-		case <-p.wake:
-			continue
+			return leaving{}, nil
 		case <-timer.C:
+			return slept{}, nil
+		case <-p.wake:
 		}
-		now = time.Now()
-		heartbeat := !now.Before(beat)
-		err := p.send(ctx, heartbeat)
-		switch {
-		case errors.Is(err, ErrLeft):
-			return nil
-		case err != nil && ctx.Err() == nil:
-			bad++
-			level := slog.LevelWarn
-			if bad > 1 { // an outage is told once
-				level = slog.LevelDebug
-			}
-			p.link.log.Log(ctx, level, "could not announce presence", "channel", p.channel, "attempt", bad, "err", err)
-			next = time.Now().Add(p.link.backoff(p.interval).Delay(bad))
-			if heartbeat {
-				beat = next
-			}
-		case err == nil:
-			bad = 0
-			next = now.Add(t.PresenceGap)
-			if heartbeat {
-				beat = now.Add(p.interval)
-			}
+		p.mu.Lock()
+		want, version := p.want, p.version
+		p.mu.Unlock()
+		if want != nil {
+			return wanted{version}, nil
 		}
 	}
 }
 
-func (p *Presence) dirty() bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.want != nil && p.version != p.sent
-}
-
-// send makes one request: a heartbeat with the state, or the state alone.
-func (p *Presence) send(ctx context.Context, heartbeat bool) error {
+// send makes one request: a heartbeat with the state, or the state alone. The only error is that of ctx.
+func (p *Presence) send(ctx context.Context, heartbeat bool) (announceEvent, error) {
 	select {
 	case p.sending <- struct{}{}:
 	case <-ctx.Done():
-		return ctx.Err()
+		return nil, ctx.Err()
 	}
 	defer func() { <-p.sending }()
 	p.mu.Lock()
 	state, version, left := p.want, p.version, p.left
 	p.mu.Unlock()
 	if left {
-		return ErrLeft
+		return leaving{}, nil
 	}
 	var e *exchange
 	var op string
 	if heartbeat {
-		op = "heartbeat"
+		op, version = "heartbeat", 0
 		e = p.heartbeat(ctx, state)
 	} else {
 		op = "setting the presence state"
 		e = p.setState(ctx, state)
 	}
 	if !e.ok() {
-		return e.failure(op, p.channel)
+		return missed{e.failure(op, p.channel)}, ctx.Err()
 	}
 	p.answered(p.link.cfg.Now())
-	if state == nil || heartbeat {
-		// A heartbeat also carries the state, but only the answer to a set-state says that the state was taken.
-		return nil
+	if !heartbeat {
+		p.mu.Lock()
+		p.acked = state
+		p.mu.Unlock()
 	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.sent = version
-	p.acked = state
-	if !p.hasAck {
-		p.hasAck = true
-		close(p.first)
-	}
-	return nil
+	return taken{version}, nil
 }
 
 func (p *Presence) answered(now time.Time) {
@@ -222,7 +204,7 @@ func (p *Presence) answered(now time.Time) {
 }
 
 // LapsedSince reports whether at some time since t the network had not answered for longer than the timeout, so that it
-// may have taken us for gone.
+// may have taken us for lost.
 func (p *Presence) LapsedSince(t time.Time) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -261,7 +243,7 @@ func (p *Presence) setState(ctx context.Context, state []byte) *exchange {
 	return e
 }
 
-// Leave stops announcing and tells the network that we are gone. It waits for what would otherwise undo it, which is the
+// Leave stops announcing and tells the network that we have left. It waits for what would otherwise undo it, which is the
 // request under way, and a poll that was given up so lately that it may not have arrived; and for the answer: at most
 // Timeouts.Presence, Arrival and Leave. A Presence that has left stays so; make a new one to come back. A poll joins
 // again, so the subscription must have ended before.
