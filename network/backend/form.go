@@ -69,7 +69,7 @@ func (w *stallWatch) stop() {
 	w.cancel(nil)
 }
 
-// watchedReader tells its watch about every read.
+// watchedReader notifies its watch of every read.
 type watchedReader struct {
 	r     io.Reader
 	watch *stallWatch

@@ -14,8 +14,8 @@ import (
 	"github.com/blocksd/blocksd/network/wire"
 )
 
-// Upload is a file to bring into the network's storage. An upload has three steps: the API names a place, the bytes go
-// there, and the API is told that they are there.
+// Upload is a file to bring into the network's storage. An upload has three steps: the API names a target, the bytes go
+// there, and the API is asked to confirm that they have arrived.
 type Upload struct {
 	// TaskID and OutputID say what an output belongs to; OutputID may be empty.
 	TaskID, OutputID string
@@ -56,10 +56,10 @@ type authorized func(ctx context.Context, a apiCall) ([]byte, error)
 // UploadOutput uploads an output of a task. The network publishes the artifact event before this returns.
 func (s *AgentSession) UploadOutput(ctx context.Context, u Upload) (wire.ArtifactRef, error) {
 	call := authorized(s.call)
-	var place uploadPlace
+	var target uploadTarget
 	for n := 1; ; n++ {
 		var err error
-		place, err = s.client.requestUpload(ctx, call, u, uploadParams{Role: "provider-output", TaskID: u.TaskID, OutputID: u.OutputID})
+		target, err = s.client.requestUpload(ctx, call, u, uploadParams{Role: "provider-output", TaskID: u.TaskID, OutputID: u.OutputID})
 		if err == nil {
 			break
 		}
@@ -70,10 +70,10 @@ func (s *AgentSession) UploadOutput(ctx context.Context, u Upload) (wire.Artifac
 			return wire.ArtifactRef{}, err
 		}
 	}
-	if err := s.client.transfer(ctx, u, place); err != nil {
+	if err := s.client.transfer(ctx, u, target); err != nil {
 		return wire.ArtifactRef{}, err
 	}
-	ref, err := s.client.confirm(ctx, call, u, place.uploadID)
+	ref, err := s.client.confirm(ctx, call, u, target.uploadID)
 	if err != nil {
 		return wire.ArtifactRef{}, err
 	}
@@ -90,19 +90,19 @@ func (s *Consumer) UploadInput(ctx context.Context, u Upload) (uploadSessionID s
 	if u.SessionID == "" {
 		p.AgentName = u.AgentName
 	}
-	place, err := s.client.requestUpload(ctx, call, u, p)
+	target, err := s.client.requestUpload(ctx, call, u, p)
 	if err != nil {
 		return "", err
 	}
-	if err := s.client.transfer(ctx, u, place); err != nil {
+	if err := s.client.transfer(ctx, u, target); err != nil {
 		return "", err
 	}
 	u.Published = nil
-	if _, err := s.client.confirm(ctx, call, u, place.uploadID); err != nil {
+	if _, err := s.client.confirm(ctx, call, u, target.uploadID); err != nil {
 		return "", err
 	}
-	if place.sessionID != "" {
-		return place.sessionID, nil
+	if target.sessionID != "" {
+		return target.sessionID, nil
 	}
 	return u.SessionID, nil
 }
@@ -135,25 +135,25 @@ type uploadParams struct {
 	UploadSessionID string `json:"uploadSessionId,omitempty"`
 }
 
-// uploadPlace is where the bytes go. Its URL and fields are credentials.
-type uploadPlace struct {
+// uploadTarget is where the bytes go. Its URL and fields are credentials.
+type uploadTarget struct {
 	uploadID, sessionID, url string
 	fields                   []formField
 }
 
 type formField struct{ name, value string }
 
-func (c *Client) requestUpload(ctx context.Context, call authorized, u Upload, p uploadParams) (uploadPlace, error) {
+func (c *Client) requestUpload(ctx context.Context, call authorized, u Upload, p uploadParams) (uploadTarget, error) {
 	p.FileName, p.FileSize, p.MIMEType = u.name(), u.Size, u.mimeType()
 	a := apiCall{op: "request an upload for", object: u.name(), method: http.MethodPost, path: "/api/v1/files/request-upload", body: p}
 	body, err := call(ctx, a)
 	if err != nil {
-		return uploadPlace{}, err
+		return uploadTarget{}, err
 	}
 	return decodeUploadPlace(a, body)
 }
 
-func decodeUploadPlace(a apiCall, body []byte) (uploadPlace, error) {
+func decodeUploadPlace(a apiCall, body []byte) (uploadTarget, error) {
 	var o struct {
 		Error                     json.RawMessage
 		UploadID, UploadSessionID string
@@ -161,10 +161,10 @@ func decodeUploadPlace(a apiCall, body []byte) (uploadPlace, error) {
 		FormFields                []struct{ Key, Name, Value string }
 	}
 	if err := decode(a, body, &o); err != nil {
-		return uploadPlace{}, err
+		return uploadTarget{}, err
 	}
-	fail := func(text string) (uploadPlace, error) {
-		return uploadPlace{}, &Error{Op: a.op, Object: a.object, Status: http.StatusOK, Message: text}
+	fail := func(text string) (uploadTarget, error) {
+		return uploadTarget{}, &Error{Op: a.op, Object: a.object, Status: http.StatusOK, Message: text}
 	}
 	if truthy(o.Error) {
 		return fail("the answer holds an error")
@@ -172,7 +172,7 @@ func decodeUploadPlace(a apiCall, body []byte) (uploadPlace, error) {
 	if v, err := url.Parse(o.UploadURL); o.UploadID == "" || err != nil || (v.Scheme != "http" && v.Scheme != "https") || v.Host == "" {
 		return fail("the answer has no uploadId or no usable uploadUrl")
 	}
-	p := uploadPlace{uploadID: o.UploadID, sessionID: o.UploadSessionID, url: o.UploadURL}
+	p := uploadTarget{uploadID: o.UploadID, sessionID: o.UploadSessionID, url: o.UploadURL}
 	for _, f := range o.FormFields {
 		if f.Key == "" {
 			f.Key = f.Name
@@ -191,7 +191,7 @@ func truthy(raw json.RawMessage) bool {
 	return true
 }
 
-// confirm tells the API that the bytes are there. A lost answer may hide a success.
+// confirm asks the API to confirm that the bytes have arrived. A lost answer may hide a success.
 func (c *Client) confirm(ctx context.Context, call authorized, u Upload, uploadID string) (*wire.ArtifactRef, error) {
 	a := apiCall{
 		op: "confirm the upload of", object: u.name(), method: http.MethodPost, path: "/api/v1/files/confirm-upload", once: true,
@@ -237,9 +237,9 @@ func decodeConfirmed(a apiCall, body []byte) (*wire.ArtifactRef, error) {
 }
 
 // transfer sends the bytes to the storage, again from the beginning after transient faults.
-func (c *Client) transfer(ctx context.Context, u Upload, place uploadPlace) error {
+func (c *Client) transfer(ctx context.Context, u Upload, target uploadTarget) error {
 	for n := 1; ; n++ {
-		err := c.transferOnce(ctx, u, place)
+		err := c.transferOnce(ctx, u, target)
 		if err == nil {
 			return nil
 		}
@@ -249,22 +249,22 @@ func (c *Client) transfer(ctx context.Context, u Upload, place uploadPlace) erro
 	}
 }
 
-func (c *Client) transferOnce(ctx context.Context, u Upload, place uploadPlace) error {
+func (c *Client) transferOnce(ctx context.Context, u Upload, target uploadTarget) error {
 	file, err := u.Open()
 	if err != nil {
 		return fmt.Errorf("upload %s: %w", u.name(), err)
 	}
 	defer file.Close()
-	form, err := newForm(place.fields, u.name(), u.mimeType())
+	form, err := newForm(target.fields, u.name(), u.mimeType())
 	if err != nil {
 		return fmt.Errorf("upload %s: %w", u.name(), err)
 	}
 	ctx, w := newStallWatch(ctx, transferStall)
 	defer w.stop()
 	body := io.MultiReader(bytes.NewReader(form.head), &watchedReader{r: file, watch: w}, bytes.NewReader(form.tail))
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, place.url, io.NopCloser(body))
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, target.url, io.NopCloser(body))
 	if err != nil {
-		return fmt.Errorf("upload %s: the network named a place that is no URL", u.name())
+		return fmt.Errorf("upload %s: the network named a target that is not a URL", u.name())
 	}
 	// Storage wants to know the length in advance; a file of another size than announced fails here.
 	req.ContentLength = int64(len(form.head)) + u.Size + int64(len(form.tail))

@@ -7,7 +7,7 @@ import (
 	"github.com/blocksd/blocksd/internal/retry"
 )
 
-// This file decides when a presence sends what. It is pure: the shell in presence.go sends what it is told to and reports
+// This file decides when a presence sends what. It is pure: the shell in presence.go sends what it is asked to and reports
 // what came of it.
 //
 // One request at a time: a heartbeat when it is due, else the newest state if the network has not acknowledged it. A

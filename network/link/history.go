@@ -80,7 +80,7 @@ func (l *Link) History(ctx context.Context, channel, token string, after string)
 	var since uint64
 	if after != "" {
 		if since, err = strconv.ParseUint(after, 10, 63); err != nil {
-			return nil, fmt.Errorf("read history of channel %s: %q is no timetoken", channel, after)
+			return nil, fmt.Errorf("read history of channel %s: %q is not a timetoken", channel, after)
 		}
 	}
 	return l.retryHistory(ctx, channel, token, since)

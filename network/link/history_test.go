@@ -173,7 +173,7 @@ func TestOpenFile(t *testing.T) {
 	}
 	body.Close()
 	if r := referer.Load(); r != "" {
-		t.Errorf("the storage was told %q", r)
+		t.Errorf("the storage was asked %q", r)
 	}
 
 	for name, token := range map[string]string{"unknown": token, name: "wrong"} {

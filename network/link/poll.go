@@ -9,9 +9,9 @@ import (
 )
 
 // This file decides what a subscription does after each answer. It is pure: the shell in subscribe.go sends what it is
-// told and reports what came of it.
+// asked to and reports what came of it.
 //
-// One request at a time: a handshake (cursor 0, answered at once) after the start and after every failure, which tells
+// One request at a time: a handshake (cursor 0, answered at once) after the start and after every failure, which shows
 // that the network is there and gives the first cursor; then polls, each from the cursor of the answer before. The
 // cursor never goes back and is never lost, whatever arrives.
 
@@ -85,7 +85,7 @@ type (
 	deliver struct{ m Received }
 	// suspect says that older messages than those that follow may be lost.
 	suspect struct{}
-	// announce tells a change of state, or why the state is still the same.
+	// announce reports a change of state, or why the state is still the same.
 	announce struct {
 		state State
 		err   error
@@ -104,7 +104,7 @@ func (announce) pollAction() {}
 const (
 	// seenMessages are remembered to drop doubles.
 	seenMessages = 4096
-	// ringSize is how many messages of a channel the network keeps for those that come back; older ones are gone without a
+	// ringSize is how many messages of a channel the network keeps for those that come back; older ones are dropped without a
 	// sign.
 	ringSize = 100
 	// quickAnswers is how many polls in a row may be answered at once with nothing new before it counts as a fault:
@@ -262,7 +262,7 @@ func (p *pollMachine) deliver(out []pollAction, entries []Received) []pollAction
 	return out
 }
 
-// announce adds a change of state. A failure in the same state is told too, because its reason may be another by now.
+// announce adds a change of state. A failure in the same state is reported too, because its reason may be another by now.
 func (p *pollMachine) announce(out []pollAction, s State, err error) []pollAction {
 	again := p.state == s
 	if again && err == nil {

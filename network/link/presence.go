@@ -243,7 +243,7 @@ func (p *Presence) setState(ctx context.Context, state []byte) *exchange {
 	return e
 }
 
-// Leave stops announcing and tells the network that we have left. It waits for what would otherwise undo it, which is the
+// Leave stops announcing and informs the network that we have left. It waits for what would otherwise undo it, which is the
 // request under way, and a poll that was given up so lately that it may not have arrived; and for the answer: at most
 // Timeouts.Presence, Arrival and Leave. A Presence that has left stays so; make a new one to come back. A poll joins
 // again, so the subscription must have ended before.

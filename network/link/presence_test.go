@@ -282,7 +282,7 @@ func TestLeaveIsBehindThePolls(t *testing.T) {
 	}
 }
 
-// What cannot be sent is told without its address, which holds the token.
+// What cannot be sent is reported without its address, which holds the token.
 func TestNoTokenInErrorsOfAnImpossibleOrigin(t *testing.T) {
 	l, err := link.New(link.Config{Origin: "a b", Keys: keys, UserID: "tester", Timeouts: quick})
 	if err != nil {

@@ -85,15 +85,15 @@ func (l *Link) Publish(ctx context.Context, m Message) (timetoken string, err er
 type publication struct {
 	m     Message
 	since uint64 // a time of the network before the first attempt
-	// doubt means that the message may be stored though no answer says so.
-	doubt bool
+	// uncertain means that the message may be stored though no answer says so.
+	uncertain bool
 	// blind means that history may not be read with this token.
 	blind bool
 }
 
 // attempt looks for the message if it may be stored already, else sends it once. wait is what the network asks for.
 func (l *Link) attempt(ctx context.Context, p *publication) (timetoken string, wait time.Duration, err error) {
-	if p.doubt && !p.blind {
+	if p.uncertain && !p.blind {
 		timetoken, found, err := l.lookUp(ctx, p.m, p.since)
 		var status *StatusError
 		switch {
@@ -105,7 +105,7 @@ func (l *Link) attempt(ctx context.Context, p *publication) (timetoken string, w
 			// Joined as text only: what history answers says nothing about the publish.
 			return "", 0, fmt.Errorf("look up whether the message is stored: %v", err)
 		}
-		p.doubt = false
+		p.uncertain = false
 	}
 	e := l.post(ctx, p.m)
 	if e.ok() {
@@ -117,7 +117,7 @@ func (l *Link) attempt(ctx context.Context, p *publication) (timetoken string, w
 	}
 	// A refusal for too many requests is the only failure that says that nothing was stored.
 	if p.m.Store && e.wrote.Load() && e.status != http.StatusTooManyRequests {
-		p.doubt = true
+		p.uncertain = true
 	}
 	return "", retry.After(e.header, maxRetryAfter), e.failure("publish", p.m.Channel)
 }

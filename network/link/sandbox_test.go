@@ -317,7 +317,7 @@ func within(t testing.TB) context.Context {
 	return ctx
 }
 
-// trace tells a client that its request was written, which the real transport does and a faked answer does not.
+// trace reports to a client that its request was written, which the real transport does and a faked answer does not.
 func trace(r *http.Request) {
 	if t := httptrace.ContextClientTrace(r.Context()); t != nil && t.WroteHeaders != nil {
 		t.WroteHeaders()

@@ -16,7 +16,7 @@ func newSDK(cfg Config, rt http.RoundTripper) *pubnub.PubNub {
 	c.PublishKey = cfg.Keys.PublishKey
 	c.SubscribeKey = cfg.Keys.SubscribeKey
 	// Workers would limit how many publishes run at once, and a publish whose context has ended would hang in their
-	// queue for ever.
+	// queue forever.
 	c.MaxWorkers = 0
 	// The policies of the SDK poll the time for a subscribe loop that we do not use.
 	c.PNReconnectionPolicy = pubnub.PNNonePolicy

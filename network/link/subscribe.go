@@ -15,7 +15,7 @@ import (
 	"github.com/blocksd/blocksd/internal/retry"
 )
 
-// SubscribeConfig says what to subscribe to and whom to tell.
+// SubscribeConfig says what to subscribe to and who is notified.
 type SubscribeConfig struct {
 	Channels []string
 	// Filter is an expression of the network; empty for none.
@@ -26,7 +26,7 @@ type SubscribeConfig struct {
 	Cursor string
 	// Token of each request; nil for the link's.
 	Token func() string
-	// OnState is told changes of state, and of Lost and Denied the reason of each further failure. It is called from the
+	// OnState is notified of changes of state, and of Lost and Denied the reason of each further failure. It is called from the
 	// loop, before the next request, and must not block.
 	OnState func(State, error)
 	// OnDenied gets a new token after a refusal. On nil the loop goes on from its cursor, on an error it calls again
@@ -49,7 +49,7 @@ func (l *Link) Subscribe(ctx context.Context, c SubscribeConfig, handle func(Rec
 	if c.Cursor != "" && c.Cursor != "0" {
 		var err error
 		if cursor, err = strconv.ParseUint(c.Cursor, 10, 63); err != nil {
-			return fmt.Errorf("subscribe to %s: %q is no timetoken", strings.Join(c.Channels, ", "), c.Cursor)
+			return fmt.Errorf("subscribe to %s: %q is not a timetoken", strings.Join(c.Channels, ", "), c.Cursor)
 		}
 	}
 	if c.Token == nil {

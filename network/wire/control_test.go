@@ -71,7 +71,7 @@ func TestDecodeControl(t *testing.T) {
 			want: Control{Type: TypeTerminateTask, TaskID: "t1", Broadcast: true},
 		},
 		{
-			name: "metadata that is no object", data: `{"type":"PauseTask","taskId":"t1"}`, meta: `[1]`,
+			name: "metadata that is not an object", data: `{"type":"PauseTask","taskId":"t1"}`, meta: `[1]`,
 			want: Control{Type: TypePauseTask, TaskID: "t1"},
 		},
 		{
@@ -144,7 +144,7 @@ func TestDecodeControlErrors(t *testing.T) {
 		{"type is a number", `{"type":1}`, true},
 		{"unknown type", `{"type":"Dance","taskId":"t1"}`, true},
 		{"start without id", `{"type":"StartTask"}`, false},
-		{"start with an id that is no text", `{"type":"StartTask","taskId":7}`, false},
+		{"start with an id that is not a string", `{"type":"StartTask","taskId":7}`, false},
 		{"cancel without id", `{"type":"CancelTask"}`, false},
 		{"switch without token", `{"type":"SwitchEnvironment","environment":"network"}`, false},
 	} {

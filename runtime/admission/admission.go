@@ -130,7 +130,7 @@ func decideBroken(r Request) Verdict {
 // full says why there is no slot for the task, empty if there is one.
 //
 // An agent that is closed answers as if it were full: consumers know that word as "not begun here, safe to send again",
-// which a sentence of our own would not tell a program.
+// which a sentence of our own would not say to a program.
 func (r Request) full() string {
 	switch {
 	case r.Closed != "":

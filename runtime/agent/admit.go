@@ -48,20 +48,6 @@ func (a *Agent) decide(o order, broken *wire.StartTaskError) (v admission.Verdic
 	return v, a.tasks.accepted, a.conn.clockOffset
 }
 
-// knownLocked returns what is known about a task, and its outcome if it is over.
-func (t *taskTable) knownLocked(id string, now time.Time) (admission.Known, wire.Terminal) {
-	if t.jobs[id] != nil {
-		return admission.InFlight, wire.Terminal{}
-	}
-	if t.recovering[id] != nil {
-		return admission.Recovering, wire.Terminal{}
-	}
-	if outcome, ok := t.finished.recall(id, now); ok {
-		return admission.Over, outcome
-	}
-	return admission.Unknown, wire.Terminal{}
-}
-
 // logVerdict says why a task is not taken.
 func (a *Agent) logVerdict(o order, v admission.Verdict) {
 	log := a.log.With("task", wire.CutText(o.start.Task.ID, maxLoggedID))

@@ -7,7 +7,7 @@
 // waits for the network, a handler or a disk.
 //
 // The files, from the top downwards: agent.go, config.go and status.go are what others see; run.go, connect.go, drain.go and
-// maintenance.go the life of an agent; presence.go, environment.go and resume.go its place in the network; receive.go,
+// maintenance.go the life of an agent; presence.go, environment.go and resume.go its connection to the network; receive.go,
 // admit.go, refuse.go and recover.go what comes in; job.go, call.go, port.go, artifact.go and publish.go a task; deliver.go
 // and uncertain.go the way of its outcome; the rest are parts that know nothing of the others.
 //
@@ -54,24 +54,6 @@ type Agent struct {
 	quiet   throttle
 }
 
-// taskTable are the tasks that an agent has something to do with. Agent.mu guards it.
-type taskTable struct {
-	jobs     map[string]*job // in flight, by id
-	accepted int64           // numbers the jobs by age
-	running  int             // jobs that hold a slot
-	refusing int             // answers to other tasks that are on their way
-	finished memory          // the outcomes of tasks that ended recently
-	// recovering are the tasks of before a restart whose outcome is not out yet, by id.
-	recovering map[string]*journal.Entry
-
-	// cancelReason is why every task in flight was asked to end, CancelUnspecified before; one that is on its way in is
-	// asked too.
-	cancelReason dispatch.CancelReason
-	// drainHold, if not nil, holds the time of the drain back until it closes.
-	drainHold <-chan struct{}
-	idle      chan struct{} // closed when nothing is in flight; nil when nobody waits
-}
-
 // New returns an agent that does nothing until Run. The error is a sentence for the operator.
 func New(cfg Config) (*Agent, error) {
 	record, err := cfg.openJournal()
@@ -96,8 +78,6 @@ func New(cfg Config) (*Agent, error) {
 	return a, nil
 }
 
-func (a *Agent) name() string { return a.cfg.Card.AgentName }
-
 // CancelTask asks a task to end on behalf of an operator; the terminal event will say that it was terminated. It returns
 // when the handler was notified, not when the task has ended. found is false when the agent has no such task in flight.
 // err is that of ctx, or says why the handler could not be notified; then its call ends after the grace.
@@ -111,7 +91,7 @@ func (a *Agent) CancelTask(ctx context.Context, taskID string) (found bool, err 
 	}
 	j.cancel(dispatch.CancelTerminated)
 	if err := j.awaitCancelAck(ctx); err != nil {
-		return true, fmt.Errorf("cancel task %s: its handler was not told: %w", taskID, err)
+		return true, fmt.Errorf("cancel task %s: its handler was not notified: %w", taskID, err)
 	}
 	return true, nil
 }
@@ -133,61 +113,4 @@ func (a *Agent) HoldDrain(until <-chan struct{}) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.tasks.drainHold = until
-}
-
-// step gives the life cycle an event and does what it answers.
-func (a *Agent) step(ev lifecycle.Event) {
-	a.mu.Lock()
-	moved := a.stepLocked(ev)
-	a.mu.Unlock()
-	if moved && a.cfg.OnMoved != nil {
-		a.cfg.OnMoved()
-	}
-}
-
-// stepLocked does what needs the lock, and reports whether the network may have moved.
-func (a *Agent) stepLocked(ev lifecycle.Event) (moved bool) {
-	for _, action := range a.life.Step(ev, a.cfg.Now()) {
-		switch act := action.(type) {
-		case lifecycle.EmitState:
-			a.emitState(act)
-		case lifecycle.AnnounceSlots:
-			a.announceSlotsLocked()
-		case lifecycle.ResendPresence:
-			if a.conn.presence != nil {
-				a.conn.presence.Resync()
-			}
-		case lifecycle.DoubtTasks:
-			for _, j := range a.tasks.jobs {
-				j.uncertain.raise()
-			}
-		case lifecycle.LookElsewhere:
-			moved = true
-		case lifecycle.GiveUp:
-			close(a.fatal)
-		}
-	}
-	return moved
-}
-
-// fail records that the authentication is final. The first reason stands.
-func (a *Agent) fail(err error) {
-	// err says what to do
-	a.step(lifecycle.Refused{Err: fmt.Errorf("agent %s cannot go on: %w: %w, then restart", a.name(), ErrFinal, err)})
-}
-
-// health says why the journal takes no tasks, nil if it does; the channel closes when that changes, and is nil when it
-// never does.
-func (a *Agent) health() (changed <-chan struct{}, why error) {
-	if a.journal == nil {
-		return nil, nil
-	}
-	return a.cfg.Journal.Health()
-}
-
-// checkJournalLocked gives the life cycle what the journal says now.
-func (a *Agent) checkJournalLocked() {
-	if _, why := a.health(); why != a.life.Unhealthy() {
-		a.stepLocked(lifecycle.Journal{Err: why})
-	}
 }

@@ -2,7 +2,6 @@ package agent
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -39,9 +38,6 @@ func (a *arrivals) take(id int) arrival {
 	delete(a.waiting, id)
 	return v
 }
-
-// errTaskOver answers an artifact that comes after the task's outcome was decided.
-var errTaskOver = errors.New("the task is over")
 
 // Artifact implements dispatch.TaskPort. It keeps its place in the order of what the task publishes, inline or uploaded.
 func (p port) Artifact(ctx context.Context, art wire.Artifact) error {

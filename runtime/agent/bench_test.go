@@ -206,7 +206,7 @@ func inUse() int64 {
 	return int64(m.HeapInuse + m.StackInuse)
 }
 
-// BenchmarkCancelToHandler: from a cancel in hand until the handler is told, without the network between; with a journal,
+// BenchmarkCancelToHandler: from a cancel in hand until the handler is notified, without the network between; with a journal,
 // which notes the cancel, and without one.
 func BenchmarkCancelToHandler(b *testing.B) {
 	for _, journaled := range []bool{false, true} {

@@ -47,7 +47,7 @@ func (j *job) notifyHandler(ctx context.Context, n task.NotifyHandler, ack chan<
 	err := j.agent.cfg.Dispatcher.CancelTask(ctx, j.task.ID, n.Reason, n.Grace)
 	ack <- err
 	if err != nil {
-		j.log.Info("the handler was not told to end the task; its call ends after the grace", "reason", n.Reason, "err", err)
+		j.log.Info("the handler was not notified that the task is to end; its call ends after the grace", "reason", n.Reason, "err", err)
 	}
 }
 

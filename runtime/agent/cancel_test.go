@@ -114,7 +114,7 @@ func TestPipe(t *testing.T) {
 	n.same("p2", "running completed")
 }
 
-// deaf is a stage whose handler is told to end when a test lets it be told.
+// deaf is a stage whose handler is asked to end when a test lets it be.
 type deaf struct {
 	*stage
 	listen chan error
@@ -132,8 +132,8 @@ func (d deaf) CancelTask(ctx context.Context, id string, reason dispatch.CancelR
 	}
 }
 
-// TestCancelReturnsWhenTold: the operator's cancel waits for the handler to be told, and for nothing else.
-func TestCancelReturnsWhenTold(t *testing.T) {
+// TestCancelReturnsWhenNotified: the operator's cancel waits for the handler to be notified, and for nothing else.
+func TestCancelReturnsWhenNotified(t *testing.T) {
 	n, d := newNetwork(t, true), deaf{newStage(), make(chan error)}
 	a := n.serve(cardOf(t, "worker", 8, ""), d, func(c *Config) { c.CancelGrace = patience })
 	a.await(StateOnline)
@@ -142,7 +142,7 @@ func TestCancelReturnsWhenTold(t *testing.T) {
 	short, stop := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer stop()
 	if found, err := a.CancelTask(short, "c1"); !found || !errors.Is(err, context.DeadlineExceeded) {
-		t.Errorf("before the handler was told: found %v, %v", found, err)
+		t.Errorf("before the handler was notified: found %v, %v", found, err)
 	}
 	both := make(chan error, 2)
 	for range 2 {

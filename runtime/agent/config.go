@@ -2,7 +2,6 @@ package agent
 
 import (
 	"crypto/rand"
-	"errors"
 	"fmt"
 	"log/slog"
 	mathrand "math/rand/v2"
@@ -30,7 +29,7 @@ type Slots interface {
 // Config of an Agent.
 type Config struct {
 	// Card says what the agent is. A program may change its Concurrency, ExpectedInstances, MaxPendingBacklog and
-	// MaxRunningTimeSec: the network is told here, and what it is told wins over the registered card.
+	// MaxRunningTimeSec: the network learns it here, and that wins over the registered card.
 	Card card.Card
 	// Handler is the name under which the Dispatcher knows what works on the tasks.
 	Handler string
@@ -61,7 +60,7 @@ type Config struct {
 	InlineLimit int
 	// ArtifactLimit is the largest artifact in bytes; wire.MaxArtifactBytes, the network's own limit, if 0.
 	ArtifactLimit int64
-	// Version of the program, told to the network.
+	// Version of the program, which the network is given.
 	Version string
 
 	// OnMoved, which may be nil, is called when the network may be elsewhere by now, so that CDM should be fetched again:
@@ -207,7 +206,3 @@ func (c Config) check() (Config, error) {
 	c.Timeouts = c.Timeouts.withDefaults()
 	return c, nil
 }
-
-// ErrFinal marks an authentication that the network refused for good: the API key was revoked or the agent was taken
-// offline by an administrator. Trying again is useless until somebody acts.
-var ErrFinal = errors.New("authentication is final")

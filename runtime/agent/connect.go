@@ -90,9 +90,3 @@ func (a *Agent) retry(ctx context.Context, attempt func(context.Context) error) 
 		}
 	}
 }
-
-// final reports whether the network refused the authentication for good.
-func final(err error) bool {
-	var answer *backend.Error
-	return errors.As(err, &answer) && answer.Final()
-}

@@ -61,13 +61,13 @@ func (p *pipes) dial(ctx context.Context, _, _ string) (net.Conn, error) {
 	}
 }
 
-// trouble is what a road does to a request.
-type trouble int
+// failure is what a road does to a request.
+type failure int
 
 const (
-	none    trouble = iota
-	gone            // no connection; those that stand break
-	hanging         // no answer
+	none        failure = iota
+	unreachable         // no connection; those that stand break
+	hanging             // no answer
 )
 
 // road carries requests, or does not. Faults of single endpoints are the sandbox's: it knows them by name.
@@ -75,15 +75,15 @@ type road struct {
 	next http.RoundTripper
 
 	mu      sync.Mutex
-	trouble trouble
+	failure failure
 	broken  chan struct{} // closes when connections that stand break
 }
 
-func (r *road) set(t trouble) {
+func (r *road) set(f failure) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.trouble = t
-	if t == gone {
+	r.failure = f
+	if f == unreachable {
 		close(r.broken)
 		r.broken = make(chan struct{})
 	}
@@ -93,10 +93,10 @@ var errGone = errors.New("connection refused")
 
 func (r *road) RoundTrip(req *http.Request) (*http.Response, error) {
 	r.mu.Lock()
-	what, broken := r.trouble, r.broken
+	what, broken := r.failure, r.broken
 	r.mu.Unlock()
 	switch what {
-	case gone:
+	case unreachable:
 		return nil, errGone
 	case hanging:
 		<-req.Context().Done()

@@ -38,7 +38,7 @@ func (a *Agent) checkOutput(log *slog.Logger, id string) {
 	a.warn(log, "undeclared output", "the handler gave an output that the agent card does not declare", "output", id)
 }
 
-// warn logs a nuisance, once a minute of each kind.
+// warn logs a warning, once a minute of each kind.
 func (a *Agent) warn(log *slog.Logger, kind, text, key, id string) {
 	a.mu.Lock()
 	held, ok := a.quiet.allow(kind, a.cfg.Now())

@@ -34,8 +34,8 @@ const (
 	elsewhere
 )
 
-// deliver publishes a terminal event for as long as it takes, without giving the task a second one: in doubt the network
-// is asked first. A publish that takes longer than the presence timeout is in doubt too, because by then the network may
+// deliver publishes a terminal event for as long as it takes, without giving the task a second one: where that is uncertain the network
+// is asked first. A publish that takes longer than the presence timeout is uncertain too, because by then the network may
 // have taken the agent for lost.
 func (a *Agent) deliver(ctx context.Context, s *session, d delivery) (deliveryResult, error) {
 	for uncertain := d.uncertain(); ; uncertain = true {
@@ -82,7 +82,7 @@ func gaveUp(ctx context.Context) deliveryResult {
 type taskStatus struct {
 	begun bool // an instance runs it or did
 	over  bool // it has a terminal event
-	// elsewhere: all that has begun it are other instances. Only the task's channel can tell.
+	// elsewhere: all that has begun it are other instances. Only the task's channel shows that.
 	elsewhere bool
 }
 

@@ -60,30 +60,6 @@ func (a *Agent) awaitWork() {
 	}
 }
 
-// whenIdle returns a channel that is closed once no task and no answer is in flight.
-func (a *Agent) whenIdle() <-chan struct{} {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.tasks.idle == nil {
-		a.tasks.idle = make(chan struct{})
-	}
-	idle := a.tasks.idle
-	a.checkIdleLocked()
-	return idle
-}
-
-// checkIdleLocked closes idle if there is nothing in flight.
-func (a *Agent) checkIdleLocked() {
-	t := &a.tasks
-	if t.idle != nil && len(t.jobs) == 0 && t.running == 0 && t.refusing == 0 {
-		// From here on the agent is leaving, and what it took now it would not end. What it leaves alone the network gives
-		// to another instance when it has left.
-		a.stepLocked(lifecycle.Idle{})
-		close(t.idle)
-		t.idle = nil
-	}
-}
-
 // await reports whether done closed within d.
 func await(done <-chan struct{}, d time.Duration) bool {
 	timer := time.NewTimer(d)

@@ -84,7 +84,7 @@ func TestDrain(t *testing.T) {
 		}
 		n.same("d1", "running canceled")
 	})
-	t.Run("hastened", func(t *testing.T) {
+	t.Run("canceled now", func(t *testing.T) {
 		n, st := newNetwork(t, true), newStage()
 		a := n.serve(cardOf(t, "worker", 8, ""), st, func(c *Config) { c.Drain, c.Timeouts.DrainOpen = time.Hour, time.Hour })
 		a.await(StateOnline)

@@ -42,7 +42,7 @@ func reasonOf(t wire.Terminal) string {
 	return t.CompletionReason
 }
 
-// emitAcceptedLocked says once that the task's end is owed from now on.
+// emitAcceptedLocked says once that the task is accepted, and that its end is to follow.
 func (j *job) emitAcceptedLocked() {
 	if j.announced {
 		return
@@ -67,3 +67,9 @@ func (j *job) emitOverdueLocked() {
 		Reason: "The handler did not end the task within its grace, so its call is ended.",
 	})
 }
+
+// Bounds of what others may make us repeat.
+const (
+	maxLoggedID = 128 // bytes of a stranger's task id in the log and in events
+	maxVersion  = 64  // bytes of a foreign version or name
+)

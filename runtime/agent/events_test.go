@@ -100,8 +100,8 @@ func TestTaskEvents(t *testing.T) {
 	}
 }
 
-// TestDisobedienceIsNoticed: a handler that does not let go is something that an operator should read.
-func TestDisobedienceIsNoticed(t *testing.T) {
+// TestOverdueHandlerIsNoticed: a handler that does not let go is something that an operator should read.
+func TestOverdueHandlerIsNoticed(t *testing.T) {
 	n, st := newNetwork(t, true), newStage()
 	a := n.serve(cardOf(t, "worker", 1, ""), st, func(c *Config) { c.CancelGrace = time.Millisecond })
 	a.await(StateOnline)

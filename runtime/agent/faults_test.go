@@ -50,7 +50,7 @@ func (n *network) fault() *stretch {
 	forward := &httputil.ReverseProxy{
 		Transport: transport,
 		Rewrite:   func(p *httputil.ProxyRequest) { p.SetURL(target) },
-		// A client that gives up is no news.
+		// A client that gives up is nothing to report.
 		ErrorHandler: func(w http.ResponseWriter, _ *http.Request, _ error) { w.WriteHeader(http.StatusBadGateway) },
 	}
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -156,7 +156,7 @@ func TestSlotIsAnnouncedAfterTheTerminal(t *testing.T) {
 	})
 	a := n.serve(cardOf(t, "worker", 1, ""), NewFuncDispatcher(echo), func(c *Config) {
 		n.through(f)(c)
-		c.Timeouts.Heartbeat = time.Hour // it would mend what is tested
+		c.Timeouts.Heartbeat = time.Hour // it would repair what is tested
 	})
 	a.await(StateOnline)
 	c := n.api.NewConsumer(n.sb.APIKey())
@@ -201,7 +201,7 @@ func TestTerminalRefused(t *testing.T) {
 	n.terminal("t2")
 }
 
-// TestSlowPublishDoesNotDelayControl: with no publish answered, tasks start and are told to end at once.
+// TestSlowPublishDoesNotDelayControl: with no publish answered, tasks start and are asked to end at once.
 func TestSlowPublishDoesNotDelayControl(t *testing.T) {
 	n, st := newNetwork(t, true), newStage()
 	f := n.fault()
@@ -289,7 +289,7 @@ func TestRefusalFallsBack(t *testing.T) {
 	}
 }
 
-// TestOutage: the network is gone while a task runs and ends; nothing is lost and nothing is said twice.
+// TestOutage: the network is unreachable while a task runs and ends; nothing is lost and nothing is said twice.
 func TestOutage(t *testing.T) {
 	n, st := newNetwork(t, true), newStage()
 	f := n.fault()

@@ -93,6 +93,9 @@ func (a *Agent) newJob(s *session, acc acceptance, clockOffset time.Duration) *j
 				return
 			}
 			j.publish(publishing, o)
+			if o.last {
+				j.post(task.TerminalDone{})
+			}
 		},
 	}
 	return j
@@ -282,17 +285,4 @@ func (j *job) stopTimers() {
 			timer.Stop()
 		}
 	}
-}
-
-func (j *job) info() TaskInfo {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	info := TaskInfo{
-		TaskID: j.task.ID, Agent: j.agent.name(), Handler: j.agent.cfg.Handler, State: j.machine.Phase().String(),
-		Since: j.since, Deadline: j.machine.Deadline(),
-	}
-	if pid := j.machine.PID(); pid != 0 {
-		info.PID = &pid
-	}
-	return info
 }

@@ -64,7 +64,7 @@ func photograph(t testing.TB, dir string) string {
 	return copied
 }
 
-// photographWhen copies a journal as soon as the book in the copy is as wished.
+// photographWhen copies a journal as soon as what the copy says of the agent is as wished.
 func photographWhen(t testing.TB, dir, what string, is func(*journal.AgentJournal) bool) (copied string) {
 	t.Helper()
 	eventually(t, what, func() bool {
@@ -158,7 +158,7 @@ func TestMessagesWhileAway(t *testing.T) {
 	st2.none(t)
 }
 
-// servedUntilNow returns an agent that was online and has ended in order; its journal is in dir.
+// servedUntilNow returns an agent that was online and has ended properly; its journal is in dir.
 func (n *network) servedUntilNow(c card.Card, dir string) *served {
 	n.t.Helper()
 	j := openJournal(n.t, dir)
@@ -209,7 +209,7 @@ func TestTakenWhileAway(t *testing.T) {
 }
 
 // TestTakenAndNotKnown: an agent that was away takes up an order that another instance has taken meanwhile, and ends, by
-// a crash or in order, before the network could tell it so. It does not end the task of the other.
+// a crash or properly, before the network could say so. It does not end the task of the other.
 func TestTakenAndNotKnown(t *testing.T) {
 	for _, crash := range []bool{true, false} {
 		t.Run(fmt.Sprint("crash ", crash), func(t *testing.T) {

@@ -367,7 +367,7 @@ func (c *call) asked(t testing.TB) dispatch.CancelReason {
 	select {
 	case <-c.ctx.Done():
 	case <-time.After(patience):
-		t.Fatal("the handler was not told to end")
+		t.Fatal("the handler was not notified")
 	}
 	var canceled *Canceled
 	if !errors.As(context.Cause(c.ctx), &canceled) {

@@ -24,24 +24,24 @@ const (
 	networkEnd = "running failed the agent instance that ran the task was lost"
 )
 
-// TestOutageOfEverything: the network is gone, or silent, for shorter and longer than it waits for an instance.
+// TestOutageOfEverything: the network is unreachable, or silent, for shorter and longer than it waits for an instance.
 func TestOutageOfEverything(t *testing.T) {
 	for _, tc := range []struct {
 		d       time.Duration
-		trouble trouble
+		failure failure
 		allowed []string
 	}{
-		{25 * time.Second, gone, []string{ownEnd}},
-		{60 * time.Second, gone, []string{ownEnd}},
-		{10 * time.Minute, gone, []string{networkEnd}}, // the network has given up long before
+		{25 * time.Second, unreachable, []string{ownEnd}},
+		{60 * time.Second, unreachable, []string{ownEnd}},
+		{10 * time.Minute, unreachable, []string{networkEnd}}, // the network has given up long before
 		{25 * time.Second, hanging, []string{ownEnd}},
 		{10 * time.Minute, hanging, []string{ownEnd, networkEnd}},
 	} {
-		t.Run(fmt.Sprintf("%v %d", tc.d, tc.trouble), func(t *testing.T) {
+		t.Run(fmt.Sprintf("%v %d", tc.d, tc.failure), func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				c := newCrowd(t, crowdOf{})
-				c.road.set(tc.trouble)
+				c.road.set(tc.failure)
 				time.Sleep(time.Second)
 				c.work(c.tasks[:crowdSize/2]) // these end during the outage
 				time.Sleep(tc.d - time.Second)
@@ -137,7 +137,7 @@ func TestOutageOfOneEndpoint(t *testing.T) {
 				c.judgeOwn()
 				c.leave()
 				if heal() == 0 {
-					t.Error("the agent did not tell that it leaves")
+					t.Error("the agent did not announce that it leaves")
 				}
 				c.finish()
 			})
@@ -213,13 +213,13 @@ func TestOutageByDenial(t *testing.T) {
 	}
 }
 
-// TestDoubtIsSettled: after the connection was lost each task asks the network once whether it goes on, and not before
+// TestUncertaintyIsCleared: after the connection was lost each task asks the network once whether it goes on, and not before
 // each further event.
-func TestDoubtIsSettled(t *testing.T) {
+func TestUncertaintyIsCleared(t *testing.T) {
 	for name, outage := range map[string]func(*crowd){
 		"the subscription broke": (*crowd).hiccup,
 		"longer than presence counts": func(c *crowd) {
-			c.road.set(gone)
+			c.road.set(unreachable)
 			time.Sleep(25 * time.Second)
 			c.road.set(none)
 		},

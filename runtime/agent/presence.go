@@ -2,8 +2,6 @@ package agent
 
 import (
 	"context"
-	"encoding/json"
-	"net/http"
 	"sync"
 
 	"github.com/blocksd/blocksd/network/link"
@@ -50,14 +48,6 @@ func (a *Agent) runPresence(ctx context.Context) {
 		case <-healthChanged:
 		case <-a.wakeup:
 		}
-	}
-}
-
-// wake makes runPresence look again. It never blocks.
-func (a *Agent) wake() {
-	select {
-	case a.wakeup <- struct{}{}:
-	default:
 	}
 }
 
@@ -162,25 +152,4 @@ func (v *stay) end() {
 	}
 	v.vanish()
 	v.announcing.Wait()
-}
-
-// unreachable notes that something failed without which the agent is not connected.
-func (a *Agent) unreachable(cause lifecycle.Cause, err error) {
-	s := status(err) // of PubNub, which answers like this to keys that it does not know
-	a.step(lifecycle.Unreachable{Cause: cause, Err: err, Unknown: s == http.StatusBadRequest || s == http.StatusNotFound})
-}
-
-// announceSlotsLocked tells the network how many slots are taken, by a state that goes out after those before it. It
-// waits for nothing.
-func (a *Agent) announceSlotsLocked() {
-	if a.conn.presence == nil {
-		return
-	}
-	concurrency := a.cfg.Card.Concurrency
-	active := a.tasks.running
-	if a.life.Full() {
-		active = concurrency // the network must send nothing now
-	}
-	state, _ := json.Marshal(wire.NewPresenceState(a.cfg.InstanceID, active, concurrency, a.startedAt)) // numbers and texts, so it cannot fail
-	a.conn.presence.Set(state)
 }

@@ -4,24 +4,8 @@ import (
 	"context"
 	"errors"
 
-	"github.com/blocksd/blocksd/network/link"
 	"github.com/blocksd/blocksd/runtime/journal"
-	"github.com/blocksd/blocksd/runtime/task"
 )
-
-// taskChannel is where the events of a task are published.
-type taskChannel struct {
-	name, token string // the token allows to write
-	meta        []byte
-	outbox      queue
-	// abandonArtifacts ends the publishing of artifacts; release frees all contexts of the job.
-	abandonArtifacts, release context.CancelFunc
-
-	// newest is the timetoken of the last event that was published, uploads the file ids of the artifacts that were
-	// uploaded. Only what the outbox sends touches them, one at a time.
-	newest  string
-	uploads []string
-}
 
 // publish sends one event, for as long as it takes. Only the terminal is missed when it is refused: whoever reads the
 // task's channel waits for it.
@@ -55,14 +39,9 @@ func (j *job) publishTerminal(ctx context.Context, body []byte) {
 		j.entry.Finish(journal.Finished{ID: j.task.ID, Outcome: outcome, At: a.cfg.Now()})
 	}
 	a.countDelivery(result == delivered || result == elsewhere)
-	j.post(task.TerminalDone{})
 }
 
-func (j *job) message(body []byte) link.Message {
-	return link.Message{Channel: j.channel.name, Token: j.channel.token, Meta: j.channel.meta, Body: body, Store: true}
-}
-
-// publishEvent publishes an event that is not the terminal. Like that one it asks the network first when in doubt: nothing
+// publishEvent publishes an event that is not the terminal. Like that one it asks the network first when uncertain: nothing
 // may follow a terminal that the network has given the task itself.
 func (j *job) publishEvent(ctx context.Context, body []byte) error {
 	if err := j.checkOpen(ctx, j.isUncertain()); err != nil {

@@ -9,12 +9,6 @@ import (
 	"github.com/blocksd/blocksd/network/wire"
 )
 
-// Bounds of what others may make us repeat.
-const (
-	maxLoggedID = 128 // bytes of a stranger's task id in the log and in events
-	maxVersion  = 64  // bytes of a foreign version or name
-)
-
 // order is a StartTask as it came.
 type order struct {
 	start     *wire.StartTask

@@ -7,9 +7,9 @@ import (
 	"time"
 )
 
-// TestPresenceIsToldAgain: a network that was out of reach may have forgotten the state of an instance, which gets no
-// tasks without it; it is told at once and not with the next heartbeat.
-func TestPresenceIsToldAgain(t *testing.T) {
+// TestPresenceIsSentAgain: a network that was out of reach may have forgotten the state of an instance, which gets no
+// tasks without it; it learns it at once and not with the next heartbeat.
+func TestPresenceIsSentAgain(t *testing.T) {
 	n := newNetwork(t, true)
 	f := n.fault()
 	a := n.serve(cardOf(t, "worker", 4, ""), newStage(), func(c *Config) {
@@ -22,18 +22,18 @@ func TestPresenceIsToldAgain(t *testing.T) {
 	})
 	a.control(`{"type":"RetryTask","taskId":"none"}`) // ends the poll that is held
 	a.await(StateConnecting)
-	told := make(chan struct{}, 10)
+	notified := make(chan struct{}, 10)
 	f.set(func(_ http.ResponseWriter, r *http.Request) bool {
 		if strings.HasSuffix(r.URL.Path, "/data") {
-			told <- struct{}{}
+			notified <- struct{}{}
 		}
 		return false
 	})
 	a.await(StateOnline)
 	select {
-	case <-told:
+	case <-notified:
 	case <-time.After(patience):
-		t.Error("the network was not told the state again")
+		t.Error("the state was not sent to the network again")
 	}
 }
 
@@ -82,7 +82,7 @@ func TestLatestReason(t *testing.T) {
 	select {
 	case <-moved:
 	case <-time.After(patience):
-		t.Error("nobody is told that the network does not know the keys")
+		t.Error("nobody learns that the network does not know the keys")
 	}
 	f.set(nil)
 	a.await(StateOnline)

@@ -2,7 +2,6 @@ package agent
 
 import (
 	"context"
-	"errors"
 	"net/http"
 	"time"
 
@@ -110,13 +109,4 @@ func (a *Agent) publishAnswer(ctx context.Context, s *session, o order, t wire.T
 		_, err = s.link.Publish(ctx, m)
 	}
 	return err
-}
-
-// status returns the HTTP status with which the network refused a publish, 0 for any other error and for none.
-func status(err error) int {
-	var refusal *link.StatusError
-	if errors.As(err, &refusal) {
-		return refusal.Status
-	}
-	return 0
 }

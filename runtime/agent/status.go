@@ -1,7 +1,6 @@
 package agent
 
 import (
-	"slices"
 	"time"
 
 	"github.com/blocksd/blocksd/network/wire"
@@ -92,21 +91,15 @@ func (a *Agent) Tasks() []TaskInfo {
 	return infos
 }
 
-// snapshot returns the jobs, the oldest first.
-func (a *Agent) snapshot() []*job {
-	a.mu.Lock()
-	jobs := make([]*job, 0, len(a.tasks.jobs))
-	for _, j := range a.tasks.jobs {
-		jobs = append(jobs, j)
+func (j *job) info() TaskInfo {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	info := TaskInfo{
+		TaskID: j.task.ID, Agent: j.agent.name(), Handler: j.agent.cfg.Handler, State: j.machine.Phase().String(),
+		Since: j.since, Deadline: j.machine.Deadline(),
 	}
-	a.mu.Unlock()
-	slices.SortFunc(jobs, func(x, y *job) int { return int(x.number - y.number) })
-	return jobs
-}
-
-// find returns a task in flight, nil if there is none with this id.
-func (a *Agent) find(taskID string) *job {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return a.tasks.jobs[taskID]
+	if pid := j.machine.PID(); pid != 0 {
+		info.PID = &pid
+	}
+	return info
 }

@@ -2,16 +2,16 @@ package agent
 
 import "time"
 
-// logEvery is the shortest time between two log records of the same kind of nuisance.
+// logEvery is the shortest time between two log records of the same kind.
 const logEvery = time.Minute
 
 // throttle lets one log record of each kind through per logEvery and counts the others. The kinds are ours, so there
 // are few. It is not safe for concurrent use; its zero value is ready.
 type throttle struct {
-	kinds map[string]*nuisance
+	kinds map[string]*kindOfRecord
 }
 
-type nuisance struct {
+type kindOfRecord struct {
 	last time.Time
 	held int
 }
@@ -21,9 +21,9 @@ func (t *throttle) allow(kind string, now time.Time) (held int, ok bool) {
 	n := t.kinds[kind]
 	if n == nil {
 		if t.kinds == nil {
-			t.kinds = map[string]*nuisance{}
+			t.kinds = map[string]*kindOfRecord{}
 		}
-		n = &nuisance{last: now.Add(-logEvery)}
+		n = &kindOfRecord{last: now.Add(-logEvery)}
 		t.kinds[kind] = n
 	}
 	if now.Sub(n.last) < logEvery {

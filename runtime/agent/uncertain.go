@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"sync/atomic"
 	"time"
 )
@@ -17,6 +18,9 @@ type uncertain struct {
 
 // raise notes a reason.
 func (u *uncertain) raise() { u.raised.Add(1) }
+
+// errTaskOver answers what comes after the task's outcome was decided, here or by the network.
+var errTaskOver = errors.New("the task is over")
 
 // isUncertain reports whether the network may have ended the task by itself.
 func (j *job) isUncertain() bool {

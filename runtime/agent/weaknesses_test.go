@@ -1,6 +1,6 @@
 package agent
 
-// Tests of docs/provider-weaknesses.md that have no better place.
+// Tests of docs/provider-weaknesses.md that fit nowhere else.
 
 import (
 	"context"

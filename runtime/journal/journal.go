@@ -67,7 +67,7 @@ type Journal struct {
 
 	// What follows up to mu belongs to the owner goroutine.
 	store *store
-	// owed are posts that failed once and whose posters know it: they are written when that is possible again.
+	// unwritten are posts that failed once and whose posters know it. They are written when that is possible again.
 	unwritten []post
 	// gaveUp: no further write is tried.
 	gaveUp bool
@@ -272,7 +272,7 @@ func (j *Journal) own() {
 	}
 }
 
-// work writes all that is queued in one go, tells the posters, and then does what is to be read.
+// work writes all that is queued in one go, answers the posters, and then does what is to be read.
 func (j *Journal) work() {
 	b, reads := j.take()
 	_, unhealthy := j.Health()
@@ -339,7 +339,7 @@ func (j *Journal) write(b batch) error {
 }
 
 // keepUnwritten keeps what could not be written. An acceptance is not kept, because its task is refused now; in case that it did
-// reach the disk, where that was tried, it is to be removed. Nothing else of such a task is owed: so the tasks that are
+// reach the disk, where that was tried, it is to be removed. Nothing else of such a task is kept: so the tasks that are
 // refused, of which there can be any number, take no memory.
 func (j *Journal) keepUnwritten(b batch, tried bool) {
 	for _, p := range b.posts {

@@ -135,7 +135,7 @@ func TestGroupCommit(t *testing.T) {
 	}
 }
 
-// TestFullDisk: what cannot be written is told, nothing that is on the disk is hurt, and once there is room again all
+// TestFullDisk: what cannot be written is reported, nothing that is on the disk is hurt, and once there is room again all
 // that was decided meanwhile is written.
 func TestFullDisk(t *testing.T) {
 	dir := t.TempDir()
@@ -190,9 +190,9 @@ func TestFullDisk(t *testing.T) {
 			t.Fatal("accepted with a full disk")
 		}
 	}
-	owed := make(chan int, 1)
-	b.Accept(Task{ID: "last"}, func(error) { owed <- len(j.unwritten) }) // called by the owner
-	if n := <-owed; n > 10 {
+	unwritten := make(chan int, 1)
+	b.Accept(Task{ID: "last"}, func(error) { unwritten <- len(j.unwritten) }) // called by the owner
+	if n := <-unwritten; n > 10 {
 		t.Errorf("%d posts are kept for tasks that were refused", n)
 	}
 	empty()

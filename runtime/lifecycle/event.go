@@ -91,8 +91,8 @@ type (
 	AnnounceSlots struct{}
 	// ResendPresence announces it again.
 	ResendPresence struct{}
-	// DoubtTasks notes that the network may take us for lost, and may end the tasks in flight by itself.
-	DoubtTasks struct{}
+	// MarkUncertain notes that the network may take us for lost, and may end the tasks in flight by itself.
+	MarkUncertain struct{}
 	// LookElsewhere says that the network may have moved.
 	LookElsewhere struct{}
 	// GiveUp says that the agent has to end.
@@ -102,6 +102,6 @@ type (
 func (EmitState) action()      {}
 func (AnnounceSlots) action()  {}
 func (ResendPresence) action() {}
-func (DoubtTasks) action()     {}
+func (MarkUncertain) action()  {}
 func (LookElsewhere) action()  {}
 func (GiveUp) action()         {}

@@ -136,7 +136,7 @@ func (m *Machine) unreachable(ev Unreachable, now time.Time) {
 	m.reason = fmt.Sprintf(causeTexts[ev.Cause], ev.Err)
 	if ev.Cause == Lost || ev.Cause == Denied {
 		m.connected = false
-		m.do(DoubtTasks{})
+		m.do(MarkUncertain{})
 	}
 }
 

@@ -164,8 +164,8 @@ func actionText(a Action) string {
 		return "announce slots"
 	case ResendPresence:
 		return "resend presence"
-	case DoubtTasks:
-		return "doubt tasks"
+	case MarkUncertain:
+		return "mark tasks uncertain"
 	case LookElsewhere:
 		return "look elsewhere"
 	case GiveUp:
