@@ -30,13 +30,13 @@ type Finished struct {
 	At time.Time
 }
 
-// AgentJournal is the part of a journal that belongs to one agent. Its methods are safe for concurrent use; those that write do
-// not wait.
+// AgentJournal is the part of a journal that belongs to one agent. Its methods are safe for concurrent use; those that
+// write do not wait.
 type AgentJournal struct {
 	journal *Journal
 	name    string
 
-	// What follows is guarded by the lock of the journal.
+	// Journal.mu guards what follows.
 	id     string
 	cursor cursor
 	last   uint64 // number of the newest task
@@ -127,7 +127,7 @@ func (a *AgentJournal) SetCursor(channel, timetoken string) {
 	defer j.mu.Unlock()
 	a.cursor = cursor{channel, timetoken}
 	if !j.closed {
-		j.dirty[a] = struct{}{}
+		j.inbox.dirty[a] = struct{}{}
 		j.scheduleFlushLocked()
 	}
 }

@@ -21,8 +21,7 @@ func (e *Entry) Note(o wire.Terminal) {
 	e.agent.journal.post(post{kind: decided, agent: e.agent, entry: e, done: Finished{Outcome: o}})
 }
 
-// Flush has the journal write now what was posted, because it should not become durable some time later only. It does not
-// wait.
+// Flush has the journal write now what was posted. It does not wait.
 func (e *Entry) Flush() { e.agent.journal.wakeOwner() }
 
 // Decide records the outcome of a task. durable is called as by Accept; after an error the outcome is still written as

@@ -52,7 +52,7 @@ func TestReadsOldTasks(t *testing.T) {
 	}
 }
 
-// FuzzSeal: no bytes open but those that were sealed for the place.
+// FuzzSeal: no bytes open but those that were sealed for the address.
 func FuzzSeal(f *testing.F) {
 	s, err := newSealer(testSecret)
 	if err != nil {
@@ -62,7 +62,7 @@ func FuzzSeal(f *testing.F) {
 	if s.own, err = s.derive(s.salt); err != nil {
 		f.Fatal(err)
 	}
-	at, elsewhere := place("agent", "tasks", sequence(1)), place("agent", "tasks", sequence(2))
+	at, elsewhere := address("agent", "tasks", sequence(1)), address("agent", "tasks", sequence(2))
 	good := s.seal(at, []byte("plain"))
 	f.Add(good)
 	f.Add(good[:sealHeader])
@@ -72,7 +72,7 @@ func FuzzSeal(f *testing.F) {
 			t.Errorf("%x opened as %q, %v", b, plain, err)
 		}
 		if _, err := s.open(elsewhere, b); err == nil {
-			t.Errorf("%x opened at another place", b)
+			t.Errorf("%x opened at another address", b)
 		}
 	})
 }

@@ -5,6 +5,8 @@
 // Nobody waits for the disk: what is to be kept is posted, and a function is called once it is durable. One goroutine
 // writes. While it writes, more is posted; it all goes to disk together with the next write, so that any number of
 // tasks share the cost of one. What is posted becomes durable in its order, never a later post without an earlier one.
+//
+// The clock is injected: Config.Now is what records are dated and forgotten by. Waits for the disk are real.
 package journal
 
 import (
@@ -13,7 +15,6 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"slices"
 	"sync"
 	"time"
 )
@@ -73,15 +74,21 @@ type Journal struct {
 	gaveUp bool
 
 	// mu guards what follows. It is never held over I/O.
-	mu         sync.Mutex
-	queue      []post
-	dirty      map[*AgentJournal]struct{} // agents whose cursor has moved since the last write
-	flushTimer *time.Timer                // fires for posts that nobody waits for
+	mu     sync.Mutex
+	inbox  inbox
+	closed bool
+	agents map[string]*AgentJournal
+	health error
+	change chan struct{} // closes when health changes
+}
+
+// inbox is what the owner is to write. Journal.mu guards it.
+type inbox struct {
+	queue []post
+	dirty map[*AgentJournal]struct{} // agents whose cursor has moved since the last write
+	// flushTimer fires for what nobody waits for, while armed.
+	flushTimer *time.Timer
 	armed      bool
-	closed     bool
-	agents     map[string]*AgentJournal
-	health     error
-	change     chan struct{} // closes when health changes
 }
 
 // post is something to write, or to read, in its order.
@@ -142,14 +149,14 @@ func Open(cfg Config) (*Journal, error) {
 	j := &Journal{
 		cfg: cfg, path: filepath.Join(cfg.Dir, FileName), log: cfg.Log,
 		wake: make(chan struct{}, 1), stop: make(chan struct{}), ended: make(chan struct{}),
-		dirty: map[*AgentJournal]struct{}{}, agents: map[string]*AgentJournal{}, change: make(chan struct{}),
+		inbox: inbox{dirty: map[*AgentJournal]struct{}{}}, agents: map[string]*AgentJournal{}, change: make(chan struct{}),
 	}
 	var err error
 	if j.store, err = openStore(cfg, j.path); err != nil {
 		return nil, fmt.Errorf("open journal %s: %w", j.path, err)
 	}
-	j.flushTimer = time.AfterFunc(time.Hour, j.wakeOwner)
-	j.flushTimer.Stop()
+	j.inbox.flushTimer = time.AfterFunc(time.Hour, j.wakeOwner)
+	j.inbox.flushTimer.Stop()
 	go j.own()
 	return j, nil
 }
@@ -167,7 +174,7 @@ func (j *Journal) Close() error {
 	j.mu.Unlock()
 	close(j.stop)
 	<-j.ended
-	j.flushTimer.Stop()
+	j.inbox.flushTimer.Stop()
 	err := j.store.close()
 	if _, why := j.Health(); why != nil {
 		err = errors.Join(why, err)
@@ -213,7 +220,7 @@ func (j *Journal) post(p post) bool {
 		j.mu.Unlock()
 		return false
 	}
-	j.queue = append(j.queue, p)
+	j.inbox.queue = append(j.inbox.queue, p)
 	if p.durable == nil && p.kind != reading {
 		j.scheduleFlushLocked()
 		j.mu.Unlock()
@@ -233,9 +240,9 @@ func (j *Journal) postOrAnswer(p post) {
 
 // scheduleFlushLocked has the owner write soon.
 func (j *Journal) scheduleFlushLocked() {
-	if !j.armed {
-		j.armed = true
-		j.flushTimer.Reset(j.cfg.Timeouts.FlushDelay)
+	if !j.inbox.armed {
+		j.inbox.armed = true
+		j.inbox.flushTimer.Reset(j.cfg.Timeouts.FlushDelay)
 	}
 }
 
@@ -245,158 +252,4 @@ func (j *Journal) wakeOwner() {
 	case j.wake <- struct{}{}:
 	default:
 	}
-}
-
-// own is the owner goroutine: the only one that touches the store.
-func (j *Journal) own() {
-	defer close(j.ended)
-	retry := time.NewTimer(time.Hour)
-	retry.Stop()
-	defer retry.Stop()
-	for {
-		select {
-		case <-j.wake:
-			j.work()
-		case <-retry.C:
-			j.repair()
-		case <-j.stop:
-			j.work()
-			if _, why := j.Health(); why != nil {
-				j.repair()
-			}
-			return
-		}
-		if _, why := j.Health(); why != nil && !j.gaveUp {
-			retry.Reset(j.cfg.Timeouts.Retry)
-		}
-	}
-}
-
-// work writes all that is queued in one go, answers the posters, and then does what is to be read.
-func (j *Journal) work() {
-	b, reads := j.take()
-	_, unhealthy := j.Health()
-	tried := unhealthy == nil && !b.empty()
-	if tried {
-		unhealthy = j.write(b)
-	}
-	if unhealthy != nil {
-		j.keepUnwritten(b, tried)
-	}
-	answer(b.posts, unhealthy)
-	j.read(reads)
-}
-
-// take empties the queue. Cursors are taken in the same step, so that none is ahead of what was posted before it.
-func (j *Journal) take() (b batch, reads []post) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	b.posts = j.queue
-	j.queue = nil
-	for _, p := range b.posts {
-		if p.kind == reading {
-			reads = append(reads, p)
-		}
-	}
-	if len(reads) > 0 {
-		b.posts = slices.DeleteFunc(b.posts, func(p post) bool { return p.kind == reading })
-	}
-	for agent := range j.dirty {
-		b.cursors = append(b.cursors, cursorOf{agent, agent.cursor})
-	}
-	clear(j.dirty)
-	j.armed = false
-	j.flushTimer.Stop()
-	return b, reads
-}
-
-func answer(posts []post, err error) {
-	for _, p := range posts {
-		if p.durable != nil {
-			p.durable(err)
-		}
-	}
-}
-
-func (j *Journal) read(reads []post) {
-	for _, p := range reads {
-		p.durable(j.store.view(p.agent.name, p.read))
-	}
-}
-
-// write gives b to the store. An error is what Health says from then on.
-func (j *Journal) write(b batch) error {
-	err := j.store.commit(b)
-	if err == nil {
-		return nil
-	}
-	if errors.Is(err, errBroken) {
-		return j.giveUp(err)
-	}
-	err = fmt.Errorf("write journal %s: %w: no new tasks are taken until it can be written: free space on its disk or repair it", j.path, err)
-	j.setHealth(err)
-	return err
-}
-
-// keepUnwritten keeps what could not be written. An acceptance is not kept, because its task is refused now; in case that it did
-// reach the disk, where that was tried, it is to be removed. Nothing else of such a task is kept: so the tasks that are
-// refused, of which there can be any number, take no memory.
-func (j *Journal) keepUnwritten(b batch, tried bool) {
-	for _, p := range b.posts {
-		p.durable = nil
-		switch {
-		case p.kind == accepted:
-			p.entry.void = true
-			if tried {
-				j.unwritten = append(j.unwritten, post{kind: dropped, agent: p.agent, entry: p.entry})
-			}
-		case p.entry == nil || !p.entry.void:
-			j.unwritten = append(j.unwritten, p)
-		}
-	}
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	for _, c := range b.cursors {
-		j.dirty[c.agent] = struct{}{} // its newest cursor is written with the rest
-	}
-}
-
-// repair tries to write what is unwritten. The file is opened anew first: after a failed write nobody knows what of it is in
-// the memory of the system and what on the disk.
-func (j *Journal) repair() {
-	if j.gaveUp {
-		return
-	}
-	err := j.store.reopen()
-	if err == nil {
-		b, reads := j.take()
-		all := b
-		all.posts, all.probe = slices.Concat(j.unwritten, b.posts), true
-		if err = j.store.commit(all); err != nil {
-			j.keepUnwritten(b, true)
-			_, unhealthy := j.Health()
-			answer(b.posts, unhealthy)
-		} else {
-			j.unwritten = nil
-			answer(b.posts, nil)
-			if err = j.store.commit(batch{}); err == nil { // gives the room of the probe free
-				j.setHealth(nil)
-			}
-		}
-		j.read(reads)
-	}
-	if err != nil {
-		j.log.Debug("journal still cannot be written", "err", err)
-		if errors.Is(err, errBroken) {
-			j.giveUp(err)
-		}
-	}
-}
-
-// giveUp gives the journal up.
-func (j *Journal) giveUp(err error) error {
-	j.gaveUp = true
-	err = fmt.Errorf("write journal %s: %w: no new tasks are taken: see the operator's manual on a damaged journal, then restart", j.path, err)
-	j.setHealth(err)
-	return err
 }

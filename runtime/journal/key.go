@@ -41,7 +41,7 @@ func Secret(stateDir, credentialsDir string) ([]byte, error) {
 		return makeSecret(stateDir, path)
 	}
 	if err == nil && info.Mode().Perm()&0o077 != 0 {
-		return nil, fmt.Errorf("use journal key %s: its mode %04o lets others than its owner at it: run chmod 600 %s", path, info.Mode().Perm(), path)
+		return nil, fmt.Errorf("use journal key %s: its mode %04o lets others than its owner read or write it: run chmod 600 %s", path, info.Mode().Perm(), path)
 	}
 	return readSecret(path)
 }

@@ -148,7 +148,7 @@ func sequence(n uint64) []byte { return binary.BigEndian.AppendUint64(nil, n) }
 
 func decodeSequence(key []byte) (uint64, error) {
 	if len(key) != 8 {
-		return 0, fmt.Errorf("a key of %d bytes is none of ours", len(key))
+		return 0, fmt.Errorf("a key of %d bytes is not one of ours", len(key))
 	}
 	return binary.BigEndian.Uint64(key), nil
 }

@@ -11,7 +11,7 @@ import (
 )
 
 // Every record is sealed with AES-256-GCM, because tasks carry tokens and their inputs are their owners'. The seal is
-// also the checksum of the record, and binds it to its place.
+// also the checksum of the record, and binds it to its address.
 //
 // Each opened journal seals with a key of its own, derived from the secret and a random salt, and counts its nonces: so
 // no nonce repeats, however many records there are. A record is version, salt, counter, ciphertext and tag.
@@ -52,20 +52,20 @@ func (s *sealer) derive(salt [saltBytes]byte) (cipher.AEAD, error) {
 	return cipher.NewGCM(block)
 }
 
-// seal returns the sealed form of plain for the place where it will stand.
-func (s *sealer) seal(place, plain []byte) []byte {
+// seal returns the sealed form of plain for the address where it will stand.
+func (s *sealer) seal(address, plain []byte) []byte {
 	s.count++
 	b := make([]byte, 0, sealHeader+len(plain)+s.own.Overhead())
 	b = append(b, sealVersion)
 	b = append(b, s.salt[:]...)
 	b = binary.BigEndian.AppendUint64(b, s.count)
-	return s.own.Seal(b, nonce(s.count), plain, place)
+	return s.own.Seal(b, nonce(s.count), plain, address)
 }
 
 func nonce(count uint64) []byte { return binary.BigEndian.AppendUint64(make([]byte, 4, 12), count) }
 
 // open is the inverse of seal.
-func (s *sealer) open(place, sealed []byte) ([]byte, error) {
+func (s *sealer) open(address, sealed []byte) ([]byte, error) {
 	if len(sealed) < sealHeader || sealed[0] != sealVersion {
 		return nil, errSealed
 	}
@@ -83,7 +83,7 @@ func (s *sealer) open(place, sealed []byte) ([]byte, error) {
 			s.others[salt] = aead
 		}
 	}
-	plain, err := aead.Open(nil, nonce(binary.BigEndian.Uint64(sealed[1+saltBytes:])), sealed[sealHeader:], place)
+	plain, err := aead.Open(nil, nonce(binary.BigEndian.Uint64(sealed[1+saltBytes:])), sealed[sealHeader:], address)
 	if err != nil {
 		return nil, errSealed
 	}

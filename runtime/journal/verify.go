@@ -54,7 +54,7 @@ func verify(path string) error {
 		return err
 	}
 	if !info.Mode().IsRegular() {
-		return errors.New("it is no regular file")
+		return errors.New("it is not a regular file")
 	}
 	v := verifier{file: f, size: info.Size(), seen: map[uint64]bool{}}
 	if err := v.file0(); err != nil {
