@@ -41,9 +41,9 @@ type AgentSession struct {
 	apiKey string
 	renew  flight
 
-	mu     sync.Mutex
-	req    ConnectRequest // guarded by mu
-	tokens tokenPair      // guarded by mu
+	mu     sync.Mutex // guards what follows
+	req    ConnectRequest
+	tokens tokenPair
 }
 
 // tokenPair is a credential and what renews it. renewAt is when it should be renewed, zero when that is not known.

@@ -82,7 +82,7 @@ func decodeCDM(body []byte) (CDM, error) {
 		Sandbox             struct{ PubNubOrigin string }
 	}
 	if err := json.Unmarshal(body, &o); err != nil {
-		return CDM{}, fmt.Errorf("it is not the JSON object that was expected")
+		return CDM{}, fmt.Errorf("it is not a JSON object")
 	}
 	for name, k := range map[string]wire.Keyset{"playground": o.Playground, "network": o.Network} {
 		if k.PublishKey == "" || k.SubscribeKey == "" {

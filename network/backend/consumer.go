@@ -23,8 +23,8 @@ type Consumer struct {
 	apiKey string
 	renew  flight
 
-	mu    sync.Mutex
-	token consumerToken // guarded by mu
+	mu    sync.Mutex // guards token
+	token consumerToken
 }
 
 type consumerToken struct {

@@ -185,7 +185,7 @@ func decodeTaskRow(raw []byte) (TaskRow, error) {
 	}
 	var row TaskRow
 	if json.Unmarshal(raw, &row) != nil || row.TaskID == "" {
-		return TaskRow{}, fmt.Errorf("the answer is no task")
+		return TaskRow{}, fmt.Errorf("the answer is not a task")
 	}
 	row.Raw = raw
 	return row, nil
@@ -215,14 +215,14 @@ func (s *Consumer) ListTasks(ctx context.Context, f ListFilter) ([]TaskRow, stri
 	return rows, next, nil
 }
 
-// decodeTaskList leaves out what is no task.
+// decodeTaskList leaves out what is not a task.
 func decodeTaskList(raw []byte) ([]TaskRow, string, error) {
 	var o struct {
 		Tasks []json.RawMessage
 		Next  json.RawMessage
 	}
 	if json.Unmarshal(raw, &o) != nil {
-		return nil, "", fmt.Errorf("the answer is no list of tasks")
+		return nil, "", fmt.Errorf("the answer is not a list of tasks")
 	}
 	rows := make([]TaskRow, 0, len(o.Tasks))
 	for _, t := range o.Tasks {

@@ -11,7 +11,7 @@ import (
 	"strings"
 )
 
-// The document as a tree that keeps what encoding/json forgets: the order of members, doubled keys, and where in the
+// The document as a tree that keeps what encoding/json forgets: the order of members, duplicate keys, and where in the
 // text each value stands. Problems are reported in that order.
 
 type kind int
@@ -46,7 +46,7 @@ type member struct {
 	value      *node
 }
 
-// get returns the member's value or nil. The last of doubled keys counts, as in encoding/json.
+// get returns the member's value or nil. The last of duplicate keys counts, as in encoding/json.
 func (n *node) get(key string) *node {
 	if n == nil {
 		return nil
@@ -130,7 +130,7 @@ func (r *reader) value(depth int) (*node, error) {
 		n.kind, n.truth = kindBool, v
 	case json.Number:
 		n.kind = kindNumber
-		n.number, _ = strconv.ParseFloat(v.String(), 64) // out of range becomes infinite, which is no integer
+		n.number, _ = strconv.ParseFloat(v.String(), 64) // out of range becomes infinite, which is not an integer
 	case string:
 		n.kind, n.text = kindString, v
 	case json.Delim:

@@ -24,7 +24,7 @@ type pollAnswer struct {
 	cursor  uint64
 	region  int64
 	entries []Received
-	// skipped counts entries that are no messages or cannot be read; malformed holds the first reason of the latter.
+	// skipped counts entries that are not messages or cannot be read; malformed holds the first reason of the latter.
 	skipped   int
 	malformed error
 }

@@ -93,7 +93,7 @@ var errRecorded = errors.New("the answer is recorded in the exchange")
 func (t sdkTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 	e, ok := req.Context().Value(exchangeKey{}).(*exchange)
 	if !ok {
-		return nil, errors.New("request of the PubNub SDK that nobody asked for")
+		return nil, errors.New("unexpected request of the PubNub SDK")
 	}
 	out := req.Clone(req.Context())
 	// The SDK makes URLs of the form //host/path, which net/http sends in absolute form, as to a proxy.

@@ -89,7 +89,7 @@ func (l *Link) History(ctx context.Context, channel, token string, after string)
 // searchPages bounds a search: 5,000 messages. A channel of a task that has more is not read to its beginning.
 const searchPages = 50
 
-// Search shows the stored messages of channel to is, the newest first, until that says true or there are no more, at
+// Search passes the stored messages of channel to is, the newest first, until it returns true or there are no more, at
 // most 5,000. Errors are those of History.
 func (l *Link) Search(ctx context.Context, channel, token string, is func(Stored) bool) (found bool, err error) {
 	ctx, done, err := l.enter(ctx)

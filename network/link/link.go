@@ -3,8 +3,10 @@
 //
 // The SDK sends every request but three: polls, because its subscribe loop reorders messages and stays dead after a
 // single 503 (the tests of this package show both), file downloads, because it neither escapes names nor takes a
-// context, and publishes, because escaping their URLs took more than a third of a busy daemon's allocations. Its parsers never see an answer of the network: they panic on answers that a faulty proxy can produce, and
-// round timetokens.
+// context, and publishes, because escaping their URLs took more than a third of a busy daemon's allocations. Its parsers
+// never see an answer of the network: they panic on answers that a faulty proxy can produce, and round timetokens.
+//
+// The clock is injected: everything that measures time asks Config.Now. Pauses and deadlines run by package time.
 package link
 
 import (
@@ -45,7 +47,7 @@ type Config struct {
 	// Transport is nil for one of our own, which finds dead paths within about 20 s and keeps connections open for
 	// concurrent requests.
 	Transport http.RoundTripper
-	// Now is nil for time.Now. It is only used to measure and to guess the network's time, never to order events.
+	// Now is nil for time.Now. It measures, and guesses the network's time; it never orders events.
 	Now func() time.Time
 	// Jitter returns a number in [0,1); nil for a random one.
 	Jitter   func() float64
@@ -107,10 +109,11 @@ type Link struct {
 	// publishPrefix and publishSuffix are what all publish URLs have in common before the channel and in the query.
 	publishPrefix, publishSuffix string
 
-	mu     sync.Mutex
+	mu     sync.Mutex // guards closed and calls
 	closed bool
-	calls  map[*call]struct{} // guarded by mu: what Close has to cancel
-	idle   sync.WaitGroup     // counts calls
+	calls  map[*call]struct{} // what Close has to cancel
+
+	idle sync.WaitGroup // counts calls
 }
 
 type call struct{ cancel context.CancelFunc }

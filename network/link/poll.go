@@ -102,10 +102,10 @@ func (announce) pollAction() {}
 
 // Limits of the decisions.
 const (
-	// seenMessages are remembered to drop doubles.
+	// seenMessages are remembered to drop duplicates.
 	seenMessages = 4096
-	// ringSize is how many messages of a channel the network keeps for those that come back; older ones are dropped without a
-	// sign.
+	// ringSize is how many messages of a channel the network keeps for subscribers that come back; it drops older ones
+	// silently.
 	ringSize = 100
 	// quickAnswers is how many polls in a row may be answered at once with nothing new before it counts as a fault:
 	// without a limit a broken proxy makes us send as fast as it answers.

@@ -236,7 +236,7 @@ func (p *Presence) setState(ctx context.Context, state []byte) *exchange {
 	e := &exchange{}
 	req, err := l.newRequest(ctx, path, url.Values{"state": {string(state)}}, l.currentToken())
 	if err != nil {
-		e.err = errors.New("the origin or a key of the link makes no URL")
+		e.err = errors.New("the origin or a key of the link does not make a URL")
 		return e
 	}
 	e.record(l.transport.RoundTrip(req))

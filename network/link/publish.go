@@ -153,7 +153,7 @@ func (l *Link) post(ctx context.Context, m Message) *exchange {
 	ctx = e.traced(ctx)
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, string(u), bytes.NewReader(m.Body))
 	if err != nil {
-		e.err = errors.New("the origin or a key of the link makes no URL")
+		e.err = errors.New("the origin or a key of the link does not make a URL")
 		return e
 	}
 	req.Header.Set("Content-Type", "application/json")

@@ -26,8 +26,8 @@ type SubscribeConfig struct {
 	Cursor string
 	// Token of each request; nil for the link's.
 	Token func() string
-	// OnState is notified of changes of state, and of Lost and Denied the reason of each further failure. It is called from the
-	// loop, before the next request, and must not block.
+	// OnState is called at each change of state, and in the states Lost and Denied at each further failure. It is called
+	// from the loop, before the next request, and must not block.
 	OnState func(State, error)
 	// OnDenied gets a new token after a refusal. On nil the loop goes on from its cursor, on an error it calls again
 	// later. A nil OnDenied means that the loop only waits and tries again.
@@ -35,7 +35,7 @@ type SubscribeConfig struct {
 }
 
 // Subscribe receives messages until ctx ends or the link closes, and hands them to handle one at a time, in the order
-// of the network and without doubles. There is never more than one request under way; while handle works none is. It
+// of the network and without duplicates. There is never more than one request under way; while handle works none is. It
 // survives every failure and returns only ctx.Err() or ErrClosed, or an error for a config that makes no sense.
 func (l *Link) Subscribe(ctx context.Context, c SubscribeConfig, handle func(Received)) error {
 	if len(c.Channels) == 0 {

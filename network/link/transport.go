@@ -8,7 +8,7 @@ import (
 
 // Limits of our own transport.
 const (
-	// deadPath is after how long a connection whose peer no longer answers is given up. A long poll would otherwise
+	// deadPath is how long a connection is kept whose peer no longer answers. A long poll would otherwise
 	// wait for minutes on it.
 	deadPath = 20 * time.Second
 	// keepIdle is after how long of silence a connection is probed, keepInterval how often from then on.

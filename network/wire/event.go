@@ -138,7 +138,7 @@ type Event struct {
 }
 
 // DecodeEvent reads an event leniently: consumers accept any object with a type, whatever its other members. Members of
-// an unexpected JSON type are left at zero. An error means that data is no event.
+// an unexpected JSON type are left at zero. An error means that data is not an event.
 func DecodeEvent(data []byte) (Event, error) {
 	var m map[string]json.RawMessage
 	if err := json.Unmarshal(data, &m); err != nil || m == nil {

@@ -120,7 +120,7 @@ func (j *job) publishArtifact(ctx context.Context, art wire.Artifact) error {
 }
 
 // uploaded looks for the event of an upload whose last answer was lost: a file on the task's channel that is none of
-// the earlier ones. Consumers do not drop doubles, so the network must not be made to publish it again.
+// the earlier ones. Consumers do not drop duplicates, so the network must not be made to publish it again.
 func (j *job) uploaded(ctx context.Context) (wire.ArtifactRef, bool) {
 	stored, err := j.session.link.History(ctx, j.channel.name, j.channel.token, j.channel.newest)
 	if err != nil {

@@ -8,8 +8,8 @@ import (
 	"github.com/blocksd/blocksd/network/wire"
 )
 
-// What a task brings and gives is held against what the card declares. A difference is an operator's business and no
-// reason to fail a task: cards are changed while tasks run, and the network checks inputs itself.
+// The inputs and outputs of a task are compared with what the card declares. A difference is for the operator to know and not a
+// reason to fail the task: cards are changed while tasks run, and the network checks inputs itself.
 
 // checkParts warns of inputs that the card does not declare, and of required ones that are missing.
 func (a *Agent) checkParts(log *slog.Logger, t *wire.Task) {

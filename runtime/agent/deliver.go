@@ -34,9 +34,9 @@ const (
 	elsewhere
 )
 
-// deliver publishes a terminal event for as long as it takes, without giving the task a second one: where that is uncertain the network
-// is asked first. A publish that takes longer than the presence timeout is uncertain too, because by then the network may
-// have taken the agent for lost.
+// deliver publishes a terminal event for as long as it takes, without giving the task a second one: if the task may have
+// one already, the network is asked first. That includes a publish that takes longer than the presence timeout, because by
+// then the network may have taken the agent for lost.
 func (a *Agent) deliver(ctx context.Context, s *session, d delivery) (deliveryResult, error) {
 	for uncertain := d.uncertain(); ; uncertain = true {
 		if uncertain {

@@ -17,7 +17,7 @@ func final(err error) bool {
 	return errors.As(err, &answer) && answer.Final()
 }
 
-// status returns the HTTP status with which the network refused a publish, 0 for any other error and for none.
+// status returns the HTTP status with which PubNub refused a request, 0 for any other error and for none.
 func status(err error) int {
 	var refusal *link.StatusError
 	if errors.As(err, &refusal) {

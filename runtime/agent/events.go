@@ -8,7 +8,7 @@ import (
 	"github.com/blocksd/blocksd/runtime/lifecycle"
 )
 
-// What an agent says on the bus. Saying it never blocks, so it may be done with any lock held.
+// What an agent puts on the event bus. That never blocks, so it may be done with any lock held.
 
 // emitState says that the agent has another state, or another reason for it.
 func (a *Agent) emitState(s lifecycle.EmitState) {

@@ -40,7 +40,7 @@ func NewFuncDispatcher(f Function) *FuncDispatcher {
 	return &FuncDispatcher{handle: f, calls: map[string]context.CancelCauseFunc{}}
 }
 
-// Do implements Dispatcher.
+// Do implements dispatch.Dispatcher.
 func (d *FuncDispatcher) Do(ctx context.Context, _ string, task *wire.Task, port dispatch.TaskPort) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -65,7 +65,7 @@ func (d *FuncDispatcher) call(ctx context.Context, task *wire.Task, port dispatc
 	return d.handle(ctx, task, port)
 }
 
-// CancelTask implements Dispatcher.
+// CancelTask implements dispatch.Dispatcher.
 func (d *FuncDispatcher) CancelTask(_ context.Context, taskID string, reason dispatch.CancelReason, _ time.Duration) error {
 	d.mu.Lock()
 	cancel := d.calls[taskID]
@@ -77,7 +77,7 @@ func (d *FuncDispatcher) CancelTask(_ context.Context, taskID string, reason dis
 	return nil
 }
 
-// Availability implements Dispatcher: a function is always available.
+// Availability implements dispatch.Dispatcher: a function is always available.
 func (d *FuncDispatcher) Availability(string) (dispatch.Availability, <-chan struct{}) {
 	return dispatch.Available, nil
 }

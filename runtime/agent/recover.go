@@ -12,9 +12,9 @@ import (
 )
 
 // lostText is what a consumer reads of a task that was running when the daemon ended without being asked to.
-const lostText = "The agent was restarted while it worked on the task, so the task did not come to its end."
+const lostText = "The agent was restarted while it worked on the task, so the task was not finished."
 
-// maxRecovering bounds how many outcomes of before a restart are on their way at the same time.
+// maxRecovering bounds how many outcomes from before a restart are on their way at the same time.
 const maxRecovering = 32
 
 // recoverTasks publishes the outcomes of the tasks that were open when the agent ended: the recorded one, or that the
@@ -29,7 +29,7 @@ func (a *Agent) recoverTasks(s *session) {
 	if len(open) == 0 {
 		return
 	}
-	a.log.Info("tasks of before the restart get their outcome", "tasks", len(open))
+	a.log.Info("publishing the outcomes of tasks from before the restart", "tasks", len(open))
 	turn := make(chan struct{}, maxRecovering)
 	for _, e := range open {
 		a.work.Go(func() {
@@ -50,13 +50,13 @@ func (a *Agent) recoverTask(ctx context.Context, s *session, e *journal.Entry) {
 	c, err := wire.DecodeControl(e.Task.Message, nil)
 	if bad := (*wire.StartTaskError)(nil); c.Start == nil || err != nil && !errors.As(err, &bad) {
 		// It was read once, so another version of this program wrote it.
-		log.Error("a task of before the restart cannot be read; the network will end it by itself", "err", err)
+		log.Error("a task from before the restart cannot be read; the network will end it by itself", "err", err)
 		a.recovered(e, wire.Terminal{State: wire.Failed, Error: lostText}, rejected)
 		return
 	}
 	if mode := e.Task.BillingMode; mode.Valid() && mode != s.mode { // the agent has moved since
 		if s, err = a.sessionOf(mode, s); err != nil {
-			log.Error("the outcome of a task of before the restart cannot be published; it will be tried at the next start", "err", err)
+			log.Error("the outcome of a task from before the restart cannot be published; it will be tried at the next start", "err", err)
 			return
 		}
 	}
@@ -74,7 +74,7 @@ func (a *Agent) recoverTask(ctx context.Context, s *session, e *journal.Entry) {
 		}
 		a.emitEnded(event.Event{TaskID: e.Task.ID, Duration: a.cfg.Now().Sub(e.Task.Accepted)}, outcome)
 	}
-	// A token that must have run out is tried all the same: its true life is the network's secret.
+	// A token that should have expired is tried all the same: only the network knows how long it is really good.
 	left := max(e.Task.Accepted.Add(a.cfg.Timeouts.WriteToken).Sub(a.cfg.Now()), a.cfg.Timeouts.Refusal)
 	ctx, cancel := context.WithTimeout(ctx, min(left, a.cfg.Timeouts.WriteToken))
 	defer cancel()
@@ -88,9 +88,9 @@ func (a *Agent) recoverTask(ctx context.Context, s *session, e *journal.Entry) {
 	})
 	switch result {
 	case delivered:
-		log.Info("task of before the restart has its outcome", "state", outcome.State)
+		log.Info("a task from before the restart has its outcome", "state", outcome.State)
 	case rejected:
-		log.Error("the outcome of a task of before the restart could not be published; the network will end the task by itself", "err", err)
+		log.Error("the outcome of a task from before the restart could not be published; the network will end the task by itself", "err", err)
 	case interrupted:
 		return // the next start
 	case elsewhere:
@@ -104,7 +104,7 @@ func (a *Agent) recoverTask(ctx context.Context, s *session, e *journal.Entry) {
 	a.recovered(e, outcome, result)
 }
 
-// recovered forgets a task of before the restart and remembers its outcome.
+// recovered forgets a task from before the restart and remembers its outcome.
 func (a *Agent) recovered(e *journal.Entry, outcome wire.Terminal, result deliveryResult) {
 	now := a.cfg.Now()
 	e.Finish(journal.Finished{ID: e.Task.ID, Outcome: outcome, At: now.Truncate(time.Second)})

@@ -9,7 +9,7 @@ import (
 	"github.com/blocksd/blocksd/runtime/lifecycle"
 )
 
-// How the agent as a whole is, and what follows when that changes.
+// The state of the agent as a whole, and what follows when it changes.
 
 func (a *Agent) name() string { return a.cfg.Card.AgentName }
 
@@ -76,8 +76,8 @@ func (a *Agent) unreachable(cause lifecycle.Cause, err error) {
 	a.step(lifecycle.Unreachable{Cause: cause, Err: err, Unknown: s == http.StatusBadRequest || s == http.StatusNotFound})
 }
 
-// announceSlotsLocked tells the network how many slots are taken, by a state that goes out after those before it. It
-// waits for nothing.
+// announceSlotsLocked announces how many slots are taken. It does not wait; holding the lock keeps the order, so that the
+// latest number is the last one sent.
 func (a *Agent) announceSlotsLocked() {
 	if a.conn.presence == nil {
 		return

@@ -34,7 +34,7 @@ type Status struct {
 type Counts struct {
 	// Accepted = Completed + Failed + Canceled + tasks whose outcome is open.
 	Accepted, Completed, Failed, Canceled int64
-	// Outbox is how many terminal events the network has not acknowledged yet, those of before a restart included.
+	// Outbox is how many terminal events the network has not acknowledged yet, those from before a restart included.
 	Outbox int64
 	// Undelivered terminal events were given up: refused for good, or not sent when their time or the agent ended.
 	Undelivered int64

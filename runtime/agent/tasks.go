@@ -18,7 +18,7 @@ type taskTable struct {
 	running  int             // jobs that hold a slot
 	refusing int             // answers to other tasks that are on their way
 	finished memory          // the outcomes of tasks that ended recently
-	// recovering are the tasks of before a restart whose outcome is not out yet, by id.
+	// recovering are the tasks from before a restart whose outcome is not out yet, by id.
 	recovering map[string]*journal.Entry
 
 	// cancelReason is why every task in flight was asked to end, CancelUnspecified before; one that is on its way in is

@@ -33,13 +33,13 @@ func (j *job) isUncertain() bool {
 	return presence != nil && presence.LapsedSince(time.Unix(0, j.uncertain.askedAt.Load()))
 }
 
-// isUncertainSince is isUncertain about something that has been tried since began: if that is long ago, the network may have taken
-// us for lost.
+// isUncertainSince is isUncertain about something that has been tried since began: if that is long ago, the network may
+// have taken us for lost.
 func (j *job) isUncertainSince(began time.Time) bool {
 	return j.isUncertain() || j.agent.cfg.Now().Sub(began) >= j.agent.cfg.Timeouts.Uncertain
 }
 
-// checkOpen returns errTaskOver when, in uncertainty, the network says that the task has its terminal.
+// checkOpen asks the network, if it is uncertain whether the task still runs, and returns errTaskOver if it does not.
 func (j *job) checkOpen(ctx context.Context, uncertain bool) error {
 	if !uncertain {
 		return nil

@@ -215,7 +215,7 @@ func (s *State) cancel(reason dispatch.CancelReason, now time.Time) {
 	if s.dispatch {
 		s.do(NotifyHandler{reason, s.cfg.Grace})
 	} else {
-		s.do(EndCall{}) // no process has it yet, so there is nobody to be polite to
+		s.do(EndCall{}) // no process has it yet, so there is nobody to ask
 	}
 	s.do(NoteOutcome{s.verdict(nil)})
 	s.arm(GraceTimer, now.Add(s.cfg.Grace))
