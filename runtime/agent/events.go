@@ -12,7 +12,11 @@ import (
 
 // emitState says that the agent has another state, or another reason for it.
 func (a *Agent) emitState(s lifecycle.EmitState) {
-	a.emit(event.Event{Type: event.AgentState, State: s.State, Reason: s.Reason, Level: s.Level})
+	a.emit(event.Event{Type: event.AgentState, State: s.State, Reason: s.Reason, Level: levels[s.Level]})
+}
+
+var levels = [...]slog.Level{
+	lifecycle.Detail: slog.LevelDebug, lifecycle.Info: slog.LevelInfo, lifecycle.Warning: slog.LevelWarn, lifecycle.Error: slog.LevelError,
 }
 
 func (a *Agent) emit(e event.Event) {

@@ -1,7 +1,6 @@
 package lifecycle
 
 import (
-	"log/slog"
 	"time"
 
 	"github.com/blocksd/blocksd/dispatch"
@@ -80,12 +79,25 @@ var causeTexts = [causes]string{
 // Action is something that the caller of Step must do, in the order given. None of them waits.
 type Action interface{ action() }
 
+// Level says how much a change concerns an operator.
+type Level int
+
+// The levels.
+const (
+	Detail Level = iota
+	Info
+	Warning
+	Error
+)
+
+func (l Level) String() string { return [...]string{"detail", "info", "warning", "error"}[l] }
+
 // The actions.
 type (
 	// EmitState says that the agent has another state, or another reason for it.
 	EmitState struct {
 		State, Reason string
-		Level         slog.Level
+		Level         Level
 	}
 	// AnnounceSlots announces in the network how many slots are taken, because Full may have changed.
 	AnnounceSlots struct{}

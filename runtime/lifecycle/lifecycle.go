@@ -5,7 +5,6 @@ package lifecycle
 
 import (
 	"fmt"
-	"log/slog"
 	"time"
 
 	"github.com/blocksd/blocksd/dispatch"
@@ -80,7 +79,7 @@ func New(cfg Config, a dispatch.Availability, unhealthy error) *Machine {
 // Step takes an event that happened at now and returns what to do, in this order.
 func (m *Machine) Step(ev Event, now time.Time) []Action {
 	m.out = nil
-	level := slog.LevelDebug // of a new reason for the same state
+	level := Detail // of a new reason for the same state
 	switch ev := ev.(type) {
 	case Handler:
 		m.availability = ev.Availability
@@ -88,7 +87,7 @@ func (m *Machine) Step(ev Event, now time.Time) []Action {
 		m.unhealthy = ev.Err
 	case Unreachable:
 		if ev.Cause == NoConnect {
-			level = slog.LevelWarn // why it does not come up
+			level = Warning // why it does not come up
 		}
 		m.unreachable(ev, now)
 	case Granted:
@@ -141,14 +140,14 @@ func (m *Machine) unreachable(ev Unreachable, now time.Time) {
 }
 
 // emit adds the state to what is to be done if it is not what was emitted last.
-func (m *Machine) emit(level slog.Level) {
+func (m *Machine) emit(level Level) {
 	state, reason := m.State()
 	if now := [2]string{state, reason}; now != m.shown {
 		switch {
 		case state == Failed:
-			level = slog.LevelError
+			level = Error
 		case state != m.shown[0]:
-			level = slog.LevelInfo
+			level = Info
 		}
 		m.shown = now
 		m.do(EmitState{State: state, Reason: reason, Level: level})
