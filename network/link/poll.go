@@ -146,7 +146,7 @@ func newPollMachine(cursor uint64, canRenew bool, t Timeouts, jitter func() floa
 func (p *pollMachine) Step(e pollEvent, now time.Time) []pollAction {
 	switch e := e.(type) {
 	case started:
-		return p.greet(p.announce(nil, Connecting, nil), now)
+		return p.sendHandshake(p.announce(nil, Connecting, nil), now)
 	case answered:
 		return p.answered(e.answer, now)
 	case failed:
@@ -163,14 +163,14 @@ func (p *pollMachine) Step(e pollEvent, now time.Time) []pollAction {
 			p.denials++ // a network that gives no token is asked less and less often
 			return []pollAction{wait{d}}
 		}
-		return p.greet(nil, now)
+		return p.sendHandshake(nil, now)
 	case waited:
 		next := p.afterWait
 		p.afterWait = nil
 		if _, ok := next.(renew); ok {
 			return []pollAction{renew{}}
 		}
-		return p.greet(nil, now)
+		return p.sendHandshake(nil, now)
 	}
 	panic(fmt.Sprintf("unknown event %T", e))
 }
@@ -188,7 +188,7 @@ func (p *pollMachine) answered(a pollAnswer, now time.Time) []pollAction {
 			out = p.deliver(out, a.entries)
 		}
 		// Otherwise the handshake only shows that the network is there: what it brings comes again from our cursor.
-		return p.poll(p.announce(out, Connected, nil), now)
+		return p.sendPoll(p.announce(out, Connected, nil), now)
 	}
 	p.badPolls = 0
 	out = p.announce(out, Connected, nil)
@@ -207,7 +207,7 @@ func (p *pollMachine) answered(a pollAnswer, now time.Time) []pollAction {
 		p.afterWait = nil
 		return append(out, wait{p.delay(p.quick - quickAnswers + 1)})
 	}
-	return p.poll(out, now)
+	return p.sendPoll(out, now)
 }
 
 func (p *pollMachine) failed(out []pollAction, err error, ask time.Duration, now time.Time) []pollAction {
@@ -241,14 +241,14 @@ func (p *pollMachine) denied(err *StatusError) []pollAction {
 	return append(out, wait{p.delay(p.denials - 1)})
 }
 
-// greet sends a handshake.
-func (p *pollMachine) greet(out []pollAction, now time.Time) []pollAction {
+// sendHandshake sends a handshake.
+func (p *pollMachine) sendHandshake(out []pollAction, now time.Time) []pollAction {
 	p.caughtUp = false
 	p.handshake, p.sentAt = true, now
 	return append(out, request{0, p.region})
 }
 
-func (p *pollMachine) poll(out []pollAction, now time.Time) []pollAction {
+func (p *pollMachine) sendPoll(out []pollAction, now time.Time) []pollAction {
 	p.handshake, p.sentAt = false, now
 	return append(out, request{p.cursor, p.region})
 }

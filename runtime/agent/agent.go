@@ -45,13 +45,13 @@ type Agent struct {
 
 	// mu guards everything below. It is taken inside the lock of a job, never around it, and never held over I/O:
 	// control messages need it.
-	mu      sync.Mutex
-	started bool
-	life    *lifecycle.Machine
-	tasks   taskTable
-	conn    connection
-	counts  Counts
-	quiet   throttle
+	mu       sync.Mutex
+	started  bool
+	life     *lifecycle.Machine
+	tasks    taskTable
+	conn     connection
+	counts   Counts
+	throttle throttle
 }
 
 // New returns an agent that does nothing until Run. The error is a sentence for the operator.
@@ -66,7 +66,7 @@ func New(cfg Config) (*Agent, error) {
 	a := &Agent{
 		cfg: cfg, log: cfg.Log.With("agent", cfg.Card.AgentName), startedAt: cfg.Now(),
 		wakeup: make(chan struct{}, 1), fatal: make(chan struct{}),
-		tasks: taskTable{jobs: map[string]*job{}, recovering: map[string]*journal.Entry{}, finished: newMemory(cfg.Timeouts.Remember)},
+		tasks: taskTable{jobs: map[string]*job{}, recovering: map[string]*journal.Entry{}, finished: newRecentOutcomes(cfg.Timeouts.Remember)},
 		conn:  connection{sessions: map[wire.BillingMode]*session{}},
 	}
 	if err := a.restore(record); err != nil {

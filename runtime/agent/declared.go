@@ -41,7 +41,7 @@ func (a *Agent) checkOutput(log *slog.Logger, id string) {
 // warn logs a warning, once a minute of each kind.
 func (a *Agent) warn(log *slog.Logger, kind, text, key, id string) {
 	a.mu.Lock()
-	held, ok := a.quiet.allow(kind, a.cfg.Now())
+	held, ok := a.throttle.allow(kind, a.cfg.Now())
 	a.mu.Unlock()
 	if ok {
 		log.Warn(text, key, wire.CutText(id, maxLoggedID), "more_like_it", held)

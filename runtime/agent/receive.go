@@ -65,7 +65,7 @@ func (a *Agent) ignore(c wire.Control, err error) {
 	}
 	a.mu.Lock()
 	a.counts.Ignored++
-	held, ok := a.quiet.allow(kind, a.cfg.Now())
+	held, ok := a.throttle.allow(kind, a.cfg.Now())
 	a.mu.Unlock()
 	if ok {
 		a.log.Warn("control message ignored", "err", err, "more_like_it", held)

@@ -39,7 +39,7 @@ func (a *Agent) refuse(s *session, o order, t wire.Terminal) {
 func (a *Agent) answer(s *session, o order, t wire.Terminal, record func(durable func(error)) *journal.Entry) {
 	a.mu.Lock()
 	if a.tasks.refusing >= maxRefusing {
-		held, ok := a.quiet.allow("refusing", a.cfg.Now())
+		held, ok := a.throttle.allow("refusing", a.cfg.Now())
 		a.mu.Unlock()
 		if ok {
 			a.log.Error("too many answers to refused tasks are on their way, leaving this one to the network", "more_like_it", held)

@@ -17,7 +17,7 @@ type taskTable struct {
 	accepted int64           // numbers the jobs by age
 	running  int             // jobs that hold a slot
 	refusing int             // answers to other tasks that are on their way
-	finished memory          // the outcomes of tasks that ended recently
+	finished recentOutcomes  // the outcomes of tasks that ended recently
 	// recovering are the tasks from before a restart whose outcome is not out yet, by id.
 	recovering map[string]*journal.Entry
 

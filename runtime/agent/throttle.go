@@ -8,10 +8,10 @@ const logEvery = time.Minute
 // throttle lets one log record of each kind through per logEvery and counts the others. The kinds are ours, so there
 // are few. It is not safe for concurrent use; its zero value is ready.
 type throttle struct {
-	kinds map[string]*kindOfRecord
+	kinds map[string]*throttledKind
 }
 
-type kindOfRecord struct {
+type throttledKind struct {
 	last time.Time
 	held int
 }
@@ -21,9 +21,9 @@ func (t *throttle) allow(kind string, now time.Time) (held int, ok bool) {
 	n := t.kinds[kind]
 	if n == nil {
 		if t.kinds == nil {
-			t.kinds = map[string]*kindOfRecord{}
+			t.kinds = map[string]*throttledKind{}
 		}
-		n = &kindOfRecord{last: now.Add(-logEvery)}
+		n = &throttledKind{last: now.Add(-logEvery)}
 		t.kinds[kind] = n
 	}
 	if now.Sub(n.last) < logEvery {

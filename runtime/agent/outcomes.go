@@ -6,14 +6,14 @@ import (
 	"github.com/blocksd/blocksd/network/wire"
 )
 
-// Bounds of the memory for outcomes. At high rates it reaches back less than its time.
+// Bounds of recentOutcomes. At high rates it reaches back less than its time.
 const (
 	maxRemembered      = 1 << 16
 	maxRememberedBytes = 8 << 20
 )
 
-// memory knows the outcomes of tasks that ended recently. It is not safe for concurrent use.
-type memory struct {
+// recentOutcomes knows the outcomes of tasks that ended recently. It is not safe for concurrent use.
+type recentOutcomes struct {
 	keep     time.Duration
 	outcomes map[string]remembered
 	order    []string // ids from oldest to newest, starting at first
@@ -26,19 +26,19 @@ type remembered struct {
 	at       time.Time
 }
 
-func newMemory(keep time.Duration) memory {
-	return memory{keep: keep, outcomes: map[string]remembered{}}
+func newRecentOutcomes(keep time.Duration) recentOutcomes {
+	return recentOutcomes{keep: keep, outcomes: map[string]remembered{}}
 }
 
 // recall returns the outcome of a task.
-func (m *memory) recall(id string, now time.Time) (wire.Terminal, bool) {
+func (m *recentOutcomes) recall(id string, now time.Time) (wire.Terminal, bool) {
 	m.forget(now)
 	r, ok := m.outcomes[id]
 	return r.terminal, ok
 }
 
 // store records an outcome. The first one of a task stands.
-func (m *memory) store(id string, t wire.Terminal, now time.Time) {
+func (m *recentOutcomes) store(id string, t wire.Terminal, now time.Time) {
 	if _, known := m.outcomes[id]; known {
 		return
 	}
@@ -53,7 +53,7 @@ func size(id string, t wire.Terminal) int {
 }
 
 // forget drops what is too old or too much.
-func (m *memory) forget(now time.Time) {
+func (m *recentOutcomes) forget(now time.Time) {
 	for m.first < len(m.order) {
 		id := m.order[m.first]
 		r := m.outcomes[id]

@@ -11,7 +11,7 @@ import (
 
 func TestMemory(t *testing.T) {
 	now := time.Date(2026, 5, 1, 0, 0, 0, 0, time.UTC)
-	m := newMemory(time.Hour)
+	m := newRecentOutcomes(time.Hour)
 	m.store("a", wire.Terminal{State: wire.Failed, Error: "first"}, now)
 	m.store("a", wire.Terminal{State: wire.Completed}, now)
 	if got, ok := m.recall("a", now.Add(59*time.Minute)); !ok || got.Error != "first" {
@@ -27,7 +27,7 @@ func TestMemory(t *testing.T) {
 
 func TestMemoryIsBounded(t *testing.T) {
 	now := time.Date(2026, 5, 1, 0, 0, 0, 0, time.UTC)
-	m := newMemory(time.Hour)
+	m := newRecentOutcomes(time.Hour)
 	for i := range 2 * maxRemembered {
 		m.store(fmt.Sprint("t", i), wire.Terminal{State: wire.Completed}, now)
 	}
