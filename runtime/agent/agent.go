@@ -6,10 +6,11 @@
 // admission, about a single task in task. Here is what carries them out. Nothing that arrives on the control channel ever
 // waits for the network, a handler or a disk.
 //
-// The files, from the top downwards: agent.go, config.go and status.go are what others see; run.go, connect.go, drain.go and
+// The files, from the top downwards: agent.go, config.go and status.go are what others see; run.go, drain.go and
 // maintenance.go the life of an agent; presence.go, environment.go and resume.go its connection to the network; receive.go,
-// admit.go, refuse.go and recover.go what comes in; job.go, call.go, port.go, artifact.go and publish.go a task; deliver.go
-// and uncertain.go the way of its outcome; the rest are parts that know nothing of the others.
+// admit.go, refuse.go and recover.go what comes in; job.go, call.go, port.go, artifact.go and publish.go a task; channel.go
+// and deliver.go how its events reach the network; tasks.go and state.go what all of them share; the rest are parts that
+// know nothing of the others.
 //
 // Time is that of Config.Now, which stands for the clock of the machine: only tests of wrong clocks set it. Pauses and
 // deadlines run by package time, which the other tests control with synctest.

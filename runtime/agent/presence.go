@@ -94,8 +94,8 @@ func (v *stay) listen(ctx context.Context, arrived func()) {
 		OnState: func(state link.State, err error) {
 			switch state {
 			case link.Connected:
-				arrived()
 				a.step(lifecycle.Subscribed{})
+				arrived()
 			case link.Lost:
 				a.unreachable(lifecycle.Lost, err)
 			case link.Denied:
