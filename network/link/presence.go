@@ -34,15 +34,14 @@ type Presence struct {
 	mu      sync.Mutex
 	want    []byte    // the state to announce; nil before the first Set
 	version uint64    // counts changes of want and calls of Resync
-	acked   []byte    // the state that the network acknowledged last; nil before the first time
 	heard   time.Time // when the network last answered; zero before the first time
 	lapse   time.Time // when it answered again after a silence longer than timeout; zero for never
 	left    bool
 	leaving chan struct{} // closed when left becomes true
 }
 
-// NewPresence makes a Presence for channel. timeout is how long the network waits before it takes us for lost (whole seconds),
-// interval the time between heartbeats. Nothing is sent before Run.
+// NewPresence makes a Presence for channel. timeout is how long the network waits before it takes us for lost (whole
+// seconds), interval the time between heartbeats. Nothing is sent before Run.
 func (l *Link) NewPresence(channel string, timeout, interval time.Duration) *Presence {
 	return &Presence{
 		link: l, channel: channel, timeout: timeout, interval: interval,
@@ -73,13 +72,6 @@ func (p *Presence) wakeRun() {
 	case p.wake <- struct{}{}:
 	default:
 	}
-}
-
-// Acknowledged returns the state that the network last confirmed; ok is false before the first time.
-func (p *Presence) Acknowledged() (state []byte, ok bool) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return bytes.Clone(p.acked), p.acked != nil
 }
 
 // WaitFirst returns when the network has confirmed a state for the first time.
@@ -186,11 +178,6 @@ func (p *Presence) send(ctx context.Context, heartbeat bool) (announceEvent, err
 		return missed{e.failure(op, p.channel)}, ctx.Err()
 	}
 	p.answered(p.link.cfg.Now())
-	if !heartbeat {
-		p.mu.Lock()
-		p.acked = state
-		p.mu.Unlock()
-	}
 	return taken{version}, nil
 }
 

@@ -53,7 +53,9 @@ func TestPresenceAnnouncesTheLatestState(t *testing.T) {
 	})
 	l := n.link()
 	p := announce(t, l, wire.PresenceTimeout, wire.HeartbeatInterval)
-	if _, ok := p.Acknowledged(); ok {
+	early, cancel := context.WithCancel(t.Context())
+	cancel()
+	if p.WaitFirst(early) == nil {
 		t.Error("acknowledged before anything was said")
 	}
 	p.Set([]byte(`{"activeTasks":0,"startedAt":90071992547409931,"note":"a b&#"}`))
@@ -70,7 +72,6 @@ func TestPresenceAnnouncesTheLatestState(t *testing.T) {
 	if len(sent) != 2 || !strings.Contains(sent[0], "90071992547409931") {
 		t.Errorf("sent %d updates for 51 changes: %v", len(sent), sent)
 	}
-	waitUntil(t, func() bool { s, _ := p.Acknowledged(); return string(s) == `{"activeTasks":50}` })
 	n.space.SetState([]string{control}, "tester", []byte(`{}`)) // the network forgets
 	p.Resync()
 	waitUntil(t, func() bool { return n.state("tester") == `{"activeTasks":50}` })
