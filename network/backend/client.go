@@ -1,5 +1,8 @@
 // Package backend is the client of the Blocks HTTP API: deployment document, registry, connect and refresh, JSON-RPC,
 // tokens, files and write affinity. It holds credentials and keeps them out of every error text and log line.
+//
+// The clock is injected: the lives of tokens and of the write affinity go by Config.Now. Pauses and deadlines run by package
+// time.
 package backend
 
 import (
