@@ -7,19 +7,17 @@ import (
 	"io"
 	"sync"
 
-	handlerv1 "github.com/blocksd/blocksd/proto/blocks/handler/v1"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
+
+	handlerv1 "github.com/blocksd/blocksd/proto/blocks/handler/v1"
 )
 
 // What the daemon tells a handler process about its Host service.
 const (
-	hostSocketEnv = "BLOCKSD_HOST_SOCKET"
-	hostTokenEnv  = "BLOCKSD_HOST_TOKEN"
-	hostTokenKey  = "blocksd-host-token"
-	maxMessage    = 16 << 20
+	maxMessage = 16 << 20
 )
 
 // host is the client of the daemon's Host service, connected when it is first needed.
@@ -51,7 +49,7 @@ func (h *host) dial() (handlerv1.HostServiceClient, error) {
 }
 
 func (h *host) authorized(ctx context.Context) context.Context {
-	return metadata.AppendToOutgoingContext(ctx, hostTokenKey, h.token)
+	return metadata.AppendToOutgoingContext(ctx, handlerv1.HostTokenKey, h.token)
 }
 
 // File is an input that is being read.

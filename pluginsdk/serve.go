@@ -9,18 +9,11 @@ import (
 	"os"
 	"path/filepath"
 
-	handlerv1 "github.com/blocksd/blocksd/proto/blocks/handler/v1"
 	hclog "github.com/hashicorp/go-hclog"
 	plugin "github.com/hashicorp/go-plugin"
 	"google.golang.org/grpc"
-)
 
-// The handshake of handlers: the cookie keeps a person who runs the binary from waiting in front of a silent program; it
-// is no secret. The version is that of the transport; the contract's own version is in its package name.
-const (
-	cookieKey       = "BLOCKS_HANDLER_COOKIE"
-	cookieValue     = "blocks.handler.v1"
-	protocolVersion = 1
+	handlerv1 "github.com/blocksd/blocksd/proto/blocks/handler/v1"
 )
 
 // Serve serves h to the daemon that started this process and does not return.
@@ -40,15 +33,15 @@ func serve(h Handler, program string) string {
 	if h.Name == "" {
 		h.Name = name
 	}
-	if os.Getenv(cookieKey) != cookieValue {
+	if os.Getenv(handlerv1.CookieVariable) != handlerv1.CookieValue {
 		return fmt.Sprintf("%s is a Blocks handler and does nothing by itself: put it into a plugins directory of blocksd, or try it with \"blocksd dev --plugins %s\".", name, filepath.Dir(program))
 	}
 	// go-plugin replaces os.Stderr while it serves; records written here reach the daemon even when its connection is gone.
 	stderr := os.Stderr
 	slog.SetDefault(slog.New(slog.NewJSONHandler(stderr, &slog.HandlerOptions{Level: slog.LevelDebug})))
-	svc := newService(h, &host{socket: os.Getenv(hostSocketEnv), token: os.Getenv(hostTokenEnv)})
+	svc := newService(h, &host{socket: os.Getenv(handlerv1.HostSocketVariable), token: os.Getenv(handlerv1.HostTokenVariable)})
 	plugin.Serve(&plugin.ServeConfig{
-		HandshakeConfig: plugin.HandshakeConfig{ProtocolVersion: protocolVersion, MagicCookieKey: cookieKey, MagicCookieValue: cookieValue},
+		HandshakeConfig: plugin.HandshakeConfig{ProtocolVersion: handlerv1.ProtocolVersion, MagicCookieKey: handlerv1.CookieVariable, MagicCookieValue: handlerv1.CookieValue},
 		Plugins:         plugin.PluginSet{"handler": &grpcPlugin{service: svc}},
 		GRPCServer: func(opts []grpc.ServerOption) *grpc.Server {
 			opts = append(opts, grpc.MaxRecvMsgSize(maxMessage), grpc.MaxSendMsgSize(maxMessage))

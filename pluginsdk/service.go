@@ -8,10 +8,11 @@ import (
 	"runtime/debug"
 	"sync"
 
-	handlerv1 "github.com/blocksd/blocksd/proto/blocks/handler/v1"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+
+	handlerv1 "github.com/blocksd/blocksd/proto/blocks/handler/v1"
 )
 
 const sdkName = "blocksd-go/0.1.0"

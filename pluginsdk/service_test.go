@@ -11,7 +11,6 @@ import (
 	"testing"
 	"time"
 
-	handlerv1 "github.com/blocksd/blocksd/proto/blocks/handler/v1"
 	"github.com/google/go-cmp/cmp"
 	"go.uber.org/goleak"
 	"google.golang.org/grpc"
@@ -19,6 +18,8 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
+
+	handlerv1 "github.com/blocksd/blocksd/proto/blocks/handler/v1"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -239,7 +240,7 @@ type fakeHost struct {
 }
 
 func (h *fakeHost) DownloadInput(r *handlerv1.DownloadInputRequest, s grpc.ServerStreamingServer[handlerv1.DownloadInputResponse]) error {
-	if got := metadata.ValueFromIncomingContext(s.Context(), hostTokenKey); len(got) != 1 || got[0] != h.token {
+	if got := metadata.ValueFromIncomingContext(s.Context(), handlerv1.HostTokenKey); len(got) != 1 || got[0] != h.token {
 		return status.Error(codes.PermissionDenied, "wrong token")
 	}
 	_ = s.Send(&handlerv1.DownloadInputResponse{File: &handlerv1.File{Name: "a.txt", MimeType: "text/plain", Size: 6}, Data: []byte("abc")})

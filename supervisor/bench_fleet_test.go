@@ -89,7 +89,7 @@ func BenchmarkAgainstGoPlugin(b *testing.B) {
 	f := fleet(b, Config{}, "echo")
 	become(b, f, "echo", dispatch.Available)
 	bare := plugin.NewClient(&plugin.ClientConfig{
-		HandshakeConfig: plugin.HandshakeConfig{ProtocolVersion: plug.ProtocolVersion, MagicCookieKey: plug.CookieKey, MagicCookieValue: plug.CookieValue},
+		HandshakeConfig: plugin.HandshakeConfig{ProtocolVersion: handlerv1.ProtocolVersion, MagicCookieKey: handlerv1.CookieVariable, MagicCookieValue: handlerv1.CookieValue},
 		Plugins:         plugin.PluginSet{"handler": barePlugin{}}, AllowedProtocols: []plugin.Protocol{plugin.ProtocolGRPC},
 		Cmd: exec.Command(plugins.Path(b, "echo")), Stderr: io.Discard, SyncStdout: io.Discard, SyncStderr: io.Discard,
 	})

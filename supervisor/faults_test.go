@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/blocksd/blocksd/dispatch"
+	handlerv1 "github.com/blocksd/blocksd/proto/blocks/handler/v1"
 	"github.com/blocksd/blocksd/supervisor/launch"
 	"github.com/blocksd/blocksd/supervisor/unit"
 )
@@ -344,7 +345,7 @@ func TestSweepAfterKill(t *testing.T) {
 	done := make(chan struct{})
 	go func() { defer close(done); _ = s.Run(ctx) }()
 	defer func() { cancel(); <-done }()
-	orphan, err := s.Spawn(ctx, launch.Spec{Path: "/bin/sleep", Args: []string{"600"}, Env: []string{launch.HostSocketVariable + "=" + filepath.Join(left, "host")}})
+	orphan, err := s.Spawn(ctx, launch.Spec{Path: "/bin/sleep", Args: []string{"600"}, Env: []string{handlerv1.HostSocketVariable + "=" + filepath.Join(left, "host")}})
 	if err != nil {
 		t.Fatal(err)
 	}

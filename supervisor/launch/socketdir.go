@@ -10,6 +10,8 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+
+	handlerv1 "github.com/blocksd/blocksd/proto/blocks/handler/v1"
 )
 
 const (
@@ -19,10 +21,6 @@ const (
 	longestSocket = "/p-4294967295/plugin4294967295"
 	processDir    = "p-"
 )
-
-// HostSocketVariable is the environment variable with the path of the host service, in the process's own directory. By it
-// the next daemon recognizes what a killed one left behind.
-const HostSocketVariable = "BLOCKSD_HOST_SOCKET"
 
 // SocketDirs hands out one private directory per process.
 type SocketDirs struct {
@@ -98,8 +96,8 @@ func openBase(base string) (*SocketDirs, error) {
 	swept := false
 	for _, e := range entries {
 		if e.IsDir() && strings.HasPrefix(e.Name(), processDir) {
-			if !swept { // what its handlers had started may have outlived them
-				killMarked(HostSocketVariable + "=" + filepath.Join(base, processDir))
+			if !swept { // what its handlers had started may have outlived them, and has their environment
+				killMarked(handlerv1.HostSocketVariable + "=" + filepath.Join(base, processDir))
 				swept = true
 			}
 			if err := os.RemoveAll(filepath.Join(base, e.Name())); err != nil {

@@ -24,7 +24,7 @@ import (
 func (p *Conn) connect(ctx context.Context, token string) error {
 	r := &processRunner{name: p.config.Path, dir: p.dir}
 	p.plugin = plugin.NewClient(&plugin.ClientConfig{
-		HandshakeConfig:  plugin.HandshakeConfig{ProtocolVersion: ProtocolVersion, MagicCookieKey: CookieKey, MagicCookieValue: CookieValue},
+		HandshakeConfig:  plugin.HandshakeConfig{ProtocolVersion: handlerv1.ProtocolVersion, MagicCookieKey: handlerv1.CookieVariable, MagicCookieValue: handlerv1.CookieValue},
 		Plugins:          plugin.PluginSet{"handler": grpcPlugin{}},
 		AllowedProtocols: []plugin.Protocol{plugin.ProtocolGRPC},
 		AutoMTLS:         p.config.MTLS,
@@ -98,10 +98,10 @@ func (p *Conn) environment(protocol []string, token string) []string {
 			env = append(env, kv)
 		}
 	}
-	p.mark = hostTokenVariable + "=" + token
+	p.mark = handlerv1.HostTokenVariable + "=" + token
 	return append(env,
 		plugin.EnvUnixSocketDir+"="+p.dir, // go-plugin's own choice is a level deeper, and paths are short of room
-		launch.HostSocketVariable+"="+p.host.path,
+		handlerv1.HostSocketVariable+"="+p.host.path,
 		p.mark,
 	)
 }

@@ -10,20 +10,14 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+
+	handlerv1 "github.com/blocksd/blocksd/proto/blocks/handler/v1"
 )
 
-// The handshake of handlers. The cookie is not a secret: it only keeps a person from running the binary by hand.
 const (
-	CookieKey       = "BLOCKS_HANDLER_COOKIE"
-	CookieValue     = "blocks.handler.v1"
-	ProtocolVersion = 1
-
 	coreVersion = 1 // of go-plugin
 	// maxHandshake bounds the first line of a handler.
 	maxHandshake = 4 << 10
-
-	// hostTokenVariable is the environment variable with the token of a process for the host service.
-	hostTokenVariable = "BLOCKSD_HOST_TOKEN"
 )
 
 // parseHandshake checks the first line that a handler printed and returns the path of its socket. The line is checked
@@ -37,8 +31,8 @@ func parseHandshake(line string) (socket string, err error) {
 	if core, err := strconv.Atoi(f[0]); err != nil || core != coreVersion {
 		return "", fmt.Errorf("it is not a Blocks handler, or one of an unknown kind: its handshake begins with %q instead of %d", shorten(f[0]), coreVersion)
 	}
-	if v, err := strconv.Atoi(f[1]); err != nil || v != ProtocolVersion {
-		return "", fmt.Errorf("it speaks version %s of the handler protocol and this daemon speaks %d: rebuild it with a matching SDK", shorten(f[1]), ProtocolVersion)
+	if v, err := strconv.Atoi(f[1]); err != nil || v != handlerv1.ProtocolVersion {
+		return "", fmt.Errorf("it speaks version %s of the handler protocol and this daemon speaks %d: rebuild it with a matching SDK", shorten(f[1]), handlerv1.ProtocolVersion)
 	}
 	if f[2] != "unix" {
 		return "", fmt.Errorf("it listens on a %q address: only Unix sockets are allowed", shorten(f[2]))

@@ -56,7 +56,7 @@ func TestHostRefusesOthers(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	stream, err := handlerv1.NewHostServiceClient(conn).DownloadInput(metadata.AppendToOutgoingContext(t.Context(), tokenKey, "x"), &handlerv1.DownloadInputRequest{TaskId: "t"})
+	stream, err := handlerv1.NewHostServiceClient(conn).DownloadInput(metadata.AppendToOutgoingContext(t.Context(), handlerv1.HostTokenKey, "x"), &handlerv1.DownloadInputRequest{TaskId: "t"})
 	if err == nil {
 		_, err = stream.Recv()
 	}

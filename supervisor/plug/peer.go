@@ -14,6 +14,8 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
+
+	handlerv1 "github.com/blocksd/blocksd/proto/blocks/handler/v1"
 )
 
 // peerOf returns SO_PEERCRED of a Unix socket: the process at the other end, which for a connection that we made is the
@@ -50,9 +52,6 @@ func checkPeer(conn net.Conn, o owner, uid int) error {
 	}
 	return nil
 }
-
-// tokenKey is the metadata key of a handler's token.
-const tokenKey = "blocksd-host-token"
 
 // hostCredentials are the transport credentials of the host service: no encryption; who calls is known by SO_PEERCRED.
 type hostCredentials struct {
@@ -94,9 +93,9 @@ func authorize(token string) grpc.StreamServerInterceptor {
 		if auth, ok := p.AuthInfo.(hostAuth); !ok || !auth.allowed {
 			return status.Error(codes.PermissionDenied, "the caller does not belong to the handler that this socket is for")
 		}
-		given := metadata.ValueFromIncomingContext(stream.Context(), tokenKey)
+		given := metadata.ValueFromIncomingContext(stream.Context(), handlerv1.HostTokenKey)
 		if len(given) != 1 || subtle.ConstantTimeCompare([]byte(given[0]), []byte(token)) != 1 {
-			return status.Errorf(codes.PermissionDenied, "the metadata %s is not the token of this handler", tokenKey)
+			return status.Errorf(codes.PermissionDenied, "the metadata %s is not the token of this handler", handlerv1.HostTokenKey)
 		}
 		return next(srv, stream)
 	}
