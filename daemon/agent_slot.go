@@ -3,7 +3,6 @@ package daemon
 import (
 	"context"
 	"errors"
-	"fmt"
 	"sync"
 
 	"github.com/blocksd/blocksd/daemon/roster"
@@ -159,9 +158,8 @@ func (d *Daemon) serve(ctx context.Context, s *agentSlot) {
 		log.Error("agent is not served", "err", err)
 		s.set(agent.StateFailed, err.Error())
 	}
-	key, err := d.cfg.Key(s.assignment.KeyFile)
-	if err != nil {
-		fail(fmt.Errorf("serve agent %s: %w", s.name(), err))
+	key := d.awaitKey(ctx, s, fail)
+	if key == "" {
 		return
 	}
 	if d.cfg.OnAgent != nil {
@@ -172,7 +170,7 @@ func (d *Daemon) serve(ctx context.Context, s *agentSlot) {
 	}
 	select {
 	case <-ctx.Done():
-		s.set(agent.StateOffline, "the daemon stops")
+		s.set(agent.StateOffline, reasonStopping)
 		return
 	case <-s.quit:
 		return
@@ -181,8 +179,11 @@ func (d *Daemon) serve(ctx context.Context, s *agentSlot) {
 	for {
 		next := d.nextSession(ctx, s)
 		if next == nil {
-			s.set(agent.StateOffline, "the daemon stops")
+			s.set(agent.StateOffline, reasonStopping)
 			return
+		}
+		if now, err := d.cfg.Key(s.assignment.KeyFile); err == nil {
+			key = now // it may have been replaced since the session before
 		}
 		a, err := agent.New(d.agentConfig(s, key))
 		if err != nil {
@@ -190,15 +191,23 @@ func (d *Daemon) serve(ctx context.Context, s *agentSlot) {
 			return
 		}
 		s.begin(a)
-		if err := stay(ctx, next, s, a); err != nil {
-			s.setFinal(errors.Is(err, agent.ErrFinal))
+		err = stay(ctx, next, s, a)
+		switch {
+		case errors.Is(err, agent.ErrFinal):
+			if key = d.awaitOtherKey(ctx, s, key); key == "" {
+				log.Error("agent has ended", "err", err)
+				return
+			}
+			log.Info("the API key has been replaced, so the agent connects again")
+			s.retire("the API key has been replaced, so the agent connects again")
+		case err != nil:
 			log.Error("agent has ended", "err", err)
 			return
-		}
-		if ctx.Err() != nil || s.mustLeave() {
+		case ctx.Err() != nil || s.mustLeave():
 			return
+		default:
+			s.retire(d.whyRetired())
 		}
-		s.retire(d.whyRetired())
 	}
 }
 

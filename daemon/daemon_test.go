@@ -151,7 +151,13 @@ func (r *running) until(t *testing.T, what string, cond func() bool) {
 
 func submit(t *testing.T, network *sandbox.Sandbox, agent, text string) *client.Session {
 	t.Helper()
-	c, err := client.New(t.Context(), client.Config{Deployment: deployment.Config{CDMURL: network.CDMURL(), PubNubOrigin: network.Addr()}, APIKey: network.APIKey()})
+	return submitWith(t, network, network.APIKey(), agent, text)
+}
+
+// submitWith submits with another API key than that of the network.
+func submitWith(t *testing.T, network *sandbox.Sandbox, key, agent, text string) *client.Session {
+	t.Helper()
+	c, err := client.New(t.Context(), client.Config{Deployment: deployment.Config{CDMURL: network.CDMURL(), PubNubOrigin: network.Addr()}, APIKey: key})
 	if err != nil {
 		t.Fatal(err)
 	}
