@@ -1,257 +1,124 @@
-// Package config reads the daemon's configuration: defaults, then the file, then the environment, then flags. Every key
-// stands in one table (keys.go), from which the checks, the defaults and the annotated sample file follow.
 package config
 
-import (
-	"fmt"
-	"os"
-	"path/filepath"
-	"strings"
-	"time"
+import "time"
 
-	"github.com/go-viper/mapstructure/v2"
-	"github.com/knadh/koanf/providers/confmap"
-	"github.com/knadh/koanf/v2"
-)
-
-// Config is a complete, valid configuration. The meaning of each key is in keys.go and in the sample file.
+// Config is a complete, valid configuration. Its fields are the only list of keys: defaults, checks, variables and the
+// annotated sample file all follow from their tags, so a new key is one field here.
+//
+//	koanf     the name in the file
+//	default   the value of a key that no layer sets; of an entry in a list, that of a key that the entry leaves out
+//	reload    what a change needs: live, handler (a restart of the handlers concerned) or daemon (a restart of the daemon)
+//	doc       the text in the sample file
+//	oneof     the allowed values, separated by commas
+//	min, max  the bounds of a number, inclusive; without max it is the largest int32. max also bounds a duration
+//	positive  "true": a duration must not be 0
+//	required  "true": an entry of a list needs it
+//	path      "true": a relative path is relative to the file, or to the working directory in a variable or flag
+//	env       a second variable that sets it, weaker than BLOCKSD_…: one that the Blocks SDKs read too
+//	inherits  of an embedded struct in an entry: the table with the values of the keys that the entry leaves out
 type Config struct {
-	StateDir    string        `koanf:"state_dir"`
-	Socket      string        `koanf:"socket"`
-	Drain       time.Duration `koanf:"drain"`
-	CancelGrace time.Duration `koanf:"cancel_grace"`
-	Environment []string      `koanf:"environment"`
-	Log         Log           `koanf:"log"`
-	Network     Network       `koanf:"network"`
-	Plugins     Plugins       `koanf:"plugins"`
-	Agents      []Agent       `koanf:"agents"`
-	Handlers    []Handler     `koanf:"handlers"`
-	Isolation   Isolation     `koanf:"isolation"`
-	Limits      Limits        `koanf:"limits"`
-	Timeouts    Timeouts      `koanf:"timeouts"`
+	StateDir string `koanf:"state_dir" default:"/var/lib/blocksd" reload:"daemon" path:"true" doc:"Directory of everything that must survive a restart. Only one daemon can use it; created with mode 0700."`
+
+	Socket string `koanf:"socket" default:"/run/blocksd/blocksd.sock" reload:"daemon" path:"true" doc:"Unix socket of the control API (status, tasks, cancel). At most 107 bytes long; created with mode 0660."`
+
+	Drain time.Duration `koanf:"drain" default:"30s" reload:"live" max:"24h" doc:"How long running tasks may continue after the daemon was asked to stop. Then they are canceled."`
+
+	CancelGrace time.Duration `koanf:"cancel_grace" default:"5s" reload:"live" max:"10m" doc:"How long a handler may take to end a canceled task. Then the daemon ends the call itself."`
+
+	Environment []string `koanf:"environment" reload:"handler" doc:"Names of environment variables that handlers get, besides PATH, HOME, LANG, TZ, TMPDIR and SSL_CERT_*.\nNever pass credentials of the network: handlers need none."`
+
+	Log       Log       `koanf:"log" doc:"Logging, to standard error."`
+	Network   Network   `koanf:"network" doc:"The Blocks Network."`
+	Plugins   Plugins   `koanf:"plugins" doc:"Where to find handler programs."`
+	Agents    []Agent   `koanf:"agents" reload:"daemon" doc:"Agents whose cards are not beside their handlers. A relative path is relative to this file."`
+	Handlers  []Handler `koanf:"handlers" reload:"handler" doc:"Handlers that need more than their file in a plugins directory."`
+	Isolation Isolation `koanf:"isolation" doc:"What each process of a handler may use. Entries under handlers can override it.\nA limit that this machine cannot enforce is left out; blocksd handlers lists it."`
+	Limits    Limits    `koanf:"limits" doc:"Limits of the whole daemon."`
+	Timeouts  Timeouts  `koanf:"timeouts" doc:"How long single steps may take."`
 }
 
 // Log says what is logged and how.
 type Log struct {
-	Level  string `koanf:"level"`
-	Format string `koanf:"format"`
+	Level  string `koanf:"level" default:"info" reload:"live" oneof:"debug,info,warn,error" env:"LOG_LEVEL" doc:"debug, info, warn or error. LOG_LEVEL sets it too."`
+	Format string `koanf:"format" default:"auto" reload:"daemon" oneof:"auto,text,json" doc:"text, json or auto. auto means text on a terminal and for the journal, otherwise json."`
 }
 
 // Network says where the Blocks Network is and where the API key comes from.
 type Network struct {
-	CDMURL       string `koanf:"cdm_url"`
-	BackendURL   string `koanf:"backend_url"`
-	PubNubOrigin string `koanf:"pubnub_origin"`
-	APIKeyFile   string `koanf:"api_key_file"`
+	CDMURL       string `koanf:"cdm_url" reload:"daemon" env:"BLOCKS_CDM_URL" doc:"Address of the deployment document; empty for the public network. BLOCKS_CDM_URL sets it too."`
+	BackendURL   string `koanf:"backend_url" reload:"daemon" env:"BLOCKS_BACKEND_URL" doc:"Root of the Blocks API; empty for the one in the deployment document. BLOCKS_BACKEND_URL sets it too."`
+	PubNubOrigin string `koanf:"pubnub_origin" reload:"daemon" env:"BLOCKSD_PUBNUB_ORIGIN" doc:"host:port of a PubNub-compatible service without TLS; empty for the one in the deployment document,\nelse PubNub itself. BLOCKSD_PUBNUB_ORIGIN sets it too."`
+	APIKeyFile   string `koanf:"api_key_file" reload:"daemon" path:"true" doc:"File that holds the API key. When empty: the variable BLOCKS_API_KEY, else the file blocks-api-key\nin $CREDENTIALS_DIRECTORY (LoadCredential= of systemd). An agent may have its own key file."`
 }
 
-// Plugins says where handler binaries are found.
+// Plugins says where handler programs are found.
 type Plugins struct {
-	Dirs             []string `koanf:"dirs"`
-	Autoload         bool     `koanf:"autoload"`
-	RequireChecksums bool     `koanf:"require_checksums"`
+	Dirs             []string `koanf:"dirs" default:"/usr/lib/blocksd/plugins" reload:"live" path:"true" doc:"Directories of handler programs, each with its card beside it as NAME.agent-card.json or inside it.\nRoot or the daemon's user must own them, and nobody else may write to them."`
+	Autoload         bool     `koanf:"autoload" default:"true" reload:"live" doc:"false: serve only the handlers that are listed under handlers."`
+	RequireChecksums bool     `koanf:"require_checksums" default:"false" reload:"live" doc:"true: start only handlers whose checksum is known, from sha256 under handlers or from\nblocksd handler pin NAME."`
 }
 
 // Agent is one agent that is served whatever cards stand beside the handlers.
 type Agent struct {
-	Card        string `koanf:"card"`
-	Handler     string `koanf:"handler"`
-	KeyFile     string `koanf:"key_file"`
-	Concurrency int    `koanf:"concurrency"`
+	Card        string `koanf:"card" required:"true" path:"true" doc:"path of the agent card"`
+	Handler     string `koanf:"handler" doc:"name of the handler; default: the file name in the card's runtime.handler"`
+	KeyFile     string `koanf:"key_file" path:"true" doc:"file with the API key of this agent; default: see network.api_key_file"`
+	Concurrency int    `koanf:"concurrency" max:"1048576" doc:"concurrent tasks; default: the card's"`
 }
 
 // Handler is one handler program.
 type Handler struct {
-	Name      string   `koanf:"name"`
-	Path      string   `koanf:"path"`
-	Args      []string `koanf:"args"`
-	Dir       string   `koanf:"dir"`
-	Instances int      `koanf:"instances"`
-	SHA256    string   `koanf:"sha256"`
+	Name      string   `koanf:"name" required:"true" doc:"as in blocksd status"`
+	Path      string   `koanf:"path" path:"true" doc:"program; default: the file of that name in a plugins directory"`
+	Args      []string `koanf:"args" doc:"arguments"`
+	Dir       string   `koanf:"dir" path:"true" doc:"working directory"`
+	Instances int      `koanf:"instances" default:"1" max:"1024" doc:"concurrent processes; default 1"`
+	SHA256    string   `koanf:"sha256" doc:"checksum that the program must have, in hexadecimal"`
 
-	Concurrency        int           `koanf:"concurrency"`
-	ProcessConcurrency int           `koanf:"process_concurrency"`
-	Idempotent         bool          `koanf:"idempotent"`
-	IdleTimeout        time.Duration `koanf:"idle_timeout"`
-	RecycleTasks       int           `koanf:"recycle_tasks"`
-	RecycleAge         time.Duration `koanf:"recycle_age"`
-	MaxRestarts        int           `koanf:"max_restarts"`
-	RestartWindow      time.Duration `koanf:"restart_window"`
-	RestartDelay       time.Duration `koanf:"restart_delay"`
+	Concurrency        int           `koanf:"concurrency" max:"1048576" doc:"concurrent tasks over all its agents and processes; default: as its cards say"`
+	ProcessConcurrency int           `koanf:"process_concurrency" max:"1048576" doc:"concurrent tasks in one process; default: no limit"`
+	Idempotent         bool          `koanf:"idempotent" doc:"true: retry a task once on another process if its process crashed and it has published nothing"`
+	IdleTimeout        time.Duration `koanf:"idle_timeout" doc:"stop its processes after this time without a task; the next task starts them; default: never"`
+	RecycleTasks       int           `koanf:"recycle_tasks" doc:"replace a process after this many tasks; default: never"`
+	RecycleAge         time.Duration `koanf:"recycle_age" doc:"replace a process at this age; default: never"`
+	MaxRestarts        int           `koanf:"max_restarts" max:"1048576" doc:"restarts within restart_window that put it into quarantine; default 5"`
+	RestartWindow      time.Duration `koanf:"restart_window" doc:"default 1m"`
+	RestartDelay       time.Duration `koanf:"restart_delay" doc:"longest delay before a restart; it starts at 250ms and doubles; default 30s"`
 
-	MemoryMiB  int      `koanf:"memory_mib"`
-	Processes  int      `koanf:"processes"`
-	CPUPercent int      `koanf:"cpu_percent"`
-	Files      int      `koanf:"files"`
-	ReadPaths  []string `koanf:"read_paths"`
-	WritePaths []string `koanf:"write_paths"`
-	User       string   `koanf:"user"`
-	MTLS       bool     `koanf:"mtls"`
-	Strict     bool     `koanf:"strict"`
+	ProcessLimits `koanf:",squash" inherits:"isolation"`
+	ReadPaths     []string `koanf:"read_paths" doc:"files and directories that it may read; all others are closed to it; default: no guard"`
+	WritePaths    []string `koanf:"write_paths" doc:"files and directories that it may also write"`
+	User          string   `koanf:"user" doc:"name or number of the user that it runs as; default: the daemon's"`
 }
 
-// Isolation is what each process of a handler may use, unless its own entry says otherwise.
+// Isolation is what each process of a handler may use, and where its limits are enforced.
 type Isolation struct {
-	MemoryMiB  int    `koanf:"memory_mib"`
-	Processes  int    `koanf:"processes"`
-	CPUPercent int    `koanf:"cpu_percent"`
-	Files      int    `koanf:"files"`
-	MTLS       bool   `koanf:"mtls"`
-	Strict     bool   `koanf:"strict"`
-	Cgroup     string `koanf:"cgroup"`
+	ProcessLimits `koanf:",squash"`
+	Cgroup        string `koanf:"cgroup" default:"auto" reload:"daemon" doc:"Control group below which each handler gets its own: auto for the daemon's, if systemd delegates it\n(Delegate=), off, or a path below /sys/fs/cgroup that only this daemon uses."`
+}
+
+// ProcessLimits are the limits that isolation sets for all handlers and an entry under handlers for one.
+type ProcessLimits struct {
+	MemoryMiB  int  `koanf:"memory_mib" default:"0" reload:"handler" max:"16777216" doc:"Memory of a process and its children, in MiB; 0 for no limit."`
+	Processes  int  `koanf:"processes" default:"0" reload:"handler" max:"4194304" doc:"Concurrent processes and threads; 0 for no limit. A program in Go needs about 20."`
+	CPUPercent int  `koanf:"cpu_percent" default:"0" reload:"handler" max:"1048576" doc:"CPU time, 100 for one core; 0 for no limit."`
+	Files      int  `koanf:"files" default:"8192" reload:"handler" min:"16" max:"1048576" doc:"Open file descriptors."`
+	MTLS       bool `koanf:"mtls" default:"false" reload:"handler" doc:"true: encrypt the connection to the handler, which must support it (AutoMTLS of go-plugin)."`
+	Strict     bool `koanf:"strict" default:"false" reload:"handler" doc:"true: do not start the handler if this machine cannot enforce one of its limits."`
 }
 
 // Limits of the whole daemon.
 type Limits struct {
-	Tasks         int `koanf:"tasks"`
-	InlineBytes   int `koanf:"inline_bytes"`
-	ArtifactBytes int `koanf:"artifact_bytes"`
+	Tasks         int `koanf:"tasks" default:"0" reload:"live" max:"1048576" doc:"Concurrent tasks over all agents; 0 for no limit beyond those of the agents."`
+	InlineBytes   int `koanf:"inline_bytes" default:"16384" reload:"live" min:"1" max:"23552" env:"ARTIFACT_INLINE_LIMIT_BYTES" doc:"Artifacts up to this size are sent inside their event, larger ones as files.\nARTIFACT_INLINE_LIMIT_BYTES sets it too."`
+	ArtifactBytes int `koanf:"artifact_bytes" default:"1073741824" reload:"live" min:"1" max:"1073741824" doc:"Largest artifact. A handler that publishes a larger one gets an error. The network's limit is 1 GiB."`
 }
 
 // Timeouts of single steps.
 type Timeouts struct {
-	HandlerHandshake      time.Duration `koanf:"handler_handshake"`
-	HandlerDescribe       time.Duration `koanf:"handler_describe"`
-	HandlerHealth         time.Duration `koanf:"handler_health"`
-	HandlerHealthInterval time.Duration `koanf:"handler_health_interval"`
-	HandlerStop           time.Duration `koanf:"handler_stop"`
-}
-
-// Sources are the layers above the defaults, from weakest to strongest.
-type Sources struct {
-	// File is the path of the configuration file, "" for none.
-	File string
-	// Environ holds KEY=value pairs, as os.Environ does.
-	Environ []string
-	// Flags maps dotted keys to values as text or as their own type.
-	Flags map[string]any
-}
-
-// Load merges the layers and checks the result. The error is a Problems with everything that is wrong. Warnings are for
-// the log: one sentence each, about things that are ignored.
-func Load(s Sources) (c Config, warnings []string, err error) {
-	var ps Problems
-	k := koanf.New(".")
-	load := func(layer map[string]any) {
-		if err := k.Load(confmap.Provider(layer, "."), nil); err != nil { // cannot fail: a map is merged into a map
-			ps = append(ps, Problem{Message: fmt.Sprintf("merge the configuration: %s", err)})
-		}
-	}
-	load(defaults(keys))
-	if s.File != "" {
-		layer, problems := readFile(s.File)
-		ps = append(ps, problems...)
-		load(layer)
-	}
-	layer, warnings, problems := readEnvironment(s.Environ)
-	ps = append(ps, problems...)
-	load(layer)
-	for key, v := range s.Flags {
-		k, ok := lookup(keys, key)
-		if !ok {
-			return Config{}, nil, fmt.Errorf("flag of the unknown key %q", key) // a mistake in the program
-		}
-		typed, why := k.parse(v)
-		if why != "" {
-			ps = append(ps, Problem{Message: fmt.Sprintf("flag --%s %s", flagName(key), why)})
-			continue
-		}
-		load(map[string]any{key: typed})
-	}
-	if len(ps) > 0 {
-		return Config{}, warnings, ps
-	}
-	// No weakly typed conversions: every layer has been brought to the types of the table.
-	conf := koanf.UnmarshalConf{Tag: "koanf", DecoderConfig: &mapstructure.DecoderConfig{Result: &c, TagName: "koanf", ErrorUnused: true}}
-	if err := k.UnmarshalWithConf("", &c, conf); err != nil {
-		return Config{}, warnings, fmt.Errorf("read the configuration: %w", err)
-	}
-	for _, path := range append([]*string{&c.StateDir, &c.Socket}, pointers(c.Plugins.Dirs)...) {
-		// Handlers run in other directories than the daemon. An empty path stays to be refused.
-		if abs, err := filepath.Abs(*path); err == nil && *path != "" {
-			*path = abs
-		}
-	}
-	for i := range c.Handlers {
-		if c.Handlers[i].Instances == 0 {
-			c.Handlers[i].Instances = 1
-		}
-	}
-	if ps := validate(c); len(ps) > 0 {
-		for i := range ps {
-			if len(s.Flags) == 0 { // else the value may be a flag's
-				ps[i].File = s.File
-			}
-		}
-		return Config{}, warnings, ps
-	}
-	return c, warnings, nil
-}
-
-func pointers(l []string) []*string {
-	out := make([]*string, len(l))
-	for i := range l {
-		out[i] = &l[i]
-	}
-	return out
-}
-
-// Default is the configuration without file, environment and flags.
-func Default() Config {
-	c, _, err := Load(Sources{})
-	if err != nil {
-		panic("defaults are not valid: " + err.Error()) // tested
-	}
-	return c
-}
-
-// flagName is the command-line flag of a key. Only some keys have one.
-func flagName(key string) string {
-	if key == "plugins.dirs" {
-		return "plugins"
-	}
-	return strings.ReplaceAll(key, "_", "-")
-}
-
-// Problem is one thing that is wrong with a configuration.
-type Problem struct {
-	// File and Line say where; Line is 0 when it is not in one place.
-	File string
-	Line int
-	// Message is one sentence.
-	Message string
-}
-
-func (p Problem) String() string {
-	switch {
-	case p.File == "":
-		return p.Message
-	case p.Line == 0:
-		return fmt.Sprintf("configuration file %s: %s", p.File, p.Message)
-	}
-	return fmt.Sprintf("configuration file %s, line %d: %s", p.File, p.Line, p.Message)
-}
-
-// Problems is everything that is wrong with a configuration.
-type Problems []Problem
-
-func (p Problems) Error() string {
-	texts := make([]string, len(p))
-	for i, one := range p {
-		texts[i] = one.String()
-	}
-	return strings.Join(texts, "; ")
-}
-
-// DefaultFile is read by `blocksd run` without --config, if it exists.
-const DefaultFile = "/etc/blocksd/blocksd.yaml"
-
-// FindFile returns path, or DefaultFile if path is empty and that file exists.
-func FindFile(path string) string {
-	if path == "" {
-		if _, err := os.Stat(DefaultFile); err == nil {
-			return DefaultFile
-		}
-	}
-	return path
+	HandlerHandshake      time.Duration `koanf:"handler_handshake" default:"10s" reload:"handler" positive:"true" doc:"From the start of a handler process to its first line."`
+	HandlerDescribe       time.Duration `koanf:"handler_describe" default:"10s" reload:"handler" positive:"true" doc:"Answer of a handler to Describe."`
+	HandlerHealth         time.Duration `koanf:"handler_health" default:"2s" reload:"handler" positive:"true" doc:"Answer of a handler to a health check."`
+	HandlerHealthInterval time.Duration `koanf:"handler_health_interval" default:"5s" reload:"handler" positive:"true" doc:"Time between health checks."`
+	HandlerStop           time.Duration `koanf:"handler_stop" default:"5s" reload:"handler" positive:"true" doc:"From asking a handler process to end to killing it."`
 }

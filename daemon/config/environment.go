@@ -1,11 +1,13 @@
 package config
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
 
-	"github.com/knadh/koanf/maps"
+	"github.com/knadh/koanf/providers/env/v2"
+	"github.com/knadh/koanf/v2"
 
 	"github.com/blocksd/blocksd/internal/nearest"
 )
@@ -13,18 +15,8 @@ import (
 // prefix of our own variables; a double underscore separates levels: BLOCKSD_LOG__LEVEL is log.level.
 const prefix = "BLOCKSD_"
 
-// sharedVariables are those of the Blocks SDKs, and ours with a short name. They are weaker than the BLOCKSD_ variable
-// of the same key.
-var sharedVariables = []struct{ name, key string }{
-	{"LOG_LEVEL", "log.level"},
-	{"BLOCKS_CDM_URL", "network.cdm_url"},
-	{"BLOCKS_BACKEND_URL", "network.backend_url"},
-	{"BLOCKSD_PUBNUB_ORIGIN", "network.pubnub_origin"},
-	{"ARTIFACT_INLINE_LIMIT_BYTES", "limits.inline_bytes"},
-}
-
-// foreign variables begin with our prefix but are for clients, tests and handlers. A sandbox's whole env file may be
-// the daemon's environment.
+// foreign variables begin with our prefix but are for clients, tests and handlers. The daemon's environment may be the
+// whole env file of a sandbox.
 func foreign(name string) bool {
 	return name == "BLOCKSD_SOCKET" || strings.HasPrefix(name, "BLOCKSD_SANDBOX_") || strings.HasPrefix(name, "BLOCKSD_HOST_")
 }
@@ -32,65 +24,82 @@ func foreign(name string) bool {
 // levelNames are spellings of log levels that SDKs accept.
 var levelNames = map[string]string{"warning": "warn", "trace": "debug", "critical": "error", "fatal": "error"}
 
-// readEnvironment turns variables into a layer. An unknown BLOCKSD_ variable is a warning, a value that does not fit a
-// known one a problem; a value of an SDK's variable that does not fit is a warning, for it is not ours to refuse.
-func readEnvironment(environ []string) (layer map[string]any, warnings []string, ps Problems) {
-	values := map[string]string{}
-	var own []string
-	for _, kv := range environ {
-		name, v, ok := strings.Cut(kv, "=")
-		if !ok {
-			continue
+// sharedKeys maps each second variable to the path of its key.
+var sharedKeys = func() map[string]string {
+	m := map[string]string{}
+	leaves("", keys, func(path string, k key) {
+		if k.env != "" {
+			m[k.env] = path
 		}
-		values[name] = v
-		if strings.HasPrefix(name, prefix) && !foreign(name) {
-			own = append(own, name)
+	})
+	return m
+}()
+
+// environment turns variables into two layers, and collects what is wrong with them.
+type environment struct {
+	environ  []string
+	workDir  string
+	warnings []string
+	problems Problems
+}
+
+// shared is the layer of the variables that the Blocks SDKs read too. A value that does not fit is only a warning,
+// because the variable may be meant for an SDK.
+func (e *environment) shared() koanf.Provider {
+	return e.layer("", func(name, value string) (string, any) {
+		path, ok := sharedKeys[name]
+		if !ok || value == "" { // empty counts as unset, as in the SDKs
+			return "", nil
 		}
-	}
-	slices.Sort(own) // the order of the environment means nothing
-	flat := map[string]any{}
-	for _, s := range sharedVariables {
-		v := values[s.name]
-		if v == "" { // an empty value counts as unset, as in the SDKs
-			continue
+		if name == "LOG_LEVEL" {
+			value = strings.ToLower(value)
+			value = cmp.Or(levelNames[value], value)
 		}
-		if s.key == "log.level" {
-			v = strings.ToLower(v)
-			if n, ok := levelNames[v]; ok {
-				v = n
-			}
-		}
-		k, _ := lookup(keys, s.key)
-		typed, why := k.parse(v)
+		k, _ := lookup(keys, path)
+		typed, why := k.parse(value)
 		if why != "" {
-			warnings = append(warnings, fmt.Sprintf("variable %s is ignored: it %s", s.name, why))
-			continue
+			e.warnings = append(e.warnings, fmt.Sprintf("variable %s is ignored: it %s", name, why))
+			return "", nil
 		}
-		flat[s.key] = typed
-	}
-	for _, name := range own {
-		if name == "BLOCKSD_PUBNUB_ORIGIN" {
-			continue
+		return path, k.absolute(typed, e.workDir)
+	})
+}
+
+// own is the layer of our variables. An unknown name is a warning, a value that does not fit a problem.
+func (e *environment) own() koanf.Provider {
+	return e.layer(prefix, func(name, value string) (string, any) {
+		if _, shared := sharedKeys[name]; shared || foreign(name) {
+			return "", nil
 		}
 		path := strings.ToLower(strings.ReplaceAll(strings.TrimPrefix(name, prefix), "__", "."))
 		k, ok := lookup(keys, path)
 		if !ok || k.kind == table || k.kind == tables {
-			warnings = append(warnings, fmt.Sprintf("variable %s is ignored: no key has this name%s", name, variableHint(name)))
-			continue
+			e.warnings = append(e.warnings, fmt.Sprintf("variable %s is ignored: no key has this name%s", name, variableHint(name)))
+			return "", nil
 		}
-		typed, why := k.parse(values[name])
+		typed, why := k.parse(value)
 		if why != "" {
-			ps = append(ps, Problem{Message: fmt.Sprintf("variable %s %s", name, why)})
-			continue
+			e.problems = append(e.problems, Problem{Message: fmt.Sprintf("variable %s %s", name, why)})
+			return "", nil
 		}
-		flat[path] = typed
+		return path, k.absolute(typed, e.workDir)
+	})
+}
+
+func (e *environment) layer(prefix string, key func(name, value string) (string, any)) koanf.Provider {
+	sorted := func() []string { // the order of an environment means nothing, so warnings are in the order of names
+		return slices.SortedStableFunc(slices.Values(e.environ), func(a, b string) int {
+			nameA, _, _ := strings.Cut(a, "=")
+			nameB, _, _ := strings.Cut(b, "=")
+			return strings.Compare(nameA, nameB)
+		})
 	}
-	return maps.Unflatten(flat, "."), warnings, ps
+	return env.Provider(".", env.Opt{Prefix: prefix, EnvironFunc: sorted, TransformFunc: key})
 }
 
 func variableHint(name string) string {
 	var known []string
-	for _, p := range paths("", keys) {
+	for _, p := range paths() {
 		known = append(known, prefix+strings.ToUpper(strings.ReplaceAll(p, ".", "__")))
 	}
 	return nearest.Hint(name, known)

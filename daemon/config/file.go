@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
@@ -15,51 +14,74 @@ import (
 // maxFileBytes bounds the file; a real one has a few kilobytes.
 const maxFileBytes = 1 << 20
 
-// readFile reads a YAML file and checks each of its keys, with the line in which it stands.
-func readFile(path string) (map[string]any, Problems) {
-	b, err := os.ReadFile(path)
+// file is the path of a configuration file, as a koanf.Provider.
+type file string
+
+// ReadBytes implements koanf.Provider.
+func (f file) ReadBytes() ([]byte, error) {
+	b, err := os.ReadFile(string(f))
 	switch {
 	case errors.Is(err, os.ErrNotExist):
-		return nil, Problems{{Message: fmt.Sprintf("read configuration file %s: there is no such file", path)}}
+		return nil, Problems{{Message: fmt.Sprintf("read configuration file %s: there is no such file", string(f))}}
 	case err != nil:
 		return nil, Problems{{Message: fmt.Sprintf("read configuration file: %s", err)}} // names the path
 	case len(b) > maxFileBytes:
-		return nil, Problems{{File: path, Message: fmt.Sprintf("the file has %d bytes, at most %d are read", len(b), maxFileBytes)}}
+		return nil, Problems{{File: string(f), Message: fmt.Sprintf("the file has %d bytes, but at most %d are read", len(b), maxFileBytes)}}
 	}
-	layer, ps := parseFile(b)
-	for i := range ps {
-		ps[i].File = path
-	}
-	if ps == nil {
-		if dir, err := filepath.Abs(filepath.Dir(path)); err == nil {
-			resolvePaths(layer, dir)
-		}
-	}
-	return layer, ps
+	return b, nil
 }
 
-func parseFile(b []byte) (map[string]any, Problems) {
+// Read implements koanf.Provider, which needs either.
+func (file) Read() (map[string]any, error) { return nil, errors.ErrUnsupported }
+
+// yamlParser is a koanf.Parser that checks each key of the file at path, and names the line of each problem.
+type yamlParser struct{ path string }
+
+// Unmarshal implements koanf.Parser.
+func (p yamlParser) Unmarshal(b []byte) (map[string]any, error) {
+	dir, err := fileDir(p.path)
+	if err != nil {
+		return nil, Problems{{File: p.path, Message: err.Error()}}
+	}
+	layer, ps := parseFile(b, dir)
+	for i := range ps {
+		ps[i].File = p.path
+	}
+	if ps != nil {
+		return nil, ps
+	}
+	return layer, nil
+}
+
+// Marshal implements koanf.Parser; nothing writes configuration files.
+func (yamlParser) Marshal(map[string]any) ([]byte, error) { return nil, errors.ErrUnsupported }
+
+// parseFile parses the content of a file in dir.
+func parseFile(b []byte, dir string) (map[string]any, Problems) {
 	var doc yaml.Node
 	if err := yaml.Unmarshal(b, &doc); err != nil {
 		return nil, Problems{{Message: "the file is not YAML: " + strings.TrimPrefix(oneLine(err.Error()), "yaml: ")}}
 	}
-	if len(doc.Content) == 0 { // empty or nothing but comments
+	if len(doc.Content) == 0 { // empty or only comments
 		return nil, nil
 	}
-	r := fileReader{}
+	r := fileReader{dir: dir}
 	m := r.table("", keys, doc.Content[0])
 	return m, r.problems
 }
 
-type fileReader struct{ problems Problems }
+type fileReader struct {
+	dir      string // relative paths are relative to it
+	problems Problems
+}
 
 func (r *fileReader) add(n *yaml.Node, format string, args ...any) {
 	r.problems = append(r.problems, Problem{Line: n.Line, Message: oneLine(fmt.Sprintf(format, args...))})
 }
 
-// table reads a mapping. prefix is the dotted path before its keys.
+// table reads a mapping. prefix is the dotted path in front of its keys.
 func (r *fileReader) table(prefix string, ks []key, n *yaml.Node) map[string]any {
-	if n.Kind == yaml.ScalarNode && n.Tag == "!!null" { // a heading whose keys are all commented out
+	if n.Kind == yaml.ScalarNode && n.Tag == "!!null" { // all keys below it are commented out
 		return nil
 	}
 	if n.Kind != yaml.MappingNode {
@@ -76,7 +98,7 @@ func (r *fileReader) table(prefix string, ks []key, n *yaml.Node) map[string]any
 		name, v := n.Content[i], n.Content[i+1]
 		path := prefix + name.Value
 		if first, ok := seen[name.Value]; ok {
-			r.add(name, "key %q stands here and in line %d: keep one", path, first)
+			r.add(name, "key %q is set twice, here and in line %d: keep one", path, first)
 			continue
 		}
 		seen[name.Value] = name.Line
@@ -106,8 +128,8 @@ func (r *fileReader) table(prefix string, ks []key, n *yaml.Node) map[string]any
 }
 
 func (r *fileReader) unknown(prefix string, ks []key, name *yaml.Node) {
-	// A key of another level is the likelier mistake than a misspelt one.
-	for _, p := range paths("", keys) {
+	// A key at the wrong level is a likelier mistake than a misspelt one.
+	for _, p := range paths() {
 		if strings.HasSuffix(p, "."+name.Value) {
 			r.add(name, "key %q is unknown, did you mean %q?", prefix+name.Value, p)
 			return
@@ -117,12 +139,12 @@ func (r *fileReader) unknown(prefix string, ks []key, name *yaml.Node) {
 		r.add(name, "key %q is unknown, did you mean %q?", prefix+name.Value, prefix+n)
 		return
 	}
-	r.add(name, "key %q is unknown: known are %s", prefix+name.Value, strings.Join(names(ks), ", "))
+	r.add(name, "key %q is unknown; the known keys are %s", prefix+name.Value, strings.Join(names(ks), ", "))
 }
 
 func (r *fileReader) value(out map[string]any, path string, k key, n *yaml.Node) {
 	if n.Kind == yaml.ScalarNode && n.Tag == "!!null" {
-		return // left to its default
+		return // it keeps its default
 	}
 	var v any
 	if err := n.Decode(&v); err != nil {
@@ -134,7 +156,7 @@ func (r *fileReader) value(out map[string]any, path string, k key, n *yaml.Node)
 		r.add(n, "key %q %s", path, why)
 		return
 	}
-	out[k.name] = typed
+	out[k.name] = k.absolute(typed, r.dir)
 }
 
 func (r *fileReader) objects(path string, k key, n *yaml.Node) ([]any, bool) {
@@ -152,44 +174,13 @@ func (r *fileReader) objects(path string, k key, n *yaml.Node) ([]any, bool) {
 			if v, _ := m[sub.name].(string); sub.required && v == "" {
 				r.add(e, "%s[%d] lacks the required key %q", path, i, sub.name)
 			}
+			if _, given := m[sub.name]; !given && sub.def != nil && m != nil {
+				m[sub.name] = sub.def
+			}
 		}
 		out = append(out, m)
 	}
 	return out, true
-}
-
-// pathKeys are the keys of a file whose relative paths are relative to it.
-var pathKeys = map[string][]string{"agents": {"card", "key_file"}, "handlers": {"path", "dir"}}
-
-func resolvePaths(layer map[string]any, dir string) {
-	resolve := func(m map[string]any, name string) {
-		if p, ok := m[name].(string); ok && p != "" && !filepath.IsAbs(p) {
-			m[name] = filepath.Join(dir, p)
-		}
-	}
-	for list, names := range pathKeys {
-		objects, _ := layer[list].([]any)
-		for _, o := range objects {
-			for _, name := range names {
-				if m, ok := o.(map[string]any); ok {
-					resolve(m, name)
-				}
-			}
-		}
-	}
-	resolve(layer, "state_dir")
-	resolve(layer, "socket")
-	if m, ok := layer["network"].(map[string]any); ok {
-		resolve(m, "api_key_file")
-	}
-	if m, ok := layer["plugins"].(map[string]any); ok {
-		dirs, _ := m["dirs"].([]string)
-		for i, d := range dirs {
-			if !filepath.IsAbs(d) {
-				dirs[i] = filepath.Join(dir, d)
-			}
-		}
-	}
 }
 
 func oneLine(s string) string { return strings.Join(strings.Fields(s), " ") }

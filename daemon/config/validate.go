@@ -20,7 +20,7 @@ func CheckSocketPath(path string) error {
 	return nil
 }
 
-// validate checks what no single key can tell.
+// validate checks what depends on more than the type of one key.
 func validate(c Config) Problems {
 	var ps Problems
 	add := func(format string, args ...any) { ps = append(ps, Problem{Message: fmt.Sprintf(format, args...)}) }
@@ -60,10 +60,13 @@ func validate(c Config) Problems {
 		}
 	}
 	for i, h := range c.Handlers {
-		for key, paths := range map[string][]string{"read_paths": h.ReadPaths, "write_paths": h.WritePaths} {
-			for _, path := range paths {
+		for _, list := range []struct {
+			key   string
+			paths []string
+		}{{"read_paths", h.ReadPaths}, {"write_paths", h.WritePaths}} {
+			for _, path := range list.paths {
 				if !filepath.IsAbs(path) {
-					add("handlers[%d].%s must hold whole paths, not %q", i, key, path)
+					add("handlers[%d].%s must hold absolute paths, not %q", i, list.key, path)
 				}
 			}
 		}
@@ -75,7 +78,7 @@ func validate(c Config) Problems {
 		if n == "" || strings.Contains(n, "=") {
 			add("environment[%d] must be the name of a variable, not %q", i, n)
 		} else if strings.HasPrefix(n, "BLOCKS_API_KEY") || n == "CREDENTIALS_DIRECTORY" {
-			add("environment[%d] would hand the credential %s to handlers, which never need one: remove it", i, n)
+			add("environment[%d] would pass the credential %s to handlers, which never need one: remove it", i, n)
 		}
 	}
 	return ps

@@ -5,6 +5,7 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -12,6 +13,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"go.uber.org/goleak"
+
+	"github.com/blocksd/blocksd/network/wire"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -30,7 +33,7 @@ func write(t *testing.T, text string) string {
 func TestSampleFileIsTheDefaults(t *testing.T) {
 	path := filepath.Join("..", "..", "docs", "blocksd.example.yaml")
 	if *update {
-		if err := os.WriteFile(path, []byte(Sample()), 0o644); err != nil {
+		if err := os.WriteFile(path, []byte(sampleFile()), 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -38,7 +41,7 @@ func TestSampleFileIsTheDefaults(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if d := cmp.Diff(Sample(), string(b)); d != "" {
+	if d := cmp.Diff(sampleFile(), string(b)); d != "" {
 		t.Errorf("%s is out of date, run the test with -update: %s", path, d)
 	}
 	got, warnings, err := Load(Sources{File: path})
@@ -48,11 +51,77 @@ func TestSampleFileIsTheDefaults(t *testing.T) {
 	if d := cmp.Diff(Default(), got, cmpopts.EquateEmpty()); d != "" {
 		t.Errorf("the sample file is not the defaults: %s", d)
 	}
-	for _, p := range paths("", keys) {
+	all := paths()
+	leaves("", keys, func(_ string, k key) { all = append(all, names(k.keys)...) })
+	for _, p := range all {
 		name := p[strings.LastIndexByte(p, '.')+1:]
 		if !strings.Contains(string(b), name+":") {
 			t.Errorf("the sample file lacks %s", p)
 		}
+	}
+}
+
+// Tags hold literal numbers; these two belong to the network.
+func TestLimitsAreThoseOfTheNetwork(t *testing.T) {
+	k, _ := lookup(keys, "limits.artifact_bytes")
+	if k.def != wire.MaxArtifactBytes || k.max != wire.MaxArtifactBytes {
+		t.Errorf("limits.artifact_bytes has the default %v and the maximum %d, want %d", k.def, k.max, wire.MaxArtifactBytes)
+	}
+	if k, _ := lookup(keys, "limits.inline_bytes"); k.def != wire.DefaultInlineLimit {
+		t.Errorf("limits.inline_bytes has the default %v, want %d", k.def, wire.DefaultInlineLimit)
+	}
+}
+
+// A key without a class or a text would make the sample file incomplete.
+func TestEveryKeyIsDocumented(t *testing.T) {
+	leaves("", keys, func(path string, k key) {
+		if k.name == "" || k.doc == "" || !slices.Contains([]string{"live", "handler", "daemon"}, k.reload) {
+			t.Errorf("key %q: its tags name no reload class, or no text", path)
+		}
+		for _, sub := range k.keys {
+			if sub.name == "" || sub.doc == "" {
+				t.Errorf("key %q of the entries of %s has no text", sub.name, path)
+			}
+		}
+	})
+}
+
+// A limit of isolation may be 0 for none; in an entry under handlers, 0 would be the same as leaving it out.
+func TestEntriesInheritLimits(t *testing.T) {
+	path := write(t, "isolation: {memory_mib: 0, files: 64}\nhandlers: [{name: a, files: 32, instances: 2}, {name: b}]")
+	c, _, err := Load(Sources{File: path})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []Handler{{Name: "a", Instances: 2, ProcessLimits: ProcessLimits{Files: 32}}, {Name: "b", Instances: 1}}
+	if d := cmp.Diff(want, c.Handlers, cmpopts.EquateEmpty()); d != "" || c.Isolation.Files != 64 {
+		t.Errorf("%s, %+v", d, c.Isolation)
+	}
+	_, _, err = Load(Sources{File: write(t, "handlers: [{name: a, memory_mib: 0}]")})
+	if err == nil || !strings.Contains(err.Error(), `key "handlers[0].memory_mib" must be from 1 to 16777216, not 0`) {
+		t.Error(err)
+	}
+}
+
+// A path in a file is relative to the file; one in a variable or flag, to the working directory.
+func TestPathsBecomeAbsolute(t *testing.T) {
+	t.Chdir(t.TempDir())
+	here, err := os.Getwd()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, _, err := Load(Sources{
+		File:    write(t, "state_dir: s\nnetwork: {api_key_file: k}\nhandlers: [{name: a, path: bin/a, dir: /d/}]"),
+		Environ: []string{"BLOCKSD_NETWORK__API_KEY_FILE=k", "BLOCKSD_SOCKET=ignored"},
+		Flags:   map[string]any{"plugins.dirs": []string{"p/"}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := []string{c.Network.APIKeyFile, c.Plugins.Dirs[0], filepath.Base(c.StateDir), c.Handlers[0].Dir}
+	want := []string{filepath.Join(here, "k"), filepath.Join(here, "p"), "s", "/d"}
+	if d := cmp.Diff(want, got); d != "" || !strings.HasSuffix(c.Handlers[0].Path, "/bin/a") || !filepath.IsAbs(c.StateDir) {
+		t.Errorf("%s: %+v", d, c)
 	}
 }
 
@@ -125,26 +194,26 @@ func TestMistakes(t *testing.T) {
 		{"misspelt", "drian: 3s", `, line 1: key "drian" is unknown, did you mean "drain"?`},
 		{"misspelt below", "log:\n  levle: info", `, line 2: key "log.levle" is unknown, did you mean "log.level"?`},
 		{"wrong level", "level: info", `, line 1: key "level" is unknown, did you mean "log.level"?`},
-		{"nothing near", "zzzzzzzz: 1", `, line 1: key "zzzzzzzz" is unknown: known are state_dir, socket, drain, cancel_grace, environment, log, network, plugins, agents, handlers, isolation, limits, timeouts`},
+		{"nothing near", "zzzzzzzz: 1", `, line 1: key "zzzzzzzz" is unknown; the known keys are state_dir, socket, drain, cancel_grace, environment, log, network, plugins, agents, handlers, isolation, limits, timeouts`},
 		{"in a list", "agents:\n- crad: x", `, line 2: key "agents[0].crad" is unknown, did you mean "agents[0].card"?; configuration file F, line 2: agents[0] lacks the required key "card"`},
-		{"twice", "drain: 1s\ndrain: 2s", `, line 2: key "drain" stands here and in line 1: keep one`},
+		{"twice", "drain: 1s\ndrain: 2s", `, line 2: key "drain" is set twice, here and in line 1: keep one`},
 		{"no unit", "drain: 30", `, line 1: key "drain" must be a duration with a unit, such as 30s or 1m30s, not "30"`},
-		{"negative", "drain: -1s", `, line 1: key "drain" must be longer than nothing, not -1s`},
-		{"zero timeout", "timeouts: {handler_stop: 0s}", `, line 1: key "timeouts.handler_stop" must be longer than nothing, not 0s`},
+		{"negative", "drain: -1s", `, line 1: key "drain" must not be negative, but is -1s`},
+		{"zero timeout", "timeouts: {handler_stop: 0s}", `, line 1: key "timeouts.handler_stop" must be more than 0, not 0s`},
 		{"not a number", "limits: {tasks: many}", `, line 1: key "limits.tasks" must be a whole number, not "many"`},
 		{"out of range", "limits: {inline_bytes: 100000}", `, line 1: key "limits.inline_bytes" must be from 1 to 23552, not 100000`},
 		{"not a level", "log: {level: loud}", `, line 1: key "log.level" must be debug, info, warn or error, not "loud"`},
 		{"not a truth", "plugins: {autoload: maybe}", `, line 1: key "plugins.autoload" must be true or false, not "maybe"`},
-		{"not a list", "plugins: {dirs: {a: 1}}", `, line 1: key "plugins.dirs" must be a list of texts, not map[a:1]`},
+		{"not a list", "plugins: {dirs: {a: 1}}", `, line 1: key "plugins.dirs" must be a list of strings, not map[a:1]`},
 		{"not a mapping", "log: info", `, line 1: the value of log must be a mapping of keys`},
 		{"top not a mapping", "- a", `, line 1: the value of  must be a mapping of keys`},
 		{"not YAML", "a: [", `: the file is not YAML: line 1: did not find expected node content`},
 		{"socket too long", "socket: /" + strings.Repeat("s", 120), `: control socket path /` + strings.Repeat("s", 120) + ` has 121 bytes, but a Unix socket path may have at most 107: choose a shorter one with --socket`},
 		{"address", "network: {cdm_url: 'localhost'}", `: key "network.cdm_url" must be an http or https address, not "localhost"`},
 		{"origin", "network: {pubnub_origin: 'http://x:1'}", `: key "network.pubnub_origin" must be host:port without a scheme, not "http://x:1"`},
-		{"names", "handlers: [{name: a}, {name: a}, {name: b/c, sha256: 12}]", `, line 1: key "handlers[2].sha256" must be a text, not 12`},
+		{"names", "handlers: [{name: a}, {name: a}, {name: b/c, sha256: 12}]", `, line 1: key "handlers[2].sha256" must be a string, not 12`},
 		{"checksum", "handlers: [{name: a, sha256: '12'}]", `: handlers[0].sha256 must be 64 hexadecimal digits, not "12"`},
-		{"credential", "environment: [BLOCKS_API_KEY]", `: environment[0] would hand the credential BLOCKS_API_KEY to handlers, which never need one: remove it`},
+		{"credential", "environment: [BLOCKS_API_KEY]", `: environment[0] would pass the credential BLOCKS_API_KEY to handlers, which never need one: remove it`},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			path := write(t, c.file)
@@ -223,11 +292,11 @@ func TestAPIKey(t *testing.T) {
 }
 
 func FuzzFile(f *testing.F) {
-	f.Add([]byte(Sample()))
+	f.Add([]byte(sampleFile()))
 	f.Add([]byte("agents: [{card: x}]\nhandlers: &a [{name: x}]\nplugins: *a"))
 	f.Add([]byte("a: &a [*a]"))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		for _, p := range func() Problems { _, ps := parseFile(b); return ps }() {
+		for _, p := range func() Problems { _, ps := parseFile(b, "/d"); return ps }() {
 			if p.Message == "" || strings.Contains(p.Message, "\n") {
 				t.Errorf("problem is not one line: %q", p.Message)
 			}

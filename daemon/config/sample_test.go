@@ -6,18 +6,18 @@ import (
 	"time"
 )
 
-const sampleHead = `# Configuration of blocksd: every key with its default. All of them may be left out.
+const sampleHead = `# Configuration of blocksd: every key with its default. Every key may be left out.
 #
-# Layers, later ones win: defaults, this file, environment, flags of the command line. The variable of a key is its name
-# in capitals behind BLOCKSD_, with __ between levels: BLOCKSD_LOG__LEVEL=debug, BLOCKSD_PLUGINS__DIRS=/a,/b.
-# Unknown keys are errors. Check a file with: blocksd check --config FILE
+# Layers, each overriding those before it: defaults, this file, environment variables, command-line flags. The variable
+# of a key is BLOCKSD_ and its name in capitals, with __ between levels: BLOCKSD_LOG__LEVEL=debug,
+# BLOCKSD_PLUGINS__DIRS=/a,/b. An unknown key is an error. To check a file: blocksd check --config FILE
 #
-# The word in brackets is what a change of the key needs: [live] nothing, [handler] a restart of the handlers concerned,
-# [daemon] a restart of the daemon. This version reads the file when it starts.
+# The word in brackets says what a change of the key needs: [live] nothing, [handler] a restart of the handlers it
+# concerns, [daemon] a restart of the daemon. This version reads the file only when it starts.
 `
 
-// Sample returns the annotated sample file, which docs/blocksd.example.yaml is a copy of.
-func Sample() string {
+// sampleFile is the annotated sample file, docs/blocksd.example.yaml.
+func sampleFile() string {
 	var b strings.Builder
 	b.WriteString(sampleHead)
 	writeSample(&b, "", keys)

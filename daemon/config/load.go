@@ -1,0 +1,132 @@
+// Package config reads the daemon's configuration. Layers are merged with koanf, the stronger over the weaker: defaults,
+// the file, environment variables, flags. Everything about a key is in the tags of its field in Config.
+package config
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/go-viper/mapstructure/v2"
+	"github.com/knadh/koanf/providers/confmap"
+	"github.com/knadh/koanf/v2"
+)
+
+// Sources are the layers above the defaults, from weakest to strongest.
+type Sources struct {
+	// File is the path of the configuration file, "" for none.
+	File string
+	// Environ holds KEY=value pairs, as os.Environ does.
+	Environ []string
+	// Flags maps dotted keys to values, as strings or typed.
+	Flags map[string]any
+}
+
+// Load merges the layers and checks the result. The error is a Problems with everything that is wrong. Warnings are for
+// the log: one sentence each, about what is ignored.
+func Load(s Sources) (c Config, warnings []string, err error) {
+	workDir, err := os.Getwd()
+	if err != nil {
+		return Config{}, nil, fmt.Errorf("read the configuration: %w", err)
+	}
+	for name := range s.Flags {
+		if _, ok := lookup(keys, name); !ok {
+			return Config{}, nil, fmt.Errorf("flag of the unknown key %q", name) // a fault of the program
+		}
+	}
+	var ps Problems
+	k := koanf.New(".")
+	load := func(layer koanf.Provider, parser koanf.Parser) {
+		err := k.Load(layer, parser)
+		var of Problems
+		if err != nil && !errors.As(err, &of) {
+			of = Problems{{Message: err.Error()}}
+		}
+		ps = append(ps, of...)
+	}
+	load(confmap.Provider(defaults(), "."), nil)
+	if s.File != "" {
+		load(file(s.File), yamlParser{s.File})
+	}
+	variables := environment{environ: s.Environ, workDir: workDir}
+	load(variables.shared(), nil)
+	load(variables.own(), nil)
+	ps = append(ps, variables.problems...)
+	flags, problems := parseFlags(s.Flags, workDir)
+	ps = append(ps, problems...)
+	load(confmap.Provider(flags, "."), nil)
+	if len(ps) > 0 {
+		return Config{}, variables.warnings, ps
+	}
+	// Without weakly typed conversions: each layer has converted its values to the types of the fields.
+	conf := koanf.UnmarshalConf{Tag: "koanf", DecoderConfig: &mapstructure.DecoderConfig{Result: &c, TagName: "koanf", ErrorUnused: true}}
+	if err := k.UnmarshalWithConf("", &c, conf); err != nil {
+		return Config{}, variables.warnings, fmt.Errorf("read the configuration: %w", err)
+	}
+	if ps := validate(c); len(ps) > 0 {
+		for i := range ps {
+			if len(s.Flags) == 0 { // otherwise the value may come from a flag
+				ps[i].File = s.File
+			}
+		}
+		return Config{}, variables.warnings, ps
+	}
+	return c, variables.warnings, nil
+}
+
+func defaults() map[string]any {
+	m := map[string]any{}
+	leaves("", keys, func(path string, k key) { m[path] = k.def })
+	return m
+}
+
+func parseFlags(flags map[string]any, workDir string) (layer map[string]any, ps Problems) {
+	layer = map[string]any{}
+	for _, name := range slices.Sorted(maps.Keys(flags)) {
+		k, _ := lookup(keys, name)
+		typed, why := k.parse(flags[name])
+		if why != "" {
+			ps = append(ps, Problem{Message: fmt.Sprintf("flag --%s %s", flagName(name), why)})
+			continue
+		}
+		layer[name] = k.absolute(typed, workDir)
+	}
+	return layer, ps
+}
+
+// flagName is the command-line flag of a key. Only some keys have one.
+func flagName(key string) string {
+	if key == "plugins.dirs" {
+		return "plugins"
+	}
+	return strings.ReplaceAll(key, "_", "-")
+}
+
+// Default is the configuration without file, environment and flags.
+func Default() Config {
+	c, _, err := Load(Sources{})
+	if err != nil {
+		panic("defaults are not valid: " + err.Error()) // tested
+	}
+	return c
+}
+
+// DefaultFile is the file that `blocksd run` reads without --config, if it exists.
+const DefaultFile = "/etc/blocksd/blocksd.yaml"
+
+// FindFile returns path, or DefaultFile if path is empty and that file exists.
+func FindFile(path string) string {
+	if path == "" {
+		if _, err := os.Stat(DefaultFile); err == nil {
+			return DefaultFile
+		}
+	}
+	return path
+}
+
+// fileDir is the directory that relative paths in a file are relative to.
+func fileDir(path string) (string, error) { return filepath.Abs(filepath.Dir(path)) }

@@ -1,0 +1,36 @@
+package config
+
+import (
+	"fmt"
+	"strings"
+)
+
+// Problem is one thing that is wrong with a configuration.
+type Problem struct {
+	// File and Line say where. Line is 0 for a problem that is not in one line.
+	File string
+	Line int
+	// Message is one sentence.
+	Message string
+}
+
+func (p Problem) String() string {
+	switch {
+	case p.File == "":
+		return p.Message
+	case p.Line == 0:
+		return fmt.Sprintf("configuration file %s: %s", p.File, p.Message)
+	}
+	return fmt.Sprintf("configuration file %s, line %d: %s", p.File, p.Line, p.Message)
+}
+
+// Problems is everything that is wrong with a configuration.
+type Problems []Problem
+
+func (p Problems) Error() string {
+	texts := make([]string, len(p))
+	for i, one := range p {
+		texts[i] = one.String()
+	}
+	return strings.Join(texts, "; ")
+}
