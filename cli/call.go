@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -17,19 +18,19 @@ import (
 )
 
 const (
-	// cancelTimeout bounds asking the network to cancel; canceledTimeout is how long the outcome may take then: the
-	// network itself ends a canceled task after 30 s.
+	// cancelTimeout bounds the request to cancel. canceledTimeout bounds the wait for the outcome after it: the network
+	// itself ends a canceled task after 30 s.
 	cancelTimeout   = 10 * time.Second
 	canceledTimeout = 45 * time.Second
-	// expiredTimeout is how long the outcome of a task may take that was canceled because its time was over: longer than
-	// a daemon gives a handler to let go, shorter than who set a limit would want to wait.
+	// expiredTimeout bounds the wait for the outcome when --timeout has passed: longer than the grace that a daemon gives a
+	// handler, but short, because the user has set a limit.
 	expiredTimeout = 10 * time.Second
 )
 
 type callOptions struct {
 	agent          string
 	parts          []partFlag
-	limited, piped bool // --timeout, --pipe were given
+	limited, piped bool // --timeout and --pipe were given
 	stream         bool
 	pipe           int
 	save           string
@@ -41,9 +42,9 @@ type callOptions struct {
 func newCall(a *app) *cobra.Command {
 	var o callOptions
 	cmd := &cobra.Command{
-		Use: "call AGENT", Short: "Send an agent a task and follow it to its end", Args: exactly(1, "blocksd call AGENT --text TEXT"),
-		Long: "Send an agent a task and follow it to its end. Exits with 0 when the task completed, 4 when it failed, 5 when it was\n" +
-			"canceled, 6 when it did not end within --timeout. Ctrl-C cancels the task and waits for its end; a second one leaves.",
+		Use: "call AGENT", Short: "Send an agent a task and follow it to its end", Args: exactArgs, Example: "  blocksd call AGENT --text TEXT",
+		Long: "Send an agent a task and follow it to its end. Exits with 0 if the task completed, 4 if it failed, 5 if it was\n" +
+			"canceled, 6 if it did not end within --timeout. Ctrl-C cancels the task and waits for its end; a second one stops waiting.",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.agent = args[0]
 			o.limited, o.piped = cmd.Flags().Changed("timeout"), cmd.Flags().Changed("pipe")
@@ -56,17 +57,17 @@ func newCall(a *app) *cobra.Command {
 	f.Var(partValue{&o.parts, partText, true}, "part", "text of one part; may be repeated")
 	f.Var(partValue{&o.parts, partFile, true}, "file", "file of one part; may be repeated")
 	f.BoolVar(&o.stream, "stream", false, "ask for live streams")
-	f.IntVar(&o.pipe, "pipe", 0, "make it a pipe task of so many minutes")
+	f.IntVar(&o.pipe, "pipe", 0, "make it a pipe task of this many minutes")
 	f.StringVar(&o.save, "save", "", "directory to save the artifacts in")
-	f.DurationVar(&o.timeout, "timeout", 0, "cancel the task when it has not ended by then, such as 30s (default: wait for ever)")
+	f.DurationVar(&o.timeout, "timeout", 0, "cancel the task if it has not ended after this time, such as 30s (default: wait indefinitely)")
 	f.BoolVar(&o.asJSON, "json", false, "print each event as a line of JSON")
 	f.StringVar(&o.idempotencyKey, "idempotency-key", "", "repeat a call with the same key to get the same task")
 	return cmd
 }
 
 var (
-	errTimedOut = errors.New("the time is over")
-	errLeft     = errors.New("left before the end")
+	errTimedOut = errors.New("the timeout has passed")
+	errDetached = errors.New("detached before the end")
 )
 
 func (a *app) call(ctx context.Context, o callOptions) error {
@@ -80,32 +81,32 @@ func (a *app) call(ctx context.Context, o callOptions) error {
 	if key == "" {
 		return usagef("call %s: %w", o.agent, errNoKey)
 	}
-	// life ends when the user leaves for good, or the outcome does not come; asked ends already at the first interrupt
-	// and when the time is over.
-	life, leave := context.WithCancelCause(ctx)
-	defer leave(nil)
-	asked, done := a.interruptible(life)
-	defer done()
+	// attached ends when the user stops waiting, or when the outcome does not come in time. wanted ends earlier, at the
+	// first interrupt or when --timeout has passed: then the task is canceled.
+	attached, detach := context.WithCancelCause(ctx)
+	defer detach(nil)
+	wanted, stopWanting := a.interruptible(attached)
+	defer stopWanting()
 	if o.limited {
-		var stop context.CancelFunc
-		asked, stop = context.WithTimeoutCause(asked, o.timeout, errTimedOut)
-		defer stop()
+		var stopTimer context.CancelFunc
+		wanted, stopTimer = context.WithTimeoutCause(wanted, o.timeout, errTimedOut)
+		defer stopTimer()
 	}
 
-	warnings := &notes{w: a.Stderr}
+	warnings := &warningPrinter{w: a.Stderr}
 	cfg := client.Config{Deployment: deployment.FromEnvironment(a.getenv), APIKey: key, Log: slog.New(warnings)}
-	c, err := client.New(asked, cfg)
+	c, err := client.New(wanted, cfg)
 	if err != nil {
-		return o.notSubmitted(asked, err)
+		return o.notSubmitted(wanted, err)
 	}
 	defer c.Close()
-	req, err := o.request(asked, c)
+	req, err := o.request(wanted, c)
 	if err != nil {
-		return o.notSubmitted(asked, err)
+		return o.notSubmitted(wanted, err)
 	}
-	session, err := c.Submit(asked, req)
+	session, err := c.Submit(wanted, req)
 	if err != nil {
-		return o.notSubmitted(asked, err)
+		return o.notSubmitted(wanted, err)
 	}
 	defer session.Close()
 	out := callPrinter{app: a, asJSON: o.asJSON}
@@ -114,28 +115,25 @@ func (a *app) call(ctx context.Context, o callOptions) error {
 	}
 
 	warnings.on.Store(true)
-	over, end := context.WithCancel(life)
-	canceler := make(chan struct{})
-	go func() {
-		defer close(canceler)
-		a.cancelWhenAsked(over, asked, session, leave)
-	}()
-	terminal, err := follow(life, session, &out)
-	end()
-	<-canceler
-	expired := errors.Is(context.Cause(asked), errTimedOut)
+	following, ended := context.WithCancel(attached)
+	var canceler sync.WaitGroup
+	canceler.Go(func() { a.cancelWhenUnwanted(following, wanted, session, detach) })
+	terminal, err := follow(attached, session, &out)
+	ended()
+	canceler.Wait()
+	expired := errors.Is(context.Cause(wanted), errTimedOut)
 	switch {
 	case err != nil:
-		return unfinished(life, session, o, err)
+		return unfinished(attached, session, o, err)
 	case expired:
 		end := "so it was canceled"
 		if terminal.State != wire.Canceled {
-			end = "and was asked to end; it ended as " + string(terminal.State)
+			end = "so it was asked to end, and ended as " + string(terminal.State)
 		}
 		return &exitError{code: exitTimedOut, err: fmt.Errorf("call %s: task %s did not end within %s, %s", o.agent, terminal.TaskID, o.timeout, end)}
 	}
 	if o.save != "" {
-		paths, err := session.Save(asked, o.save)
+		paths, err := session.Save(wanted, o.save)
 		for _, p := range paths {
 			out.saved(p)
 		}
@@ -146,7 +144,7 @@ func (a *app) call(ctx context.Context, o callOptions) error {
 	return outcome(terminal)
 }
 
-// request builds the task. The card says what --text and --json-part mean.
+// request builds the task. The agent's card decides which inputs --text and --json-part are for.
 func (o callOptions) request(ctx context.Context, c *client.TaskClient) (client.Request, error) {
 	r := client.Request{AgentName: o.agent, IdempotencyKey: o.idempotencyKey}
 	if o.stream {
@@ -174,7 +172,7 @@ func (o callOptions) request(ctx context.Context, c *client.TaskClient) (client.
 		}
 		for _, other := range r.Parts {
 			if other.ID == part.ID {
-				return r, usagef("call %s: the part %s is given twice", o.agent, part.ID)
+				return r, usagef("call %s: part %s is given twice", o.agent, part.ID)
 			}
 		}
 		r.Parts = append(r.Parts, part)
@@ -182,37 +180,36 @@ func (o callOptions) request(ctx context.Context, c *client.TaskClient) (client.
 	return r, nil
 }
 
-// cancelWhenAsked cancels the task at the first interrupt or when its time is over, whichever ends asked, and leaves at
-// the second interrupt or when the outcome does not come.
-func (a *app) cancelWhenAsked(ctx, asked context.Context, s *client.Session, leave context.CancelCauseFunc) {
+// cancelWhenUnwanted cancels the task when wanted ends. It detaches at the second interrupt, or if the outcome does not
+// come in time. It returns when following ends.
+func (a *app) cancelWhenUnwanted(following, wanted context.Context, s *client.Session, detach context.CancelCauseFunc) {
 	select {
-	case <-ctx.Done():
+	case <-following.Done():
 		return
-	case <-asked.Done():
+	case <-wanted.Done():
 	}
-	why, patience := errLeft, canceledTimeout
-	if errors.Is(context.Cause(asked), errTimedOut) {
-		why, patience = errTimedOut, expiredTimeout
+	cause, outcomeTimeout := errDetached, canceledTimeout
+	if errors.Is(context.Cause(wanted), errTimedOut) {
+		cause, outcomeTimeout = errTimedOut, expiredTimeout
 	} else {
-		fmt.Fprintf(a.Stderr, "canceling task %s; interrupt again to leave it\n", s.TaskID())
+		fmt.Fprintf(a.Stderr, "canceling task %s; interrupt again to stop waiting for it\n", s.TaskID())
 	}
-	canceled := make(chan struct{})
-	go func() {
-		defer close(canceled)
-		if err := cancelTask(ctx, s); err != nil && ctx.Err() == nil {
+	var request sync.WaitGroup
+	request.Go(func() {
+		if err := cancelTask(following, s); err != nil && following.Err() == nil {
 			fmt.Fprintf(a.Stderr, "blocksd: %s\n", err)
 		}
-	}()
-	timer := time.NewTimer(patience)
+	})
+	timer := time.NewTimer(outcomeTimeout)
 	defer timer.Stop()
 	select {
-	case <-ctx.Done():
+	case <-following.Done():
 	case <-a.Interrupts.Second:
-		leave(errLeft)
+		detach(errDetached)
 	case <-timer.C:
-		leave(why)
+		detach(cause)
 	}
-	<-canceled
+	request.Wait()
 }
 
 func cancelTask(ctx context.Context, s *client.Session) error {
@@ -240,30 +237,31 @@ func follow(ctx context.Context, s *client.Session, out *callPrinter) (wire.Even
 	return wire.Event{}, fmt.Errorf("follow task %s: its events ended without an outcome", s.TaskID())
 }
 
+// notSubmitted is the error of a call whose task the network may not have.
 func (o callOptions) notSubmitted(ctx context.Context, err error) error {
 	switch cause := context.Cause(ctx); {
 	case errors.Is(cause, errTimedOut):
-		return &exitError{code: exitTimedOut, err: fmt.Errorf("call %s: the network did not take the task within %s", o.agent, o.timeout)}
+		return &exitError{code: exitTimedOut, err: fmt.Errorf("call %s: the network did not accept the task within %s", o.agent, o.timeout)}
 	case errors.Is(cause, errInterrupted):
-		return fmt.Errorf("call %s: interrupted before the task was known to be taken", o.agent)
+		return fmt.Errorf("call %s: interrupted before the network confirmed the task; it may have been submitted", o.agent)
 	case errors.Is(err, backend.ErrNotFound):
 		return fmt.Errorf("call %s: the network knows no agent %q that this API key may call: check its name", o.agent, o.agent)
 	}
 	return fmt.Errorf("call %s: %w", o.agent, err)
 }
 
-// unfinished explains why there is no outcome.
+// unfinished is the error of a call without an outcome.
 func unfinished(ctx context.Context, s *client.Session, o callOptions, err error) error {
 	switch cause := context.Cause(ctx); {
 	case errors.Is(cause, errTimedOut):
-		return &exitError{code: exitTimedOut, err: fmt.Errorf("call %s: task %s did not end within %s, nor within %s after it was asked to", o.agent, s.TaskID(), o.timeout, expiredTimeout)}
-	case errors.Is(cause, errLeft):
-		return fmt.Errorf("call %s: task %s was left before its end; it may still run", o.agent, s.TaskID())
+		return &exitError{code: exitTimedOut, err: fmt.Errorf("call %s: task %s did not end within %s, nor within %s after it was canceled", o.agent, s.TaskID(), o.timeout, expiredTimeout)}
+	case errors.Is(cause, errDetached):
+		return fmt.Errorf("call %s: stopped waiting for task %s; it may still run", o.agent, s.TaskID())
 	}
 	return fmt.Errorf("call %s: %w", o.agent, err)
 }
 
-// outcome is the exit code of a task's end. The event itself has been printed.
+// outcome turns the end of a task into an exit code. The event itself has been printed.
 func outcome(e wire.Event) error {
 	code := 0
 	switch e.State {

@@ -35,7 +35,7 @@ const parrotCard = `{
   "runtime": {"handler": "main.go", "concurrency": 8}
 }`
 
-// parrot does what the text tells it.
+// parrot does what the text says.
 func parrot(ctx context.Context, task *wire.Task, port dispatch.TaskPort) error {
 	text := ""
 	for _, p := range task.Parts {
@@ -115,7 +115,7 @@ func TestCall(t *testing.T) {
 
 	t.Run("for people", func(t *testing.T) {
 		r := runCLI(t, env, Interrupts{}, "call", "parrot", "--text", "hello")
-		_, rest, _ := strings.Cut(r.stdout, "\n") // the task id is another each time
+		_, rest, _ := strings.Cut(r.stdout, "\n") // the task id differs each time
 		want := "running\nstatus: working\nartifact reply reply.txt (text/plain, 24 bytes)\n  says hello\n  and \uFFFD[31mmore\ncompleted\n"
 		if r.code != 0 || rest != want || !strings.HasPrefix(r.stdout, "task task_") || r.stderr != "" {
 			t.Errorf("exit %d, stderr %q\n%s", r.code, r.stderr, cmp.Diff(want, rest))

@@ -12,12 +12,10 @@ import (
 	"github.com/blocksd/blocksd/network/card"
 )
 
-// The parts of a task on the command line.
-
-// defaultPart is the part that --text and --json-part mean, unless the card calls its input otherwise.
+// defaultPart is the input that --text and --json-part are for, unless the card names another.
 const defaultPart = "request"
 
-// partFlag is one part as given, in order, whichever flag it came by.
+// partFlag is one part as given on the command line. All flags that give a part share one list.
 type partFlag struct {
 	id   string // "" for the default
 	kind partKind
@@ -32,11 +30,11 @@ const (
 	partFile
 )
 
-// partValue appends to a list that several flags share, because the order of parts matters.
+// partValue is the pflag.Value of a flag that appends to that list: the order of the parts matters.
 type partValue struct {
 	list *[]partFlag
 	kind partKind
-	id   bool // the value begins with ID=
+	id   bool // the value starts with ID=
 }
 
 func (v partValue) String() string { return "" }
@@ -75,7 +73,7 @@ func (v partValue) Set(s string) error {
 	}
 	for _, other := range *v.list {
 		if other.id == p.id {
-			return fmt.Errorf("the part %s is given twice", orDefault(p.id))
+			return fmt.Errorf("part %s is given twice", orDefault(p.id))
 		}
 	}
 	*v.list = append(*v.list, p)
@@ -89,16 +87,16 @@ func orDefault(id string) string {
 	return id
 }
 
-// lookUpInputs returns the inputs of the registered card, none if there is no card that we understand.
+// lookUpInputs returns the inputs of the registered card; none if this version cannot read the card.
 func lookUpInputs(ctx context.Context, c *client.TaskClient, agent string) ([]card.Input, error) {
 	registered, err := c.AgentCard(ctx, agent)
 	if _, unreadable := errors.AsType[card.Problems](err); unreadable {
-		return nil, nil // of a newer generation, perhaps: the usual name is the best guess
+		return nil, nil // it may have a newer format: the usual name is the best guess
 	}
 	return registered.Inputs, err
 }
 
-// defaultInput is the id of the input that a bare text or document is for.
+// defaultInput is the id of the input that --text or --json-part is for.
 func defaultInput(inputs []card.Input, kind partKind) string {
 	order := []card.Class{card.Text, card.Form}
 	if kind == partJSON {

@@ -10,14 +10,14 @@ import (
 	"github.com/blocksd/blocksd/network/wire"
 )
 
-// callPrinter prints what happens to a task: for people, or as lines of JSON.
+// callPrinter prints the events of a task: for people, or as lines of JSON.
 type callPrinter struct {
 	app    *app
 	asJSON bool
-	indent string // before each line for people
+	indent string // in front of each line for people
 }
 
-// shownBytes is how much of a text artifact is shown; the rest is for --save.
+// shownBytes is how much of a text artifact is printed; --save gets all of it.
 const shownBytes = 4 << 10
 
 func (p *callPrinter) submitted(s *client.Session, agent string) error {
@@ -105,7 +105,7 @@ func (p *callPrinter) saved(path string) {
 	p.say("saved %s", path)
 }
 
-// say prints one line, harmless for terminals whatever an agent sent.
+// say prints one line without the control characters that an agent may have sent.
 func (p *callPrinter) say(format string, args ...any) {
 	text := fmt.Sprintf(format, args...)
 	spaces := len(text) - len(strings.TrimLeft(text, " "))
@@ -128,7 +128,7 @@ func eventLine(e client.Event) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if _, taken := members["timetoken"]; taken || len(members) == 0 { // ours counts; the order of the rest is lost
+	if _, taken := members["timetoken"]; taken || len(members) == 0 { // ours wins; the order of the others is lost
 		members["timetoken"] = timetoken
 		b, err := json.Marshal(members)
 		return append(b, '\n'), err

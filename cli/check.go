@@ -10,7 +10,7 @@ import (
 	"github.com/blocksd/blocksd/network/card"
 )
 
-// defaultCard is checked when no card is named.
+// defaultCard is the card that is checked if none is named.
 const defaultCard = "agent-card.json"
 
 func newCheck(a *app) *cobra.Command {
@@ -65,7 +65,7 @@ func (a *app) reportCard(path string, err error) error {
 }
 
 func (a *app) checkConfig(file string) error {
-	c, _, err := config.Load(config.Sources{File: file}) // the environment of the daemon is not ours
+	c, _, err := config.Load(config.Sources{File: file}) // this process does not have the daemon's environment
 	if err != nil {
 		return err
 	}

@@ -1,5 +1,5 @@
-// Package cli is the command line of blocksd: one file per command. Commands take everything from their Invocation, so
-// that tests call them like users do.
+// Package cli is the command line of blocksd. Commands get everything from their Invocation, so that tests run them as
+// users do.
 package cli
 
 import (
@@ -31,14 +31,14 @@ type Invocation struct {
 func Main() int {
 	launch.Shim(os.Args) // does not return when this is the start of a handler
 	if os.Getenv("GOGC") == "" {
-		// What lives is small and what a task leaves behind is much: for some MiB the collector has half the work.
+		// The live heap is small and each task allocates much: a few MiB more heap halve the work of the collector.
 		debug.SetGCPercent(200)
 	}
 	if os.Getpid() == 1 && os.Getenv(initMark) == "" {
 		return runAsInit(os.Stderr)
 	}
-	_ = os.Unsetenv(initMark) // it is nobody's setting
-	// Before anything else: a signal that comes while something starts must not leave half of it behind.
+	_ = os.Unsetenv(initMark) // it is not for children
+	// First of all: a signal during a start must not leave a half-started daemon behind.
 	interrupts, stop := catchSignals(repeatWindow)
 	defer stop()
 	return Run(context.Background(), Invocation{
@@ -62,7 +62,7 @@ type app struct{ Invocation }
 
 func (a *app) getenv(name string) string {
 	value := ""
-	for _, kv := range a.Env { // the last one counts, as in package os
+	for _, kv := range a.Env { // the last one wins, as in package os
 		if k, v, _ := strings.Cut(kv, "="); k == name {
 			value = v
 		}
@@ -70,16 +70,16 @@ func (a *app) getenv(name string) string {
 	return value
 }
 
-const rootHelp = `blocksd puts handlers on the Blocks Network: separate programs, in any language, that it starts,
-supervises and gives tasks to.
+const rootHelp = `blocksd puts handlers on the Blocks Network. A handler is a separate program, in any language, that
+blocksd starts, supervises and gives tasks to.
 
-Try it on this machine alone:  blocksd dev --plugins bin/plugins`
+Try it, on this machine only:  blocksd dev --plugins bin/plugins`
 
 func newRoot(a *app) *cobra.Command {
 	root := &cobra.Command{
 		Use: "blocksd", Short: "Put handlers on the Blocks Network", Long: rootHelp,
 		SilenceErrors: true, SilenceUsage: true, DisableSuggestions: true,
-		Args: cobra.ArbitraryArgs, // so that an unknown command comes to RunE
+		Args: cobra.ArbitraryArgs, // so that RunE gets an unknown command
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {
 				return cmd.Help()
@@ -104,11 +104,11 @@ func newRoot(a *app) *cobra.Command {
 	return root
 }
 
-// strictCompletion makes mistakes with the library's command for completion scripts errors, as they are everywhere else.
+// strictCompletion makes cobra's own command for completion scripts refuse mistakes as our commands do.
 func strictCompletion(root *cobra.Command) {
 	root.InitDefaultCompletionCmd()
 	cmd := child(root, "completion")
-	cmd.Args = cobra.ArbitraryArgs // so that an unknown shell comes to RunE
+	cmd.Args = cobra.ArbitraryArgs // so that RunE gets an unknown shell
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		shells := ": use blocksd completion " + strings.Join(commandNames(cmd), "|")
 		if len(args) == 0 {
@@ -117,7 +117,7 @@ func strictCompletion(root *cobra.Command) {
 		return usagef("unknown shell %q of completion%s", args[0], hintOr(args[0], commandNames(cmd), shells))
 	}
 	for _, shell := range cmd.Commands() {
-		shell.Args = exactly(0, shell.CommandPath())
+		shell.Args = exactArgs
 	}
 }
 
@@ -144,7 +144,7 @@ func child(cmd *cobra.Command, name string) *cobra.Command {
 	return all[slices.IndexFunc(all, func(c *cobra.Command) bool { return c.Name() == name })]
 }
 
-// unknownCommand is the error about a name that is no command of parent.
+// unknownCommand is the error for a name that is not a command of parent.
 func unknownCommand(parent *cobra.Command, name string) error {
 	of := ""
 	if parent.HasParent() {
@@ -161,7 +161,7 @@ func commandNames(cmd *cobra.Command) []string {
 	return names
 }
 
-// flagError names the flag that an unknown one was probably meant to be.
+// flagError is the error for a wrong flag; it names the nearest known flag.
 func flagError(cmd *cobra.Command, err error) error {
 	if name, ok := strings.CutPrefix(err.Error(), "unknown flag: --"); ok {
 		var known []string
@@ -171,7 +171,7 @@ func flagError(cmd *cobra.Command, err error) error {
 	return usagef("%s: %s", commandName(cmd), err)
 }
 
-// commandName is the command as users say it after the program's name.
+// commandName is the command without the program's name.
 func commandName(cmd *cobra.Command) string { return strings.TrimPrefix(cmd.CommandPath(), "blocksd ") }
 
 // hintOr ends a sentence about an unknown name with the nearest known one, else with fallback.
@@ -182,15 +182,18 @@ func hintOr(name string, known []string, fallback string) string {
 	return fallback
 }
 
-// exactly checks the number of arguments; usage shows what was expected.
-func exactly(n int, usage string) cobra.PositionalArgs {
-	return func(cmd *cobra.Command, args []string) error {
-		switch {
-		case len(args) == n:
-			return nil
-		case len(args) > n:
-			return usagef("%s takes no argument %q: use %s", commandName(cmd), args[n], usage)
-		}
-		return usagef("%s needs an argument: use %s", commandName(cmd), usage)
+// exactArgs checks that the command has as many arguments as its Use line names.
+func exactArgs(cmd *cobra.Command, args []string) error {
+	names := strings.Fields(cmd.Use)[1:]
+	usage := strings.Join(append([]string{cmd.CommandPath()}, names...), " ")
+	if cmd.Example != "" {
+		usage = strings.TrimSpace(cmd.Example)
 	}
+	switch {
+	case len(args) == len(names):
+		return nil
+	case len(args) > len(names):
+		return usagef("%s takes no argument %q: use %s", commandName(cmd), args[len(names)], usage)
+	}
+	return usagef("%s needs an argument: use %s", commandName(cmd), usage)
 }

@@ -1,12 +1,9 @@
 package cli
 
 import (
+	"cmp"
 	"context"
-	"fmt"
 	"io"
-	"strings"
-	"text/tabwriter"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -14,9 +11,30 @@ import (
 	"github.com/blocksd/blocksd/daemon/control"
 )
 
-// What the commands that ask a running daemon have in common.
+// daemonCommand is a command that makes one call to a running daemon and prints the answer.
+type daemonCommand[Answer any] struct {
+	use, short, long string // as in cobra; use also says which arguments are needed
+	// call returns the answer in the form that --json prints.
+	call func(ctx context.Context, c *control.Client, args []string) (Answer, error)
+	// show prints the answer for people.
+	show func(w io.Writer, answer Answer) error
+}
 
-// controlCommand adds --json and --socket to a command that asks a daemon.
+func (d daemonCommand[Answer]) command(a *app) *cobra.Command {
+	cmd := &cobra.Command{Use: d.use, Short: d.short, Long: d.long, Args: exactArgs}
+	return a.controlCommand(cmd, func(ctx context.Context, c *control.Client, asJSON bool, args []string) error {
+		answer, err := d.call(ctx, c, args)
+		switch {
+		case err != nil:
+			return err
+		case asJSON:
+			return a.printJSON(answer)
+		}
+		return d.show(a.Stdout, answer)
+	})
+}
+
+// controlCommand adds --json and --socket to a command, and connects to the daemon before run.
 func (a *app) controlCommand(cmd *cobra.Command, run func(ctx context.Context, c *control.Client, asJSON bool, args []string) error) *cobra.Command {
 	var asJSON bool
 	var socket string
@@ -25,13 +43,7 @@ func (a *app) controlCommand(cmd *cobra.Command, run func(ctx context.Context, c
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		ctx, cancel := a.interruptible(cmd.Context())
 		defer cancel()
-		path := socket
-		if path == "" {
-			path = a.getenv("BLOCKSD_SOCKET")
-		}
-		if path == "" {
-			path = config.Default().Socket
-		}
+		path := cmp.Or(socket, a.getenv("BLOCKSD_SOCKET"), config.Default().Socket)
 		c, err := control.Dial(ctx, path)
 		if err != nil {
 			return because(ctx, err)
@@ -40,46 +52,4 @@ func (a *app) controlCommand(cmd *cobra.Command, run func(ctx context.Context, c
 		return because(ctx, run(ctx, c, asJSON, args))
 	}
 	return cmd
-}
-
-// table prints rows in columns; empty cells are dashes.
-func table(w io.Writer, indent string, rows [][]string) error {
-	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	for _, row := range rows {
-		cells := make([]string, len(row))
-		for i, c := range row {
-			cells[i] = printable(c)
-			if c == "" && i < len(row)-1 {
-				cells[i] = "-"
-			}
-		}
-		fmt.Fprintln(tw, indent+strings.TrimRight(strings.Join(cells, "\t"), "\t"))
-	}
-	return tw.Flush()
-}
-
-// age is a duration as people say it.
-func age(d time.Duration) string {
-	switch {
-	case d < time.Minute:
-		return fmt.Sprintf("%ds", max(0, int(d.Seconds())))
-	case d < time.Hour:
-		return fmt.Sprintf("%dm%02ds", int(d.Minutes()), int(d.Seconds())%60)
-	case d < 48*time.Hour:
-		return fmt.Sprintf("%dh%02dm", int(d.Hours()), int(d.Minutes())%60)
-	}
-	return fmt.Sprintf("%dd", int(d.Hours())/24)
-}
-
-// bytesText is a size as people say it.
-func bytesText(n int64) string {
-	switch {
-	case n < 1<<10:
-		return fmt.Sprintf("%d bytes", n)
-	case n < 1<<20:
-		return fmt.Sprintf("%.1f KiB", float64(n)/(1<<10))
-	case n < 1<<30:
-		return fmt.Sprintf("%.1f MiB", float64(n)/(1<<20))
-	}
-	return fmt.Sprintf("%.1f GiB", float64(n)/(1<<30))
 }

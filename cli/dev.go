@@ -24,9 +24,9 @@ import (
 )
 
 const (
-	// devReadyTimeout is how long agents may take to come online before dev goes on without the rest.
+	// devReadyTimeout bounds the wait for agents to come online; after it dev continues without the rest.
 	devReadyTimeout = 10 * time.Second
-	// exampleTimeout bounds one example task. Whoever waits for the env file waits for the examples.
+	// exampleTimeout bounds one example task: the env file, which scripts wait for, is written after the examples.
 	exampleTimeout = 10 * time.Second
 	// devEnvFile is the name of the env file in the state directory.
 	devEnvFile = "dev.env"
@@ -40,15 +40,15 @@ type devOptions struct {
 func newDev(a *app) *cobra.Command {
 	o := devOptions{plugins: []string{filepath.Join("bin", "plugins")}}
 	cmd := &cobra.Command{
-		Use: "dev", Short: "Try handlers: a network of your own and the daemon, in one process", Args: exactly(0, "blocksd dev [--plugins DIR]"),
-		Long: "Try handlers: a network of your own and the daemon, in one process. Registers each handler's card, sends each agent its\n" +
-			"example input, then stays until Ctrl-C. Writes the variables that clients need to dev.env in the state directory.",
+		Use: "dev", Short: "Try handlers: a private network and the daemon, in one process", Args: exactArgs, Example: "  blocksd dev --plugins DIR",
+		Long: "Try handlers: run a private network and the daemon in one process. The command registers each handler's card, sends each\n" +
+			"agent its example input, then runs until Ctrl-C. It writes the variables that clients need to dev.env in the state directory.",
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.dev(cmd.Context(), o) },
 	}
 	f := cmd.Flags()
 	f.StringArrayVar(&o.plugins, "plugins", o.plugins, "directory of handler programs; may be repeated")
-	f.StringVar(&o.agents, "agents", "", "directory of further cards (*.json) to register, for providers outside")
-	f.StringVar(&o.listen, "listen", "127.0.0.1:0", "loopback address of the network; port 0 for any free one")
+	f.StringVar(&o.agents, "agents", "", "directory of more cards (*.json) to register, for external providers")
+	f.StringVar(&o.listen, "listen", "127.0.0.1:0", "loopback address of the network; port 0 for any free port")
 	f.StringVar(&o.stateDir, "state-dir", "", "state directory (default $XDG_STATE_HOME/blocksd/dev, else ~/.local/state/blocksd/dev)")
 	return cmd
 }
@@ -68,21 +68,21 @@ func (a *app) dev(ctx context.Context, o devOptions) error {
 		return err
 	}
 	if config.CheckSocketPath(settings.Socket) != nil {
-		dir, err := os.MkdirTemp("", "blocksd-") // private to us, with a name that nobody could have taken before
+		dir, err := os.MkdirTemp("", "blocksd-") // private, with a name that nobody could predict
 		if err != nil {
 			return fmt.Errorf("make a directory for the control socket: %w", err)
 		}
 		defer os.RemoveAll(dir)
 		settings.Socket = filepath.Join(dir, "blocksd.sock")
 	}
-	// A terminal that was stopped must not stop the daemon, so its log goes through a pump, as that of run does.
+	// A stopped terminal must not stop the daemon, so its log goes through a pump, as in run.
 	pump := logging.NewPump(out)
 	defer pump.Close()
 	log, err := a.newLog(settings.Log, out, pump)
 	if err != nil {
 		return usage(err)
 	}
-	pump.Lost = func(records int) { log.Warn("records were left out, because nobody read the log", "count", records) }
+	pump.Lost = func(records int) { log.Warn("log records were dropped because nobody read the log", "count", records) }
 	network, err := sandbox.New(sandbox.Config{Listen: o.listen, Log: log.With("part", "sandbox"), Version: version()})
 	if err != nil {
 		return err
@@ -92,7 +92,7 @@ func (a *app) dev(ctx context.Context, o devOptions) error {
 	networkCtx, stopNetwork := context.WithCancel(context.WithoutCancel(ctx))
 	networkDone := make(chan error, 1)
 	go func() { networkDone <- network.Run(networkCtx) }()
-	// The network ends last: the daemon's outcomes go there.
+	// The network ends last, because the daemon publishes its last outcomes there.
 	closeNetwork := func() error {
 		stopNetwork()
 		return <-networkDone
@@ -117,7 +117,7 @@ func (a *app) dev(ctx context.Context, o devOptions) error {
 	daemonDone := make(chan error, 1)
 	go func() {
 		err := a.serve(daemonCtx, d)
-		stopDaemon() // whoever waits for it
+		stopDaemon() // ends the waits below
 		daemonDone <- err
 	}()
 
@@ -127,7 +127,7 @@ func (a *app) dev(ctx context.Context, o devOptions) error {
 				return err
 			}
 		}
-		fmt.Fprintf(out, "network   %s (nothing leaves this machine)\n", network.URL())
+		fmt.Fprintf(out, "network   %s (on this machine only)\n", network.URL())
 		a.tryAgents(daemonCtx, d, network, settings, cards, out)
 		if daemonCtx.Err() != nil {
 			return nil
@@ -136,7 +136,7 @@ func (a *app) dev(ctx context.Context, o devOptions) error {
 		if err := sandbox.WriteEnvFile(envFile, vars); err != nil {
 			return err
 		}
-		fmt.Fprintf(out, "\nIn another terminal:\n  set -a; . %s; set +a\n  %s status\nCtrl-C drains and ends.\n", shellWord(envFile), programName())
+		fmt.Fprintf(out, "\nIn another terminal:\n  set -a; . %s; set +a\n  %s status\nPress Ctrl-C to drain and exit.\n", shellWord(envFile), programName())
 		out.run(daemonCtx, d)
 		return nil
 	}()
@@ -144,12 +144,12 @@ func (a *app) dev(ctx context.Context, o devOptions) error {
 		stopDaemonNow(stopDaemon, d)
 	}
 	daemonErr := <-daemonDone
-	removeStale(envFile) // nothing in it works any more
+	removeStale(envFile) // nothing in it works now
 	return errors.Join(err, daemonErr, closeNetwork())
 }
 
-// devSettings are the defaults with what the user's environment says about logs and limits. Where the network is, we
-// know better.
+// devSettings are the defaults with the user's variables for logs and limits. Variables about the network do not count:
+// dev has its own.
 func (a *app) devSettings(o devOptions) (config.Config, []string, error) {
 	dir := o.stateDir
 	if dir == "" {
@@ -157,7 +157,7 @@ func (a *app) devSettings(o devOptions) (config.Config, []string, error) {
 		if !filepath.IsAbs(state) {
 			home := a.getenv("HOME")
 			if home == "" {
-				return config.Config{}, nil, usagef("find a state directory: neither XDG_STATE_HOME nor HOME is set: name one with --state-dir")
+				return config.Config{}, nil, usagef("find a state directory: neither XDG_STATE_HOME nor HOME is set: name a directory with --state-dir")
 			}
 			state = filepath.Join(home, ".local", "state")
 		}
@@ -169,7 +169,7 @@ func (a *app) devSettings(o devOptions) (config.Config, []string, error) {
 	}
 	flags := map[string]any{"state_dir": dir, "plugins.dirs": o.plugins, "log.format": "text"}
 	if isTerminal(a.Stdout) {
-		flags["log.level"] = a.logLevel("warn") // there the events are for people, not the log
+		flags["log.level"] = a.logLevel("warn") // people read the events instead of the log
 	}
 	var environ []string
 	for _, kv := range a.Env {
@@ -186,22 +186,22 @@ func removeStale(path string) {
 	_ = os.Remove(path) // there may be none
 }
 
-// stopDaemonNow ends the daemon because dev itself cannot go on.
+// stopDaemonNow ends the daemon without draining, because dev itself has failed.
 func stopDaemonNow(stop context.CancelFunc, d *daemon.Daemon) {
 	stop()
 	d.CancelNow()
 }
 
-// tryAgents waits for the agents and sends each that has an example input one task.
+// tryAgents waits for the agents, then sends one task to each agent that has an example input.
 func (a *app) tryAgents(ctx context.Context, d *daemon.Daemon, network *sandbox.Sandbox, settings config.Config, outside []card.Card, out *liveLine) {
 	wait, cancel := context.WithTimeout(ctx, devReadyTimeout)
-	_ = d.WaitSettled(wait) // what is not online by then shows below
+	_ = d.WaitSettled(wait) // the states below show which agents are not online
 	cancel()
 	if ctx.Err() != nil {
 		return
 	}
 	for _, c := range outside {
-		fmt.Fprintf(out, "agent     %s is registered, for a provider outside\n", c.AgentName)
+		fmt.Fprintf(out, "agent     %s is registered, for an external provider\n", c.AgentName)
 	}
 	reachable := map[string]bool{}
 	for _, ag := range d.Status().Agents {
@@ -213,7 +213,7 @@ func (a *app) tryAgents(ctx context.Context, d *daemon.Daemon, network *sandbox.
 	}
 	c, err := client.New(ctx, client.Config{Deployment: deployment.Config{CDMURL: network.CDMURL(), PubNubOrigin: network.Addr()}, APIKey: network.APIKey()})
 	if err != nil {
-		fmt.Fprintf(out, "! no example can be sent: %s\n", err)
+		fmt.Fprintf(out, "! examples cannot be sent: %s\n", err)
 		return
 	}
 	defer c.Close()
@@ -224,9 +224,9 @@ func (a *app) tryAgents(ctx context.Context, d *daemon.Daemon, network *sandbox.
 		if !reachable[example.Agent] {
 			continue // the reason is shown above
 		}
-		// The agent knows that it is online before the network does; a task in between would have to wait.
+		// The agent is online before the network knows it, and the network would queue a task that comes in between.
 		wait, cancel := context.WithTimeout(ctx, devReadyTimeout)
-		_ = network.AwaitInstance(wait, example.Agent) // without one the task says what is missing
+		_ = network.AwaitInstance(wait, example.Agent) // without an instance the task says what is missing
 		cancel()
 		fmt.Fprintf(out, "\nexample for %s\n", example.Agent)
 		if err := a.sendExample(ctx, c, example, out); err != nil && ctx.Err() == nil {
@@ -260,7 +260,7 @@ func (a *app) sendExample(ctx context.Context, c *client.TaskClient, example dae
 	return nil
 }
 
-// shellWord writes a path so that it can be pasted into a shell.
+// shellWord quotes a path for a shell, if it needs quotes.
 func shellWord(s string) string {
 	if strings.Trim(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789/._-+:@%,") == "" {
 		return s
@@ -268,7 +268,7 @@ func shellWord(s string) string {
 	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
 }
 
-// programName is how the user started us, for texts to copy.
+// programName is the path with which the user started this program, for commands to copy.
 func programName() string {
 	if len(os.Args) == 0 {
 		return "blocksd"
@@ -276,7 +276,7 @@ func programName() string {
 	return os.Args[0]
 }
 
-// online counts the agents that are.
+// online counts the agents that are online.
 func online(d *daemon.Daemon) (n, all int, s statusForm) {
 	s = formOfStatus(d.Status())
 	for _, ag := range s.Agents {

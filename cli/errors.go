@@ -16,13 +16,13 @@ import (
 const (
 	exitFailure   = 1
 	exitUsage     = 2 // of the command line, or of the configuration
-	exitAuthFinal = 3 // systemd must not start the daemon again
+	exitAuthFinal = 3 // systemd must not restart the daemon
 	exitFailed    = 4 // the task failed
 	exitCanceled  = 5 // the task was canceled
 	exitTimedOut  = 6 // the task did not end in time
 )
 
-// exitError is an error with a code of its own. A silent one has been told already.
+// exitError is an error with its own exit code. A silent one has been printed already.
 type exitError struct {
 	code   int
 	err    error
@@ -57,7 +57,7 @@ func exitCode(err error) int {
 	return exitFailure
 }
 
-// explain is what the user reads: one line, or one per mistake in a configuration.
+// explain returns the lines that the user reads: one, or one for each problem of a configuration.
 func explain(err error) []string {
 	var own *exitError
 	var configuration config.Problems
@@ -74,10 +74,10 @@ func explain(err error) []string {
 	return []string{strings.ReplaceAll(err.Error(), "\n", "; ")}
 }
 
-// errInterrupted is the cause of a context that the user ended.
+// errInterrupted is the cause of a context that the user has interrupted.
 var errInterrupted = errors.New("interrupted")
 
-// because is err, or the reason for which ctx ended if that is why err came about.
+// because returns the cause of the end of ctx if ctx has ended, since err follows from it; otherwise err.
 func because(ctx context.Context, err error) error {
 	if cause := context.Cause(ctx); err != nil && cause != nil {
 		return cause

@@ -12,7 +12,7 @@ import (
 type statusForm struct {
 	Ready   bool     `json:"ready"`
 	Reasons []string `json:"reasons"`
-	// Conditions are the reasons once more, in the same order, as data.
+	// Conditions are the same reasons, in the same order, for programs.
 	Conditions []conditionForm `json:"conditions"`
 	Version    string          `json:"version"`
 	PID        int32           `json:"pid"`
@@ -47,11 +47,11 @@ type handlerForm struct {
 	Generation int64         `json:"generation"`
 	Restarts   int64         `json:"restarts"`
 	Processes  []processForm `json:"processes"`
-	// Notice says why it does not run what its file holds, "" when it does.
+	// Notice says why the handler does not run the content of its file; "" if it does.
 	Notice string `json:"notice"`
-	// SkippedLimits are limits that this machine does not keep.
+	// SkippedLimits are the limits that this machine cannot enforce.
 	SkippedLimits []string `json:"skippedLimits"`
-	// Crash is null when no process has ended without being asked to.
+	// Crash is null if no process has ended unexpectedly.
 	Crash *crashForm `json:"crash"`
 }
 
@@ -84,7 +84,7 @@ type taskForm struct {
 	TaskID  string `json:"taskId"`
 	Agent   string `json:"agent"`
 	Handler string `json:"handler"`
-	// PID is null until the task was handed to a process, Deadline when there is none.
+	// PID is null until a process has the task. Deadline is null if there is none.
 	PID      *int32     `json:"pid"`
 	State    string     `json:"state"`
 	Since    time.Time  `json:"since"`
@@ -141,7 +141,7 @@ func formOfTasks(ts []*controlv1.Task) []taskForm {
 	return out
 }
 
-// printJSON writes v as one indented document, without the escapes that are meant for web pages.
+// printJSON writes v as one indented document, without the escapes for web pages.
 func (a *app) printJSON(v any) error {
 	enc := json.NewEncoder(a.Stdout)
 	enc.SetEscapeHTML(false)

@@ -12,34 +12,12 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/blocksd/blocksd/daemon/config"
-	"github.com/blocksd/blocksd/daemon/control"
 	"github.com/blocksd/blocksd/supervisor"
 	"github.com/blocksd/blocksd/supervisor/catalog"
 )
 
-// checkTimeout bounds handler check: each step has a deadline of its own, well below.
+// checkTimeout bounds handler check as a whole; each of its steps has a much shorter deadline.
 const checkTimeout = 2 * time.Minute
-
-func newRestart(a *app) *cobra.Command {
-	cmd := &cobra.Command{
-		Use: "restart HANDLER", Short: "Replace the processes of a handler without losing a task", Args: exactly(1, "blocksd restart HANDLER"),
-		Long: "Replace the processes of a handler: new ones are started beside the old ones and take the tasks when they are ready; the old\n" +
-			"ones finish theirs. A handler that is not ready is tried at once, in quarantine too. Returns when the new ones take the tasks.",
-	}
-	return a.controlCommand(cmd, func(ctx context.Context, c *control.Client, asJSON bool, args []string) error {
-		if err := c.RestartHandler(ctx, args[0]); err != nil {
-			return err
-		}
-		if asJSON {
-			return a.printJSON(struct {
-				Handler   string `json:"handler"`
-				Restarted bool   `json:"restarted"`
-			}{args[0], true})
-		}
-		_, err := fmt.Fprintf(a.Stdout, "handler %s was restarted\n", args[0])
-		return err
-	})
-}
 
 func newHandler(a *app) *cobra.Command {
 	cmd := &cobra.Command{
@@ -55,52 +33,23 @@ func newHandler(a *app) *cobra.Command {
 	return cmd
 }
 
-func newHandlerRollback(a *app) *cobra.Command {
-	cmd := &cobra.Command{
-		Use: "rollback HANDLER", Short: "Go back to the program that a handler ran before", Args: exactly(1, "blocksd handler rollback HANDLER"),
-		Long: "Go back to the program that a handler ran before, without losing a task. It stays until the file of the handler changes;\n" +
-			"once more goes back to where it came from.",
-	}
-	return a.controlCommand(cmd, func(ctx context.Context, c *control.Client, asJSON bool, args []string) error {
-		sum, err := c.RollbackHandler(ctx, args[0])
-		if err != nil {
-			return err
-		}
-		if asJSON {
-			return a.printJSON(struct {
-				Handler string `json:"handler"`
-				SHA256  string `json:"sha256"`
-			}{args[0], sum})
-		}
-		_, err = fmt.Fprintf(a.Stdout, "handler %s runs %s until its file changes\n", args[0], sum)
-		return err
-	})
-}
-
 func newHandlerPin(a *app) *cobra.Command {
-	var file, stateDir, sum string
-	var plugins []string
+	var sum string
 	var asJSON bool
 	cmd := &cobra.Command{
-		Use: "pin HANDLER", Short: "Let a handler run only with the checksum that its file has now", Args: exactly(1, "blocksd handler pin HANDLER"),
-		Long: "Let a handler run only with the checksum that its file has now, or with --sha256. The checksum is written to the file pins in\n" +
-			"the state directory, which a running daemon follows. A file with another checksum is not started: what runs stays.",
+		Use: "pin HANDLER", Short: "Let a handler run only with the checksum that its file has now", Args: exactArgs,
+		Long: "Let a handler run only with the checksum that its file has now, or with --sha256. The command writes the checksum to the\n" +
+			"file pins in the state directory; a running daemon notices. It does not start a file with another checksum, and keeps what\n" +
+			"already runs.",
 	}
 	f := cmd.Flags()
-	f.StringVar(&file, "config", "", "configuration file (default "+config.DefaultFile+" if it exists)")
-	f.StringVar(&stateDir, "state-dir", "", "state directory of the daemon")
-	f.StringArrayVar(&plugins, "plugins", nil, "directory of handler programs; may be repeated")
-	f.StringVar(&sum, "sha256", "", "the checksum, in hexadecimal, instead of that of the file")
+	flags := newSettingFlags(f)
+	flags.text("state_dir", "state-dir", "state directory of the daemon")
+	flags.plugins()
+	f.StringVar(&sum, "sha256", "", "checksum in hexadecimal, instead of the one of the file")
 	f.BoolVar(&asJSON, "json", false, "machine-readable output")
 	cmd.RunE = func(_ *cobra.Command, args []string) error {
-		flags := map[string]any{}
-		if stateDir != "" {
-			flags["state_dir"] = stateDir
-		}
-		if len(plugins) > 0 {
-			flags["plugins.dirs"] = plugins
-		}
-		c, _, err := config.Load(config.Sources{File: config.FindFile(file), Environ: a.Env, Flags: flags})
+		c, _, err := config.Load(flags.sources(a.Env))
 		if err != nil {
 			return err
 		}
@@ -143,21 +92,21 @@ func checksumOf(c config.Config, name string) (string, error) {
 	for _, s := range skipped {
 		if s.Name == name || s.Name == "" {
 			if s.Name == "" {
-				s.Reason += "; or name the directory of the handler with --plugins"
+				s.Reason += "; or name the handler's directory with --plugins"
 			}
 			return "", fmt.Errorf("pin handler %s: %s", name, s.Reason)
 		}
 	}
-	return "", fmt.Errorf("pin handler %s: no program of that name is in %s: name its directory with --plugins", name, strings.Join(c.Plugins.Dirs, ", "))
+	return "", fmt.Errorf("pin handler %s: there is no program of that name in %s: name its directory with --plugins", name, strings.Join(c.Plugins.Dirs, ", "))
 }
 
 func newHandlerCheck(a *app) *cobra.Command {
 	var asJSON bool
 	var environment []string
 	cmd := &cobra.Command{
-		Use: "check BINARY [ARGUMENT]…", Short: "Start a handler program by itself and say what it is",
-		Long: "Start a handler program as the daemon would, have it describe itself, check its cards and its health, and stop it. Needs no\n" +
-			"daemon and no network. Exits with 1 when the program cannot be a handler, or when something is wrong with it.",
+		Use: "check BINARY [ARGUMENT]…", Short: "Start a handler program on its own and report on it",
+		Long: "Start a handler program as the daemon would, ask it to describe itself, check its cards and its health, and stop it. This\n" +
+			"needs no daemon and no network. Exits with 1 when the program cannot be a handler, or when something is wrong with it.",
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {
 				return usagef("%s needs an argument: use blocksd handler check BINARY", commandName(cmd))
@@ -166,7 +115,7 @@ func newHandlerCheck(a *app) *cobra.Command {
 		},
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "machine-readable output")
-	cmd.Flags().StringArrayVar(&environment, "env", nil, "name of an environment variable to hand on; may be repeated")
+	cmd.Flags().StringArrayVar(&environment, "env", nil, "name of an environment variable to pass to it; may be repeated")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		ctx, cancel := a.interruptible(cmd.Context())
 		defer cancel()
@@ -239,14 +188,14 @@ func printReport(w io.Writer, r supervisor.Report) error {
 	}
 	if r.Described {
 		rows = append(rows, []string{"handler", strings.TrimSpace(r.Name + " " + r.Version)}, []string{"sdk", r.SDK},
-			[]string{"understands cancel", yes(r.Cancel)}, []string{"may be repeated", yes(r.Idempotent)})
+			[]string{"supports cancel", yes(r.Cancel)}, []string{"idempotent", yes(r.Idempotent)})
 	} else {
 		rows = append(rows, []string{"describes itself", "no: it needs a card file"})
 	}
 	for _, c := range r.Agents {
-		rows = append(rows, []string{"agent", fmt.Sprintf("%s %s, %d at once", c.AgentName, c.Version, c.Concurrency)})
+		rows = append(rows, []string{"agent", fmt.Sprintf("%s %s, concurrency %d", c.AgentName, c.Version, c.Concurrency)})
 	}
-	if err := table(w, "", rows); err != nil {
+	if err := table(w, rows); err != nil {
 		return err
 	}
 	for _, p := range r.Problems {

@@ -8,11 +8,11 @@ import (
 	"time"
 )
 
-// Interrupts are the first and the second signal that asks the program to end. The first asks it to finish, the second to
-// hurry; a third ends the process at once. Nil channels never fire.
+// Interrupts are closed at the first and the second signal that asks the program to end. The first ends it properly, the
+// second at once; a third exits on the spot. Nil channels never fire.
 type Interrupts struct{ First, Second <-chan struct{} }
 
-// exitKilled is the exit code of a process that a third signal ended.
+// exitKilled is the exit code after the third signal, as for a process that SIGINT has killed.
 const exitKilled = 130
 
 // repeatWindow is how close together two signals count as one: a shell sends SIGHUP twice when its terminal closes, and
@@ -71,16 +71,16 @@ func catchSignals(window time.Duration) (in Interrupts, stop func()) {
 	}
 }
 
-// surviveBrokenPipes keeps the process alive when nobody reads its standard output or error any more: then writes fail, and
-// what the process is for goes on. Without it the first record that nobody reads ends the daemon and cuts off its tasks.
-// The signal is caught, not ignored, because handlers would inherit the latter.
+// surviveBrokenPipes keeps the process alive when the reader of its standard output or error has ended: writes fail, but
+// the process continues. Otherwise the next log record would kill the daemon and cut off its tasks. The signal is caught
+// and not ignored, because handlers would inherit an ignored signal.
 func surviveBrokenPipes() (stop func()) {
-	broken := make(chan os.Signal, 1) // nobody has to read it
+	broken := make(chan os.Signal, 1) // needs no reader
 	signal.Notify(broken, syscall.SIGPIPE)
 	return func() { signal.Stop(broken) }
 }
 
-// interruptible returns a context that ends with ctx, or with cause errInterrupted at the first interrupt.
+// interruptible returns a context that ends with ctx, or with the cause errInterrupted at the first interrupt.
 func (a *app) interruptible(ctx context.Context) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	done := make(chan struct{})

@@ -27,7 +27,7 @@ func TestSignals(t *testing.T) {
 		select {
 		case <-step.done:
 		case <-time.After(callLimit):
-			t.Fatalf("%s is not noticed", step.signal)
+			t.Fatalf("%s was not noticed", step.signal)
 		}
 	}
 }
@@ -46,15 +46,15 @@ func TestRepeatedSignals(t *testing.T) {
 	}
 }
 
-func TestNotes(t *testing.T) {
+func TestWarningPrinter(t *testing.T) {
 	var out bytes.Buffer
-	n := &notes{w: &out}
-	log := slog.New(n).With("channel", "u.x").WithGroup("g")
+	p := &warningPrinter{w: &out}
+	log := slog.New(p).With("channel", "u.x").WithGroup("g")
 	log.Warn("too early")
-	n.on.Store(true)
+	p.on.Store(true)
 	log.Info("not worth it")
 	log.Warn("subscription lost", "attempt", 1, "err", errors.New("no\nroute"))
-	if got, want := out.String(), "note: subscription lost: no route\n"; got != want {
+	if got, want := out.String(), "warning: subscription lost: no route\n"; got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
 }

@@ -13,11 +13,11 @@ import (
 	"github.com/blocksd/blocksd/daemon/logging"
 )
 
-// liveEvery is how often the live line is drawn anew.
+// liveEvery is the time between updates of the live line.
 const liveEvery = 500 * time.Millisecond
 
-// liveLine keeps one line at the bottom of a terminal; everything else is written above it. On anything but a terminal
-// there is no such line.
+// liveLine keeps one line at the bottom of a terminal and writes everything else above it. Without a terminal there is
+// no such line.
 type liveLine struct {
 	terminal bool
 	mu       sync.Mutex // guards the fields that follow
@@ -65,7 +65,7 @@ func (l *liveLine) set(line string) {
 // run shows the daemon's counters until ctx ends.
 func (l *liveLine) run(ctx context.Context, d *daemon.Daemon) {
 	if !l.terminal {
-		<-ctx.Done() // the log says what happens
+		<-ctx.Done() // the log shows what happens
 		return
 	}
 	tick := time.NewTicker(liveEvery)
@@ -76,7 +76,7 @@ func (l *liveLine) run(ctx context.Context, d *daemon.Daemon) {
 		select {
 		case <-ctx.Done():
 			l.set("")
-			fmt.Fprintln(l, "draining; Ctrl-C again cancels what runs")
+			fmt.Fprintln(l, "draining; press Ctrl-C again to cancel the running tasks")
 			return
 		case <-tick.C:
 		}

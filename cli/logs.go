@@ -16,11 +16,10 @@ import (
 	controlv1 "github.com/blocksd/blocksd/proto/blocks/control/v1"
 )
 
-const logsHelp = `Shows what handlers have written lately, oldest first, each line at the level that it was written with. The daemon keeps
-some hundred lines of each handler; older ones are in its own log.
+const logsHelp = `Show what handlers have written recently, oldest first, each line with its own level. The daemon keeps a few hundred lines of
+each handler; older lines are in the daemon's log.
 
-With --crash it shows what is known of the process of HANDLER that ended last without being asked to: why, the beginning of
-its panic, and its last lines.`
+With --crash, show the last crash of HANDLER: why its process ended, the start of its panic, and its last lines.`
 
 func newLogs(a *app) *cobra.Command {
 	var follow, crash bool
@@ -28,9 +27,9 @@ func newLogs(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "logs [HANDLER]", Short: "Show what handlers write", Long: logsHelp, Args: atMostOne("blocksd logs [-f] [HANDLER]"),
 	}
-	cmd.Flags().BoolVarP(&follow, "follow", "f", false, "go on with what they write next")
-	cmd.Flags().IntVarP(&lines, "lines", "n", 100, "how many records of the past; 0 for all that are kept")
-	cmd.Flags().BoolVar(&crash, "crash", false, "show the last crash of HANDLER with its lines")
+	cmd.Flags().BoolVarP(&follow, "follow", "f", false, "keep printing new lines")
+	cmd.Flags().IntVarP(&lines, "lines", "n", 100, "how many past records to show; 0 for all that are kept")
+	cmd.Flags().BoolVar(&crash, "crash", false, "show the last crash of HANDLER with its last lines")
 	return a.controlCommand(cmd, func(ctx context.Context, c *control.Client, asJSON bool, args []string) error {
 		request := &controlv1.LogsRequest{Follow: follow, LastCrash: crash}
 		if len(args) == 1 {
@@ -42,13 +41,13 @@ func newLogs(a *app) *cobra.Command {
 		case crash && request.Handler == "":
 			return usagef("logs: --crash needs the name of a handler: blocksd logs --crash HANDLER")
 		case crash && follow:
-			return usagef("logs: --crash and --follow exclude each other")
+			return usagef("logs: --crash and --follow cannot be combined")
 		}
 		request.Lines = int32(lines)
 		p := logPrinter{w: a.Stdout, json: asJSON, crash: crash, all: request.Handler == ""}
 		err := c.Logs(ctx, request, p.print)
 		if follow && ctx.Err() != nil {
-			return nil // Ctrl-C is how it ends
+			return nil // Ctrl-C is the normal end
 		}
 		if err == nil && crash && p.n == 0 && !asJSON {
 			_, err = fmt.Fprintf(a.Stdout, "handler %s has not crashed since the daemon started\n", printable(request.Handler))
@@ -104,12 +103,12 @@ func formOfLog(r *controlv1.LogsResponse) logForm {
 	return f
 }
 
-// logPrinter prints records as they come.
+// logPrinter prints records as they arrive.
 type logPrinter struct {
 	w     io.Writer
 	json  bool
-	crash bool // with all that is known
-	all   bool // of all handlers: each line names its own
+	crash bool // with the last lines of a crash
+	all   bool // of all handlers; each line names its handler
 	n     int
 }
 
@@ -123,7 +122,7 @@ func (p *logPrinter) print(r *controlv1.LogsResponse) error {
 	}
 	var b strings.Builder
 	if f.Missed > 0 {
-		fmt.Fprintf(&b, "… %d lines were too fast to be shown\n", f.Missed)
+		fmt.Fprintf(&b, "… %d lines came too fast to be shown\n", f.Missed)
 	}
 	fmt.Fprint(&b, f.Time.Local().Format("15:04:05.000"))
 	if f.Type == "crash" {

@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"sync"
 
 	"github.com/spf13/cobra"
 
@@ -15,32 +16,17 @@ import (
 )
 
 func newRun(a *app) *cobra.Command {
-	var file string
-	var plugins []string
-	values := map[string]*string{"state_dir": new(string), "socket": new(string), "drain": new(string), "cancel_grace": new(string)}
 	cmd := &cobra.Command{
-		Use: "run", Short: "Serve agents on the Blocks Network until asked to stop", Args: exactly(0, "blocksd run [--config FILE]"),
+		Use: "run", Short: "Serve agents on the Blocks Network until asked to stop", Args: exactArgs,
 		Long: "Serve agents on the Blocks Network until asked to stop. The first SIGTERM or SIGINT drains, the second cancels all tasks,\nthe third ends the process.",
 	}
-	f := cmd.Flags()
-	f.StringVar(&file, "config", "", "configuration file (default "+config.DefaultFile+" if it exists)")
-	f.StringArrayVar(&plugins, "plugins", nil, "directory of handler programs; may be repeated")
-	f.StringVar(values["state_dir"], "state-dir", "", "directory of everything that must survive a restart")
-	f.StringVar(values["socket"], "socket", "", "Unix socket of the control API")
-	f.StringVar(values["drain"], "drain", "", "how long tasks may go on after the daemon was asked to stop")
-	f.StringVar(values["cancel_grace"], "cancel-grace", "", "how long a handler may take to let go of a canceled task")
-	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		flags := map[string]any{}
-		for key, name := range map[string]string{"state_dir": "state-dir", "socket": "socket", "drain": "drain", "cancel_grace": "cancel-grace"} {
-			if f.Changed(name) {
-				flags[key] = *values[key]
-			}
-		}
-		if f.Changed("plugins") {
-			flags["plugins.dirs"] = plugins
-		}
-		return a.run(cmd.Context(), config.Sources{File: config.FindFile(file), Environ: a.Env, Flags: flags})
-	}
+	flags := newSettingFlags(cmd.Flags())
+	flags.plugins()
+	flags.text("state_dir", "state-dir", "directory of everything that must survive a restart")
+	flags.text("socket", "socket", "Unix socket of the control API")
+	flags.text("drain", "drain", "how long tasks may continue after the daemon was asked to stop")
+	flags.text("cancel_grace", "cancel-grace", "how long a handler may take to end a canceled task")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return a.run(cmd.Context(), flags.sources(a.Env)) }
 	return cmd
 }
 
@@ -60,7 +46,7 @@ func (a *app) run(ctx context.Context, sources config.Sources) error {
 	if err != nil {
 		return usage(err)
 	}
-	out.Lost = func(records int) { log.Warn("records were left out, because nobody read the log", "count", records) }
+	out.Lost = func(records int) { log.Warn("log records were dropped because nobody read the log", "count", records) }
 	d, err := daemon.New(daemon.Config{Settings: settings, Key: key, Version: version(), Log: log, Getenv: a.getenv})
 	if err != nil {
 		return err
@@ -79,7 +65,7 @@ func checkKeys(c config.Config, key func(string) (string, error)) error {
 	}
 	for _, agent := range c.Agents {
 		if agent.KeyFile != "" {
-			return nil // agents without one of their own will say what they lack
+			return nil // the status of the other agents says that their key is missing
 		}
 	}
 	return usage(err)
@@ -89,24 +75,23 @@ func checkKeys(c config.Config, key func(string) (string, error)) error {
 func (a *app) serve(ctx context.Context, d *daemon.Daemon) error {
 	running, stop := a.interruptible(ctx)
 	defer stop()
-	over, end := context.WithCancel(context.WithoutCancel(ctx))
-	hastened := make(chan struct{})
-	go func() {
-		defer close(hastened)
+	ended := make(chan struct{})
+	var watcher sync.WaitGroup
+	watcher.Go(func() {
 		select {
 		case <-a.Interrupts.Second:
 			d.CancelNow()
-		case <-over.Done():
+		case <-ended:
 		}
-	}()
+	})
 	err := d.Run(running)
-	end()
-	<-hastened
+	close(ended)
+	watcher.Wait()
 	return err
 }
 
-// newLog makes a log that is read behind out and written to by way of w. The journal and terminals are only looked for
-// behind a real file.
+// newLog makes a log that writes to w. out is where w leads: if it is a file, it may be the journal or a terminal, which
+// decides the format.
 func (a *app) newLog(c config.Log, out, w io.Writer) (*slog.Logger, error) {
 	t := logging.Config{Writer: w, Level: c.Level, Format: c.Format}
 	if f, ok := out.(*os.File); ok {

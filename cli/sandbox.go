@@ -38,13 +38,13 @@ func newSandbox(a *app) *cobra.Command {
 // sandboxCommand is the command with its flags.
 func sandboxCommand(o *sandboxOptions) *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "sandbox", Short: "Run a Blocks Network of your own on this machine", Args: exactly(0, "blocksd sandbox [--agents DIR]"),
+		Use: "sandbox", Short: "Run a private Blocks Network on this machine", Args: exactArgs, Example: "  blocksd sandbox --agents DIR",
 	}
 	f := cmd.Flags()
-	f.StringVar(&o.Listen, "listen", "127.0.0.1:3001", "loopback address to listen on; port 0 for any free one")
+	f.StringVar(&o.Listen, "listen", "127.0.0.1:3001", "loopback address to listen on; port 0 for any free port")
 	f.StringVar(&o.agents, "agents", "", "directory of agent cards (*.json) to register")
 	f.StringVar(&o.envFile, "env-file", "", "file for the variables that clients need, written once everything works")
-	f.StringVar(&o.StateDir, "state-dir", "", "directory in which the network is kept from one run to the next; without it everything is forgotten at the end")
+	f.StringVar(&o.StateDir, "state-dir", "", "directory that keeps the network between runs; without it, it is in memory only")
 
 	f.DurationVar(&o.skew, "skew", 0, "how far the network's clock is ahead of the machine's; may be negative")
 	for _, s := range o.Switches() {
@@ -60,8 +60,8 @@ func sandboxCommand(o *sandboxOptions) *cobra.Command {
 			f.DurationVar(value, s.Name, *value, s.Usage)
 		}
 	}
-	f.IntVar(&o.record, "record", 0, "how many requests are remembered for "+sandbox.AdminPath+"requests from the start on; 0 for none")
-	f.BoolVar(&o.logRequests, "log-requests", false, "log every request, without its secrets")
+	f.IntVar(&o.record, "record", 0, "how many requests to record for "+sandbox.AdminPath+"requests, from the start; 0 for none")
+	f.BoolVar(&o.logRequests, "log-requests", false, "log every request, without secrets")
 	return cmd
 }
 
@@ -77,7 +77,7 @@ func (o sandboxOptions) config() (sandbox.Config, error) {
 	}
 	cfg := o.Config
 	if cfg.AnnounceMax == 0 {
-		cfg.AnnounceMax = -1 // where 0 is the default
+		cfg.AnnounceMax = -1 // there, 0 stands for the default
 	}
 	return cfg, nil
 }
@@ -113,7 +113,7 @@ func (a *app) sandbox(ctx context.Context, o sandboxOptions) error {
 		s.Faults().Record(true, o.record)
 	}
 	if envFile != "" {
-		removeStale(envFile) // of a network that is gone: whoever waits for the file must not take that one
+		removeStale(envFile) // of an earlier network: a script that waits for the file must not read that one
 	}
 	ctx, cancel := a.interruptible(ctx)
 	defer cancel()
@@ -128,7 +128,7 @@ func (a *app) sandbox(ctx context.Context, o sandboxOptions) error {
 			return fail(err)
 		}
 	}
-	fmt.Fprintf(a.Stdout, "A Blocks Network listens on %s; nothing leaves this machine.\n", s.URL())
+	fmt.Fprintf(a.Stdout, "A Blocks Network listens on %s, on this machine only.\n", s.URL())
 	for _, c := range cards {
 		fmt.Fprintf(a.Stdout, "  agent %s (%s, %s)\n", c.AgentName, c.Blocks().Listing, c.Blocks().BillingMode)
 	}
@@ -136,31 +136,31 @@ func (a *app) sandbox(ctx context.Context, o sandboxOptions) error {
 		if err := sandbox.WriteEnvFile(envFile, s.Env()); err != nil {
 			return fail(err)
 		}
-		defer removeStale(envFile) // nothing in it works any more
-		fmt.Fprintf(a.Stdout, "Clients and providers reach it with the variables in %s:\n  set -a; . %s; set +a\n", envFile, envFile)
+		defer removeStale(envFile) // nothing in it works now
+		fmt.Fprintf(a.Stdout, "Clients and providers need the variables in %s:\n  set -a; . %s; set +a\n", envFile, envFile)
 	} else {
-		fmt.Fprintln(a.Stdout, "Clients and providers reach it with these variables:")
+		fmt.Fprintln(a.Stdout, "Clients and providers need these variables:")
 		for _, v := range s.Env() {
 			fmt.Fprintf(a.Stdout, "  export %s=%s\n", v.Name, v.Value)
 		}
 	}
-	fmt.Fprintln(a.Stdout, "Ctrl-C ends it.")
+	fmt.Fprintln(a.Stdout, "Press Ctrl-C to stop it.")
 	return <-done
 }
 
-// checkListen refuses addresses that others could reach: the sandbox trusts everybody who knows its keys.
+// checkListen refuses addresses that other machines can reach: the sandbox trusts every client with one of its keys.
 func checkListen(listen string) error {
 	host, _, err := net.SplitHostPort(listen)
 	if err != nil {
 		return usagef("listen on %q: it must be host:port, such as 127.0.0.1:0", listen)
 	}
 	if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) {
-		return usagef("listen on %s: the sandbox is for this machine alone: use a loopback address such as 127.0.0.1:0", listen)
+		return usagef("listen on %s: the sandbox is for this machine only: use a loopback address such as 127.0.0.1:0", listen)
 	}
 	return nil
 }
 
-// loadCards reads every card of a directory. A card that is not valid is told and left out.
+// loadCards reads every card of a directory. It warns about a card that is not valid, and leaves it out.
 func (a *app) loadCards(dir string) ([]card.Card, error) {
 	if dir == "" {
 		return nil, nil
@@ -184,7 +184,7 @@ func (a *app) loadCards(dir string) ([]card.Card, error) {
 			continue
 		}
 		if i := slices.IndexFunc(cards, func(o card.Card) bool { return o.AgentName == c.AgentName }); i >= 0 {
-			fmt.Fprintf(a.Stderr, "warning: agent card %s is not registered: another card names agent %s too\n", filepath.Join(dir, e.Name()), c.AgentName)
+			fmt.Fprintf(a.Stderr, "warning: agent card %s is not registered: another card has the same agent name, %s\n", filepath.Join(dir, e.Name()), c.AgentName)
 			continue
 		}
 		cards = append(cards, c)
@@ -192,7 +192,7 @@ func (a *app) loadCards(dir string) ([]card.Card, error) {
 	return cards, nil
 }
 
-// logLevel is LOG_LEVEL if it names a level, else fallback.
+// logLevel is the level that the environment sets, or fallback.
 func (a *app) logLevel(fallback string) string {
 	if a.getenv("LOG_LEVEL") == "" && a.getenv("BLOCKSD_LOG__LEVEL") == "" {
 		return fallback

@@ -1,34 +1,15 @@
 package cli
 
 import (
-	"context"
 	"fmt"
 	"io"
 	"strconv"
 	"strings"
 	"time"
-
-	"github.com/spf13/cobra"
-
-	"github.com/blocksd/blocksd/daemon/control"
 )
 
-func newStatus(a *app) *cobra.Command {
-	cmd := &cobra.Command{Use: "status", Short: "Show whether the daemon is ready, its agents, handlers and tasks", Args: exactly(0, "blocksd status [--json]")}
-	return a.controlCommand(cmd, func(ctx context.Context, c *control.Client, asJSON bool, _ []string) error {
-		s, err := c.Status(ctx)
-		if err != nil {
-			return err
-		}
-		if form := formOfStatus(s); asJSON {
-			return a.printJSON(form)
-		} else {
-			return printStatus(a.Stdout, form, time.Now())
-		}
-	})
-}
+// What the commands that ask a daemon print for people.
 
-// printStatus is the form for people.
 func printStatus(w io.Writer, s statusForm, now time.Time) error {
 	ready := "ready"
 	if !s.Ready {
@@ -47,7 +28,7 @@ func printStatus(w io.Writer, s statusForm, now time.Time) error {
 		for _, a := range s.Agents {
 			rows = append(rows, []string{a.Name, a.State, fmt.Sprintf("%d/%d", a.Running, a.Concurrency), a.BillingMode, a.Handler, a.InstanceID})
 		}
-		if err := table(w, "", rows); err != nil {
+		if err := table(w, rows); err != nil {
 			return err
 		}
 	}
@@ -66,35 +47,6 @@ func printStatus(w io.Writer, s statusForm, now time.Time) error {
 	return nil
 }
 
-func newHandlers(a *app) *cobra.Command {
-	cmd := &cobra.Command{Use: "handlers", Short: "Show the handlers and their processes", Args: exactly(0, "blocksd handlers [--json]")}
-	return a.controlCommand(cmd, func(ctx context.Context, c *control.Client, asJSON bool, _ []string) error {
-		hs, err := c.Handlers(ctx)
-		if err != nil {
-			return err
-		}
-		form := formOfHandlers(hs)
-		if asJSON {
-			return a.printJSON(form)
-		}
-		if err := printHandlers(a.Stdout, form, time.Now()); err != nil {
-			return err
-		}
-		for _, h := range form {
-			if h.Reason != "" {
-				fmt.Fprintf(a.Stdout, "! handler %s: %s\n", printable(h.Name), printable(h.Reason))
-			}
-			if h.Notice != "" {
-				fmt.Fprintf(a.Stdout, "! %s\n", printable(h.Notice))
-			}
-			for _, skipped := range h.SkippedLimits {
-				fmt.Fprintf(a.Stdout, "! handler %s: %s\n", printable(h.Name), printable(skipped))
-			}
-		}
-		return nil
-	})
-}
-
 func printHandlers(w io.Writer, hs []handlerForm, now time.Time) error {
 	rows := [][]string{{"HANDLER", "STATE", "RESTARTS", "PROCESSES", "PATH"}}
 	for _, h := range hs {
@@ -108,7 +60,7 @@ func printHandlers(w io.Writer, hs []handlerForm, now time.Time) error {
 		}
 		rows = append(rows, []string{h.Name, h.State, strconv.FormatInt(h.Restarts, 10), strings.Join(ps, " "), h.Path})
 	}
-	if err := table(w, "", rows); err != nil {
+	if err := table(w, rows); err != nil {
 		return err
 	}
 	for _, h := range hs {
@@ -119,19 +71,26 @@ func printHandlers(w io.Writer, hs []handlerForm, now time.Time) error {
 	return nil
 }
 
-func newTasks(a *app) *cobra.Command {
-	cmd := &cobra.Command{Use: "tasks", Short: "Show the tasks that have not ended", Args: exactly(0, "blocksd tasks [--json]")}
-	return a.controlCommand(cmd, func(ctx context.Context, c *control.Client, asJSON bool, _ []string) error {
-		ts, err := c.Tasks(ctx)
-		if err != nil {
+// printHandlerReasons prints what is wrong with handlers; blocksd status has it among the reasons of the daemon.
+func printHandlerReasons(w io.Writer, hs []handlerForm) error {
+	var texts []string
+	for _, h := range hs {
+		if h.Reason != "" {
+			texts = append(texts, fmt.Sprintf("handler %s: %s", h.Name, h.Reason))
+		}
+		if h.Notice != "" {
+			texts = append(texts, h.Notice)
+		}
+		for _, skipped := range h.SkippedLimits {
+			texts = append(texts, fmt.Sprintf("handler %s: %s", h.Name, skipped))
+		}
+	}
+	for _, text := range texts {
+		if _, err := fmt.Fprintln(w, "! "+printable(text)); err != nil {
 			return err
 		}
-		form := formOfTasks(ts)
-		if asJSON {
-			return a.printJSON(form)
-		}
-		return printTasks(a.Stdout, form, time.Now())
-	})
+	}
+	return nil
 }
 
 func printTasks(w io.Writer, ts []taskForm, now time.Time) error {
@@ -150,22 +109,5 @@ func printTasks(w io.Writer, ts []taskForm, now time.Time) error {
 		}
 		rows = append(rows, []string{t.TaskID, t.Agent, t.State, age(now.Sub(t.Since)), left, pid})
 	}
-	return table(w, "", rows)
-}
-
-func newCancel(a *app) *cobra.Command {
-	cmd := &cobra.Command{Use: "cancel TASK", Short: "Ask a running task to end", Args: exactly(1, "blocksd cancel TASK")}
-	return a.controlCommand(cmd, func(ctx context.Context, c *control.Client, asJSON bool, args []string) error {
-		if err := c.CancelTask(ctx, args[0]); err != nil {
-			return err
-		}
-		if asJSON {
-			return a.printJSON(struct {
-				TaskID   string `json:"taskId"`
-				Canceled bool   `json:"canceled"`
-			}{args[0], true})
-		}
-		_, err := fmt.Fprintf(a.Stdout, "task %s was told to end\n", args[0])
-		return err
-	})
+	return table(w, rows)
 }

@@ -1,11 +1,15 @@
 package cli
 
 import (
+	"fmt"
+	"io"
 	"strings"
+	"text/tabwriter"
+	"time"
 	"unicode"
 )
 
-// printable makes a text from elsewhere harmless for a terminal: one line, no control characters.
+// printable makes foreign text safe for a terminal: one line without control characters.
 func printable(s string) string {
 	return strings.Map(func(r rune) rune {
 		switch {
@@ -16,4 +20,46 @@ func printable(s string) string {
 		}
 		return r
 	}, s)
+}
+
+// table prints rows in columns; an empty cell is a dash.
+func table(w io.Writer, rows [][]string) error {
+	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	for _, row := range rows {
+		cells := make([]string, len(row))
+		for i, c := range row {
+			cells[i] = printable(c)
+			if c == "" && i < len(row)-1 {
+				cells[i] = "-"
+			}
+		}
+		fmt.Fprintln(tw, strings.TrimRight(strings.Join(cells, "\t"), "\t"))
+	}
+	return tw.Flush()
+}
+
+// age is a duration for people, in at most two units.
+func age(d time.Duration) string {
+	switch {
+	case d < time.Minute:
+		return fmt.Sprintf("%ds", max(0, int(d.Seconds())))
+	case d < time.Hour:
+		return fmt.Sprintf("%dm%02ds", int(d.Minutes()), int(d.Seconds())%60)
+	case d < 48*time.Hour:
+		return fmt.Sprintf("%dh%02dm", int(d.Hours()), int(d.Minutes())%60)
+	}
+	return fmt.Sprintf("%dd", int(d.Hours())/24)
+}
+
+// bytesText is a size for people.
+func bytesText(n int64) string {
+	switch {
+	case n < 1<<10:
+		return fmt.Sprintf("%d bytes", n)
+	case n < 1<<20:
+		return fmt.Sprintf("%.1f KiB", float64(n)/(1<<10))
+	case n < 1<<30:
+		return fmt.Sprintf("%.1f MiB", float64(n)/(1<<20))
+	}
+	return fmt.Sprintf("%.1f GiB", float64(n)/(1<<30))
 }

@@ -11,7 +11,7 @@ import (
 // release is the version of the source; a build from a repository adds its revision.
 const release = "0.1.0"
 
-// version is what the daemon tells users and the network.
+// version is the version that users and the network see.
 func version() string {
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
@@ -39,7 +39,7 @@ func versionText() string {
 func newVersion(a *app) *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
-		Use: "version", Short: "Show the version", Args: exactly(0, "blocksd version"),
+		Use: "version", Short: "Show the version", Args: exactArgs,
 		RunE: func(*cobra.Command, []string) error {
 			if asJSON {
 				return a.printJSON(struct {

@@ -1,0 +1,149 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/blocksd/blocksd/daemon/control"
+)
+
+// The commands that make one call to a running daemon. A new one is a function here and its name in newRoot.
+
+func newStatus(a *app) *cobra.Command {
+	return daemonCommand[statusForm]{
+		use: "status", short: "Show whether the daemon is ready, its agents, handlers and tasks",
+		call: func(ctx context.Context, c *control.Client, _ []string) (statusForm, error) {
+			s, err := c.Status(ctx)
+			return formOfStatus(s), err
+		},
+		show: func(w io.Writer, s statusForm) error { return printStatus(w, s, time.Now()) },
+	}.command(a)
+}
+
+func newHandlers(a *app) *cobra.Command {
+	return daemonCommand[[]handlerForm]{
+		use: "handlers", short: "Show the handlers and their processes",
+		call: func(ctx context.Context, c *control.Client, _ []string) ([]handlerForm, error) {
+			hs, err := c.Handlers(ctx)
+			return formOfHandlers(hs), err
+		},
+		show: func(w io.Writer, hs []handlerForm) error {
+			if err := printHandlers(w, hs, time.Now()); err != nil {
+				return err
+			}
+			return printHandlerReasons(w, hs)
+		},
+	}.command(a)
+}
+
+func newTasks(a *app) *cobra.Command {
+	return daemonCommand[[]taskForm]{
+		use: "tasks", short: "Show the tasks that have not ended",
+		call: func(ctx context.Context, c *control.Client, _ []string) ([]taskForm, error) {
+			ts, err := c.Tasks(ctx)
+			return formOfTasks(ts), err
+		},
+		show: func(w io.Writer, ts []taskForm) error { return printTasks(w, ts, time.Now()) },
+	}.command(a)
+}
+
+type cancelForm struct {
+	TaskID   string `json:"taskId"`
+	Canceled bool   `json:"canceled"`
+}
+
+func newCancel(a *app) *cobra.Command {
+	return daemonCommand[cancelForm]{
+		use: "cancel TASK", short: "Ask a running task to end",
+		call: func(ctx context.Context, c *control.Client, args []string) (cancelForm, error) {
+			return cancelForm{args[0], true}, c.CancelTask(ctx, args[0])
+		},
+		show: func(w io.Writer, f cancelForm) error {
+			_, err := fmt.Fprintf(w, "task %s was asked to end\n", f.TaskID)
+			return err
+		},
+	}.command(a)
+}
+
+type restartForm struct {
+	Handler   string `json:"handler"`
+	Restarted bool   `json:"restarted"`
+}
+
+func newRestart(a *app) *cobra.Command {
+	return daemonCommand[restartForm]{
+		use: "restart HANDLER", short: "Replace the processes of a handler without losing a task",
+		long: "Replace the processes of a handler. New processes start beside the old ones and take the tasks once they are ready; the old\n" +
+			"ones finish theirs. A handler that is not ready is tried at once, even in quarantine. The command returns when the new\n" +
+			"processes take tasks.",
+		call: func(ctx context.Context, c *control.Client, args []string) (restartForm, error) {
+			return restartForm{args[0], true}, c.RestartHandler(ctx, args[0])
+		},
+		show: func(w io.Writer, f restartForm) error {
+			_, err := fmt.Fprintf(w, "handler %s was restarted\n", f.Handler)
+			return err
+		},
+	}.command(a)
+}
+
+type rollbackForm struct {
+	Handler string `json:"handler"`
+	SHA256  string `json:"sha256"`
+}
+
+func newHandlerRollback(a *app) *cobra.Command {
+	return daemonCommand[rollbackForm]{
+		use: "rollback HANDLER", short: "Return a handler to the program that it ran before",
+		long: "Return a handler to the program that it ran before, without losing a task. It keeps that program until the handler's file\n" +
+			"changes. A second rollback returns to the newer program.",
+		call: func(ctx context.Context, c *control.Client, args []string) (rollbackForm, error) {
+			sum, err := c.RollbackHandler(ctx, args[0])
+			return rollbackForm{args[0], sum}, err
+		},
+		show: func(w io.Writer, f rollbackForm) error {
+			_, err := fmt.Fprintf(w, "handler %s runs %s until its file changes\n", f.Handler, f.SHA256)
+			return err
+		},
+	}.command(a)
+}
+
+type drainForm struct {
+	Drained bool `json:"drained"`
+}
+
+func newDrain(a *app) *cobra.Command {
+	return daemonCommand[drainForm]{
+		use: "drain", short: "Take the agents off the network; the daemon keeps running",
+		long: "Take every agent off the network. An agent takes no more tasks; its running tasks may continue for the configured drain,\n" +
+			"then they are canceled. The command returns when all agents have left; interrupting it does not stop the drain. The daemon\n" +
+			"and its handlers keep running. blocksd undrain or a restart of the daemon undoes it.",
+		call: func(ctx context.Context, c *control.Client, _ []string) (drainForm, error) {
+			return drainForm{true}, c.Drain(ctx)
+		},
+		show: func(w io.Writer, _ drainForm) error {
+			_, err := fmt.Fprintln(w, "all agents have left the network")
+			return err
+		},
+	}.command(a)
+}
+
+type undrainForm struct {
+	Undrained bool `json:"undrained"`
+}
+
+func newUndrain(a *app) *cobra.Command {
+	return daemonCommand[undrainForm]{
+		use: "undrain", short: "Bring the agents back after a drain",
+		call: func(ctx context.Context, c *control.Client, _ []string) (undrainForm, error) {
+			return undrainForm{true}, c.Undrain(ctx)
+		},
+		show: func(w io.Writer, _ undrainForm) error {
+			_, err := fmt.Fprintln(w, "the agents take tasks again, or are connecting")
+			return err
+		},
+	}.command(a)
+}
