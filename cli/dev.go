@@ -15,7 +15,6 @@ import (
 	"github.com/blocksd/blocksd/client"
 	"github.com/blocksd/blocksd/daemon"
 	"github.com/blocksd/blocksd/daemon/config"
-	"github.com/blocksd/blocksd/daemon/logging"
 	"github.com/blocksd/blocksd/network/card"
 	"github.com/blocksd/blocksd/network/deployment"
 	"github.com/blocksd/blocksd/network/wire"
@@ -75,14 +74,11 @@ func (a *app) dev(ctx context.Context, o devOptions) error {
 		defer os.RemoveAll(dir)
 		settings.Socket = filepath.Join(dir, "blocksd.sock")
 	}
-	// A stopped terminal must not stop the daemon, so its log goes through a pump, as in run.
-	pump := logging.NewPump(out)
-	defer pump.Close()
-	log, err := a.newLog(settings.Log, out, pump)
+	log, closeLog, err := a.newPumpedLog(settings.Log, out)
 	if err != nil {
-		return usage(err)
+		return err
 	}
-	pump.Lost = func(records int) { log.Warn("log records were dropped because nobody read the log", "count", records) }
+	defer closeLog()
 	network, err := sandbox.New(sandbox.Config{Listen: o.listen, Log: log.With("part", "sandbox"), Version: version()})
 	if err != nil {
 		return err

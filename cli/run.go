@@ -40,13 +40,11 @@ func (a *app) run(ctx context.Context, sources config.Sources) error {
 	if err := checkKeys(settings, key); err != nil {
 		return err
 	}
-	out := logging.NewPump(a.Stderr)
-	defer out.Close()
-	log, err := a.newLog(settings.Log, a.Stderr, out)
+	log, closeLog, err := a.newPumpedLog(settings.Log, a.Stderr)
 	if err != nil {
-		return usage(err)
+		return err
 	}
-	out.Lost = func(records int) { log.Warn("log records were dropped because nobody read the log", "count", records) }
+	defer closeLog()
 	d, err := daemon.New(daemon.Config{Settings: settings, Key: key, Version: version(), Log: log, Getenv: a.getenv})
 	if err != nil {
 		return err
@@ -65,7 +63,7 @@ func checkKeys(c config.Config, key func(string) (string, error)) error {
 	}
 	for _, agent := range c.Agents {
 		if agent.KeyFile != "" {
-			return nil // the status of the other agents says that their key is missing
+			return nil // the status of the other agents will show that their key is missing
 		}
 	}
 	return usage(err)
@@ -88,6 +86,17 @@ func (a *app) serve(ctx context.Context, d *daemon.Daemon) error {
 	close(ended)
 	watcher.Wait()
 	return err
+}
+
+// newPumpedLog makes the log of a daemon, which a reader of out that stops reading must not block.
+func (a *app) newPumpedLog(c config.Log, out io.Writer) (log *slog.Logger, closeLog func(), err error) {
+	pump := logging.NewPump(out)
+	if log, err = a.newLog(c, out, pump); err != nil {
+		pump.Close()
+		return nil, nil, usage(err)
+	}
+	pump.Lost = func(records int) { log.Warn("log records were dropped because nobody read the log", "count", records) }
+	return log, func() { pump.Close() }, nil
 }
 
 // newLog makes a log that writes to w. out is where w leads: if it is a file, it may be the journal or a terminal, which

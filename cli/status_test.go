@@ -37,6 +37,10 @@ func sampleStatus() *controlv1.StatusResponse {
 	return &controlv1.StatusResponse{
 		Ready: false, Version: "0.1.0", Pid: 4711,
 		Reasons: []string{"agent adder is connecting: Could not connect agent adder: <no answer>; trying again", "handler evil is quarantined: it printed \x1b[31mred"},
+		Conditions: []*controlv1.Condition{
+			{Code: "agent_not_online", Object: "adder", Text: "agent adder is connecting: Could not connect agent adder: <no answer>; trying again"},
+			{Code: "handler_not_ready", Object: "evil", Text: "handler evil is quarantined: it printed \x1b[31mred"},
+		},
 		Agents: []*controlv1.Agent{
 			{Name: "adder", State: "connecting", Reason: "Could not connect agent adder: <no answer>; trying again", InstanceId: "AG-adder-1", Handler: "adder", Concurrency: 4},
 			{Name: "echo", State: "online", InstanceId: "AG-echo-2", BillingMode: "free", Handler: "echo", Running: 3, Concurrency: 128},

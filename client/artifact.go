@@ -17,7 +17,7 @@ import (
 	"github.com/blocksd/blocksd/network/wire"
 )
 
-// maxSameName bounds how many files of one name Save puts into one directory.
+// maxSameName bounds how many files with the same name Save writes into one directory.
 const maxSameName = 10_000
 
 // Download opens an artifact of the task. The caller closes it.
@@ -44,13 +44,12 @@ func (s *Session) Download(ctx context.Context, ref wire.ArtifactRef) (io.ReadCl
 		}
 		return body, nil
 	}
-	return nil, fmt.Errorf("%s: artifacts of kind %q are unknown", what, ref.Kind)
+	return nil, fmt.Errorf("%s: this version does not know artifacts of kind %q", what, ref.Kind)
 }
 
-// Save downloads all artifacts that the task has published so far into dir, which it makes where it is missing, and
-// returns their paths in the order of publication. Of a file name only its last element counts, so that nothing is
-// written outside dir; what exists is not overwritten: the new file gets a number. On an error the paths of what is
-// complete are returned too.
+// Save downloads all artifacts that the task has published so far into dir, and returns their paths in the order of
+// publication. It creates dir if needed. It uses only the last element of a file name, so that it never writes outside
+// dir, and never overwrites a file: the new file gets a number. On an error it also returns the paths of complete files.
 func (s *Session) Save(ctx context.Context, dir string) ([]string, error) {
 	ctx, done, err := s.enter(ctx)
 	if err != nil {
@@ -107,17 +106,17 @@ func (s *Session) saveOne(ctx context.Context, root *os.Root, ref wire.ArtifactR
 		err = closeErr
 	}
 	if err != nil {
-		_ = root.Remove(name) // half a file is worse than none
+		_ = root.Remove(name) // a partial file is worse than none
 		return "", fmt.Errorf("write %s: %w", name, err)
 	}
 	return name, nil
 }
 
-// createNew makes a file that did not exist: name, "name (2)", "name (3)" and so on, before the extension.
+// createNew creates a file that does not exist yet: name.ext, "name (2).ext", "name (3).ext" and so on.
 func createNew(root *os.Root, name string) (*os.File, string, error) {
 	ext := path.Ext(name)
 	stem := strings.TrimSuffix(name, ext)
-	if stem == "" { // ".profile" is all stem
+	if stem == "" { // ".profile" has no extension
 		stem, ext = name, ""
 	}
 	try := name
@@ -133,10 +132,10 @@ func createNew(root *os.Root, name string) (*os.File, string, error) {
 	}
 }
 
-// fileName makes a safe file name out of what a provider sent: the last element of a path of either kind, without
-// control characters, not longer than a file system takes.
+// fileName makes a provider's file name safe: the last element of a Unix or Windows path, without control characters, and
+// short enough for a file system.
 func fileName(sent string, index int) string {
-	const limit = 200 // bytes; file systems take 255, and a number may be added
+	const limit = 200 // bytes; file systems allow 255, and Save may add a number
 	name := sent[strings.LastIndexAny(sent, `/\`)+1:]
 	name = strings.Map(func(r rune) rune {
 		if unicode.IsControl(r) || r == unicode.ReplacementChar {

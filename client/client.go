@@ -1,5 +1,5 @@
-// Package client is the consumer's side of the Blocks Network: submit a task to an agent, follow its events, fetch its
-// artifacts.
+// Package client is the consumer's side of the Blocks Network: it submits tasks to agents, follows their events and
+// downloads their artifacts.
 package client
 
 import (
@@ -24,12 +24,12 @@ var ErrClosed = errors.New("the session is closed")
 
 // Config of a TaskClient. Only APIKey is required.
 type Config struct {
-	// Deployment says where the network is; the zero value is the public one.
+	// Deployment locates the network; the zero value is the public network.
 	Deployment deployment.Config
 	APIKey     string
-	// Log is nil to discard.
+	// Log may be nil.
 	Log *slog.Logger
-	// HTTP is nil for a client of our own; it serves the API, not PubNub.
+	// HTTP is used for the API, not for PubNub; nil for a default client.
 	HTTP *http.Client
 }
 
@@ -43,11 +43,11 @@ type TaskClient struct {
 
 	mu     sync.Mutex
 	closed bool
-	links  map[wire.Keyset]*link.Link  // one per keyset, shared by the sessions
-	modes  map[string]wire.BillingMode // of agents that were looked up
+	links  map[wire.Keyset]*link.Link  // one per keyset; sessions share it
+	modes  map[string]wire.BillingMode // of the agents that were looked up
 }
 
-// New fetches the deployment document and gets the first token, so that a wrong address or key shows here.
+// New fetches the deployment document and gets the first token, so that a wrong address or key fails here.
 func New(ctx context.Context, cfg Config) (*TaskClient, error) {
 	if cfg.APIKey == "" {
 		return nil, errors.New("connect to the Blocks Network: no API key given: set BLOCKS_API_KEY")
@@ -74,7 +74,7 @@ func New(ctx context.Context, cfg Config) (*TaskClient, error) {
 	return c, nil
 }
 
-// Close ends every session. Tasks go on.
+// Close ends every session. It does not cancel tasks.
 func (c *TaskClient) Close() {
 	c.mu.Lock()
 	c.closed = true
@@ -107,7 +107,7 @@ func (c *TaskClient) link(keys wire.Keyset) (*link.Link, error) {
 	return l, nil
 }
 
-// mode returns how tasks of an agent are billed, which decides the keyset. It is looked up once.
+// mode returns the billing mode of an agent, which decides the keyset. It is looked up once.
 func (c *TaskClient) mode(ctx context.Context, agent string) (wire.BillingMode, error) {
 	c.mu.Lock()
 	m, ok := c.modes[agent]
@@ -120,12 +120,12 @@ func (c *TaskClient) mode(ctx context.Context, agent string) (wire.BillingMode, 
 		return "", err
 	}
 	if !a.BillingMode.Valid() {
-		return "", fmt.Errorf("look up agent %s: the registry names no billing mode for it", agent)
+		return "", fmt.Errorf("look up agent %s: the registry does not name its billing mode", agent)
 	}
 	return a.BillingMode, nil
 }
 
-// lookUp reads an agent's registry entry and remembers how it is billed.
+// lookUp reads an agent's registry entry and remembers its billing mode.
 func (c *TaskClient) lookUp(ctx context.Context, agent string) (backend.Agent, error) {
 	a, err := c.consumer.Agent(ctx, agent)
 	if err != nil {
@@ -139,8 +139,8 @@ func (c *TaskClient) lookUp(ctx context.Context, agent string) (backend.Agent, e
 	return a, nil
 }
 
-// AgentCard returns the card that an agent is registered with. The error of one that this version does not understand
-// is a card.Problems.
+// AgentCard returns the card that an agent is registered with. If this version cannot read the card, the error is a
+// card.Problems.
 func (c *TaskClient) AgentCard(ctx context.Context, agent string) (card.Card, error) {
 	a, err := c.lookUp(ctx, agent)
 	if err != nil {

@@ -23,15 +23,15 @@ type Part struct {
 	JSON json.RawMessage
 	// Path of a regular file on disk.
 	Path string
-	// Data is the content of a file; an empty slice is an empty file, nil none.
+	// Data is the content of a file; an empty slice is an empty file, nil is no file.
 	Data []byte
 	// Name of the file, default the base name of Path.
 	Name string
-	// MIMEType defaults to text/plain, application/json, or for files to what the name suggests.
+	// MIMEType defaults to text/plain or application/json; for a file it follows from the name.
 	MIMEType string
 }
 
-// check returns an error for a part that makes no sense, before anything is sent.
+// check returns an error for an invalid part, before anything is sent.
 func (p Part) check() error {
 	if p.ID == "" {
 		return errors.New("a part has no id")
@@ -51,7 +51,7 @@ func (p Part) check() error {
 	return nil
 }
 
-// file describes the file of a part; open may be called again.
+// file is the file of a part; open may be called more than once.
 type file struct {
 	name, mimeType string
 	size           int64
@@ -87,7 +87,7 @@ func (p Part) file() (file, error) {
 	return f, nil
 }
 
-// send turns parts into what the message carries: texts and small files inside it, larger files uploaded before.
+// send converts parts for the message: texts and small files go inside it; larger files are uploaded now.
 func (c *TaskClient) send(ctx context.Context, agent string, parts []Part) (out []wire.Part, uploadSession string, err error) {
 	for _, p := range parts {
 		w := wire.Part{PartID: p.ID, ContentType: p.MIMEType}
@@ -137,10 +137,10 @@ func readAll(f file) ([]byte, error) {
 		return nil, err
 	}
 	defer r.Close()
-	// A file that grows while it is read must not make the message larger than it may be.
+	// A file may grow while it is read; the message must not exceed its limit.
 	data, err := io.ReadAll(io.LimitReader(r, wire.DefaultInlineLimit+1))
 	if err == nil && len(data) > wire.DefaultInlineLimit {
-		err = errors.New("it has grown meanwhile")
+		err = errors.New("it grew while it was read")
 	}
 	return data, err
 }

@@ -13,7 +13,7 @@ import (
 	"github.com/blocksd/blocksd/network/wire"
 )
 
-// maxDenials is how often in a row a renewed token may be refused before the session gives up.
+// maxDenials is how many renewed tokens in a row may be refused before the session gives up.
 const maxDenials = 3
 
 // Session follows one task. Its methods may be called from any goroutine.
@@ -22,34 +22,34 @@ type Session struct {
 	link               *link.Link
 	taskID             string
 	queued, idempotent bool
-	channel            string // set once, before the session is handed out
+	channel            string // set once, before the caller gets the session
 
-	mu      sync.Mutex
+	mu      sync.Mutex // guards the fields below
 	token   string
 	closed  bool
-	running map[*context.CancelCauseFunc]struct{} // guarded by mu: calls that Close ends
+	running map[*context.CancelCauseFunc]struct{} // the calls that Close ends
 }
 
-// TaskID names the task.
+// TaskID is the id of the task.
 func (s *Session) TaskID() string { return s.taskID }
 
-// Queued reports whether no instance was free when the task was submitted.
+// Queued reports that no instance was free when the task was submitted.
 func (s *Session) Queued() bool { return s.queued }
 
-// Idempotent reports whether the idempotency key named a task that had been submitted before.
+// Idempotent reports that the idempotency key belongs to a task that was submitted before.
 func (s *Session) Idempotent() bool { return s.idempotent }
 
-// Cancel asks the task to end; its outcome comes as an event.
+// Cancel asks the task to end; the outcome arrives as an event.
 func (s *Session) Cancel(ctx context.Context) error {
 	return s.client.consumer.CancelTask(ctx, s.taskID)
 }
 
-// Terminate ends the task for good.
+// Terminate ends the task for good, with the reason "terminated".
 func (s *Session) Terminate(ctx context.Context) error {
 	return s.client.consumer.TerminateTask(ctx, s.taskID)
 }
 
-// Close ends the calls on this session. The task goes on.
+// Close ends the calls on this session. It does not cancel the task.
 func (s *Session) Close() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -85,7 +85,7 @@ func (s *Session) currentToken() string {
 	return s.token
 }
 
-// renewToken gets a new token for the task's channel; nobody else renews it.
+// renewToken gets a new token for the task's channel.
 func (s *Session) renewToken(ctx context.Context) error {
 	t, err := s.client.consumer.TaskReadToken(ctx, s.taskID)
 	if err != nil {
@@ -100,7 +100,7 @@ func (s *Session) renewToken(ctx context.Context) error {
 	return nil
 }
 
-// withToken calls f with the token, and once more with a new one where the first is refused.
+// withToken calls f with the token, and again with a new one if the first is refused.
 func (s *Session) withToken(ctx context.Context, f func(token string) error) error {
 	err := f(s.currentToken())
 	if e, ok := errors.AsType[*link.StatusError](err); !ok || e.Status != http.StatusForbidden {
@@ -112,15 +112,15 @@ func (s *Session) withToken(ctx context.Context, f func(token string) error) err
 	return f(s.currentToken())
 }
 
-// Event is one event of a task, with the network's time of it.
+// Event is one event of a task, with its time in the network.
 type Event struct {
 	wire.Event
 	Timetoken string
 }
 
-// Events yields the task's events from its beginning: first what is stored, then live, in order, none twice. The first
-// terminal event is the last one. An error, which is the last too, means that ctx ended, that the session was closed, or
-// that the network refuses to show the task. It may be called again and then begins anew.
+// Events yields the task's events from its start, first the stored ones, then live ones, in order and without duplicates.
+// It ends after the first terminal event, or after an error: ctx ended, the session was closed, or the network refuses to
+// show the task. Each call starts again from the first event.
 func (s *Session) Events(ctx context.Context) iter.Seq2[Event, error] {
 	return func(yield func(Event, error) bool) {
 		ctx, done, err := s.enter(ctx)
@@ -136,10 +136,10 @@ func (s *Session) Events(ctx context.Context) iter.Seq2[Event, error] {
 	}
 }
 
-// follow hands events to take until it returns false; ended is true then.
+// follow passes events to take until take returns false; then ended is true.
 func (s *Session) follow(ctx context.Context, take func(Event) bool) (ended bool, err error) {
-	// The time is read before history: where history is empty, what is published between the two calls is newer than
-	// that time, and the subscription brings it.
+	// Read the time before the history: if the history is empty, a message that is published between the two calls is
+	// newer than this time, so the subscription delivers it.
 	cursor, err := s.link.Time(ctx)
 	if err != nil {
 		return false, s.cause(ctx, err)
@@ -165,7 +165,7 @@ func (s *Session) history(ctx context.Context) (stored []link.Stored, err error)
 	return stored, err
 }
 
-// live subscribes from cursor. The subscription runs in this goroutine.
+// live subscribes from cursor, in this goroutine.
 func (s *Session) live(ctx context.Context, cursor string, take func(Event) bool) (ended bool, err error) {
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
@@ -186,7 +186,7 @@ func (s *Session) live(ctx context.Context, cursor string, take func(Event) bool
 			err := s.renewToken(ctx)
 			var temporary interface{ Temporary() bool }
 			if err != nil && !(errors.As(err, &temporary) && temporary.Temporary()) {
-				stop(err) // it will not get better by asking again
+				stop(err) // another try would get the same answer
 			}
 			return err
 		},
@@ -205,7 +205,7 @@ func (s *Session) live(ctx context.Context, cursor string, take func(Event) bool
 	return false, s.cause(ctx, err)
 }
 
-// cause prefers the reason for which ctx was ended to err.
+// cause returns the cause of the end of ctx if ctx has ended, otherwise err.
 func (s *Session) cause(ctx context.Context, err error) error {
 	if cause := context.Cause(ctx); cause != nil {
 		return cause
@@ -213,7 +213,7 @@ func (s *Session) cause(ctx context.Context, err error) error {
 	return err
 }
 
-// Wait returns the terminal event.
+// Wait waits for the terminal event and returns it.
 func (s *Session) Wait(ctx context.Context) (wire.Event, error) {
 	for e, err := range s.Events(ctx) {
 		if err != nil {

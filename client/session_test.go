@@ -115,7 +115,7 @@ func TestLiveEventsWhileThePathIsBad(t *testing.T) {
 			select {
 			case step <- struct{}{}:
 			case <-within(t).Done():
-				t.Fatal("the provider does not go on")
+				t.Fatal("the provider does not continue")
 			}
 		}
 	}

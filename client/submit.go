@@ -15,13 +15,13 @@ import (
 type Request struct {
 	AgentName string
 	Parts     []Part
-	// Kind is empty for a request.
+	// Kind defaults to wire.Request.
 	Kind wire.TaskKind
 	// DurationMinutes of a pipe task: 1 to 43,200.
 	DurationMinutes int
-	// Stream asks for live streams (true), suppresses them (false) or leaves it to the network (nil).
+	// Stream requests live streams (true), suppresses them (false) or lets the network decide (nil).
 	Stream *bool
-	// IdempotencyKey makes a repetition return the first task.
+	// IdempotencyKey makes a second Submit with the same key return the first task.
 	IdempotencyKey string
 }
 
@@ -49,7 +49,7 @@ func (r Request) check() error {
 	return nil
 }
 
-// Submit sends a task and returns a session that follows it.
+// Submit submits a task and returns a session that follows it.
 func (c *TaskClient) Submit(ctx context.Context, r Request) (*Session, error) {
 	fail := func(err error) (*Session, error) {
 		return nil, fmt.Errorf("submit a task to agent %s: %w", r.AgentName, err)
@@ -71,7 +71,7 @@ func (c *TaskClient) Submit(ctx context.Context, r Request) (*Session, error) {
 	}
 	result, err := c.consumer.SendMessage(ctx, message)
 	if e, ok := errors.AsType[*backend.RPCError](err); ok && e.AppCode == "BillingModeMismatch" {
-		// The agent has been registered anew since we looked it up; a second mismatch is told to the caller.
+		// The agent was registered again since the lookup. A second mismatch is an error.
 		c.forgetMode(r.AgentName)
 		if mode, lookUpErr := c.mode(ctx, r.AgentName); lookUpErr == nil && mode != message.BillingMode {
 			message.BillingMode = mode
@@ -97,7 +97,7 @@ func (c *TaskClient) Submit(ctx context.Context, r Request) (*Session, error) {
 	return s, nil
 }
 
-// Attach returns a session for a task that was submitted before, here or elsewhere.
+// Attach returns a session for a task that was submitted earlier, by this client or another.
 func (c *TaskClient) Attach(ctx context.Context, taskID string) (*Session, error) {
 	fail := func(err error) (*Session, error) { return nil, fmt.Errorf("attach to task %s: %w", taskID, err) }
 	row, err := c.consumer.GetTask(ctx, taskID)
@@ -111,7 +111,7 @@ func (c *TaskClient) Attach(ctx context.Context, taskID string) (*Session, error
 	mode, err := c.mode(ctx, row.AgentName)
 	switch {
 	case errors.Is(err, backend.ErrNotFound):
-		// The agent is gone, so that nothing names the keyset: the token fits only one of the two.
+		// The agent is not registered any more, so nothing names the keyset; the token is valid for only one of the two.
 		mode, err = c.probe(ctx, s)
 	}
 	if err != nil {
@@ -123,7 +123,7 @@ func (c *TaskClient) Attach(ctx context.Context, taskID string) (*Session, error
 	return s, nil
 }
 
-// probe finds the keyset that the session's token fits.
+// probe finds the keyset for which the session's token is valid.
 func (c *TaskClient) probe(ctx context.Context, s *Session) (wire.BillingMode, error) {
 	var err error
 	for _, mode := range []wire.BillingMode{wire.Free, wire.Paid} {

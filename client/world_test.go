@@ -23,7 +23,8 @@ import (
 	"github.com/blocksd/blocksd/sandbox"
 )
 
-const patience = 20 * time.Second
+// testTimeout bounds every wait of a test.
+const testTimeout = 20 * time.Second
 
 const cardText = `{"identity":{"agentName":"NAME","displayName":"Test","description":"for tests","version":"1.0.0","provider":{"organization":"T"}},
 "capabilities":{"taskKinds":["request","pipe"]},"tags":[{"id":"t","name":"T"}],
@@ -196,7 +197,7 @@ func (w *world) provide(name string, mode wire.BillingMode, work func(j *job)) {
 }
 
 func within(t testing.TB) context.Context {
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), testTimeout)
 	t.Cleanup(cancel)
 	return ctx
 }

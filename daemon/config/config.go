@@ -37,13 +37,13 @@ type Config struct {
 	Timeouts  Timeouts  `koanf:"timeouts" doc:"How long single steps may take."`
 }
 
-// Log says what is logged and how.
+// Log configures the log.
 type Log struct {
 	Level  string `koanf:"level" default:"info" reload:"live" oneof:"debug,info,warn,error" env:"LOG_LEVEL" doc:"debug, info, warn or error. LOG_LEVEL sets it too."`
 	Format string `koanf:"format" default:"auto" reload:"daemon" oneof:"auto,text,json" doc:"text, json or auto. auto means text on a terminal and for the journal, otherwise json."`
 }
 
-// Network says where the Blocks Network is and where the API key comes from.
+// Network locates the Blocks Network and the API key.
 type Network struct {
 	CDMURL       string `koanf:"cdm_url" reload:"daemon" env:"BLOCKS_CDM_URL" doc:"Address of the deployment document; empty for the public network. BLOCKS_CDM_URL sets it too."`
 	BackendURL   string `koanf:"backend_url" reload:"daemon" env:"BLOCKS_BACKEND_URL" doc:"Root of the Blocks API; empty for the one in the deployment document. BLOCKS_BACKEND_URL sets it too."`
@@ -51,14 +51,14 @@ type Network struct {
 	APIKeyFile   string `koanf:"api_key_file" reload:"daemon" path:"true" doc:"File that holds the API key. When empty: the variable BLOCKS_API_KEY, else the file blocks-api-key\nin $CREDENTIALS_DIRECTORY (LoadCredential= of systemd). An agent may have its own key file."`
 }
 
-// Plugins says where handler programs are found.
+// Plugins locates handler programs.
 type Plugins struct {
 	Dirs             []string `koanf:"dirs" default:"/usr/lib/blocksd/plugins" reload:"live" path:"true" doc:"Directories of handler programs, each with its card beside it as NAME.agent-card.json or inside it.\nRoot or the daemon's user must own them, and nobody else may write to them."`
 	Autoload         bool     `koanf:"autoload" default:"true" reload:"live" doc:"false: serve only the handlers that are listed under handlers."`
 	RequireChecksums bool     `koanf:"require_checksums" default:"false" reload:"live" doc:"true: start only handlers whose checksum is known, from sha256 under handlers or from\nblocksd handler pin NAME."`
 }
 
-// Agent is one agent that is served whatever cards stand beside the handlers.
+// Agent is one agent whose card is not beside its handler.
 type Agent struct {
 	Card        string `koanf:"card" required:"true" path:"true" doc:"path of the agent card"`
 	Handler     string `koanf:"handler" doc:"name of the handler; default: the file name in the card's runtime.handler"`

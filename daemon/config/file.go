@@ -128,7 +128,7 @@ func (r *fileReader) table(prefix string, ks []key, n *yaml.Node) map[string]any
 }
 
 func (r *fileReader) unknown(prefix string, ks []key, name *yaml.Node) {
-	// A key at the wrong level is a likelier mistake than a misspelt one.
+	// A key at the wrong level is a likelier mistake than a misspelled one.
 	for _, p := range paths() {
 		if strings.HasSuffix(p, "."+name.Value) {
 			r.add(name, "key %q is unknown, did you mean %q?", prefix+name.Value, p)

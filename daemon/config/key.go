@@ -47,8 +47,8 @@ var keys = keysOf(reflect.TypeFor[Config](), false)
 // leastOfEntry is the least number in an entry of a list: there 0 stands for a key that was left out.
 const leastOfEntry = 1
 
-// keysOf reads the tags of a struct; entry says that it is the entry of a list. A bad tag is a fault of the program: it
-// panics, and so fails every test.
+// keysOf reads the tags of a struct; entry is true for an entry of a list. A bad tag is a fault of the program, so it
+// panics, which fails every test.
 func keysOf(t reflect.Type, entry bool) []key {
 	var ks []key
 	for f := range t.Fields() {
