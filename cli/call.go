@@ -42,7 +42,7 @@ type callOptions struct {
 func newCall(a *app) *cobra.Command {
 	var o callOptions
 	cmd := &cobra.Command{
-		Use: "call AGENT", Short: "Send an agent a task and follow it to its end", Args: exactArgs, Example: "  blocksd call AGENT --text TEXT",
+		Use: "call AGENT", Short: "Send an agent a task and follow it to its end", Args: argsOfUse, Example: "  blocksd call AGENT --text TEXT",
 		Long: "Send an agent a task and follow it to its end. Exits with 0 if the task completed, 4 if it failed, 5 if it was\n" +
 			"canceled, 6 if it did not end within --timeout. Ctrl-C cancels the task and waits for its end; a second one stops waiting.",
 		RunE: func(cmd *cobra.Command, args []string) error {

@@ -117,7 +117,7 @@ func strictCompletion(root *cobra.Command) {
 		return usagef("unknown shell %q of completion%s", args[0], hintOr(args[0], commandNames(cmd), shells))
 	}
 	for _, shell := range cmd.Commands() {
-		shell.Args = exactArgs
+		shell.Args = argsOfUse
 	}
 }
 
@@ -182,18 +182,22 @@ func hintOr(name string, known []string, fallback string) string {
 	return fallback
 }
 
-// exactArgs checks that the command has as many arguments as its Use line names.
-func exactArgs(cmd *cobra.Command, args []string) error {
+// argsOfUse checks the number of arguments against the Use line of the command; one in brackets is optional.
+func argsOfUse(cmd *cobra.Command, args []string) error {
 	names := strings.Fields(cmd.Use)[1:]
+	required := len(names)
+	if i := slices.IndexFunc(names, func(name string) bool { return strings.HasPrefix(name, "[") }); i >= 0 {
+		required = i
+	}
 	usage := strings.Join(append([]string{cmd.CommandPath()}, names...), " ")
 	if cmd.Example != "" {
 		usage = strings.TrimSpace(cmd.Example)
 	}
 	switch {
-	case len(args) == len(names):
-		return nil
+	case len(args) < required:
+		return usagef("%s needs an argument: use %s", commandName(cmd), usage)
 	case len(args) > len(names):
 		return usagef("%s takes no argument %q: use %s", commandName(cmd), args[len(names)], usage)
 	}
-	return usagef("%s needs an argument: use %s", commandName(cmd), usage)
+	return nil
 }

@@ -21,7 +21,7 @@ type daemonCommand[Answer any] struct {
 }
 
 func (d daemonCommand[Answer]) command(a *app) *cobra.Command {
-	cmd := &cobra.Command{Use: d.use, Short: d.short, Long: d.long, Args: exactArgs}
+	cmd := &cobra.Command{Use: d.use, Short: d.short, Long: d.long, Args: argsOfUse}
 	return a.controlCommand(cmd, func(ctx context.Context, c *control.Client, asJSON bool, args []string) error {
 		answer, err := d.call(ctx, c, args)
 		switch {

@@ -39,7 +39,7 @@ type devOptions struct {
 func newDev(a *app) *cobra.Command {
 	o := devOptions{plugins: []string{filepath.Join("bin", "plugins")}}
 	cmd := &cobra.Command{
-		Use: "dev", Short: "Try handlers: a private network and the daemon, in one process", Args: exactArgs, Example: "  blocksd dev --plugins DIR",
+		Use: "dev", Short: "Try handlers: a private network and the daemon, in one process", Args: argsOfUse, Example: "  blocksd dev --plugins DIR",
 		Long: "Try handlers: run a private network and the daemon in one process. The command registers each handler's card, sends each\n" +
 			"agent its example input, then runs until Ctrl-C. It writes the variables that clients need to dev.env in the state directory.",
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.dev(cmd.Context(), o) },

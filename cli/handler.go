@@ -37,7 +37,7 @@ func newHandlerPin(a *app) *cobra.Command {
 	var sum string
 	var asJSON bool
 	cmd := &cobra.Command{
-		Use: "pin HANDLER", Short: "Let a handler run only with the checksum that its file has now", Args: exactArgs,
+		Use: "pin HANDLER", Short: "Let a handler run only with the checksum that its file has now", Args: argsOfUse,
 		Long: "Let a handler run only with the checksum that its file has now, or with --sha256. The command writes the checksum to the\n" +
 			"file pins in the state directory; a running daemon notices. It does not start a file with another checksum, and keeps what\n" +
 			"already runs.",

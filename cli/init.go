@@ -10,12 +10,12 @@ import (
 	"syscall"
 )
 
-// initMark in the environment says that this process is the child of one that runs as process 1 for it.
+// initMark is in the environment of a process whose parent acts as process 1 for it.
 const initMark = "BLOCKSD_UNDER_INIT"
 
-// runAsInit does the work of process 1 of a container: it runs the program again as a child, passes signals on to it, and
-// reaps orphans, of which every grandchild of a handler becomes one. The work stands in a process of its own, because a
-// process that reaps everything would steal the exits that package os/exec waits for. It returns the child's exit code.
+// runAsInit acts as process 1 of a container: it runs the program again as a child, forwards signals to it, and reaps
+// orphans, which is what every grandchild of a handler becomes. It needs a separate process, because a process that reaps
+// every child takes the exits that package os/exec waits for. It returns the child's exit code.
 func runAsInit(stderr io.Writer) int {
 	signals := make(chan os.Signal, 16)
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGCHLD)
@@ -25,12 +25,12 @@ func runAsInit(stderr io.Writer) int {
 	cmd.Env = append(os.Environ(), initMark+"=1")
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	if err := cmd.Start(); err != nil {
-		fmt.Fprintf(stderr, "blocksd: run as process 1: start the daemon: %s\n", err)
+		fmt.Fprintf(stderr, "blocksd: start it again as a child of process 1: %s\n", err)
 		return exitFailure
 	}
 	for s := range signals {
 		if s != syscall.SIGCHLD {
-			_ = cmd.Process.Signal(s) // it may have ended, which SIGCHLD says too
+			_ = cmd.Process.Signal(s) // it may have ended; then SIGCHLD follows
 			continue
 		}
 		if code, ended := reap(cmd.Process.Pid); ended {
@@ -40,7 +40,7 @@ func runAsInit(stderr io.Writer) int {
 	return exitFailure // not reached: signals is never closed
 }
 
-// reap takes the exits of all children that have ended. ended says that child is one of them, with its exit code.
+// reap waits for all children that have ended. ended is true if child is one of them; code is then its exit code.
 func reap(child int) (code int, ended bool) {
 	for {
 		var status syscall.WaitStatus

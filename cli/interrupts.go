@@ -15,8 +15,8 @@ type Interrupts struct{ First, Second <-chan struct{} }
 // exitKilled is the exit code after the third signal, as for a process that SIGINT has killed.
 const exitKilled = 130
 
-// repeatWindow is how close together two signals count as one: a shell sends SIGHUP twice when its terminal closes, and
-// timeout(1) signals the process and then its group.
+// repeatWindow is how long after a signal another one counts as the same: a shell sends SIGHUP twice when its terminal
+// closes, and timeout(1) signals the process and then its group.
 const repeatWindow = time.Second
 
 // interruptCounter counts the signals that ask the program to end.
@@ -26,7 +26,7 @@ type interruptCounter struct {
 	last   time.Time
 }
 
-// take returns the number of the signal that came at now, and whether it is a new one.
+// take returns the number of a signal that arrives at now, and whether it is a new one.
 func (c *interruptCounter) take(now time.Time) (number int, isNew bool) {
 	if c.count > 0 && now.Sub(c.last) < c.window {
 		return c.count, false
@@ -35,8 +35,7 @@ func (c *interruptCounter) take(now time.Time) (number int, isNew bool) {
 	return c.count, true
 }
 
-// catchSignals counts SIGINT, SIGTERM and SIGHUP. A SIGHUP that was ignored when the program started, as nohup does, stays
-// ignored.
+// catchSignals counts SIGINT, SIGTERM and SIGHUP. If SIGHUP is ignored at the start, as under nohup, it stays ignored.
 func catchSignals(window time.Duration) (in Interrupts, stop func()) {
 	signals := make(chan os.Signal, 3)
 	caught := []os.Signal{syscall.SIGINT, syscall.SIGTERM}

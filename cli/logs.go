@@ -25,7 +25,7 @@ func newLogs(a *app) *cobra.Command {
 	var follow, crash bool
 	var lines int
 	cmd := &cobra.Command{
-		Use: "logs [HANDLER]", Short: "Show what handlers write", Long: logsHelp, Args: atMostOne("blocksd logs [-f] [HANDLER]"),
+		Use: "logs [HANDLER]", Short: "Show what handlers write", Long: logsHelp, Args: argsOfUse, Example: "  blocksd logs [-f] [HANDLER]",
 	}
 	cmd.Flags().BoolVarP(&follow, "follow", "f", false, "keep printing new lines")
 	cmd.Flags().IntVarP(&lines, "lines", "n", 100, "how many past records to show; 0 for all that are kept")
@@ -61,15 +61,6 @@ func newLogs(a *app) *cobra.Command {
 		}
 		return err
 	})
-}
-
-func atMostOne(usage string) cobra.PositionalArgs {
-	return func(cmd *cobra.Command, args []string) error {
-		if len(args) > 1 {
-			return usagef("%s takes no argument %q: use %s", commandName(cmd), args[1], usage)
-		}
-		return nil
-	}
 }
 
 // logForm is one line of `logs --json`: {"type":"line",…} or {"type":"crash",…}.

@@ -17,7 +17,7 @@ import (
 
 func newRun(a *app) *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "run", Short: "Serve agents on the Blocks Network until asked to stop", Args: exactArgs,
+		Use: "run", Short: "Serve agents on the Blocks Network until asked to stop", Args: argsOfUse,
 		Long: "Serve agents on the Blocks Network until asked to stop. The first SIGTERM or SIGINT drains, the second cancels all tasks,\nthe third ends the process.",
 	}
 	flags := newSettingFlags(cmd.Flags())

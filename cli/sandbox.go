@@ -38,7 +38,7 @@ func newSandbox(a *app) *cobra.Command {
 // sandboxCommand is the command with its flags.
 func sandboxCommand(o *sandboxOptions) *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "sandbox", Short: "Run a private Blocks Network on this machine", Args: exactArgs, Example: "  blocksd sandbox --agents DIR",
+		Use: "sandbox", Short: "Run a private Blocks Network on this machine", Args: argsOfUse, Example: "  blocksd sandbox --agents DIR",
 	}
 	f := cmd.Flags()
 	f.StringVar(&o.Listen, "listen", "127.0.0.1:3001", "loopback address to listen on; port 0 for any free port")

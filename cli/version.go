@@ -39,7 +39,7 @@ func versionText() string {
 func newVersion(a *app) *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
-		Use: "version", Short: "Show the version", Args: exactArgs,
+		Use: "version", Short: "Show the version", Args: argsOfUse,
 		RunE: func(*cobra.Command, []string) error {
 			if asJSON {
 				return a.printJSON(struct {
