@@ -181,7 +181,7 @@ func (o callOptions) request(ctx context.Context, c *client.TaskClient) (client.
 }
 
 // cancelWhenUnwanted cancels the task when wanted ends. It detaches at the second interrupt, or if the outcome does not
-// come in time. It returns when following ends.
+// come in time. It returns when following has ended.
 func (a *app) cancelWhenUnwanted(following, wanted context.Context, s *client.Session, detach context.CancelCauseFunc) {
 	select {
 	case <-following.Done():

@@ -159,7 +159,7 @@ func TestCall(t *testing.T) {
 			t.Errorf("the last line is not the terminal: %s", r.stdout)
 		}
 	})
-	t.Run("out of time", func(t *testing.T) {
+	t.Run("timed out", func(t *testing.T) {
 		r := runCLI(t, env, Interrupts{}, "call", "parrot", "--text", "wait", "--timeout", "300ms")
 		if r.code != 6 || !strings.Contains(r.stderr, "did not end within 300ms, so it was canceled") {
 			t.Errorf("%+v", r)
@@ -179,7 +179,7 @@ func TestCall(t *testing.T) {
 		out := &triggerWriter{text: "waiting", fire: func() { close(both) }}
 		var stderr bytes.Buffer
 		code := Run(t.Context(), Invocation{Args: []string{"call", "parrot", "--text", "wait"}, Stdout: out, Stderr: &stderr, Env: env, Interrupts: Interrupts{First: both, Second: both}})
-		// The outcome may just be in time.
+		// The outcome may still arrive in time.
 		if code != 1 && code != 5 {
 			t.Errorf("exit %d, printed %s, %s", code, out.String(), stderr.String())
 		}
@@ -193,7 +193,7 @@ func TestCall(t *testing.T) {
 	})
 }
 
-// triggerWriter calls fire once text has been written.
+// triggerWriter calls fire when text has been written.
 type triggerWriter struct {
 	bytes.Buffer
 	text string

@@ -182,7 +182,7 @@ func removeStale(path string) {
 	_ = os.Remove(path) // there may be none
 }
 
-// stopDaemonNow ends the daemon without draining, because dev itself has failed.
+// stopDaemonNow cancels the tasks and ends the daemon, because dev itself has failed.
 func stopDaemonNow(stop context.CancelFunc, d *daemon.Daemon) {
 	stop()
 	d.CancelNow()

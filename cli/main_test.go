@@ -13,7 +13,7 @@ import (
 
 var update = flag.Bool("update", false, "write the golden files and scripts")
 
-// leakChecked runs the tests and then looks for goroutines that are left.
+// leakChecked runs the tests and then checks for leaked goroutines.
 type leakChecked struct{ m *testing.M }
 
 func (l leakChecked) Run() int {
@@ -34,7 +34,7 @@ func TestMain(m *testing.M) {
 // fileLimit bounds the wait for a file that another process writes.
 const fileLimit = 60 * time.Second
 
-// TestScripts runs the program the way users do; see testdata/scripts.
+// TestScripts runs the program as users do; see testdata/scripts.
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/scripts", UpdateScripts: *update, RequireExplicitExec: true,
@@ -59,7 +59,7 @@ func TestScripts(t *testing.T) {
 					ts.Fatalf("exit code %s, want %s", code, args[0])
 				}
 			},
-			// waitfile PATH: waits for a file that a process in the background writes.
+			// waitfile PATH: waits for a file that a background process writes.
 			"waitfile": func(ts *testscript.TestScript, _ bool, args []string) {
 				limit := time.After(fileLimit)
 				tick := time.NewTicker(10 * time.Millisecond)
@@ -75,7 +75,7 @@ func TestScripts(t *testing.T) {
 					}
 				}
 			},
-			// sourced PATH: takes the variables of an env file over.
+			// sourced PATH: sets the variables of an env file.
 			"sourced": func(ts *testscript.TestScript, _ bool, args []string) {
 				for line := range lines(ts.ReadFile(args[0])) {
 					name, value := cutVariable(line)

@@ -14,7 +14,7 @@ import (
 	"github.com/blocksd/blocksd/network/wire"
 )
 
-func TestFilesBothWays(t *testing.T) {
+func TestInputAndOutputFiles(t *testing.T) {
 	w := newWorld(t)
 	large := strings.Repeat("0123456789", 10_000)
 	got := make(chan string, 10)
@@ -124,7 +124,7 @@ func TestFilesBothWays(t *testing.T) {
 	}
 }
 
-// A symbolic link in the directory must not lead outside.
+// Save must not follow a symbolic link out of the directory.
 func TestSaveDoesNotFollowLinks(t *testing.T) {
 	w := newWorld(t)
 	w.provide("echo", wire.Free, func(j *job) {

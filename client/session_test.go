@@ -36,7 +36,7 @@ func collect(t *testing.T, s *client.Session) (types []string, last client.Event
 
 func isSubscribe(r *http.Request) bool { return strings.HasPrefix(r.URL.Path, "/v2/subscribe/") }
 
-func TestTaskTravelsTheWholeWay(t *testing.T) {
+func TestSubmitAndFollow(t *testing.T) {
 	for _, mode := range []wire.BillingMode{wire.Free, wire.Paid} {
 		t.Run(string(mode), func(t *testing.T) {
 			w := newWorld(t)
@@ -72,7 +72,7 @@ func TestTaskTravelsTheWholeWay(t *testing.T) {
 	}
 }
 
-func TestLiveEventsWhileThePathIsBad(t *testing.T) {
+func TestLiveEventsOverABadConnection(t *testing.T) {
 	w := newWorld(t)
 	step := make(chan struct{})
 	w.provide("echo", wire.Free, func(j *job) {
@@ -309,7 +309,7 @@ func TestSubmitChecksBeforeItSends(t *testing.T) {
 	}
 }
 
-// What is published between the end of history and the first poll must not be lost.
+// An event that is published between the read of history and the first poll must not be lost.
 func TestNothingIsLostBetweenHistoryAndLive(t *testing.T) {
 	w := newWorld(t)
 	gap, published := make(chan struct{}), make(chan struct{})

@@ -31,7 +31,7 @@ const cardText = `{"identity":{"agentName":"NAME","displayName":"Test","descript
 "io":{"inputs":[{"id":"request","contentType":"text/plain","required":false,"description":"text"},{"id":"file","contentType":"application/octet-stream","required":false,"description":"file"}],"outputs":[]},
 "runtime":{"handler":"h","concurrency":16},"extensions":{"blocks":{"listing":"public","billingMode":"MODE"}}}`
 
-// world is a sandbox with one agent, a provider behind it, and a proxy in front of PubNub for the consumer's faults.
+// world is a sandbox with one agent and its provider, and a proxy between the consumer and PubNub that injects faults.
 type world struct {
 	t      testing.TB
 	sb     *sandbox.Sandbox
@@ -72,7 +72,7 @@ func newWorld(t testing.TB) *world {
 	return w
 }
 
-// front makes hook look at the consumer's PubNub requests; true means that it has answered.
+// front passes the consumer's PubNub requests to hook first; hook returns true if it has answered.
 func (w *world) front(hook func(rw http.ResponseWriter, r *http.Request) bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -96,7 +96,7 @@ type job struct {
 	session  *backend.AgentSession
 	start    *wire.StartTask
 	ctx      context.Context // ends with the test
-	canceled chan struct{}   // closed by a cancel, and at the end of the test
+	canceled chan struct{}   // closed by a cancel, or at the end of the test
 	once     sync.Once
 }
 
@@ -134,7 +134,7 @@ func (j *job) end(state wire.TaskState) {
 	j.publish(wire.TerminalEvent(j.start.Task.ID, wire.Terminal{State: state}))
 }
 
-// provide serves an agent: each task runs work and gets the running event before it.
+// provide serves an agent: for each task it publishes running, then calls work.
 func (w *world) provide(name string, mode wire.BillingMode, work func(j *job)) {
 	w.t.Helper()
 	c, err := card.Parse([]byte(strings.NewReplacer("NAME", name, "MODE", string(mode)).Replace(cardText)))
