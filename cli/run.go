@@ -36,7 +36,7 @@ func (a *app) run(ctx context.Context, sources config.Sources) error {
 	if err != nil {
 		return err
 	}
-	key := func(file string) (string, error) { return settings.APIKey(file, a.getenv) }
+	key := config.NewKeys(settings, a.getenv).Key
 	if err := checkKeys(settings, key); err != nil {
 		return err
 	}

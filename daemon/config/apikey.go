@@ -1,11 +1,18 @@
 package config
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
+	"time"
+
+	"github.com/blocksd/blocksd/internal/textfile"
 )
 
 // CredentialName is the name of the API key in $CREDENTIALS_DIRECTORY.
@@ -14,37 +21,152 @@ const CredentialName = "blocks-api-key"
 // ErrNoKey means that no source names an API key at all.
 var ErrNoKey = errors.New("there is no API key: set BLOCKS_API_KEY, network.api_key_file, or the systemd credential " + CredentialName)
 
-// APIKey returns the API key of an agent: from its own key file, else network.api_key_file, else BLOCKS_API_KEY, else
-// the systemd credential. getenv is os.Getenv or a stand-in. Errors never hold a key.
-func (c Config) APIKey(keyFile string, getenv func(string) string) (string, error) {
-	for _, path := range []string{keyFile, c.Network.APIKeyFile} {
+const (
+	// maxKeyBytes is far more than any key has.
+	maxKeyBytes = 4096
+	// pipeTimeout is how long the writer of a pipe with an API key may take.
+	pipeTimeout = 5 * time.Second
+)
+
+// Keys reads API keys. A regular file is read each time, so that a key that was replaced is noticed; a pipe is read once,
+// because what came out of it does not come again. It is safe for concurrent use.
+type Keys struct {
+	shared string // network.api_key_file
+	getenv func(string) string
+
+	mu    sync.Mutex // held while a pipe is read, so that it is read once
+	pipes map[string]piped
+}
+
+// piped is what came out of a pipe.
+type piped struct {
+	key string
+	err error
+}
+
+// NewKeys returns the source of API keys that c describes. getenv is os.Getenv or a stand-in.
+func NewKeys(c Config, getenv func(string) string) *Keys {
+	return &Keys{shared: c.Network.APIKeyFile, getenv: getenv, pipes: map[string]piped{}}
+}
+
+// Key returns the API key of an agent: from its own key file, else network.api_key_file, else BLOCKS_API_KEY, else the
+// systemd credential. Errors never hold a key.
+func (k *Keys) Key(keyFile string) (string, error) {
+	for _, path := range []string{keyFile, k.shared} {
 		if path != "" {
-			return readKey(path)
+			return k.read(path)
 		}
 	}
-	if k := strings.TrimSpace(getenv("BLOCKS_API_KEY")); k != "" {
-		return k, nil
+	if v := k.getenv("BLOCKS_API_KEY"); strings.TrimSpace(v) != "" {
+		key, why := parseKey([]byte(v))
+		if why != "" {
+			return "", fmt.Errorf("the variable BLOCKS_API_KEY does not hold an API key: %s", why)
+		}
+		return key, nil
 	}
-	if dir := getenv("CREDENTIALS_DIRECTORY"); dir != "" {
-		k, err := readKey(filepath.Join(dir, CredentialName))
+	if dir := k.getenv("CREDENTIALS_DIRECTORY"); dir != "" {
+		key, err := k.read(filepath.Join(dir, CredentialName))
 		if !errors.Is(err, os.ErrNotExist) {
-			return k, err
+			return key, err
 		}
 	}
 	return "", ErrNoKey
 }
 
-// maxKeyBytes is far more than any key has.
-const maxKeyBytes = 4096
+func (k *Keys) read(path string) (string, error) {
+	info, err := os.Stat(path)
+	switch {
+	case err != nil:
+		return "", unreadable(path, err)
+	case info.Mode().IsRegular():
+		f, err := os.Open(path)
+		if err != nil {
+			return "", unreadable(path, err)
+		}
+		defer f.Close()
+		return keyFrom(path, f)
+	case info.Mode()&os.ModeNamedPipe != 0:
+		k.mu.Lock()
+		defer k.mu.Unlock()
+		p, ok := k.pipes[path]
+		if !ok {
+			p.key, p.err = readPipe(path)
+			k.pipes[path] = p
+		}
+		return p.key, p.err
+	}
+	return "", fmt.Errorf("read API key file %s: it is neither a regular file nor a pipe: name a file that holds the key", path)
+}
 
-func readKey(path string) (string, error) {
-	b, err := os.ReadFile(path)
+func unreadable(path string, err error) error {
+	if e, ok := errors.AsType[*fs.PathError](err); ok {
+		err = e.Err // the sentence names the path itself
+	}
+	return fmt.Errorf("read API key file %s: %w", path, err)
+}
+
+// readPipe reads a key from a pipe that somebody writes to, or will soon.
+func readPipe(path string) (string, error) {
+	// Opened without waiting for a writer, so that the deadline counts for that too.
+	f, err := os.OpenFile(path, os.O_RDONLY|nonBlocking, 0)
 	if err != nil {
-		return "", fmt.Errorf("read API key file: %w", err) // names the path
+		return "", unreadable(path, err)
 	}
-	k := strings.TrimSpace(string(b))
-	if k == "" || len(b) > maxKeyBytes || strings.ContainsAny(k, " \t\r\n") {
-		return "", fmt.Errorf("API key file %s must hold one key and nothing else", path)
+	defer f.Close()
+	deadline := time.Now().Add(pipeTimeout)
+	if err := f.SetReadDeadline(deadline); err != nil {
+		return "", fmt.Errorf("read API key from the pipe %s: %w", path, err)
 	}
-	return k, nil
+	var all []byte
+	for {
+		part, err := io.ReadAll(io.LimitReader(f, maxKeyBytes+1))
+		all = append(all, part...)
+		if len(all) > 0 && err == nil {
+			return keyFrom(path, bytes.NewReader(all))
+		}
+		if err != nil || time.Now().After(deadline) {
+			return "", fmt.Errorf("read API key from the pipe %s: nothing was written to it within %s: check what writes the key", path, pipeTimeout)
+		}
+		time.Sleep(pipePoll) // nobody has opened it for writing yet
+	}
+}
+
+// pipePoll is the pause between two looks at a pipe that has no writer yet.
+const pipePoll = 10 * time.Millisecond
+
+func keyFrom(path string, r io.Reader) (string, error) {
+	b, err := io.ReadAll(io.LimitReader(r, maxKeyBytes+1))
+	if err != nil {
+		return "", unreadable(path, err)
+	}
+	key, why := parseKey(b)
+	if why != "" {
+		return "", fmt.Errorf("API key file %s must hold one key and nothing else, but %s", path, why)
+	}
+	return key, nil
+}
+
+// parseKey takes white space and a byte order mark off. why says what is wrong, without the content.
+func parseKey(b []byte) (key, why string) {
+	if len(b) > maxKeyBytes {
+		return "", fmt.Sprintf("it has more than %d bytes", maxKeyBytes)
+	}
+	b, err := textfile.Decode(b)
+	if err != nil {
+		return "", err.Error()
+	}
+	key = strings.TrimSpace(string(b))
+	switch {
+	case key == "":
+		return "", "it is empty"
+	case strings.ContainsAny(key, " \t\r\n"):
+		return "", "it has more than one word or line"
+	case strings.ContainsAny(key, "\"'`"):
+		return "", "the key is in quotes: leave them out"
+	case strings.Contains(key, "="):
+		return "", "it looks like NAME=value: leave the name out"
+	case strings.ContainsFunc(key, func(r rune) bool { return r < '!' || r > '~' }):
+		return "", "it has characters that are not visible ASCII"
+	}
+	return key, ""
 }

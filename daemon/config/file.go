@@ -1,14 +1,17 @@
 package config
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
 
 	"github.com/blocksd/blocksd/internal/nearest"
+	"github.com/blocksd/blocksd/internal/textfile"
 )
 
 // maxFileBytes bounds the file; a real one has a few kilobytes.
@@ -58,9 +61,25 @@ func (yamlParser) Marshal(map[string]any) ([]byte, error) { return nil, errors.E
 
 // parseFile parses the content of a file in dir.
 func parseFile(b []byte, dir string) (map[string]any, Problems) {
+	b, err := textfile.Decode(b)
+	if err != nil {
+		return nil, Problems{{Message: "the file cannot be read: " + err.Error()}}
+	}
 	var doc yaml.Node
-	if err := yaml.Unmarshal(b, &doc); err != nil {
-		return nil, Problems{{Message: "the file is not YAML: " + strings.TrimPrefix(oneLine(err.Error()), "yaml: ")}}
+	documents := yaml.NewDecoder(bytes.NewReader(b))
+	for n := 1; ; n++ {
+		var next yaml.Node
+		err := documents.Decode(&next)
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return nil, Problems{{Message: "the file is not YAML: " + strings.TrimPrefix(oneLine(err.Error()), "yaml: ")}}
+		}
+		if n > 1 { // all but one would count for nothing, and which one is not obvious
+			return nil, Problems{{Line: next.Line, Message: "a second YAML document begins here: put all keys into one, without --- between them"}}
+		}
+		doc = next
 	}
 	if len(doc.Content) == 0 { // empty or only comments
 		return nil, nil

@@ -250,47 +250,6 @@ func TestMistakesOutsideTheFile(t *testing.T) {
 	}
 }
 
-func TestAPIKey(t *testing.T) {
-	dir := t.TempDir()
-	file := func(name, text string) string {
-		p := filepath.Join(dir, name)
-		if err := os.WriteFile(p, []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		return p
-	}
-	own, shared, bad := file("own", "bk_own\n"), file("shared", "bk_shared"), file("bad", "two keys bk_secret")
-	file(CredentialName, "bk_credential\n")
-	none := func(string) string { return "" }
-	env := func(m map[string]string) func(string) string { return func(n string) string { return m[n] } }
-	for _, c := range []struct {
-		name, agentFile, sharedFile string
-		getenv                      func(string) string
-		want, err                   string
-	}{
-		{"own", own, shared, env(map[string]string{"BLOCKS_API_KEY": "bk_env"}), "bk_own", ""},
-		{"shared", "", shared, env(map[string]string{"BLOCKS_API_KEY": "bk_env"}), "bk_shared", ""},
-		{"variable", "", "", env(map[string]string{"BLOCKS_API_KEY": "bk_env", "CREDENTIALS_DIRECTORY": dir}), "bk_env", ""},
-		{"credential", "", "", env(map[string]string{"CREDENTIALS_DIRECTORY": dir}), "bk_credential", ""},
-		{"no credential", "", "", env(map[string]string{"CREDENTIALS_DIRECTORY": t.TempDir()}), "", ErrNoKey.Error()},
-		{"none", "", "", none, "", ErrNoKey.Error()},
-		{"missing", filepath.Join(dir, "x"), "", none, "", "read API key file: open " + filepath.Join(dir, "x") + ": no such file or directory"},
-		{"bad", bad, "", none, "", "API key file " + bad + " must hold one key and nothing else"},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			cfg := Default()
-			cfg.Network.APIKeyFile = c.sharedFile
-			got, err := cfg.APIKey(c.agentFile, c.getenv)
-			if got != c.want || (err == nil) != (c.err == "") || err != nil && err.Error() != c.err {
-				t.Errorf("got %q, %v", got, err)
-			}
-			if err != nil && strings.Contains(err.Error(), "bk_") {
-				t.Errorf("the error holds a key: %v", err)
-			}
-		})
-	}
-}
-
 func FuzzFile(f *testing.F) {
 	f.Add([]byte(sampleFile()))
 	f.Add([]byte("agents: [{card: x}]\nhandlers: &a [{name: x}]\nplugins: *a"))
