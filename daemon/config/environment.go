@@ -38,7 +38,6 @@ var sharedKeys = func() map[string]string {
 // environment turns variables into two layers, and collects what is wrong with them.
 type environment struct {
 	environ  []string
-	workDir  string
 	warnings []string
 	problems Problems
 }
@@ -61,7 +60,7 @@ func (e *environment) shared() koanf.Provider {
 			e.warnings = append(e.warnings, fmt.Sprintf("variable %s is ignored: it %s", name, why))
 			return "", nil
 		}
-		return path, k.absolute(typed, e.workDir)
+		return path, k.absolute(typed, workDir)
 	})
 }
 
@@ -82,7 +81,7 @@ func (e *environment) own() koanf.Provider {
 			e.problems = append(e.problems, Problem{Message: fmt.Sprintf("variable %s %s", name, why)})
 			return "", nil
 		}
-		return path, k.absolute(typed, e.workDir)
+		return path, k.absolute(typed, workDir)
 	})
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
@@ -42,11 +43,7 @@ type yamlParser struct{ path string }
 
 // Unmarshal implements koanf.Parser.
 func (p yamlParser) Unmarshal(b []byte) (map[string]any, error) {
-	dir, err := fileDir(p.path)
-	if err != nil {
-		return nil, Problems{{File: p.path, Message: err.Error()}}
-	}
-	layer, ps := parseFile(b, dir)
+	layer, ps := parseFile(b, filepath.Dir(p.path))
 	for i := range ps {
 		ps[i].File = p.path
 	}

@@ -246,20 +246,26 @@ func parseTexts(v any) (typed any, why string) {
 	return nil, fmt.Sprintf("must be a list of strings, not %v", v)
 }
 
-// absolute makes the paths of a parsed value absolute: handlers run in other directories than the daemon. An empty path
-// stays empty.
+// workDir stands for the working directory of the process.
+const workDir = "."
+
+// absolute makes the paths of a parsed value absolute, relative to dir: handlers run in other directories than the daemon.
+// An empty path stays empty.
 func (k key) absolute(typed any, dir string) any {
 	if !k.path {
 		return typed
 	}
 	resolve := func(p string) string {
-		switch {
-		case p == "":
+		if p == "" {
 			return ""
-		case filepath.IsAbs(p):
-			return filepath.Clean(p)
 		}
-		return filepath.Join(dir, p)
+		if !filepath.IsAbs(p) {
+			p = filepath.Join(dir, p)
+		}
+		if abs, err := filepath.Abs(p); err == nil { // it fails only in a working directory that was removed
+			p = abs
+		}
+		return p
 	}
 	switch v := typed.(type) {
 	case string:

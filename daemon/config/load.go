@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"maps"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 
@@ -29,10 +28,6 @@ type Sources struct {
 // Load merges the layers and checks the result. The error is a Problems with everything that is wrong. Warnings are for
 // the log: one sentence each, about what is ignored.
 func Load(s Sources) (c Config, warnings []string, err error) {
-	workDir, err := os.Getwd()
-	if err != nil {
-		return Config{}, nil, fmt.Errorf("read the configuration: %w", err)
-	}
 	for name := range s.Flags {
 		if _, ok := lookup(keys, name); !ok {
 			return Config{}, nil, fmt.Errorf("flag of the unknown key %q", name) // a fault of the program
@@ -52,11 +47,11 @@ func Load(s Sources) (c Config, warnings []string, err error) {
 	if s.File != "" {
 		load(file(s.File), yamlParser{s.File})
 	}
-	variables := environment{environ: s.Environ, workDir: workDir}
+	variables := environment{environ: s.Environ}
 	load(variables.shared(), nil)
 	load(variables.own(), nil)
 	ps = append(ps, variables.problems...)
-	flags, problems := parseFlags(s.Flags, workDir)
+	flags, problems := parseFlags(s.Flags)
 	ps = append(ps, problems...)
 	load(confmap.Provider(flags, "."), nil)
 	if len(ps) > 0 {
@@ -84,7 +79,7 @@ func defaults() map[string]any {
 	return m
 }
 
-func parseFlags(flags map[string]any, workDir string) (layer map[string]any, ps Problems) {
+func parseFlags(flags map[string]any) (layer map[string]any, ps Problems) {
 	layer = map[string]any{}
 	for _, name := range slices.Sorted(maps.Keys(flags)) {
 		k, _ := lookup(keys, name)
@@ -127,6 +122,3 @@ func FindFile(path string) string {
 	}
 	return path
 }
-
-// fileDir is the directory that relative paths in a file are relative to.
-func fileDir(path string) (string, error) { return filepath.Abs(filepath.Dir(path)) }

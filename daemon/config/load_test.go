@@ -125,6 +125,18 @@ func TestPathsBecomeAbsolute(t *testing.T) {
 	}
 }
 
+// Every command reads the defaults, also in a directory that was removed.
+func TestDefaultsWithoutWorkingDirectory(t *testing.T) {
+	dir := t.TempDir()
+	t.Chdir(dir)
+	if err := os.Remove(dir); err != nil {
+		t.Fatal(err)
+	}
+	if c := Default(); c.StateDir != "/var/lib/blocksd" {
+		t.Errorf("%+v", c)
+	}
+}
+
 func TestDefaultsAreSafe(t *testing.T) {
 	c := Default()
 	if c.Drain != 30*time.Second || c.CancelGrace != 5*time.Second || !c.Plugins.Autoload || c.Socket != "/run/blocksd/blocksd.sock" {
