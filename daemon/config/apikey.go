@@ -28,8 +28,8 @@ const (
 	pipeTimeout = 5 * time.Second
 )
 
-// Keys reads API keys. A regular file is read each time, so that a key that was replaced is noticed; a pipe is read once,
-// because what came out of it does not come again. It is safe for concurrent use.
+// Keys reads API keys. It reads a regular file each time, to notice a replaced key, and a pipe once, because its content
+// cannot be read again. It is safe for concurrent use.
 type Keys struct {
 	shared string // network.api_key_file
 	getenv func(string) string
@@ -38,7 +38,7 @@ type Keys struct {
 	pipes map[string]piped
 }
 
-// piped is what came out of a pipe.
+// piped is the result of reading a pipe.
 type piped struct {
 	key string
 	err error
@@ -105,9 +105,9 @@ func unreadable(path string, err error) error {
 	return fmt.Errorf("read API key file %s: %w", path, err)
 }
 
-// readPipe reads a key from a pipe that somebody writes to, or will soon.
+// readPipe reads a key from a pipe that has a writer, or will have one within pipeTimeout.
 func readPipe(path string) (string, error) {
-	// Opened without waiting for a writer, so that the deadline counts for that too.
+	// Open it without waiting for a writer, so that the deadline covers that wait too.
 	f, err := os.OpenFile(path, os.O_RDONLY|nonBlocking, 0)
 	if err != nil {
 		return "", unreadable(path, err)
