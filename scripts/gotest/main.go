@@ -267,7 +267,7 @@ func (r *report) tick(stop <-chan struct{}) {
 			if len(r.running) > 0 {
 				now = "running " + strings.Join(r.running, ", ")
 			}
-			r.sayLocked(r.progress() + " " + now + "\n")
+			r.sayLocked(fmt.Sprintf("%s %d tests so far, %s\n", r.progress(), r.passed+r.failed+r.skipped, now))
 		}
 		r.mu.Unlock()
 	}
