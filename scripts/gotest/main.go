@@ -1,6 +1,6 @@
 // Command gotest runs go test on the packages given, with go vet's checks, and shows how far it is: a line for each package
 // as it ends, with the number of packages and the seconds so far, and a line every while when nothing ends. It shows the
-// whole output of packages that failed, and the reason of each skip. With CI set a skip is a failure, unless its reason is
+// output of tests that failed, and the reason of each skip. With CI set a skip is a failure, unless its reason is
 // in scripts/machine-skips.
 //
 // Packages that take long start first, and more of them run at once than there are cores, because most of their time is
@@ -13,6 +13,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"os/exec"
 	"slices"
@@ -133,15 +134,15 @@ type report struct {
 	said                    time.Time // when the last line was written
 	done                    int
 	running                 []string
-	lines                   map[string][]string // output of packages that run
-	tests                   map[string][]string // output of tests that run, by package and test
+	lines                   map[string][]string            // output to show of packages that run, if they fail
+	tests                   map[string]map[string][]string // output of tests that run, by package and test
 	skips                   []string
 	passed, failed, skipped int
 }
 
 func newReport(out io.Writer, total int) *report {
 	now := time.Now()
-	return &report{begun: now, said: now, out: out, total: total, lines: map[string][]string{}, tests: map[string][]string{}}
+	return &report{begun: now, said: now, out: out, total: total, lines: map[string][]string{}, tests: map[string]map[string][]string{}}
 }
 
 // read takes events until there are no more.
@@ -165,16 +166,17 @@ func (r *report) read(events io.Reader) {
 }
 
 func (r *report) takeLocked(e event) {
-	test := e.Package + " " + e.Test
 	switch e.Action {
 	case "start":
 		r.running = append(r.running, strings.TrimPrefix(e.Package, module+"/"))
+		r.tests[e.Package] = map[string][]string{}
 	case "build-output":
 		r.sayLocked(e.Output)
 	case "output":
-		r.lines[e.Package] = append(r.lines[e.Package], e.Output)
-		if e.Test != "" {
-			r.tests[test] = append(r.tests[test], e.Output)
+		if running := r.tests[e.Package]; e.Test != "" && running != nil {
+			running[e.Test] = append(running[e.Test], e.Output)
+		} else {
+			r.lines[e.Package] = append(r.lines[e.Package], e.Output)
 		}
 	case "pass", "fail", "skip":
 		if e.Test == "" {
@@ -186,11 +188,12 @@ func (r *report) takeLocked(e event) {
 			r.passed++
 		case "fail":
 			r.failed++
+			r.lines[e.Package] = append(r.lines[e.Package], r.tests[e.Package][e.Test]...)
 		case "skip":
 			r.skipped++
-			r.skips = append(r.skips, reason(r.tests[test]))
+			r.skips = append(r.skips, reason(r.tests[e.Package][e.Test]))
 		}
-		delete(r.tests, test)
+		delete(r.tests[e.Package], e.Test)
 	}
 }
 
@@ -199,7 +202,11 @@ func (r *report) endLocked(e event) {
 	r.done++
 	r.running = slices.DeleteFunc(r.running, func(p string) bool { return p == strings.TrimPrefix(e.Package, module+"/") })
 	lines := r.lines[e.Package]
+	for _, test := range slices.Sorted(maps.Keys(r.tests[e.Package])) { // the end of the process cut them off
+		lines = append(lines, r.tests[e.Package][test]...)
+	}
 	delete(r.lines, e.Package)
+	delete(r.tests, e.Package)
 	if e.Action == "fail" {
 		for _, line := range lines {
 			if !noise(line) {
@@ -267,7 +274,7 @@ func (r *report) tick(stop <-chan struct{}) {
 			if len(r.running) > 0 {
 				now = "running " + strings.Join(r.running, ", ")
 			}
-			r.sayLocked(r.progress() + " " + now + "\n")
+			r.sayLocked(fmt.Sprintf("%s %d tests so far, %s\n", r.progress(), r.passed+r.failed+r.skipped, now))
 		}
 		r.mu.Unlock()
 	}

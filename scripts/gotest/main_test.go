@@ -29,6 +29,9 @@ const events = `{"Action":"start","Package":"m/a"}
 {"Action":"output","Package":"m/b","Test":"TestZ","Output":"    z_test.go:9: wrong\n"}
 {"Action":"output","Package":"m/b","Test":"TestZ","Output":"--- FAIL: TestZ (0.00s)\n"}
 {"Action":"fail","Package":"m/b","Test":"TestZ"}
+{"Action":"output","Package":"m/b","Test":"TestGood","Output":"    good_test.go:1: never shown\n"}
+{"Action":"pass","Package":"m/b","Test":"TestGood"}
+{"Action":"output","Package":"m/b","Test":"TestCut","Output":"panic: oh\n"}
 {"Action":"output","Package":"m/b","Output":"FAIL\n"}
 {"Action":"output","Package":"m/b","Output":"FAIL\tm/b\t0.1s\n"}
 {"Action":"fail","Package":"m/b"}
@@ -41,6 +44,7 @@ c.go:1: undefined: y
 --- FAIL: TestZ (0.00s)
 FAIL
 FAIL	m/b	0.1s
+panic: oh
 m/b failed	[3 of 3 packages, N s]
 not JSON
 skipped: machine: no such thing: here
@@ -68,7 +72,7 @@ func TestReport(t *testing.T) {
 			if tt.refused {
 				expect += "  this machine must not skip for that reason: see scripts/machine-skips\n"
 			}
-			expect += "3 of 3 packages in N s\ntests: 1 passed, 1 failed, 1 skipped\n"
+			expect += "3 of 3 packages in N s\ntests: 2 passed, 1 failed, 1 skipped\n"
 			if d := cmp.Diff(expect, regexp.MustCompile(`\d+ s\b`).ReplaceAllString(out.String(), "N s")); d != "" {
 				t.Error(d)
 			}
