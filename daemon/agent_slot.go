@@ -25,8 +25,9 @@ type agentSlot struct {
 	agent *agent.Agent
 	// state and reason stand in for those of agent while that is nil.
 	state, reason string
-	// leaving: quit is closed. ended: it has left, or was refused for good. final: the network refused its authentication.
-	leaving, ended, final bool
+	// joined: it takes part in a session, or is about to. leaving: quit is closed. ended: it has left, or failed. final: the
+	// network refused its authentication.
+	joined, leaving, ended, final bool
 	// past are the counts of earlier sessions.
 	past agent.Counts
 }
@@ -34,7 +35,7 @@ type agentSlot struct {
 func newAgentSlot(a roster.Assignment, events *event.Bus) *agentSlot {
 	return &agentSlot{
 		assignment: a, events: events, quit: make(chan struct{}),
-		state: agent.StateConnecting, reason: "the network has not been reached yet",
+		state: agent.StateConnecting, reason: reasonNotReached,
 	}
 }
 
@@ -70,6 +71,14 @@ func (s *agentSlot) set(state, reason string) {
 	s.emit(state, reason)
 }
 
+// emitState says once more how it is with an agent that is not there.
+func (s *agentSlot) emitState() {
+	s.mu.Lock()
+	state, reason := s.state, s.reason
+	s.mu.Unlock()
+	s.emit(state, reason)
+}
+
 // explain says why the agent still waits for the network.
 func (s *agentSlot) explain(reason string) {
 	s.mu.Lock()
@@ -100,7 +109,7 @@ func (s *agentSlot) retire(reason string) {
 	counts := s.agent.Status().Counts
 	counts.Outbox = 0 // counted again by the agent that finds them in the journal
 	s.past = s.past.Plus(counts)
-	s.agent, s.state, s.reason = nil, agent.StateOffline, reason
+	s.agent, s.state, s.reason, s.joined = nil, agent.StateOffline, reason, false
 	s.mu.Unlock()
 	s.emit(agent.StateOffline, reason)
 }
@@ -133,6 +142,20 @@ func (s *agentSlot) get() *agent.Agent {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.agent
+}
+
+// takesPart reports whether the agent is on the network, or on its way there. One that has failed is not.
+func (s *agentSlot) takesPart() bool {
+	s.mu.Lock()
+	joined := s.joined
+	s.mu.Unlock()
+	return joined && s.status().State != agent.StateFailed
+}
+
+func (s *agentSlot) setJoined(joined bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.joined = joined
 }
 
 func (s *agentSlot) isFinal() bool {
@@ -179,7 +202,9 @@ func (d *Daemon) serve(ctx context.Context, s *agentSlot) {
 	for {
 		next := d.nextSession(ctx, s)
 		if next == nil {
-			s.set(agent.StateOffline, reasonStopping)
+			if ctx.Err() != nil {
+				s.set(agent.StateOffline, reasonStopping)
+			}
 			return
 		}
 		if now, err := d.cfg.Key(s.assignment.KeyFile); err == nil {
@@ -215,10 +240,12 @@ func (d *Daemon) serve(ctx context.Context, s *agentSlot) {
 // and when the agent has to leave.
 func (d *Daemon) nextSession(ctx context.Context, s *agentSlot) *session {
 	for ctx.Err() == nil && !s.mustLeave() {
+		s.setJoined(true) // before it asks, so that a drain that comes now waits for it
 		next, resumed := d.sessions.try()
 		if next != nil {
 			return next
 		}
+		s.setJoined(false)
 		s.set(agent.StateOffline, reasonDrained)
 		select {
 		case <-resumed:
@@ -240,9 +267,18 @@ func stay(ctx context.Context, in *session, s *agentSlot, a *agent.Agent) error 
 		case <-over:
 			return
 		case <-in.over:
+		case <-ctx.Done():
 		case <-s.quit:
-			if s.patient {
-				a.HoldDrain(ctx.Done())
+			if s.patient { // until the others have to go too
+				hold := make(chan struct{})
+				defer close(hold)
+				a.HoldDrain(hold)
+				end()
+				select {
+				case <-over:
+				case <-in.over:
+				case <-ctx.Done():
+				}
 			}
 		}
 		end()

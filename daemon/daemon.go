@@ -149,7 +149,7 @@ func (d *Daemon) newFleet(c config.Config) (*supervisor.Fleet, error) {
 		},
 		// The agents refuse what is larger too; here it is refused before it has filled the disk.
 		MaxArtifactBytes: int64(c.Limits.ArtifactBytes),
-		OnCards:          d.inbox.describe, OnUsed: d.programs.used,
+		OnCards:          d.inbox.describe, OnUsed: d.inbox.use,
 	})
 }
 

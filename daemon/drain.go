@@ -23,7 +23,7 @@ func (d *Daemon) Drain(ctx context.Context) error {
 	for {
 		left := true
 		for _, s := range d.served.all() {
-			left = left && (s.get() == nil || s.isFinal())
+			left = left && !s.takesPart()
 		}
 		if left || !d.sessions.isDrained() {
 			return nil

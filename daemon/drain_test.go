@@ -197,3 +197,32 @@ func TestCountsOutliveAFailedAgent(t *testing.T) {
 		t.Errorf("status %v", s)
 	}
 }
+
+// TestDrainReachesAnAgentThatLeaves: an agent that leaves because its card has changed lets its tasks take their time, but
+// not longer than a drain gives them.
+func TestDrainReachesAnAgentThatLeaves(t *testing.T) {
+	network := startNetwork(t)
+	plugins := handlers(t, "internal/sleeper")
+	c := settingsFor(t, network, plugins)
+	c.Settle, c.Settings.Drain = time.Millisecond, time.Millisecond
+	d := start(t, c)
+	d.ready(t)
+	s := submit(t, network, "sleeper", "1h")
+	awaitEvent(t, s, func(e wire.Event) bool { return e.Message == "sleeping" })
+	card := filepath.Join(plugins, "sleeper.agent-card.json")
+	writeFile(t, card, strings.Replace(readFile(t, card), `"concurrency": 64`, `"concurrency": 63`, 1))
+	d.until(t, "the agent leaves", func() bool { return d.Status().Agents[0].State == "draining" })
+	limit, cancel := context.WithTimeout(t.Context(), waitLimit)
+	defer cancel()
+	if err := d.Drain(limit); err != nil {
+		t.Error(err)
+	}
+	if e := awaitEvent(t, s, terminal); e.State != wire.Canceled {
+		t.Errorf("the task ended as %s", e.Raw)
+	}
+	d.Undrain()
+	d.until(t, "the agent is back with its new card", func() bool {
+		a := d.Status().Agents
+		return len(a) == 1 && a[0].State == "online" && a[0].Concurrency == 63
+	})
+}

@@ -4,21 +4,29 @@ import (
 	"context"
 	"fmt"
 	"time"
+
+	"github.com/blocksd/blocksd/runtime/agent"
 )
 
 // keyCheck is how often the source of an API key is read again for an agent that cannot go on without another key.
 const keyCheck = 5 * time.Second
 
-// reasonStopping is why an agent is not online in a daemon that stops.
-const reasonStopping = "the daemon stops"
+// Why an agent is not online in a daemon that stops, and in one that has just begun.
+const (
+	reasonStopping   = "the daemon stops"
+	reasonNotReached = "the network has not been reached yet"
+)
 
 // awaitKey returns the API key of an agent, waiting for it where its source has none yet. It calls missing with the reason
-// each time that is another one, and returns "" when the agent has to leave first.
+// whenever it changes, and returns "" when the agent has to leave first.
 func (d *Daemon) awaitKey(ctx context.Context, s *agentSlot, missing func(error)) string {
 	said := ""
 	for {
 		key, err := d.cfg.Key(s.assignment.KeyFile)
 		if err == nil {
+			if said != "" {
+				s.set(agent.StateConnecting, reasonNotReached)
+			}
 			return key
 		}
 		if err.Error() != said {

@@ -105,3 +105,23 @@ func TestKeyAppears(t *testing.T) {
 	there.Store(true)
 	d.ready(t)
 }
+
+// TestKeyAppearsBeforeTheNetwork: an agent that has its key at last says what it waits for next.
+func TestKeyAppearsBeforeTheNetwork(t *testing.T) {
+	c := settingsFor(t, nil, handlers(t, "echo"))
+	c.Settings.Network.CDMURL = "http://127.0.0.1:1/cdm"
+	var there atomic.Bool
+	c.Key = func(string) (string, error) {
+		if !there.Load() {
+			return "", os.ErrNotExist
+		}
+		return "bk_some", nil
+	}
+	d := start(t, c)
+	state := func(want string) func() bool {
+		return func() bool { s := d.Status(); return len(s.Agents) == 1 && s.Agents[0].State == want }
+	}
+	d.until(t, "the agent says what it lacks", state("failed"))
+	there.Store(true)
+	d.until(t, "the agent waits for the network", state("connecting"))
+}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
+	"sync/atomic"
 
 	"github.com/blocksd/blocksd/daemon/config"
 	"github.com/blocksd/blocksd/daemon/roster"
@@ -23,6 +24,9 @@ type programs struct {
 	hashes   catalog.Hashes
 	store    *catalog.Store // nil when programs run in place
 	storeErr error          // why they do
+	// rolledBack are the contents that handlers were rolled back to, by name, as the last survey found them. Whoever shows
+	// them must not wait for the store, which may be copying a program.
+	rolledBack atomic.Pointer[map[string]string]
 }
 
 // openPrograms prepares the store. Without one programs run in place, which is worse but works.
@@ -65,9 +69,14 @@ func (p *programs) survey(c config.Config, before roster.Plan) roster.Plan {
 		return plan
 	}
 	s.Stored = map[string]roster.Stored{}
+	rolledBack := map[string]string{}
+	defer p.rolledBack.Store(&rolledBack)
 	for _, want := range plan.Copies {
 		program, content, err := p.store.Accept(want.Handler, want.File, want.SHA256)
 		s.Stored[want.Handler] = roster.Stored{Program: program, Content: content, Err: err}
+		if held := p.store.Held(want.Handler); held != "" {
+			rolledBack[want.Handler] = held
+		}
 	}
 	return roster.MakePlan(c, s, before)
 }
@@ -94,10 +103,10 @@ func (p *programs) forget(handlers []string) {
 
 // rolledBackTo returns the content that a handler was rolled back to, "" when it runs what its file holds.
 func (p *programs) rolledBackTo(handler string) string {
-	if p.store == nil {
-		return ""
+	if all := p.rolledBack.Load(); all != nil {
+		return (*all)[handler]
 	}
-	return p.store.Held(handler)
+	return ""
 }
 
 // rollback makes the content that a handler ran before the one to run. file is what its file holds, running what runs.

@@ -95,7 +95,7 @@ func (d *Daemon) report(ctx context.Context) {
 	}
 }
 
-// nextChange waits for an event and passes over all that are there: who looks at the state of things needs to look once.
+// nextChange waits for an event and skips all that are there: a reader of the current state needs only one look.
 func nextChange(ctx context.Context, changes *event.Reader) error {
 	if _, err := changes.Next(ctx); err != nil {
 		return err

@@ -31,6 +31,7 @@ type inbox struct {
 	mu        sync.Mutex // guards what follows
 	files     bool       // have changed
 	described map[string][]card.Card
+	used      []usedContent
 }
 
 func newInbox() *inbox {
@@ -64,21 +65,33 @@ func (b *inbox) describe(handler string, cards []card.Card) {
 	b.notify()
 }
 
-// take returns what there is: whether the files have changed since the last time, and all descriptions.
-func (b *inbox) take() (files bool, described map[string][]card.Card) {
+// use takes the news that a content of a handler works. The supervisor calls it with a lock held that tasks of the handler
+// may need, so the store is told later.
+func (b *inbox) use(handler, content string) {
+	b.mu.Lock()
+	b.used = append(b.used, usedContent{handler, content})
+	b.mu.Unlock()
+	b.notify()
+}
+
+// usedContent is a content of a handler that has got ready.
+type usedContent struct{ handler, content string }
+
+// take returns what there is: whether the files have changed and which contents have got ready since the last time, and all
+// descriptions.
+func (b *inbox) take() (files bool, described map[string][]card.Card, used []usedContent) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	files, b.files = b.files, false
-	return files, maps.Clone(b.described)
+	used, b.used = b.used, nil
+	return files, maps.Clone(b.described), used
 }
 
-// forget drops the descriptions of handlers that do not run any more.
-func (b *inbox) forget(handlers []string) {
+// retain drops the descriptions of handlers that do not run any more.
+func (b *inbox) retain(running map[string]supervisor.HandlerConfig) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	for _, h := range handlers {
-		delete(b.described, h)
-	}
+	maps.DeleteFunc(b.described, func(h string, _ []card.Card) bool { _, runs := running[h]; return !runs })
 }
 
 var errStopping = errors.New("the daemon stops")
@@ -172,7 +185,10 @@ func (r *reconciler) quarantined(handler, state string) (isNew bool) {
 // pass decides and carries out.
 func (r *reconciler) pass(ctx context.Context) {
 	d := r.d
-	files, described := d.inbox.take()
+	files, described, used := d.inbox.take()
+	for _, u := range used {
+		d.programs.used(u.handler, u.content)
+	}
 	if files {
 		r.plan = d.programs.survey(d.settings(), r.plan)
 	}
@@ -194,15 +210,17 @@ func (r *reconciler) pass(ctx context.Context) {
 			d.inbox.notify()
 		})
 	}
+	running := map[string]supervisor.HandlerConfig{}
+	for _, h := range decision.Handlers {
+		running[h.Name] = h
+	}
+	d.inbox.retain(running)
 	if err := d.fleet.Apply(decision.Handlers); err != nil {
 		d.cfg.Log.Error("the handlers could not be changed", "err", err)
+	} else {
+		r.running = running
+		d.programs.forget(decision.Retired)
 	}
-	r.running = map[string]supervisor.HandlerConfig{}
-	for _, h := range decision.Handlers {
-		r.running[h.Name] = h
-	}
-	d.inbox.forget(decision.Retired)
-	d.programs.forget(decision.Retired)
 	if !r.final && len(decision.Undescribed) == 0 && d.served.allFinal() {
 		r.final = true
 		close(d.final)
@@ -270,7 +288,7 @@ func (s *served) apply(d roster.Decision, plan roster.Plan, events *event.Bus) (
 	s.mu.Unlock()
 
 	for _, s := range started {
-		s.emit(s.state, s.reason)
+		s.emitState()
 	}
 	for _, s := range forgotten {
 		s.emit(agent.StateOffline, "the agent is not served any more")

@@ -123,7 +123,8 @@ type Reader struct {
 	missed uint64
 }
 
-// Item is an event behind Missed others that the reader was too slow for, or that were too old when it began.
+// Item is an event behind Missed others that the reader was too slow for, or that were too old when it began. The latter
+// are counted whatever their types: nobody knows those any more.
 type Item struct {
 	Event
 	Missed uint64
@@ -164,6 +165,9 @@ func (b *Bus) subscribe(since *uint64, types []Type) *Reader {
 		r.missed = b.seq - *since - kept
 	}
 	b.readers[r] = struct{}{}
+	if since != nil {
+		r.wake <- struct{}{} // there may be some already
+	}
 	return r
 }
 
@@ -191,7 +195,7 @@ func (r *Reader) Next(ctx context.Context) (Item, error) {
 	}
 }
 
-// Wake holds a value when there may be an event that TryNext has not returned yet, for who waits for other things too.
+// Wake holds a value when there may be an event that TryNext has not returned yet, for callers that also wait on other channels.
 func (r *Reader) Wake() <-chan struct{} { return r.wake }
 
 // TryNext returns the next event, if there is one.

@@ -1,5 +1,5 @@
 // Package event has what happens in a daemon, as typed events, and the one bus that carries them. Whoever wants to know
-// reads the bus: the log, the commands, the metrics. Commands stay calls: an event asks nobody to do anything.
+// reads the bus: the log, readiness, what waits for a state. Commands stay calls: an event asks nobody to do anything.
 package event
 
 import (

@@ -57,19 +57,27 @@ func (h *handler) acquire(ctx context.Context, hold time.Duration, canceled <-ch
 	}
 	t := &waitingTask{wake: make(chan struct{}, 1)}
 	h.queue.Wait(t, without)
-	var timer *time.Timer
+	var timer *time.Timer // runs while no process takes tasks
+	defer func() {
+		if timer != nil {
+			timer.Stop()
+		}
+	}()
 	for t.process == nil {
 		state, reason := h.rollout.State(), h.currentLocked().reason
 		var late <-chan time.Time
 		switch {
 		case h.queue.Takes(without): // others were first
+			if timer != nil {
+				timer.Stop()
+				timer = nil
+			}
 		case h.rollout.Availability() == dispatch.Unavailable:
 			h.queue.Leave(t)
 			return nil, noProcess("handler %s is %v: %s", h.name, state, reason)
 		default:
 			if timer == nil {
 				timer = time.NewTimer(hold)
-				defer timer.Stop()
 			}
 			late = timer.C
 		}

@@ -84,6 +84,7 @@ func (s *Server) Run(ctx context.Context) error {
 	go func() { served <- g.Serve(s.cfg.Listener) }()
 	select {
 	case err := <-served:
+		g.Stop()
 		return fmt.Errorf("serve control socket: %w", err)
 	case <-ctx.Done():
 	}

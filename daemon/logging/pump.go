@@ -16,8 +16,8 @@ const (
 	flushTimeout = 2 * time.Second
 )
 
-// Pump writes a log in a goroutine of its own. Records are made while locks are held that a task needs to go on, and a
-// reader of the log that stands still, a full pipe or a terminal that was stopped, must not stop the tasks. What it does
+// Pump writes a log in a goroutine of its own. A reader of the log that stands still, a full pipe or a terminal that was
+// stopped, must not stop the tasks, and they write records too. What it does
 // not read in time is left out, and the log says how much that was.
 type Pump struct {
 	// Lost is called, if it is not nil, when records were left out and the reader reads again. It may write to the Pump.
@@ -50,9 +50,10 @@ func (p *Pump) Write(record []byte) (int, error) {
 	case p.ended:
 	case len(p.waiting)+len(record) > maxWaiting:
 		p.lost++
+		p.notify()
 	default:
 		p.waiting = append(p.waiting, record...)
-		p.rouse()
+		p.notify()
 	}
 	return len(record), nil
 }
@@ -61,7 +62,7 @@ func (p *Pump) Write(record []byte) (int, error) {
 func (p *Pump) Close() {
 	p.mu.Lock()
 	p.closed = true
-	p.rouse()
+	p.notify()
 	p.mu.Unlock()
 	patience := time.NewTimer(flushTimeout)
 	defer patience.Stop()
@@ -71,7 +72,7 @@ func (p *Pump) Close() {
 	}
 }
 
-func (p *Pump) rouse() {
+func (p *Pump) notify() {
 	select {
 	case p.wake <- struct{}{}:
 	default:

@@ -14,7 +14,7 @@ type handlerCall struct {
 	// begin calls the handler in a goroutine; end ends the call's context.
 	begin func()
 	end   context.CancelFunc
-	// notify asks the handler to end, in a goroutine that sends what came of it.
+	// notify asks the handler to end, in a goroutine that reports the result.
 	notify func(n task.NotifyHandler, ack chan<- error)
 	// ack holds the answer of the handler that was asked to end; nil before, and where there is no handler to ask. The
 	// lock of the job guards it.

@@ -65,10 +65,19 @@ func (j *job) emitStartedLocked() {
 }
 
 // emitOverdueLocked says that the handler did not end the task when it was asked to.
+// A handler that ignores one cancel mostly ignores all, so one such event a minute is emitted.
 func (j *job) emitOverdueLocked() {
-	j.agent.emit(event.Event{
-		Type: event.Notice, Level: slog.LevelWarn, TaskID: j.task.ID, Handler: j.agent.cfg.Handler, PID: j.machine.PID(),
-		Reason: "The handler did not end the task within its grace, so its call is ended.",
+	a := j.agent
+	a.mu.Lock()
+	held, ok := a.throttle.allow("overdue", a.cfg.Now())
+	a.mu.Unlock()
+	if !ok {
+		return
+	}
+	a.emit(event.Event{
+		Type: event.Notice, Level: slog.LevelWarn, TaskID: j.task.ID, Handler: a.cfg.Handler, PID: j.machine.PID(),
+		Reason:  "The handler did not end the task within its grace, so its call is ended.",
+		Details: []slog.Attr{slog.Int("more_like_it", held)},
 	})
 }
 

@@ -41,8 +41,8 @@ func (j *job) publishTerminal(ctx context.Context, body []byte) {
 	a.countDelivery(result == delivered || result == elsewhere)
 }
 
-// publishEvent publishes an event that is not the terminal. Like that one it asks the network first when uncertain: nothing
-// may follow a terminal that the network has given the task itself.
+// publishEvent publishes an event that is not the terminal. Like the terminal, it asks the network first when uncertain:
+// nothing may follow a terminal event that the network published itself.
 func (j *job) publishEvent(ctx context.Context, body []byte) error {
 	if err := j.checkOpen(ctx, j.isUncertain()); err != nil {
 		return err
