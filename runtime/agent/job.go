@@ -137,10 +137,14 @@ func (j *job) recordLocked() {
 				j.startUnlessTaken()
 				return
 			}
-			if j.withdraw() {
+			refusal := &wire.Terminal{State: wire.Failed, Error: wire.ReasonAtCapacity}
+			if j.order.broadcast { // another instance may take it
+				refusal = nil
+			}
+			if j.withdraw(refusal) {
 				j.log.Warn("StartTask refused", "reason", wire.ReasonAtCapacity, "err", err, "broadcast", j.order.broadcast)
-				if !j.order.broadcast { // another instance may take it
-					a.refuse(j.session, j.order, wire.Terminal{State: wire.Failed, Error: wire.ReasonAtCapacity})
+				if refusal != nil {
+					a.refuse(j.session, j.order, *refusal)
 				}
 			}
 		})
@@ -157,7 +161,7 @@ func (j *job) startUnlessTaken() {
 		if err != nil {
 			return // the agent ended; the next start asks whose it is
 		}
-		if known.taken() && j.withdraw() {
+		if known.taken() && j.withdraw(nil) {
 			j.log.Info("an old StartTask is left alone: the network gave the task to another instance meanwhile")
 			if j.entry != nil {
 				j.entry.Drop()
@@ -176,9 +180,10 @@ func (j *job) startLocked() {
 	j.stepAtLocked(task.Start{}, j.since)
 }
 
-// withdraw takes an acceptance back before the task begins. It reports false when the task has its outcome already,
-// because it was canceled.
-func (j *job) withdraw() bool {
+// withdraw takes an acceptance back before the task begins, and with the same step remembers the refusal that will be
+// published, if there is one: a second StartTask in between must not begin the task. It reports false when the task has its
+// outcome already, because it was canceled.
+func (j *job) withdraw(refusal *wire.Terminal) bool {
 	j.mu.Lock()
 	waiting := j.machine.Phase() == task.Waiting
 	j.withdrawn = j.withdrawn || waiting
@@ -193,6 +198,9 @@ func (j *job) withdraw() bool {
 	defer a.mu.Unlock()
 	a.counts.Accepted--
 	delete(a.tasks.jobs, j.task.ID)
+	if refusal != nil {
+		a.tasks.finished.store(j.task.ID, *refusal, a.cfg.Now())
+	}
 	a.checkIdleLocked()
 	return true
 }
