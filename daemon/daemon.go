@@ -44,6 +44,9 @@ type Config struct {
 // change nothing.
 var ErrAuthFinal = errors.New("the network refuses the authentication of every agent for good")
 
+// ErrUnusable matches the errors of New that last until somebody changes something on this machine.
+var ErrUnusable = journal.ErrUnusable
+
 // stopMargin is added to drain and grace for what the agents still have to say, before they are left behind.
 const stopMargin = 30 * time.Second
 

@@ -87,7 +87,7 @@ func TestUnitSaysWhatTheDaemonNeeds(t *testing.T) {
 	const margin = 15 * time.Second // the last words of the agents, and the handlers' time to stop
 	for _, line := range []string{
 		"SystemCallFilter=landlock_create_ruleset landlock_add_rule landlock_restrict_self",
-		"Type=notify", "KillMode=mixed", "Restart=always", "RestartPreventExitStatus=3", "StateDirectory=blocksd", "RuntimeDirectory=blocksd",
+		"Type=notify", "KillMode=mixed", "Restart=always", "RestartPreventExitStatus=3 78 243", "StateDirectory=blocksd", "RuntimeDirectory=blocksd",
 		"LoadCredential=" + config.CredentialName + ":/etc/blocksd/api-key",
 		"TimeoutStopSec=" + strconv.Itoa(int((c.Drain + c.CancelGrace + margin).Seconds())) + "s",
 	} {
