@@ -40,6 +40,14 @@ type Config struct {
 	OnAgent func(card.Card) error
 }
 
+// getenv is Getenv, or one that knows no variable.
+func (c Config) getenv() func(string) string {
+	if c.Getenv == nil {
+		return func(string) string { return "" }
+	}
+	return c.Getenv
+}
+
 // ErrAuthFinal means that the network has refused the authentication of every agent for good: starting again would
 // change nothing.
 var ErrAuthFinal = errors.New("the network refuses the authentication of every agent for good")
@@ -89,9 +97,7 @@ func New(cfg Config) (*Daemon, error) {
 	if cfg.Log == nil || cfg.Key == nil {
 		return nil, errors.New("a daemon needs a log and a source of API keys")
 	}
-	if cfg.Getenv == nil {
-		cfg.Getenv = func(string) string { return "" }
-	}
+	cfg.Getenv = cfg.getenv()
 	c := cfg.Settings
 	d := &Daemon{
 		cfg: cfg, events: event.NewBus(event.Config{}), inbox: newInbox(), served: served{slots: map[string]*agentSlot{}},
