@@ -45,6 +45,7 @@ func (a *app) run(ctx context.Context, sources config.Sources) error {
 		return err
 	}
 	defer closeLog()
+	defer stacksOnAbort(settings.StateDir, log, closeLog)()
 	for _, w := range warnings {
 		log.Warn(w)
 	}
