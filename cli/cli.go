@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/blocksd/blocksd/daemon/logging"
 	"github.com/blocksd/blocksd/internal/nearest"
 	"github.com/blocksd/blocksd/supervisor/launch"
 )
@@ -48,13 +49,28 @@ func Main() int {
 
 // Run runs one command to its end and returns its exit code.
 func Run(ctx context.Context, in Invocation) int {
-	root := newRoot(&app{in})
+	a := &app{in}
+	root := newRoot(a)
 	root.SetArgs(in.Args)
-	err := root.ExecuteContext(ctx)
-	for _, line := range explain(err) {
-		fmt.Fprintln(in.Stderr, "blocksd: "+line)
+	cmd, err := root.ExecuteContextC(ctx)
+	a.report(explain(err))
+	return exitCodeOf(cmd, err)
+}
+
+// report writes why the command failed. In the journal these are records like those of the log, with their priority, also
+// when there is no log yet.
+func (a *app) report(lines []string) {
+	if f, ok := a.Stderr.(*os.File); ok && logging.InJournal(f, a.getenv("JOURNAL_STREAM")) {
+		if log, _, err := logging.New(logging.Config{Writer: f, Level: "error", Format: "text", Journal: true}); err == nil {
+			for _, line := range lines {
+				log.Error(line)
+			}
+			return
+		}
 	}
-	return exitCode(err)
+	for _, line := range lines {
+		fmt.Fprintln(a.Stderr, "blocksd: "+line)
+	}
 }
 
 // app is what all commands share.

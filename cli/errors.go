@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"strings"
 
+	"github.com/spf13/cobra"
+
 	"github.com/blocksd/blocksd/daemon"
 	"github.com/blocksd/blocksd/daemon/config"
 	"github.com/blocksd/blocksd/network/backend"
@@ -20,6 +22,9 @@ const (
 	exitFailed    = 4 // the task failed
 	exitCanceled  = 5 // the task was canceled
 	exitTimedOut  = 6 // the task did not end in time
+	// exitConfig is exitUsage of run, and of whatever else systemd need not try again until somebody changes something. Go
+	// itself ends with 2 on a panic, which is worth another start. It is EX_CONFIG of sysexits.h.
+	exitConfig = 78
 )
 
 // exitError is an error with its own exit code. A silent one has been printed already.
@@ -55,6 +60,15 @@ func exitCode(err error) int {
 		return exitAuthFinal
 	}
 	return exitFailure
+}
+
+// exitCodeOf is exitCode for the command that err comes from.
+func exitCodeOf(cmd *cobra.Command, err error) int {
+	code := exitCode(err)
+	if cmd.CommandPath() == "blocksd run" && (code == exitUsage || errors.Is(err, daemon.ErrUnusable)) {
+		return exitConfig
+	}
+	return code
 }
 
 // explain returns the lines that the user reads: one, or one for each problem of a configuration.

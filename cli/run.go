@@ -45,14 +45,26 @@ func (a *app) run(ctx context.Context, sources config.Sources) error {
 		return err
 	}
 	defer closeLog()
-	d, err := daemon.New(daemon.Config{Settings: settings, Key: key, Version: version(), Log: log, Getenv: a.getenv})
-	if err != nil {
-		return err
-	}
+	defer stacksOnAbort(settings.StateDir, log, closeLog)()
 	for _, w := range warnings {
 		log.Warn(w)
 	}
+	d, err := a.open(ctx, daemon.Config{Settings: settings, Key: key, Version: version(), Log: log, Getenv: a.getenv})
+	if d == nil || err != nil {
+		return err
+	}
 	return a.serve(ctx, d)
+}
+
+// open makes a daemon. It returns none, and no error, when an interrupt ends its wait for room on the disk.
+func (a *app) open(ctx context.Context, cfg daemon.Config) (*daemon.Daemon, error) {
+	waiting, stop := a.interruptible(ctx)
+	defer stop()
+	d, err := daemon.Open(waiting, cfg)
+	if d == nil && waiting.Err() != nil {
+		return nil, nil
+	}
+	return d, err
 }
 
 // checkKeys refuses a daemon that could not serve a single agent.

@@ -40,9 +40,20 @@ type Config struct {
 	OnAgent func(card.Card) error
 }
 
+// getenv is Getenv, or one that knows no variable.
+func (c Config) getenv() func(string) string {
+	if c.Getenv == nil {
+		return func(string) string { return "" }
+	}
+	return c.Getenv
+}
+
 // ErrAuthFinal means that the network has refused the authentication of every agent for good: starting again would
 // change nothing.
 var ErrAuthFinal = errors.New("the network refuses the authentication of every agent for good")
+
+// ErrUnusable matches the errors of New that last until somebody changes something on this machine.
+var ErrUnusable = journal.ErrUnusable
 
 // stopMargin is added to drain and grace for what the agents still have to say, before they are left behind.
 const stopMargin = 30 * time.Second
@@ -75,6 +86,9 @@ type Daemon struct {
 	// final closes when every agent has been refused for good.
 	final    chan struct{}
 	stopping atomic.Bool
+	// unreachable closes when the control socket is lost and another start would bring it back.
+	unreachable chan struct{}
+	lostOnce    sync.Once
 }
 
 // settings are the ones that count now. What is read from them at different moments may differ.
@@ -86,13 +100,11 @@ func New(cfg Config) (*Daemon, error) {
 	if cfg.Log == nil || cfg.Key == nil {
 		return nil, errors.New("a daemon needs a log and a source of API keys")
 	}
-	if cfg.Getenv == nil {
-		cfg.Getenv = func(string) string { return "" }
-	}
+	cfg.Getenv = cfg.getenv()
 	c := cfg.Settings
 	d := &Daemon{
 		cfg: cfg, events: event.NewBus(event.Config{}), inbox: newInbox(), served: served{slots: map[string]*agentSlot{}},
-		final: make(chan struct{}), notify: newNotifier(cfg.Getenv, os.Getpid(), cfg.Log),
+		final: make(chan struct{}), unreachable: make(chan struct{}), notify: newNotifier(cfg.Getenv, os.Getpid(), cfg.Log),
 	}
 	d.current.Store(&c)
 	logged := event.States()
@@ -229,6 +241,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	select {
 	case <-ctx.Done():
 	case <-d.final:
+	case <-d.unreachable:
 	}
 
 	d.notify.send(notifyStopping, "STATUS=stopping")
@@ -249,14 +262,24 @@ func (d *Daemon) Run(ctx context.Context) error {
 	select {
 	case <-d.final:
 		return fmt.Errorf("%w: check the API key, or ask an administrator of the network", ErrAuthFinal)
+	case <-d.unreachable:
+		return fmt.Errorf("control socket %s was removed and cannot be made again: start the daemon again, which makes its directory", c.Socket)
 	default:
 		return nil
 	}
 }
 
+// loseSocket drains a daemon that nobody can ask any more, if systemd starts it again: with its directory, which only
+// systemd can make. Without systemd the tasks are worth more than the socket.
+func (d *Daemon) loseSocket() {
+	if d.notify.socket != "" {
+		d.lostOnce.Do(func() { close(d.unreachable) })
+	}
+}
+
 // startControl makes the control socket answer, before anything else is there to be asked about.
 func (d *Daemon) startControl(ctx context.Context) (<-chan struct{}, error) {
-	s, err := control.NewServer(control.ServerConfig{Listener: d.listener, Daemon: d, Log: d.cfg.Log, UID: control.UID()})
+	s, err := control.NewServer(control.ServerConfig{Listener: d.listener, Daemon: d, Log: d.cfg.Log, UID: control.UID(), OnLost: d.loseSocket})
 	if err != nil {
 		return nil, err
 	}

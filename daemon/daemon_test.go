@@ -285,6 +285,25 @@ func TestArtifactLimit(t *testing.T) {
 	}
 }
 
+// Under systemd a daemon whose control socket is lost with its directory drains and is started again: only systemd can make
+// that directory.
+func TestLostSocketEndsTheDaemon(t *testing.T) {
+	network := startNetwork(t)
+	c := settingsFor(t, network, handlers(t, "echo"))
+	dir := filepath.Join(t.TempDir(), "run")
+	c.Settings.Socket = filepath.Join(dir, "s")
+	c.Getenv = newSystemd(t).env(nil)
+	r := start(t, c)
+	r.ready(t)
+	if err := os.RemoveAll(dir); err != nil {
+		t.Fatal(err)
+	}
+	writeFile(t, dir, "") // so that the directory cannot be made
+	if err := r.wait(t); err == nil || !strings.Contains(err.Error(), c.Settings.Socket+" was removed and cannot be made again") {
+		t.Errorf("ended with %v", err)
+	}
+}
+
 func TestWrongKeyEndsTheDaemon(t *testing.T) {
 	network := startNetwork(t)
 	c := settingsFor(t, network, handlers(t, "echo"))

@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"bytes"
+	"errors"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -66,6 +67,9 @@ func TestBadJournal(t *testing.T) {
 			d, err := New(cfg)
 			if err == nil {
 				t.Fatal("the daemon starts", d.Close())
+			}
+			if !errors.Is(err, ErrUnusable) {
+				t.Error("the daemon is started again and again")
 			}
 			if s := err.Error(); !strings.Contains(s, c.says) || strings.Contains(s, "\n") {
 				t.Errorf("says %q", s)

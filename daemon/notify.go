@@ -27,7 +27,7 @@ const (
 
 const (
 	notifyTimeout = time.Second
-	// While the daemon drains it asks every extendEvery for extendBy more.
+	// While the daemon drains, or waits for room on the disk, it asks every few seconds for extendBy more.
 	extendEvery = 5 * time.Second
 	extendBy    = 15 * time.Second
 )
@@ -82,12 +82,15 @@ func (n *notifier) watch(ctx context.Context, alive func(context.Context) error)
 	}
 }
 
+// extension asks systemd for extendBy more.
+func extension() string { return fmt.Sprintf("EXTEND_TIMEOUT_USEC=%d", extendBy.Microseconds()) }
+
 // extend keeps systemd from killing a daemon that drains. It returns when ctx ends.
 func (n *notifier) extend(ctx context.Context) {
 	tick := time.NewTicker(extendEvery)
 	defer tick.Stop()
 	for {
-		n.send(fmt.Sprintf("EXTEND_TIMEOUT_USEC=%d", extendBy.Microseconds()))
+		n.send(extension())
 		select {
 		case <-ctx.Done():
 			return

@@ -134,8 +134,8 @@ func TestUsersMistakes(t *testing.T) {
 		{"nobody listens", system.Env{"BLOCKSD_SOCKET=/no/such/socket"}, 1, []string{"status"}, []string{"/no/such/socket"}},
 		{"port taken", nil, 1, []string{"sandbox", "--listen", taken.Addr().String()}, []string{taken.Addr().String()}},
 		{"not on this machine alone", nil, 2, []string{"sandbox", "--listen", "0.0.0.0:0"}, []string{"0.0.0.0:0", "loopback"}},
-		{"socket path too long", n.Env, 2, []string{"run", "--state-dir", t.TempDir(), "--socket", longSocket}, []string{"--socket"}},
-		{"unknown key in the file", nil, 2, []string{"run", "--config", config, "--state-dir", t.TempDir()}, []string{"drian", "drain"}},
+		{"socket path too long", n.Env, 78, []string{"run", "--state-dir", t.TempDir(), "--socket", longSocket}, []string{"--socket"}},
+		{"unknown key in the file", nil, 78, []string{"run", "--config", config, "--state-dir", t.TempDir()}, []string{"drian", "drain"}},
 		{"check of that file", nil, 2, []string{"check", "--config", config}, []string{"drian", "drain"}},
 	} {
 		t.Run(c.name, func(t *testing.T) { wantSentence(t, bin.Run(t, c.env, c.args...), c.code, c.want...) })

@@ -90,6 +90,36 @@ func TestNohup(t *testing.T) {
 	}
 }
 
+// TestWatchdogAbort: systemd's watchdog ends a daemon that hangs by SIGABRT. What it was doing is in a file, and one record in
+// the log says so.
+func TestWatchdogAbort(t *testing.T) {
+	_, env := bin.Sandbox(t, bin.Plugins())
+	state := t.TempDir()
+	socket := filepath.Join(state, "s")
+	cmd := exec.Command(bin.Blocksd(), "run", "--plugins", bin.Plugins(), "--state-dir", state, "--socket", socket)
+	cmd.Env = append(system.CleanEnv(), env...)
+	var output bytes.Buffer
+	cmd.Stderr = &output
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	n := &system.Network{Binaries: bin, Env: env.With("BLOCKSD_SOCKET", socket)}
+	system.Eventually(t, system.StartDeadline, "the daemon answers", func() bool { return bin.Run(t, n.Env, "status").Code == 0 })
+	if err := cmd.Process.Signal(syscall.SIGABRT); err != nil {
+		t.Fatal(err)
+	}
+	if err := waitFor(t, cmd); err == nil || err.Error() != "exit status 2" { // as Go does
+		t.Errorf("the daemon ended with %v", err)
+	}
+	file := filepath.Join(state, "watchdog-stacks.txt")
+	if stacks, err := os.ReadFile(file); err != nil || !strings.Contains(string(stacks), "daemon.(*Daemon).Run") {
+		t.Errorf("stacks %.200s, %v", stacks, err)
+	}
+	if log := output.String(); strings.Contains(log, "goroutine ") || strings.Count(log, "SIGABRT") != 1 || !strings.Contains(log, file) {
+		t.Errorf("log %s", log)
+	}
+}
+
 // TestProcessOne: as process 1 of a container blocksd reaps orphans, passes signals on and ends as the daemon ends.
 func TestProcessOne(t *testing.T) {
 	unshare := func(args ...string) *exec.Cmd {

@@ -33,6 +33,7 @@ var plugins = testplugin.New("echo", "badhandler", "sleeper")
 
 func TestMain(m *testing.M) {
 	launch.Shim(os.Args)
+	testutil.ForbidCalls()
 	if dir := os.Getenv("SUPERVISOR_TEST_DAEMON"); dir != "" {
 		standInDaemon(dir)
 		return

@@ -15,6 +15,7 @@ import (
 	"go.uber.org/goleak"
 	"google.golang.org/protobuf/testing/protocmp"
 
+	"github.com/blocksd/blocksd/internal/testutil"
 	controlv1 "github.com/blocksd/blocksd/proto/blocks/control/v1"
 )
 
@@ -219,5 +220,55 @@ func TestListen(t *testing.T) {
 	defer l.Close()
 	if info, err := os.Stat(filepath.Dir(deep)); err != nil || info.Mode().Perm() != 0o750 {
 		t.Errorf("mode of the directory %v, %v", info.Mode(), err)
+	}
+}
+
+// A socket that was removed is made again, with its directory, and calls that were under way go on.
+func TestRemovedSocketIsMadeAgain(t *testing.T) {
+	path := serve(t, &fakeDaemon{}, UID())
+	before := dial(t, path)
+	for _, gone := range []string{path, filepath.Dir(path)} {
+		if err := os.RemoveAll(gone); err != nil {
+			t.Fatal(err)
+		}
+		testutil.Eventually(t, 10*keepInterval, "the socket is there again", func() bool {
+			_, err := os.Lstat(path)
+			return err == nil
+		})
+		if err := dial(t, path).Ping(t.Context()); err != nil {
+			t.Error(err)
+		}
+		if info, err := os.Lstat(path); err != nil || info.Mode().Perm() != socketMode {
+			t.Errorf("mode %v, %v", info.Mode(), err)
+		}
+	}
+	if err := before.Ping(t.Context()); err != nil {
+		t.Errorf("the old connection: %v", err)
+	}
+}
+
+// A socket that cannot be made again is said once.
+func TestLostSocket(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "run")
+	l, err := Listen(t.Context(), filepath.Join(dir, "s"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var log testutil.Buffer
+	lost := make(chan struct{}, 10)
+	s, err := NewServer(ServerConfig{Listener: l, Daemon: &fakeDaemon{}, Log: slog.New(slog.NewTextHandler(&log, nil)), UID: UID(), OnLost: func() { lost <- struct{}{} }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- s.Run(ctx) }()
+	if err := errors.Join(os.RemoveAll(dir), os.WriteFile(dir, nil, 0o600)); err != nil { // where a directory cannot be made
+		t.Fatal(err)
+	}
+	<-lost
+	cancel()
+	if err := <-done; err != nil || len(lost) > 0 || strings.Count(log.String(), "cannot be made again") != 1 {
+		t.Errorf("run %v, lost again %d times, log %s", err, len(lost), log.String())
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"sync"
 	"time"
 
 	"google.golang.org/grpc"
@@ -58,12 +59,15 @@ type ServerConfig struct {
 	Log      *slog.Logger
 	// UID of the user that may change things beside root; usually the daemon's own.
 	UID uint32
+	// OnLost, if it is not nil, is called when the socket was removed and cannot be made again. It must not block.
+	OnLost func()
 }
 
 // Server serves the control API.
 type Server struct {
 	controlv1.UnimplementedControlServiceServer
-	cfg ServerConfig
+	cfg     ServerConfig
+	serving sync.WaitGroup // one goroutine for each listener, and the one of keep
 }
 
 // NewServer returns a server that answers once Run is called.
@@ -80,10 +84,15 @@ func (s *Server) Run(ctx context.Context) error {
 		grpc.UnaryInterceptor(s.guard), grpc.StreamInterceptor(s.guardStream))
 	controlv1.RegisterControlServiceServer(g, s)
 	healthgrpc.RegisterHealthServer(g, health.NewServer())
+	keeping, stop := context.WithCancel(ctx)
+	defer s.serving.Wait()
+	defer stop()
 	served := make(chan error, 1)
-	go func() { served <- g.Serve(s.cfg.Listener) }()
+	s.serving.Go(func() { served <- g.Serve(s.cfg.Listener) })
+	s.serving.Go(func() { s.keep(keeping, g) })
 	select {
 	case err := <-served:
+		stop()
 		g.Stop()
 		return fmt.Errorf("serve control socket: %w", err)
 	case <-ctx.Done():
@@ -91,7 +100,6 @@ func (s *Server) Run(ctx context.Context) error {
 	force := time.AfterFunc(stopTimeout, g.Stop)
 	g.GracefulStop()
 	force.Stop()
-	<-served
 	return nil
 }
 

@@ -53,6 +53,18 @@ type Timeouts struct {
 	Retry time.Duration
 }
 
+// ErrUnusable matches the errors of a journal that stays useless until somebody changes something: it is damaged, another
+// program's, or its key is missing, wrong or open to others.
+var ErrUnusable = errors.New("the journal cannot be used as it is")
+
+// unusable makes err match ErrUnusable without another word.
+func unusable(err error) error { return unusableError{err} }
+
+type unusableError struct{ error }
+
+func (e unusableError) Unwrap() error        { return e.error }
+func (e unusableError) Is(target error) bool { return target == ErrUnusable }
+
 // ErrClosed is what posts after Close are answered with.
 var ErrClosed = errors.New("the journal is closed")
 

@@ -360,17 +360,20 @@ func TestKeys(t *testing.T) {
 	}
 	_, err = Open(Config{Dir: dir, Secret: other})
 	says(t, err, "another key", dir)
+	unusableAsItIs(t, err)
 	put(credential, "short", 0o400)
 	_, err = Secret(dir, credentials)
 	says(t, err, credential, "5 bytes")
 	put(path, string(secret), 0o640)
 	_, err = Secret(dir, "")
 	says(t, err, path, "chmod 600")
+	unusableAsItIs(t, err)
 	if err := os.Remove(path); err != nil {
 		t.Fatal(err)
 	}
 	_, err = Secret(dir, "")
 	says(t, err, path, "missing")
+	unusableAsItIs(t, err)
 	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("a key was made that opens nothing: %v", err)
 	}
@@ -382,6 +385,9 @@ func TestUnusable(t *testing.T) {
 	j := open(t, dir, nil)
 	_, err := Open(Config{Dir: dir, Secret: testSecret, Timeouts: Timeouts{Lock: 10 * time.Millisecond}})
 	says(t, err, "another process", dir)
+	if errors.Is(err, ErrUnusable) {
+		t.Error("a journal that another process has open is not taken for one that may be free later")
+	}
 	shut(t, j)
 	if err := j.Close(); err != nil {
 		t.Errorf("closed twice: %v", err)
@@ -393,6 +399,30 @@ func TestUnusable(t *testing.T) {
 	says(t, err, "no such file or directory", "nowhere")
 	if _, err := open2(t).Agent("a/b"); err == nil {
 		t.Error("an agent with a slash in its name")
+	}
+}
+
+// TestFullDiskAtTheStart: a journal that could not be made is no damaged journal once there is room.
+func TestFullDiskAtTheStart(t *testing.T) {
+	dir := t.TempDir()
+	half := func(path string, flag int, mode os.FileMode) (*os.File, error) {
+		if err := os.WriteFile(path, make([]byte, 4096), mode); err != nil {
+			return nil, err
+		}
+		return nil, &os.PathError{Op: "write", Path: path, Err: unix.ENOSPC}
+	}
+	_, err := Open(Config{Dir: dir, Secret: testSecret, OpenFile: half})
+	says(t, err, "no space left on device", dir)
+	if errors.Is(err, ErrUnusable) || !errors.Is(err, unix.ENOSPC) {
+		t.Errorf("a full disk is not known as one: %v", err)
+	}
+	shut(t, open(t, dir, nil))
+}
+
+func unusableAsItIs(t *testing.T, err error) {
+	t.Helper()
+	if !errors.Is(err, ErrUnusable) {
+		t.Errorf("%v: taken for something that passes", err)
 	}
 }
 

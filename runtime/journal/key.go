@@ -41,7 +41,7 @@ func Secret(stateDir, credentialsDir string) ([]byte, error) {
 		return makeSecret(stateDir, path)
 	}
 	if err == nil && info.Mode().Perm()&0o077 != 0 {
-		return nil, fmt.Errorf("use journal key %s: its mode %04o lets others than its owner read or write it: run chmod 600 %s", path, info.Mode().Perm(), path)
+		return nil, unusable(fmt.Errorf("use journal key %s: its mode %04o lets others than its owner read or write it: run chmod 600 %s", path, info.Mode().Perm(), path))
 	}
 	return readSecret(path)
 }
@@ -52,8 +52,8 @@ func readSecret(path string) ([]byte, error) {
 	case err != nil:
 		return nil, fmt.Errorf("read journal key %s: %w", path, bare(err))
 	case len(secret) < minSecretBytes || len(secret) > maxSecretBytes:
-		return nil, fmt.Errorf("use journal key %s: it has %d bytes, but must have %d to %d: put the right file back, or see the operator's manual on starting a new journal",
-			path, len(secret), minSecretBytes, maxSecretBytes)
+		return nil, unusable(fmt.Errorf("use journal key %s: it has %d bytes, but must have %d to %d: put the right file back, or see the operator's manual on starting a new journal",
+			path, len(secret), minSecretBytes, maxSecretBytes))
 	}
 	return secret, nil
 }
@@ -62,7 +62,7 @@ func readSecret(path string) ([]byte, error) {
 func makeSecret(stateDir, path string) ([]byte, error) {
 	file := filepath.Join(stateDir, FileName)
 	if info, err := os.Stat(file); err == nil && info.Size() > 0 {
-		return nil, fmt.Errorf("open journal %s: its key %s is missing: put the key back, or move the journal away to start without the tasks in it", file, path)
+		return nil, unusable(fmt.Errorf("open journal %s: its key %s is missing: put the key back, or move the journal away to start without the tasks in it", file, path))
 	}
 	random := make([]byte, minSecretBytes)
 	rand.Read(random) // never fails

@@ -3,6 +3,7 @@ package journal
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"runtime/debug"
 
@@ -94,7 +95,9 @@ func (s *store) reopen() error {
 	if err := s.close(); err != nil {
 		return err
 	}
-	err := guard(func() (err error) {
+	info, err := os.Stat(s.path)
+	isNew := errors.Is(err, fs.ErrNotExist) || err == nil && info.Size() == 0
+	err = guard(func() (err error) {
 		if err = verify(s.path); err != nil {
 			return err
 		}
@@ -107,14 +110,20 @@ func (s *store) reopen() error {
 	case errors.Is(err, bolterrors.ErrTimeout):
 		return errors.New("another process has it open: end that one, or use another state directory")
 	case errors.Is(err, bolterrors.ErrInvalid), errors.Is(err, bolterrors.ErrChecksum), errors.Is(err, bolterrors.ErrVersionMismatch):
-		return fmt.Errorf("%w: %w: move it away to start without the tasks in it", errBroken, err)
+		return unusable(fmt.Errorf("%w: %w: move it away to start without the tasks in it", errBroken, err))
 	case errors.Is(err, errBroken):
 		s.db = nil // after a panic what it holds cannot be given back
-		return fmt.Errorf("%w: move it away to start without the tasks in it", err)
+		return unusable(fmt.Errorf("%w: move it away to start without the tasks in it", err))
 	case err != nil:
+		if isNew { // half of a file, on a full disk, would be taken for a damaged one
+			_ = os.Remove(s.path)
+		}
 		return fmt.Errorf("%w: make it readable and writable for this user, or free space on its disk", bare(err))
 	}
 	if err := guard(s.prepare); err != nil {
+		if errors.Is(err, errBroken) {
+			err = unusable(err)
+		}
 		return errors.Join(err, s.close())
 	}
 	return nil
@@ -144,10 +153,10 @@ func (s *store) prepare() error {
 	return s.db.View(func(tx *bolt.Tx) error {
 		b, agents := tx.Bucket(bucketJournal), tx.Bucket(bucketAgents)
 		if b == nil || agents == nil || string(b.Get(keyForm)) != form {
-			return fmt.Errorf("%w: move it away, or use another state directory", errForeign)
+			return unusable(fmt.Errorf("%w: move it away, or use another state directory", errForeign))
 		}
 		if plain, err := s.seal.open(keyCheck, b.Get(keyCheck)); err != nil || string(plain) != check {
-			return errors.New("it was written with another key, or is damaged: put the key back, or move the journal away to start without the tasks in it")
+			return unusable(errors.New("it was written with another key, or is damaged: put the key back, or move the journal away to start without the tasks in it"))
 		}
 		return agents.ForEachBucket(func(name []byte) error {
 			v := &view{s, string(name), agents.Bucket(name)}
@@ -159,7 +168,7 @@ func (s *store) prepare() error {
 				err = v.finished(func(Finished) { s.finished[v.agent]++ })
 			}
 			if err != nil {
-				return fmt.Errorf("the records of agent %s: %w: move the journal away to start without the tasks in it", name, err)
+				return unusable(fmt.Errorf("the records of agent %s: %w: move the journal away to start without the tasks in it", name, err))
 			}
 			return nil
 		})

@@ -76,7 +76,7 @@ func (c *Cgroups) open() error {
 		if err := os.Mkdir(filepath.Join(c.base, daemonGroup), 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
 			return err
 		}
-		if err := write(filepath.Join(c.base, daemonGroup, "cgroup.procs"), strconv.Itoa(os.Getpid())); err != nil {
+		if err := enterGroup(filepath.Join(c.base, daemonGroup)); err != nil {
 			return err
 		}
 	}
@@ -283,4 +283,15 @@ func locate(groups, mounts string) (string, error) {
 	return "", errors.New("no control groups of version 2 are mounted")
 }
 
-func write(path, value string) error { return os.WriteFile(path, []byte(value), 0o644) }
+// enterGroup moves this process, with all its threads, into a group.
+func enterGroup(path string) error { return write(filepath.Join(path, "cgroup.procs"), "0") }
+
+// write writes to a file that the kernel has made.
+func write(path, value string) error {
+	f, err := os.OpenFile(path, os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString(value)
+	return errors.Join(err, f.Close())
+}

@@ -1,6 +1,7 @@
 package launch
 
 import (
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -8,6 +9,10 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/blocksd/blocksd/internal/testutil"
 )
 
 // groups opens a control group for the test, on the first mount of version 2 where one can be made.
@@ -37,7 +42,14 @@ func TestGroupOfProcess(t *testing.T) {
 	c := groups(t)
 	s, m := spawner(t), machine(t)
 	m.Cgroups = c
-	for _, shim := range []string{m.Shim, ""} {
+	shims := []string{m.Shim, ""}
+	if testutil.CallsForbidden() {
+		shims = shims[:1] // without a shim a process can only be started inside of its group
+		if _, _, errno := unix.Syscall(unix.SYS_CLONE3, 0, 0, 0); errno == unix.EINVAL {
+			t.Error("there is a clone3")
+		}
+	}
+	for _, shim := range shims {
 		m.Shim = shim
 		p := shellSpec(t, s, Spec{Env: []string{"PATH=/usr/bin:/bin"}, Plan: plan(t, Limits{}, m)}, "setsid sleep 600 >/dev/null 2>&1 & echo $!; cat /proc/self/cgroup; exec sleep 600")
 		line := readLine(t, p.Stdout)
@@ -104,6 +116,34 @@ func TestProcessLimit(t *testing.T) {
 		t.Errorf("stderr %q, %v", message, err)
 	}
 	ended(t, p)
+}
+
+// Everything holds as well where the kernel's clone3 is not to be had, as under RestrictNamespaces= of systemd.
+func TestWithoutClone3(t *testing.T) {
+	testutil.WithoutCalls(t, unix.ENOSYS, []int{unix.SYS_CLONE3}, "TestGroupOfProcess", "TestGroupsAreSweptAndLocked", "TestMemoryLimit", "TestProcessLimit",
+		"TestRlimits", "TestShimFailuresAreOneSentence", "TestGuardedFiles", "TestOtherUser", "TestForkBomb", "TestParentDeathBehindTheShim")
+	for _, errno := range []syscall.Errno{unix.ENOSYS, unix.EPERM, unix.E2BIG} {
+		if err := fmt.Errorf("start it: %w", errno); !lacksClone3(err) {
+			t.Errorf("%v says nothing about clone3", err)
+		}
+	}
+	if lacksClone3(nil) || lacksClone3(fmt.Errorf("start it: %w", unix.ENOENT)) {
+		t.Error("a program that does not exist is taken for a missing clone3")
+	}
+}
+
+// A shim that cannot enter its group says so, and nothing of the start is left.
+func TestGroupThatCannotBeEntered(t *testing.T) {
+	s, m := spawner(t), machine(t)
+	m.Cgroups = &Cgroups{base: t.TempDir()} // not a control group: no process can be moved into it
+	if err := os.MkdirAll(filepath.Join(m.Cgroups.base, handlersGroup), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	s.noBirth = true
+	_, err := s.Spawn(t.Context(), Spec{Path: "/bin/true", Plan: plan(t, Limits{}, m)})
+	if err == nil || !strings.HasPrefix(err.Error(), "start /bin/true: enter the control group "+m.Cgroups.base) || strings.Contains(err.Error(), "\n") {
+		t.Errorf("error %v", err)
+	}
 }
 
 func TestOOMKills(t *testing.T) {

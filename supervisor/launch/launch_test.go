@@ -27,6 +27,7 @@ const patience = 10 * time.Second
 
 func TestMain(m *testing.M) {
 	Shim(os.Args)
+	testutil.ForbidCalls()
 	if os.Getenv("LAUNCH_TEST_PARENT") != "" {
 		parent()
 		return

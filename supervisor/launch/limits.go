@@ -40,15 +40,17 @@ type Machine struct {
 	// Cgroups is where handlers get control groups of their own; nil, with the reason in NoCgroups, when there are none.
 	Cgroups   *Cgroups
 	NoCgroups string
-	// Landlock is the version of the kernel's landlock, 0 for none.
-	Landlock int
+	// Landlock is the version of the kernel's landlock; 0, with the reason in NoLandlock, when it cannot be used.
+	Landlock   int
+	NoLandlock string
 	// Privileged: the daemon may become another user.
 	Privileged bool
 }
 
 // Probe looks at the machine. cgroup is "auto", "off", or the path of a control group that the daemon may use alone.
 func Probe(shim, cgroup string) *Machine {
-	m := &Machine{Shim: shim, Landlock: landlockVersion(), Privileged: os.Geteuid() == 0}
+	m := &Machine{Shim: shim, Privileged: os.Geteuid() == 0}
+	m.Landlock, m.NoLandlock = probeLandlock()
 	var err error
 	if m.Cgroups, err = OpenCgroups(cgroup); err != nil {
 		m.NoCgroups = err.Error()
@@ -63,13 +65,23 @@ func (m *Machine) Close() {
 	}
 }
 
-func landlockVersion() int {
+// probeLandlock returns the version of the kernel's landlock, or 0 and why it cannot be used.
+func probeLandlock() (version int, why string) {
 	v, _, errno := unix.Syscall(unix.SYS_LANDLOCK_CREATE_RULESET, 0, 0, unix.LANDLOCK_CREATE_RULESET_VERSION)
-	if errno != 0 {
-		return 0
+	switch errno {
+	case 0:
+		return int(v), ""
+	case unix.ENOSYS:
+		return 0, noLandlock
+	case unix.EOPNOTSUPP:
+		return 0, "landlock is switched off: add it to the list lsm= of the kernel's parameters"
+	case unix.EPERM, unix.EACCES:
+		return 0, "a filter of system calls forbids landlock: add the calls landlock_create_ruleset, landlock_add_rule and landlock_restrict_self to SystemCallFilter= of the unit"
 	}
-	return int(v)
+	return 0, "landlock cannot be used: " + errno.Error()
 }
+
+const noLandlock = "the kernel has no landlock"
 
 // landlockTruncate is the first version that also guards against emptying files.
 const landlockTruncate = 3
@@ -104,7 +116,7 @@ var ErrRefused = errors.New("the limits are strict")
 // Plan decides how the limits are kept. A nil machine keeps none.
 func (l Limits) Plan(m *Machine) (*Plan, error) {
 	if m == nil {
-		m = &Machine{NoCgroups: "there are no control groups"}
+		m = &Machine{NoCgroups: "there are no control groups", NoLandlock: noLandlock}
 	}
 	p := &Plan{machine: m, cgroup: m.Cgroups != nil}
 	skip := func(format string, args ...any) { p.Skipped = append(p.Skipped, fmt.Sprintf(format, args...)) }
@@ -161,7 +173,7 @@ func (l Limits) Plan(m *Machine) (*Plan, error) {
 		case m.Shim == "":
 			skip("files are not guarded because there is no launch program")
 		case m.Landlock == 0:
-			skip("files are not guarded because the kernel has no landlock")
+			skip("files are not guarded because %s", m.NoLandlock)
 		default:
 			if m.Landlock < landlockTruncate {
 				skip("files outside of write_paths can be emptied because the kernel's landlock has version %d of at least %d", m.Landlock, landlockTruncate)

@@ -16,6 +16,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
+
+	"github.com/blocksd/blocksd/internal/testutil"
 )
 
 // machine is this machine with the test program as the shim and without control groups.
@@ -65,7 +67,7 @@ func needRoot(t *testing.T) {
 
 func needLandlock(t *testing.T) {
 	t.Helper()
-	if landlockVersion() == 0 {
+	if version, _ := probeLandlock(); version == 0 {
 		t.Skip("machine: the kernel has no landlock")
 	}
 }
@@ -93,7 +95,7 @@ func TestPlans(t *testing.T) {
 			settings: []setting{{"memory.max", "1000"}, {"memory.swap.max", "0"}, {"memory.oom.group", "1"}, {"pids.max", "5"}, {"cpu.max", "150000 100000"}},
 		},
 		{
-			name: "shim only", limits: everything, machine: &Machine{Shim: "/shim", NoCgroups: "there are none", Privileged: true}, skipped: []string{
+			name: "shim only", limits: everything, machine: &Machine{Shim: "/shim", NoCgroups: "there are none", NoLandlock: "the kernel has no landlock", Privileged: true}, skipped: []string{
 				"memory is limited for each process alone, by RLIMIT_DATA, because there are none",
 				"processes are limited for user 12345 as a whole, by RLIMIT_NPROC, because there are none",
 				"processor time is not limited because there are none",
@@ -210,6 +212,19 @@ echo x >/dev/null && echo null`)
 	want := "read read\nwrite read\nwrite written\nwrite emptied\nprivate read\nprivate written\nprivate emptied\nno secrets\nown process\nno foreign environment\nnull"
 	if d := cmp.Diff(want, got); d != "" {
 		t.Error(d)
+	}
+}
+
+// Landlock that a filter of system calls forbids is not said to be missing in the kernel.
+func TestForbiddenLandlock(t *testing.T) {
+	if !testutil.CallsForbidden() {
+		testutil.WithoutCalls(t, unix.EPERM, []int{unix.SYS_LANDLOCK_CREATE_RULESET}, "TestForbiddenLandlock")
+		return
+	}
+	p := plan(t, Limits{ReadPaths: []string{"/r"}}, machine(t))
+	const want = "files are not guarded because a filter of system calls forbids landlock: add the calls landlock_create_ruleset, landlock_add_rule and landlock_restrict_self to SystemCallFilter= of the unit"
+	if p.landlock || len(p.Skipped) != 1 || p.Skipped[0] != want {
+		t.Errorf("guarded %v, skipped %q", p.landlock, p.Skipped)
 	}
 }
 

@@ -28,7 +28,8 @@ const shimStatus = 3
 
 // order is what the shim has to do, as JSON in its second argument; the handler's program and its arguments, name first, follow.
 type order struct {
-	Parent      int // the daemon: a shim that finds another parent was orphaned and ends
+	Parent      int    // the daemon: a shim that finds another parent was orphaned and ends
+	Enter       string // path of the control group to enter; "" when the shim was started in the right one
 	Rlimits     []rlimit
 	Landlock    bool
 	Read, Write []string
@@ -58,6 +59,11 @@ func Shim(args []string) {
 
 // become does everything and returns only if something failed.
 func (o *order) become(path string, argv []string) error {
+	if o.Enter != "" { // first: afterwards the shim may not be allowed to, and everything from here on is counted there
+		if err := enterGroup(o.Enter); err != nil {
+			return step("enter the control group "+o.Enter, plain(err))
+		}
+	}
 	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
 		return step("forbid new privileges", err)
 	}
@@ -130,9 +136,9 @@ func isDir(path string) bool {
 	return err == nil && info.IsDir()
 }
 
-// command is how a process is started through the shim.
-func (p *Plan) command(spec Spec) (path string, argv []string, err error) {
-	o := order{Parent: os.Getpid(), Rlimits: p.rlimits, Landlock: p.landlock, Account: p.user}
+// command is how a process is started through the shim, which enters the control group enter unless that is empty.
+func (p *Plan) command(spec Spec, enter string) (path string, argv []string, err error) {
+	o := order{Parent: os.Getpid(), Enter: enter, Rlimits: p.rlimits, Landlock: p.landlock, Account: p.user}
 	if p.landlock {
 		o.Read, o.Write = p.readable(spec), p.writable(spec)
 	}

@@ -43,6 +43,8 @@ func (s Spec) argv() []string {
 type Spawner struct {
 	requests chan request
 	done     chan struct{} // closed when Run has returned
+	// noBirth: this machine starts no process inside of a control group. Only Run's goroutine uses it.
+	noBirth bool
 }
 
 type request struct {
@@ -74,7 +76,7 @@ func (s *Spawner) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		case r := <-s.requests:
-			p, err := start(r.spec, r.group)
+			p, err := s.start(r.spec, r.group)
 			r.reply <- reply{p, err}
 		}
 	}
@@ -115,7 +117,32 @@ func (s *Spawner) Spawn(ctx context.Context, spec Spec) (_ *Process, err error) 
 	return a.process, nil
 }
 
-func start(spec Spec, g *group) (_ *Process, err error) {
+// start starts a process inside of its control group. Where the kernel or a filter of system calls (systemd's
+// RestrictNamespaces=) does not allow that, the shim enters the group by itself, before it does anything else.
+func (s *Spawner) start(spec Spec, g *group) (*Process, error) {
+	hasShim := spec.Plan != nil && spec.Plan.machine.Shim != ""
+	if g == nil || !hasShim {
+		return start(spec, g, true)
+	}
+	if !s.noBirth {
+		p, err := start(spec, g, true)
+		if !lacksClone3(err) {
+			return p, err
+		}
+	}
+	p, err := start(spec, g, false)
+	s.noBirth = err == nil
+	return p, err
+}
+
+// lacksClone3 reports whether a start failed because the kernel has no clone3 (ENOSYS), none that knows control groups
+// (E2BIG), or a filter that forbids it (ENOSYS or EPERM).
+func lacksClone3(err error) bool {
+	return errors.Is(err, syscall.ENOSYS) || errors.Is(err, syscall.E2BIG) || errors.Is(err, syscall.EPERM)
+}
+
+// start starts a process. With a group, born says that it starts inside of the group; else its shim must enter.
+func start(spec Spec, g *group, born bool) (_ *Process, err error) {
 	var open []*os.File
 	defer func() {
 		if err != nil {
@@ -152,12 +179,16 @@ func start(spec Spec, g *group) (_ *Process, err error) {
 	path, argv := spec.Path, spec.argv()
 	files := []*os.File{null, outW, errW}
 	sys := &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
-	if g != nil {
+	if g != nil && born {
 		sys.UseCgroupFD, sys.CgroupFD = true, int(g.dir.Fd())
 	}
 	var shimW *os.File
 	if spec.Plan != nil && spec.Plan.machine.Shim != "" {
-		if path, argv, err = spec.Plan.command(spec); err != nil {
+		enter := ""
+		if g != nil && !born {
+			enter = g.path
+		}
+		if path, argv, err = spec.Plan.command(spec, enter); err != nil {
 			return nil, fmt.Errorf("start %s: write its limits: %w", spec.Path, err)
 		}
 		if p.shim, shimW, err = pipe(); err != nil {
