@@ -185,6 +185,19 @@ func TestPlanKeepsWhatWorked(t *testing.T) {
 			sum("b"), sum("a"), 1, nil, // the start finds out
 		},
 		{
+			"it is rolled back to the one that is pinned", c, in([]catalog.Found{newer}, nil), func(s *Survey) {
+				s.Pins, s.Held = catalog.Pins{"echo": sum("a")}, map[string]string{"echo": sum("a")}
+				s.Stored["echo"] = Stored{Program: "/store/" + sum("a"), Content: sum("a")}
+			},
+			sum("a"), sum("a"), 1, nil,
+		},
+		{
+			"it is rolled back to another than the one that is pinned", c, in([]catalog.Found{newer}, nil), func(s *Survey) {
+				s.Pins, s.Held = catalog.Pins{"echo": sum("b")}, map[string]string{"echo": sum("a")}
+			},
+			sum("b"), sum("b"), 1, nil, // the store says so
+		},
+		{
 			"it is not pinned", require, in([]catalog.Found{newer}, nil), nil, sum("a"), "", 1,
 			[]string{"handler echo is not loaded because its checksum is not known and plugins.require_checksums is set: check the file, then blocksd handler pin echo"},
 		},
