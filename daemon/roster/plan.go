@@ -122,7 +122,8 @@ func CardPaths(c config.Config, found []catalog.Found, before Plan) []string {
 }
 
 // MakePlan decides. A card in the configuration comes first, then the card beside the handler, then what the handler
-// says of itself. Two handlers with one agent name: the first in this order wins. What is unusable now but was not in
+// says of itself. Two handlers with one agent name: the first in this order wins, and of two with a card beside them the one
+// that is named like the agent, else the first. What is unusable now but was not in
 // before, the plan in effect, goes on as it was.
 func MakePlan(c config.Config, s Survey, before Plan) Plan {
 	p := planner{

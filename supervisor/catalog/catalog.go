@@ -44,8 +44,8 @@ type Skip struct {
 // is ready.
 type Scanner struct{ hashes Hashes }
 
-// Scan looks into dirs, in order. Files that are obviously not handlers (dotfiles, *.tmp, cards, directories, files without
-// execute permission that do not look like programs) are passed over silently; what somebody might expect to run is
+// Scan looks into dirs, in order. Files that are obviously not handlers (dotfiles, leftovers, cards, directories, files
+// without execute permission that do not look like programs) are passed over silently; what somebody might expect to run is
 // reported in skipped, like a directory that cannot be used.
 func (sc *Scanner) Scan(dirs []string) (found []Found, skipped []Skip) {
 	s := scan{hashes: &sc.hashes, uid: uint32(os.Getuid()), byName: map[string]string{}}
@@ -97,7 +97,7 @@ func (s *scan) dir(dir string) {
 
 func (s *scan) entry(dir, name string) {
 	path := filepath.Join(dir, name)
-	if strings.HasPrefix(name, ".") || strings.HasSuffix(name, ".tmp") || strings.HasSuffix(name, CardSuffix) {
+	if leftover(name) || strings.HasSuffix(name, CardSuffix) {
 		return
 	}
 	info, err := os.Lstat(path)

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 
@@ -132,6 +133,31 @@ func TestScan(t *testing.T) {
 	}
 	if d := cmp.Diff(reasons, got); d != "" {
 		t.Errorf("skipped (-want +got):\n%s", d)
+	}
+}
+
+// What was left beside a program is no handler, and is not reported either.
+func TestLeftovers(t *testing.T) {
+	dir := plugins(t)
+	for _, name := range []string{
+		"echo.old", "echo.bak", "echo.BAK", "echo~", "echo.orig", "echo.dpkg-old", "echo.dpkg-dist", "echo.dpkg-tmp", "echo.ucf-old", "echo.rpmsave", "echo.rpmnew",
+		"echo.rpmorig", "echo.pacsave", "libecho.so", "libecho.so.1", "libecho.so.1.2", ".echo.swp", "#echo#", "echo.tmp", "echo.new", "echo.~1~", "echo.save", "echo.prev",
+		"echo.disabled",
+	} {
+		file(t, filepath.Join(dir, name), elf(name), 0o755)
+	}
+	names := []string{"echo", "echo-1.0", "old", "new.sh", "so", "echo.py", "sol", "bakery"}
+	for _, name := range names {
+		file(t, filepath.Join(dir, name), "#!/bin/sh\n", 0o755)
+	}
+	found, skipped := new(Scanner).Scan([]string{dir})
+	var got []string
+	for _, f := range found {
+		got = append(got, f.Name)
+	}
+	slices.Sort(names)
+	if d := cmp.Diff(names, got); d != "" || len(skipped) > 0 {
+		t.Errorf("found (-want +got):\n%sskipped %v", d, skipped)
 	}
 }
 
