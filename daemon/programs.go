@@ -30,8 +30,8 @@ type programs struct {
 }
 
 // openPrograms prepares the store. Without one programs run in place, which is worse but works.
-func openPrograms(stateDir string, log *slog.Logger) *programs {
-	p := &programs{stateDir: stateDir, log: log}
+func openPrograms(stateDir string, warnUntrusted bool, log *slog.Logger) *programs {
+	p := &programs{stateDir: stateDir, log: log, scanner: catalog.Scanner{WarnOnly: warnUntrusted}}
 	p.store, p.storeErr = catalog.OpenStore(filepath.Join(stateDir, storeDir))
 	return p
 }

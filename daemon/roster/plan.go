@@ -132,7 +132,11 @@ func MakePlan(c config.Config, s Survey, before Plan) Plan {
 	}
 	p.findHandlers()
 	for _, skip := range s.Skipped {
-		p.reason(Reason{Code: FileSkipped, Object: skip.Path, Detail: skip.Reason})
+		code := FileSkipped
+		if skip.Used {
+			code = FileUntrusted
+		}
+		p.reason(Reason{Code: code, Object: skip.Path, Detail: skip.Reason})
 	}
 	p.assign()
 	p.Reasons = append(p.Reasons, s.Reasons...)
@@ -237,7 +241,7 @@ func (p *planner) keep(name string) bool {
 	}
 	dir := p.before.origin[name]
 	there := slices.ContainsFunc(p.survey.Found, func(f catalog.Found) bool { return f.Name == name }) ||
-		slices.ContainsFunc(p.survey.Skipped, func(s catalog.Skip) bool { return s.Name == name || s.Name == "" && s.Path == dir })
+		slices.ContainsFunc(p.survey.Skipped, func(s catalog.Skip) bool { return !s.Used && (s.Name == name || s.Name == "" && s.Path == dir) })
 	if !there {
 		return false
 	}

@@ -170,6 +170,7 @@ func TestPlanKeepsWhatWorked(t *testing.T) {
 		{"the file is gone", c, in(nil, nil), nil, "", "", 0, nil},
 		{"the file cannot be used", c, in(nil, []catalog.Skip{{Path: "/p/echo", Name: "echo", Reason: "no"}}), nil, sum("a"), "", 1, []string{"no"}},
 		{"its directory cannot be used", c, in(nil, []catalog.Skip{{Path: "/p", Reason: "no"}}), nil, sum("a"), "", 1, []string{"no"}},
+		{"its directory is used with a warning", c, in(nil, []catalog.Skip{{Path: "/p", Used: true, Reason: "no"}}), nil, "", "", 0, []string{"no"}},
 		{"another directory cannot be used", c, in(nil, []catalog.Skip{{Path: "/q", Reason: "no"}}), nil, "", "", 0, []string{"no"}},
 		{
 			"the card is broken", c, in([]catalog.Found{echo}, nil), func(s *Survey) { s.Cards["/p/echo.agent-card.json"] = CardFile{Err: broken} },

@@ -12,6 +12,8 @@ type Code string
 const (
 	// FileSkipped: a file or directory is not used. Object is its path, Detail the sentence.
 	FileSkipped Code = "file_skipped"
+	// FileUntrusted: a file or directory is used although others may change it. Object is its path, Detail the sentence.
+	FileUntrusted Code = "file_untrusted"
 	// CardUnusable: a card of the configuration cannot be used. Object is its entry, Detail why.
 	CardUnusable Code = "card_unusable"
 	// CardKept: an agent's card became unusable, so the earlier one counts. Object is the agent, Detail why.

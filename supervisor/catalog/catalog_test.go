@@ -60,6 +60,16 @@ func foreign() string {
 	return string(head)
 }
 
+// etc makes accounts of the contents of two files.
+func etc(t *testing.T, passwd, group string) accounts {
+	t.Helper()
+	dir := t.TempDir()
+	a := accounts{passwd: filepath.Join(dir, "passwd"), group: filepath.Join(dir, "group")}
+	file(t, a.passwd, passwd, 0o644)
+	file(t, a.group, group, 0o644)
+	return a
+}
+
 func TestScan(t *testing.T) {
 	dir := plugins(t)
 	in := func(name string) string { return filepath.Join(dir, name) }
@@ -91,7 +101,7 @@ func TestScan(t *testing.T) {
 	second := filepath.Join(dir, "sub")
 	file(t, filepath.Join(second, "echo"), "#!", 0o755)
 
-	found, skipped := new(Scanner).Scan([]string{dir, second})
+	found, skipped := (&Scanner{accounts: etc(t, "root:x:0:0::/:\nann:x:12345:12345::/:", "root:x:0:ann\nann:x:12345:")}).Scan([]string{dir, second})
 	for i := range found {
 		sum := sha256.Sum256([]byte(map[string]string{"echo": elf(""), "bare": "#!/bin/sh\n", "odd": "#!", "zipapp": "#!/usr/bin/python3\nPK\x03\x04"}[found[i].Name]))
 		if found[i].SHA256 != hex.EncodeToString(sum[:]) {
