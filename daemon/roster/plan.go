@@ -199,7 +199,13 @@ func (p *planner) add(h config.Handler, f catalog.Found) {
 	isolate(p.config.Isolation, h, &hc)
 	p.configuredPin[h.Name] = hc.SHA256 != ""
 	if hc.SHA256 == "" {
-		hc.SHA256 = p.survey.Pins[h.Name]
+		sum, certain := p.survey.Pins.Of(h.Name)
+		if !certain {
+			p.reason(Reason{Code: PinUnread, Object: h.Name})
+			p.keep(h.Name)
+			return
+		}
+		hc.SHA256 = sum
 	}
 	if hc.SHA256 == "" && p.config.Plugins.RequireChecksums {
 		p.reason(Reason{Code: ChecksumUnknown, Object: h.Name})
