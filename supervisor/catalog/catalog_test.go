@@ -83,6 +83,7 @@ func TestScan(t *testing.T) {
 	file(t, in("open"), "#!", 0o775)
 	file(t, in("text"), "just text\n", 0o755)
 	file(t, in("empty"), "", 0o755)
+	file(t, in("marked"), "\xef\xbb\xbf#!/bin/sh\n", 0o755)
 	file(t, in("half"), "\x7fELF\x02", 0o755)
 	file(t, in("foreign"), foreign(), 0o755)
 	file(t, in("zipapp"), "#!/usr/bin/python3\nPK\x03\x04", 0o755)
@@ -127,6 +128,7 @@ func TestScan(t *testing.T) {
 		"odd.agent-card.json": "card DIR/odd.agent-card.json is not used because DIR/odd.agent-card.json may be written by its group or by others (mode 0666): " +
 			"chmod go-w it",
 		"text":     "handler DIR/text is not loaded because it is not a program: it begins neither like an ELF file nor with #!",
+		"marked":   "handler DIR/marked is not loaded because it begins with a byte order mark, so the kernel does not see its #!: save it without one",
 		"empty":    "handler DIR/empty is not loaded because it is empty",
 		"half":     "handler DIR/half is not loaded because it is only the beginning of a program: copy the whole file",
 		"foreign":  "handler DIR/foreign is not loaded because it is a program for IBM Z, and this machine is MACHINE: build it for this machine (GOOS=linux GOARCH=" + runtime.GOARCH + ")",
