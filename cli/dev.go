@@ -97,7 +97,7 @@ func (a *app) dev(ctx context.Context, o devOptions) error {
 	d, err := daemon.New(daemon.Config{
 		Settings: settings, Version: version(), Log: log,
 		Key:     func(string) (string, error) { return network.APIKey(), nil },
-		OnAgent: network.Register,
+		OnAgent: network.Register, WarnUntrusted: true,
 	})
 	if err != nil {
 		return errors.Join(err, closeNetwork())

@@ -36,6 +36,8 @@ type Config struct {
 	Getenv func(string) string
 	// Settle is how long the plugins directories must be quiet before a change is looked at; 500 ms when zero.
 	Settle time.Duration
+	// WarnUntrusted takes handlers from directories that others may write too, and only warns of them.
+	WarnUntrusted bool
 	// OnAgent is called before an agent is started; an error keeps it from being served.
 	OnAgent func(card.Card) error
 }
@@ -131,7 +133,7 @@ func New(cfg Config) (*Daemon, error) {
 	if d.listener, err = control.Listen(context.Background(), c.Socket); err != nil {
 		return nil, errors.Join(err, d.journal.Close(), d.lock.release())
 	}
-	d.programs = openPrograms(c.StateDir, cfg.Log)
+	d.programs = openPrograms(c.StateDir, cfg.WarnUntrusted, cfg.Log)
 	if d.fleet, err = d.newFleet(c); err != nil {
 		return nil, errors.Join(fmt.Errorf("start the handlers: %w", err), d.listener.Close(), d.journal.Close(), d.lock.release())
 	}

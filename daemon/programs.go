@@ -30,8 +30,8 @@ type programs struct {
 }
 
 // openPrograms prepares the store. Without one programs run in place, which is worse but works.
-func openPrograms(stateDir string, log *slog.Logger) *programs {
-	p := &programs{stateDir: stateDir, log: log}
+func openPrograms(stateDir string, warnUntrusted bool, log *slog.Logger) *programs {
+	p := &programs{stateDir: stateDir, log: log, scanner: catalog.Scanner{WarnOnly: warnUntrusted}}
 	p.store, p.storeErr = catalog.OpenStore(filepath.Join(stateDir, storeDir))
 	return p
 }
@@ -64,6 +64,12 @@ func (p *programs) survey(c config.Config, before roster.Plan) roster.Plan {
 			s.Hashes[h.Path] = sum
 		}
 	}
+	s.Held = map[string]string{}
+	if p.store != nil {
+		for _, f := range s.Found {
+			s.Held[f.Name] = p.store.HeldFor(f.Name, f.SHA256)
+		}
+	}
 	plan := roster.MakePlan(c, s, before)
 	if p.store == nil || len(plan.Copies) == 0 {
 		return plan
@@ -72,7 +78,7 @@ func (p *programs) survey(c config.Config, before roster.Plan) roster.Plan {
 	rolledBack := map[string]string{}
 	defer p.rolledBack.Store(&rolledBack)
 	for _, want := range plan.Copies {
-		program, content, err := p.store.Accept(want.Handler, want.File, want.SHA256)
+		program, content, err := p.store.Accept(want.Handler, want.File, want.SHA256, want.Pin)
 		s.Stored[want.Handler] = roster.Stored{Program: program, Content: content, Err: err}
 		if held := p.store.Held(want.Handler); held != "" {
 			rolledBack[want.Handler] = held
@@ -109,10 +115,11 @@ func (p *programs) rolledBackTo(handler string) string {
 	return ""
 }
 
-// rollback makes the content that a handler ran before the one to run. file is what its file holds, running what runs.
-func (p *programs) rollback(handler, file, running string) (previous string, err error) {
+// rollback makes the content that a handler ran before the one to run. An error has changed nothing; undo takes a change
+// back.
+func (p *programs) rollback(b catalog.Rollback) (previous string, undo func() error, err error) {
 	if p.store == nil {
-		return "", fmt.Errorf("handler %s cannot be rolled back: handlers run in place and cannot be rolled back: %w", handler, p.storeErr)
+		return "", nil, fmt.Errorf("handler %s cannot be rolled back: handlers run in place and cannot be rolled back: %w", b.Handler, p.storeErr)
 	}
-	return p.store.Rollback(handler, file, running)
+	return p.store.Rollback(b)
 }

@@ -295,7 +295,7 @@ func TestHandlersComeAndGo(t *testing.T) {
 	}
 	eventually("another machine's program is refused", func(s system.Status) bool { return told(s, path, "is a program for", "this machine is") })
 	install(t, "/bin/true", path, "")
-	eventually("what is no handler is given up", func(s system.Status) bool { return told(s, "goes on with its earlier program", "before its handshake") })
+	eventually("what is no handler is given up", func(s system.Status) bool { return told(s, "goes on with its running program", "before its handshake") })
 	if h := handler(n.Status(t)); h.State != "ready" || h.SHA256 != second.SHA256 || h.Processes[0].PID != second.Processes[0].PID {
 		t.Errorf("handler %+v", h)
 	}
@@ -339,6 +339,36 @@ func TestHandlersComeAndGo(t *testing.T) {
 		t.Errorf("pin: %+v", r)
 	}
 	eventually("the fourth program is taken once it is pinned", func(s system.Status) bool { return handler(s).SHA256 != third.SHA256 && handler(s).State == "ready" })
+
+	// Rolled back against the pin: refused, and nothing has changed, also after a restart of the daemon. What the sentence
+	// says helps.
+	fourth := handler(n.Status(t))
+	refusal := fmt.Sprintf("handler sleeper is not rolled back from %s to %s, because it is pinned to %s: blocksd handler pin sleeper --sha256 %s, then roll it back",
+		fourth.SHA256, third.SHA256, fourth.SHA256, third.SHA256)
+	wantSentence(t, n.Run(t, n.Env, "handler", "rollback", "sleeper"), 1, refusal)
+	n.Stop(t)
+	n.Process = bin.Start(t, env, "run", "--plugins", dir, "--state-dir", state, "--socket", filepath.Join(state, "s"))
+	n.WaitReady(t)
+	if s := n.Status(t); handler(s).State != "ready" || handler(s).SHA256 != fourth.SHA256 || told(s, "rolled back") {
+		t.Errorf("after a refused rollback and a restart: %+v", s)
+	}
+	if r := n.Run(t, n.Env, "handler", "pin", "sleeper", "--plugins", dir, "--state-dir", state, "--sha256", third.SHA256); r.Code != 0 {
+		t.Errorf("pin: %+v", r)
+	}
+	if r := n.Run(t, n.Env, "handler", "rollback", "sleeper"); r.Code != 0 || !strings.Contains(r.Stdout, third.SHA256) {
+		t.Errorf("rollback to the pinned program: %+v", r)
+	}
+	if s := n.Status(t); handler(s).State != "ready" || handler(s).SHA256 != third.SHA256 {
+		t.Errorf("after the rollback: %+v", s)
+	}
+	short()
+	// A pin of the file ends the rollback.
+	if r := n.Run(t, n.Env, "handler", "pin", "sleeper", "--plugins", dir, "--state-dir", state); r.Code != 0 {
+		t.Errorf("pin: %+v", r)
+	}
+	eventually("the file is pinned again, and runs", func(s system.Status) bool {
+		return handler(s).SHA256 == fourth.SHA256 && handler(s).State == "ready" && !told(s, "rolled back")
+	})
 
 	// Restarted.
 	before := handler(n.Status(t))

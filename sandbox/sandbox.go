@@ -226,6 +226,9 @@ func (s *Sandbox) Run(ctx context.Context) error {
 	all.Go(func() { networkErr = s.blocks.Run(background) })
 	all.Go(func() { s.expire(background) })
 	all.Go(func() { s.persist(background) })
+	for _, space := range s.spaces {
+		all.Go(func() { _ = space.Run(background) }) // its only end is that of background
+	}
 	served := make(chan error, 1)
 	all.Go(func() { served <- s.server.Serve(s.listener) })
 	s.cfg.Log.Info("sandbox listens", "url", s.URL(), "version", s.cfg.Version)

@@ -2,6 +2,7 @@ package sandbox
 
 import (
 	"slices"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -258,8 +259,11 @@ func TestRefusals(t *testing.T) {
 }
 
 func TestCredentials(t *testing.T) {
-	now := time.Now()
-	b := start(t, func(c *Config) { c.Now = func() time.Time { return now } })
+	var now atomic.Pointer[time.Time]
+	later := func(d time.Duration) { at := now.Load().Add(d); now.Store(&at) }
+	begin := time.Now()
+	now.Store(&begin)
+	b := start(t, func(c *Config) { c.Now = func() time.Time { return *now.Load() } })
 	b.register("echo", 1, `{}`)
 	var c struct {
 		AccessToken, RefreshToken, UserID string
@@ -287,7 +291,7 @@ func TestCredentials(t *testing.T) {
 	if status, _, _ := b.do("POST", "/api/v1/auth/agent/connect", b.APIKey(), `{"agentName":"nobody","instanceId":"i","billingMode":"free"}`); status != 404 {
 		t.Errorf("connect of an unknown agent: %d", status)
 	}
-	now = now.Add(61 * time.Second)
+	later(61 * time.Second)
 	if status, body, _ := b.do("POST", "/api/v1/rpc", c.AccessToken, `{"method":"ListTasks"}`); status != 401 {
 		t.Errorf("expired token: %d %s", status, body)
 	}

@@ -24,7 +24,7 @@ func (h *handler) carryOutLocked(a rollout.Action, because rollout.Event) (rollo
 			h.work.Go(func() { g.announce(conn) })
 		}
 	case rollout.GiveUp:
-		h.notice = fmt.Sprintf("handler %s goes on with its earlier program%s because the new one%s does not start: %s",
+		h.notice = fmt.Sprintf("handler %s goes on with its running program%s because the replacement%s does not start: %s",
 			h.name, short(h.currentLocked().config.Content), short(g.config.Content), g.reason)
 		h.emitRejected(h.notice)
 	case rollout.Supersede:

@@ -102,7 +102,7 @@ func TestRollIsGivenUp(t *testing.T) {
 	pid := do(t, f, "h", "t1", "x")
 	apply(t, f, bad)
 	err := f.Await(t.Context(), "h")
-	want := "handler h goes on with its earlier program because the new one (bbbbbbbbbbbb) does not start: handler h could not be started because "
+	want := "handler h goes on with its running program because the replacement (bbbbbbbbbbbb) does not start: handler h could not be started because "
 	if err == nil || !strings.HasPrefix(err.Error(), want) {
 		t.Errorf("error %v", err)
 	}

@@ -99,7 +99,7 @@ func (h *handler) noticeLocked() string {
 	}
 	if next := h.rollout.Next(); next != 0 && h.rollout.Failures(next) > 0 {
 		g := h.generations[next]
-		return fmt.Sprintf("handler %s goes on with its earlier program while the new one%s does not start: %s", h.name, short(g.config.Content), g.reason)
+		return fmt.Sprintf("handler %s goes on with its running program while the replacement%s does not start: %s", h.name, short(g.config.Content), g.reason)
 	}
 	return ""
 }

@@ -1,6 +1,7 @@
 package roster
 
 import (
+	"cmp"
 	"fmt"
 	"path/filepath"
 	"slices"
@@ -41,6 +42,7 @@ func (p *planner) assign() {
 		}
 		assign(Assignment{loaded, handler, a.KeyFile}, "card "+a.Card)
 	}
+	var beside []Assignment
 	for _, h := range p.Handlers {
 		path := p.cardBeside[h.Name]
 		switch {
@@ -53,9 +55,24 @@ func (p *planner) assign() {
 				p.reason(Reason{Code: NoAgent, Object: h.Name, Detail: err.Error()})
 				continue
 			}
-			assign(Assignment{Card: loaded, Handler: h.Name}, "handler "+h.Name)
+			beside = append(beside, Assignment{Card: loaded, Handler: h.Name})
 		}
 	}
+	// The handler that is named like the agent comes first, as in elect.
+	slices.SortStableFunc(beside, func(a, b Assignment) int {
+		return cmp.Compare(namedLikeAgent(a), namedLikeAgent(b))
+	})
+	for _, a := range beside {
+		assign(a, "handler "+a.Handler)
+	}
+}
+
+// namedLikeAgent is 0 for a handler with the name of its agent, else 1.
+func namedLikeAgent(a Assignment) int {
+	if a.Handler == a.Card.AgentName {
+		return 0
+	}
+	return 1
 }
 
 // loadCard returns a card. One that has become unusable is kept as it was.

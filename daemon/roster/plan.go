@@ -24,6 +24,8 @@ type Survey struct {
 	Hashes map[string]string
 	// Stored says what the store made of each of Plan.Copies, by handler; nil when there is no store.
 	Stored map[string]Stored
+	// Held are the contents that handlers were rolled back to, as long as their files are what they were then.
+	Held map[string]string
 	// Reasons are about the survey itself.
 	Reasons []Reason
 }
@@ -56,13 +58,39 @@ type Plan struct {
 	// cards are the cards that were read, by path, and contents the checksums of the files of handlers, by name.
 	cards    map[string]card.Card
 	contents map[string]string
+	// configuredPin are the handlers whose checksum stands in the configuration.
+	configuredPin map[string]bool
+	// fromStore are those whose file can be used and is of a kind that runs from the store.
+	fromStore map[string]bool
 }
 
 // Content returns the checksum of a handler's file, which need not be what runs.
 func (p Plan) Content(handler string) string { return p.contents[handler] }
 
-// Copy is a program that should be in the store.
-type Copy struct{ Handler, File, SHA256 string }
+// Pin returns the checksum that a handler must have, "" for any, and whether the configuration says so.
+func (p Plan) Pin(handler string) (sum string, configured bool) {
+	i := slices.IndexFunc(p.Handlers, func(h supervisor.HandlerConfig) bool { return h.Name == handler })
+	if i < 0 {
+		return "", false
+	}
+	return p.Handlers[i].SHA256, p.configuredPin[handler]
+}
+
+// FromStore says whether a handler's file can be used now, and is of a kind that runs from the store.
+func (p Plan) FromStore(handler string) bool { return p.fromStore[handler] }
+
+// WhyNotUsed is what is known of a handler's file that cannot be used now.
+func (p Plan) WhyNotUsed(handler string) string {
+	for _, r := range p.Reasons {
+		if r.Code == FileSkipped && (filepath.Base(r.Object) == handler || r.Object == p.origin[handler]) || r.Code == NotCopied && r.Object == handler {
+			return r.Text()
+		}
+	}
+	return "its file runs in place"
+}
+
+// Copy is a program that should be in the store. Pin is the checksum that the handler must have, "" for any.
+type Copy struct{ Handler, File, SHA256, Pin string }
 
 // Assignment gives an agent to a handler.
 type Assignment struct {
@@ -94,16 +122,21 @@ func CardPaths(c config.Config, found []catalog.Found, before Plan) []string {
 }
 
 // MakePlan decides. A card in the configuration comes first, then the card beside the handler, then what the handler
-// says of itself. Two handlers with one agent name: the first in this order wins. What is unusable now but was not in
+// says of itself. Two handlers with one agent name: the first in this order wins, and of two with a card beside them the one
+// that is named like the agent, else the first. What is unusable now but was not in
 // before, the plan in effect, goes on as it was.
 func MakePlan(c config.Config, s Survey, before Plan) Plan {
 	p := planner{
 		config: c, survey: s, before: before, cardBeside: map[string]string{},
-		Plan: Plan{origin: map[string]string{}, cards: map[string]card.Card{}, contents: map[string]string{}},
+		Plan: Plan{origin: map[string]string{}, cards: map[string]card.Card{}, contents: map[string]string{}, configuredPin: map[string]bool{}, fromStore: map[string]bool{}},
 	}
 	p.findHandlers()
 	for _, skip := range s.Skipped {
-		p.reason(Reason{Code: FileSkipped, Object: skip.Path, Detail: skip.Reason})
+		code := FileSkipped
+		if skip.Used {
+			code = FileUntrusted
+		}
+		p.reason(Reason{Code: code, Object: skip.Path, Detail: skip.Reason})
 	}
 	p.assign()
 	p.Reasons = append(p.Reasons, s.Reasons...)
@@ -164,8 +197,15 @@ func (p *planner) add(h config.Handler, f catalog.Found) {
 		Concurrency: h.Concurrency, ProcessConcurrency: h.ProcessConcurrency, RecycleTasks: h.RecycleTasks, Idempotent: h.Idempotent,
 	}
 	isolate(p.config.Isolation, h, &hc)
+	p.configuredPin[h.Name] = hc.SHA256 != ""
 	if hc.SHA256 == "" {
-		hc.SHA256 = p.survey.Pins[h.Name]
+		sum, certain := p.survey.Pins.Of(h.Name)
+		if !certain {
+			p.reason(Reason{Code: PinUnread, Object: h.Name})
+			p.keep(h.Name)
+			return
+		}
+		hc.SHA256 = sum
 	}
 	if hc.SHA256 == "" && p.config.Plugins.RequireChecksums {
 		p.reason(Reason{Code: ChecksumUnknown, Object: h.Name})
@@ -174,11 +214,15 @@ func (p *planner) add(h config.Handler, f catalog.Found) {
 	}
 	// A file with the wrong checksum is not even copied; that it is wrong is found again when it is to be started. The
 	// store is private, so a handler of another user runs in place.
-	if f.Kind.Copied() && h.User == "" && (hc.SHA256 == "" || hc.SHA256 == f.SHA256) {
-		p.Copies = append(p.Copies, Copy{h.Name, f.Path, f.SHA256})
+	// It does not matter when the handler was rolled back to the program with the right one.
+	allowed := hc.SHA256 == "" || hc.SHA256 == f.SHA256 || hc.SHA256 == p.survey.Held[h.Name]
+	p.fromStore[h.Name] = f.Kind.Copied() && h.User == ""
+	if p.fromStore[h.Name] && allowed {
+		p.Copies = append(p.Copies, Copy{h.Name, f.Path, f.SHA256, hc.SHA256})
 		if stored, ok := p.survey.Stored[h.Name]; ok {
 			if stored.Err != nil {
 				p.reason(Reason{Code: NotCopied, Object: h.Name, Detail: stored.Err.Error()})
+				p.fromStore[h.Name] = false
 				p.keep(h.Name)
 				return
 			}
@@ -203,7 +247,7 @@ func (p *planner) keep(name string) bool {
 	}
 	dir := p.before.origin[name]
 	there := slices.ContainsFunc(p.survey.Found, func(f catalog.Found) bool { return f.Name == name }) ||
-		slices.ContainsFunc(p.survey.Skipped, func(s catalog.Skip) bool { return s.Name == name || s.Name == "" && s.Path == dir })
+		slices.ContainsFunc(p.survey.Skipped, func(s catalog.Skip) bool { return !s.Used && (s.Name == name || s.Name == "" && s.Path == dir) })
 	if !there {
 		return false
 	}

@@ -2,6 +2,8 @@ package roster
 
 import (
 	"errors"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -141,6 +143,12 @@ func TestPlanKeepsWhatWorked(t *testing.T) {
 	echo := catalog.Found{Name: "echo", Path: "/p/echo", Dir: "/p", SHA256: sum("a"), Kind: catalog.Elf, CardPath: "/p/echo.agent-card.json"}
 	newer := echo
 	newer.SHA256 = sum("b")
+	pins := func(sum string) catalog.Pins { return catalog.Pins{Sums: map[string]string{"echo": sum}} }
+	pinsFile := filepath.Join(t.TempDir(), catalog.PinsFile)
+	if err := os.WriteFile(pinsFile, []byte(sum("a")[1:]+"  echo\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	unread, _ := catalog.ReadPins(pinsFile)
 	in := func(found []catalog.Found, skipped []catalog.Skip) Survey {
 		s := Survey{Found: found, Skipped: skipped, Cards: map[string]CardFile{"/p/echo.agent-card.json": {Card: good}}, Stored: map[string]Stored{}}
 		for _, f := range found {
@@ -170,6 +178,7 @@ func TestPlanKeepsWhatWorked(t *testing.T) {
 		{"the file is gone", c, in(nil, nil), nil, "", "", 0, nil},
 		{"the file cannot be used", c, in(nil, []catalog.Skip{{Path: "/p/echo", Name: "echo", Reason: "no"}}), nil, sum("a"), "", 1, []string{"no"}},
 		{"its directory cannot be used", c, in(nil, []catalog.Skip{{Path: "/p", Reason: "no"}}), nil, sum("a"), "", 1, []string{"no"}},
+		{"its directory is used with a warning", c, in(nil, []catalog.Skip{{Path: "/p", Used: true, Reason: "no"}}), nil, "", "", 0, []string{"no"}},
 		{"another directory cannot be used", c, in(nil, []catalog.Skip{{Path: "/q", Reason: "no"}}), nil, "", "", 0, []string{"no"}},
 		{
 			"the card is broken", c, in([]catalog.Found{echo}, nil), func(s *Survey) { s.Cards["/p/echo.agent-card.json"] = CardFile{Err: broken} },
@@ -181,15 +190,32 @@ func TestPlanKeepsWhatWorked(t *testing.T) {
 			sum("a"), "", 1, []string{"full"},
 		},
 		{
-			"it is not the one that is pinned", c, in([]catalog.Found{newer}, nil), func(s *Survey) { s.Pins = catalog.Pins{"echo": sum("a")} },
+			"it is not the one that is pinned", c, in([]catalog.Found{newer}, nil), func(s *Survey) { s.Pins = pins(sum("a")) },
 			sum("b"), sum("a"), 1, nil, // the start finds out
+		},
+		{
+			"it is rolled back to the one that is pinned", c, in([]catalog.Found{newer}, nil), func(s *Survey) {
+				s.Pins, s.Held = pins(sum("a")), map[string]string{"echo": sum("a")}
+				s.Stored["echo"] = Stored{Program: "/store/" + sum("a"), Content: sum("a")}
+			},
+			sum("a"), sum("a"), 1, nil,
+		},
+		{
+			"it is rolled back to another than the one that is pinned", c, in([]catalog.Found{newer}, nil), func(s *Survey) {
+				s.Pins, s.Held = pins(sum("b")), map[string]string{"echo": sum("a")}
+			},
+			sum("b"), sum("b"), 1, nil, // the store says so
+		},
+		{
+			"its pin cannot be read", c, in([]catalog.Found{newer}, nil), func(s *Survey) { s.Pins = unread },
+			sum("a"), "", 1, []string{"handler echo is not loaded because what cannot be read in the file of pins may be its pin: correct the file, or check the program, then blocksd handler pin echo"},
 		},
 		{
 			"it is not pinned", require, in([]catalog.Found{newer}, nil), nil, sum("a"), "", 1,
 			[]string{"handler echo is not loaded because its checksum is not known and plugins.require_checksums is set: check the file, then blocksd handler pin echo"},
 		},
 		{
-			"it is pinned", require, in([]catalog.Found{newer}, nil), func(s *Survey) { s.Pins = catalog.Pins{"echo": sum("b")} },
+			"it is pinned", require, in([]catalog.Found{newer}, nil), func(s *Survey) { s.Pins = pins(sum("b")) },
 			sum("b"), sum("b"), 1, nil,
 		},
 	} {

@@ -12,6 +12,8 @@ type Code string
 const (
 	// FileSkipped: a file or directory is not used. Object is its path, Detail the sentence.
 	FileSkipped Code = "file_skipped"
+	// FileUntrusted: a file or directory is used although others may change it. Object is its path, Detail the sentence.
+	FileUntrusted Code = "file_untrusted"
 	// CardUnusable: a card of the configuration cannot be used. Object is its entry, Detail why.
 	CardUnusable Code = "card_unusable"
 	// CardKept: an agent's card became unusable, so the earlier one counts. Object is the agent, Detail why.
@@ -32,6 +34,8 @@ const (
 	HandlerMissing Code = "handler_missing"
 	// ChecksumUnknown: a handler is not loaded without a pin. Object is the handler.
 	ChecksumUnknown Code = "checksum_unknown"
+	// PinUnread: a handler is not loaded because its pin may be one that cannot be read. Object is the handler.
+	PinUnread Code = "pin_unread"
 	// NotCopied: a program is not loaded because the store did not take it. Object is the handler, Detail the sentence.
 	NotCopied Code = "program_not_copied"
 	// PinsUnusable: a part of the file of pins is not used. Object is its path, Detail the sentence.
@@ -87,6 +91,9 @@ func (r Reason) Text() string {
 		return fmt.Sprintf("handler %s is not started: it has no path, and no plugins directory holds a program of that name", r.Object)
 	case ChecksumUnknown:
 		return fmt.Sprintf("handler %s is not loaded because its checksum is not known and plugins.require_checksums is set: check the file, then blocksd handler pin %s",
+			r.Object, r.Object)
+	case PinUnread:
+		return fmt.Sprintf("handler %s is not loaded because what cannot be read in the file of pins may be its pin: correct the file, or check the program, then blocksd handler pin %s",
 			r.Object, r.Object)
 	case StoreUnusable:
 		return "handlers run in place and cannot be rolled back: " + detail

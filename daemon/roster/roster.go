@@ -4,6 +4,7 @@
 package roster
 
 import (
+	"cmp"
 	"maps"
 	"slices"
 
@@ -120,14 +121,21 @@ func (d *Decision) want(s State) map[string]Assignment {
 	return want
 }
 
-// elect chooses among handlers that describe themselves as the same agent: who serves it already, else the first.
+// elect chooses among handlers that describe themselves as the same agent: the one that is named like the agent, else the
+// one that serves it, else the first by name. A copy of a program beside it must not keep the agent from it.
 func elect(claims []Assignment, serving Slot) Assignment {
-	for _, a := range claims {
-		if a.Handler == serving.Assignment.Handler {
-			return a
+	rank := func(a Assignment) int {
+		switch a.Handler {
+		case a.Card.AgentName:
+			return 0
+		case serving.Assignment.Handler:
+			return 1
 		}
+		return 2
 	}
-	return claims[0]
+	return slices.MinFunc(claims, func(a, b Assignment) int {
+		return cmp.Or(cmp.Compare(rank(a), rank(b)), cmp.Compare(a.Handler, b.Handler))
+	})
 }
 
 // contradictions are cards in files that do not fit what the handler says it is.

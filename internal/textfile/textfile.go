@@ -20,10 +20,10 @@ func Decode(content []byte) ([]byte, error) {
 	switch {
 	case bytes.HasPrefix(content, []byte("\xff\xfe")), bytes.HasPrefix(content, []byte("\xfe\xff")):
 		return nil, ErrUTF16
-	case !utf8.Valid(content):
-		return nil, ErrNotUTF8
 	case len(content) > 1 && (content[0] == 0 && content[1] != 0 || content[0] != 0 && content[1] == 0):
 		return nil, ErrUTF16 // without a mark
+	case !utf8.Valid(content):
+		return nil, ErrNotUTF8
 	}
 	return content, nil
 }

@@ -24,6 +24,7 @@ func TestDecode(t *testing.T) {
 		{"\xff\xfek\x00", "", textfile.ErrUTF16},
 		{"\xfe\xff\x00k", "", textfile.ErrUTF16},
 		{"k\x00e\x00", "", textfile.ErrUTF16},
+		{"k\x00\xe4\x00", "", textfile.ErrUTF16},
 		{"\x00k\x00e", "", textfile.ErrUTF16},
 	} {
 		got, err := textfile.Decode([]byte(c.content))

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/blocksd/blocksd/internal/textfile"
 	"github.com/blocksd/blocksd/network/wire"
 )
 
@@ -93,6 +94,10 @@ func (p Problems) Error() string {
 // Parse reads and checks a card. The error is a Problems that holds all of them. Whether runtime.handler exists is not
 // checked, see CheckHandlerFile.
 func Parse(doc []byte) (Card, error) {
+	doc, err := textfile.Decode(doc)
+	if err != nil {
+		return Card{}, Problems{{"", err.Error()}}
+	}
 	root, err := parseDocument(doc)
 	if err != nil {
 		return Card{}, Problems{{"", err.Error()}}

@@ -212,3 +212,40 @@ func FuzzParse(f *testing.F) {
 		card.ExampleParts(c)
 	})
 }
+
+// What an editor saved: a byte order mark does no harm, and another encoding than UTF-8 is named.
+func TestEncodings(t *testing.T) {
+	plain := strings.Replace(echoCard, "Repeats a text.", "Repète un texte.", 1)
+	want, err := card.Parse([]byte(plain))
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "card.json")
+	load := func(content string) (card.Card, error) {
+		t.Helper()
+		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return card.Load(path)
+	}
+	got, err := load("\xef\xbb\xbf" + plain)
+	if err != nil || string(got.Raw) != string(want.Raw) || got.DisplayName != want.DisplayName {
+		t.Errorf("with a byte order mark: %v, %s", err, got.Raw)
+	}
+	var wide, latin1 strings.Builder
+	for _, r := range plain {
+		wide.WriteByte(byte(r))
+		wide.WriteByte(byte(r >> 8))
+		latin1.WriteByte(byte(r))
+	}
+	prefix := "agent card " + path + " is not valid: it is "
+	for content, want := range map[string]string{
+		"\xff\xfe" + wide.String(): "encoded in UTF-16: save it as UTF-8",
+		wide.String():              "encoded in UTF-16: save it as UTF-8",
+		latin1.String():            "not encoded in UTF-8 (perhaps in Latin-1): save it as UTF-8",
+	} {
+		if _, err := load(content); err == nil || err.Error() != prefix+want {
+			t.Errorf("got %v, want %s", err, want)
+		}
+	}
+}

@@ -51,10 +51,10 @@ func (s *Server) history(q *request, actions bool) {
 		limit = int(min(bounds[0], int64(page)))
 	}
 	show := shownMembers{
-		uuid: q.query.get("include_uuid") == "true", kind: q.query.get("include_message_type") == "true",
-		meta: q.query.get("include_meta") == "true", custom: q.query.get("include_custom_message_type") == "true",
+		uuid: q.query.flag("include_uuid", false), kind: q.query.flag("include_message_type", false),
+		meta: q.query.flag("include_meta", false), custom: q.query.flag("include_custom_message_type", false),
 	}
-	encode := q.query.get("encode_channels") != "false"
+	encode := q.query.flag("encode_channels", true)
 	b := append(make([]byte, 0, 1024), `{"status":200,"error":false,"error_message":"","channels":{`...)
 	first, more := true, int64(0)
 	for _, channel := range channels {
@@ -192,9 +192,9 @@ func (s *Server) oldHistory(q *request) {
 		limit = int(min(bounds[0], maxOneChannel))
 	}
 	stored := k.Space.History(pubsub.HistoryQuery{
-		Channel: channel, Max: limit, Start: bounds[1], End: bounds[2], Oldest: q.query.get("reverse") == "true",
+		Channel: channel, Max: limit, Start: bounds[1], End: bounds[2], Oldest: q.query.flag("reverse", false),
 	})
-	withToken, withMeta := q.query.get("include_token") == "true", q.query.get("include_meta") == "true"
+	withToken, withMeta := q.query.flag("include_token", false), q.query.flag("include_meta", false)
 	var first, last int64
 	b := append(make([]byte, 0, 1024), "[["...)
 	for i, m := range stored {
@@ -222,8 +222,8 @@ func (s *Server) oldHistory(q *request) {
 	answer(q.w, http.StatusOK, append(b, ']'))
 }
 
-// counts serves /v3/history/sub-key/{sub}/message-counts/{channels}: how many messages are not older than a timetoken,
-// one for all channels or one for each.
+// counts serves /v3/history/sub-key/{sub}/message-counts/{channels}: how many messages are newer than a timetoken, one
+// for all channels or one for each.
 func (s *Server) counts(q *request) {
 	k := s.keyset(q, q.seg[3])
 	if k == nil {

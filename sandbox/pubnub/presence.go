@@ -116,8 +116,8 @@ func appendState(b, state []byte) []byte {
 // hereNow answers flat for exactly one channel without groups, and by channel otherwise: an SDK crashes on the flat
 // form where it does not expect it.
 func (s *Server) hereNow(q *request, k *Keyset, channels, groups []string, global bool) {
-	withState := q.query.get("state") == "1"
-	withUUIDs := q.query.get("disable-uuids") != "1" && q.query.get("disable_uuids") != "1"
+	withState := q.query.flag("state", false)
+	withUUIDs := !q.query.flag("disable-uuids", false) && !q.query.flag("disable_uuids", false)
 	limit, offset := hereNowPage, 0
 	if n, err := strconv.Atoi(q.query.get("limit")); err == nil && n >= 0 && n < limit {
 		limit = n

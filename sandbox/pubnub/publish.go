@@ -45,7 +45,7 @@ func (s *Server) accept(q *request, kind int, publishKey, subscribeKey, channel 
 		return
 	}
 	p := pubsub.Publication{
-		Channel: unescape(channel), Publisher: q.query.get("uuid"), Store: q.query.get("store") != "0", Type: kind,
+		Channel: unescape(channel), Publisher: q.query.get("uuid"), Store: q.query.flag("store", true), Type: kind,
 		CustomType: q.query.get("custom_message_type"), Origin: origin(q.query.get("ortt")),
 	}
 	if !validChannel(p.Channel) {
@@ -110,7 +110,7 @@ func (s *Server) accept(q *request, kind int, publishKey, subscribeKey, channel 
 		}
 	}
 	var timetoken int64
-	if !s.fire && kind == typeMessage && !p.Store && q.query.get("norep") == "true" {
+	if !s.fire && kind == typeMessage && !p.Store && q.query.flag("norep", false) {
 		timetoken = k.Space.Timetoken() // a fire: for the network's functions, not for subscribers
 	} else {
 		timetoken, _ = k.Space.Publish(p)

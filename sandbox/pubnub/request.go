@@ -72,6 +72,18 @@ func (q query) get(name string) string {
 	return ""
 }
 
+// flag returns what a parameter switches on or off. Clients write 1 and 0 as well as true and false; without one of
+// these it is as it is by default.
+func (q query) flag(name string, byDefault bool) bool {
+	switch q.get(name) {
+	case "1", "true":
+		return true
+	case "0", "false":
+		return false
+	}
+	return byDefault
+}
+
 // unescape decodes percent escapes; one that is broken stays as it is.
 func unescape(s string) string {
 	if !strings.Contains(s, "%") {

@@ -21,6 +21,7 @@ type step struct {
 	want                     string
 	take                     map[string]string // name → regular expression with one group, of the answer
 	sign                     string            // secret key to sign with
+	before                   func()            // is called before the request
 }
 
 const (
@@ -41,6 +42,9 @@ func run(t *testing.T, server interface{ send(step) reply }, steps []step) map[s
 		return s
 	}
 	for _, s := range steps {
+		if s.before != nil {
+			s.before()
+		}
 		s.path, s.body = fill(s.path), fill(s.body)
 		got := server.send(s)
 		for name, pattern := range s.take {
@@ -146,8 +150,8 @@ func TestHistorySequence(t *testing.T) {
 		{name: "v2 callback", method: "GET", path: "/v2/history/sub-key/sub-open/channel/none?callback=f.g", status: 200, want: `f.g([[],0,0])`},
 		{name: "v2 bad", method: "GET", path: "/v2/history/sub-key/sub-open/channel/h?count=x", status: 400, want: `{"status":400,"error":true,"error_message":"Invalid Arguments: count","channels":{}}`},
 
-		{name: "counts", method: "GET", path: "/v3/history/sub-key/sub-open/message-counts/h,h2,none?timetoken=$B", status: 200, want: `{"status":200,"error":false,"error_message":"","channels":{"h":2,"h2":1,"none":0}}`},
-		{name: "counts each", method: "GET", path: "/v3/history/sub-key/sub-open/message-counts/h,h2?channelsTimetoken=$C%2C99999999999999999", status: 200, want: `{"status":200,"error":false,"error_message":"","channels":{"h":1,"h2":0}}`},
+		{name: "counts", method: "GET", path: "/v3/history/sub-key/sub-open/message-counts/h,h2,none?timetoken=$B", status: 200, want: `{"status":200,"error":false,"error_message":"","channels":{"h":1,"h2":1,"none":0}}`},
+		{name: "counts each", method: "GET", path: "/v3/history/sub-key/sub-open/message-counts/h,h2?channelsTimetoken=$A%2C99999999999999999", status: 200, want: `{"status":200,"error":false,"error_message":"","channels":{"h":2,"h2":0}}`},
 		{name: "counts unknown", method: "GET", path: "/v3/history/sub-key/sub-open/message-counts/h,h2?channelsTimetoken=1,2,3", status: 400, want: `{"status":400,"error":true,"error_message":"Invalid Arguments: channelsTimetoken","channels":{}}`},
 
 		{name: "act", method: "POST", path: "/v1/message-actions/sub-open/channel/h/message/$B?uuid=u2", body: `{"type":"reaction","value":"smile"}`, status: 200,
@@ -220,7 +224,9 @@ func TestGroupSequence(t *testing.T) {
 
 func TestPresenceSequence(t *testing.T) {
 	heard := `{"a":"1","f":0,"p":{"t":"T","r":1},"k":"sub-open","c":"$C","u":{"pn_action":"join","pn_uuid":"bob","pn_timestamp":N,"pn_occupancy":1,"pn_ispresence":1,"pn_channel":"r.1"},"d":{"action":"join","timestamp":N,"uuid":"bob","occupancy":1},"b":"$C"}`
-	server, _, _ := face(t, 20*time.Millisecond)
+	now := time.Unix(1700000000, 0)
+	server, _, space := faceAt(t, 20*time.Millisecond, func() time.Time { return now })
+	later := func() { now = now.Add(100 * time.Millisecond); space.Announce() }
 	seconds := regexp.MustCompile(`timestamp":[0-9]{10}`)
 	run(t, client{t, func(method, path, body string) reply {
 		r := fetch(t, server, method, path, body)
@@ -229,7 +235,8 @@ func TestPresenceSequence(t *testing.T) {
 	}}, []step{
 		{name: "watch", method: "GET", path: "/v2/subscribe/sub-open/r.1-pnpres,r.*-pnpres/0?uuid=w", status: 200, want: `{"t":{"t":"T","r":1},"m":[]}`, take: map[string]string{"S": `"t":"([0-9]+)"`}},
 		{name: "join", method: "GET", path: "/v2/subscribe/sub-open/r.1/0?uuid=bob&heartbeat=20", status: 200, want: `{"t":{"t":"T","r":1},"m":[]}`},
-		{name: "seen", method: "GET", path: "/v2/subscribe/sub-open/r.1-pnpres/0?uuid=w&tt=$S", status: 200, want: `{"t":{"t":"T","r":1},"m":[` + strings.ReplaceAll(heard, "$C", "r.1-pnpres") + `]}`},
+		{name: "not yet", method: "GET", path: "/v2/subscribe/sub-open/r.1-pnpres/0?uuid=w&tt=$S", status: 200, want: `{"t":{"t":"$S","r":1},"m":[]}`},
+		{name: "seen", before: later, method: "GET", path: "/v2/subscribe/sub-open/r.1-pnpres/0?uuid=w&tt=$S", status: 200, want: `{"t":{"t":"T","r":1},"m":[` + strings.ReplaceAll(heard, "$C", "r.1-pnpres") + `]}`},
 		{name: "seen through a wildcard", method: "GET", path: "/v2/subscribe/sub-open/r.*-pnpres/0?uuid=w&tt=$S", status: 200, want: `{"t":{"t":"T","r":1},"m":[` + strings.ReplaceAll(heard, "$C", "r.*-pnpres") + `]}`},
 		{name: "where now", method: "GET", path: "/v2/presence/sub-key/sub-open/uuid/bob", status: 200, want: `{"status":200,"message":"OK","payload":{"channels":["r.1"]},"service":"Presence"}`},
 		{name: "second", method: "GET", path: "/v2/presence/sub-key/sub-open/channel/r.1/heartbeat?uuid=carl", status: 200, want: `{"status":200,"message":"OK","service":"Presence"}`},

@@ -43,13 +43,18 @@ func (files) Locate(channel, id, name string) (string, bool) {
 // face serves two keysets: open, and pam with an access manager.
 func face(t testing.TB, hold time.Duration) (*httptest.Server, *access.Manager, *pubsub.Space) {
 	t.Helper()
-	now := time.Now
+	return faceAt(t, hold, time.Now)
+}
+
+// faceAt is face with its own clock.
+func faceAt(t testing.TB, hold time.Duration, now func() time.Time) (*httptest.Server, *access.Manager, *pubsub.Space) {
+	t.Helper()
 	manager, err := access.NewManager([]byte("s"), now)
 	if err != nil {
 		t.Fatal(err)
 	}
 	space := func(key string) *pubsub.Space {
-		s, err := pubsub.New(pubsub.Config{SubscribeKey: key})
+		s, err := pubsub.New(pubsub.Config{SubscribeKey: key, Now: now})
 		if err != nil {
 			t.Fatal(err)
 		}

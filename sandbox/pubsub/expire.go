@@ -2,11 +2,13 @@ package pubsub
 
 import "container/heap"
 
-// Expire ends the presence of those who have been silent for their time-out. It has to be called regularly.
+// Expire ends the presence of those who have been silent for their time-out, and publishes what else is due. It has to
+// be called regularly.
 func (s *Space) Expire() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := s.cfg.Now()
+	s.announceLocked(now)
 	for len(s.due) > 0 && !s.due[0].queuedAt.After(now) {
 		m := s.due[0]
 		if m.deadline.After(now) {

@@ -87,7 +87,7 @@ func (s *Space) unexpiredLocked(log []*Message) []*Message {
 	return slices.DeleteFunc(slices.Clone(log), over)
 }
 
-// Count returns how many stored messages of a channel are not older than since.
+// Count returns how many stored messages of a channel are newer than since.
 func (s *Space) Count(channel string, since int64) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -95,7 +95,7 @@ func (s *Space) Count(channel string, since int64) int {
 	if t == nil {
 		return 0
 	}
-	n, _ := slices.BinarySearchFunc(t.log, since, compareTimetoken)
+	n, _ := slices.BinarySearchFunc(t.log, since+1, compareTimetoken)
 	return len(s.unexpiredLocked(t.log[n:]))
 }
 

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"container/heap"
 	"encoding/json"
-	"fmt"
 	"sort"
 	"time"
 )
@@ -102,9 +101,9 @@ func (s *Space) joinLocked(channels []string, uuid string, timeout time.Duration
 		if !m.present {
 			m.present = true
 			m.topic.present++
-			s.announceLocked(Joined, m, true)
+			s.changeLocked(Joined, m, true)
 		} else if hasState {
-			s.announceLocked(StateSet, m, changed)
+			s.changeLocked(StateSet, m, changed)
 		}
 	}
 }
@@ -170,7 +169,7 @@ func (s *Space) SetState(channels []string, uuid string, state []byte) {
 		changed := !bytes.Equal(m.state, state)
 		m.state = bytes.Clone(state)
 		if m.present {
-			s.announceLocked(StateSet, m, changed)
+			s.changeLocked(StateSet, m, changed)
 		}
 	}
 }
@@ -243,7 +242,7 @@ func (s *Space) WhereNow(uuid string) []string {
 func (s *Space) endLocked(m *member, kind PresenceKind) {
 	s.removeMemberLocked(m.topic, m.uuid)
 	if m.present {
-		s.announceLocked(kind, m, true)
+		s.changeLocked(kind, m, true)
 	}
 	s.tidyLocked(m.topic)
 }
@@ -255,39 +254,4 @@ func (s *Space) removeMemberLocked(t *topic, uuid string) {
 		t.present--
 	}
 	delete(t.members, uuid)
-}
-
-// announceLocked notifies the observer and, if news, those who have subscribed to the channel's presence.
-func (s *Space) announceLocked(kind PresenceKind, m *member, news bool) {
-	if s.cfg.Observer != nil {
-		e := PresenceEvent{Kind: kind, Channel: m.topic.name, UUID: m.uuid, State: m.state}
-		if kind == Joined {
-			for p := range m.topic.waiters {
-				e.Polling = e.Polling || p.sub.UUID == m.uuid
-			}
-		}
-		s.cfg.Observer.Presence(e)
-	}
-	watched := s.watchersLocked(m.topic.name)
-	if len(watched) == 0 || !news {
-		return
-	}
-	occupancy := m.topic.present
-	if s.crowdedLocked(m, kind) {
-		return
-	}
-	now := s.cfg.Now()
-	seconds := now.Unix()
-	action := presenceActions[kind]
-	uuid := AppendString(nil, m.uuid)
-	body := fmt.Appendf(nil, `{"action":%q,"timestamp":%d,"uuid":%s,"occupancy":%d`, action, seconds, uuid, occupancy)
-	if kind == StateSet {
-		body = fmt.Appendf(body, `,"data":%s`, m.state)
-	}
-	meta := fmt.Appendf(nil, `{"pn_action":%q,"pn_uuid":%s,"pn_timestamp":%d,"pn_occupancy":%d,"pn_ispresence":1,"pn_channel":%s}`,
-		action, uuid, seconds, occupancy, AppendString(nil, m.topic.name))
-	body = append(body, '}')
-	for _, name := range watched {
-		s.appendLocked(encode(s.cfg.SubscribeKey, Publication{Channel: name, Meta: meta, Body: body}))
-	}
 }

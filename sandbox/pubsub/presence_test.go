@@ -44,6 +44,8 @@ func TestPresenceLife(t *testing.T) {
 	w.expect(t)
 	sub.Cursor = s.Handshake(sub)
 	w.expect(t, `join c u {"n":0}`)
+	now = now.Add(s.cfg.PresenceDelay)
+	s.Announce()
 	if got := payloads(look(t, s, sub.Cursor, "c-pnpres")); len(got) != 1 || got[0] != `{"action":"join","timestamp":1700000000,"uuid":"u","occupancy":1}` {
 		t.Errorf("own join: %v", got)
 	}

@@ -5,6 +5,7 @@ package pubsub
 
 import (
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
@@ -49,6 +50,7 @@ type Space struct {
 	groups   map[string]*group
 	crowds   map[*topic]*crowd // channels above AnnounceMax, or with changes to report
 	newest   map[string]*Poll  // held polls by identity: uuid, channels and filter
+	pending  []change          // presence events that are not due yet, oldest first
 	messages list
 	bytes    int64
 	polls    int // held
@@ -56,6 +58,8 @@ type Space struct {
 	ttls     int   // stored messages with an end
 	sweep    int64 // timetoken at which those that have ended are looked for
 	closed   bool
+
+	changed chan struct{} // receives when pending is no longer empty
 }
 
 // topic is a channel, or a wildcard pattern, which has only a ring and waiters.
@@ -88,7 +92,7 @@ func New(cfg Config) (*Space, error) {
 	}
 	return &Space{
 		cfg: cfg, channels: map[string]*topic{}, patterns: map[string]*topic{}, newest: map[string]*Poll{},
-		groups: map[string]*group{}, crowds: map[*topic]*crowd{},
+		groups: map[string]*group{}, crowds: map[*topic]*crowd{}, changed: make(chan struct{}, 1),
 	}, nil
 }
 
@@ -148,6 +152,7 @@ func (s *Space) Forget(channels ...string) {
 			for uuid := range t.members {
 				s.removeMemberLocked(t, uuid)
 			}
+			s.pending = slices.DeleteFunc(s.pending, func(c change) bool { return c.topic == t })
 			if len(t.waiters) == 0 {
 				delete(s.channels, n)
 			}

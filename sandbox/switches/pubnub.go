@@ -57,6 +57,9 @@ type Presence struct {
 	// above it there is one event per PresenceInterval. Negative means that no change is announced by itself.
 	AnnounceMax      int
 	PresenceInterval time.Duration
+	// PresenceDelay is how long after its cause a presence event comes. The real network takes some time too, and its
+	// SDKs see their own join because of that.
+	PresenceDelay time.Duration
 }
 
 // Table lists the switches. On the command line 0 occupants mean that none is announced.
@@ -64,5 +67,6 @@ func (p *Presence) Table() []Switch {
 	return []Switch{
 		number(&p.AnnounceMax, "announce-max", 20, 0, "occupants up to whom joins and leaves are announced one by one, on the plain keysets; 0 for never"),
 		duration(&p.PresenceInterval, "presence-interval", 10*time.Second, "time between the presence events of a channel with more occupants than that"),
+		duration(&p.PresenceDelay, "presence-delay", 100*time.Millisecond, "how long after a join, leave or other change its presence event comes"),
 	}
 }

@@ -1,6 +1,6 @@
 // Package catalog finds handler binaries in the plugins directories. The directory is the trust boundary: whoever may write
 // into it, or into a directory above it, runs code as the daemon; so only what root or the daemon's own user alone can
-// change is taken.
+// change is taken, unless the scanner only warns.
 package catalog
 
 import (
@@ -10,7 +10,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 )
 
 // CardSuffix follows the name of a handler in the name of its card file.
@@ -38,17 +37,25 @@ type Skip struct {
 	Reason string
 	// Name of the handler that the file would be; "" for a card, and for a directory, of which nothing was taken.
 	Name string
+	// Used: it was taken all the same, and Reason is only a warning.
+	Used bool
 }
 
 // Scanner finds handlers. It reads a file again only when it has changed. It is not safe for concurrent use; its zero value
 // is ready.
-type Scanner struct{ hashes Hashes }
+type Scanner struct {
+	// WarnOnly takes what others may change too, and warns of it.
+	WarnOnly bool
 
-// Scan looks into dirs, in order. Files that are obviously not handlers (dotfiles, *.tmp, cards, directories, files without
-// execute permission that do not look like programs) are passed over silently; what somebody might expect to run is
+	hashes   Hashes
+	accounts accounts // for tests
+}
+
+// Scan looks into dirs, in order. Files that are obviously not handlers (dotfiles, leftovers, cards, directories, files
+// without execute permission that do not look like programs) are passed over silently; what somebody might expect to run is
 // reported in skipped, like a directory that cannot be used.
 func (sc *Scanner) Scan(dirs []string) (found []Found, skipped []Skip) {
-	s := scan{hashes: &sc.hashes, uid: uint32(os.Getuid()), byName: map[string]string{}}
+	s := scan{hashes: &sc.hashes, uid: uint32(os.Getuid()), accounts: sc.accounts, warnOnly: sc.WarnOnly, warned: map[string]bool{}, byName: map[string]string{}}
 	for _, dir := range dirs {
 		s.dir(dir)
 	}
@@ -56,11 +63,14 @@ func (sc *Scanner) Scan(dirs []string) (found []Found, skipped []Skip) {
 }
 
 type scan struct {
-	hashes  *Hashes
-	uid     uint32
-	found   []Found
-	skipped []Skip
-	byName  map[string]string // name → path
+	hashes   *Hashes
+	uid      uint32
+	accounts accounts
+	warnOnly bool
+	warned   map[string]bool // reasons that were reported already
+	found    []Found
+	skipped  []Skip
+	byName   map[string]string // name → path
 }
 
 // skip reports a handler that is not taken; the arguments of format follow the path.
@@ -72,6 +82,18 @@ func (s *scan) skipDir(dir, format string, args ...any) {
 	s.skipped = append(s.skipped, Skip{Path: dir, Reason: fmt.Sprintf(format, args...)})
 }
 
+// refuses reports whether something is not to be taken for a reason of trust, "" for none. If it only warns, it does.
+func (s *scan) refuses(path, reason string) bool {
+	if reason == "" || !s.warnOnly {
+		return reason != ""
+	}
+	if !s.warned[reason] {
+		s.warned[reason] = true
+		s.skipped = append(s.skipped, Skip{Path: path, Used: true, Reason: "blocksd run does not use " + path + " because " + reason})
+	}
+	return false
+}
+
 func (s *scan) dir(dir string) {
 	abs, err := filepath.Abs(dir)
 	if err == nil {
@@ -81,7 +103,7 @@ func (s *scan) dir(dir string) {
 		s.skipDir(filepath.Clean(dir), "plugins directory %s is not used because it cannot be read: %v; create it, or remove it from the configuration", dir, plain(err))
 		return
 	}
-	if reason := s.distrustPath(abs); reason != "" {
+	if reason := s.distrustPath(abs); s.refuses(abs, reason) {
 		s.skipDir(abs, "plugins directory %s is not used because %s", abs, reason)
 		return
 	}
@@ -97,7 +119,7 @@ func (s *scan) dir(dir string) {
 
 func (s *scan) entry(dir, name string) {
 	path := filepath.Join(dir, name)
-	if strings.HasPrefix(name, ".") || strings.HasSuffix(name, ".tmp") || strings.HasSuffix(name, CardSuffix) {
+	if leftover(name) || strings.HasSuffix(name, CardSuffix) {
 		return
 	}
 	info, err := os.Lstat(path)
@@ -111,7 +133,7 @@ func (s *scan) entry(dir, name string) {
 			s.skip(name, path, "the link leads nowhere")
 			return
 		}
-		if reason := s.distrustPath(filepath.Dir(target)); reason != "" {
+		if reason := s.distrustPath(filepath.Dir(target)); s.refuses(path, reason) {
 			s.skip(name, path, "%s", reason)
 			return
 		}
@@ -129,7 +151,7 @@ func (s *scan) entry(dir, name string) {
 		}
 		return
 	}
-	if reason := s.distrust(path, info); reason != "" {
+	if reason := s.distrust(path, info); s.refuses(path, reason) {
 		s.skip(name, path, "%s", reason)
 		return
 	}
@@ -150,7 +172,7 @@ func (s *scan) entry(dir, name string) {
 	f := Found{Name: name, Path: path, Dir: dir, SHA256: sum, Kind: kind}
 	card := filepath.Join(dir, name+CardSuffix)
 	if info, err := os.Stat(card); err == nil && info.Mode().IsRegular() {
-		if reason := s.distrust(card, info); reason != "" {
+		if reason := s.distrust(card, info); s.refuses(card, reason) {
 			s.skipped = append(s.skipped, Skip{Path: card, Reason: fmt.Sprintf("card %s is not used because %s", card, reason)})
 		} else {
 			f.CardPath = card
@@ -159,36 +181,6 @@ func (s *scan) entry(dir, name string) {
 	s.byName[name] = path
 	s.found = append(s.found, f)
 }
-
-// distrustPath says why dir or a directory above it cannot be trusted, "" when all can.
-func (s *scan) distrustPath(dir string) string {
-	for at := dir; ; at = filepath.Dir(at) {
-		info, err := os.Lstat(at)
-		if err != nil {
-			return fmt.Sprintf("%s cannot be examined: %v", at, plain(err))
-		}
-		// Others may add files to a sticky directory of root but not replace ours; but nothing is loaded from one.
-		sticky := at != dir && info.Mode()&fs.ModeSticky != 0 && owner(info) == 0
-		if reason := s.distrust(at, info); reason != "" && !sticky {
-			return reason
-		}
-		if at == filepath.Dir(at) {
-			return ""
-		}
-	}
-}
-
-func (s *scan) distrust(path string, info fs.FileInfo) string {
-	if uid := owner(info); uid != 0 && uid != s.uid {
-		return fmt.Sprintf("%s belongs to user %d instead of root or user %d", path, uid, s.uid)
-	}
-	if info.Mode().Perm()&0o022 != 0 {
-		return fmt.Sprintf("%s may be written by its group or by others (mode %04o): chmod go-w it", path, info.Mode().Perm())
-	}
-	return ""
-}
-
-func owner(info fs.FileInfo) uint32 { return info.Sys().(*syscall.Stat_t).Uid }
 
 // plain strips the operation and the path, which the sentence around the error names already.
 func plain(err error) error {

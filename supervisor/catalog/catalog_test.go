@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 
@@ -59,6 +60,16 @@ func foreign() string {
 	return string(head)
 }
 
+// etc makes accounts of the contents of two files.
+func etc(t *testing.T, passwd, group string) accounts {
+	t.Helper()
+	dir := t.TempDir()
+	a := accounts{passwd: filepath.Join(dir, "passwd"), group: filepath.Join(dir, "group")}
+	file(t, a.passwd, passwd, 0o644)
+	file(t, a.group, group, 0o644)
+	return a
+}
+
 func TestScan(t *testing.T) {
 	dir := plugins(t)
 	in := func(name string) string { return filepath.Join(dir, name) }
@@ -72,6 +83,7 @@ func TestScan(t *testing.T) {
 	file(t, in("open"), "#!", 0o775)
 	file(t, in("text"), "just text\n", 0o755)
 	file(t, in("empty"), "", 0o755)
+	file(t, in("marked"), "\xef\xbb\xbf#!/bin/sh\n", 0o755)
 	file(t, in("half"), "\x7fELF\x02", 0o755)
 	file(t, in("foreign"), foreign(), 0o755)
 	file(t, in("zipapp"), "#!/usr/bin/python3\nPK\x03\x04", 0o755)
@@ -90,7 +102,7 @@ func TestScan(t *testing.T) {
 	second := filepath.Join(dir, "sub")
 	file(t, filepath.Join(second, "echo"), "#!", 0o755)
 
-	found, skipped := new(Scanner).Scan([]string{dir, second})
+	found, skipped := (&Scanner{accounts: etc(t, "root:x:0:0::/:\nann:x:12345:12345::/:", "root:x:0:ann\nann:x:12345:")}).Scan([]string{dir, second})
 	for i := range found {
 		sum := sha256.Sum256([]byte(map[string]string{"echo": elf(""), "bare": "#!/bin/sh\n", "odd": "#!", "zipapp": "#!/usr/bin/python3\nPK\x03\x04"}[found[i].Name]))
 		if found[i].SHA256 != hex.EncodeToString(sum[:]) {
@@ -116,6 +128,7 @@ func TestScan(t *testing.T) {
 		"odd.agent-card.json": "card DIR/odd.agent-card.json is not used because DIR/odd.agent-card.json may be written by its group or by others (mode 0666): " +
 			"chmod go-w it",
 		"text":     "handler DIR/text is not loaded because it is not a program: it begins neither like an ELF file nor with #!",
+		"marked":   "handler DIR/marked is not loaded because it begins with a byte order mark, so the kernel does not see its #!: save it without one",
 		"empty":    "handler DIR/empty is not loaded because it is empty",
 		"half":     "handler DIR/half is not loaded because it is only the beginning of a program: copy the whole file",
 		"foreign":  "handler DIR/foreign is not loaded because it is a program for IBM Z, and this machine is MACHINE: build it for this machine (GOOS=linux GOARCH=" + runtime.GOARCH + ")",
@@ -132,6 +145,31 @@ func TestScan(t *testing.T) {
 	}
 	if d := cmp.Diff(reasons, got); d != "" {
 		t.Errorf("skipped (-want +got):\n%s", d)
+	}
+}
+
+// What was left beside a program is no handler, and is not reported either.
+func TestLeftovers(t *testing.T) {
+	dir := plugins(t)
+	for _, name := range []string{
+		"echo.old", "echo.bak", "echo.BAK", "echo~", "echo.orig", "echo.dpkg-old", "echo.dpkg-dist", "echo.dpkg-tmp", "echo.ucf-old", "echo.rpmsave", "echo.rpmnew",
+		"echo.rpmorig", "echo.pacsave", "libecho.so", "libecho.so.1", "libecho.so.1.2", ".echo.swp", "#echo#", "echo.tmp", "echo.new", "echo.~1~", "echo.save", "echo.prev",
+		"echo.disabled",
+	} {
+		file(t, filepath.Join(dir, name), elf(name), 0o755)
+	}
+	names := []string{"echo", "echo-1.0", "old", "new.sh", "so", "echo.py", "sol", "bakery"}
+	for _, name := range names {
+		file(t, filepath.Join(dir, name), "#!/bin/sh\n", 0o755)
+	}
+	found, skipped := new(Scanner).Scan([]string{dir})
+	var got []string
+	for _, f := range found {
+		got = append(got, f.Name)
+	}
+	slices.Sort(names)
+	if d := cmp.Diff(names, got); d != "" || len(skipped) > 0 {
+		t.Errorf("found (-want +got):\n%sskipped %v", d, skipped)
 	}
 }
 

@@ -46,6 +46,8 @@ func classify(head []byte) (Kind, string) {
 	switch {
 	case len(head) == 0:
 		return 0, "it is empty"
+	case bytes.HasPrefix(head, []byte("\xef\xbb\xbf#!")):
+		return 0, "it begins with a byte order mark, so the kernel does not see its #!: save it without one"
 	case bytes.HasPrefix(head, []byte("\x7fELF")):
 		return Elf, wrongMachine(head)
 	case bytes.HasPrefix(head, []byte("#!")):

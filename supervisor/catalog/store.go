@@ -98,18 +98,17 @@ func (s *Store) sweep() {
 func (s *Store) path(name string) string { return filepath.Join(s.dir, name) }
 
 // Accept takes the content of a handler's file, which must have the checksum sum, and says what to execute: the copy of
-// it, or that of another content that the handler was rolled back to.
-func (s *Store) Accept(name, file, sum string) (run, runSum string, err error) {
+// it, or that of another content that the handler was rolled back to. pin is the checksum that the handler must have, ""
+// for any: it ends a rollback to something else.
+func (s *Store) Accept(name, file, sum, pin string) (run, runSum string, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	r := s.records[name]
-	if r != nil && r.Held != nil {
-		if r.Held.File == sum && s.has(r.Held.Run) {
-			s.accepted[name] = r.Held.Run
-			return s.path(r.Held.Run), r.Held.Run, nil
-		}
-		r.Held = nil // there is something newer
-		if err := s.saveLocked(); err != nil {
+	if held := s.heldLocked(name, sum); held != "" && (pin == "" || pin == held) {
+		s.accepted[name] = held
+		return s.path(held), held, nil
+	}
+	if r := s.records[name]; r != nil && r.Held != nil { // there is something newer
+		if err := s.holdLocked(r, nil); err != nil {
 			return "", "", err
 		}
 	}
@@ -205,25 +204,67 @@ func (s *Store) Forget(name string) {
 	delete(s.accepted, name)
 }
 
-// Rollback makes the content that a handler ran before running the one to execute, until its file changes from what it is
-// now.
-func (s *Store) Rollback(name, file, running string) (previous string, err error) {
+// Rollback says what a handler is to be rolled back to.
+type Rollback struct {
+	Handler string
+	// File is the checksum of what its file holds, Running of what runs.
+	File, Running string
+	// Pin is the checksum that the handler must have, "" for any.
+	Pin string
+}
+
+// ErrPinned is the error of a rollback to a program that the handler may not run.
+var ErrPinned = errors.New("it is pinned")
+
+// Rollback makes the content that a handler ran before the running one the one to execute, until its file changes from
+// what it is now. undo takes that back. An error has changed nothing; with ErrPinned, previous is the content that the pin
+// does not let run.
+func (s *Store) Rollback(b Rollback) (previous string, undo func() error, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	r := s.records[name]
-	if r != nil {
-		for _, sum := range r.Used {
-			if sum == running || !s.has(sum) {
-				continue
-			}
-			r.Held = &held{File: file, Run: sum}
-			if sum == file {
-				r.Held = nil
-			}
-			return sum, s.saveLocked()
-		}
+	r := s.records[b.Handler]
+	if r == nil {
+		r = &record{}
 	}
-	return "", fmt.Errorf("handler %s cannot be rolled back: it has not run with another content yet", name)
+	earlier := slices.DeleteFunc(slices.Clone(r.Used), func(sum string) bool { return sum == b.Running || !s.has(sum) })
+	if len(earlier) == 0 {
+		return "", nil, fmt.Errorf("handler %s cannot be rolled back: it has not run with another content yet", b.Handler)
+	}
+	previous = earlier[0]
+	if b.Pin != "" && !slices.Contains(earlier, b.Pin) {
+		return previous, nil, ErrPinned
+	}
+	if b.Pin != "" {
+		previous = b.Pin
+	}
+	hold := &held{File: b.File, Run: previous}
+	if previous == b.File {
+		hold = nil
+	}
+	before := r.Held
+	if err := s.holdLocked(r, hold); err != nil {
+		return "", nil, err
+	}
+	undo = func() error {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if r.Held != hold { // something newer counts
+			return nil
+		}
+		return s.holdLocked(r, before)
+	}
+	return previous, undo, nil
+}
+
+// holdLocked changes what a handler is held at. An error has changed nothing.
+func (s *Store) holdLocked(r *record, hold *held) error {
+	before := r.Held
+	r.Held = hold
+	err := s.saveLocked()
+	if err != nil {
+		r.Held = before
+	}
+	return err
 }
 
 // Held returns the content that a handler was rolled back to, "" when it runs what its file holds.
@@ -231,6 +272,20 @@ func (s *Store) Held(name string) string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if r := s.records[name]; r != nil && r.Held != nil {
+		return r.Held.Run
+	}
+	return ""
+}
+
+// HeldFor is Held as long as the handler's file has the checksum sum, and what it was rolled back to is there.
+func (s *Store) HeldFor(name, sum string) string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.heldLocked(name, sum)
+}
+
+func (s *Store) heldLocked(name, sum string) string {
+	if r := s.records[name]; r != nil && r.Held != nil && r.Held.File == sum && s.has(r.Held.Run) {
 		return r.Held.Run
 	}
 	return ""

@@ -1,6 +1,7 @@
 package catalog
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -26,11 +27,17 @@ func put(t *testing.T, s *Store, name, path, content string) (run, sum string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	run, sum, err = s.Accept(name, path, fileSum)
+	run, sum, err = s.Accept(name, path, fileSum, "")
 	if err != nil {
 		t.Fatal(err)
 	}
 	return run, sum
+}
+
+// roll rolls h back.
+func (s *Store) roll(file, running string) (string, error) {
+	previous, _, err := s.Rollback(Rollback{Handler: "h", File: file, Running: running})
+	return previous, err
 }
 
 func TestStoreKeepsWhatRuns(t *testing.T) {
@@ -49,7 +56,7 @@ func TestStoreKeepsWhatRuns(t *testing.T) {
 	if b, err := os.ReadFile(run); err != nil || string(b) != "one" {
 		t.Errorf("the copy holds %q: %v", b, err)
 	}
-	if _, _, err := s.Accept("h", path, strings.Repeat("0", 64)); err == nil || !strings.HasSuffix(err.Error(), "cannot be copied to the store: it changed meanwhile") {
+	if _, _, err := s.Accept("h", path, strings.Repeat("0", 64), ""); err == nil || !strings.HasSuffix(err.Error(), "cannot be copied to the store: it changed meanwhile") {
 		t.Errorf("a file that changed between check and copy: %v", err)
 	}
 	if left, err := os.ReadDir(dir); err != nil || len(left) != 1 {
@@ -70,30 +77,84 @@ func TestRollback(t *testing.T) {
 		return sum
 	}
 	one := use("one")
-	if _, err := s.Rollback("h", one, one); err == nil || err.Error() != "handler h cannot be rolled back: it has not run with another content yet" {
+	if _, err := s.roll(one, one); err == nil || err.Error() != "handler h cannot be rolled back: it has not run with another content yet" {
 		t.Errorf("nothing to go back to: %v", err)
 	}
 	two := use("two")
-	if got, err := s.Rollback("h", two, two); err != nil || got != one {
+	if got, err := s.roll(two, two); err != nil || got != one {
 		t.Fatalf("rolled back to %s: %v", got, err)
 	}
 	s = openStore(t, dir) // also after a restart
-	if run, sum, err := s.Accept("h", path, two); err != nil || sum != one || run != filepath.Join(dir, one) || s.Held("h") != one {
+	if run, sum, err := s.Accept("h", path, two, ""); err != nil || sum != one || run != filepath.Join(dir, one) || s.Held("h") != one {
 		t.Errorf("accepted %s %s: %v", run, sum, err)
 	}
 	if err := s.Used("h", one); err != nil {
 		t.Fatal(err)
 	}
 	// the same once more goes forth again
-	if got, err := s.Rollback("h", two, one); err != nil || got != two || s.Held("h") != "" {
+	if got, err := s.roll(two, one); err != nil || got != two || s.Held("h") != "" {
 		t.Errorf("rolled forth to %s: %v", got, err)
 	}
 	// a new file ends it
-	if _, err := s.Rollback("h", two, two); err != nil {
+	if _, err := s.roll(two, two); err != nil {
 		t.Fatal(err)
 	}
 	if three := use("three"); s.Held("h") != "" || three == one {
 		t.Errorf("held %s", s.Held("h"))
+	}
+}
+
+// A pin decides what a handler may be rolled back to, and ends a rollback to something else. A refusal changes nothing.
+func TestRollbackOfPinned(t *testing.T) {
+	dir := filepath.Join(plugins(t), "store")
+	s := openStore(t, dir)
+	path := filepath.Join(filepath.Dir(dir), "h")
+	var sums []string
+	for _, content := range []string{"one", "two", "three"} {
+		_, sum := put(t, s, "h", path, content)
+		if err := s.Used("h", sum); err != nil {
+			t.Fatal(err)
+		}
+		sums = append(sums, sum)
+	}
+	one, two, three := sums[0], sums[1], sums[2]
+	records := func() string {
+		b, err := os.ReadFile(filepath.Join(dir, recordsFile))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(b)
+	}
+	before := records()
+	if previous, _, err := s.Rollback(Rollback{"h", three, three, three}); !errors.Is(err, ErrPinned) || previous != two {
+		t.Errorf("pinned to what runs: %s, %v", previous, err)
+	}
+	if after := records(); after != before || s.Held("h") != "" {
+		t.Errorf("a refusal has written %s", after)
+	}
+	previous, undo, err := s.Rollback(Rollback{"h", three, three, one})
+	if err != nil || previous != one || s.HeldFor("h", three) != one || s.HeldFor("h", two) != "" {
+		t.Errorf("pinned to the first: %s, %v", previous, err)
+	}
+	if _, sum, err := s.Accept("h", path, three, one); err != nil || sum != one {
+		t.Errorf("accepted %s: %v", sum, err)
+	}
+	if err := undo(); err != nil || records() != before {
+		t.Errorf("taken back: %v, %s", err, records())
+	}
+	// Pinned to its file after a rollback.
+	if _, err := s.roll(three, three); err != nil {
+		t.Fatal(err)
+	}
+	if _, sum, err := s.Accept("h", path, three, three); err != nil || sum != three || s.Held("h") != "" {
+		t.Errorf("accepted %s: %v", sum, err)
+	}
+	// What cannot be written down has not happened.
+	if err := errors.Join(os.Remove(filepath.Join(dir, recordsFile)), os.Mkdir(filepath.Join(dir, recordsFile), 0o700)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.roll(three, ""); err == nil || s.Held("h") != "" {
+		t.Errorf("rolled back to %s: %v", s.Held("h"), err)
 	}
 }
 
@@ -144,49 +205,9 @@ func TestStoreSurvivesBadRecords(t *testing.T) {
 	for _, content := range []string{"{", "null", `{"h":null}`, `[]`, ""} {
 		file(t, filepath.Join(dir, recordsFile), content, 0o600)
 		s := openStore(t, dir)
-		if _, err := s.Rollback("h", "", ""); err == nil {
+		if _, err := s.roll("", ""); err == nil {
 			t.Error("rolled back to nothing")
 		}
 		put(t, s, "h", filepath.Join(dir, "h"), "x")
 	}
-}
-
-func TestPins(t *testing.T) {
-	path := filepath.Join(plugins(t), PinsFile)
-	if pins, problems := ReadPins(path); len(pins) != 0 || len(problems) != 0 {
-		t.Errorf("no file: %v %v", pins, problems)
-	}
-	sum := strings.Repeat("a", 64)
-	for _, name := range []string{"echo", "adder", "echo"} {
-		if err := Pin(path, name, sum); err != nil {
-			t.Fatal(err)
-		}
-	}
-	pins, problems := ReadPins(path)
-	if d := cmp.Diff(Pins{"echo": sum, "adder": sum}, pins); d != "" || len(problems) > 0 {
-		t.Error(d, problems)
-	}
-	pins, problems = parsePins("FILE", []byte("# comment\n\nnonsense\n"+strings.ToUpper(sum)+" *echo\n"+sum+"  ../x\n"))
-	if d := cmp.Diff(Pins{"echo": sum}, pins); d != "" {
-		t.Error(d)
-	}
-	want := []string{
-		"line 3 of FILE is not used because it is not a SHA-256 and the name of a handler: pin the handler again",
-		"line 5 of FILE is not used because it is not a SHA-256 and the name of a handler: pin the handler again",
-	}
-	if d := cmp.Diff(want, problems); d != "" {
-		t.Error(d)
-	}
-}
-
-func FuzzPins(f *testing.F) {
-	f.Add([]byte("# x\n" + strings.Repeat("a", 64) + "  echo\n"))
-	f.Fuzz(func(t *testing.T, b []byte) {
-		pins, _ := parsePins("FILE", b)
-		for name, sum := range pins {
-			if !IsChecksum(sum) || name == "" || strings.Contains(name, "/") {
-				t.Fatalf("pin %q %q", name, sum)
-			}
-		}
-	})
 }

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"path/filepath"
 	"slices"
+	"syscall"
 	"time"
 
 	"github.com/fsnotify/fsnotify"
@@ -24,6 +25,9 @@ type WatchConfig struct {
 	// Rescan is how often Changed is called although nothing was seen to change, because not every file system reports changes;
 	// default 1 min, and every 5 s while a directory cannot be watched.
 	Rescan time.Duration
+	// Look is how often it is checked whether the paths still lead where they did: the kernel does not report it when a
+	// directory above, or a link on the way, is replaced. Default 2 s.
+	Look time.Duration
 	// Changed looks at the files. It is called by one goroutine, which it may keep busy.
 	Changed func()
 }
@@ -31,11 +35,13 @@ type WatchConfig struct {
 const (
 	defaultQuiet  = 500 * time.Millisecond
 	defaultRescan = time.Minute
+	defaultLook   = 2 * time.Second
 	// blindRescan is the interval while some directory is not watched.
 	blindRescan = 5 * time.Second
 )
 
-// Watch calls Changed after changes until ctx ends. What changed is for Changed to find out: notices of the kernel can be
+// Watch calls Changed after changes until ctx ends, within Look and Quiet also when what changed is a link or a directory
+// on the way. What changed is for Changed to find out: notices of the kernel can be
 // lost, and say nothing about contents.
 func Watch(ctx context.Context, c WatchConfig) {
 	if c.Quiet <= 0 {
@@ -43,6 +49,9 @@ func Watch(ctx context.Context, c WatchConfig) {
 	}
 	if c.Rescan <= 0 {
 		c.Rescan = defaultRescan
+	}
+	if c.Look <= 0 {
+		c.Look = defaultLook
 	}
 	watcher, err := fsnotify.NewWatcher()
 	if err != nil {
@@ -59,19 +68,19 @@ func Watch(ctx context.Context, c WatchConfig) {
 	files := map[string]bool{}
 	for _, f := range c.Files {
 		files[filepath.Clean(f)] = true
-		dirs = append(dirs, filepath.Dir(f))
+		dirs = append(dirs, filepath.Dir(filepath.Clean(f)))
 	}
+	slices.Sort(dirs)
+	dirs = slices.Compact(dirs)
 	changes := make(chan struct{}, 1)
-	// watch adds what can be watched; a directory that was made again needs it, and adding one twice does no harm.
-	watch := func() time.Duration {
-		next := c.Rescan
-		for _, dir := range dirs {
-			if err := watcher.Add(dir); err != nil {
-				next = min(next, blindRescan)
-			}
+	w := watches{watcher: watcher, dirs: dirs, ids: map[string]directory{}}
+	rescan := func() time.Duration {
+		if len(w.ids) < len(dirs) {
+			return min(c.Rescan, blindRescan)
 		}
-		return next
+		return c.Rescan
 	}
+	w.update()
 	ctx, cancel := context.WithCancel(ctx)
 	debounced := make(chan struct{})
 	go func() {
@@ -85,8 +94,11 @@ func Watch(ctx context.Context, c WatchConfig) {
 		default: // a change is pending already
 		}
 	}
-	timer := time.NewTimer(watch())
+	timer := time.NewTimer(rescan())
 	defer timer.Stop()
+	look := time.NewTicker(c.Look)
+	defer look.Stop()
+	lead := trails(c.Dirs, c.Files)
 	notify() // for what changed before the directories were watched
 	for {
 		select {
@@ -95,6 +107,9 @@ func Watch(ctx context.Context, c WatchConfig) {
 		case e, ok := <-watcher.Events:
 			if !ok {
 				return
+			}
+			if e.Has(fsnotify.Remove | fsnotify.Rename) {
+				delete(w.ids, filepath.Clean(e.Name)) // if it is one of the directories, it is not watched any more
 			}
 			// The directory of a file may be full of what changes all the time.
 			if whole[filepath.Dir(e.Name)] || whole[e.Name] || files[e.Name] {
@@ -106,11 +121,48 @@ func Watch(ctx context.Context, c WatchConfig) {
 			} else if err != nil {
 				c.Log.Warn("a plugins directory may not be watched any more; it is looked at again soon", "err", err)
 			}
+		case <-look.C:
+			now := trails(c.Dirs, c.Files)
+			if w.update() || now != lead {
+				lead = now
+				timer.Reset(rescan())
+				notify()
+			}
 		case <-timer.C:
-			timer.Reset(watch())
+			timer.Reset(rescan())
 			notify()
 		}
 	}
+}
+
+// watches are the directories that are watched. The kernel watches a directory and not its path, so each is added again
+// when its path leads to another one.
+type watches struct {
+	watcher *fsnotify.Watcher
+	dirs    []string
+	ids     map[string]directory // of those that are watched, by path
+}
+
+// directory tells one directory from another.
+type directory struct{ device, inode uint64 }
+
+// update watches what can be watched, and reports whether there is something new.
+func (w *watches) update() (found bool) {
+	for _, dir := range w.dirs {
+		var st syscall.Stat_t
+		_ = syscall.Stat(dir, &st) // zero if there is none
+		id := directory{uint64(st.Dev), st.Ino}
+		if old, ok := w.ids[dir]; ok && old == id {
+			continue
+		}
+		_ = w.watcher.Remove(dir) // it may have ended by itself
+		delete(w.ids, dir)
+		if w.watcher.Add(dir) == nil {
+			w.ids[dir] = id
+			found = true
+		}
+	}
+	return found
 }
 
 // debounce calls fire once no change has come for quiet, and at the latest when changes have gone on for limit.

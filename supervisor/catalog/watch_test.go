@@ -2,6 +2,7 @@ package catalog
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -48,7 +49,7 @@ func TestWatch(t *testing.T) {
 	go func() {
 		defer close(done)
 		Watch(ctx, WatchConfig{
-			Dirs: []string{dir, late}, Log: slog.New(slog.DiscardHandler), Quiet: time.Millisecond, Rescan: time.Hour,
+			Dirs: []string{dir, late}, Log: slog.New(slog.DiscardHandler), Quiet: time.Millisecond, Rescan: time.Hour, Look: 5 * time.Millisecond,
 			Changed: func() { changed <- struct{}{} },
 		})
 	}()
@@ -74,6 +75,144 @@ func TestWatch(t *testing.T) {
 	await("a new directory")
 	file(t, filepath.Join(late, "new"), "x", 0o755)
 	await("a file in it")
+}
+
+// However a path comes to lead elsewhere, and whatever happens where it leads afterwards, is seen.
+func TestWatchFollowsPaths(t *testing.T) {
+	type paths struct{ root, watched, file string }
+	link := func(t *testing.T, target, path string) {
+		t.Helper()
+		// As ln -s and mv -T do.
+		if err := errors.Join(os.Symlink(target, path+".new"), os.Rename(path+".new", path)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	mkdir := func(t *testing.T, dirs ...string) {
+		t.Helper()
+		for _, dir := range dirs {
+			if err := os.MkdirAll(dir, 0o755); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	tests := map[string]struct {
+		prepare, change func(t *testing.T, p paths)
+		in              string // directory below root that counts afterwards
+	}{
+		"the directory is a link": {
+			func(t *testing.T, p paths) { mkdir(t, p.root+"/1", p.root+"/2"); link(t, "1", p.watched) },
+			func(t *testing.T, p paths) { link(t, "2", p.watched) }, "2",
+		},
+		"a link to a link": {
+			func(t *testing.T, p paths) {
+				mkdir(t, p.root+"/1", p.root+"/2")
+				link(t, "1", p.root+"/current")
+				link(t, p.root+"/current", p.watched)
+			},
+			func(t *testing.T, p paths) { link(t, "2", p.root+"/current") }, "2",
+		},
+		"a link above": {
+			func(t *testing.T, p paths) {
+				mkdir(t, p.root+"/1/d", p.root+"/2/d")
+				link(t, "1", p.root+"/up")
+				link(t, "up/d", p.watched)
+			},
+			func(t *testing.T, p paths) { link(t, "2", p.root+"/up") }, "2/d",
+		},
+		"made anew": {
+			func(t *testing.T, p paths) { mkdir(t, p.watched) },
+			func(t *testing.T, p paths) {
+				if err := os.RemoveAll(p.watched); err != nil {
+					t.Fatal(err)
+				}
+				mkdir(t, p.watched)
+			}, "watched",
+		},
+		"replaced": {
+			func(t *testing.T, p paths) { mkdir(t, p.watched, p.root+"/next") },
+			func(t *testing.T, p paths) {
+				if err := errors.Join(os.Rename(p.watched, p.root+"/before"), os.Rename(p.root+"/next", p.watched)); err != nil {
+					t.Fatal(err)
+				}
+			}, "watched",
+		},
+		"the link leads nowhere at first": {
+			func(t *testing.T, p paths) { link(t, "late", p.watched) },
+			func(t *testing.T, p paths) { mkdir(t, p.root+"/late") }, "late",
+		},
+		"a handler behind a link that is swapped": {
+			func(t *testing.T, p paths) {
+				mkdir(t, p.watched, p.root+"/1", p.root+"/2")
+				file(t, p.root+"/1/h", "1", 0o755)
+				file(t, p.root+"/2/h", "2", 0o755)
+				link(t, "1", p.root+"/current")
+				link(t, "../current/h", p.watched+"/h")
+			},
+			func(t *testing.T, p paths) { link(t, "2", p.root+"/current") }, "watched",
+		},
+		"a handler behind a link that is written": {
+			func(t *testing.T, p paths) {
+				mkdir(t, p.watched)
+				file(t, p.root+"/h", "1", 0o755)
+				link(t, "../h", p.watched+"/h")
+			},
+			func(t *testing.T, p paths) { file(t, p.root+"/h", "two", 0o755) }, "watched",
+		},
+		"data of a ConfigMap": {
+			func(t *testing.T, p paths) {
+				mkdir(t, p.watched+"/..1", p.watched+"/..2")
+				file(t, p.watched+"/..1/h", "1", 0o755)
+				file(t, p.watched+"/..2/h", "2", 0o755)
+				link(t, "..1", p.watched+"/..data")
+				link(t, "..data/h", p.watched+"/h")
+			},
+			func(t *testing.T, p paths) { link(t, "..2", p.watched+"/..data") }, "watched",
+		},
+		"a file behind a link": {
+			func(t *testing.T, p paths) {
+				mkdir(t, p.watched, p.root+"/1", p.root+"/2")
+				file(t, p.root+"/1/card", "1", 0o644)
+				link(t, "1/card", p.file)
+			},
+			func(t *testing.T, p paths) { file(t, p.root+"/1/card", "two", 0o644) }, "watched",
+		},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			root := plugins(t)
+			p := paths{root, filepath.Join(root, "watched"), filepath.Join(root, "file")}
+			tt.prepare(t, p)
+			changed := make(chan struct{}, 10000)
+			ctx, cancel := context.WithCancel(t.Context())
+			done := make(chan struct{})
+			go func() {
+				defer close(done)
+				Watch(ctx, WatchConfig{
+					Dirs: []string{p.watched}, Files: []string{p.file}, Log: slog.New(slog.DiscardHandler),
+					Quiet: time.Millisecond, Rescan: time.Hour, Look: 5 * time.Millisecond, Changed: func() { changed <- struct{}{} },
+				})
+			}()
+			defer func() { cancel(); <-done }()
+			await := func(what string) {
+				t.Helper()
+				select {
+				case <-changed:
+				case <-time.After(20 * time.Second):
+					t.Fatalf("not notified of %s", what)
+				}
+			}
+			await("the beginning")
+			tt.change(t, p)
+			await("the change")
+			// Another change may still be reported. What happens there from now on must be reported as well, by the kernel.
+			file(t, filepath.Join(root, tt.in, "more"), "x", 0o755)
+			for seen := false; !seen; {
+				await("a new file")
+				_, err := os.Stat(filepath.Join(p.watched, "more"))
+				seen = err == nil
+			}
+		})
+	}
 }
 
 // Of a file's directory only the file counts.

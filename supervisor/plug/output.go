@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"syscall"
 	"time"
 
+	"github.com/blocksd/blocksd/supervisor/catalog"
 	"github.com/blocksd/blocksd/supervisor/launch"
 	"github.com/blocksd/blocksd/supervisor/logpump"
 	"github.com/blocksd/blocksd/supervisor/unit"
@@ -26,6 +28,13 @@ func (p *Conn) launch(ctx context.Context, env []string) (*launch.Process, strin
 		Path: c.Path, Argv0: c.Argv0, Args: c.Args, Dir: c.Dir, Env: env, Plan: p.plan, Private: p.dir, Mark: p.mark,
 	})
 	if err != nil {
+		var errno syscall.Errno
+		// Only what the kernel said of the execution itself.
+		if errors.As(err, &errno) && err.Error() == "start "+c.Path+": "+errno.Error() {
+			if why := p.attempt().WhyNotStarted(errno); why != "" {
+				return nil, "", failure(unit.Spawn, "handler %s could not be started because %s", c.Handler, why)
+			}
+		}
 		return nil, "", failure(unit.Spawn, "handler %s could not be started: %v", c.Handler, err)
 	}
 	p.process.Store(process)
@@ -61,7 +70,18 @@ func (p *Conn) launch(ctx context.Context, env []string) (*launch.Process, strin
 		return process, "", failure(unit.Handshake, "handler %s could not be started because it closed its standard output without a handshake", c.Handler)
 	}
 	exit := p.Exit()
+	if exit.Reason == unit.ExitCode {
+		if why := p.attempt().WhyEnded(process.Exit().Code); why != "" {
+			return process, "", failure(exit.Reason, "handler %s could not be started because %s", c.Handler, why)
+		}
+	}
 	return process, "", failure(exit.Reason, "handler %s could not be started because %s before its handshake", c.Handler, exit.Text)
+}
+
+// attempt is what the catalog has to know to explain a start that has failed.
+func (p *Conn) attempt() catalog.Start {
+	l := p.config.Limits
+	return catalog.Start{Path: p.config.Path, Dir: p.config.Dir, Guarded: len(l.ReadPaths)+len(l.WritePaths) > 0}
 }
 
 // firstLine takes the line only if it is a handshake.

@@ -159,6 +159,25 @@ func TestNoBinary(t *testing.T) {
 	if err := os.WriteFile(text, []byte("just text\n"), 0o755); err != nil {
 		t.Fatal(err)
 	}
+	script := func(name, content string) string {
+		path := filepath.Join(t.TempDir(), name)
+		if err := os.WriteFile(path, []byte(content), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	for path, want := range map[string]string{
+		script("crlf", "#!/bin/sh\r\n"):                   "its first line ends with a carriage return, as in files of Windows, so it names \"/bin/sh\\r\"",
+		script("env-crlf", "#!/usr/bin/env sh\r\n"):       "its first line ends with a carriage return, as in files of Windows, so it names \"sh\\r\"",
+		script("missing", "#!/nowhere/python\n"):          "its first line names the interpreter /nowhere/python, which does not exist",
+		script("env-missing", "#!/usr/bin/env python9\n"): "its first line has /usr/bin/env look for python9, which is not in its PATH",
+	} {
+		c := r.Config
+		c.Handler, c.Path = "h", path
+		if _, err := Start(t.Context(), c); err == nil || !strings.HasPrefix(err.Error(), "handler h could not be started because "+want) {
+			t.Errorf("%s: %v", path, err)
+		}
+	}
 	for path, want := range map[string]string{"/nowhere": "no such file or directory", text: "exec format error", "/tmp": "permission denied"} {
 		c := r.Config
 		c.Handler, c.Path = "h", path

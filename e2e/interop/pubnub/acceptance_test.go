@@ -219,7 +219,7 @@ func TestHistory(t *testing.T) {
 			}
 			var counts struct{ Channels map[string]int }
 			c.do(command{Op: "counts", Channels: []string{channel, "none." + sdk}, Timetokens: []string{tts[2], tts[0]}}, &counts)
-			if counts.Channels[channel] != 3 || counts.Channels["none."+sdk] != 0 {
+			if counts.Channels[channel] != 2 || counts.Channels["none."+sdk] != 0 {
 				t.Errorf("counts %v", counts.Channels)
 			}
 			act := c.timetoken(command{Op: "addAction", Channel: channel, Timetoken: tts[2], Type: "reaction", Value: "smile"})

@@ -1,0 +1,26 @@
+package catalog
+
+import (
+	"slices"
+	"strings"
+)
+
+// What editors, package managers, builds and people leave beside a program. It is no handler, even if it can be run: a
+// copy of the program from before would claim the same agent.
+var (
+	leftoverSuffixes = []string{
+		"~", ".bak", ".backup", ".orig", ".old", ".prev", ".new", ".save", ".rej", ".tmp", ".temp", ".part", ".disabled",
+		".swp", ".swo", ".rpmsave", ".rpmnew", ".rpmorig", ".pacsave", ".pacnew", ".pacorig", ".apk-new", ".so", ".a", ".o", ".pyc",
+	}
+	// Something follows these: dpkg-old, so.1.
+	leftoverInfixes = []string{".dpkg-", ".ucf-", ".so.", ".rpm-", ".~"}
+)
+
+// leftover reports whether a file of this name is not looked at. Names that begin with a dot are hidden.
+func leftover(name string) bool {
+	lower := strings.ToLower(name)
+	return strings.HasPrefix(name, ".") ||
+		strings.HasPrefix(name, "#") && strings.HasSuffix(name, "#") ||
+		slices.ContainsFunc(leftoverSuffixes, func(s string) bool { return strings.HasSuffix(lower, s) }) ||
+		slices.ContainsFunc(leftoverInfixes, func(s string) bool { return strings.Contains(lower, s) })
+}
