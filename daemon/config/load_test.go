@@ -274,3 +274,11 @@ func FuzzFile(f *testing.F) {
 		}
 	})
 }
+
+func TestWrongOrigin(t *testing.T) {
+	for origin, right := range map[string]bool{"": true, "h": true, "h:80": true, "[::1]:80": true, "http://h": false, "http://h:80": false, "h/x": false, "h:80/x": false, "::1": false, "h x": false} {
+		if why := WrongOrigin(origin); right != (why == "") {
+			t.Errorf("%q: %q", origin, why)
+		}
+	}
+}

@@ -20,6 +20,23 @@ func CheckSocketPath(path string) error {
 	return nil
 }
 
+// WrongURL ends a sentence about a key or variable that must be an HTTP address; "" if it is one, or empty.
+func WrongURL(address string) string {
+	if u, err := url.Parse(address); address != "" && (err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https") {
+		return fmt.Sprintf("must be an http or https address, not %q", address)
+	}
+	return ""
+}
+
+// WrongOrigin ends a sentence about a key or variable that must be an origin of PubNub; "" if it is one, or empty.
+func WrongOrigin(origin string) string {
+	_, _, err := net.SplitHostPort(origin)
+	if strings.ContainsAny(origin, "/ ") || err != nil && strings.Contains(origin, ":") {
+		return fmt.Sprintf("must be host:port without a scheme, not %q", origin)
+	}
+	return ""
+}
+
 // validate checks what depends on more than the type of one key.
 func validate(c Config) Problems {
 	var ps Problems
@@ -34,17 +51,12 @@ func validate(c Config) Problems {
 		add("%s", err)
 	}
 	for _, address := range []struct{ key, value string }{{"network.cdm_url", c.Network.CDMURL}, {"network.backend_url", c.Network.BackendURL}} {
-		if address.value == "" {
-			continue
-		}
-		if u, err := url.Parse(address.value); err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
-			add("key %q must be an http or https address, not %q", address.key, address.value)
+		if why := WrongURL(address.value); why != "" {
+			add("key %q %s", address.key, why)
 		}
 	}
-	if o := c.Network.PubNubOrigin; o != "" {
-		if _, _, err := net.SplitHostPort(o); err != nil && (strings.ContainsAny(o, "/ ") || strings.Contains(o, ":")) {
-			add(`key "network.pubnub_origin" must be host:port without a scheme, not %q`, o)
-		}
+	if why := WrongOrigin(c.Network.PubNubOrigin); why != "" {
+		add(`key "network.pubnub_origin" %s`, why)
 	}
 	seen := map[string]bool{}
 	for i, h := range c.Handlers {
