@@ -12,6 +12,9 @@ import (
 // MaxSocketPath is the longest path that a Unix socket may have on Linux: 108 bytes with the final zero.
 const MaxSocketPath = 107
 
+// minMemoryMiB is less than a small handler needs; a smaller number is a mistake, such as one that was meant to be GiB.
+const minMemoryMiB = 16
+
 // CheckSocketPath returns an error for a path that no Unix socket can have.
 func CheckSocketPath(path string) error {
 	if len(path) > MaxSocketPath {
@@ -81,6 +84,14 @@ func validate(c Config) Problems {
 					add("handlers[%d].%s must hold absolute paths, not %q", i, list.key, path)
 				}
 			}
+		}
+	}
+	if m := c.Isolation.MemoryMiB; m > 0 && m < minMemoryMiB {
+		add(`key "isolation.memory_mib" must be 0, for no limit, or at least %d, not %d: no handler starts with less`, minMemoryMiB, m)
+	}
+	for i, h := range c.Handlers {
+		if m := h.MemoryMiB; m > 0 && m < minMemoryMiB {
+			add(`key "handlers[%d].memory_mib" must be at least %d, not %d: no handler starts with less`, i, minMemoryMiB, m)
 		}
 	}
 	if g := c.Isolation.Cgroup; g != "auto" && g != "off" && !strings.HasPrefix(filepath.Clean(g), "/sys/fs/cgroup/") {
