@@ -90,7 +90,7 @@ func validate(c Config) Problems {
 		add(`key "isolation.memory_mib" must be 0, for no limit, or at least %d, not %d: no handler starts with less`, minMemoryMiB, m)
 	}
 	for i, h := range c.Handlers {
-		if m := h.MemoryMiB; m > 0 && m < minMemoryMiB {
+		if m := h.MemoryMiB; m != c.Isolation.MemoryMiB && m < minMemoryMiB {
 			add(`key "handlers[%d].memory_mib" must be at least %d, not %d: no handler starts with less`, i, minMemoryMiB, m)
 		}
 	}

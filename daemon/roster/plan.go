@@ -145,7 +145,7 @@ func (p *planner) findHandlers() {
 	}
 	for _, f := range p.survey.Found {
 		if !configured[f.Name] && p.config.Plugins.Autoload {
-			p.add(config.Handler{Name: f.Name}, f)
+			p.add(config.Handler{Name: f.Name, ProcessLimits: p.config.Isolation.ProcessLimits}, f)
 		}
 	}
 	// What was found before and cannot be used now, but is not gone either, goes on.
@@ -163,7 +163,7 @@ func (p *planner) add(h config.Handler, f catalog.Found) {
 		Restart:     unit.Policy{MaxRestarts: h.MaxRestarts, Window: h.RestartWindow, MaxDelay: h.RestartDelay, IdleTimeout: h.IdleTimeout, RecycleAge: h.RecycleAge},
 		Concurrency: h.Concurrency, ProcessConcurrency: h.ProcessConcurrency, RecycleTasks: h.RecycleTasks, Idempotent: h.Idempotent,
 	}
-	isolate(p.config.Isolation, h, &hc)
+	isolate(h, &hc)
 	if hc.SHA256 == "" {
 		hc.SHA256 = p.survey.Pins[h.Name]
 	}
