@@ -98,12 +98,16 @@ func CardPaths(c config.Config, found []catalog.Found, before Plan) []string {
 // before, the plan in effect, goes on as it was.
 func MakePlan(c config.Config, s Survey, before Plan) Plan {
 	p := planner{
-		config: c, survey: s, before: before, cardBeside: map[string]string{},
+		config: c, survey: s, before: before, cardBeside: map[string]string{}, kept: map[string]bool{},
 		Plan: Plan{origin: map[string]string{}, cards: map[string]card.Card{}, contents: map[string]string{}},
 	}
 	p.findHandlers()
 	for _, skip := range s.Skipped {
-		p.reason(Reason{Code: FileSkipped, Object: skip.Path, Detail: skip.Reason})
+		r := Reason{Code: FileSkipped, Object: skip.Path, Detail: skip.Reason}
+		if skip.Name != "" && p.kept[skip.Name] {
+			r.State = goesOn
+		}
+		p.reason(r)
 	}
 	p.assign()
 	p.Reasons = append(p.Reasons, s.Reasons...)
@@ -116,6 +120,7 @@ type planner struct {
 	survey     Survey
 	before     Plan
 	cardBeside map[string]string
+	kept       map[string]bool // handlers whose file cannot be used, and that go on as they were
 }
 
 func (p *planner) reason(r Reason) { p.Reasons = append(p.Reasons, r) }
@@ -168,8 +173,11 @@ func (p *planner) add(h config.Handler, f catalog.Found) {
 		hc.SHA256 = p.survey.Pins[h.Name]
 	}
 	if hc.SHA256 == "" && p.config.Plugins.RequireChecksums {
-		p.reason(Reason{Code: ChecksumUnknown, Object: h.Name})
-		p.keep(h.Name)
+		r := Reason{Code: ChecksumUnknown, Object: h.Name}
+		if p.keep(h.Name) {
+			r.State = goesOn
+		}
+		p.reason(r)
 		return
 	}
 	// A file with the wrong checksum is not even copied; that it is wrong is found again when it is to be started. The
@@ -178,8 +186,11 @@ func (p *planner) add(h config.Handler, f catalog.Found) {
 		p.Copies = append(p.Copies, Copy{h.Name, f.Path, f.SHA256})
 		if stored, ok := p.survey.Stored[h.Name]; ok {
 			if stored.Err != nil {
-				p.reason(Reason{Code: NotCopied, Object: h.Name, Detail: stored.Err.Error()})
-				p.keep(h.Name)
+				r := Reason{Code: NotCopied, Object: h.Name, Detail: stored.Err.Error()}
+				if p.keep(h.Name) {
+					r.State = goesOn
+				}
+				p.reason(r)
 				return
 			}
 			hc.Program, hc.Content = stored.Program, stored.Content
@@ -207,6 +218,7 @@ func (p *planner) keep(name string) bool {
 	if !there {
 		return false
 	}
+	p.kept[name] = true
 	p.Handlers = append(p.Handlers, p.before.Handlers[i])
 	p.contents[name] = p.before.contents[name]
 	p.origin[name] = dir
