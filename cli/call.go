@@ -8,10 +8,12 @@ import (
 	"log/slog"
 	"sync"
 	"time"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 
 	"github.com/blocksd/blocksd/client"
+	"github.com/blocksd/blocksd/daemon/config"
 	"github.com/blocksd/blocksd/network/backend"
 	"github.com/blocksd/blocksd/network/deployment"
 	"github.com/blocksd/blocksd/network/wire"
@@ -30,6 +32,7 @@ const (
 type callOptions struct {
 	agent          string
 	parts          []partFlag
+	force          bool
 	limited, piped bool // --timeout and --pipe were given
 	stream         bool
 	pipe           int
@@ -42,11 +45,17 @@ type callOptions struct {
 func newCall(a *app) *cobra.Command {
 	var o callOptions
 	cmd := &cobra.Command{
-		Use: "call AGENT", Short: "Send an agent a task and follow it to its end", Args: argsOfUse, Example: "  blocksd call AGENT --text TEXT",
-		Long: "Send an agent a task and follow it to its end. Exits with 0 if the task completed, 4 if it failed, 5 if it was\n" +
-			"canceled, 6 if it did not end within --timeout. Ctrl-C cancels the task and waits for its end; a second one stops waiting.",
+		Use: "call AGENT [TEXT]", Short: "Send an agent a task and follow it to its end", Args: argsOfUse, Example: "  blocksd call AGENT TEXT",
+		Long: "Send an agent a task and follow it to its end. TEXT is for the agent's first text input, like --text. Exits with 0 if the\n" +
+			"task completed, 4 if it failed, 5 if it was canceled, 6 if it did not end within --timeout. Ctrl-C cancels the task and\n" +
+			"waits for its end; a second one stops waiting.",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.agent = args[0]
+			if len(args) == 2 {
+				if err := o.text(args[1]); err != nil {
+					return err
+				}
+			}
 			o.limited, o.piped = cmd.Flags().Changed("timeout"), cmd.Flags().Changed("pipe")
 			return a.call(cmd.Context(), o)
 		},
@@ -56,6 +65,7 @@ func newCall(a *app) *cobra.Command {
 	f.Var(partValue{&o.parts, partJSON, false}, "json-part", "JSON document for the agent's first form input")
 	f.Var(partValue{&o.parts, partText, true}, "part", "text of one part; may be repeated")
 	f.Var(partValue{&o.parts, partFile, true}, "file", "file of one part; may be repeated")
+	f.BoolVar(&o.force, "force", false, "send the parts even if they do not fit the agent's card")
 	f.BoolVar(&o.stream, "stream", false, "ask for live streams")
 	f.IntVar(&o.pipe, "pipe", 0, "make it a pipe task of this many minutes")
 	f.StringVar(&o.save, "save", "", "directory to save the artifacts in")
@@ -74,12 +84,12 @@ func (a *app) call(ctx context.Context, o callOptions) error {
 	if err := wire.CheckAgentName(o.agent); err != nil {
 		return usagef("call: %w", err)
 	}
-	if o.limited && o.timeout <= 0 || o.piped && o.pipe < 1 || o.pipe > wire.MaxPipeMinutes {
-		return usagef("call %s: --timeout must be positive and --pipe from 1 to %d minutes", o.agent, wire.MaxPipeMinutes)
+	if err := o.check(); err != nil {
+		return usagef("call %s: %w", o.agent, err)
 	}
-	key := a.getenv("BLOCKS_API_KEY")
-	if key == "" {
-		return usagef("call %s: %w", o.agent, errNoKey)
+	network, key, err := a.consumer()
+	if err != nil {
+		return usagef("call %s: %w", o.agent, err)
 	}
 	// attached ends when the user stops waiting, or when the outcome does not come in time. wanted ends earlier, at the
 	// first interrupt or when --timeout has passed: then the task is canceled.
@@ -94,7 +104,7 @@ func (a *app) call(ctx context.Context, o callOptions) error {
 	}
 
 	warnings := &warningPrinter{w: a.Stderr}
-	cfg := client.Config{Deployment: deployment.FromEnvironment(a.getenv), APIKey: key, Log: slog.New(warnings)}
+	cfg := client.Config{Deployment: network, APIKey: key, Log: slog.New(warnings)}
 	c, err := client.New(wanted, cfg)
 	if err != nil {
 		return o.notSubmitted(wanted, err)
@@ -103,6 +113,11 @@ func (a *app) call(ctx context.Context, o callOptions) error {
 	req, err := o.request(wanted, c)
 	if err != nil {
 		return o.notSubmitted(wanted, err)
+	}
+	if o.save != "" {
+		if err := checkWritable(o.save); err != nil {
+			return usagef("call %s: artifacts cannot be saved in %s: %w", o.agent, o.save, err)
+		}
 	}
 	session, err := c.Submit(wanted, req)
 	if err != nil {
@@ -144,6 +159,38 @@ func (a *app) call(ctx context.Context, o callOptions) error {
 	return outcome(terminal)
 }
 
+// check returns what is wrong with the options, before the network is asked.
+func (o callOptions) check() error {
+	switch {
+	case o.limited && o.timeout <= 0:
+		return fmt.Errorf("--timeout must be more than 0, not %s", o.timeout)
+	case o.piped && (o.pipe < 1 || o.pipe > wire.MaxPipeMinutes):
+		return fmt.Errorf("--pipe must be from 1 to %d minutes, not %d", wire.MaxPipeMinutes, o.pipe)
+	case !utf8.ValidString(o.idempotencyKey):
+		return errors.New("--idempotency-key is not valid UTF-8: choose another key")
+	}
+	return nil
+}
+
+// consumer returns the network and the API key that the environment names.
+func (a *app) consumer() (deployment.Config, string, error) {
+	network := deployment.FromEnvironment(a.getenv)
+	for _, address := range []struct{ variable, why string }{
+		{"BLOCKS_CDM_URL", config.WrongURL(network.CDMURL)},
+		{"BLOCKS_BACKEND_URL", config.WrongURL(network.BackendURL)},
+		{"BLOCKSD_PUBNUB_ORIGIN", config.WrongOrigin(network.PubNubOrigin)},
+	} {
+		if address.why != "" {
+			return network, "", fmt.Errorf("the variable %s %s", address.variable, address.why)
+		}
+	}
+	key, err := config.KeyOfEnvironment(a.getenv)
+	if errors.Is(err, config.ErrNoKey) {
+		err = errNoKey // a consumer reads no other source
+	}
+	return network, key, err
+}
+
 // request builds the task. The agent's card decides which inputs --text and --json-part are for.
 func (o callOptions) request(ctx context.Context, c *client.TaskClient) (client.Request, error) {
 	r := client.Request{AgentName: o.agent, IdempotencyKey: o.idempotencyKey}
@@ -153,13 +200,13 @@ func (o callOptions) request(ctx context.Context, c *client.TaskClient) (client.
 	if o.piped {
 		r.Kind, r.DurationMinutes = wire.Pipe, o.pipe
 	}
+	inputs, known, err := lookUpInputs(ctx, c, o.agent)
+	if err != nil {
+		return r, err
+	}
 	for _, p := range o.parts {
 		part := client.Part{ID: p.id}
 		if part.ID == "" {
-			inputs, err := lookUpInputs(ctx, c, o.agent)
-			if err != nil {
-				return r, err
-			}
 			part.ID = defaultInput(inputs, p.kind)
 		}
 		switch p.kind {
@@ -176,6 +223,11 @@ func (o callOptions) request(ctx context.Context, c *client.TaskClient) (client.
 			}
 		}
 		r.Parts = append(r.Parts, part)
+	}
+	if known && !o.force {
+		if why := checkParts(inputs, r.Parts); why != "" {
+			return r, usagef("call %s: %s (--force sends it anyway)", o.agent, why)
+		}
 	}
 	return r, nil
 }
@@ -239,6 +291,9 @@ func follow(ctx context.Context, s *client.Session, out *callPrinter) (wire.Even
 
 // notSubmitted is the error of a call whose task the network may not have.
 func (o callOptions) notSubmitted(ctx context.Context, err error) error {
+	if own, ok := errors.AsType[*exitError](err); ok {
+		return own // a whole sentence already
+	}
 	switch cause := context.Cause(ctx); {
 	case errors.Is(cause, errTimedOut):
 		return &exitError{code: exitTimedOut, err: fmt.Errorf("call %s: the network did not accept the task within %s", o.agent, o.timeout)}

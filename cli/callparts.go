@@ -5,8 +5,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
+	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/blocksd/blocksd/client"
 	"github.com/blocksd/blocksd/network/card"
@@ -30,6 +33,23 @@ const (
 	partFile
 )
 
+// errNotUTF8: JSON, in which the parts travel, would replace the bytes.
+var errNotUTF8 = errors.New("the text is not valid UTF-8: put it into a file and send that with --file")
+
+// text takes the text that is an argument of its own.
+func (o *callOptions) text(s string) error {
+	if !utf8.ValidString(s) {
+		return usagef("call %s: %w", o.agent, errNotUTF8)
+	}
+	for _, other := range o.parts {
+		if other.id == "" {
+			return usagef("call %s: the text is given twice, as an argument and with --text or --json-part", o.agent)
+		}
+	}
+	o.parts = append(o.parts, partFlag{kind: partText, text: s})
+	return nil
+}
+
 // partValue is the pflag.Value of a flag that appends to that list: the order of the parts matters.
 type partValue struct {
 	list *[]partFlag
@@ -51,6 +71,9 @@ func (v partValue) Type() string {
 }
 
 func (v partValue) Set(s string) error {
+	if v.kind != partFile && !utf8.ValidString(s) {
+		return errNotUTF8
+	}
 	p := partFlag{kind: v.kind, text: s}
 	if v.id {
 		id, text, ok := strings.Cut(s, "=")
@@ -87,13 +110,74 @@ func orDefault(id string) string {
 	return id
 }
 
-// lookUpInputs returns the inputs of the registered card; none if this version cannot read the card.
-func lookUpInputs(ctx context.Context, c *client.TaskClient, agent string) ([]card.Input, error) {
+// lookUpInputs returns the inputs of the registered card; known is false if this version cannot read the card.
+func lookUpInputs(ctx context.Context, c *client.TaskClient, agent string) (inputs []card.Input, known bool, err error) {
 	registered, err := c.AgentCard(ctx, agent)
 	if _, unreadable := errors.AsType[card.Problems](err); unreadable {
-		return nil, nil // it may have a newer format: the usual name is the best guess
+		return nil, false, nil // it may have a newer format: the usual name is the best guess
 	}
-	return registered.Inputs, err
+	return registered.Inputs, err == nil, err
+}
+
+// checkParts says why the parts do not fit the inputs of a card, "" if they do. A card without inputs says nothing about
+// them.
+func checkParts(inputs []card.Input, parts []client.Part) string {
+	if len(inputs) == 0 {
+		return ""
+	}
+	ids := make([]string, len(inputs))
+	for i, in := range inputs {
+		ids[i] = in.ID
+	}
+	given := map[string]bool{}
+	for _, p := range parts {
+		given[p.ID] = true
+		i := slices.Index(ids, p.ID)
+		if i < 0 {
+			return fmt.Sprintf("the agent's card has no input %q%s", p.ID, hintOr(p.ID, ids, ": it has "+strings.Join(ids, ", ")))
+		}
+		in, file := inputs[i], p.Path != ""
+		switch class := in.Class(); {
+		case class == card.File && !file:
+			return fmt.Sprintf("input %s is a file (%s): use --file", in.ID, in.ContentType)
+		case class == card.Form && file:
+			return fmt.Sprintf("input %s is JSON (%s), not a file: use %s", in.ID, in.ContentType, flagOf(class))
+		case class == card.Text && file:
+			return fmt.Sprintf("input %s is text (%s), not a file: use %s", in.ID, in.ContentType, flagOf(class))
+		}
+	}
+	for _, in := range inputs {
+		if in.Required && !given[in.ID] {
+			return fmt.Sprintf("the agent needs input %s (%s): give it with %s", in.ID, in.ContentType, flagOf(in.Class()))
+		}
+	}
+	return ""
+}
+
+// flagOf names the flags that give an input of a class.
+func flagOf(class card.Class) string {
+	switch class {
+	case card.File:
+		return "--file"
+	case card.Form:
+		return "--json-part or --part"
+	}
+	return "--text or --part"
+}
+
+// checkWritable makes a directory, if there is none, and returns why no file can be written there.
+func checkWritable(dir string) error {
+	err := os.MkdirAll(dir, 0o755)
+	if err == nil {
+		var f *os.File
+		if f, err = os.CreateTemp(dir, ".blocksd-*"); err == nil {
+			return errors.Join(f.Close(), os.Remove(f.Name()))
+		}
+	}
+	if e, ok := errors.AsType[*fs.PathError](err); ok {
+		return e.Err // the sentence names the directory
+	}
+	return err
 }
 
 // defaultInput is the id of the input that --text or --json-part is for.

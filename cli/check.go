@@ -70,6 +70,10 @@ func (a *app) checkConfig(file string) error {
 		return err
 	}
 	var failed error
+	for _, why := range missing(c) {
+		fmt.Fprintf(a.Stderr, "blocksd: configuration file %s: %s\n", file, why)
+		failed = &exitError{code: exitUsage, err: errors.New(why), silent: true}
+	}
 	for _, agent := range c.Agents {
 		if _, err := card.Load(agent.Card); err != nil {
 			failed = a.reportCard(agent.Card, err)

@@ -4,11 +4,13 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
 	"runtime/debug"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -179,12 +181,63 @@ func commandNames(cmd *cobra.Command) []string {
 
 // flagError is the error for a wrong flag; it names the nearest known flag.
 func flagError(cmd *cobra.Command, err error) error {
-	if name, ok := strings.CutPrefix(err.Error(), "unknown flag: --"); ok {
-		var known []string
-		cmd.Flags().VisitAll(func(f *pflag.Flag) { known = append(known, f.Name) })
-		return usagef("unknown flag --%s of %s%s", name, cmd.CommandPath(), hintOr(name, known, ": see "+cmd.CommandPath()+" --help"))
+	var unknown *pflag.NotExistError
+	if errors.As(err, &unknown) {
+		name := unknown.GetSpecifiedName()
+		written, hint := "--"+name, nearestFlag(cmd, name)
+		if unknown.GetSpecifiedShortnames() != "" {
+			written, hint = "-"+name, flagWithInitial(cmd, name)
+		}
+		if hint == "" {
+			hint = ": see " + cmd.CommandPath() + " --help"
+		}
+		return usagef("unknown flag %s of %s%s", written, cmd.CommandPath(), hint)
 	}
-	return usagef("%s: %s", commandName(cmd), err)
+	text := err.Error()
+	if e, ok := errors.AsType[*strconv.NumError](err); ok { // Go's name of the function says nothing to users
+		why := "must be a whole number"
+		switch {
+		case e.Func == "ParseBool":
+			why = "must be true or false"
+		case errors.Is(e.Err, strconv.ErrRange):
+			why = "is too large or too small"
+		}
+		text = strings.TrimSuffix(text, e.Error()) + why
+	} else {
+		text = strings.Replace(text, ": time: ", ": must be a duration with a unit, such as 30s or 1m30s: ", 1)
+	}
+	if cmd.HasParent() {
+		text = commandName(cmd) + ": " + text
+	}
+	return usage(errors.New(text))
+}
+
+// nearestFlag is the hint at the flag that name was probably meant to be. Users write the flags of commands in front of
+// them, too.
+func nearestFlag(cmd *cobra.Command, name string) string {
+	var known []string
+	cmd.Flags().VisitAll(func(f *pflag.Flag) { known = append(known, f.Name) })
+	if best := nearest.Name(name, known); best != "" {
+		return ", did you mean --" + best + "?"
+	}
+	for _, sub := range cmd.Commands() {
+		sub.Flags().VisitAll(func(f *pflag.Flag) { known = append(known, f.Name) })
+	}
+	if best := nearest.Name(name, known); best != "" {
+		return fmt.Sprintf(", did you mean --%s? It belongs behind a command: %s COMMAND --%s", best, cmd.CommandPath(), best)
+	}
+	return ""
+}
+
+// flagWithInitial is the hint at a flag that begins with a letter.
+func flagWithInitial(cmd *cobra.Command, letter string) string {
+	hint := ""
+	cmd.Flags().VisitAll(func(f *pflag.Flag) {
+		if hint == "" && strings.HasPrefix(f.Name, letter) {
+			hint = ", did you mean --" + f.Name + "?"
+		}
+	})
+	return hint
 }
 
 // commandName is the command without the program's name.

@@ -3,6 +3,8 @@ package cli
 import (
 	"cmp"
 	"context"
+	"errors"
+	"fmt"
 	"io"
 
 	"github.com/spf13/cobra"
@@ -16,6 +18,8 @@ type daemonCommand[Answer any] struct {
 	use, short, long string // as in cobra; use also says which arguments are needed
 	// call returns the answer in the form that --json prints.
 	call func(ctx context.Context, c *control.Client, args []string) (Answer, error)
+	// interrupted ends the error of a command that was interrupted: what goes on in the daemon; "" for nothing.
+	interrupted string
 	// show prints the answer for people.
 	show func(w io.Writer, answer Answer) error
 }
@@ -25,8 +29,10 @@ func (d daemonCommand[Answer]) command(a *app) *cobra.Command {
 	return a.controlCommand(cmd, func(ctx context.Context, c *control.Client, asJSON bool, args []string) error {
 		answer, err := d.call(ctx, c, args)
 		switch {
+		case err != nil && errors.Is(context.Cause(ctx), errInterrupted) && d.interrupted != "":
+			return fmt.Errorf("%s: %w, but %s", cmd.Name(), errInterrupted, d.interrupted)
 		case err != nil:
-			return err
+			return because(ctx, err)
 		case asJSON:
 			return a.printJSON(answer)
 		}
@@ -49,7 +55,7 @@ func (a *app) controlCommand(cmd *cobra.Command, run func(ctx context.Context, c
 			return because(ctx, err)
 		}
 		defer c.Close()
-		return because(ctx, run(ctx, c, asJSON, args))
+		return run(ctx, c, asJSON, args)
 	}
 	return cmd
 }

@@ -4,11 +4,14 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/blocksd/blocksd/daemon/control"
+	"github.com/blocksd/blocksd/daemon/roster"
+	controlv1 "github.com/blocksd/blocksd/proto/blocks/control/v1"
 )
 
 // The commands that make one call to a running daemon. A new one is a function here and its name in newRoot.
@@ -80,6 +83,7 @@ func newRestart(a *app) *cobra.Command {
 		long: "Replace the processes of a handler. New processes start beside the old ones and take the tasks once they are ready; the old\n" +
 			"ones finish theirs. A handler that is not ready is tried at once, even in quarantine. The command returns when the new\n" +
 			"processes take tasks.",
+		interrupted: "the daemon goes on replacing the processes: blocksd handlers shows them",
 		call: func(ctx context.Context, c *control.Client, args []string) (restartForm, error) {
 			return restartForm{args[0], true}, c.RestartHandler(ctx, args[0])
 		},
@@ -100,6 +104,7 @@ func newHandlerRollback(a *app) *cobra.Command {
 		use: "rollback HANDLER", short: "Return a handler to the program that it ran before",
 		long: "Return a handler to the program that it ran before, without losing a task. It keeps that program until the handler's file\n" +
 			"changes. A second rollback returns to the newer program.",
+		interrupted: "the daemon may go on: blocksd handlers shows what runs",
 		call: func(ctx context.Context, c *control.Client, args []string) (rollbackForm, error) {
 			sum, err := c.RollbackHandler(ctx, args[0])
 			return rollbackForm{args[0], sum}, err
@@ -121,6 +126,7 @@ func newDrain(a *app) *cobra.Command {
 		long: "Take every agent off the network. An agent takes no more tasks; its running tasks may continue for the configured drain,\n" +
 			"then they are canceled. The command returns when all agents have left; interrupting it does not stop the drain. The daemon\n" +
 			"and its handlers keep running. blocksd undrain or a restart of the daemon undoes it.",
+		interrupted: "the daemon goes on draining: blocksd undrain ends that",
 		call: func(ctx context.Context, c *control.Client, _ []string) (drainForm, error) {
 			return drainForm{true}, c.Drain(ctx)
 		},
@@ -139,10 +145,19 @@ func newUndrain(a *app) *cobra.Command {
 	return daemonCommand[undrainForm]{
 		use: "undrain", short: "Bring the agents back after a drain",
 		call: func(ctx context.Context, c *control.Client, _ []string) (undrainForm, error) {
-			return undrainForm{true}, c.Undrain(ctx)
+			before, err := c.Status(ctx)
+			if err != nil {
+				return undrainForm{}, err
+			}
+			drained := slices.ContainsFunc(before.GetConditions(), func(c *controlv1.Condition) bool { return c.GetCode() == string(roster.Drained) })
+			return undrainForm{drained}, c.Undrain(ctx)
 		},
-		show: func(w io.Writer, _ undrainForm) error {
-			_, err := fmt.Fprintln(w, "the agents take tasks again, or are connecting")
+		show: func(w io.Writer, f undrainForm) error {
+			text := "the agents take tasks again, or are connecting"
+			if !f.Undrained {
+				text = "the daemon was not drained"
+			}
+			_, err := fmt.Fprintln(w, text)
 			return err
 		},
 	}.command(a)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -106,7 +107,8 @@ func newHandlerCheck(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "check BINARY [ARGUMENT]…", Short: "Start a handler program on its own and report on it",
 		Long: "Start a handler program as the daemon would, ask it to describe itself, check its cards and its health, and stop it. This\n" +
-			"needs no daemon and no network. Exits with 1 when the program cannot be a handler, or when something is wrong with it.",
+			"needs no daemon and no network. A directory is checked like a plugins directory: each handler in it. Exits with 1 when a\n" +
+			"program cannot be a handler, or when something is wrong with it.",
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {
 				return usagef("%s needs an argument: use blocksd handler check BINARY", commandName(cmd))
@@ -125,7 +127,13 @@ func newHandlerCheck(a *app) *cobra.Command {
 		if err != nil {
 			return usage(err)
 		}
-		r, err := supervisor.CheckProgram(ctx, args[0], args[1:], environment, log)
+		check := func(path string) (supervisor.Report, error) {
+			return supervisor.CheckProgram(ctx, path, args[1:], environment, log)
+		}
+		if info, err := os.Stat(args[0]); err == nil && info.IsDir() {
+			return because(ctx, a.checkDirectory(args[0], check, asJSON))
+		}
+		r, err := check(args[0])
 		if err != nil {
 			return because(ctx, err)
 		}
@@ -142,6 +150,46 @@ func newHandlerCheck(a *app) *cobra.Command {
 	return cmd
 }
 
+// checkDirectory checks each handler that the daemon would find in a plugins directory.
+func (a *app) checkDirectory(dir string, check func(path string) (supervisor.Report, error), asJSON bool) error {
+	found, skipped := new(catalog.Scanner).Scan([]string{dir})
+	reports := []reportForm{}
+	failed := false
+	for _, f := range found {
+		r, err := check(filepath.Join(f.Dir, f.Name)) // a link has its card beside itself
+		if err != nil {
+			r = supervisor.Report{Path: f.Path, SHA256: f.SHA256, Problems: []string{err.Error()}}
+		}
+		failed = failed || len(r.Problems) > 0
+		reports = append(reports, formOfReport(r))
+		if asJSON {
+			continue
+		}
+		if len(reports) > 1 {
+			fmt.Fprintln(a.Stdout)
+		}
+		if err := printReport(a.Stdout, r); err != nil {
+			return err
+		}
+	}
+	if asJSON {
+		if err := a.printJSON(reports); err != nil {
+			return err
+		}
+	}
+	for _, s := range skipped {
+		fmt.Fprintln(a.Stderr, "blocksd: "+printable(s.Reason))
+		failed = true
+	}
+	switch {
+	case failed:
+		return &exitError{code: exitFailure, err: fmt.Errorf("%s has problems", dir), silent: true}
+	case len(found) == 0:
+		return fmt.Errorf("check the handlers in %s: there is no program in it", dir)
+	}
+	return nil
+}
+
 type reportForm struct {
 	Path       string      `json:"path"`
 	SHA256     string      `json:"sha256"`
@@ -154,7 +202,9 @@ type reportForm struct {
 	Agents     []agentName `json:"agents"`
 	StartMS    float64     `json:"startMs"`
 	StopMS     float64     `json:"stopMs"`
+	Card       string      `json:"card,omitempty"` // path of the file beside it
 	Problems   []string    `json:"problems"`
+	Notes      []string    `json:"notes"`
 }
 
 type agentName struct {
@@ -167,7 +217,7 @@ func formOfReport(r supervisor.Report) reportForm {
 	f := reportForm{
 		Path: r.Path, SHA256: r.SHA256, Name: r.Name, Version: r.Version, SDK: r.SDK, Described: r.Described, Cancel: r.Cancel, Idempotent: r.Idempotent,
 		Agents: []agentName{}, StartMS: float64(r.Start.Microseconds()) / 1000, StopMS: float64(r.Stop.Microseconds()) / 1000,
-		Problems: append([]string{}, r.Problems...),
+		Card: r.CardPath, Problems: append([]string{}, r.Problems...), Notes: append([]string{}, r.Notes...),
 	}
 	for _, c := range r.Agents {
 		f.Agents = append(f.Agents, agentName{c.AgentName, c.Version, c.Concurrency})
@@ -182,21 +232,28 @@ func printReport(w io.Writer, r supervisor.Report) error {
 		}
 		return "no"
 	}
-	rows := [][]string{
-		{"program", r.Path}, {"sha256", r.SHA256},
-		{"ready after", r.Start.Round(time.Millisecond).String()}, {"ended after", r.Stop.Round(time.Millisecond).String()},
+	rows := [][]string{{"program", r.Path}, {"sha256", r.SHA256}}
+	started := r.Start > 0
+	if started {
+		rows = append(rows, []string{"ready after", r.Start.Round(time.Millisecond).String()}, []string{"ended after", r.Stop.Round(time.Millisecond).String()})
 	}
 	if r.Described {
 		rows = append(rows, []string{"handler", strings.TrimSpace(r.Name + " " + r.Version)}, []string{"sdk", r.SDK},
 			[]string{"supports cancel", yes(r.Cancel)}, []string{"idempotent", yes(r.Idempotent)})
-	} else {
-		rows = append(rows, []string{"describes itself", "no: it needs a card file"})
+	} else if started {
+		rows = append(rows, []string{"describes itself", "no"})
+	}
+	if r.CardPath != "" {
+		rows = append(rows, []string{"card", r.CardPath})
 	}
 	for _, c := range r.Agents {
 		rows = append(rows, []string{"agent", fmt.Sprintf("%s %s, concurrency %d", c.AgentName, c.Version, c.Concurrency)})
 	}
 	if err := table(w, rows); err != nil {
 		return err
+	}
+	for _, n := range r.Notes {
+		fmt.Fprintln(w, "note: "+printable(n))
 	}
 	for _, p := range r.Problems {
 		fmt.Fprintln(w, "! "+printable(p))

@@ -83,8 +83,10 @@ func formOfLog(r *controlv1.LogsResponse) logForm {
 		return logForm{Type: "crash", Time: c.GetTime().AsTime(), Handler: c.GetHandler(), PID: c.Pid, Message: c.GetText(), Reason: c.GetReason(), Panic: c.GetPanic(), Lines: c.GetLines()}
 	}
 	l := r.GetRecord()
-	pid := l.GetPid()
-	f := logForm{Type: "line", Time: l.GetTime().AsTime(), Handler: l.GetHandler(), PID: &pid, Level: l.GetLevel(), Message: l.GetMessage(), Missed: l.GetMissed()}
+	f := logForm{Type: "line", Time: l.GetTime().AsTime(), Handler: l.GetHandler(), Level: l.GetLevel(), Message: l.GetMessage(), Missed: l.GetMissed()}
+	if pid := l.GetPid(); pid != 0 { // else no process wrote it
+		f.PID = &pid
+	}
 	for _, a := range l.GetAttributes() {
 		if f.Attributes == nil {
 			f.Attributes = map[string]string{}

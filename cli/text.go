@@ -54,6 +54,8 @@ func age(d time.Duration) string {
 // bytesText is a size for people.
 func bytesText(n int64) string {
 	switch {
+	case n == 1:
+		return "1 byte"
 	case n < 1<<10:
 		return fmt.Sprintf("%d bytes", n)
 	case n < 1<<20:

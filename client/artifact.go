@@ -49,7 +49,8 @@ func (s *Session) Download(ctx context.Context, ref wire.ArtifactRef) (io.ReadCl
 
 // Save downloads all artifacts that the task has published so far into dir, and returns their paths in the order of
 // publication. It creates dir if needed. It uses only the last element of a file name, so that it never writes outside
-// dir, and never overwrites a file: the new file gets a number. On an error it also returns the paths of complete files.
+// dir, adds the extension of the media type to a name that has none, and never overwrites a file: the new file gets a
+// number. On an error it also returns the paths of complete files.
 func (s *Session) Save(ctx context.Context, dir string) ([]string, error) {
 	ctx, done, err := s.enter(ctx)
 	if err != nil {
@@ -81,7 +82,7 @@ func (s *Session) Save(ctx context.Context, dir string) ([]string, error) {
 		if e.Type != wire.EventArtifact || e.Artifact == nil {
 			continue
 		}
-		name, err := s.saveOne(ctx, root, *e.Artifact, fileName(e.Artifact.FileName, index))
+		name, err := s.saveOne(ctx, root, *e.Artifact, withExtension(fileName(e.Artifact.FileName, index), e.Artifact.MIMEType))
 		if err != nil {
 			return paths, fmt.Errorf("save artifacts of task %s in %s: %w", s.taskID, dir, err)
 		}

@@ -77,7 +77,7 @@ func TestReferenceHandlers(t *testing.T) {
 		})
 	}
 	t.Run("echo without a text part", func(t *testing.T) {
-		task := n.Call(t, "echo", "--file", "first="+file)
+		task := n.Call(t, "echo", "--file", "first="+file, "--force") // its card requires one
 		if task.Code != 0 {
 			t.Fatalf("exit %d: %s", task.Code, task.Stderr)
 		}

@@ -7,12 +7,14 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/blocksd/blocksd/network/card"
 	"github.com/blocksd/blocksd/supervisor/catalog"
 	"github.com/blocksd/blocksd/supervisor/launch"
 	"github.com/blocksd/blocksd/supervisor/plug"
+	"github.com/blocksd/blocksd/supervisor/unit"
 )
 
 // Report is what a handler program turned out to be.
@@ -26,8 +28,10 @@ type Report struct {
 	Agents             []card.Card
 	// Start is how long it took to get ready, Stop to end after it was asked to.
 	Start, Stop time.Duration
-	// Problems are what is wrong with it although it works, one sentence each.
-	Problems []string
+	// CardPath is the card beside it, "" when there is none. It counts more than what the program says of itself.
+	CardPath string
+	// Problems are what is wrong with it although it works, one sentence each; Notes what the contract leaves to it.
+	Problems, Notes []string
 }
 
 // CheckProgram starts a handler program by itself, asks it what it is and how it is, and stops it. The error says in one
@@ -67,16 +71,9 @@ func CheckProgram(ctx context.Context, path string, args, environment []string, 
 	r.Start = time.Since(at)
 	d := conn.Description()
 	r.Name, r.Version, r.SDK, r.Described, r.Cancel, r.Idempotent = d.Name, d.Version, d.SDK, d.Described, d.Cancel, d.Idempotent
-	for i, doc := range d.Cards {
-		c, err := card.Parse(doc)
-		if err != nil {
-			r.Problems = append(r.Problems, fmt.Sprintf("card %d that it returns is not valid: %v", i+1, err))
-			continue
-		}
-		r.Agents = append(r.Agents, c)
-	}
+	r.readCards(d.Cards)
 	if !d.Cancel {
-		r.Problems = append(r.Problems, "it does not say that it understands CancelTask, so a canceled task is cut off after the grace")
+		r.Notes = append(r.Notes, "it does not say that it understands CancelTask, so a canceled task is cut off after the grace")
 	}
 	if err := conn.Check(ctx); err != nil {
 		r.Problems = append(r.Problems, "its health check failed the second time: "+err.Error())
@@ -90,11 +87,40 @@ func CheckProgram(ctx context.Context, path string, args, environment []string, 
 	}
 	if r.Stop > slowStop {
 		r.Problems = append(r.Problems, fmt.Sprintf("it took %v to end after it was asked to: serve plugin.GRPCController/Shutdown, or end on SIGTERM", r.Stop.Round(time.Millisecond)))
-	} else if code := conn.Exit(); code.Text != "it ended with exit code 0" {
-		r.Problems = append(r.Problems, "asked to end, "+code.Text)
+	} else if end := conn.Exit(); end.Reason == unit.Signal && end.Signal == syscall.SIGTERM {
+		r.Notes = append(r.Notes, "it does not know plugin.GRPCController/Shutdown, so it was ended by SIGTERM")
+	} else if end.Text != "it ended with exit code 0" {
+		r.Problems = append(r.Problems, "asked to end, "+end.Text)
 	}
 	conn.Close()
 	return r, nil
+}
+
+// readCards takes the card beside the program, else those that it returns, as the daemon does.
+func (r *Report) readCards(described [][]byte) {
+	name := filepath.Base(r.Path) + catalog.CardSuffix
+	path := filepath.Join(filepath.Dir(r.Path), name)
+	if _, err := os.Lstat(path); err == nil {
+		r.CardPath = path
+		c, err := card.Load(path)
+		if err != nil {
+			r.Problems = append(r.Problems, err.Error())
+			return
+		}
+		r.Agents = append(r.Agents, c)
+		return
+	}
+	if len(described) == 0 {
+		r.Problems = append(r.Problems, fmt.Sprintf("it has no agent card: put one beside it as %s, return one from Describe, or name one in the configuration, under agents", name))
+	}
+	for i, doc := range described {
+		c, err := card.Parse(doc)
+		if err != nil {
+			r.Problems = append(r.Problems, fmt.Sprintf("card %d that it returns is not valid: %v", i+1, err))
+			continue
+		}
+		r.Agents = append(r.Agents, c)
+	}
 }
 
 // slowStop is more than a handler without tasks should need to end.

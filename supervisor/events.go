@@ -85,8 +85,12 @@ func (h *handler) emitBadCard(err error) {
 }
 
 func (h *handler) emitQuarantine(g *generation) {
+	sentence := "handler is quarantined because it failed too often"
+	if g.hopeless {
+		sentence = "handler is quarantined because restarts cannot help"
+	}
 	h.emit(event.Event{
-		Type: event.Notice, Level: slog.LevelError, Reason: "handler is quarantined because it failed too often",
+		Type: event.Notice, Level: slog.LevelError, Reason: sentence,
 		Details: []slog.Attr{slog.String("reason", g.reason), slog.Duration("next_try", g.config.Restart.Filled().ProbeEvery)},
 	})
 }

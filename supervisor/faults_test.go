@@ -319,7 +319,7 @@ func TestCrashRecord(t *testing.T) {
 	var s HandlerStatus
 	eventually(t, "there is a crash record", func() bool { s = f.Status()[0]; return s.Crash != nil })
 	c := s.Crash
-	if c.Reason != "exit_code" || c.PID == 0 || c.Text != "handler badhandler is down because it ended with exit code 2" ||
+	if c.Reason != "exit_code" || c.PID == 0 || c.Text != "handler badhandler went down because it ended with exit code 2" ||
 		len(c.Panic) < 2 || c.Panic[0] != "panic: the whole process goes down" || len(c.Lines) < 2 || c.Lines[0] != c.Panic[0] {
 		t.Errorf("crash %+v", c)
 	}

@@ -155,7 +155,8 @@ func TestChecksum(t *testing.T) {
 	}})
 	become(t, f, "pinned", dispatch.Unavailable)
 	s := f.Status()[0]
-	if s.State != "quarantined" || s.Restarts != 0 || !strings.Contains(s.Reason, "instead of 0000") {
+	if s.State != "quarantined" || s.Restarts != 0 || !strings.Contains(s.Reason, "instead of 0000") || strings.Contains(s.Reason, "too often") ||
+		!strings.HasSuffix(s.Reason, "it is tried again every 10m0s, and when its file or its settings change") {
 		t.Errorf("status %+v", s)
 	}
 	eventually(t, "a missing file is reported", func() bool {

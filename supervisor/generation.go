@@ -21,6 +21,7 @@ type generation struct {
 	timer     *time.Timer
 	sum       string   // of the program, as it was when a process was started last
 	reason    string   // why it is not ready, or was not lately
+	hopeless  bool     // the last failure was one that a restart does not help with
 	skipped   []string // limits that this machine does not keep, a sentence each
 	described bool     // its cards were handed on
 	used      bool     // that its content works was handed on

@@ -127,10 +127,12 @@ func (p *process) run(ctx context.Context) {
 	select {
 	case <-conn.Done():
 		f := conn.Exit()
-		f.Text = fmt.Sprintf("handler %s is down because %s", h.name, f.Text)
+		why := f.Text
+		f.Text = fmt.Sprintf("handler %s is down because %s", h.name, why)
 		unasked := p.ended(&plug.Failure{Reason: f.Reason, Text: f.Text}, conn.Tail(crashLines)...)
 		conn.Close()
 		if unasked { // now that all of its output has been read
+			f.Text = fmt.Sprintf("handler %s went down because %s", h.name, why) // by the time that somebody reads it, it may run again
 			h.fleet.buffer.SetCrash(h.name, conn.Failed(f).Crash)
 		}
 	default: // lost: what belongs to it cannot be freed
@@ -145,7 +147,7 @@ func (p *process) ready(conn *plug.Conn, watch func()) (wanted bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	p.conn = conn
-	g.reason, g.skipped = "", conn.Skipped()
+	g.reason, g.hopeless, g.skipped = "", false, conn.Skipped()
 	wanted = !p.requested
 	if wanted {
 		h.processChanges++
@@ -210,7 +212,7 @@ func (p *process) ended(err error, tail ...string) (unasked bool) {
 	if p.requested {
 		f.Reason = unit.Requested
 	} else {
-		g.reason = f.Text
+		g.reason, g.hopeless = f.Text, f.Reason.Hopeless()
 	}
 	h.emitExited(p, f, tail)
 	g.stepLocked(unit.Event{Kind: unit.ProcessExited, Process: p.id, Reason: f.Reason})

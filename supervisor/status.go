@@ -73,11 +73,14 @@ func (h *handler) status() HandlerStatus {
 			s.Processes = append(s.Processes, ProcessStatus{PID: p.pidLocked(), State: h.rollout.ProcessState(g.id, id).String(), Running: h.queue.Running(p), StartedAt: p.startedAt})
 		}
 	}
+	hopeless := g.hopeless
 	h.mu.Unlock()
 
 	switch {
 	case state == unit.Ready, state == unit.Idle:
 		s.Reason = ""
+	case state == unit.Quarantined && hopeless:
+		s.Reason = fmt.Sprintf("%s; it is tried again every %v, and when its file or its settings change", s.Reason, g.config.Restart.Filled().ProbeEvery)
 	case state == unit.Quarantined:
 		s.Reason = fmt.Sprintf("%s; it failed too often and is tried again every %v", s.Reason, g.config.Restart.Filled().ProbeEvery)
 	case s.Reason == "":

@@ -57,12 +57,8 @@ func (k *Keys) Key(keyFile string) (string, error) {
 			return k.read(path)
 		}
 	}
-	if v := k.getenv("BLOCKS_API_KEY"); strings.TrimSpace(v) != "" {
-		key, why := parseKey([]byte(v))
-		if why != "" {
-			return "", fmt.Errorf("the variable BLOCKS_API_KEY does not hold an API key: %s", why)
-		}
-		return key, nil
+	if key, err := KeyOfEnvironment(k.getenv); err != ErrNoKey {
+		return key, err
 	}
 	if dir := k.getenv("CREDENTIALS_DIRECTORY"); dir != "" {
 		key, err := k.read(filepath.Join(dir, CredentialName))
@@ -71,6 +67,19 @@ func (k *Keys) Key(keyFile string) (string, error) {
 		}
 	}
 	return "", ErrNoKey
+}
+
+// KeyOfEnvironment returns the API key in BLOCKS_API_KEY, or ErrNoKey. Errors never hold a key.
+func KeyOfEnvironment(getenv func(string) string) (string, error) {
+	v := getenv("BLOCKS_API_KEY")
+	if strings.TrimSpace(v) == "" {
+		return "", ErrNoKey
+	}
+	key, why := parseKey([]byte(v))
+	if why != "" {
+		return "", fmt.Errorf("the variable BLOCKS_API_KEY does not hold an API key: %s", why)
+	}
+	return key, nil
 }
 
 func (k *Keys) read(path string) (string, error) {

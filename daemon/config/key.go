@@ -33,6 +33,8 @@ type key struct {
 	env    string // second variable
 	keys   []key  // of a table, or of each entry of a list
 
+	inherits string // path of the key whose value an entry has that leaves this one out
+
 	oneOf    []string      // allowed strings, nil for any
 	min, max int           // of a count
 	positive bool          // a duration that must not be 0
@@ -58,7 +60,8 @@ func keysOf(t reflect.Type, entry bool) []key {
 		}
 		for _, k := range keysOf(f.Type, false) {
 			if table := f.Tag.Get("inherits"); table != "" {
-				k.def, k.reload, k.doc = nil, "", "default: "+table+"."+k.name
+				k.inherits = table + "." + k.name
+				k.def, k.reload, k.doc = nil, "", "default: "+k.inherits
 				k.min = max(k.min, leastOfEntry)
 			}
 			ks = append(ks, k)

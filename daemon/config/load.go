@@ -57,6 +57,7 @@ func Load(s Sources) (c Config, warnings []string, err error) {
 	if len(ps) > 0 {
 		return Config{}, variables.warnings, ps
 	}
+	load(confmap.Provider(inherited(k), "."), nil)
 	// Without weakly typed conversions: each layer has converted its values to the types of the fields.
 	conf := koanf.UnmarshalConf{Tag: "koanf", DecoderConfig: &mapstructure.DecoderConfig{Result: &c, TagName: "koanf", ErrorUnused: true}}
 	if err := k.UnmarshalWithConf("", &c, conf); err != nil {
@@ -71,6 +72,27 @@ func Load(s Sources) (c Config, warnings []string, err error) {
 		return Config{}, variables.warnings, ps
 	}
 	return c, variables.warnings, nil
+}
+
+// inherited is the layer of the lists whose entries leave out keys that they inherit from a table: its final values.
+func inherited(k *koanf.Koanf) map[string]any {
+	layer := map[string]any{}
+	for _, list := range keys {
+		entries, _ := k.Get(list.name).([]any)
+		if list.kind != tables || len(entries) == 0 {
+			continue
+		}
+		for _, e := range entries {
+			m := e.(map[string]any)
+			for _, sub := range list.keys {
+				if _, given := m[sub.name]; !given && sub.inherits != "" {
+					m[sub.name] = k.Get(sub.inherits)
+				}
+			}
+		}
+		layer[list.name] = entries
+	}
+	return layer
 }
 
 func defaults() map[string]any {

@@ -88,14 +88,18 @@ func TestEveryKeyIsDocumented(t *testing.T) {
 
 // A limit of isolation may be 0 for none; in an entry under handlers, 0 would be the same as leaving it out.
 func TestEntriesInheritLimits(t *testing.T) {
-	path := write(t, "isolation: {memory_mib: 0, files: 64}\nhandlers: [{name: a, files: 32, instances: 2}, {name: b}]")
+	path := write(t, "isolation: {memory_mib: 0, files: 64, mtls: true, strict: true}\nhandlers: [{name: a, files: 32, instances: 2, strict: false}, {name: b, mtls: false}]")
 	c, _, err := Load(Sources{File: path})
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := []Handler{{Name: "a", Instances: 2, ProcessLimits: ProcessLimits{Files: 32}}, {Name: "b", Instances: 1}}
+	want := []Handler{{Name: "a", Instances: 2, ProcessLimits: ProcessLimits{Files: 32, MTLS: true}}, {Name: "b", Instances: 1, ProcessLimits: ProcessLimits{Files: 64, Strict: true}}}
 	if d := cmp.Diff(want, c.Handlers, cmpopts.EquateEmpty()); d != "" || c.Isolation.Files != 64 {
 		t.Errorf("%s, %+v", d, c.Isolation)
+	}
+	c, _, err = Load(Sources{File: path, Environ: []string{"BLOCKSD_ISOLATION__FILES=99"}})
+	if err != nil || c.Handlers[0].Files != 32 || c.Handlers[1].Files != 99 {
+		t.Errorf("with a variable above the file: %+v, %v", c.Handlers, err)
 	}
 	_, _, err = Load(Sources{File: write(t, "handlers: [{name: a, memory_mib: 0}]")})
 	if err == nil || !strings.Contains(err.Error(), `key "handlers[0].memory_mib" must be from 1 to 16777216, not 0`) {
@@ -179,7 +183,7 @@ limits:
 	want.Log.Level, want.Network.CDMURL, want.Network.PubNubOrigin, want.Limits.InlineBytes = "debug", "http://env/", "127.0.0.1:3001", 100
 	want.Plugins.Dirs = []string{filepath.Join(dir, "plugins"), "/abs"}
 	want.Agents = []Agent{{Card: filepath.Join(dir, "cards/a.json"), Concurrency: 3}}
-	want.Handlers = []Handler{{Name: "echo", Args: []string{"-v"}, Instances: 1}}
+	want.Handlers = []Handler{{Name: "echo", Args: []string{"-v"}, Instances: 1, ProcessLimits: want.Isolation.ProcessLimits}}
 	if d := cmp.Diff(want, c, cmpopts.EquateEmpty()); d != "" {
 		t.Error(d)
 	}
@@ -273,4 +277,12 @@ func FuzzFile(f *testing.F) {
 			}
 		}
 	})
+}
+
+func TestWrongOrigin(t *testing.T) {
+	for origin, right := range map[string]bool{"": true, "h": true, "h:80": true, "[::1]:80": true, "http://h": false, "http://h:80": false, "h/x": false, "h:80/x": false, "::1": false, "h x": false} {
+		if why := WrongOrigin(origin); right != (why == "") {
+			t.Errorf("%q: %q", origin, why)
+		}
+	}
 }

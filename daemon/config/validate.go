@@ -12,12 +12,32 @@ import (
 // MaxSocketPath is the longest path that a Unix socket may have on Linux: 108 bytes with the final zero.
 const MaxSocketPath = 107
 
+// minMemoryMiB is less than a small handler needs; a smaller number is a mistake, such as one that was meant to be GiB.
+const minMemoryMiB = 16
+
 // CheckSocketPath returns an error for a path that no Unix socket can have.
 func CheckSocketPath(path string) error {
 	if len(path) > MaxSocketPath {
 		return fmt.Errorf("control socket path %s has %d bytes, but a Unix socket path may have at most %d: choose a shorter one with --socket", path, len(path), MaxSocketPath)
 	}
 	return nil
+}
+
+// WrongURL ends a sentence about a key or variable that must be an HTTP address; "" if it is one, or empty.
+func WrongURL(address string) string {
+	if u, err := url.Parse(address); address != "" && (err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https") {
+		return fmt.Sprintf("must be an http or https address, not %q", address)
+	}
+	return ""
+}
+
+// WrongOrigin ends a sentence about a key or variable that must be an origin of PubNub; "" if it is one, or empty.
+func WrongOrigin(origin string) string {
+	_, _, err := net.SplitHostPort(origin)
+	if strings.ContainsAny(origin, "/ ") || err != nil && strings.Contains(origin, ":") {
+		return fmt.Sprintf("must be host:port without a scheme, not %q", origin)
+	}
+	return ""
 }
 
 // validate checks what depends on more than the type of one key.
@@ -34,17 +54,12 @@ func validate(c Config) Problems {
 		add("%s", err)
 	}
 	for _, address := range []struct{ key, value string }{{"network.cdm_url", c.Network.CDMURL}, {"network.backend_url", c.Network.BackendURL}} {
-		if address.value == "" {
-			continue
-		}
-		if u, err := url.Parse(address.value); err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
-			add("key %q must be an http or https address, not %q", address.key, address.value)
+		if why := WrongURL(address.value); why != "" {
+			add("key %q %s", address.key, why)
 		}
 	}
-	if o := c.Network.PubNubOrigin; o != "" {
-		if _, _, err := net.SplitHostPort(o); err != nil && (strings.ContainsAny(o, "/ ") || strings.Contains(o, ":")) {
-			add(`key "network.pubnub_origin" must be host:port without a scheme, not %q`, o)
-		}
+	if why := WrongOrigin(c.Network.PubNubOrigin); why != "" {
+		add(`key "network.pubnub_origin" %s`, why)
 	}
 	seen := map[string]bool{}
 	for i, h := range c.Handlers {
@@ -69,6 +84,14 @@ func validate(c Config) Problems {
 					add("handlers[%d].%s must hold absolute paths, not %q", i, list.key, path)
 				}
 			}
+		}
+	}
+	if m := c.Isolation.MemoryMiB; m > 0 && m < minMemoryMiB {
+		add(`key "isolation.memory_mib" must be 0, for no limit, or at least %d, not %d: no handler starts with less`, minMemoryMiB, m)
+	}
+	for i, h := range c.Handlers {
+		if m := h.MemoryMiB; m != c.Isolation.MemoryMiB && m < minMemoryMiB {
+			add(`key "handlers[%d].memory_mib" must be at least %d, not %d: no handler starts with less`, i, minMemoryMiB, m)
 		}
 	}
 	if g := c.Isolation.Cgroup; g != "auto" && g != "off" && !strings.HasPrefix(filepath.Clean(g), "/sys/fs/cgroup/") {

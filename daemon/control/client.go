@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"net"
+	"os"
 	"syscall"
 	"time"
 
@@ -42,7 +43,7 @@ func Dial(ctx context.Context, path string) (*Client, error) {
 	// The first connection is made here, because gRPC hides why it fails.
 	first, err := d.DialContext(ctx, "unix", path)
 	if err != nil {
-		return nil, fmt.Errorf("ask the daemon at %s: %s", path, whyUnreachable(err))
+		return nil, fmt.Errorf("ask the daemon at %s: %s", path, whyUnreachable(path, err))
 	}
 	return newClient(path, first)
 }
@@ -81,8 +82,11 @@ func (c *Client) Ping(ctx context.Context) error {
 	return nil
 }
 
-func whyUnreachable(err error) string {
+func whyUnreachable(path string, err error) string {
+	info, statErr := os.Stat(path)
 	switch {
+	case statErr == nil && info.Mode()&fs.ModeSocket == 0:
+		return "this is not a socket: name the one of the daemon with --socket or BLOCKSD_SOCKET"
 	case errors.Is(err, fs.ErrNotExist):
 		return "there is no such socket: start a daemon, or name its socket with --socket or BLOCKSD_SOCKET"
 	case errors.Is(err, syscall.ECONNREFUSED):

@@ -43,9 +43,9 @@ func New(c Config) (*slog.Logger, *slog.LevelVar, error) {
 			format = "text"
 		}
 	}
-	options := &slog.HandlerOptions{Level: level}
+	options := &slog.HandlerOptions{Level: level, ReplaceAttr: withUnit}
 	if c.Journal {
-		options.ReplaceAttr = dropTime
+		options.ReplaceAttr = func(groups []string, a slog.Attr) slog.Attr { return withUnit(groups, dropTime(groups, a)) }
 	}
 	var make func(io.Writer) slog.Handler
 	switch format {
@@ -82,6 +82,14 @@ func InJournal(f *os.File, journalStream string) bool {
 func IsTerminal(f *os.File) bool {
 	_, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS)
 	return err == nil
+}
+
+// withUnit makes a duration text, such as 1.5s. In JSON it would be a number of nanoseconds, which nothing says.
+func withUnit(_ []string, a slog.Attr) slog.Attr {
+	if a.Value.Kind() == slog.KindDuration {
+		a.Value = slog.StringValue(a.Value.Duration().String())
+	}
+	return a
 }
 
 func dropTime(groups []string, a slog.Attr) slog.Attr {

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
 
@@ -17,6 +18,29 @@ import (
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// A duration has a unit, also in JSON.
+func TestDurations(t *testing.T) {
+	for _, c := range []struct {
+		config logging.Config
+		want   string
+	}{
+		{logging.Config{Level: "info", Format: "json"}, `"took":"1.5s","group":{"wait":"2ms"}}`},
+		{logging.Config{Level: "info", Format: "json", Journal: true}, `"took":"1.5s","group":{"wait":"2ms"}}`},
+		{logging.Config{Level: "info", Format: "text"}, `took=1.5s group.wait=2ms`},
+	} {
+		var out bytes.Buffer
+		c.config.Writer = &out
+		log, _, err := logging.New(c.config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		log.Info("done", "took", 1500*time.Millisecond, slog.Group("group", "wait", 2*time.Millisecond))
+		if got := strings.TrimSpace(out.String()); !strings.HasSuffix(got, c.want) {
+			t.Errorf("%s: got %s, want %s at the end", c.config.Format, got, c.want)
+		}
+	}
+}
 
 func TestFormats(t *testing.T) {
 	for _, c := range []struct {

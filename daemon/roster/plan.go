@@ -127,16 +127,19 @@ func CardPaths(c config.Config, found []catalog.Found, before Plan) []string {
 // before, the plan in effect, goes on as it was.
 func MakePlan(c config.Config, s Survey, before Plan) Plan {
 	p := planner{
-		config: c, survey: s, before: before, cardBeside: map[string]string{},
+		config: c, survey: s, before: before, cardBeside: map[string]string{}, kept: map[string]bool{},
 		Plan: Plan{origin: map[string]string{}, cards: map[string]card.Card{}, contents: map[string]string{}, configuredPin: map[string]bool{}, fromStore: map[string]bool{}},
 	}
 	p.findHandlers()
 	for _, skip := range s.Skipped {
-		code := FileSkipped
+		r := Reason{Code: FileSkipped, Object: skip.Path, Detail: skip.Reason}
 		if skip.Used {
-			code = FileUntrusted
+			r.Code = FileUntrusted
 		}
-		p.reason(Reason{Code: code, Object: skip.Path, Detail: skip.Reason})
+		if skip.Name != "" && p.kept[skip.Name] {
+			r.State = goesOn
+		}
+		p.reason(r)
 	}
 	p.assign()
 	p.Reasons = append(p.Reasons, s.Reasons...)
@@ -149,6 +152,7 @@ type planner struct {
 	survey     Survey
 	before     Plan
 	cardBeside map[string]string
+	kept       map[string]bool // handlers whose file cannot be used, and that go on as they were
 }
 
 func (p *planner) reason(r Reason) { p.Reasons = append(p.Reasons, r) }
@@ -178,7 +182,7 @@ func (p *planner) findHandlers() {
 	}
 	for _, f := range p.survey.Found {
 		if !configured[f.Name] && p.config.Plugins.Autoload {
-			p.add(config.Handler{Name: f.Name}, f)
+			p.add(config.Handler{Name: f.Name, ProcessLimits: p.config.Isolation.ProcessLimits}, f)
 		}
 	}
 	// What was found before and cannot be used now, but is not gone either, goes on.
@@ -196,20 +200,18 @@ func (p *planner) add(h config.Handler, f catalog.Found) {
 		Restart:     unit.Policy{MaxRestarts: h.MaxRestarts, Window: h.RestartWindow, MaxDelay: h.RestartDelay, IdleTimeout: h.IdleTimeout, RecycleAge: h.RecycleAge},
 		Concurrency: h.Concurrency, ProcessConcurrency: h.ProcessConcurrency, RecycleTasks: h.RecycleTasks, Idempotent: h.Idempotent,
 	}
-	isolate(p.config.Isolation, h, &hc)
+	isolate(h, &hc)
 	p.configuredPin[h.Name] = hc.SHA256 != ""
 	if hc.SHA256 == "" {
 		sum, certain := p.survey.Pins.Of(h.Name)
 		if !certain {
-			p.reason(Reason{Code: PinUnread, Object: h.Name})
-			p.keep(h.Name)
+			p.notLoaded(Reason{Code: PinUnread, Object: h.Name})
 			return
 		}
 		hc.SHA256 = sum
 	}
 	if hc.SHA256 == "" && p.config.Plugins.RequireChecksums {
-		p.reason(Reason{Code: ChecksumUnknown, Object: h.Name})
-		p.keep(h.Name)
+		p.notLoaded(Reason{Code: ChecksumUnknown, Object: h.Name})
 		return
 	}
 	// A file with the wrong checksum is not even copied; that it is wrong is found again when it is to be started. The
@@ -221,9 +223,8 @@ func (p *planner) add(h config.Handler, f catalog.Found) {
 		p.Copies = append(p.Copies, Copy{h.Name, f.Path, f.SHA256, hc.SHA256})
 		if stored, ok := p.survey.Stored[h.Name]; ok {
 			if stored.Err != nil {
-				p.reason(Reason{Code: NotCopied, Object: h.Name, Detail: stored.Err.Error()})
 				p.fromStore[h.Name] = false
-				p.keep(h.Name)
+				p.notLoaded(Reason{Code: NotCopied, Object: h.Name, Detail: stored.Err.Error()})
 				return
 			}
 			hc.Program, hc.Content = stored.Program, stored.Content
@@ -239,6 +240,14 @@ func (p *planner) add(h config.Handler, f catalog.Found) {
 	}
 }
 
+// notLoaded plans a handler as it was, where that can be, and says why it is not loaded anew.
+func (p *planner) notLoaded(r Reason) {
+	if p.keep(r.Object) {
+		r.State = goesOn
+	}
+	p.reason(r)
+}
+
 // keep plans a handler as it was, if its file is still there in some form, and says whether it did.
 func (p *planner) keep(name string) bool {
 	i := slices.IndexFunc(p.before.Handlers, func(h supervisor.HandlerConfig) bool { return h.Name == name })
@@ -251,6 +260,7 @@ func (p *planner) keep(name string) bool {
 	if !there {
 		return false
 	}
+	p.kept[name] = true
 	p.Handlers = append(p.Handlers, p.before.Handlers[i])
 	p.contents[name] = p.before.contents[name]
 	p.origin[name] = dir

@@ -176,7 +176,8 @@ func TestPlanKeepsWhatWorked(t *testing.T) {
 		{"nothing has changed", c, in([]catalog.Found{echo}, nil), nil, sum("a"), "", 1, nil},
 		{"a new file", c, in([]catalog.Found{newer}, nil), nil, sum("b"), "", 1, nil},
 		{"the file is gone", c, in(nil, nil), nil, "", "", 0, nil},
-		{"the file cannot be used", c, in(nil, []catalog.Skip{{Path: "/p/echo", Name: "echo", Reason: "no"}}), nil, sum("a"), "", 1, []string{"no"}},
+		{"the file cannot be used", c, in(nil, []catalog.Skip{{Path: "/p/echo", Name: "echo", Reason: "handler /p/echo is not loaded because it is empty"}}), nil, sum("a"), "", 1, []string{"handler /p/echo goes on with its earlier program because it is empty"}},
+		{"a file of another name cannot be used", c, in([]catalog.Found{echo}, []catalog.Skip{{Path: "/p/x", Name: "x", Reason: "handler /p/x is not loaded because it is empty"}}), nil, sum("a"), "", 1, []string{"handler /p/x is not loaded because it is empty"}},
 		{"its directory cannot be used", c, in(nil, []catalog.Skip{{Path: "/p", Reason: "no"}}), nil, sum("a"), "", 1, []string{"no"}},
 		{"its directory is used with a warning", c, in(nil, []catalog.Skip{{Path: "/p", Used: true, Reason: "no"}}), nil, "", "", 0, []string{"no"}},
 		{"another directory cannot be used", c, in(nil, []catalog.Skip{{Path: "/q", Reason: "no"}}), nil, "", "", 0, []string{"no"}},
@@ -208,11 +209,11 @@ func TestPlanKeepsWhatWorked(t *testing.T) {
 		},
 		{
 			"its pin cannot be read", c, in([]catalog.Found{newer}, nil), func(s *Survey) { s.Pins = unread },
-			sum("a"), "", 1, []string{"handler echo is not loaded because what cannot be read in the file of pins may be its pin: correct the file, or check the program, then blocksd handler pin echo"},
+			sum("a"), "", 1, []string{"handler echo goes on with its earlier program because what cannot be read in the file of pins may be its pin: correct the file, or check the program, then blocksd handler pin echo"},
 		},
 		{
 			"it is not pinned", require, in([]catalog.Found{newer}, nil), nil, sum("a"), "", 1,
-			[]string{"handler echo is not loaded because its checksum is not known and plugins.require_checksums is set: check the file, then blocksd handler pin echo"},
+			[]string{"handler echo goes on with its earlier program because the checksum of its file is not known and plugins.require_checksums is set: check the file, then blocksd handler pin echo"},
 		},
 		{
 			"it is pinned", require, in([]catalog.Found{newer}, nil), func(s *Survey) { s.Pins = pins(sum("b")) },

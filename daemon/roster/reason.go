@@ -59,6 +59,13 @@ const (
 	NothingServed Code = "nothing_served"
 )
 
+// goesOn is the state of a handler that cannot be loaded anew and serves on as it was; notLoaded is how sentences about its
+// file say that it cannot.
+const (
+	goesOn    = "goes_on"
+	notLoaded = "is not loaded"
+)
+
 // Reason says why something is not as it should be. It is data; Text makes the sentence.
 type Reason struct {
 	Code   Code
@@ -89,10 +96,22 @@ func (r Reason) Text() string {
 		return fmt.Sprintf("handler %s has not said yet which agents it serves", r.Object)
 	case HandlerMissing:
 		return fmt.Sprintf("handler %s is not started: it has no path, and no plugins directory holds a program of that name", r.Object)
+	case FileSkipped, NotCopied:
+		if r.State == goesOn {
+			return strings.Replace(detail, notLoaded, "goes on with its earlier program", 1)
+		}
 	case ChecksumUnknown:
+		if r.State == goesOn {
+			return fmt.Sprintf("handler %s goes on with its earlier program because the checksum of its file is not known and plugins.require_checksums is set: check the file, then blocksd handler pin %s",
+				r.Object, r.Object)
+		}
 		return fmt.Sprintf("handler %s is not loaded because its checksum is not known and plugins.require_checksums is set: check the file, then blocksd handler pin %s",
 			r.Object, r.Object)
 	case PinUnread:
+		if r.State == goesOn {
+			return fmt.Sprintf("handler %s goes on with its earlier program because what cannot be read in the file of pins may be its pin: correct the file, or check the program, then blocksd handler pin %s",
+				r.Object, r.Object)
+		}
 		return fmt.Sprintf("handler %s is not loaded because what cannot be read in the file of pins may be its pin: correct the file, or check the program, then blocksd handler pin %s",
 			r.Object, r.Object)
 	case StoreUnusable:

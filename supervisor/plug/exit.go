@@ -18,7 +18,9 @@ func (p *Conn) Exit() *Failure {
 		return failure(unit.OutOfMemory, "it was ended by %v", exit)
 	}
 	if exit.Signal != 0 {
-		return failure(unit.Signal, "it was ended by %v", exit)
+		f := failure(unit.Signal, "it was ended by %v", exit)
+		f.Signal = exit.Signal
+		return f
 	}
 	return failure(unit.ExitCode, "it ended with %v", exit)
 }

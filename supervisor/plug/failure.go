@@ -3,6 +3,7 @@ package plug
 import (
 	"fmt"
 	"strings"
+	"syscall"
 
 	"github.com/blocksd/blocksd/supervisor/logpump"
 	"github.com/blocksd/blocksd/supervisor/unit"
@@ -12,6 +13,8 @@ import (
 type Failure struct {
 	Reason unit.Reason
 	Text   string
+	// Signal that ended the process; 0 if none did, or if it did not end.
+	Signal syscall.Signal
 	// Crash is what the process wrote; empty until it was completed (Conn.Failed), and for a process that never was.
 	Crash logpump.Crash
 }

@@ -45,4 +45,7 @@ func (r Reason) String() string {
 	return reasons[r].name
 }
 
+// Hopeless reports whether a restart cannot help before something else changes.
+func (r Reason) Hopeless() bool { return r.hopeless() }
+
 func (r Reason) hopeless() bool { return r > 0 && int(r) < len(reasons) && reasons[r].hopeless }

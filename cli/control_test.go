@@ -1,0 +1,49 @@
+package cli
+
+import (
+	"io"
+	"net"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// A command that is interrupted says what goes on without it.
+func TestInterruptedControlCommands(t *testing.T) {
+	socket := filepath.Join(t.TempDir(), "s")
+	l, err := net.Listen("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	served, asked := make(chan struct{}), make(chan struct{}, 1)
+	go func() { // takes calls and never answers
+		defer close(served)
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			_, _ = conn.Read(make([]byte, 1))
+			asked <- struct{}{}
+			_, _ = io.Copy(io.Discard, conn)
+			_ = conn.Close()
+		}
+	}()
+	t.Cleanup(func() { _ = l.Close(); <-served })
+	for _, c := range []struct {
+		args string
+		want string
+	}{
+		{"drain", "blocksd: drain: interrupted, but the daemon goes on draining: blocksd undrain ends that\n"},
+		{"restart echo", "blocksd: restart: interrupted, but the daemon goes on replacing the processes: blocksd handlers shows them\n"},
+		{"handler rollback echo", "blocksd: rollback: interrupted, but the daemon may go on: blocksd handlers shows what runs\n"},
+		{"status", "blocksd: interrupted\n"},
+	} {
+		first := make(chan struct{})
+		go func() { <-asked; close(first) }() // each command asks once
+		r := runCLI(t, nil, Interrupts{First: first}, append(strings.Fields(c.args), "--socket", socket)...)
+		if r.code != exitFailure || r.stdout != "" || r.stderr != c.want {
+			t.Errorf("%s: %+v, want %s", c.args, r, c.want)
+		}
+	}
+}
