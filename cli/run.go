@@ -32,6 +32,9 @@ func newRun(a *app) *cobra.Command {
 
 func (a *app) run(ctx context.Context, sources config.Sources) error {
 	defer surviveBrokenPipes()()
+	if err := hideProcess(); err != nil {
+		return err
+	}
 	settings, warnings, err := config.Load(sources)
 	if err != nil {
 		return err
