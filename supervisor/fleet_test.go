@@ -134,6 +134,16 @@ func TestBadHandlersHarmNobody(t *testing.T) {
 	}
 }
 
+// TestNoBroker: go-plugin's broker stream, on which a handler could fill the daemon's memory, is never opened.
+func TestNoBroker(t *testing.T) {
+	const name = "badhandler-minimal"
+	f := fleet(t, Config{}, name)
+	p := newPort()
+	if err := f.Do(t.Context(), name, request("t", "broker"), p); err != nil || len(p.artifacts) != 1 || p.artifacts[0] != "broker opened: false" {
+		t.Errorf("the handler says %q, %v", p.artifacts, err)
+	}
+}
+
 func TestQuarantine(t *testing.T) {
 	f := fleet(t, Config{Hold: time.Hour, Jitter: func() float64 { return 0 }}, "badhandler-exit-at-start")
 	become(t, f, "badhandler-exit-at-start", dispatch.Unavailable)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"sync/atomic"
 
 	handlerv1 "github.com/blocksd/blocksd/proto/blocks/handler/v1"
 	"google.golang.org/grpc"
@@ -12,6 +13,7 @@ import (
 	"google.golang.org/grpc/health"
 	"google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/wrapperspb"
 )
 
 // minimal is not a fault: it serves the least that the contract asks for, without SDK and go-plugin, as a handler in another
@@ -25,7 +27,7 @@ func serveMinimal(describe func()) {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
-	s := grpc.NewServer()
+	s := grpc.NewServer(grpc.UnknownServiceHandler(floodBroker))
 	h := health.NewServer()
 	h.SetServingStatus("plugin", grpc_health_v1.HealthCheckResponse_SERVING)
 	grpc_health_v1.RegisterHealthServer(s, h)
@@ -34,6 +36,23 @@ func serveMinimal(describe func()) {
 	_ = s.Serve(listener)
 	os.Exit(0)
 }
+
+// floodBroker sends on go-plugin's broker stream, if the daemon opens it, without end: each message offers one more
+// connection with an id of its own.
+func floodBroker(_ any, stream grpc.ServerStream) error {
+	method, _ := grpc.MethodFromServerStream(stream)
+	if method != "/plugin.GRPCBroker/StartStream" {
+		return status.Error(codes.Unimplemented, "unknown method")
+	}
+	brokerOpened.Store(true)
+	for id := int32(0); ; id++ {
+		if err := stream.SendMsg(wrapperspb.Int32(id)); err != nil { // its field 1 is that of the service id
+			return err
+		}
+	}
+}
+
+var brokerOpened atomic.Bool
 
 type minimalService struct {
 	handlerv1.UnimplementedHandlerServiceServer
@@ -61,6 +80,9 @@ func (*minimalService) StartTask(r *handlerv1.StartTaskRequest, stream grpc.Serv
 	case "hang":
 		<-stream.Context().Done()
 		return stream.Context().Err()
+	case "broker":
+		chunk(true, fmt.Sprint("broker opened: ", brokerOpened.Load()), true)
+		send(&handlerv1.StartTaskResponse{Event: &handlerv1.StartTaskResponse_Result{}})
 	case "status-error":
 		return status.Error(codes.Internal, "it broke")
 	case "empty-error":
