@@ -55,7 +55,7 @@ func FetchCDM(ctx context.Context, hc *http.Client, address string) (CDM, error)
 	if err != nil {
 		return CDM{}, fail(err)
 	}
-	resp, err := hc.Do(req)
+	resp, err := documentRedirects(hc).Do(req)
 	if err != nil {
 		return CDM{}, fail(err)
 	}

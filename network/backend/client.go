@@ -7,6 +7,7 @@ package backend
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -76,6 +77,7 @@ func New(cfg Config) (*Client, error) {
 	if c.http == nil {
 		c.http, c.own = newHTTP(), true
 	}
+	c.http = withoutRedirects(c.http)
 	if c.now == nil {
 		c.now = time.Now
 	}
@@ -172,7 +174,9 @@ func (c *Client) send(ctx context.Context, a apiCall, payload []byte) (body []by
 	defer resp.Body.Close()
 	body, err = readBounded(resp.Body, maxAnswer)
 	if resp.StatusCode/100 != 2 {
-		return nil, retry.After(resp.Header, 2*maxRetryAfter), answerError(a, resp.StatusCode, body)
+		failed := answerError(a, resp.StatusCode, body)
+		failed.Message = cmp.Or(redirectMessage(resp), failed.Message)
+		return nil, retry.After(resp.Header, 2*maxRetryAfter), failed
 	}
 	if errors.Is(err, errTooLarge) {
 		return nil, 0, &Error{Op: a.op, Object: a.object, Status: resp.StatusCode, Message: err.Error()}
