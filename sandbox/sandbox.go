@@ -279,6 +279,10 @@ func (s *Sandbox) Close() error {
 
 // route sends a request to the administrator's interface, or through the faults to the face that it is for.
 func (s *Sandbox) route(w http.ResponseWriter, r *http.Request) {
+	if !localHost(r.Host) {
+		refuseHost(w, r.Host)
+		return
+	}
 	if strings.HasPrefix(r.URL.Path, AdminPath) {
 		s.control.ServeHTTP(w, r)
 		return

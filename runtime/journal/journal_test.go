@@ -349,6 +349,9 @@ func TestKeys(t *testing.T) {
 	credential := filepath.Join(credentials, CredentialName)
 	put := func(path, content string, mode fs.FileMode) {
 		t.Helper()
+		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) { // one of mode 0400 cannot be written
+			t.Fatal(err)
+		}
 		if err := errors.Join(os.WriteFile(path, []byte(content), 0o600), os.Chmod(path, mode)); err != nil {
 			t.Fatal(err)
 		}
