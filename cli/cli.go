@@ -55,15 +55,19 @@ func Run(ctx context.Context, in Invocation) int {
 	root := newRoot(a)
 	root.SetArgs(in.Args)
 	cmd, err := root.ExecuteContextC(ctx)
-	a.report(explain(err))
-	return exitCodeOf(cmd, err)
+	code := exitCodeOf(cmd, err)
+	a.report(explain(err), code)
+	return code
 }
 
 // report writes why the command failed. In the journal these are records like those of the log, with their priority, also
 // when there is no log yet.
-func (a *app) report(lines []string) {
+func (a *app) report(lines []string, code int) {
 	if f, ok := a.Stderr.(*os.File); ok && logging.InJournal(f, a.getenv("JOURNAL_STREAM")) {
 		if log, _, err := logging.New(logging.Config{Writer: f, Level: "error", Format: "text", Journal: true}); err == nil {
+			if code == exitConfig {
+				log.Error(fmt.Sprintf("the daemon does not start, and systemd does not try again (exit status %d) until you correct this and start it:", code))
+			}
 			for _, line := range lines {
 				log.Error(line)
 			}

@@ -24,7 +24,8 @@ func TestReasonsInTheJournal(t *testing.T) {
 		Args: []string{"run", "--drian", "3s"}, Stdout: f, Stderr: f, Env: []string{fmt.Sprintf("JOURNAL_STREAM=%d:%d", st.Dev, st.Ino)},
 	})
 	written, err := os.ReadFile(f.Name())
-	const want = `<3>level=ERROR msg="unknown flag --drian of blocksd run, did you mean --drain?"` + "\n"
+	const want = `<3>level=ERROR msg="the daemon does not start, and systemd does not try again (exit status 78) until you correct this and start it:"` + "\n" +
+		`<3>level=ERROR msg="unknown flag --drian of blocksd run, did you mean --drain?"` + "\n"
 	if code != exitConfig || err != nil || string(written) != want {
 		t.Errorf("exit %d, written %s, %v", code, written, err)
 	}

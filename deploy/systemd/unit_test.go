@@ -80,6 +80,25 @@ func TestUnitIsHardened(t *testing.T) {
 	}
 }
 
+// A start that systemd repeats by itself never comes to the limit of starts, which would make it refuse manual ones too.
+func TestRestartsStayBelowTheLimit(t *testing.T) {
+	number := func(key string) float64 {
+		t.Helper()
+		m := regexp.MustCompile(`(?m)^` + key + `=([0-9.]+)s?$`).FindStringSubmatch(read(t))
+		if m == nil {
+			t.Fatalf("the unit has no %s in seconds", key)
+		}
+		v, err := strconv.ParseFloat(m[1], 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return v
+	}
+	if burst, pause, interval := number("StartLimitBurst"), number("RestartSec"), number("StartLimitIntervalSec"); burst*pause < 2*interval {
+		t.Errorf("%v starts with pauses of %v s come to the limit of %v s", burst, pause, interval)
+	}
+}
+
 // What the daemon relies on, whatever else is in the unit.
 func TestUnitSaysWhatTheDaemonNeeds(t *testing.T) {
 	text := read(t)

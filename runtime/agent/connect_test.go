@@ -43,13 +43,25 @@ func TestAvailability(t *testing.T) {
 			return there && state.InstanceID != "" && state.ActiveTasks == want
 		}
 	}
-	eventually(t, "it announces itself as full", active(4))
-	if s := a.Status(); s.State != StateConnecting || s.Reason == "" {
-		t.Errorf("status %+v", s)
+	away := func() bool {
+		_, there := n.present(a.channelName(), a.cfg.InstanceID)
+		return !there
+	}
+	eventually(t, "it waits for its handler", func() bool { return strings.Contains(a.Status().Reason, "is ready yet") })
+	if s := a.Status(); s.State != StateConnecting || !away() {
+		t.Errorf("status %+v, away %v", s, away())
 	}
 	d.become(dispatch.Available)
 	a.await(StateOnline)
 	eventually(t, "it announces its free slots", active(0))
+
+	// Once it is there it stays while its handler recovers.
+	d.become(dispatch.Recovering)
+	a.await(StateConnecting)
+	eventually(t, "it announces itself as full", active(4))
+	d.become(dispatch.Available)
+	a.await(StateOnline)
+	eventually(t, "it announces its free slots again", active(0))
 
 	// With a task in flight it stays, full, and leaves when that is over.
 	a.control(startTask("u1", ""))
@@ -61,10 +73,7 @@ func TestAvailability(t *testing.T) {
 	n.terminal("u1")
 	n.same("u1", "running failed:The agent's handler is not available at the moment.")
 	a.await(StateOffline)
-	eventually(t, "it has left", func() bool {
-		_, there := n.present(a.channelName(), a.cfg.InstanceID)
-		return !there
-	})
+	eventually(t, "it has left", away)
 	d.become(dispatch.Available)
 	a.await(StateOnline)
 	eventually(t, "it is back", active(0))

@@ -8,7 +8,8 @@ package agent
 // Each line takes a moment, so that what follows at once belongs to it. Of one moment the changes of states come first and
 // then what happened to each task, because their order among each other is left to chance.
 //
-//	start NAME          starts an instance
+//	start NAME          starts an instance; "start NAME recovering" one whose handler is not ready yet
+//	handler NAME STATE  available, recovering or unavailable
 //	stop NAME           has it drain and end
 //	crash NAME          cuts it off from everything; the next start goes on from what it has on disk
 //	road NAME STATE     up, unreachable or hanging
@@ -35,6 +36,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/blocksd/blocksd/dispatch"
 	"github.com/blocksd/blocksd/event"
 	"github.com/blocksd/blocksd/internal/testutil/sandboxtest"
 	"github.com/blocksd/blocksd/network/backend"
@@ -94,7 +96,7 @@ type theatre struct {
 type actor struct {
 	dir    string
 	road   *road
-	stage  *stage
+	stage  *moody
 	calls  []*call
 	events *event.Reader
 	stop   context.CancelFunc
@@ -148,7 +150,11 @@ func (th *theatre) do(verb, whom string, args []string) (said []string, err erro
 	a := th.actors[whom]
 	switch verb {
 	case "start":
-		th.actors[whom] = th.start(a)
+		initial := dispatch.Available
+		if len(args) > 0 {
+			initial = availabilityOf(args[0])
+		}
+		th.actors[whom] = th.start(a, initial)
 		return nil, nil
 	case "submit":
 		sent, err := th.consumer.SendMessage(th.t.Context(), backend.SendRequest{
@@ -172,6 +178,9 @@ func (th *theatre) do(verb, whom string, args []string) (said []string, err erro
 		return nil, fmt.Errorf("there is no instance %s to %s", whom, verb)
 	}
 	switch verb {
+	case "handler":
+		a.stage.become(availabilityOf(args[0]))
+		return nil, nil
 	case "stop":
 		a.stop()
 		return nil, nil
@@ -188,13 +197,14 @@ func (th *theatre) do(verb, whom string, args []string) (said []string, err erro
 }
 
 // start starts an instance, from what the former one has left behind.
-func (th *theatre) start(former *actor) *actor {
+func (th *theatre) start(former *actor, initial dispatch.Availability) *actor {
 	t := th.t
-	a := &actor{stage: newStage(), ended: make(chan struct{}), road: &road{next: th.transport, broken: make(chan struct{})}}
+	a := &actor{stage: &moody{stage: newStage(), now: initial, changed: make(chan struct{})}, ended: make(chan struct{}), road: &road{next: th.transport, broken: make(chan struct{})}}
 	if former == nil {
 		a.dir = t.TempDir()
 	} else {
-		a.dir, a.ghosts = former.dir, append(former.ghosts, former)
+		// A copy, because the test has the journal open until its end.
+		a.dir, a.ghosts = photograph(t, former.dir), append(former.ghosts, former)
 	}
 	api, err := backend.New(backend.Config{BaseURL: th.cdm.BaseURL, HTTP: &http.Client{Transport: a.road}})
 	if err != nil {
@@ -219,6 +229,10 @@ func (th *theatre) start(former *actor) *actor {
 		}
 	}()
 	return a
+}
+
+func availabilityOf(name string) dispatch.Availability {
+	return map[string]dispatch.Availability{"available": dispatch.Available, "recovering": dispatch.Recovering, "unavailable": dispatch.Unavailable}[name]
 }
 
 // finish ends the calls of the handlers of some tasks.

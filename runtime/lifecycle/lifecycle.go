@@ -56,7 +56,10 @@ type Machine struct {
 	failure   error // of the authentication, for good
 
 	availability dispatch.Availability
-	unhealthy    error // why the journal takes no tasks; nil if it does
+	// wasReady: the handler has been available since the start, or since it was last unavailable. Until then the agent stays out
+	// of the network, because tasks that wait there would be sent to it at once.
+	wasReady  bool
+	unhealthy error // why the journal takes no tasks; nil if it does
 
 	// connected: the subscription stands, since connectedAt; announced: the network has acknowledged our presence.
 	connected, announced bool
@@ -71,7 +74,8 @@ type Machine struct {
 
 // New returns the machine of an agent that has not reached the network yet.
 func New(cfg Config, a dispatch.Availability, unhealthy error) *Machine {
-	m := &Machine{cfg: cfg, availability: a, unhealthy: unhealthy}
+	m := &Machine{cfg: cfg, unhealthy: unhealthy}
+	m.handler(a)
 	m.shown[0], m.shown[1] = m.State()
 	return m
 }
@@ -82,7 +86,7 @@ func (m *Machine) Step(ev Event, now time.Time) []Action {
 	level := Detail // of a new reason for the same state
 	switch ev := ev.(type) {
 	case Handler:
-		m.availability = ev.Availability
+		m.handler(ev.Availability)
 	case Journal:
 		m.unhealthy = ev.Err
 	case Unreachable:
@@ -122,6 +126,11 @@ func (m *Machine) Step(ev Event, now time.Time) []Action {
 }
 
 func (m *Machine) do(a Action) { m.out = append(m.out, a) }
+
+func (m *Machine) handler(a dispatch.Availability) {
+	m.availability = a
+	m.wasReady = a == dispatch.Available || m.wasReady && a == dispatch.Recovering
+}
 
 func (m *Machine) unreachable(ev Unreachable, now time.Time) {
 	if ev.Cause != Unusable {
@@ -166,6 +175,9 @@ func (m *Machine) State() (state, reason string) {
 	case m.availability == dispatch.Unavailable:
 		return Offline, fmt.Sprintf("Handler %s is not available, so the agent stays out of the network; see the state of the handler.", m.cfg.Handler)
 	case !m.connected:
+		if m.reason == "" && !m.wasReady {
+			return Connecting, fmt.Sprintf("No process of handler %s is ready yet, so the agent is not in the network until one is.", m.cfg.Handler)
+		}
 		if m.reason == "" {
 			return Connecting, "The agent has not reached the network yet."
 		}
@@ -197,9 +209,9 @@ func (m *Machine) Closed(now time.Time) string {
 	return ""
 }
 
-// Present reports whether the agent is to be in the network. One whose handler is unavailable stays away, unless it is
-// busy: then it stays, as full, until its tasks are over.
-func (m *Machine) Present(busy bool) bool { return m.availability != dispatch.Unavailable || busy }
+// Present reports whether the agent is to be in the network. It comes when its handler is ready, and stays while that one
+// recovers. One whose handler is unavailable stays away, unless it is busy: then it stays, as full, until its tasks are over.
+func (m *Machine) Present(busy bool) bool { return m.wasReady || busy }
 
 // Aware reports whether the network is taken to know that the agent is there. Until then it may still end a task because
 // it had taken the agent for lost.

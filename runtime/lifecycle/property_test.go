@@ -15,7 +15,9 @@ func TestRules(t *testing.T) {
 	why := errors.New("because")
 	rapid.Check(t, func(t *rapid.T) {
 		now := epoch
-		m := New(Config{Handler: "echo", Moved: moved}, dispatch.Available, nil)
+		initial := rapid.SampledFrom([]dispatch.Availability{dispatch.Available, dispatch.Recovering, dispatch.Unavailable}).Draw(t, "initially")
+		ready := initial == dispatch.Available // since the handler was unavailable
+		m := New(Config{Handler: "echo", Moved: moved}, initial, nil)
 		shown, _ := m.State()
 		_, reason := m.State()
 		var failed, gaveUp, drained, stoppedNow bool
@@ -46,7 +48,9 @@ func TestRules(t *testing.T) {
 					}
 				}
 			}
-			switch ev.(type) {
+			switch ev := ev.(type) {
+			case Handler:
+				ready = ev.Availability == dispatch.Available || ready && ev.Availability == dispatch.Recovering
 			case Refused:
 				failed = true
 			case Drain:
@@ -63,6 +67,9 @@ func TestRules(t *testing.T) {
 			}
 			if state == Online && !m.canceling && (m.Full() || m.Closed(now) != "" || !m.Present(false)) {
 				t.Fatal("online, and takes no tasks")
+			}
+			if m.Present(false) != ready || !m.Present(true) {
+				t.Fatalf("present %v, and the handler was ready: %v", m.Present(false), ready)
 			}
 			if (drained || stoppedNow) && !m.Full() {
 				t.Fatal("stopping, and not full")

@@ -1,8 +1,8 @@
 package lifecycle
 
 // The scripts in testdata show one story each: lines without indentation are events with their time since the agent was
-// made, indented lines are what must follow: the actions in order, then what else is different. "go test
-// ./runtime/lifecycle -update" writes what the machine does now.
+// made, indented lines are what must follow: the actions in order, then what else is different. The handler is available at
+// first, or "initially recovering". "go test ./runtime/lifecycle -update" writes what the machine does now.
 
 import (
 	"errors"
@@ -56,7 +56,11 @@ func TestScripts(t *testing.T) {
 // runScript returns the script with the indented lines replaced by what the machine does.
 func runScript(script string) (string, error) {
 	var out strings.Builder
-	m := New(Config{Handler: "echo", Moved: moved}, dispatch.Available, nil)
+	initial := dispatch.Available
+	if first, _, _ := strings.Cut(script, "\n"); first == "initially recovering" {
+		initial = dispatch.Recovering
+	}
+	m := New(Config{Handler: "echo", Moved: moved}, initial, nil)
 	before := facts(m, epoch)
 	for n, line := range strings.Split(strings.TrimRight(script, "\n"), "\n") {
 		if strings.HasPrefix(line, " ") {
@@ -64,7 +68,7 @@ func runScript(script string) (string, error) {
 		}
 		out.WriteString(line + "\n")
 		fields := strings.Fields(line)
-		if len(fields) == 0 || strings.HasPrefix(line, "#") {
+		if len(fields) == 0 || strings.HasPrefix(line, "#") || fields[0] == "initially" {
 			continue
 		}
 		at, err := time.ParseDuration(fields[0])
