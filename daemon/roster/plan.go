@@ -53,8 +53,10 @@ type Plan struct {
 	Copies  []Copy
 	Reasons []Reason
 
-	// origin is the directory that each handler was found in, by name; those of the configuration are not in it.
+	// origin is the plugins directory that each handler was found in, by name; those of the configuration are not in it.
 	origin map[string]string
+	// cardBeside is the card file next to each handler's program, by name.
+	cardBeside map[string]string
 	// cards are the cards that were read, by path, and contents the checksums of the files of handlers, by name.
 	cards    map[string]card.Card
 	contents map[string]string
@@ -123,12 +125,15 @@ func CardPaths(c config.Config, found []catalog.Found, before Plan) []string {
 
 // MakePlan decides. A card in the configuration comes first, then the card beside the handler, then what the handler
 // says of itself. Two handlers with one agent name: the first in this order wins, and of two with a card beside them the one
-// that is named like the agent, else the first. What is unusable now but was not in
-// before, the plan in effect, goes on as it was.
+// that is named like the agent, else the first. What is unusable now but was not in before, the plan in effect, goes on as
+// it was.
 func MakePlan(c config.Config, s Survey, before Plan) Plan {
 	p := planner{
-		config: c, survey: s, before: before, cardBeside: map[string]string{}, kept: map[string]bool{},
-		Plan: Plan{origin: map[string]string{}, cards: map[string]card.Card{}, contents: map[string]string{}, configuredPin: map[string]bool{}, fromStore: map[string]bool{}},
+		config: c, survey: s, before: before, kept: map[string]bool{},
+		Plan: Plan{
+			origin: map[string]string{}, cardBeside: map[string]string{}, cards: map[string]card.Card{}, contents: map[string]string{},
+			configuredPin: map[string]bool{}, fromStore: map[string]bool{},
+		},
 	}
 	p.findHandlers()
 	for _, skip := range s.Skipped {
@@ -148,11 +153,10 @@ func MakePlan(c config.Config, s Survey, before Plan) Plan {
 
 type planner struct {
 	Plan
-	config     config.Config
-	survey     Survey
-	before     Plan
-	cardBeside map[string]string
-	kept       map[string]bool // handlers whose file cannot be used, and that go on as they were
+	config config.Config
+	survey Survey
+	before Plan
+	kept   map[string]bool // handlers whose file cannot be used, and that go on as they were
 }
 
 func (p *planner) reason(r Reason) { p.Reasons = append(p.Reasons, r) }
@@ -232,8 +236,8 @@ func (p *planner) add(h config.Handler, f catalog.Found) {
 	}
 	p.Handlers = append(p.Handlers, hc)
 	p.contents[h.Name] = f.SHA256
-	if f.Dir != "" {
-		p.origin[h.Name] = f.Dir
+	if f.Root != "" {
+		p.origin[h.Name] = f.Root
 	}
 	if f.CardPath != "" {
 		p.cardBeside[h.Name] = f.CardPath
@@ -264,7 +268,7 @@ func (p *planner) keep(name string) bool {
 	p.Handlers = append(p.Handlers, p.before.Handlers[i])
 	p.contents[name] = p.before.contents[name]
 	p.origin[name] = dir
-	beside := filepath.Join(dir, name+catalog.CardSuffix)
+	beside := p.before.cardBeside[name]
 	if _, ok := p.before.cards[beside]; ok {
 		p.cardBeside[name] = beside
 	}

@@ -140,7 +140,7 @@ func TestPlanKeepsWhatWorked(t *testing.T) {
 	sum := func(c string) string { return strings.Repeat(c, 64) }
 	good := card.Card{AgentName: "echo", Handler: "x", Concurrency: 4}
 	broken := errors.New("agent card /p/echo.agent-card.json is not valid: no")
-	echo := catalog.Found{Name: "echo", Path: "/p/echo", Dir: "/p", SHA256: sum("a"), Kind: catalog.Elf, CardPath: "/p/echo.agent-card.json"}
+	echo := catalog.Found{Name: "echo", Path: "/p1/echo", Root: "/p", Dir: "/p1", SHA256: sum("a"), Kind: catalog.Elf, CardPath: "/p/echo.agent-card.json"}
 	newer := echo
 	newer.SHA256 = sum("b")
 	pins := func(sum string) catalog.Pins { return catalog.Pins{Sums: map[string]string{"echo": sum}} }

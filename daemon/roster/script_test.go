@@ -140,7 +140,7 @@ func (w *world) found(args []string) error {
 			s.Skipped = append(s.Skipped, catalog.Skip{Path: "/p/" + bad, Name: bad, Reason: "/p/" + bad + " is not used"})
 			continue
 		}
-		s.Found = append(s.Found, catalog.Found{Name: name, Path: "/p/" + name, Dir: "/p", SHA256: value, Kind: catalog.Elf})
+		s.Found = append(s.Found, catalog.Found{Name: name, Path: "/p/" + name, Root: "/p", Dir: "/p", SHA256: value, Kind: catalog.Elf})
 		s.Stored[name] = Stored{Program: "/store/" + value, Content: value}
 	}
 	w.Plan = MakePlan(config.Config{Plugins: config.Plugins{Autoload: true}}, s, w.Plan)

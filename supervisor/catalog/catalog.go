@@ -21,8 +21,8 @@ type Found struct {
 	Name string
 	// Path is absolute, with symbolic links resolved in its directory.
 	Path string
-	// Dir is the plugins directory that it was found in.
-	Dir string
+	// Root is the plugins directory that it was found in, absolute; Dir is where that leads.
+	Root, Dir string
 	// SHA256 of the file, in hexadecimal.
 	SHA256 string
 	// Kind of program that the file holds.
@@ -33,6 +33,7 @@ type Found struct {
 
 // Skip is a file or directory that was not taken, with the reason in one sentence.
 type Skip struct {
+	// Path of a plugins directory is Found.Root.
 	Path   string
 	Reason string
 	// Name of the handler that the file would be; "" for a card, and for a directory, of which nothing was taken.
@@ -95,29 +96,30 @@ func (s *scan) refuses(path, reason string) bool {
 }
 
 func (s *scan) dir(dir string) {
-	abs, err := filepath.Abs(dir)
-	if err == nil {
-		abs, err = filepath.EvalSymlinks(abs)
-	}
+	root, err := filepath.Abs(dir)
 	if err != nil {
-		s.skipDir(filepath.Clean(dir), "plugins directory %s is not used because it cannot be read: %v; create it, or remove it from the configuration", dir, plain(err))
+		root = filepath.Clean(dir)
+	}
+	abs, err := filepath.EvalSymlinks(root)
+	if err != nil {
+		s.skipDir(root, "plugins directory %s is not used because it cannot be read: %v; create it, or remove it from the configuration", dir, plain(err))
 		return
 	}
 	if reason := s.distrustPath(abs); s.refuses(abs, reason) {
-		s.skipDir(abs, "plugins directory %s is not used because %s", abs, reason)
+		s.skipDir(root, "plugins directory %s is not used because %s", abs, reason)
 		return
 	}
 	entries, err := os.ReadDir(abs)
 	if err != nil {
-		s.skipDir(abs, "plugins directory %s is not used because it cannot be read: %v; check its permissions", dir, plain(err))
+		s.skipDir(root, "plugins directory %s is not used because it cannot be read: %v; check its permissions", dir, plain(err))
 		return
 	}
 	for _, e := range entries {
-		s.entry(abs, e.Name())
+		s.entry(root, abs, e.Name())
 	}
 }
 
-func (s *scan) entry(dir, name string) {
+func (s *scan) entry(root, dir, name string) {
 	path := filepath.Join(dir, name)
 	if leftover(name) || strings.HasSuffix(name, CardSuffix) {
 		return
@@ -169,7 +171,7 @@ func (s *scan) entry(dir, name string) {
 		s.skip(name, path, "it cannot be read: %v", plain(err))
 		return
 	}
-	f := Found{Name: name, Path: path, Dir: dir, SHA256: sum, Kind: kind}
+	f := Found{Name: name, Path: path, Root: root, Dir: dir, SHA256: sum, Kind: kind}
 	card := filepath.Join(dir, name+CardSuffix)
 	if info, err := os.Stat(card); err == nil && info.Mode().IsRegular() {
 		if reason := s.distrust(card, info); s.refuses(card, reason) {

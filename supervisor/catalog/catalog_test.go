@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
+	"errors"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -108,10 +109,10 @@ func TestScan(t *testing.T) {
 		if found[i].SHA256 != hex.EncodeToString(sum[:]) {
 			t.Errorf("%s has checksum %s", found[i].Name, found[i].SHA256)
 		}
-		if found[i].Dir != dir {
-			t.Errorf("%s was found in %s", found[i].Name, found[i].Dir)
+		if found[i].Dir != dir || found[i].Root != dir {
+			t.Errorf("%s was found in %s, %s", found[i].Name, found[i].Root, found[i].Dir)
 		}
-		found[i].SHA256, found[i].Dir = "", ""
+		found[i].SHA256, found[i].Root, found[i].Dir = "", "", ""
 	}
 	want := []Found{
 		{Name: "bare", Path: in("bare"), Kind: Script},
@@ -207,6 +208,32 @@ func TestUntrustedDirectories(t *testing.T) {
 		if found, skipped := new(Scanner).Scan([]string{deep}); len(found) != 0 || len(skipped) != 1 || !strings.Contains(skipped[0].Reason, "belongs to user 12345") {
 			t.Errorf("foreign owner: %v %v", found, skipped)
 		}
+	}
+}
+
+// A directory that is a link keeps its name, wherever it leads, and also when it leads nowhere.
+func TestLinkedDirectory(t *testing.T) {
+	dir := plugins(t)
+	root, to := filepath.Join(dir, "link"), filepath.Join(dir, "to")
+	if err := errors.Join(os.Mkdir(to, 0o755), os.Symlink("to", root)); err != nil {
+		t.Fatal(err)
+	}
+	file(t, filepath.Join(to, "echo"), elf(""), 0o755)
+	found, skipped := new(Scanner).Scan([]string{root})
+	if len(found) != 1 || found[0].Root != root || found[0].Dir != to || len(skipped) != 0 {
+		t.Errorf("found %v, skipped %v", found, skipped)
+	}
+	if err := os.Chmod(to, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	if _, skipped := new(Scanner).Scan([]string{root}); len(skipped) != 1 || skipped[0].Path != root {
+		t.Errorf("writable by all: %v", skipped)
+	}
+	if err := os.RemoveAll(to); err != nil {
+		t.Fatal(err)
+	}
+	if _, skipped := new(Scanner).Scan([]string{root}); len(skipped) != 1 || skipped[0].Path != root {
+		t.Errorf("leads nowhere: %v", skipped)
 	}
 }
 

@@ -66,7 +66,7 @@ type members struct {
 }
 
 // private reports whether the group of a file is the owner's alone, as it is by default where every user has a group of
-// their own and files are made writable for it: no other user is in it or has it as the primary one. OpenSSH decides
+// their own and files are made writable for it: the owner and no other user is in it or has it as the primary one. OpenSSH decides
 // about its files in the same way on such systems. With an access control list the group's permission may be that of
 // others, so then it is not.
 func (a *accounts) private(path string, info fs.FileInfo) bool {
@@ -77,21 +77,29 @@ func (a *accounts) private(path string, info fs.FileInfo) bool {
 		a.load()
 	}
 	uid, gid := owner(info), info.Sys().(*syscall.Stat_t).Gid
-	i := slices.IndexFunc(a.users, func(u account) bool { return u.uid == uid })
-	if i < 0 {
-		return false
-	}
-	known := false
+	known, member := false, false
 	for _, g := range a.groups {
 		if g.gid != gid {
 			continue
 		}
 		known = true
-		if slices.ContainsFunc(g.names, func(name string) bool { return !a.is(name, uid) }) {
-			return false
+		for _, name := range g.names {
+			if !a.is(name, uid) {
+				return false
+			}
+			member = true
 		}
 	}
-	return known && !slices.ContainsFunc(a.users, func(u account) bool { return u.gid == gid && u.uid != uid })
+	for _, u := range a.users {
+		if u.gid == gid {
+			if u.uid != uid {
+				return false
+			}
+			member = true
+		}
+	}
+	// A group that seems empty may have members that are not in these files.
+	return known && member
 }
 
 // is reports whether a name is one of the user's.

@@ -28,6 +28,8 @@ func TestPrivateGroup(t *testing.T) {
 		"somebody that is not known":    {me, mine + "mallory", false},
 		"it is the group of another":    {me + fmt.Sprintf("eve:x:54321:%d::/:\n", os.Getgid()), mine, false},
 		"it has a second line":          {me + eve, mine + "\n" + mine + "eve", false},
+		"nobody is in it":               {fmt.Sprintf("me:x:%d:54321::/:\n", os.Getuid()), mine, false},
+		"the owner is only named":       {fmt.Sprintf("me:x:%d:54321::/:\n", os.Getuid()), mine + "me", true},
 		"the group is not known":        {me, "other:x:54321:", false},
 		"the owner is not known":        {eve, mine, false},
 		"there are no files":            {"", "", false},

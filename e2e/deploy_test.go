@@ -1,0 +1,86 @@
+package e2e
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/blocksd/blocksd/e2e/internal/system"
+)
+
+// swapDeadline is how soon the daemon notices that a path leads elsewhere, with room for a slow machine; the regular scan
+// comes once a minute.
+const swapDeadline = 20 * time.Second
+
+// TestDeployments: a release is taken however it comes: a link that is swapped, a directory that is made anew, a program
+// that is replaced by two renames. The card is in the program.
+func TestDeployments(t *testing.T) {
+	echo := filepath.Join(bin.Plugins(), "echo")
+	_, env := bin.Sandbox(t, system.PluginDir(t, map[string]string{"echo": echo}, nil))
+	root := t.TempDir()
+	release := func(name, appended string) string {
+		t.Helper()
+		dir := filepath.Join(root, name)
+		if err := os.Mkdir(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		install(t, echo, filepath.Join(dir, "echo"), appended)
+		return dir
+	}
+	must := func(errs ...error) {
+		t.Helper()
+		if err := errors.Join(errs...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	release("1", "one")
+	two := release("2", "two")
+	plugins := filepath.Join(root, "current")
+	must(os.Symlink("1", plugins))
+	n := daemonOn(t, env, plugins, "")
+	sum := ""
+	changed := func(what string) {
+		t.Helper()
+		system.Eventually(t, swapDeadline, what, func() bool {
+			h, ok := handlerOf(n, t, "echo")
+			if !ok || h.State != "ready" || h.SHA256 == sum {
+				return false
+			}
+			sum = h.SHA256
+			return true
+		})
+		n.WaitReady(t)
+	}
+	changed("the first release runs")
+	must(os.Symlink("2", plugins+".new"), os.Rename(plugins+".new", plugins))
+	changed("the link is swapped")
+	must(os.RemoveAll(two))
+	release("2", "three")
+	changed("the directory is made anew")
+
+	// The old program goes out of the way first. Its name is that of no handler.
+	path := filepath.Join(two, "echo")
+	must(os.Rename(path, path+".old"))
+	system.Eventually(t, swapDeadline, "there is no handler for a moment", func() bool {
+		_, ok := handlerOf(n, t, "echo")
+		return !ok
+	})
+	install(t, echo, path, "four")
+	changed("the new program runs")
+	if s := n.Status(t); len(s.Handlers) != 1 || len(s.Agents) != 1 || s.Agents[0].Handler != "echo" {
+		t.Errorf("status %+v", s)
+	}
+	// Under a name that could be a handler's it does not keep the agent either.
+	must(os.Rename(path, path+"-4"))
+	system.Eventually(t, swapDeadline, "the old program serves the agent under its new name", func() bool {
+		s := n.Status(t)
+		return len(s.Agents) == 1 && s.Agents[0].Handler == "echo-4" && s.Agents[0].State == "online"
+	})
+	install(t, echo, path, "five")
+	system.Eventually(t, swapDeadline, "the agent goes to the handler with its name", func() bool {
+		s := n.Status(t)
+		return len(s.Agents) == 1 && s.Agents[0].Handler == "echo" && s.Agents[0].State == "online"
+	})
+}
