@@ -94,13 +94,6 @@ func (p *Pump) Copy(r io.Reader) {
 // Tail returns the last n lines, oldest first.
 func (p *Pump) Tail(n int) []string { return p.ring.last(n) }
 
-// source is the state of one stream of lines.
-type source struct {
-	// panicking is true from the first line of a Go panic or a Python traceback until a line that is a log line again:
-	// the lines between belong to it.
-	panicking bool
-}
-
 func (p *Pump) line(s *source, line []byte, cut bool) {
 	line = bytes.TrimRight(line, "\r\n")
 	if len(bytes.TrimSpace(line)) == 0 {
@@ -108,28 +101,13 @@ func (p *Pump) line(s *source, line []byte, cut bool) {
 	}
 	p.ring.add(line)
 	e := Parse(line)
-	switch {
-	case startsPanic(line):
-		s.panicking = true
-	case line[0] == '{' && len(e.Attrs)+len(e.Message) > 0 && e.Message != string(line):
-		s.panicking = false
-	}
-	if s.panicking {
+	if inside, first := s.take(line, e.structured); inside {
 		e.Level = max(e.Level, slog.LevelError)
-		p.panics.add(line, startsPanic(line))
+		p.panics.add(line, first)
 	}
 	if p.limit.allow(p.now(), e.Level >= slog.LevelError, func() { p.reportDropped(false) }) {
 		p.write(e, cut)
 	}
-}
-
-func startsPanic(line []byte) bool {
-	for _, prefix := range []string{"panic: ", "fatal error: ", "Traceback (most recent call last)", "SIGSEGV: ", "SIGABRT: "} {
-		if bytes.HasPrefix(line, []byte(prefix)) {
-			return true
-		}
-	}
-	return false
 }
 
 // write hands a record to the buffer, whatever its level, and to the log.
