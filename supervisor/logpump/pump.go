@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"strings"
 	"sync"
 	"time"
 )
@@ -67,6 +68,16 @@ func (p *Pump) reportDropped(closed bool) {
 	if n := p.limit.take(closed); n > 0 {
 		p.write(Entry{Level: slog.LevelWarn, Message: fmt.Sprintf("dropped %d lines of output that came faster than %d a second", n, Rate), Attrs: []slog.Attr{slog.Int64("dropped", n)}}, false)
 	}
+}
+
+// Note makes something that is not output of the handler a record beside it: why a task of the handler failed. The log has
+// it from elsewhere.
+func (p *Pump) Note(level slog.Level, message string, attrs ...Pair) {
+	r := Record{Time: p.now(), Handler: p.handler, PID: p.pid, Level: level, Message: cutText(strings.ToValidUTF8(message, "\uFFFD"))}
+	for _, a := range attrs {
+		r.Attrs = append(r.Attrs, Pair{a.Key, cutText(a.Value)})
+	}
+	p.buffer.add(r)
 }
 
 // Panic returns the first lines of the last panic or traceback, as the handler wrote them.
