@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -120,8 +121,10 @@ func (p *logPrinter) print(r *controlv1.LogsResponse) error {
 	fmt.Fprint(&b, f.Time.Local().Format("15:04:05.000"))
 	if f.Type == "crash" {
 		fmt.Fprintf(&b, " CRASH %s\n", printable(f.Message))
-		section(&b, "its panic", f.Panic)
-		if p.crash {
+		if p.crash { // otherwise its lines are above
+			if !containsLines(f.Lines, f.Panic) {
+				section(&b, "its panic", f.Panic)
+			}
 			section(&b, "its last lines", f.Lines)
 		}
 	} else {
@@ -129,8 +132,14 @@ func (p *logPrinter) print(r *controlv1.LogsResponse) error {
 		if p.all {
 			fmt.Fprintf(&b, " %s", printable(f.Handler))
 		}
-		fmt.Fprintf(&b, " %s", printable(f.Message))
+		message, more, _ := strings.Cut(strings.TrimRight(f.Message, "\n"), "\n")
+		fmt.Fprintf(&b, " %s", printable(message))
+		var blocks []*controlv1.LogAttribute // a stack keeps its lines
 		for _, a := range r.GetRecord().GetAttributes() {
+			if strings.Contains(a.GetValue(), "\n") {
+				blocks = append(blocks, a)
+				continue
+			}
 			value := printable(a.GetValue())
 			if strings.ContainsAny(value, " \"=") || value == "" {
 				value = strconv.Quote(value)
@@ -138,6 +147,12 @@ func (p *logPrinter) print(r *controlv1.LogsResponse) error {
 			fmt.Fprintf(&b, " %s=%s", printable(a.GetKey()), value)
 		}
 		b.WriteByte('\n')
+		if more != "" {
+			indented(&b, "  ", strings.Split(more, "\n"))
+		}
+		for _, a := range blocks {
+			section(&b, printable(a.GetKey()), strings.Split(strings.TrimRight(a.GetValue(), "\n"), "\n"))
+		}
 	}
 	_, err := io.WriteString(p.w, b.String())
 	return err
@@ -148,7 +163,23 @@ func section(b *strings.Builder, title string, lines []string) {
 		return
 	}
 	fmt.Fprintf(b, "  %s:\n", title)
+	indented(b, "    ", lines)
+}
+
+// indented prints lines with the indentation that they have, and more.
+func indented(b *strings.Builder, by string, lines []string) {
 	for _, line := range lines {
-		fmt.Fprintf(b, "    %s\n", printable(line))
+		text := strings.TrimLeft(line, "\t")
+		fmt.Fprintf(b, "%s%s%s\n", by, strings.Repeat("    ", len(line)-len(text)), printable(text))
 	}
+}
+
+// containsLines reports whether all has the lines of part, one after the other.
+func containsLines(all, part []string) bool {
+	for i := range all {
+		if len(all)-i >= len(part) && slices.Equal(all[i:i+len(part)], part) {
+			return true
+		}
+	}
+	return false
 }

@@ -111,7 +111,9 @@ func (s *service) run(ctx context.Context, t *Task) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			stack := string(debug.Stack())
-			slog.ErrorContext(ctx, "a task panicked", "task", t.ID, "panic", fmt.Sprint(p), "stack", stack)
+			if ctx.Err() != nil { // the daemon no longer listens to what becomes of the task
+				slog.ErrorContext(ctx, "a task panicked", "task", t.ID, "panic", fmt.Sprint(p), "stack", stack)
+			}
 			err = Private(panicText, fmt.Errorf("panic: %v\n%s", p, stack))
 		}
 	}()

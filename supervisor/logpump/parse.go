@@ -18,6 +18,8 @@ type Entry struct {
 	// Time as the handler wrote it; zero when it wrote none.
 	Time  time.Time
 	Attrs []slog.Attr
+	// structured: it is JSON or key=value pairs.
+	structured bool
 }
 
 // maxAttrs bounds the attributes taken from one line; the rest is dropped.
@@ -30,11 +32,13 @@ func Parse(line []byte) Entry {
 	line = bytes.TrimRight(line, "\r\n")
 	if t := bytes.TrimSpace(line); len(t) > 1 && t[0] == '{' {
 		if e, ok := parseJSON(t); ok {
+			e.structured = true
 			return e
 		}
 	}
 	s := strings.ToValidUTF8(string(line), "\uFFFD")
 	if e, ok := parsePairs(s); ok {
+		e.structured = true
 		return e
 	}
 	return parseText(s)

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"strings"
 	"sync"
 	"time"
 )
@@ -69,6 +70,16 @@ func (p *Pump) reportDropped(closed bool) {
 	}
 }
 
+// Note makes something that is not output of the handler a record beside it: why a task of the handler failed. The log has
+// it from elsewhere.
+func (p *Pump) Note(level slog.Level, message string, attrs ...Pair) {
+	r := Record{Time: p.now(), Handler: p.handler, PID: p.pid, Level: level, Message: cutText(strings.ToValidUTF8(message, "\uFFFD"))}
+	for _, a := range attrs {
+		r.Attrs = append(r.Attrs, Pair{a.Key, cutText(a.Value)})
+	}
+	p.buffer.add(r)
+}
+
 // Panic returns the first lines of the last panic or traceback, as the handler wrote them.
 func (p *Pump) Panic() []string { return p.panics.get() }
 
@@ -94,13 +105,6 @@ func (p *Pump) Copy(r io.Reader) {
 // Tail returns the last n lines, oldest first.
 func (p *Pump) Tail(n int) []string { return p.ring.last(n) }
 
-// source is the state of one stream of lines.
-type source struct {
-	// panicking is true from the first line of a Go panic or a Python traceback until a line that is a log line again:
-	// the lines between belong to it.
-	panicking bool
-}
-
 func (p *Pump) line(s *source, line []byte, cut bool) {
 	line = bytes.TrimRight(line, "\r\n")
 	if len(bytes.TrimSpace(line)) == 0 {
@@ -108,28 +112,13 @@ func (p *Pump) line(s *source, line []byte, cut bool) {
 	}
 	p.ring.add(line)
 	e := Parse(line)
-	switch {
-	case startsPanic(line):
-		s.panicking = true
-	case line[0] == '{' && len(e.Attrs)+len(e.Message) > 0 && e.Message != string(line):
-		s.panicking = false
-	}
-	if s.panicking {
+	if inside, first := s.take(line, e.structured); inside {
 		e.Level = max(e.Level, slog.LevelError)
-		p.panics.add(line, startsPanic(line))
+		p.panics.add(line, first)
 	}
 	if p.limit.allow(p.now(), e.Level >= slog.LevelError, func() { p.reportDropped(false) }) {
 		p.write(e, cut)
 	}
-}
-
-func startsPanic(line []byte) bool {
-	for _, prefix := range []string{"panic: ", "fatal error: ", "Traceback (most recent call last)", "SIGSEGV: ", "SIGABRT: "} {
-		if bytes.HasPrefix(line, []byte(prefix)) {
-			return true
-		}
-	}
-	return false
 }
 
 // write hands a record to the buffer, whatever its level, and to the log.

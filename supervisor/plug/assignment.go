@@ -119,3 +119,10 @@ func (a *assignment) notified() (before bool) {
 	before, a.canceled = a.canceled, true
 	return before
 }
+
+// unwanted reports whether the handler's answer does not count: it was asked to cancel, or the task has ended.
+func (a *assignment) unwanted() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.canceled || a.ended
+}

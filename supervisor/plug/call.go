@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"runtime"
 	"strings"
 	"sync"
@@ -19,6 +20,7 @@ import (
 	"github.com/blocksd/blocksd/dispatch"
 	"github.com/blocksd/blocksd/network/wire"
 	handlerv1 "github.com/blocksd/blocksd/proto/blocks/handler/v1"
+	"github.com/blocksd/blocksd/supervisor/logpump"
 )
 
 var (
@@ -80,7 +82,7 @@ func (p *Conn) Do(ctx context.Context, task *wire.Task, port dispatch.TaskPort, 
 	// The call outlives ctx by LetGo at most, so it must not end with it.
 	callCtx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	k := &call{cancel: cancel}
-	result := make(chan error, 1)
+	result := make(chan error, 1) // of run
 	go func() {
 		defer p.calls.end()
 		growStack()
@@ -211,10 +213,13 @@ func (k *call) run(p *Conn, ctx, work context.Context, task *wire.Task, a *assig
 	stream, err := p.client.StartTask(ctx, &handlerv1.StartTaskRequest{Task: message(task)})
 	close(a.started)
 	if err != nil {
-		result <- p.unsent(task, err)
+		err = p.unsent(task, err)
+		p.explain(task, a, err)
+		result <- err
 		return
 	}
 	over, err := k.converse(p, work, stream, task, a)
+	p.explain(task, a, err)
 	result <- err
 	if over {
 		return
@@ -272,6 +277,32 @@ func (k *call) converse(p *Conn, work context.Context, stream grpc.ServerStreami
 			return false, &dispatch.TaskFailure{Kind: dispatch.HandlerError, Public: public, Private: e.Error.GetPrivateMessage()}
 		}
 		// Any other event comes from a newer SDK; the contract lets us ignore it.
+	}
+}
+
+// explain puts why a task failed beside what the handler wrote, for whoever looks there. The end of a process is a record
+// of its own.
+func (p *Conn) explain(task *wire.Task, a *assignment, err error) {
+	var f *dispatch.TaskFailure
+	if !errors.As(err, &f) || a.unwanted() {
+		return
+	}
+	level, why := slog.LevelError, f.Private
+	switch {
+	case f.Kind == dispatch.CallEnded, f.Kind == dispatch.HandlerCrash && closed(p.Done()):
+		return
+	case why == "": // the handler has answered, and that is all that there is to say
+		level, why = slog.LevelWarn, f.Public
+	}
+	p.pump.Note(level, "a task failed: "+why, logpump.Pair{Key: "task", Value: task.ID}, logpump.Pair{Key: "agent", Value: task.AgentName})
+}
+
+func closed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
 	}
 }
 

@@ -1,6 +1,7 @@
 package plug
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"time"
@@ -21,7 +22,7 @@ func (p *Conn) describe(ctx context.Context) error {
 	switch {
 	case status.Code(err) == codes.Unimplemented:
 	case err != nil:
-		return p.startFailure(err, failure(unit.Describe, "handler %s could not be started because it failed to describe itself: %s", name, status.Convert(err).Message()))
+		return p.startFailure(err, failure(unit.Describe, "handler %s could not be started because it failed to describe itself: %s", name, words(err)))
 	default:
 		p.description = Description{
 			Name: d.GetName(), Version: d.GetVersion(), SDK: d.GetSdk(), Cards: d.GetAgentCardsJson(), Described: true,
@@ -55,9 +56,21 @@ func (p *Conn) Check(ctx context.Context) error {
 type checkError struct{ err error }
 
 func (e *checkError) Error() string {
-	return "its health check failed: " + status.Convert(e.err).Message()
+	switch status.Code(e.err) {
+	case codes.Unimplemented:
+		return "it serves no health service: serve grpc.health.v1.Health"
+	case codes.NotFound: // as the health protocol says it
+		return fmt.Sprintf("its health service does not know the service %q: set that one to SERVING", plugin.GRPCServiceName)
+	}
+	return "its health check failed: " + words(e.err)
 }
 func (e *checkError) Unwrap() error { return e.err }
+
+// words is the message of a gRPC error, and the name of its code if it has none, as it often is in Python.
+func words(err error) string {
+	s := status.Convert(err)
+	return cmp.Or(s.Message(), "gRPC error "+s.Code().String())
+}
 
 // Watch checks the health until ctx ends or the process does, which returns nil, or until too many checks in a row were
 // missed, which returns a *Failure.

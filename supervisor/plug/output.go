@@ -62,7 +62,7 @@ func (p *Conn) launch(ctx context.Context, env []string) (*launch.Process, strin
 		}
 	case <-ctx.Done():
 		if errors.Is(context.Cause(ctx), errHandshakeTimeout) {
-			return process, "", failure(unit.StartTimeout, "handler %s could not be started because it printed no handshake within %v", c.Handler, p.timeouts.Handshake)
+			return process, "", failure(unit.StartTimeout, "handler %s could not be started because it printed no handshake within %v (is standard output flushed, and does the line end?)", c.Handler, p.timeouts.Handshake)
 		}
 		return process, "", failure(unit.Requested, "the start of handler %s was given up: %v", c.Handler, context.Cause(ctx))
 	}

@@ -27,12 +27,18 @@ func TestBadStarts(t *testing.T) {
 		reason unit.Reason
 		text   string
 	}{
-		{"never-answers", unit.StartTimeout, `could not be started because it printed no handshake within 5s$`},
+		{"never-answers", unit.StartTimeout, `could not be started because it printed no handshake within 5s \(is standard output flushed, and does the line end\?\)$`},
 		{"not-a-plugin", unit.Handshake, `it is not a Blocks handler: it printed "Hello! I am an ordinary program." instead of a handshake; its last line was`},
 		{"chatty", unit.Handshake, `it is not a Blocks handler: it printed "Hello! I am an ordinary program."`},
 		{"exit-at-start", unit.ExitCode, `it ended with exit code 3 before its handshake; its last line was "cannot find my model file"$`},
 		{"kill-at-start", unit.Signal, `it was ended by signal 9 \(killed\) before its handshake$`},
 		{"wrong-version", unit.Handshake, `it speaks version 99 of the handler protocol and this daemon speaks 1: rebuild it`},
+		{"unflushed", unit.StartTimeout, `because it printed no handshake within 5s \(is standard output flushed, and does the line end\?\)$`},
+		{"no-health", unit.Health, `because it serves no health service: serve grpc.health.v1.Health$`},
+		{"health-of-another-name", unit.Health, `because its health service does not know the service "plugin": set that one to SERVING$`},
+		{"health-without-words", unit.Health, `because its health check failed: gRPC error PermissionDenied$`},
+		{"not-serving", unit.Health, `because its health is NOT_SERVING instead of SERVING$`},
+		{"describe-without-words", unit.Describe, `because it failed to describe itself: gRPC error InvalidArgument$`},
 		{"tcp", unit.Handshake, `it listens on a "tcp" address: only Unix sockets are allowed`},
 		{"elsewhere", unit.Handshake, `its socket "/run/other.sock" is outside of its own directory`},
 		{"no-socket", unit.Handshake, `its socket cannot be connected to: no such file or directory`},

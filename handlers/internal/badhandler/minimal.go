@@ -22,16 +22,37 @@ func minimal() { serveMinimal(nil) }
 
 // serveMinimal does describe, if there is one, instead of describing itself.
 func serveMinimal(describe func()) {
+	serve(&minimalService{describe: describe}, healthOf("plugin"))
+}
+
+// healthOf is a health service that knows one service, which serves.
+func healthOf(service string) *health.Server {
+	h := health.NewServer()
+	h.SetServingStatus(service, grpc_health_v1.HealthCheckResponse_SERVING)
+	return h
+}
+
+// refusingHealth answers with an error that says nothing, as grpcio does when a servicer only sets a code.
+type refusingHealth struct {
+	grpc_health_v1.UnimplementedHealthServer
+}
+
+func (refusingHealth) Check(context.Context, *grpc_health_v1.HealthCheckRequest) (*grpc_health_v1.HealthCheckResponse, error) {
+	return nil, status.Error(codes.PermissionDenied, "")
+}
+
+// serve serves a handler with its health, if there is one.
+func serve(handler *minimalService, h grpc_health_v1.HealthServer) {
 	listener, err := net.Listen("unix", os.Getenv("PLUGIN_UNIX_SOCKET_DIR")+"/minimal")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
 	s := grpc.NewServer(grpc.UnknownServiceHandler(floodBroker))
-	h := health.NewServer()
-	h.SetServingStatus("plugin", grpc_health_v1.HealthCheckResponse_SERVING)
-	grpc_health_v1.RegisterHealthServer(s, h)
-	handlerv1.RegisterHandlerServiceServer(s, &minimalService{describe: describe})
+	if h != nil {
+		grpc_health_v1.RegisterHealthServer(s, h)
+	}
+	handlerv1.RegisterHandlerServiceServer(s, handler)
 	fmt.Printf("1|1|unix|%s|grpc|\n", listener.Addr())
 	_ = s.Serve(listener)
 	os.Exit(0)
@@ -56,12 +77,16 @@ var brokerOpened atomic.Bool
 
 type minimalService struct {
 	handlerv1.UnimplementedHandlerServiceServer
-	describe func() // nil for UNIMPLEMENTED
+	describe func() // nil for nothing
+	refusal  error  // of Describe; nil for UNIMPLEMENTED
 }
 
 func (s *minimalService) Describe(ctx context.Context, r *handlerv1.DescribeRequest) (*handlerv1.DescribeResponse, error) {
 	if s.describe != nil {
 		s.describe()
+	}
+	if s.refusal != nil {
+		return nil, s.refusal
 	}
 	return s.UnimplementedHandlerServiceServer.Describe(ctx, r)
 }

@@ -12,6 +12,10 @@ import (
 	"os/exec"
 	"strings"
 	"syscall"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/status"
 )
 
 // startup has the faults at the start of a process, by the end of the file name.
@@ -34,11 +38,28 @@ var startup = map[string]func(){
 	"exit0-at-handshake": func() { handshakeAnd(func() { os.Exit(0) }) },
 	"exit1-at-handshake": func() { handshakeAnd(func() { os.Exit(1) }) },
 	"kill-at-handshake":  func() { handshakeAnd(func() { _ = syscall.Kill(os.Getpid(), syscall.SIGKILL) }) },
-	"exit0-at-describe":  func() { serveMinimal(func() { os.Exit(0) }) },
-	"exit1-at-describe":  func() { serveMinimal(func() { os.Exit(1) }) },
-	"kill-at-describe":   func() { serveMinimal(func() { _ = syscall.Kill(os.Getpid(), syscall.SIGKILL) }) },
-	"hang-at-describe":   func() { serveMinimal(func() { select {} }) },
-	"kill-at-start":      func() { _ = syscall.Kill(os.Getpid(), syscall.SIGKILL) },
+	"unflushed": func() { // the end of the line stays in its buffer
+		fmt.Print("1|1|unix|/x|grpc|")
+		select {}
+	},
+	"no-health":              func() { serve(&minimalService{}, nil) },
+	"health-of-another-name": func() { serve(&minimalService{}, healthOf("")) },
+	"health-without-words": func() {
+		serve(&minimalService{}, refusingHealth{})
+	},
+	"not-serving": func() {
+		h := healthOf("plugin")
+		h.SetServingStatus("plugin", grpc_health_v1.HealthCheckResponse_NOT_SERVING)
+		serve(&minimalService{}, h)
+	},
+	"describe-without-words": func() {
+		serve(&minimalService{refusal: status.Error(codes.InvalidArgument, "")}, healthOf("plugin"))
+	},
+	"exit0-at-describe": func() { serveMinimal(func() { os.Exit(0) }) },
+	"exit1-at-describe": func() { serveMinimal(func() { os.Exit(1) }) },
+	"kill-at-describe":  func() { serveMinimal(func() { _ = syscall.Kill(os.Getpid(), syscall.SIGKILL) }) },
+	"hang-at-describe":  func() { serveMinimal(func() { select {} }) },
+	"kill-at-start":     func() { _ = syscall.Kill(os.Getpid(), syscall.SIGKILL) },
 	"wrong-version": func() {
 		fmt.Printf("1|99|unix|%s/x|grpc|\n", os.Getenv("PLUGIN_UNIX_SOCKET_DIR"))
 		select {}

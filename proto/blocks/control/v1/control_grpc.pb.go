@@ -36,8 +36,8 @@ const (
 //
 // ControlService is the daemon's local API, served on a Unix socket (default /run/blocksd/blocksd.sock, mode 0660). It
 // answers from the moment the daemon holds its state directory, whatever the network does. Reading is open to whoever
-// may open the socket; CancelTask, Drain and Undrain need root or the daemon's own user (PERMISSION_DENIED otherwise). Every method may be
-// repeated.
+// may open the socket; CancelTask, RestartHandler, RollbackHandler, Drain and Undrain need root or the daemon's own user
+// (PERMISSION_DENIED otherwise). Every method may be repeated.
 type ControlServiceClient interface {
 	// Status is the daemon at a glance: readiness and its reasons, agents, handlers, counters.
 	Status(ctx context.Context, in *StatusRequest, opts ...grpc.CallOption) (*StatusResponse, error)
@@ -177,8 +177,8 @@ type ControlService_LogsClient = grpc.ServerStreamingClient[LogsResponse]
 //
 // ControlService is the daemon's local API, served on a Unix socket (default /run/blocksd/blocksd.sock, mode 0660). It
 // answers from the moment the daemon holds its state directory, whatever the network does. Reading is open to whoever
-// may open the socket; CancelTask, Drain and Undrain need root or the daemon's own user (PERMISSION_DENIED otherwise). Every method may be
-// repeated.
+// may open the socket; CancelTask, RestartHandler, RollbackHandler, Drain and Undrain need root or the daemon's own user
+// (PERMISSION_DENIED otherwise). Every method may be repeated.
 type ControlServiceServer interface {
 	// Status is the daemon at a glance: readiness and its reasons, agents, handlers, counters.
 	Status(context.Context, *StatusRequest) (*StatusResponse, error)

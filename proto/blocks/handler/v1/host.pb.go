@@ -134,7 +134,8 @@ type PublishArtifactRequest struct {
 	TaskId string         `protobuf:"bytes,1,opt,name=task_id,json=taskId,proto3" json:"task_id,omitempty"`
 	Chunk  *ArtifactChunk `protobuf:"bytes,2,opt,name=chunk,proto3" json:"chunk,omitempty"`
 	// In the first message only: how many responses of the task's StartTask call were sent before. The daemon publishes the
-	// artifact after what they say, so that the two ways keep one order. 0 means that the order does not matter.
+	// artifact after what they say, so that the two ways keep one order. 0 means that the order does not matter. A
+	// number that StartTask never reaches makes the call wait until the task has ended.
 	AfterResponses int64 `protobuf:"varint,3,opt,name=after_responses,json=afterResponses,proto3" json:"after_responses,omitempty"`
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache

@@ -506,8 +506,8 @@ func (x *ArtifactInfo) GetFileName() string {
 }
 
 // ArtifactChunk is a piece of an artifact. The first chunk of an artifact carries info; the last one has last set. An
-// artifact of up to 256 KiB may be sent as one chunk that has both. Chunks hold 256 KiB at most; chunks of different
-// artifacts never mix.
+// artifact of up to 256 KiB may be sent as one chunk that has both. Chunks should hold 256 KiB at most: larger ones, up to
+// the limit of a message, are taken, but cost memory. Chunks of different artifacts never mix.
 type ArtifactChunk struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Info          *ArtifactInfo          `protobuf:"bytes,1,opt,name=info,proto3,oneof" json:"info,omitempty"`
