@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"slices"
 
 	"github.com/blocksd/blocksd/daemon/control"
@@ -74,7 +75,7 @@ func (d *Daemon) noticeOf(h supervisor.HandlerStatus) string {
 	return ""
 }
 
-// report logs when the daemon becomes ready or stops being so, and tells systemd.
+// report says when the daemon becomes ready or stops being so, and tells systemd.
 func (d *Daemon) report(ctx context.Context) {
 	changes := d.events.Follow(event.States()...)
 	defer changes.Close()
@@ -82,10 +83,14 @@ func (d *Daemon) report(ctx context.Context) {
 		if s := d.Status(); s.Ready != was {
 			was = s.Ready
 			if was {
-				d.cfg.Log.Info("daemon is ready", "agents", len(s.Agents))
+				d.events.Emit(event.Event{
+					Type: event.Notice, State: "ready", Reason: "daemon is ready", Details: []slog.Attr{slog.Int("agents", len(s.Agents))},
+				})
 				d.notify.send(fmt.Sprintf("STATUS=ready, %d agents online", len(s.Agents)))
 			} else {
-				d.cfg.Log.Info("daemon is not ready", "reasons", s.Reasons)
+				d.events.Emit(event.Event{
+					Type: event.Notice, State: "not_ready", Reason: "daemon is not ready", Details: []slog.Attr{slog.Any("reasons", s.Reasons)},
+				})
 				d.notify.send("STATUS=not ready, see blocksd status")
 			}
 		}
