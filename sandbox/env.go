@@ -2,9 +2,9 @@ package sandbox
 
 import (
 	"fmt"
-	"os"
-	"path/filepath"
 	"strings"
+
+	"github.com/blocksd/blocksd/internal/atomicfile"
 )
 
 // EnvVar is one variable for clients of the sandbox.
@@ -34,19 +34,7 @@ func WriteEnvFile(path string, vars []EnvVar) error {
 	for _, v := range vars {
 		fmt.Fprintf(&b, "%s=%s\n", v.Name, quoteShell(v.Value))
 	}
-	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-") // made with mode 0600
-	if err != nil {
-		return fmt.Errorf("write environment file %s: %w", path, err)
-	}
-	defer os.Remove(f.Name()) // does nothing after the rename
-	_, err = f.WriteString(b.String())
-	if cerr := f.Close(); err == nil {
-		err = cerr
-	}
-	if err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
+	if err := atomicfile.Write(path, []byte(b.String()), 0o600); err != nil {
 		return fmt.Errorf("write environment file %s: %w", path, err)
 	}
 	return nil

@@ -139,7 +139,7 @@ func TestKeptPubSub(t *testing.T) {
 		}
 		return path
 	}
-	leftovers := []string{file(blob.ID()), file("partial-1")} // of uploads that were under way at the end
+	leftovers := []string{file(blob.ID()), file("." + blob.ID() + ".tmp-1")} // of uploads that were under way at the end
 	foreign := []string{file("thesis.txt"), file("README")}
 	runIn(t, dir, addr, func(b *bed) {
 		if diff := cmp.Diff(before, b.answers(probes)); diff != "" {

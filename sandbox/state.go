@@ -11,6 +11,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/blocksd/blocksd/internal/atomicfile"
 	"github.com/blocksd/blocksd/network/wire"
 	"github.com/blocksd/blocksd/sandbox/blob"
 	"github.com/blocksd/blocksd/sandbox/blocks"
@@ -206,22 +207,7 @@ func (s *Sandbox) save() error {
 	if err != nil {
 		return fail(err)
 	}
-	f, err := os.CreateTemp(s.state.dir, "."+stateFile+"-") // made with mode 0600
-	if err != nil {
-		return fail(err)
-	}
-	defer os.Remove(f.Name()) // does nothing after the rename
-	_, err = f.Write(raw)
-	if err == nil {
-		err = f.Sync()
-	}
-	if cerr := f.Close(); err == nil {
-		err = cerr
-	}
-	if err == nil {
-		err = os.Rename(f.Name(), filepath.Join(s.state.dir, stateFile))
-	}
-	if err != nil {
+	if err := atomicfile.Write(filepath.Join(s.state.dir, stateFile), raw, 0o600); err != nil {
 		return fail(err)
 	}
 	return nil

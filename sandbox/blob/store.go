@@ -11,6 +11,8 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+
+	"github.com/blocksd/blocksd/internal/atomicfile"
 )
 
 // ErrTooLarge is returned by Write for more bytes than were announced.
@@ -37,13 +39,14 @@ func ID() string { return rand.Text() }
 
 // Ours reports whether a name is one that Write gives to files of blobs with an ID, whole or partial.
 func Ours(name string) bool {
-	return strings.HasPrefix(name, partial) || len(name) == len(ID()) && strings.Trim(name, idLetters) == ""
+	if atomicfile.IsTemp(name) {
+		name = strings.TrimPrefix(name, ".")
+		name = name[:min(len(name), len(ID()))]
+	}
+	return len(name) == len(ID()) && strings.Trim(name, idLetters) == ""
 }
 
-const (
-	partial   = "partial-"
-	idLetters = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567" // of rand.Text
-)
+const idLetters = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567" // of rand.Text
 
 func (s *Store) directory() (string, error) {
 	s.mu.Lock()
@@ -64,20 +67,17 @@ func (s *Store) Write(id string, r io.Reader, limit int64) (size int64, err erro
 	if err != nil {
 		return 0, err
 	}
-	f, err := os.CreateTemp(dir, partial)
+	f, err := atomicfile.Create(filepath.Join(dir, filepath.Base(id)), 0o600)
 	if err != nil {
 		return 0, fmt.Errorf("store file: %w", err)
 	}
-	defer os.Remove(f.Name()) // does nothing after the rename
+	defer f.Close() // does nothing after the commit
 	size, err = io.Copy(f, io.LimitReader(r, limit+1))
-	if cerr := f.Close(); err == nil {
-		err = cerr
-	}
 	if err == nil && size > limit {
 		return 0, ErrTooLarge
 	}
 	if err == nil {
-		err = os.Rename(f.Name(), filepath.Join(dir, filepath.Base(id)))
+		err = f.CommitVolatile() // who uploads does not wait for the disk
 	}
 	if err != nil {
 		return 0, fmt.Errorf("store file: %w", err)

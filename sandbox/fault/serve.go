@@ -7,6 +7,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/blocksd/blocksd/internal/retry"
 )
 
 // Wrap returns a handler that applies the rules to the requests for next.
@@ -127,12 +129,5 @@ func wait(ctx context.Context, d time.Duration) bool {
 	if d <= 0 {
 		return true
 	}
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
+	return retry.Pause(ctx, d) == nil
 }
