@@ -41,7 +41,7 @@ func TestWhyNotStarted(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			if tt.content == "" {
-				t.Skip("there is no dynamically linked program here")
+				t.Skip("machine: there is no dynamically linked program")
 			}
 			path := in("handler")
 			file(t, path, tt.content, 0o755)
@@ -97,7 +97,7 @@ func TestWhyNotStartedOfGuarded(t *testing.T) {
 func TestWhyNotStartedNoexec(t *testing.T) {
 	dir, err := os.MkdirTemp("/dev/shm", "noexec")
 	if err != nil || !noexec(dir) {
-		t.Skip("/dev/shm is not mounted noexec")
+		t.Skip("machine: /dev/shm is not mounted noexec")
 	}
 	defer os.RemoveAll(dir)
 	tool, path := filepath.Join(dir, "tool"), filepath.Join(plugins(t), "handler")
