@@ -11,20 +11,17 @@ package roster
 
 import (
 	"errors"
-	"flag"
 	"fmt"
 	"maps"
-	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
 	"go.uber.org/goleak"
 
 	"github.com/blocksd/blocksd/daemon/config"
+	"github.com/blocksd/blocksd/internal/testutil/scripttest"
 	"github.com/blocksd/blocksd/network/card"
 	"github.com/blocksd/blocksd/supervisor"
 	"github.com/blocksd/blocksd/supervisor/catalog"
@@ -32,34 +29,14 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-var update = flag.Bool("update", false, "rewrite the expectations in testdata")
-
 func TestScripts(t *testing.T) {
-	paths, err := filepath.Glob("testdata/*.txt")
-	if err != nil || len(paths) == 0 {
-		t.Fatalf("no scripts: %v", err)
-	}
-	for _, path := range paths {
-		t.Run(strings.TrimSuffix(filepath.Base(path), ".txt"), func(t *testing.T) {
-			want, err := os.ReadFile(path)
-			if err != nil {
-				t.Fatal(err)
-			}
-			got, err := runScript(string(want))
-			if err != nil {
-				t.Fatalf("%s: %v", path, err)
-			}
-			if *update {
-				if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
-					t.Fatal(err)
-				}
-				return
-			}
-			if diff := cmp.Diff(string(want), got); diff != "" {
-				t.Errorf("%s (-script +roster):\n%s", path, diff)
-			}
-		})
-	}
+	scripttest.Run(t, "testdata/*.txt", func(t *testing.T, script string) string {
+		got, err := runScript(script)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return got
+	})
 }
 
 // runScript returns the script with the indented lines replaced by what is decided.

@@ -5,22 +5,17 @@ package link
 
 import (
 	"errors"
-	"flag"
 	"fmt"
-	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
 
 	"github.com/blocksd/blocksd/internal/retry"
+	"github.com/blocksd/blocksd/internal/testutil/scripttest"
 )
-
-var update = flag.Bool("update", false, "rewrite the expectations in testdata")
 
 var epoch = time.Date(2026, 5, 1, 0, 0, 0, 0, time.UTC)
 
@@ -33,31 +28,13 @@ func newAnnounceMachine() *announceMachine {
 }
 
 func TestAnnounceScripts(t *testing.T) {
-	paths, err := filepath.Glob("testdata/announce/*.txt")
-	if err != nil || len(paths) == 0 {
-		t.Fatalf("no scripts: %v", err)
-	}
-	for _, path := range paths {
-		t.Run(strings.TrimSuffix(filepath.Base(path), ".txt"), func(t *testing.T) {
-			want, err := os.ReadFile(path)
-			if err != nil {
-				t.Fatal(err)
-			}
-			got, err := announceScript(string(want))
-			if err != nil {
-				t.Fatalf("%s: %v", path, err)
-			}
-			if *update {
-				if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
-					t.Fatal(err)
-				}
-				return
-			}
-			if diff := cmp.Diff(string(want), got); diff != "" {
-				t.Errorf("%s (-script +machine):\n%s", path, diff)
-			}
-		})
-	}
+	scripttest.Run(t, "testdata/announce/*.txt", func(t *testing.T, script string) string {
+		got, err := announceScript(script)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return got
+	})
 }
 
 // announceScript returns the script with the indented lines replaced by what the machine does.

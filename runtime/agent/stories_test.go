@@ -21,12 +21,9 @@ package agent
 
 import (
 	"context"
-	"flag"
 	"fmt"
 	"maps"
 	"net/http"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -34,11 +31,10 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
-
 	"github.com/blocksd/blocksd/dispatch"
 	"github.com/blocksd/blocksd/event"
 	"github.com/blocksd/blocksd/internal/testutil/sandboxtest"
+	"github.com/blocksd/blocksd/internal/testutil/scripttest"
 	"github.com/blocksd/blocksd/network/backend"
 	"github.com/blocksd/blocksd/network/card"
 	"github.com/blocksd/blocksd/network/link"
@@ -46,33 +42,11 @@ import (
 	"github.com/blocksd/blocksd/sandbox"
 )
 
-var update = flag.Bool("update", false, "rewrite the expectations in testdata")
-
 func TestStories(t *testing.T) {
-	paths, err := filepath.Glob("testdata/stories/*.txt")
-	if err != nil || len(paths) == 0 {
-		t.Fatalf("no stories: %v", err)
-	}
-	for _, path := range paths {
-		t.Run(strings.TrimSuffix(filepath.Base(path), ".txt"), func(t *testing.T) {
-			t.Parallel()
-			want, err := os.ReadFile(path)
-			if err != nil {
-				t.Fatal(err)
-			}
-			var got string
-			synctest.Test(t, func(t *testing.T) { got = newTheatre(t).play(string(want)) })
-			if *update {
-				if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
-					t.Fatal(err)
-				}
-				return
-			}
-			if d := cmp.Diff(string(want), got); d != "" {
-				t.Errorf("%s (-script +agents):\n%s", path, d)
-			}
-		})
-	}
+	scripttest.Run(t, "testdata/stories/*.txt", func(t *testing.T, script string) (played string) {
+		synctest.Test(t, func(t *testing.T) { played = newTheatre(t).play(script) })
+		return played
+	})
 }
 
 // moment is how long a line takes: longer than the pauses between the presence states of an agent.

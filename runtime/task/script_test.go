@@ -5,51 +5,27 @@ package task
 // if it changed. "go test ./runtime/task -update" writes what the machine does now.
 
 import (
-	"flag"
 	"fmt"
-	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
-
 	"github.com/blocksd/blocksd/dispatch"
+	"github.com/blocksd/blocksd/internal/testutil/scripttest"
 	"github.com/blocksd/blocksd/network/wire"
 )
-
-var update = flag.Bool("update", false, "rewrite the expectations in testdata")
 
 var epoch = time.Date(2026, 5, 1, 0, 0, 0, 0, time.UTC)
 
 func TestScripts(t *testing.T) {
-	paths, err := filepath.Glob("testdata/*.txt")
-	if err != nil || len(paths) == 0 {
-		t.Fatalf("no scripts: %v", err)
-	}
-	for _, path := range paths {
-		t.Run(strings.TrimSuffix(filepath.Base(path), ".txt"), func(t *testing.T) {
-			want, err := os.ReadFile(path)
-			if err != nil {
-				t.Fatal(err)
-			}
-			got, err := runScript(string(want))
-			if err != nil {
-				t.Fatalf("%s: %v", path, err)
-			}
-			if *update {
-				if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
-					t.Fatal(err)
-				}
-				return
-			}
-			if diff := cmp.Diff(string(want), got); diff != "" {
-				t.Errorf("%s (-script +machine):\n%s", path, diff)
-			}
-		})
-	}
+	scripttest.Run(t, "testdata/*.txt", func(t *testing.T, script string) string {
+		got, err := runScript(script)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return got
+	})
 }
 
 // runScript returns the script with the indented lines replaced by what the machine does.

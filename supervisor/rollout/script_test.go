@@ -2,24 +2,19 @@ package rollout
 
 import (
 	"bufio"
-	"flag"
 	"fmt"
-	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
 	"go.uber.org/goleak"
 
+	"github.com/blocksd/blocksd/internal/testutil/scripttest"
 	"github.com/blocksd/blocksd/supervisor/unit"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
-
-var update = flag.Bool("update", false, "rewrite the expected lines of the scripts")
 
 // A script is a text file: a line that begins in the first column is an event, optionally after "+duration"; the lines
 // below it that begin with a tab are what is expected of it. The first event is "program", the one that runs first:
@@ -31,30 +26,7 @@ var update = flag.Bool("update", false, "rewrite the expected lines of the scrip
 //	GENERATION ready|exited|unhealthy|tainted|worn|idle PROCESS [REASON]
 //
 // A program of the same name is the same one; its content is its name unless it is given.
-func TestScripts(t *testing.T) {
-	files, err := filepath.Glob("testdata/*.txt")
-	if err != nil || len(files) == 0 {
-		t.Fatalf("no scripts found: %v", err)
-	}
-	for _, file := range files {
-		t.Run(filepath.Base(file), func(t *testing.T) {
-			want, err := os.ReadFile(file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			got := runScript(t, string(want))
-			if *update {
-				if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
-					t.Fatal(err)
-				}
-				return
-			}
-			if d := cmp.Diff(string(want), got); d != "" {
-				t.Errorf("script and rollout disagree (-script +rollout):\n%s", d)
-			}
-		})
-	}
-}
+func TestScripts(t *testing.T) { scripttest.Run(t, "testdata/*.txt", runScript) }
 
 // script is a rollout on its way through a script.
 type script struct {

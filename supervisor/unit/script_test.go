@@ -2,49 +2,22 @@ package unit
 
 import (
 	"bufio"
-	"flag"
 	"fmt"
-	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
 	"go.uber.org/goleak"
+
+	"github.com/blocksd/blocksd/internal/testutil/scripttest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-var update = flag.Bool("update", false, "rewrite the expected lines of the scripts")
-
 // A script is a text file: a line that begins in the first column is an event, optionally after "+duration"; the lines
 // below it that begin with a tab are what is expected of it. "instances N" as the first line sets the number of processes.
-func TestScripts(t *testing.T) {
-	files, err := filepath.Glob("testdata/*.txt")
-	if err != nil || len(files) == 0 {
-		t.Fatalf("no scripts found: %v", err)
-	}
-	for _, file := range files {
-		t.Run(filepath.Base(file), func(t *testing.T) {
-			want, err := os.ReadFile(file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			got := runScript(t, string(want))
-			if *update {
-				if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
-					t.Fatal(err)
-				}
-				return
-			}
-			if d := cmp.Diff(string(want), got); d != "" {
-				t.Errorf("script and unit disagree (-script +unit):\n%s", d)
-			}
-		})
-	}
-}
+func TestScripts(t *testing.T) { scripttest.Run(t, "testdata/*.txt", runScript) }
 
 func runScript(t *testing.T, script string) string {
 	t.Helper()
