@@ -362,6 +362,14 @@ func TestHandlersComeAndGo(t *testing.T) {
 		t.Errorf("after the rollback: %+v", s)
 	}
 	short()
+	// While its file cannot be used a handler stays as it is.
+	if err := os.Chmod(path, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	wantSentence(t, n.Run(t, n.Env, "handler", "rollback", "sleeper"), 1, "handler sleeper cannot be rolled back", "it is not executable: chmod 0755 it")
+	if err := os.Chmod(path, 0o755); err != nil {
+		t.Fatal(err)
+	}
 	// A pin of the file ends the rollback.
 	if r := n.Run(t, n.Env, "handler", "pin", "sleeper", "--plugins", dir, "--state-dir", state); r.Code != 0 {
 		t.Errorf("pin: %+v", r)
