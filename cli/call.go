@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
 	"time"
 	"unicode/utf8"
@@ -301,6 +302,9 @@ func (o callOptions) notSubmitted(ctx context.Context, err error) error {
 		return fmt.Errorf("call %s: interrupted before the network confirmed the task; it may have been submitted", o.agent)
 	case errors.Is(err, backend.ErrNotFound):
 		return fmt.Errorf("call %s: the network knows no agent %q that this API key may call: check its name", o.agent, o.agent)
+	}
+	if strings.HasPrefix(err.Error(), "submit a task to agent ") {
+		return err // it begins with what was attempted
 	}
 	return fmt.Errorf("call %s: %w", o.agent, err)
 }

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -114,6 +115,21 @@ func TestCheckParts(t *testing.T) {
 	}
 	if got := checkParts(nil, []client.Part{message}); got != "" {
 		t.Errorf("a card without inputs: %q", got)
+	}
+}
+
+// What was attempted is said once.
+func TestNotSubmitted(t *testing.T) {
+	o := callOptions{agent: "echo"}
+	for _, c := range []struct{ err, want string }{
+		{"no answer", "call echo: no answer"}, {"submit a task to agent echo: no answer", "submit a task to agent echo: no answer"},
+	} {
+		if got := o.notSubmitted(t.Context(), errors.New(c.err)); got.Error() != c.want {
+			t.Errorf("got %q, want %q", got, c.want)
+		}
+	}
+	if got := o.notSubmitted(t.Context(), usagef("call echo: no")); got.Error() != "call echo: no" || exitCode(got) != exitUsage {
+		t.Errorf("got %q, exit %d", got, exitCode(got))
 	}
 }
 

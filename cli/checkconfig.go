@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"os/user"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -14,11 +15,16 @@ import (
 	"github.com/blocksd/blocksd/supervisor/catalog"
 )
 
-// missing returns what a configuration names and this machine does not have, one sentence each.
+// missing returns what a configuration names and this machine does not have, one sentence each. Who owns a file is not
+// looked at: the daemon may run as another user than this command.
 func missing(c config.Config) []string {
-	m := &machineCheck{config: c, found: map[string]catalog.Found{}, keys: config.NewKeys(config.Config{}, func(string) string { return "" })}
+	m := &machineCheck{config: c, keys: config.NewKeys(config.Config{}, func(string) string { return "" })}
 	m.keyFile("network.api_key_file", c.Network.APIKeyFile)
-	m.plugins()
+	if !slices.Equal(c.Plugins.Dirs, config.Default().Plugins.Dirs) { // else the file does not name them
+		for _, dir := range c.Plugins.Dirs {
+			m.directory("plugins.dirs", dir)
+		}
+	}
 	for i, h := range c.Handlers {
 		m.handler(fmt.Sprintf("handlers[%d].", i), h)
 	}
@@ -35,8 +41,6 @@ func missing(c config.Config) []string {
 type machineCheck struct {
 	config   config.Config
 	keys     *config.Keys
-	found    map[string]catalog.Found // in the plugins directories, by name
-	skipped  []catalog.Skip
 	problems []string
 }
 
@@ -44,48 +48,40 @@ func (m *machineCheck) add(key, format string, args ...any) {
 	m.problems = append(m.problems, fmt.Sprintf("key %q: ", key)+fmt.Sprintf(format, args...))
 }
 
-func (m *machineCheck) plugins() {
-	found, skipped := new(catalog.Scanner).Scan(m.config.Plugins.Dirs)
-	for _, f := range found {
-		m.found[f.Name] = f
-	}
-	m.skipped = skipped
-	byDefault := slices.Equal(m.config.Plugins.Dirs, config.Default().Plugins.Dirs)
-	for _, s := range skipped {
-		if _, err := os.Stat(s.Path); byDefault && errors.Is(err, fs.ErrNotExist) {
-			continue // the file does not name it
-		}
-		if s.Name == "" {
-			m.problems = append(m.problems, s.Reason)
-		}
+func (m *machineCheck) directory(key, dir string) {
+	if info, err := os.Stat(dir); dir != "" && (errors.Is(err, fs.ErrNotExist) || err == nil && !info.IsDir()) {
+		m.add(key, "there is no directory %s", dir)
 	}
 }
 
-func (m *machineCheck) handler(key string, h config.Handler) {
-	path, sum := h.Path, ""
-	if path != "" {
-		if why := catalog.Runnable(path); why != "" {
-			m.add(key+"path", "%s cannot be a handler because %s", path, why)
-			path = ""
+// program is the file of that name in a plugins directory, "" if there is none.
+func (m *machineCheck) program(name string) string {
+	for _, dir := range m.config.Plugins.Dirs {
+		path := filepath.Join(dir, name)
+		if _, err := os.Lstat(path); err == nil {
+			return path
 		}
-	} else if f, ok := m.found[h.Name]; ok {
-		path, sum = f.Path, f.SHA256
-	} else if i := slices.IndexFunc(m.skipped, func(s catalog.Skip) bool { return s.Name == h.Name }); i >= 0 {
-		m.add(key+"name", "%s", m.skipped[i].Reason)
-	} else {
-		m.add(key+"name", "there is no program %s in %s: put it there, or name it with path", h.Name, strings.Join(m.config.Plugins.Dirs, ", "))
+	}
+	return ""
+}
+
+func (m *machineCheck) handler(key string, h config.Handler) {
+	named, path := key+"path", h.Path
+	if path == "" {
+		named, path = key+"name", m.program(h.Name)
+	}
+	if path == "" {
+		m.add(named, "there is no program %s in %s: put it there, or name it with path", h.Name, strings.Join(m.config.Plugins.Dirs, ", "))
+	} else if why := catalog.Runnable(path); why != "" {
+		m.add(named, "%s cannot be a handler because %s", path, why)
+		path = ""
 	}
 	if h.SHA256 != "" && path != "" {
-		if sum == "" {
-			sum, _ = catalog.Hash(path) // it was readable a moment ago
-		}
-		if !strings.EqualFold(sum, h.SHA256) {
+		if sum, err := catalog.Hash(path); err == nil && !strings.EqualFold(sum, h.SHA256) {
 			m.add(key+"sha256", "%s has another checksum, %s", path, sum)
 		}
 	}
-	if info, err := os.Stat(h.Dir); h.Dir != "" && (errors.Is(err, fs.ErrNotExist) || err == nil && !info.IsDir()) {
-		m.add(key+"dir", "there is no directory %s", h.Dir)
-	}
+	m.directory(key+"dir", h.Dir)
 	for _, list := range []struct {
 		name  string
 		paths []string
@@ -104,19 +100,14 @@ func (m *machineCheck) handler(key string, h config.Handler) {
 }
 
 func (m *machineCheck) agentHandler(key, name string) {
-	var known []string
+	known := []string{}
 	for _, h := range m.config.Handlers {
 		known = append(known, h.Name)
 	}
-	if m.config.Plugins.Autoload {
-		for found := range m.found {
-			known = append(known, found)
-		}
+	if slices.Contains(known, name) || m.config.Plugins.Autoload && m.program(name) != "" {
+		return
 	}
-	if !slices.Contains(known, name) {
-		slices.Sort(known)
-		m.add(key, "there is no handler %s%s", name, hintOr(name, known, ": put its program into a plugins directory, or name it under handlers"))
-	}
+	m.add(key, "there is no handler %s%s", name, hintOr(name, known, ": put its program into a plugins directory, or name it under handlers"))
 }
 
 // keyFile looks at a file that should hold an API key. A pipe can be read only once, and not by this process; a file that

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -255,7 +256,8 @@ func hintOr(name string, known []string, fallback string) string {
 	return fallback
 }
 
-// argsOfUse checks the number of arguments against the Use line of the command; one in brackets is optional.
+// argsOfUse checks the arguments against the Use line of the command: how many there are, where one in brackets is optional,
+// and that names are valid UTF-8, as nothing else could be sent. TEXT is for the command to check.
 func argsOfUse(cmd *cobra.Command, args []string) error {
 	names := strings.Fields(cmd.Use)[1:]
 	required := len(names)
@@ -271,6 +273,11 @@ func argsOfUse(cmd *cobra.Command, args []string) error {
 		return usagef("%s needs an argument: use %s", commandName(cmd), usage)
 	case len(args) > len(names):
 		return usagef("%s takes no argument %q: use %s", commandName(cmd), args[len(names)], usage)
+	}
+	for i, arg := range args {
+		if !utf8.ValidString(arg) && strings.Trim(names[i], "[]") != "TEXT" {
+			return usagef("%s: the argument %q is not valid UTF-8, which every name is", commandName(cmd), arg)
+		}
 	}
 	return nil
 }

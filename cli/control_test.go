@@ -8,6 +8,17 @@ import (
 	"testing"
 )
 
+// No name is what is not UTF-8; gRPC would refuse to send it.
+func TestNamesAreUTF8(t *testing.T) {
+	for _, command := range []string{"cancel", "restart", "logs", "handler rollback", "handler pin", "call"} {
+		r := runCLI(t, nil, Interrupts{}, append(strings.Fields(command), "caf\xe9")...)
+		want := "blocksd: " + command + `: the argument "caf\xe9" is not valid UTF-8, which every name is` + "\n"
+		if r.code != exitUsage || r.stderr != want {
+			t.Errorf("%s: %+v", command, r)
+		}
+	}
+}
+
 // A command that is interrupted says what goes on without it.
 func TestInterruptedControlCommands(t *testing.T) {
 	socket := filepath.Join(t.TempDir(), "s")

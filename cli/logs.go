@@ -116,7 +116,7 @@ func (p *logPrinter) print(r *controlv1.LogsResponse) error {
 	}
 	var b strings.Builder
 	if f.Missed > 0 {
-		fmt.Fprintf(&b, "… %d lines came too fast to be shown\n", f.Missed)
+		fmt.Fprintf(&b, "… %s came too fast to be shown\n", counted(f.Missed, "line"))
 	}
 	fmt.Fprint(&b, f.Time.Local().Format("15:04:05.000"))
 	if f.Type == "crash" {

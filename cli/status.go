@@ -19,7 +19,7 @@ func printStatus(w io.Writer, s statusForm, now time.Time) error {
 	fmt.Fprintf(w, "blocksd %s, pid %d: %s\n", printable(s.Version), s.PID, ready)
 	fmt.Fprintf(w, "tasks: %d running, %d accepted, %d completed, %d failed, %d canceled", t.Running, t.Accepted, t.Completed, t.Failed, t.Canceled)
 	if t.Outbox > 0 {
-		fmt.Fprintf(w, ", %d outcomes not delivered yet", t.Outbox)
+		fmt.Fprintf(w, ", %s not delivered yet", counted(t.Outbox, "outcome"))
 	}
 	fmt.Fprintln(w)
 	if len(s.Agents) > 0 {

@@ -51,13 +51,19 @@ func age(d time.Duration) string {
 	return fmt.Sprintf("%dd", int(d.Hours())/24)
 }
 
+// counted is a number of things, such as 1 line or 2 lines.
+func counted(n int64, thing string) string {
+	if n == 1 {
+		return "1 " + thing
+	}
+	return fmt.Sprintf("%d %ss", n, thing)
+}
+
 // bytesText is a size for people.
 func bytesText(n int64) string {
 	switch {
-	case n == 1:
-		return "1 byte"
 	case n < 1<<10:
-		return fmt.Sprintf("%d bytes", n)
+		return counted(n, "byte")
 	case n < 1<<20:
 		return fmt.Sprintf("%.1f KiB", float64(n)/(1<<10))
 	case n < 1<<30:

@@ -66,7 +66,11 @@ func (p *Pump) Close() { p.reportDropped(true) }
 
 func (p *Pump) reportDropped(closed bool) {
 	if n := p.limit.take(closed); n > 0 {
-		p.write(Entry{Level: slog.LevelWarn, Message: fmt.Sprintf("dropped %d lines of output that came faster than %d a second", n, Rate), Attrs: []slog.Attr{slog.Int64("dropped", n)}}, false)
+		lines := "lines"
+		if n == 1 {
+			lines = "line"
+		}
+		p.write(Entry{Level: slog.LevelWarn, Message: fmt.Sprintf("dropped %d %s of output that came faster than %d a second", n, lines, Rate), Attrs: []slog.Attr{slog.Int64("dropped", n)}}, false)
 	}
 }
 
