@@ -71,12 +71,12 @@ func (p *programs) survey(c config.Config, before roster.Plan) roster.Plan {
 		}
 	}
 	plan := roster.MakePlan(c, s, before)
+	rolledBack := map[string]string{}
+	defer p.rolledBack.Store(&rolledBack)
 	if p.store == nil || len(plan.Copies) == 0 {
 		return plan
 	}
 	s.Stored = map[string]roster.Stored{}
-	rolledBack := map[string]string{}
-	defer p.rolledBack.Store(&rolledBack)
 	for _, want := range plan.Copies {
 		program, content, err := p.store.Accept(want.Handler, want.File, want.SHA256, want.Pin)
 		s.Stored[want.Handler] = roster.Stored{Program: program, Content: content, Err: err}

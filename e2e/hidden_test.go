@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"bytes"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -22,38 +21,26 @@ func TestHiddenFromItsUser(t *testing.T) {
 	const uid = 54397
 	as := &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: uid}}
 	_, env := bin.Sandbox(t, bin.Plugins())
-	dir := t.TempDir()
+	plugins := system.PluginDir(t, map[string]string{"echo": filepath.Join(bin.Plugins(), "echo")}, nil)
+	dir, state := t.TempDir(), t.TempDir()
 	program := filepath.Join(dir, "blocksd")
-	copyProgram(t, bin.Blocksd(), program)
-	plugins, state := filepath.Join(dir, "plugins"), filepath.Join(dir, "state")
-	for _, d := range []string{plugins, state} {
-		if err := os.Mkdir(d, 0o755); err != nil {
-			t.Fatal(err)
-		}
-	}
-	copyProgram(t, filepath.Join(bin.Plugins(), "echo"), filepath.Join(plugins, "echo"))
-	card, err := os.ReadFile(filepath.Join(bin.Plugins(), "echo.agent-card.json"))
+	b, err := os.ReadFile(bin.Blocksd())
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(filepath.Join(plugins, "echo.agent-card.json"), card, 0o644); err != nil {
-		t.Fatal(err)
-	}
-	for _, err := range []error{os.Chmod(filepath.Dir(dir), 0o755), os.Chmod(dir, 0o755), os.Chmod(plugins, 0o755), os.Chown(state, uid, uid)} {
+	for _, err := range []error{
+		os.WriteFile(program, b, 0o755), os.Chmod(program, 0o755), os.Chown(state, uid, uid),
+		os.Chmod(filepath.Dir(dir), 0o755), os.Chmod(dir, 0o755), os.Chmod(plugins, 0o755),
+	} {
 		if err != nil {
 			t.Fatal(err)
 		}
 	}
-	socket := filepath.Join(state, "s")
-	cmd := exec.Command(program, "run", "--plugins", plugins, "--state-dir", state, "--socket", socket)
-	cmd.SysProcAttr = as
-	cmd.Env = append(system.CleanEnv(), env...)
-	var output bytes.Buffer
-	cmd.Stderr = &output
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	n := &system.Network{Binaries: bin, Env: env.With("BLOCKSD_SOCKET", socket)}
+	n, cmd, output := runBy(t, env, state, plugins, func(args ...string) *exec.Cmd {
+		cmd := exec.Command(program, args...)
+		cmd.SysProcAttr = as
+		return cmd
+	})
 	wantShape(t, n.Call(t, "echo", "--text", "hi"), 0, "submitted", "running", "artifact text/plain Echoed request: hi", "terminal completed")
 	for _, file := range []string{"environ", "maps", "mem"} {
 		spy := exec.Command("cat", filepath.Join("/proc", strconv.Itoa(cmd.Process.Pid), file))
@@ -64,20 +51,6 @@ func TestHiddenFromItsUser(t *testing.T) {
 	}
 	_ = cmd.Process.Signal(syscall.SIGTERM)
 	if err := waitFor(t, cmd); err != nil {
-		t.Errorf("the daemon ended with %v\n%s", err, &output)
-	}
-}
-
-func copyProgram(t *testing.T, from, to string) {
-	t.Helper()
-	b, err := os.ReadFile(from)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(to, b, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Chmod(to, 0o755); err != nil {
-		t.Fatal(err)
+		t.Errorf("the daemon ended with %v\n%s", err, output)
 	}
 }

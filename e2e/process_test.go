@@ -66,16 +66,9 @@ func TestLogReaderGoesAway(t *testing.T) {
 // TestNohup: what nohup protects from SIGHUP stays protected.
 func TestNohup(t *testing.T) {
 	_, env := bin.Sandbox(t, bin.Plugins())
-	state := t.TempDir()
-	socket := filepath.Join(state, "s")
-	cmd := exec.Command("/bin/sh", "-c", `trap "" HUP; exec "$@"`, "sh", bin.Blocksd(), "run", "--plugins", bin.Plugins(), "--state-dir", state, "--socket", socket)
-	cmd.Env = append(system.CleanEnv(), env...)
-	var output bytes.Buffer
-	cmd.Stderr = &output
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	n := &system.Network{Binaries: bin, Env: env.With("BLOCKSD_SOCKET", socket)}
+	n, cmd, output := runBy(t, env, t.TempDir(), bin.Plugins(), func(args ...string) *exec.Cmd {
+		return exec.Command("/bin/sh", append([]string{"-c", `trap "" HUP; exec "$@"`, "sh", bin.Blocksd()}, args...)...)
+	})
 	system.Eventually(t, system.StartDeadline, "the daemon answers", func() bool { return bin.Run(t, n.Env, "status").Code == 0 })
 	if err := cmd.Process.Signal(syscall.SIGHUP); err != nil {
 		t.Fatal(err)
@@ -86,7 +79,7 @@ func TestNohup(t *testing.T) {
 		_ = cmd.Process.Signal(syscall.SIGTERM)
 	}
 	if err := waitFor(t, cmd); err != nil || strings.Contains(output.String(), "SIGHUP") {
-		t.Errorf("the daemon ended with %v\n%s", err, &output)
+		t.Errorf("the daemon ended with %v\n%s", err, output)
 	}
 }
 
@@ -95,15 +88,7 @@ func TestNohup(t *testing.T) {
 func TestWatchdogAbort(t *testing.T) {
 	_, env := bin.Sandbox(t, bin.Plugins())
 	state := t.TempDir()
-	socket := filepath.Join(state, "s")
-	cmd := exec.Command(bin.Blocksd(), "run", "--plugins", bin.Plugins(), "--state-dir", state, "--socket", socket)
-	cmd.Env = append(system.CleanEnv(), env...)
-	var output bytes.Buffer
-	cmd.Stderr = &output
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	n := &system.Network{Binaries: bin, Env: env.With("BLOCKSD_SOCKET", socket)}
+	n, cmd, output := runBy(t, env, state, bin.Plugins(), func(args ...string) *exec.Cmd { return exec.Command(bin.Blocksd(), args...) })
 	system.Eventually(t, system.StartDeadline, "the daemon answers", func() bool { return bin.Run(t, n.Env, "status").Code == 0 })
 	if err := cmd.Process.Signal(syscall.SIGABRT); err != nil {
 		t.Fatal(err)
@@ -136,21 +121,13 @@ func TestProcessOne(t *testing.T) {
 	}
 
 	_, env := bin.Sandbox(t, bin.Plugins())
-	state, plugins, marks := t.TempDir(), system.PluginDir(t, map[string]string{"echo": filepath.Join(bin.Plugins(), "echo")}, nil), t.TempDir()
+	plugins, marks := system.PluginDir(t, map[string]string{"echo": filepath.Join(bin.Plugins(), "echo")}, nil), t.TempDir()
 	const orphans = 5
 	script := fmt.Sprintf("#!/bin/sh\nfor i in 1 2 3 4 5; do (sh -c 'sleep 0.1; : > %s/$0' $i &) ; done\nexec sleep 1000\n", marks)
 	if err := os.WriteFile(filepath.Join(plugins, "forks"), []byte(script), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	socket := filepath.Join(state, "s")
-	cmd := unshare("run", "--plugins", plugins, "--state-dir", state, "--socket", socket)
-	cmd.Env = append(system.CleanEnv(), env...)
-	var output bytes.Buffer
-	cmd.Stderr = &output
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	n := &system.Network{Binaries: bin, Env: env.With("BLOCKSD_SOCKET", socket)}
+	n, cmd, output := runBy(t, env, t.TempDir(), plugins, unshare)
 	wantShape(t, n.Call(t, "echo", "--text", "hi"), 0, "submitted", "running", "artifact text/plain Echoed request: hi", "terminal completed")
 	system.Eventually(t, system.CallDeadline, "the orphans have lived", func() bool {
 		done, err := os.ReadDir(marks)
@@ -165,8 +142,26 @@ func TestProcessOne(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := waitFor(t, cmd); err != nil || !strings.Contains(output.String(), "daemon ends") {
-		t.Errorf("the daemon as process 1 ended with %v\n%s", err, &output)
+		t.Errorf("the daemon as process 1 ended with %v\n%s", err, output)
 	}
+}
+
+// runBy starts `blocksd run` by a command that the test makes of its arguments. Whatever the test does, it ends.
+func runBy(t *testing.T, env system.Env, state, plugins string, command func(args ...string) *exec.Cmd) (*system.Network, *exec.Cmd, *bytes.Buffer) {
+	t.Helper()
+	socket := filepath.Join(state, "s")
+	cmd := command("run", "--plugins", plugins, "--state-dir", state, "--socket", socket)
+	cmd.Env = append(system.CleanEnv(), env...)
+	output := new(bytes.Buffer)
+	cmd.Stderr = output
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill() // the test has waited for it, unless it failed
+		_ = cmd.Wait()
+	})
+	return &system.Network{Binaries: bin, Env: env.With("BLOCKSD_SOCKET", socket)}, cmd, output
 }
 
 // waitFor waits for a command, which it kills when it does not end.

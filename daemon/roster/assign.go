@@ -110,7 +110,7 @@ func capacities(handlers []supervisor.HandlerConfig) limits {
 	return out
 }
 
-// apply lowers what the network is told, so that it does not send what would only wait.
+// apply lowers the concurrency that is announced, so that the network does not send what would only wait.
 func (l limits) apply(a Assignment) Assignment {
 	if n, ok := l[a.Handler]; ok {
 		a.Card.Concurrency = min(a.Card.Concurrency, n)

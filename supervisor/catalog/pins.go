@@ -28,7 +28,7 @@ type Pins struct {
 	unread []unreadLine
 }
 
-// unreadLine is a line that is no pin.
+// unreadLine is a line that cannot be read as a pin.
 type unreadLine struct {
 	text string
 	// names are those of the handlers that it may mean; none if it may mean any.
