@@ -9,6 +9,8 @@ package handlerv1
 import (
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
+	durationpb "google.golang.org/protobuf/types/known/durationpb"
+	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
 	sync "sync"
 	unsafe "unsafe"
@@ -20,6 +22,110 @@ const (
 	// Verify that runtime/protoimpl is sufficiently up-to-date.
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
+
+// StreamDirection is who writes, as the agent card says it: seen from the agent.
+type StreamDirection int32
+
+const (
+	StreamDirection_STREAM_DIRECTION_UNSPECIFIED   StreamDirection = 0
+	StreamDirection_STREAM_DIRECTION_OUTBOUND      StreamDirection = 1
+	StreamDirection_STREAM_DIRECTION_INBOUND       StreamDirection = 2
+	StreamDirection_STREAM_DIRECTION_BIDIRECTIONAL StreamDirection = 3
+)
+
+// Enum value maps for StreamDirection.
+var (
+	StreamDirection_name = map[int32]string{
+		0: "STREAM_DIRECTION_UNSPECIFIED",
+		1: "STREAM_DIRECTION_OUTBOUND",
+		2: "STREAM_DIRECTION_INBOUND",
+		3: "STREAM_DIRECTION_BIDIRECTIONAL",
+	}
+	StreamDirection_value = map[string]int32{
+		"STREAM_DIRECTION_UNSPECIFIED":   0,
+		"STREAM_DIRECTION_OUTBOUND":      1,
+		"STREAM_DIRECTION_INBOUND":       2,
+		"STREAM_DIRECTION_BIDIRECTIONAL": 3,
+	}
+)
+
+func (x StreamDirection) Enum() *StreamDirection {
+	p := new(StreamDirection)
+	*p = x
+	return p
+}
+
+func (x StreamDirection) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (StreamDirection) Descriptor() protoreflect.EnumDescriptor {
+	return file_blocks_handler_v1_host_proto_enumTypes[0].Descriptor()
+}
+
+func (StreamDirection) Type() protoreflect.EnumType {
+	return &file_blocks_handler_v1_host_proto_enumTypes[0]
+}
+
+func (x StreamDirection) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use StreamDirection.Descriptor instead.
+func (StreamDirection) EnumDescriptor() ([]byte, []int) {
+	return file_blocks_handler_v1_host_proto_rawDescGZIP(), []int{0}
+}
+
+type StreamFormat int32
+
+const (
+	StreamFormat_STREAM_FORMAT_UNSPECIFIED StreamFormat = 0
+	// Bytes or text.
+	StreamFormat_STREAM_FORMAT_BYTES StreamFormat = 1
+	// JSON values.
+	StreamFormat_STREAM_FORMAT_EVENTS StreamFormat = 2
+)
+
+// Enum value maps for StreamFormat.
+var (
+	StreamFormat_name = map[int32]string{
+		0: "STREAM_FORMAT_UNSPECIFIED",
+		1: "STREAM_FORMAT_BYTES",
+		2: "STREAM_FORMAT_EVENTS",
+	}
+	StreamFormat_value = map[string]int32{
+		"STREAM_FORMAT_UNSPECIFIED": 0,
+		"STREAM_FORMAT_BYTES":       1,
+		"STREAM_FORMAT_EVENTS":      2,
+	}
+)
+
+func (x StreamFormat) Enum() *StreamFormat {
+	p := new(StreamFormat)
+	*p = x
+	return p
+}
+
+func (x StreamFormat) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (StreamFormat) Descriptor() protoreflect.EnumDescriptor {
+	return file_blocks_handler_v1_host_proto_enumTypes[1].Descriptor()
+}
+
+func (StreamFormat) Type() protoreflect.EnumType {
+	return &file_blocks_handler_v1_host_proto_enumTypes[1]
+}
+
+func (x StreamFormat) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use StreamFormat.Descriptor instead.
+func (StreamFormat) EnumDescriptor() ([]byte, []int) {
+	return file_blocks_handler_v1_host_proto_rawDescGZIP(), []int{1}
+}
 
 type DownloadInputRequest struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
@@ -228,11 +334,1606 @@ func (*PublishArtifactResponse) Descriptor() ([]byte, []int) {
 	return file_blocks_handler_v1_host_proto_rawDescGZIP(), []int{3}
 }
 
+type CreateStreamRequest struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	TaskId string                 `protobuf:"bytes,1,opt,name=task_id,json=taskId,proto3" json:"task_id,omitempty"`
+	// Key in the card's streams; may be empty when the card declares exactly one.
+	DeclaredStream string `protobuf:"bytes,2,opt,name=declared_stream,json=declaredStream,proto3" json:"declared_stream,omitempty"`
+	// What the handler expects; unspecified takes what the card says, anything else must equal it.
+	Direction StreamDirection `protobuf:"varint,3,opt,name=direction,proto3,enum=blocks.handler.v1.StreamDirection" json:"direction,omitempty"`
+	Format    StreamFormat    `protobuf:"varint,4,opt,name=format,proto3,enum=blocks.handler.v1.StreamFormat" json:"format,omitempty"`
+	// A JSON object for the consumer; empty for none.
+	MetadataJson []byte `protobuf:"bytes,5,opt,name=metadata_json,json=metadataJson,proto3" json:"metadata_json,omitempty"`
+	// Another process writes the stream: the answer has the token, and WriteStream and ReadStream are refused. Pipe tasks
+	// only.
+	External bool `protobuf:"varint,6,opt,name=external,proto3" json:"external,omitempty"`
+	// How long to wait before the call returns, so that the consumer can open a stream that is written. Absent: not at
+	// all, because the network keeps the first messages.
+	Grace         *durationpb.Duration `protobuf:"bytes,7,opt,name=grace,proto3" json:"grace,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CreateStreamRequest) Reset() {
+	*x = CreateStreamRequest{}
+	mi := &file_blocks_handler_v1_host_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CreateStreamRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CreateStreamRequest) ProtoMessage() {}
+
+func (x *CreateStreamRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_blocks_handler_v1_host_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CreateStreamRequest.ProtoReflect.Descriptor instead.
+func (*CreateStreamRequest) Descriptor() ([]byte, []int) {
+	return file_blocks_handler_v1_host_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *CreateStreamRequest) GetTaskId() string {
+	if x != nil {
+		return x.TaskId
+	}
+	return ""
+}
+
+func (x *CreateStreamRequest) GetDeclaredStream() string {
+	if x != nil {
+		return x.DeclaredStream
+	}
+	return ""
+}
+
+func (x *CreateStreamRequest) GetDirection() StreamDirection {
+	if x != nil {
+		return x.Direction
+	}
+	return StreamDirection_STREAM_DIRECTION_UNSPECIFIED
+}
+
+func (x *CreateStreamRequest) GetFormat() StreamFormat {
+	if x != nil {
+		return x.Format
+	}
+	return StreamFormat_STREAM_FORMAT_UNSPECIFIED
+}
+
+func (x *CreateStreamRequest) GetMetadataJson() []byte {
+	if x != nil {
+		return x.MetadataJson
+	}
+	return nil
+}
+
+func (x *CreateStreamRequest) GetExternal() bool {
+	if x != nil {
+		return x.External
+	}
+	return false
+}
+
+func (x *CreateStreamRequest) GetGrace() *durationpb.Duration {
+	if x != nil {
+		return x.Grace
+	}
+	return nil
+}
+
+type CreateStreamResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Names the stream in the other methods, and on the network.
+	StreamId       string          `protobuf:"bytes,1,opt,name=stream_id,json=streamId,proto3" json:"stream_id,omitempty"`
+	DeclaredStream string          `protobuf:"bytes,2,opt,name=declared_stream,json=declaredStream,proto3" json:"declared_stream,omitempty"`
+	Direction      StreamDirection `protobuf:"varint,3,opt,name=direction,proto3,enum=blocks.handler.v1.StreamDirection" json:"direction,omitempty"`
+	Format         StreamFormat    `protobuf:"varint,4,opt,name=format,proto3,enum=blocks.handler.v1.StreamFormat" json:"format,omitempty"`
+	Shared         bool            `protobuf:"varint,5,opt,name=shared,proto3" json:"shared,omitempty"`
+	// False when this task had this shared stream already.
+	Created bool   `protobuf:"varint,6,opt,name=created,proto3" json:"created,omitempty"`
+	Channel string `protobuf:"bytes,7,opt,name=channel,proto3" json:"channel,omitempty"`
+	// What the writer of an external stream needs; absent for every other stream.
+	External      *ExternalStream `protobuf:"bytes,8,opt,name=external,proto3,oneof" json:"external,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CreateStreamResponse) Reset() {
+	*x = CreateStreamResponse{}
+	mi := &file_blocks_handler_v1_host_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CreateStreamResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CreateStreamResponse) ProtoMessage() {}
+
+func (x *CreateStreamResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_blocks_handler_v1_host_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CreateStreamResponse.ProtoReflect.Descriptor instead.
+func (*CreateStreamResponse) Descriptor() ([]byte, []int) {
+	return file_blocks_handler_v1_host_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *CreateStreamResponse) GetStreamId() string {
+	if x != nil {
+		return x.StreamId
+	}
+	return ""
+}
+
+func (x *CreateStreamResponse) GetDeclaredStream() string {
+	if x != nil {
+		return x.DeclaredStream
+	}
+	return ""
+}
+
+func (x *CreateStreamResponse) GetDirection() StreamDirection {
+	if x != nil {
+		return x.Direction
+	}
+	return StreamDirection_STREAM_DIRECTION_UNSPECIFIED
+}
+
+func (x *CreateStreamResponse) GetFormat() StreamFormat {
+	if x != nil {
+		return x.Format
+	}
+	return StreamFormat_STREAM_FORMAT_UNSPECIFIED
+}
+
+func (x *CreateStreamResponse) GetShared() bool {
+	if x != nil {
+		return x.Shared
+	}
+	return false
+}
+
+func (x *CreateStreamResponse) GetCreated() bool {
+	if x != nil {
+		return x.Created
+	}
+	return false
+}
+
+func (x *CreateStreamResponse) GetChannel() string {
+	if x != nil {
+		return x.Channel
+	}
+	return ""
+}
+
+func (x *CreateStreamResponse) GetExternal() *ExternalStream {
+	if x != nil {
+		return x.External
+	}
+	return nil
+}
+
+// ExternalStream lets another process write one stream. The token is good for that stream alone.
+type ExternalStream struct {
+	state        protoimpl.MessageState `protogen:"open.v1"`
+	Token        string                 `protobuf:"bytes,1,opt,name=token,proto3" json:"token,omitempty"`
+	PublishKey   string                 `protobuf:"bytes,2,opt,name=publish_key,json=publishKey,proto3" json:"publish_key,omitempty"`
+	SubscribeKey string                 `protobuf:"bytes,3,opt,name=subscribe_key,json=subscribeKey,proto3" json:"subscribe_key,omitempty"`
+	// URL of the PubNub origin.
+	Origin        string                 `protobuf:"bytes,4,opt,name=origin,proto3" json:"origin,omitempty"`
+	Expires       *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=expires,proto3" json:"expires,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExternalStream) Reset() {
+	*x = ExternalStream{}
+	mi := &file_blocks_handler_v1_host_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExternalStream) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExternalStream) ProtoMessage() {}
+
+func (x *ExternalStream) ProtoReflect() protoreflect.Message {
+	mi := &file_blocks_handler_v1_host_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExternalStream.ProtoReflect.Descriptor instead.
+func (*ExternalStream) Descriptor() ([]byte, []int) {
+	return file_blocks_handler_v1_host_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *ExternalStream) GetToken() string {
+	if x != nil {
+		return x.Token
+	}
+	return ""
+}
+
+func (x *ExternalStream) GetPublishKey() string {
+	if x != nil {
+		return x.PublishKey
+	}
+	return ""
+}
+
+func (x *ExternalStream) GetSubscribeKey() string {
+	if x != nil {
+		return x.SubscribeKey
+	}
+	return ""
+}
+
+func (x *ExternalStream) GetOrigin() string {
+	if x != nil {
+		return x.Origin
+	}
+	return ""
+}
+
+func (x *ExternalStream) GetExpires() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Expires
+	}
+	return nil
+}
+
+type ActivateStreamRequest struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	TaskId   string                 `protobuf:"bytes,1,opt,name=task_id,json=taskId,proto3" json:"task_id,omitempty"`
+	StreamId string                 `protobuf:"bytes,2,opt,name=stream_id,json=streamId,proto3" json:"stream_id,omitempty"`
+	// Replaces the metadata of CreateStream when it is not empty.
+	MetadataJson  []byte `protobuf:"bytes,3,opt,name=metadata_json,json=metadataJson,proto3" json:"metadata_json,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ActivateStreamRequest) Reset() {
+	*x = ActivateStreamRequest{}
+	mi := &file_blocks_handler_v1_host_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ActivateStreamRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ActivateStreamRequest) ProtoMessage() {}
+
+func (x *ActivateStreamRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_blocks_handler_v1_host_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ActivateStreamRequest.ProtoReflect.Descriptor instead.
+func (*ActivateStreamRequest) Descriptor() ([]byte, []int) {
+	return file_blocks_handler_v1_host_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *ActivateStreamRequest) GetTaskId() string {
+	if x != nil {
+		return x.TaskId
+	}
+	return ""
+}
+
+func (x *ActivateStreamRequest) GetStreamId() string {
+	if x != nil {
+		return x.StreamId
+	}
+	return ""
+}
+
+func (x *ActivateStreamRequest) GetMetadataJson() []byte {
+	if x != nil {
+		return x.MetadataJson
+	}
+	return nil
+}
+
+type ActivateStreamResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ActivateStreamResponse) Reset() {
+	*x = ActivateStreamResponse{}
+	mi := &file_blocks_handler_v1_host_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ActivateStreamResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ActivateStreamResponse) ProtoMessage() {}
+
+func (x *ActivateStreamResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_blocks_handler_v1_host_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ActivateStreamResponse.ProtoReflect.Descriptor instead.
+func (*ActivateStreamResponse) Descriptor() ([]byte, []int) {
+	return file_blocks_handler_v1_host_proto_rawDescGZIP(), []int{8}
+}
+
+// StreamItem is what one write puts into a stream, and what the reader gets.
+type StreamItem struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Types that are valid to be assigned to Item:
+	//
+	//	*StreamItem_Data
+	//	*StreamItem_Text
+	//	*StreamItem_EventJson
+	//	*StreamItem_EventData
+	Item          isStreamItem_Item `protobuf_oneof:"item"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StreamItem) Reset() {
+	*x = StreamItem{}
+	mi := &file_blocks_handler_v1_host_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StreamItem) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StreamItem) ProtoMessage() {}
+
+func (x *StreamItem) ProtoReflect() protoreflect.Message {
+	mi := &file_blocks_handler_v1_host_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StreamItem.ProtoReflect.Descriptor instead.
+func (*StreamItem) Descriptor() ([]byte, []int) {
+	return file_blocks_handler_v1_host_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *StreamItem) GetItem() isStreamItem_Item {
+	if x != nil {
+		return x.Item
+	}
+	return nil
+}
+
+func (x *StreamItem) GetData() []byte {
+	if x != nil {
+		if x, ok := x.Item.(*StreamItem_Data); ok {
+			return x.Data
+		}
+	}
+	return nil
+}
+
+func (x *StreamItem) GetText() string {
+	if x != nil {
+		if x, ok := x.Item.(*StreamItem_Text); ok {
+			return x.Text
+		}
+	}
+	return ""
+}
+
+func (x *StreamItem) GetEventJson() []byte {
+	if x != nil {
+		if x, ok := x.Item.(*StreamItem_EventJson); ok {
+			return x.EventJson
+		}
+	}
+	return nil
+}
+
+func (x *StreamItem) GetEventData() []byte {
+	if x != nil {
+		if x, ok := x.Item.(*StreamItem_EventData); ok {
+			return x.EventData
+		}
+	}
+	return nil
+}
+
+type isStreamItem_Item interface {
+	isStreamItem_Item()
+}
+
+type StreamItem_Data struct {
+	// For streams of bytes.
+	Data []byte `protobuf:"bytes,1,opt,name=data,proto3,oneof"`
+}
+
+type StreamItem_Text struct {
+	Text string `protobuf:"bytes,2,opt,name=text,proto3,oneof"`
+}
+
+type StreamItem_EventJson struct {
+	// One JSON value, for streams of events.
+	EventJson []byte `protobuf:"bytes,3,opt,name=event_json,json=eventJson,proto3,oneof"`
+}
+
+type StreamItem_EventData struct {
+	// Bytes in a stream of events.
+	EventData []byte `protobuf:"bytes,4,opt,name=event_data,json=eventData,proto3,oneof"`
+}
+
+func (*StreamItem_Data) isStreamItem_Item() {}
+
+func (*StreamItem_Text) isStreamItem_Item() {}
+
+func (*StreamItem_EventJson) isStreamItem_Item() {}
+
+func (*StreamItem_EventData) isStreamItem_Item() {}
+
+type WriteStreamRequest struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	TaskId   string                 `protobuf:"bytes,1,opt,name=task_id,json=taskId,proto3" json:"task_id,omitempty"`
+	StreamId string                 `protobuf:"bytes,2,opt,name=stream_id,json=streamId,proto3" json:"stream_id,omitempty"`
+	// May be empty, to flush only.
+	Items []*StreamItem `protobuf:"bytes,3,rep,name=items,proto3" json:"items,omitempty"`
+	// Return when the network has acknowledged everything that was written so far.
+	Flush bool `protobuf:"varint,4,opt,name=flush,proto3" json:"flush,omitempty"`
+	// Do not wait for room in the buffer: RESOURCE_EXHAUSTED, and nothing is taken.
+	NoWait        bool `protobuf:"varint,5,opt,name=no_wait,json=noWait,proto3" json:"no_wait,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WriteStreamRequest) Reset() {
+	*x = WriteStreamRequest{}
+	mi := &file_blocks_handler_v1_host_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WriteStreamRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WriteStreamRequest) ProtoMessage() {}
+
+func (x *WriteStreamRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_blocks_handler_v1_host_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WriteStreamRequest.ProtoReflect.Descriptor instead.
+func (*WriteStreamRequest) Descriptor() ([]byte, []int) {
+	return file_blocks_handler_v1_host_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *WriteStreamRequest) GetTaskId() string {
+	if x != nil {
+		return x.TaskId
+	}
+	return ""
+}
+
+func (x *WriteStreamRequest) GetStreamId() string {
+	if x != nil {
+		return x.StreamId
+	}
+	return ""
+}
+
+func (x *WriteStreamRequest) GetItems() []*StreamItem {
+	if x != nil {
+		return x.Items
+	}
+	return nil
+}
+
+func (x *WriteStreamRequest) GetFlush() bool {
+	if x != nil {
+		return x.Flush
+	}
+	return false
+}
+
+func (x *WriteStreamRequest) GetNoWait() bool {
+	if x != nil {
+		return x.NoWait
+	}
+	return false
+}
+
+type WriteStreamResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WriteStreamResponse) Reset() {
+	*x = WriteStreamResponse{}
+	mi := &file_blocks_handler_v1_host_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WriteStreamResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WriteStreamResponse) ProtoMessage() {}
+
+func (x *WriteStreamResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_blocks_handler_v1_host_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WriteStreamResponse.ProtoReflect.Descriptor instead.
+func (*WriteStreamResponse) Descriptor() ([]byte, []int) {
+	return file_blocks_handler_v1_host_proto_rawDescGZIP(), []int{11}
+}
+
+type ReadStreamRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	TaskId        string                 `protobuf:"bytes,1,opt,name=task_id,json=taskId,proto3" json:"task_id,omitempty"`
+	StreamId      string                 `protobuf:"bytes,2,opt,name=stream_id,json=streamId,proto3" json:"stream_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReadStreamRequest) Reset() {
+	*x = ReadStreamRequest{}
+	mi := &file_blocks_handler_v1_host_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReadStreamRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReadStreamRequest) ProtoMessage() {}
+
+func (x *ReadStreamRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_blocks_handler_v1_host_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReadStreamRequest.ProtoReflect.Descriptor instead.
+func (*ReadStreamRequest) Descriptor() ([]byte, []int) {
+	return file_blocks_handler_v1_host_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *ReadStreamRequest) GetTaskId() string {
+	if x != nil {
+		return x.TaskId
+	}
+	return ""
+}
+
+func (x *ReadStreamRequest) GetStreamId() string {
+	if x != nil {
+		return x.StreamId
+	}
+	return ""
+}
+
+type ReadStreamResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Items []*StreamItem          `protobuf:"bytes,1,rep,name=items,proto3" json:"items,omitempty"`
+	// Set when the network lost messages right before the items.
+	Gap *StreamGap `protobuf:"bytes,2,opt,name=gap,proto3,oneof" json:"gap,omitempty"`
+	// In the last message only.
+	End           *StreamEnd `protobuf:"bytes,3,opt,name=end,proto3,oneof" json:"end,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReadStreamResponse) Reset() {
+	*x = ReadStreamResponse{}
+	mi := &file_blocks_handler_v1_host_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReadStreamResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReadStreamResponse) ProtoMessage() {}
+
+func (x *ReadStreamResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_blocks_handler_v1_host_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReadStreamResponse.ProtoReflect.Descriptor instead.
+func (*ReadStreamResponse) Descriptor() ([]byte, []int) {
+	return file_blocks_handler_v1_host_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *ReadStreamResponse) GetItems() []*StreamItem {
+	if x != nil {
+		return x.Items
+	}
+	return nil
+}
+
+func (x *ReadStreamResponse) GetGap() *StreamGap {
+	if x != nil {
+		return x.Gap
+	}
+	return nil
+}
+
+func (x *ReadStreamResponse) GetEnd() *StreamEnd {
+	if x != nil {
+		return x.End
+	}
+	return nil
+}
+
+// StreamGap is a run of messages that never arrived.
+type StreamGap struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Messages      int64                  `protobuf:"varint,1,opt,name=messages,proto3" json:"messages,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StreamGap) Reset() {
+	*x = StreamGap{}
+	mi := &file_blocks_handler_v1_host_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StreamGap) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StreamGap) ProtoMessage() {}
+
+func (x *StreamGap) ProtoReflect() protoreflect.Message {
+	mi := &file_blocks_handler_v1_host_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StreamGap.ProtoReflect.Descriptor instead.
+func (*StreamGap) Descriptor() ([]byte, []int) {
+	return file_blocks_handler_v1_host_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *StreamGap) GetMessages() int64 {
+	if x != nil {
+		return x.Messages
+	}
+	return 0
+}
+
+type StreamEnd struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// "ended", "drained", "revoked", "failed" or "closed".
+	Reason string `protobuf:"bytes,1,opt,name=reason,proto3" json:"reason,omitempty"`
+	// One sentence where there is more to say.
+	Detail        string `protobuf:"bytes,2,opt,name=detail,proto3" json:"detail,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StreamEnd) Reset() {
+	*x = StreamEnd{}
+	mi := &file_blocks_handler_v1_host_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StreamEnd) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StreamEnd) ProtoMessage() {}
+
+func (x *StreamEnd) ProtoReflect() protoreflect.Message {
+	mi := &file_blocks_handler_v1_host_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StreamEnd.ProtoReflect.Descriptor instead.
+func (*StreamEnd) Descriptor() ([]byte, []int) {
+	return file_blocks_handler_v1_host_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *StreamEnd) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *StreamEnd) GetDetail() string {
+	if x != nil {
+		return x.Detail
+	}
+	return ""
+}
+
+type EndStreamRequest struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	TaskId   string                 `protobuf:"bytes,1,opt,name=task_id,json=taskId,proto3" json:"task_id,omitempty"`
+	StreamId string                 `protobuf:"bytes,2,opt,name=stream_id,json=streamId,proto3" json:"stream_id,omitempty"`
+	// When it is not empty the stream has failed, and so has every task that is attached to it, with this reason.
+	Failure       string `protobuf:"bytes,3,opt,name=failure,proto3" json:"failure,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EndStreamRequest) Reset() {
+	*x = EndStreamRequest{}
+	mi := &file_blocks_handler_v1_host_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EndStreamRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EndStreamRequest) ProtoMessage() {}
+
+func (x *EndStreamRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_blocks_handler_v1_host_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EndStreamRequest.ProtoReflect.Descriptor instead.
+func (*EndStreamRequest) Descriptor() ([]byte, []int) {
+	return file_blocks_handler_v1_host_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *EndStreamRequest) GetTaskId() string {
+	if x != nil {
+		return x.TaskId
+	}
+	return ""
+}
+
+func (x *EndStreamRequest) GetStreamId() string {
+	if x != nil {
+		return x.StreamId
+	}
+	return ""
+}
+
+func (x *EndStreamRequest) GetFailure() string {
+	if x != nil {
+		return x.Failure
+	}
+	return ""
+}
+
+type EndStreamResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EndStreamResponse) Reset() {
+	*x = EndStreamResponse{}
+	mi := &file_blocks_handler_v1_host_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EndStreamResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EndStreamResponse) ProtoMessage() {}
+
+func (x *EndStreamResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_blocks_handler_v1_host_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EndStreamResponse.ProtoReflect.Descriptor instead.
+func (*EndStreamResponse) Descriptor() ([]byte, []int) {
+	return file_blocks_handler_v1_host_proto_rawDescGZIP(), []int{17}
+}
+
+type CallAgentRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// In the first message only.
+	Call *AgentCall `protobuf:"bytes,1,opt,name=call,proto3,oneof" json:"call,omitempty"`
+	// In the messages after the first: a piece of a file of the part with this index in AgentCall.parts.
+	PartIndex     int32  `protobuf:"varint,2,opt,name=part_index,json=partIndex,proto3" json:"part_index,omitempty"`
+	Data          []byte `protobuf:"bytes,3,opt,name=data,proto3" json:"data,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CallAgentRequest) Reset() {
+	*x = CallAgentRequest{}
+	mi := &file_blocks_handler_v1_host_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CallAgentRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CallAgentRequest) ProtoMessage() {}
+
+func (x *CallAgentRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_blocks_handler_v1_host_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CallAgentRequest.ProtoReflect.Descriptor instead.
+func (*CallAgentRequest) Descriptor() ([]byte, []int) {
+	return file_blocks_handler_v1_host_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *CallAgentRequest) GetCall() *AgentCall {
+	if x != nil {
+		return x.Call
+	}
+	return nil
+}
+
+func (x *CallAgentRequest) GetPartIndex() int32 {
+	if x != nil {
+		return x.PartIndex
+	}
+	return 0
+}
+
+func (x *CallAgentRequest) GetData() []byte {
+	if x != nil {
+		return x.Data
+	}
+	return nil
+}
+
+// AgentCall is a task for another agent.
+type AgentCall struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The task of this handler that the call belongs to.
+	TaskId    string      `protobuf:"bytes,1,opt,name=task_id,json=taskId,proto3" json:"task_id,omitempty"`
+	AgentName string      `protobuf:"bytes,2,opt,name=agent_name,json=agentName,proto3" json:"agent_name,omitempty"`
+	Parts     []*CallPart `protobuf:"bytes,3,rep,name=parts,proto3" json:"parts,omitempty"`
+	// Makes it a pipe task of this duration, whole minutes from 1 to 43200; absent for a request task.
+	Duration       *durationpb.Duration `protobuf:"bytes,4,opt,name=duration,proto3" json:"duration,omitempty"`
+	IdempotencyKey string               `protobuf:"bytes,5,opt,name=idempotency_key,json=idempotencyKey,proto3" json:"idempotency_key,omitempty"`
+	// Owner that the network records; empty for the agent's owner.
+	OwnerId string `protobuf:"bytes,6,opt,name=owner_id,json=ownerId,proto3" json:"owner_id,omitempty"`
+	// The called task goes on when the calling task ends or the gRPC call is cancelled.
+	Detached      bool `protobuf:"varint,7,opt,name=detached,proto3" json:"detached,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AgentCall) Reset() {
+	*x = AgentCall{}
+	mi := &file_blocks_handler_v1_host_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AgentCall) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AgentCall) ProtoMessage() {}
+
+func (x *AgentCall) ProtoReflect() protoreflect.Message {
+	mi := &file_blocks_handler_v1_host_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AgentCall.ProtoReflect.Descriptor instead.
+func (*AgentCall) Descriptor() ([]byte, []int) {
+	return file_blocks_handler_v1_host_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *AgentCall) GetTaskId() string {
+	if x != nil {
+		return x.TaskId
+	}
+	return ""
+}
+
+func (x *AgentCall) GetAgentName() string {
+	if x != nil {
+		return x.AgentName
+	}
+	return ""
+}
+
+func (x *AgentCall) GetParts() []*CallPart {
+	if x != nil {
+		return x.Parts
+	}
+	return nil
+}
+
+func (x *AgentCall) GetDuration() *durationpb.Duration {
+	if x != nil {
+		return x.Duration
+	}
+	return nil
+}
+
+func (x *AgentCall) GetIdempotencyKey() string {
+	if x != nil {
+		return x.IdempotencyKey
+	}
+	return ""
+}
+
+func (x *AgentCall) GetOwnerId() string {
+	if x != nil {
+		return x.OwnerId
+	}
+	return ""
+}
+
+func (x *AgentCall) GetDetached() bool {
+	if x != nil {
+		return x.Detached
+	}
+	return false
+}
+
+// CallPart is one input of a called task.
+type CallPart struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	PartId string                 `protobuf:"bytes,1,opt,name=part_id,json=partId,proto3" json:"part_id,omitempty"`
+	// Empty for the usual one of its kind.
+	ContentType string `protobuf:"bytes,2,opt,name=content_type,json=contentType,proto3" json:"content_type,omitempty"`
+	// Types that are valid to be assigned to Content:
+	//
+	//	*CallPart_Text
+	//	*CallPart_File
+	Content       isCallPart_Content `protobuf_oneof:"content"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CallPart) Reset() {
+	*x = CallPart{}
+	mi := &file_blocks_handler_v1_host_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CallPart) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CallPart) ProtoMessage() {}
+
+func (x *CallPart) ProtoReflect() protoreflect.Message {
+	mi := &file_blocks_handler_v1_host_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CallPart.ProtoReflect.Descriptor instead.
+func (*CallPart) Descriptor() ([]byte, []int) {
+	return file_blocks_handler_v1_host_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *CallPart) GetPartId() string {
+	if x != nil {
+		return x.PartId
+	}
+	return ""
+}
+
+func (x *CallPart) GetContentType() string {
+	if x != nil {
+		return x.ContentType
+	}
+	return ""
+}
+
+func (x *CallPart) GetContent() isCallPart_Content {
+	if x != nil {
+		return x.Content
+	}
+	return nil
+}
+
+func (x *CallPart) GetText() string {
+	if x != nil {
+		if x, ok := x.Content.(*CallPart_Text); ok {
+			return x.Text
+		}
+	}
+	return ""
+}
+
+func (x *CallPart) GetFile() *File {
+	if x != nil {
+		if x, ok := x.Content.(*CallPart_File); ok {
+			return x.File
+		}
+	}
+	return nil
+}
+
+type isCallPart_Content interface {
+	isCallPart_Content()
+}
+
+type CallPart_Text struct {
+	Text string `protobuf:"bytes,3,opt,name=text,proto3,oneof"`
+}
+
+type CallPart_File struct {
+	// Its bytes follow in messages of their own, in pieces of at most 256 KiB.
+	File *File `protobuf:"bytes,4,opt,name=file,proto3,oneof"`
+}
+
+func (*CallPart_Text) isCallPart_Content() {}
+
+func (*CallPart_File) isCallPart_Content() {}
+
+type CallAgentResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// In the first message only.
+	Submitted *SubmittedCall `protobuf:"bytes,1,opt,name=submitted,proto3,oneof" json:"submitted,omitempty"`
+	// One event of the called task with the members that it has on the network, and "timetoken".
+	EventJson     []byte `protobuf:"bytes,2,opt,name=event_json,json=eventJson,proto3" json:"event_json,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CallAgentResponse) Reset() {
+	*x = CallAgentResponse{}
+	mi := &file_blocks_handler_v1_host_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CallAgentResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CallAgentResponse) ProtoMessage() {}
+
+func (x *CallAgentResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_blocks_handler_v1_host_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CallAgentResponse.ProtoReflect.Descriptor instead.
+func (*CallAgentResponse) Descriptor() ([]byte, []int) {
+	return file_blocks_handler_v1_host_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *CallAgentResponse) GetSubmitted() *SubmittedCall {
+	if x != nil {
+		return x.Submitted
+	}
+	return nil
+}
+
+func (x *CallAgentResponse) GetEventJson() []byte {
+	if x != nil {
+		return x.EventJson
+	}
+	return nil
+}
+
+type SubmittedCall struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	TaskId        string                 `protobuf:"bytes,1,opt,name=task_id,json=taskId,proto3" json:"task_id,omitempty"`
+	Queued        bool                   `protobuf:"varint,2,opt,name=queued,proto3" json:"queued,omitempty"`
+	Idempotent    bool                   `protobuf:"varint,3,opt,name=idempotent,proto3" json:"idempotent,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SubmittedCall) Reset() {
+	*x = SubmittedCall{}
+	mi := &file_blocks_handler_v1_host_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SubmittedCall) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SubmittedCall) ProtoMessage() {}
+
+func (x *SubmittedCall) ProtoReflect() protoreflect.Message {
+	mi := &file_blocks_handler_v1_host_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SubmittedCall.ProtoReflect.Descriptor instead.
+func (*SubmittedCall) Descriptor() ([]byte, []int) {
+	return file_blocks_handler_v1_host_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *SubmittedCall) GetTaskId() string {
+	if x != nil {
+		return x.TaskId
+	}
+	return ""
+}
+
+func (x *SubmittedCall) GetQueued() bool {
+	if x != nil {
+		return x.Queued
+	}
+	return false
+}
+
+func (x *SubmittedCall) GetIdempotent() bool {
+	if x != nil {
+		return x.Idempotent
+	}
+	return false
+}
+
+type ControlCallRequest struct {
+	state        protoimpl.MessageState `protogen:"open.v1"`
+	TaskId       string                 `protobuf:"bytes,1,opt,name=task_id,json=taskId,proto3" json:"task_id,omitempty"`
+	CalledTaskId string                 `protobuf:"bytes,2,opt,name=called_task_id,json=calledTaskId,proto3" json:"called_task_id,omitempty"`
+	// "cancel", "terminate", "pause", "resume" or "retry".
+	Verb          string `protobuf:"bytes,3,opt,name=verb,proto3" json:"verb,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ControlCallRequest) Reset() {
+	*x = ControlCallRequest{}
+	mi := &file_blocks_handler_v1_host_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ControlCallRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ControlCallRequest) ProtoMessage() {}
+
+func (x *ControlCallRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_blocks_handler_v1_host_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ControlCallRequest.ProtoReflect.Descriptor instead.
+func (*ControlCallRequest) Descriptor() ([]byte, []int) {
+	return file_blocks_handler_v1_host_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *ControlCallRequest) GetTaskId() string {
+	if x != nil {
+		return x.TaskId
+	}
+	return ""
+}
+
+func (x *ControlCallRequest) GetCalledTaskId() string {
+	if x != nil {
+		return x.CalledTaskId
+	}
+	return ""
+}
+
+func (x *ControlCallRequest) GetVerb() string {
+	if x != nil {
+		return x.Verb
+	}
+	return ""
+}
+
+type ControlCallResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ControlCallResponse) Reset() {
+	*x = ControlCallResponse{}
+	mi := &file_blocks_handler_v1_host_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ControlCallResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ControlCallResponse) ProtoMessage() {}
+
+func (x *ControlCallResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_blocks_handler_v1_host_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ControlCallResponse.ProtoReflect.Descriptor instead.
+func (*ControlCallResponse) Descriptor() ([]byte, []int) {
+	return file_blocks_handler_v1_host_proto_rawDescGZIP(), []int{24}
+}
+
+type DownloadCallArtifactRequest struct {
+	state        protoimpl.MessageState `protogen:"open.v1"`
+	TaskId       string                 `protobuf:"bytes,1,opt,name=task_id,json=taskId,proto3" json:"task_id,omitempty"`
+	CalledTaskId string                 `protobuf:"bytes,2,opt,name=called_task_id,json=calledTaskId,proto3" json:"called_task_id,omitempty"`
+	// Index among the artifact events of that task, from 0.
+	ArtifactIndex int32 `protobuf:"varint,3,opt,name=artifact_index,json=artifactIndex,proto3" json:"artifact_index,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DownloadCallArtifactRequest) Reset() {
+	*x = DownloadCallArtifactRequest{}
+	mi := &file_blocks_handler_v1_host_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DownloadCallArtifactRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DownloadCallArtifactRequest) ProtoMessage() {}
+
+func (x *DownloadCallArtifactRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_blocks_handler_v1_host_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DownloadCallArtifactRequest.ProtoReflect.Descriptor instead.
+func (*DownloadCallArtifactRequest) Descriptor() ([]byte, []int) {
+	return file_blocks_handler_v1_host_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *DownloadCallArtifactRequest) GetTaskId() string {
+	if x != nil {
+		return x.TaskId
+	}
+	return ""
+}
+
+func (x *DownloadCallArtifactRequest) GetCalledTaskId() string {
+	if x != nil {
+		return x.CalledTaskId
+	}
+	return ""
+}
+
+func (x *DownloadCallArtifactRequest) GetArtifactIndex() int32 {
+	if x != nil {
+		return x.ArtifactIndex
+	}
+	return 0
+}
+
+type DownloadCallArtifactResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// In the first message only.
+	Info *ArtifactInfo `protobuf:"bytes,1,opt,name=info,proto3,oneof" json:"info,omitempty"`
+	// At most 256 KiB.
+	Data          []byte `protobuf:"bytes,2,opt,name=data,proto3" json:"data,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DownloadCallArtifactResponse) Reset() {
+	*x = DownloadCallArtifactResponse{}
+	mi := &file_blocks_handler_v1_host_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DownloadCallArtifactResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DownloadCallArtifactResponse) ProtoMessage() {}
+
+func (x *DownloadCallArtifactResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_blocks_handler_v1_host_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DownloadCallArtifactResponse.ProtoReflect.Descriptor instead.
+func (*DownloadCallArtifactResponse) Descriptor() ([]byte, []int) {
+	return file_blocks_handler_v1_host_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *DownloadCallArtifactResponse) GetInfo() *ArtifactInfo {
+	if x != nil {
+		return x.Info
+	}
+	return nil
+}
+
+func (x *DownloadCallArtifactResponse) GetData() []byte {
+	if x != nil {
+		return x.Data
+	}
+	return nil
+}
+
+type EndTaskRequest struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	TaskId string                 `protobuf:"bytes,1,opt,name=task_id,json=taskId,proto3" json:"task_id,omitempty"`
+	// The task failed with this error; absent when it completed.
+	Error         *Error `protobuf:"bytes,2,opt,name=error,proto3,oneof" json:"error,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EndTaskRequest) Reset() {
+	*x = EndTaskRequest{}
+	mi := &file_blocks_handler_v1_host_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EndTaskRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EndTaskRequest) ProtoMessage() {}
+
+func (x *EndTaskRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_blocks_handler_v1_host_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EndTaskRequest.ProtoReflect.Descriptor instead.
+func (*EndTaskRequest) Descriptor() ([]byte, []int) {
+	return file_blocks_handler_v1_host_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *EndTaskRequest) GetTaskId() string {
+	if x != nil {
+		return x.TaskId
+	}
+	return ""
+}
+
+func (x *EndTaskRequest) GetError() *Error {
+	if x != nil {
+		return x.Error
+	}
+	return nil
+}
+
+type EndTaskResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EndTaskResponse) Reset() {
+	*x = EndTaskResponse{}
+	mi := &file_blocks_handler_v1_host_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EndTaskResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EndTaskResponse) ProtoMessage() {}
+
+func (x *EndTaskResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_blocks_handler_v1_host_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EndTaskResponse.ProtoReflect.Descriptor instead.
+func (*EndTaskResponse) Descriptor() ([]byte, []int) {
+	return file_blocks_handler_v1_host_proto_rawDescGZIP(), []int{28}
+}
+
 var File_blocks_handler_v1_host_proto protoreflect.FileDescriptor
 
 const file_blocks_handler_v1_host_proto_rawDesc = "" +
 	"\n" +
-	"\x1cblocks/handler/v1/host.proto\x12\x11blocks.handler.v1\x1a\x1cblocks/handler/v1/task.proto\"N\n" +
+	"\x1cblocks/handler/v1/host.proto\x12\x11blocks.handler.v1\x1a\x1fblocks/handler/v1/handler.proto\x1a\x1cblocks/handler/v1/task.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"N\n" +
 	"\x14DownloadInputRequest\x12\x17\n" +
 	"\atask_id\x18\x01 \x01(\tR\x06taskId\x12\x1d\n" +
 	"\n" +
@@ -245,10 +1946,145 @@ const file_blocks_handler_v1_host_proto_rawDesc = "" +
 	"\atask_id\x18\x01 \x01(\tR\x06taskId\x126\n" +
 	"\x05chunk\x18\x02 \x01(\v2 .blocks.handler.v1.ArtifactChunkR\x05chunk\x12'\n" +
 	"\x0fafter_responses\x18\x03 \x01(\x03R\x0eafterResponses\"\x19\n" +
-	"\x17PublishArtifactResponse2\xdf\x01\n" +
+	"\x17PublishArtifactResponse\"\xc4\x02\n" +
+	"\x13CreateStreamRequest\x12\x17\n" +
+	"\atask_id\x18\x01 \x01(\tR\x06taskId\x12'\n" +
+	"\x0fdeclared_stream\x18\x02 \x01(\tR\x0edeclaredStream\x12@\n" +
+	"\tdirection\x18\x03 \x01(\x0e2\".blocks.handler.v1.StreamDirectionR\tdirection\x127\n" +
+	"\x06format\x18\x04 \x01(\x0e2\x1f.blocks.handler.v1.StreamFormatR\x06format\x12#\n" +
+	"\rmetadata_json\x18\x05 \x01(\fR\fmetadataJson\x12\x1a\n" +
+	"\bexternal\x18\x06 \x01(\bR\bexternal\x12/\n" +
+	"\x05grace\x18\a \x01(\v2\x19.google.protobuf.DurationR\x05grace\"\xf4\x02\n" +
+	"\x14CreateStreamResponse\x12\x1b\n" +
+	"\tstream_id\x18\x01 \x01(\tR\bstreamId\x12'\n" +
+	"\x0fdeclared_stream\x18\x02 \x01(\tR\x0edeclaredStream\x12@\n" +
+	"\tdirection\x18\x03 \x01(\x0e2\".blocks.handler.v1.StreamDirectionR\tdirection\x127\n" +
+	"\x06format\x18\x04 \x01(\x0e2\x1f.blocks.handler.v1.StreamFormatR\x06format\x12\x16\n" +
+	"\x06shared\x18\x05 \x01(\bR\x06shared\x12\x18\n" +
+	"\acreated\x18\x06 \x01(\bR\acreated\x12\x18\n" +
+	"\achannel\x18\a \x01(\tR\achannel\x12B\n" +
+	"\bexternal\x18\b \x01(\v2!.blocks.handler.v1.ExternalStreamH\x00R\bexternal\x88\x01\x01B\v\n" +
+	"\t_external\"\xba\x01\n" +
+	"\x0eExternalStream\x12\x14\n" +
+	"\x05token\x18\x01 \x01(\tR\x05token\x12\x1f\n" +
+	"\vpublish_key\x18\x02 \x01(\tR\n" +
+	"publishKey\x12#\n" +
+	"\rsubscribe_key\x18\x03 \x01(\tR\fsubscribeKey\x12\x16\n" +
+	"\x06origin\x18\x04 \x01(\tR\x06origin\x124\n" +
+	"\aexpires\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\aexpires\"r\n" +
+	"\x15ActivateStreamRequest\x12\x17\n" +
+	"\atask_id\x18\x01 \x01(\tR\x06taskId\x12\x1b\n" +
+	"\tstream_id\x18\x02 \x01(\tR\bstreamId\x12#\n" +
+	"\rmetadata_json\x18\x03 \x01(\fR\fmetadataJson\"\x18\n" +
+	"\x16ActivateStreamResponse\"\x82\x01\n" +
+	"\n" +
+	"StreamItem\x12\x14\n" +
+	"\x04data\x18\x01 \x01(\fH\x00R\x04data\x12\x14\n" +
+	"\x04text\x18\x02 \x01(\tH\x00R\x04text\x12\x1f\n" +
+	"\n" +
+	"event_json\x18\x03 \x01(\fH\x00R\teventJson\x12\x1f\n" +
+	"\n" +
+	"event_data\x18\x04 \x01(\fH\x00R\teventDataB\x06\n" +
+	"\x04item\"\xae\x01\n" +
+	"\x12WriteStreamRequest\x12\x17\n" +
+	"\atask_id\x18\x01 \x01(\tR\x06taskId\x12\x1b\n" +
+	"\tstream_id\x18\x02 \x01(\tR\bstreamId\x123\n" +
+	"\x05items\x18\x03 \x03(\v2\x1d.blocks.handler.v1.StreamItemR\x05items\x12\x14\n" +
+	"\x05flush\x18\x04 \x01(\bR\x05flush\x12\x17\n" +
+	"\ano_wait\x18\x05 \x01(\bR\x06noWait\"\x15\n" +
+	"\x13WriteStreamResponse\"I\n" +
+	"\x11ReadStreamRequest\x12\x17\n" +
+	"\atask_id\x18\x01 \x01(\tR\x06taskId\x12\x1b\n" +
+	"\tstream_id\x18\x02 \x01(\tR\bstreamId\"\xc3\x01\n" +
+	"\x12ReadStreamResponse\x123\n" +
+	"\x05items\x18\x01 \x03(\v2\x1d.blocks.handler.v1.StreamItemR\x05items\x123\n" +
+	"\x03gap\x18\x02 \x01(\v2\x1c.blocks.handler.v1.StreamGapH\x00R\x03gap\x88\x01\x01\x123\n" +
+	"\x03end\x18\x03 \x01(\v2\x1c.blocks.handler.v1.StreamEndH\x01R\x03end\x88\x01\x01B\x06\n" +
+	"\x04_gapB\x06\n" +
+	"\x04_end\"'\n" +
+	"\tStreamGap\x12\x1a\n" +
+	"\bmessages\x18\x01 \x01(\x03R\bmessages\";\n" +
+	"\tStreamEnd\x12\x16\n" +
+	"\x06reason\x18\x01 \x01(\tR\x06reason\x12\x16\n" +
+	"\x06detail\x18\x02 \x01(\tR\x06detail\"b\n" +
+	"\x10EndStreamRequest\x12\x17\n" +
+	"\atask_id\x18\x01 \x01(\tR\x06taskId\x12\x1b\n" +
+	"\tstream_id\x18\x02 \x01(\tR\bstreamId\x12\x18\n" +
+	"\afailure\x18\x03 \x01(\tR\afailure\"\x13\n" +
+	"\x11EndStreamResponse\"\x85\x01\n" +
+	"\x10CallAgentRequest\x125\n" +
+	"\x04call\x18\x01 \x01(\v2\x1c.blocks.handler.v1.AgentCallH\x00R\x04call\x88\x01\x01\x12\x1d\n" +
+	"\n" +
+	"part_index\x18\x02 \x01(\x05R\tpartIndex\x12\x12\n" +
+	"\x04data\x18\x03 \x01(\fR\x04dataB\a\n" +
+	"\x05_call\"\x8d\x02\n" +
+	"\tAgentCall\x12\x17\n" +
+	"\atask_id\x18\x01 \x01(\tR\x06taskId\x12\x1d\n" +
+	"\n" +
+	"agent_name\x18\x02 \x01(\tR\tagentName\x121\n" +
+	"\x05parts\x18\x03 \x03(\v2\x1b.blocks.handler.v1.CallPartR\x05parts\x125\n" +
+	"\bduration\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\bduration\x12'\n" +
+	"\x0fidempotency_key\x18\x05 \x01(\tR\x0eidempotencyKey\x12\x19\n" +
+	"\bowner_id\x18\x06 \x01(\tR\aownerId\x12\x1a\n" +
+	"\bdetached\x18\a \x01(\bR\bdetached\"\x96\x01\n" +
+	"\bCallPart\x12\x17\n" +
+	"\apart_id\x18\x01 \x01(\tR\x06partId\x12!\n" +
+	"\fcontent_type\x18\x02 \x01(\tR\vcontentType\x12\x14\n" +
+	"\x04text\x18\x03 \x01(\tH\x00R\x04text\x12-\n" +
+	"\x04file\x18\x04 \x01(\v2\x17.blocks.handler.v1.FileH\x00R\x04fileB\t\n" +
+	"\acontent\"\x85\x01\n" +
+	"\x11CallAgentResponse\x12C\n" +
+	"\tsubmitted\x18\x01 \x01(\v2 .blocks.handler.v1.SubmittedCallH\x00R\tsubmitted\x88\x01\x01\x12\x1d\n" +
+	"\n" +
+	"event_json\x18\x02 \x01(\fR\teventJsonB\f\n" +
+	"\n" +
+	"_submitted\"`\n" +
+	"\rSubmittedCall\x12\x17\n" +
+	"\atask_id\x18\x01 \x01(\tR\x06taskId\x12\x16\n" +
+	"\x06queued\x18\x02 \x01(\bR\x06queued\x12\x1e\n" +
+	"\n" +
+	"idempotent\x18\x03 \x01(\bR\n" +
+	"idempotent\"g\n" +
+	"\x12ControlCallRequest\x12\x17\n" +
+	"\atask_id\x18\x01 \x01(\tR\x06taskId\x12$\n" +
+	"\x0ecalled_task_id\x18\x02 \x01(\tR\fcalledTaskId\x12\x12\n" +
+	"\x04verb\x18\x03 \x01(\tR\x04verb\"\x15\n" +
+	"\x13ControlCallResponse\"\x83\x01\n" +
+	"\x1bDownloadCallArtifactRequest\x12\x17\n" +
+	"\atask_id\x18\x01 \x01(\tR\x06taskId\x12$\n" +
+	"\x0ecalled_task_id\x18\x02 \x01(\tR\fcalledTaskId\x12%\n" +
+	"\x0eartifact_index\x18\x03 \x01(\x05R\rartifactIndex\"u\n" +
+	"\x1cDownloadCallArtifactResponse\x128\n" +
+	"\x04info\x18\x01 \x01(\v2\x1f.blocks.handler.v1.ArtifactInfoH\x00R\x04info\x88\x01\x01\x12\x12\n" +
+	"\x04data\x18\x02 \x01(\fR\x04dataB\a\n" +
+	"\x05_info\"h\n" +
+	"\x0eEndTaskRequest\x12\x17\n" +
+	"\atask_id\x18\x01 \x01(\tR\x06taskId\x123\n" +
+	"\x05error\x18\x02 \x01(\v2\x18.blocks.handler.v1.ErrorH\x00R\x05error\x88\x01\x01B\b\n" +
+	"\x06_error\"\x11\n" +
+	"\x0fEndTaskResponse*\x94\x01\n" +
+	"\x0fStreamDirection\x12 \n" +
+	"\x1cSTREAM_DIRECTION_UNSPECIFIED\x10\x00\x12\x1d\n" +
+	"\x19STREAM_DIRECTION_OUTBOUND\x10\x01\x12\x1c\n" +
+	"\x18STREAM_DIRECTION_INBOUND\x10\x02\x12\"\n" +
+	"\x1eSTREAM_DIRECTION_BIDIRECTIONAL\x10\x03*`\n" +
+	"\fStreamFormat\x12\x1d\n" +
+	"\x19STREAM_FORMAT_UNSPECIFIED\x10\x00\x12\x17\n" +
+	"\x13STREAM_FORMAT_BYTES\x10\x01\x12\x18\n" +
+	"\x14STREAM_FORMAT_EVENTS\x10\x022\xc1\b\n" +
 	"\vHostService\x12d\n" +
 	"\rDownloadInput\x12'.blocks.handler.v1.DownloadInputRequest\x1a(.blocks.handler.v1.DownloadInputResponse0\x01\x12j\n" +
-	"\x0fPublishArtifact\x12).blocks.handler.v1.PublishArtifactRequest\x1a*.blocks.handler.v1.PublishArtifactResponse(\x01B>Z<github.com/blocksd/blocksd/proto/blocks/handler/v1;handlerv1b\x06proto3"
+	"\x0fPublishArtifact\x12).blocks.handler.v1.PublishArtifactRequest\x1a*.blocks.handler.v1.PublishArtifactResponse(\x01\x12_\n" +
+	"\fCreateStream\x12&.blocks.handler.v1.CreateStreamRequest\x1a'.blocks.handler.v1.CreateStreamResponse\x12e\n" +
+	"\x0eActivateStream\x12(.blocks.handler.v1.ActivateStreamRequest\x1a).blocks.handler.v1.ActivateStreamResponse\x12\\\n" +
+	"\vWriteStream\x12%.blocks.handler.v1.WriteStreamRequest\x1a&.blocks.handler.v1.WriteStreamResponse\x12[\n" +
+	"\n" +
+	"ReadStream\x12$.blocks.handler.v1.ReadStreamRequest\x1a%.blocks.handler.v1.ReadStreamResponse0\x01\x12V\n" +
+	"\tEndStream\x12#.blocks.handler.v1.EndStreamRequest\x1a$.blocks.handler.v1.EndStreamResponse\x12Z\n" +
+	"\tCallAgent\x12#.blocks.handler.v1.CallAgentRequest\x1a$.blocks.handler.v1.CallAgentResponse(\x010\x01\x12\\\n" +
+	"\vControlCall\x12%.blocks.handler.v1.ControlCallRequest\x1a&.blocks.handler.v1.ControlCallResponse\x12y\n" +
+	"\x14DownloadCallArtifact\x12..blocks.handler.v1.DownloadCallArtifactRequest\x1a/.blocks.handler.v1.DownloadCallArtifactResponse0\x01\x12P\n" +
+	"\aEndTask\x12!.blocks.handler.v1.EndTaskRequest\x1a\".blocks.handler.v1.EndTaskResponseB>Z<github.com/blocksd/blocksd/proto/blocks/handler/v1;handlerv1b\x06proto3"
 
 var (
 	file_blocks_handler_v1_host_proto_rawDescOnce sync.Once
@@ -262,27 +2098,95 @@ func file_blocks_handler_v1_host_proto_rawDescGZIP() []byte {
 	return file_blocks_handler_v1_host_proto_rawDescData
 }
 
-var file_blocks_handler_v1_host_proto_msgTypes = make([]protoimpl.MessageInfo, 4)
+var file_blocks_handler_v1_host_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
+var file_blocks_handler_v1_host_proto_msgTypes = make([]protoimpl.MessageInfo, 29)
 var file_blocks_handler_v1_host_proto_goTypes = []any{
-	(*DownloadInputRequest)(nil),    // 0: blocks.handler.v1.DownloadInputRequest
-	(*DownloadInputResponse)(nil),   // 1: blocks.handler.v1.DownloadInputResponse
-	(*PublishArtifactRequest)(nil),  // 2: blocks.handler.v1.PublishArtifactRequest
-	(*PublishArtifactResponse)(nil), // 3: blocks.handler.v1.PublishArtifactResponse
-	(*File)(nil),                    // 4: blocks.handler.v1.File
-	(*ArtifactChunk)(nil),           // 5: blocks.handler.v1.ArtifactChunk
+	(StreamDirection)(0),                 // 0: blocks.handler.v1.StreamDirection
+	(StreamFormat)(0),                    // 1: blocks.handler.v1.StreamFormat
+	(*DownloadInputRequest)(nil),         // 2: blocks.handler.v1.DownloadInputRequest
+	(*DownloadInputResponse)(nil),        // 3: blocks.handler.v1.DownloadInputResponse
+	(*PublishArtifactRequest)(nil),       // 4: blocks.handler.v1.PublishArtifactRequest
+	(*PublishArtifactResponse)(nil),      // 5: blocks.handler.v1.PublishArtifactResponse
+	(*CreateStreamRequest)(nil),          // 6: blocks.handler.v1.CreateStreamRequest
+	(*CreateStreamResponse)(nil),         // 7: blocks.handler.v1.CreateStreamResponse
+	(*ExternalStream)(nil),               // 8: blocks.handler.v1.ExternalStream
+	(*ActivateStreamRequest)(nil),        // 9: blocks.handler.v1.ActivateStreamRequest
+	(*ActivateStreamResponse)(nil),       // 10: blocks.handler.v1.ActivateStreamResponse
+	(*StreamItem)(nil),                   // 11: blocks.handler.v1.StreamItem
+	(*WriteStreamRequest)(nil),           // 12: blocks.handler.v1.WriteStreamRequest
+	(*WriteStreamResponse)(nil),          // 13: blocks.handler.v1.WriteStreamResponse
+	(*ReadStreamRequest)(nil),            // 14: blocks.handler.v1.ReadStreamRequest
+	(*ReadStreamResponse)(nil),           // 15: blocks.handler.v1.ReadStreamResponse
+	(*StreamGap)(nil),                    // 16: blocks.handler.v1.StreamGap
+	(*StreamEnd)(nil),                    // 17: blocks.handler.v1.StreamEnd
+	(*EndStreamRequest)(nil),             // 18: blocks.handler.v1.EndStreamRequest
+	(*EndStreamResponse)(nil),            // 19: blocks.handler.v1.EndStreamResponse
+	(*CallAgentRequest)(nil),             // 20: blocks.handler.v1.CallAgentRequest
+	(*AgentCall)(nil),                    // 21: blocks.handler.v1.AgentCall
+	(*CallPart)(nil),                     // 22: blocks.handler.v1.CallPart
+	(*CallAgentResponse)(nil),            // 23: blocks.handler.v1.CallAgentResponse
+	(*SubmittedCall)(nil),                // 24: blocks.handler.v1.SubmittedCall
+	(*ControlCallRequest)(nil),           // 25: blocks.handler.v1.ControlCallRequest
+	(*ControlCallResponse)(nil),          // 26: blocks.handler.v1.ControlCallResponse
+	(*DownloadCallArtifactRequest)(nil),  // 27: blocks.handler.v1.DownloadCallArtifactRequest
+	(*DownloadCallArtifactResponse)(nil), // 28: blocks.handler.v1.DownloadCallArtifactResponse
+	(*EndTaskRequest)(nil),               // 29: blocks.handler.v1.EndTaskRequest
+	(*EndTaskResponse)(nil),              // 30: blocks.handler.v1.EndTaskResponse
+	(*File)(nil),                         // 31: blocks.handler.v1.File
+	(*ArtifactChunk)(nil),                // 32: blocks.handler.v1.ArtifactChunk
+	(*durationpb.Duration)(nil),          // 33: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil),        // 34: google.protobuf.Timestamp
+	(*ArtifactInfo)(nil),                 // 35: blocks.handler.v1.ArtifactInfo
+	(*Error)(nil),                        // 36: blocks.handler.v1.Error
 }
 var file_blocks_handler_v1_host_proto_depIdxs = []int32{
-	4, // 0: blocks.handler.v1.DownloadInputResponse.file:type_name -> blocks.handler.v1.File
-	5, // 1: blocks.handler.v1.PublishArtifactRequest.chunk:type_name -> blocks.handler.v1.ArtifactChunk
-	0, // 2: blocks.handler.v1.HostService.DownloadInput:input_type -> blocks.handler.v1.DownloadInputRequest
-	2, // 3: blocks.handler.v1.HostService.PublishArtifact:input_type -> blocks.handler.v1.PublishArtifactRequest
-	1, // 4: blocks.handler.v1.HostService.DownloadInput:output_type -> blocks.handler.v1.DownloadInputResponse
-	3, // 5: blocks.handler.v1.HostService.PublishArtifact:output_type -> blocks.handler.v1.PublishArtifactResponse
-	4, // [4:6] is the sub-list for method output_type
-	2, // [2:4] is the sub-list for method input_type
-	2, // [2:2] is the sub-list for extension type_name
-	2, // [2:2] is the sub-list for extension extendee
-	0, // [0:2] is the sub-list for field type_name
+	31, // 0: blocks.handler.v1.DownloadInputResponse.file:type_name -> blocks.handler.v1.File
+	32, // 1: blocks.handler.v1.PublishArtifactRequest.chunk:type_name -> blocks.handler.v1.ArtifactChunk
+	0,  // 2: blocks.handler.v1.CreateStreamRequest.direction:type_name -> blocks.handler.v1.StreamDirection
+	1,  // 3: blocks.handler.v1.CreateStreamRequest.format:type_name -> blocks.handler.v1.StreamFormat
+	33, // 4: blocks.handler.v1.CreateStreamRequest.grace:type_name -> google.protobuf.Duration
+	0,  // 5: blocks.handler.v1.CreateStreamResponse.direction:type_name -> blocks.handler.v1.StreamDirection
+	1,  // 6: blocks.handler.v1.CreateStreamResponse.format:type_name -> blocks.handler.v1.StreamFormat
+	8,  // 7: blocks.handler.v1.CreateStreamResponse.external:type_name -> blocks.handler.v1.ExternalStream
+	34, // 8: blocks.handler.v1.ExternalStream.expires:type_name -> google.protobuf.Timestamp
+	11, // 9: blocks.handler.v1.WriteStreamRequest.items:type_name -> blocks.handler.v1.StreamItem
+	11, // 10: blocks.handler.v1.ReadStreamResponse.items:type_name -> blocks.handler.v1.StreamItem
+	16, // 11: blocks.handler.v1.ReadStreamResponse.gap:type_name -> blocks.handler.v1.StreamGap
+	17, // 12: blocks.handler.v1.ReadStreamResponse.end:type_name -> blocks.handler.v1.StreamEnd
+	21, // 13: blocks.handler.v1.CallAgentRequest.call:type_name -> blocks.handler.v1.AgentCall
+	22, // 14: blocks.handler.v1.AgentCall.parts:type_name -> blocks.handler.v1.CallPart
+	33, // 15: blocks.handler.v1.AgentCall.duration:type_name -> google.protobuf.Duration
+	31, // 16: blocks.handler.v1.CallPart.file:type_name -> blocks.handler.v1.File
+	24, // 17: blocks.handler.v1.CallAgentResponse.submitted:type_name -> blocks.handler.v1.SubmittedCall
+	35, // 18: blocks.handler.v1.DownloadCallArtifactResponse.info:type_name -> blocks.handler.v1.ArtifactInfo
+	36, // 19: blocks.handler.v1.EndTaskRequest.error:type_name -> blocks.handler.v1.Error
+	2,  // 20: blocks.handler.v1.HostService.DownloadInput:input_type -> blocks.handler.v1.DownloadInputRequest
+	4,  // 21: blocks.handler.v1.HostService.PublishArtifact:input_type -> blocks.handler.v1.PublishArtifactRequest
+	6,  // 22: blocks.handler.v1.HostService.CreateStream:input_type -> blocks.handler.v1.CreateStreamRequest
+	9,  // 23: blocks.handler.v1.HostService.ActivateStream:input_type -> blocks.handler.v1.ActivateStreamRequest
+	12, // 24: blocks.handler.v1.HostService.WriteStream:input_type -> blocks.handler.v1.WriteStreamRequest
+	14, // 25: blocks.handler.v1.HostService.ReadStream:input_type -> blocks.handler.v1.ReadStreamRequest
+	18, // 26: blocks.handler.v1.HostService.EndStream:input_type -> blocks.handler.v1.EndStreamRequest
+	20, // 27: blocks.handler.v1.HostService.CallAgent:input_type -> blocks.handler.v1.CallAgentRequest
+	25, // 28: blocks.handler.v1.HostService.ControlCall:input_type -> blocks.handler.v1.ControlCallRequest
+	27, // 29: blocks.handler.v1.HostService.DownloadCallArtifact:input_type -> blocks.handler.v1.DownloadCallArtifactRequest
+	29, // 30: blocks.handler.v1.HostService.EndTask:input_type -> blocks.handler.v1.EndTaskRequest
+	3,  // 31: blocks.handler.v1.HostService.DownloadInput:output_type -> blocks.handler.v1.DownloadInputResponse
+	5,  // 32: blocks.handler.v1.HostService.PublishArtifact:output_type -> blocks.handler.v1.PublishArtifactResponse
+	7,  // 33: blocks.handler.v1.HostService.CreateStream:output_type -> blocks.handler.v1.CreateStreamResponse
+	10, // 34: blocks.handler.v1.HostService.ActivateStream:output_type -> blocks.handler.v1.ActivateStreamResponse
+	13, // 35: blocks.handler.v1.HostService.WriteStream:output_type -> blocks.handler.v1.WriteStreamResponse
+	15, // 36: blocks.handler.v1.HostService.ReadStream:output_type -> blocks.handler.v1.ReadStreamResponse
+	19, // 37: blocks.handler.v1.HostService.EndStream:output_type -> blocks.handler.v1.EndStreamResponse
+	23, // 38: blocks.handler.v1.HostService.CallAgent:output_type -> blocks.handler.v1.CallAgentResponse
+	26, // 39: blocks.handler.v1.HostService.ControlCall:output_type -> blocks.handler.v1.ControlCallResponse
+	28, // 40: blocks.handler.v1.HostService.DownloadCallArtifact:output_type -> blocks.handler.v1.DownloadCallArtifactResponse
+	30, // 41: blocks.handler.v1.HostService.EndTask:output_type -> blocks.handler.v1.EndTaskResponse
+	31, // [31:42] is the sub-list for method output_type
+	20, // [20:31] is the sub-list for method input_type
+	20, // [20:20] is the sub-list for extension type_name
+	20, // [20:20] is the sub-list for extension extendee
+	0,  // [0:20] is the sub-list for field type_name
 }
 
 func init() { file_blocks_handler_v1_host_proto_init() }
@@ -290,20 +2194,38 @@ func file_blocks_handler_v1_host_proto_init() {
 	if File_blocks_handler_v1_host_proto != nil {
 		return
 	}
+	file_blocks_handler_v1_handler_proto_init()
 	file_blocks_handler_v1_task_proto_init()
 	file_blocks_handler_v1_host_proto_msgTypes[1].OneofWrappers = []any{}
+	file_blocks_handler_v1_host_proto_msgTypes[5].OneofWrappers = []any{}
+	file_blocks_handler_v1_host_proto_msgTypes[9].OneofWrappers = []any{
+		(*StreamItem_Data)(nil),
+		(*StreamItem_Text)(nil),
+		(*StreamItem_EventJson)(nil),
+		(*StreamItem_EventData)(nil),
+	}
+	file_blocks_handler_v1_host_proto_msgTypes[13].OneofWrappers = []any{}
+	file_blocks_handler_v1_host_proto_msgTypes[18].OneofWrappers = []any{}
+	file_blocks_handler_v1_host_proto_msgTypes[20].OneofWrappers = []any{
+		(*CallPart_Text)(nil),
+		(*CallPart_File)(nil),
+	}
+	file_blocks_handler_v1_host_proto_msgTypes[21].OneofWrappers = []any{}
+	file_blocks_handler_v1_host_proto_msgTypes[26].OneofWrappers = []any{}
+	file_blocks_handler_v1_host_proto_msgTypes[27].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_blocks_handler_v1_host_proto_rawDesc), len(file_blocks_handler_v1_host_proto_rawDesc)),
-			NumEnums:      0,
-			NumMessages:   4,
+			NumEnums:      2,
+			NumMessages:   29,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
 		GoTypes:           file_blocks_handler_v1_host_proto_goTypes,
 		DependencyIndexes: file_blocks_handler_v1_host_proto_depIdxs,
+		EnumInfos:         file_blocks_handler_v1_host_proto_enumTypes,
 		MessageInfos:      file_blocks_handler_v1_host_proto_msgTypes,
 	}.Build()
 	File_blocks_handler_v1_host_proto = out.File

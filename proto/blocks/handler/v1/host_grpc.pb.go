@@ -19,8 +19,17 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	HostService_DownloadInput_FullMethodName   = "/blocks.handler.v1.HostService/DownloadInput"
-	HostService_PublishArtifact_FullMethodName = "/blocks.handler.v1.HostService/PublishArtifact"
+	HostService_DownloadInput_FullMethodName        = "/blocks.handler.v1.HostService/DownloadInput"
+	HostService_PublishArtifact_FullMethodName      = "/blocks.handler.v1.HostService/PublishArtifact"
+	HostService_CreateStream_FullMethodName         = "/blocks.handler.v1.HostService/CreateStream"
+	HostService_ActivateStream_FullMethodName       = "/blocks.handler.v1.HostService/ActivateStream"
+	HostService_WriteStream_FullMethodName          = "/blocks.handler.v1.HostService/WriteStream"
+	HostService_ReadStream_FullMethodName           = "/blocks.handler.v1.HostService/ReadStream"
+	HostService_EndStream_FullMethodName            = "/blocks.handler.v1.HostService/EndStream"
+	HostService_CallAgent_FullMethodName            = "/blocks.handler.v1.HostService/CallAgent"
+	HostService_ControlCall_FullMethodName          = "/blocks.handler.v1.HostService/ControlCall"
+	HostService_DownloadCallArtifact_FullMethodName = "/blocks.handler.v1.HostService/DownloadCallArtifact"
+	HostService_EndTask_FullMethodName              = "/blocks.handler.v1.HostService/EndTask"
 )
 
 // HostServiceClient is the client API for HostService service.
@@ -32,8 +41,8 @@ const (
 // each call, in BLOCKSD_HOST_TOKEN. The daemon also checks that the peer belongs to the process group of the handler it
 // started, and that the task runs on it: PERMISSION_DENIED otherwise, NOT_FOUND for a task that has ended.
 //
-// Streams and calls to other agents will be further methods of this service; a handler that meets an older daemon gets
-// UNIMPLEMENTED.
+// A pipe task outlives its StartTask call: its streams, its calls and EndTask stay usable until the task has ended. A
+// handler that meets an older daemon gets UNIMPLEMENTED.
 type HostServiceClient interface {
 	// DownloadInput streams the bytes of one file input. May be called at any time while the task runs and repeated;
 	// INVALID_ARGUMENT when the part has no file.
@@ -41,6 +50,35 @@ type HostServiceClient interface {
 	// PublishArtifact publishes one artifact while the task runs. It returns when the network has taken the artifact, so
 	// an error means that it is not known to have been published. Not safe to repeat: consumers do not drop doubles.
 	PublishArtifact(ctx context.Context, opts ...grpc.CallOption) (grpc.ClientStreamingClient[PublishArtifactRequest, PublishArtifactResponse], error)
+	// CreateStream sets up one stream of a task. FAILED_PRECONDITION when the caller did not ask for streams or the rules
+	// of the network forbid this one, INVALID_ARGUMENT when the card does not declare it so, UNAVAILABLE when the network
+	// refused or could not be reached. Streams that are still open end with their task.
+	CreateStream(ctx context.Context, in *CreateStreamRequest, opts ...grpc.CallOption) (*CreateStreamResponse, error)
+	// ActivateStream announces an external stream to the consumer, once its writer is ready.
+	ActivateStream(ctx context.Context, in *ActivateStreamRequest, opts ...grpc.CallOption) (*ActivateStreamResponse, error)
+	// WriteStream appends items to a stream, all or none of them. It returns when the daemon's bounded buffer has taken
+	// them, so a slow network slows the writer; several calls at once are taken in no particular order. An item that can
+	// never be sent is INVALID_ARGUMENT; a stream that has ended, cannot be written or has failed is FAILED_PRECONDITION.
+	WriteStream(ctx context.Context, in *WriteStreamRequest, opts ...grpc.CallOption) (*WriteStreamResponse, error)
+	// ReadStream yields what the consumer writes, from the first item on that the network still has. It ends with a message
+	// that holds end. One reader per stream: a second call is FAILED_PRECONDITION while the first one lasts. Items that
+	// nobody reads wait in a bounded buffer, then in the network.
+	ReadStream(ctx context.Context, in *ReadStreamRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ReadStreamResponse], error)
+	// EndStream sends what was written, then ends the stream for this task. Repeating it is harmless.
+	EndStream(ctx context.Context, in *EndStreamRequest, opts ...grpc.CallOption) (*EndStreamResponse, error)
+	// CallAgent submits a task to another agent on behalf of this task, with the credentials of the agent's owner. The
+	// first request message has the call, the following ones the bytes of its files, and closing the sending side submits
+	// it. The answers are what was submitted, then each event, the terminal last. The called task is cancelled when the
+	// gRPC call is cancelled or the calling task ends before it. RESOURCE_EXHAUSTED when calls are nested too deeply or
+	// too many are open.
+	CallAgent(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[CallAgentRequest, CallAgentResponse], error)
+	// ControlCall cancels, terminates, pauses, resumes or retries a task that this task has submitted.
+	ControlCall(ctx context.Context, in *ControlCallRequest, opts ...grpc.CallOption) (*ControlCallResponse, error)
+	// DownloadCallArtifact streams one artifact of a task that this task has submitted.
+	DownloadCallArtifact(ctx context.Context, in *DownloadCallArtifactRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[DownloadCallArtifactResponse], error)
+	// EndTask publishes the end of a pipe task whose StartTask call has returned a result. FAILED_PRECONDITION for every
+	// other task.
+	EndTask(ctx context.Context, in *EndTaskRequest, opts ...grpc.CallOption) (*EndTaskResponse, error)
 }
 
 type hostServiceClient struct {
@@ -83,6 +121,117 @@ func (c *hostServiceClient) PublishArtifact(ctx context.Context, opts ...grpc.Ca
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type HostService_PublishArtifactClient = grpc.ClientStreamingClient[PublishArtifactRequest, PublishArtifactResponse]
 
+func (c *hostServiceClient) CreateStream(ctx context.Context, in *CreateStreamRequest, opts ...grpc.CallOption) (*CreateStreamResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(CreateStreamResponse)
+	err := c.cc.Invoke(ctx, HostService_CreateStream_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *hostServiceClient) ActivateStream(ctx context.Context, in *ActivateStreamRequest, opts ...grpc.CallOption) (*ActivateStreamResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ActivateStreamResponse)
+	err := c.cc.Invoke(ctx, HostService_ActivateStream_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *hostServiceClient) WriteStream(ctx context.Context, in *WriteStreamRequest, opts ...grpc.CallOption) (*WriteStreamResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(WriteStreamResponse)
+	err := c.cc.Invoke(ctx, HostService_WriteStream_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *hostServiceClient) ReadStream(ctx context.Context, in *ReadStreamRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ReadStreamResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &HostService_ServiceDesc.Streams[2], HostService_ReadStream_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[ReadStreamRequest, ReadStreamResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type HostService_ReadStreamClient = grpc.ServerStreamingClient[ReadStreamResponse]
+
+func (c *hostServiceClient) EndStream(ctx context.Context, in *EndStreamRequest, opts ...grpc.CallOption) (*EndStreamResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(EndStreamResponse)
+	err := c.cc.Invoke(ctx, HostService_EndStream_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *hostServiceClient) CallAgent(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[CallAgentRequest, CallAgentResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &HostService_ServiceDesc.Streams[3], HostService_CallAgent_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[CallAgentRequest, CallAgentResponse]{ClientStream: stream}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type HostService_CallAgentClient = grpc.BidiStreamingClient[CallAgentRequest, CallAgentResponse]
+
+func (c *hostServiceClient) ControlCall(ctx context.Context, in *ControlCallRequest, opts ...grpc.CallOption) (*ControlCallResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ControlCallResponse)
+	err := c.cc.Invoke(ctx, HostService_ControlCall_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *hostServiceClient) DownloadCallArtifact(ctx context.Context, in *DownloadCallArtifactRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[DownloadCallArtifactResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &HostService_ServiceDesc.Streams[4], HostService_DownloadCallArtifact_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[DownloadCallArtifactRequest, DownloadCallArtifactResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type HostService_DownloadCallArtifactClient = grpc.ServerStreamingClient[DownloadCallArtifactResponse]
+
+func (c *hostServiceClient) EndTask(ctx context.Context, in *EndTaskRequest, opts ...grpc.CallOption) (*EndTaskResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(EndTaskResponse)
+	err := c.cc.Invoke(ctx, HostService_EndTask_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // HostServiceServer is the server API for HostService service.
 // All implementations must embed UnimplementedHostServiceServer
 // for forward compatibility.
@@ -92,8 +241,8 @@ type HostService_PublishArtifactClient = grpc.ClientStreamingClient[PublishArtif
 // each call, in BLOCKSD_HOST_TOKEN. The daemon also checks that the peer belongs to the process group of the handler it
 // started, and that the task runs on it: PERMISSION_DENIED otherwise, NOT_FOUND for a task that has ended.
 //
-// Streams and calls to other agents will be further methods of this service; a handler that meets an older daemon gets
-// UNIMPLEMENTED.
+// A pipe task outlives its StartTask call: its streams, its calls and EndTask stay usable until the task has ended. A
+// handler that meets an older daemon gets UNIMPLEMENTED.
 type HostServiceServer interface {
 	// DownloadInput streams the bytes of one file input. May be called at any time while the task runs and repeated;
 	// INVALID_ARGUMENT when the part has no file.
@@ -101,6 +250,35 @@ type HostServiceServer interface {
 	// PublishArtifact publishes one artifact while the task runs. It returns when the network has taken the artifact, so
 	// an error means that it is not known to have been published. Not safe to repeat: consumers do not drop doubles.
 	PublishArtifact(grpc.ClientStreamingServer[PublishArtifactRequest, PublishArtifactResponse]) error
+	// CreateStream sets up one stream of a task. FAILED_PRECONDITION when the caller did not ask for streams or the rules
+	// of the network forbid this one, INVALID_ARGUMENT when the card does not declare it so, UNAVAILABLE when the network
+	// refused or could not be reached. Streams that are still open end with their task.
+	CreateStream(context.Context, *CreateStreamRequest) (*CreateStreamResponse, error)
+	// ActivateStream announces an external stream to the consumer, once its writer is ready.
+	ActivateStream(context.Context, *ActivateStreamRequest) (*ActivateStreamResponse, error)
+	// WriteStream appends items to a stream, all or none of them. It returns when the daemon's bounded buffer has taken
+	// them, so a slow network slows the writer; several calls at once are taken in no particular order. An item that can
+	// never be sent is INVALID_ARGUMENT; a stream that has ended, cannot be written or has failed is FAILED_PRECONDITION.
+	WriteStream(context.Context, *WriteStreamRequest) (*WriteStreamResponse, error)
+	// ReadStream yields what the consumer writes, from the first item on that the network still has. It ends with a message
+	// that holds end. One reader per stream: a second call is FAILED_PRECONDITION while the first one lasts. Items that
+	// nobody reads wait in a bounded buffer, then in the network.
+	ReadStream(*ReadStreamRequest, grpc.ServerStreamingServer[ReadStreamResponse]) error
+	// EndStream sends what was written, then ends the stream for this task. Repeating it is harmless.
+	EndStream(context.Context, *EndStreamRequest) (*EndStreamResponse, error)
+	// CallAgent submits a task to another agent on behalf of this task, with the credentials of the agent's owner. The
+	// first request message has the call, the following ones the bytes of its files, and closing the sending side submits
+	// it. The answers are what was submitted, then each event, the terminal last. The called task is cancelled when the
+	// gRPC call is cancelled or the calling task ends before it. RESOURCE_EXHAUSTED when calls are nested too deeply or
+	// too many are open.
+	CallAgent(grpc.BidiStreamingServer[CallAgentRequest, CallAgentResponse]) error
+	// ControlCall cancels, terminates, pauses, resumes or retries a task that this task has submitted.
+	ControlCall(context.Context, *ControlCallRequest) (*ControlCallResponse, error)
+	// DownloadCallArtifact streams one artifact of a task that this task has submitted.
+	DownloadCallArtifact(*DownloadCallArtifactRequest, grpc.ServerStreamingServer[DownloadCallArtifactResponse]) error
+	// EndTask publishes the end of a pipe task whose StartTask call has returned a result. FAILED_PRECONDITION for every
+	// other task.
+	EndTask(context.Context, *EndTaskRequest) (*EndTaskResponse, error)
 	mustEmbedUnimplementedHostServiceServer()
 }
 
@@ -116,6 +294,33 @@ func (UnimplementedHostServiceServer) DownloadInput(*DownloadInputRequest, grpc.
 }
 func (UnimplementedHostServiceServer) PublishArtifact(grpc.ClientStreamingServer[PublishArtifactRequest, PublishArtifactResponse]) error {
 	return status.Error(codes.Unimplemented, "method PublishArtifact not implemented")
+}
+func (UnimplementedHostServiceServer) CreateStream(context.Context, *CreateStreamRequest) (*CreateStreamResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method CreateStream not implemented")
+}
+func (UnimplementedHostServiceServer) ActivateStream(context.Context, *ActivateStreamRequest) (*ActivateStreamResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ActivateStream not implemented")
+}
+func (UnimplementedHostServiceServer) WriteStream(context.Context, *WriteStreamRequest) (*WriteStreamResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method WriteStream not implemented")
+}
+func (UnimplementedHostServiceServer) ReadStream(*ReadStreamRequest, grpc.ServerStreamingServer[ReadStreamResponse]) error {
+	return status.Error(codes.Unimplemented, "method ReadStream not implemented")
+}
+func (UnimplementedHostServiceServer) EndStream(context.Context, *EndStreamRequest) (*EndStreamResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method EndStream not implemented")
+}
+func (UnimplementedHostServiceServer) CallAgent(grpc.BidiStreamingServer[CallAgentRequest, CallAgentResponse]) error {
+	return status.Error(codes.Unimplemented, "method CallAgent not implemented")
+}
+func (UnimplementedHostServiceServer) ControlCall(context.Context, *ControlCallRequest) (*ControlCallResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ControlCall not implemented")
+}
+func (UnimplementedHostServiceServer) DownloadCallArtifact(*DownloadCallArtifactRequest, grpc.ServerStreamingServer[DownloadCallArtifactResponse]) error {
+	return status.Error(codes.Unimplemented, "method DownloadCallArtifact not implemented")
+}
+func (UnimplementedHostServiceServer) EndTask(context.Context, *EndTaskRequest) (*EndTaskResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method EndTask not implemented")
 }
 func (UnimplementedHostServiceServer) mustEmbedUnimplementedHostServiceServer() {}
 func (UnimplementedHostServiceServer) testEmbeddedByValue()                     {}
@@ -156,13 +361,175 @@ func _HostService_PublishArtifact_Handler(srv interface{}, stream grpc.ServerStr
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type HostService_PublishArtifactServer = grpc.ClientStreamingServer[PublishArtifactRequest, PublishArtifactResponse]
 
+func _HostService_CreateStream_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(CreateStreamRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(HostServiceServer).CreateStream(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: HostService_CreateStream_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(HostServiceServer).CreateStream(ctx, req.(*CreateStreamRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _HostService_ActivateStream_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ActivateStreamRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(HostServiceServer).ActivateStream(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: HostService_ActivateStream_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(HostServiceServer).ActivateStream(ctx, req.(*ActivateStreamRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _HostService_WriteStream_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(WriteStreamRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(HostServiceServer).WriteStream(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: HostService_WriteStream_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(HostServiceServer).WriteStream(ctx, req.(*WriteStreamRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _HostService_ReadStream_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(ReadStreamRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(HostServiceServer).ReadStream(m, &grpc.GenericServerStream[ReadStreamRequest, ReadStreamResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type HostService_ReadStreamServer = grpc.ServerStreamingServer[ReadStreamResponse]
+
+func _HostService_EndStream_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(EndStreamRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(HostServiceServer).EndStream(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: HostService_EndStream_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(HostServiceServer).EndStream(ctx, req.(*EndStreamRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _HostService_CallAgent_Handler(srv interface{}, stream grpc.ServerStream) error {
+	return srv.(HostServiceServer).CallAgent(&grpc.GenericServerStream[CallAgentRequest, CallAgentResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type HostService_CallAgentServer = grpc.BidiStreamingServer[CallAgentRequest, CallAgentResponse]
+
+func _HostService_ControlCall_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ControlCallRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(HostServiceServer).ControlCall(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: HostService_ControlCall_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(HostServiceServer).ControlCall(ctx, req.(*ControlCallRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _HostService_DownloadCallArtifact_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(DownloadCallArtifactRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(HostServiceServer).DownloadCallArtifact(m, &grpc.GenericServerStream[DownloadCallArtifactRequest, DownloadCallArtifactResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type HostService_DownloadCallArtifactServer = grpc.ServerStreamingServer[DownloadCallArtifactResponse]
+
+func _HostService_EndTask_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(EndTaskRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(HostServiceServer).EndTask(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: HostService_EndTask_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(HostServiceServer).EndTask(ctx, req.(*EndTaskRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // HostService_ServiceDesc is the grpc.ServiceDesc for HostService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
 var HostService_ServiceDesc = grpc.ServiceDesc{
 	ServiceName: "blocks.handler.v1.HostService",
 	HandlerType: (*HostServiceServer)(nil),
-	Methods:     []grpc.MethodDesc{},
+	Methods: []grpc.MethodDesc{
+		{
+			MethodName: "CreateStream",
+			Handler:    _HostService_CreateStream_Handler,
+		},
+		{
+			MethodName: "ActivateStream",
+			Handler:    _HostService_ActivateStream_Handler,
+		},
+		{
+			MethodName: "WriteStream",
+			Handler:    _HostService_WriteStream_Handler,
+		},
+		{
+			MethodName: "EndStream",
+			Handler:    _HostService_EndStream_Handler,
+		},
+		{
+			MethodName: "ControlCall",
+			Handler:    _HostService_ControlCall_Handler,
+		},
+		{
+			MethodName: "EndTask",
+			Handler:    _HostService_EndTask_Handler,
+		},
+	},
 	Streams: []grpc.StreamDesc{
 		{
 			StreamName:    "DownloadInput",
@@ -173,6 +540,22 @@ var HostService_ServiceDesc = grpc.ServiceDesc{
 			StreamName:    "PublishArtifact",
 			Handler:       _HostService_PublishArtifact_Handler,
 			ClientStreams: true,
+		},
+		{
+			StreamName:    "ReadStream",
+			Handler:       _HostService_ReadStream_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "CallAgent",
+			Handler:       _HostService_CallAgent_Handler,
+			ServerStreams: true,
+			ClientStreams: true,
+		},
+		{
+			StreamName:    "DownloadCallArtifact",
+			Handler:       _HostService_DownloadCallArtifact_Handler,
+			ServerStreams: true,
 		},
 	},
 	Metadata: "blocks/handler/v1/host.proto",
