@@ -17,7 +17,6 @@ import (
 	"github.com/blocksd/blocksd/internal/testutil/sandboxtest"
 	"github.com/blocksd/blocksd/network/backend"
 	"github.com/blocksd/blocksd/network/card"
-	"github.com/blocksd/blocksd/network/deployment"
 	"github.com/blocksd/blocksd/network/link"
 	"github.com/blocksd/blocksd/network/wire"
 	"github.com/blocksd/blocksd/sandbox"
@@ -79,9 +78,16 @@ func (w *world) front(hook func(rw http.ResponseWriter, r *http.Request) bool) {
 	w.hook = hook
 }
 
-func (w *world) client() *client.TaskClient {
+// options reach the sandbox, PubNub through the proxy.
+func (w *world) options() client.Options {
+	return client.Options{CDMURL: w.sb.CDMURL(), PubNubOrigin: w.origin, APIKey: w.sb.APIKey(), Getenv: noEnvironment}
+}
+
+func noEnvironment(string) string { return "" }
+
+func (w *world) client() *client.Client {
 	w.t.Helper()
-	c, err := client.New(within(w.t), client.Config{Deployment: deployment.Config{CDMURL: w.sb.CDMURL(), PubNubOrigin: w.origin}, APIKey: w.sb.APIKey()})
+	c, err := client.New(within(w.t), w.options())
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -202,4 +208,4 @@ func within(t testing.TB) context.Context {
 	return ctx
 }
 
-func text(s string) []client.Part { return []client.Part{{ID: "request", Text: &s}} }
+func text(s string) []client.Part { return []client.Part{client.Text("request", s)} }
