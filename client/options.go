@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -152,6 +153,9 @@ func (s *settings) checkAuth() error {
 	}
 	if why := wrongURL(s.TokenEndpoint.URL); why != "" {
 		return fmt.Errorf("TokenEndpoint.URL %s", why)
+	}
+	if _, err := json.Marshal(s.TokenEndpoint.Body); err != nil {
+		return fmt.Errorf("TokenEndpoint.Body cannot be sent as JSON: %w", err)
 	}
 	return nil
 }
