@@ -131,6 +131,16 @@ func (g *groups) latest(l *lane, seq int64) (at time.Time, ok bool) {
 	return at, ok
 }
 
+// within reports whether pieces of a message of the lane are there whose number is at least from and below to.
+func (g *groups) within(l *lane, from, to int64) bool {
+	for _, p := range g.byKey {
+		if p.key.lane == l && p.seq >= from && p.seq < to {
+			return true
+		}
+	}
+	return false
+}
+
 // last is the highest number of a message of the lane that has come in part, -1 for none.
 func (g *groups) last(l *lane) int64 {
 	last := int64(-1)
