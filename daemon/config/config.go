@@ -123,7 +123,7 @@ type ProcessLimits struct {
 type Limits struct {
 	Tasks         int `koanf:"tasks" default:"0" reload:"live" max:"1048576" doc:"Concurrent tasks over all agents; 0 for no limit beyond those of the agents."`
 	InlineBytes   int `koanf:"inline_bytes" default:"16384" reload:"live" min:"1" max:"23552" env:"ARTIFACT_INLINE_LIMIT_BYTES" doc:"Artifacts up to this size are sent inside their event, larger ones as files.\nARTIFACT_INLINE_LIMIT_BYTES sets it too."`
-	ArtifactBytes int `koanf:"artifact_bytes" default:"1073741824" reload:"live" min:"1" max:"1073741824" doc:"Largest artifact. A handler that publishes a larger one gets an error. The network's limit is 1 GiB."`
+	ArtifactBytes int `koanf:"artifact_bytes" default:"1073741824" reload:"handler" min:"1" max:"1073741824" doc:"Largest artifact. A handler that publishes a larger one gets an error. The network's limit is 1 GiB."`
 }
 
 // Timeouts of single steps.

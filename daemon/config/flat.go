@@ -2,9 +2,11 @@ package config
 
 import (
 	"fmt"
+	"maps"
 	"net/url"
 	"reflect"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -111,6 +113,25 @@ func withoutSecrets(args []string) []string {
 		}
 	}
 	return out
+}
+
+// With is l with other values of the same origin: those that a running daemon has kept although the files say otherwise
+// come from before.
+func (l Loaded) With(c Config) Loaded {
+	for _, change := range Changes(l.Config, c) {
+		if _, ok := lookup(keys, change.Key); ok {
+			l.origins.keys = maps.Clone(l.origins.keys)
+			l.origins.keys[change.Key] = Origin{Source: SourceBefore}
+		}
+	}
+	l.Config = c
+	return l
+}
+
+// IsLogLevel says whether a level may stand in the configuration.
+func IsLogLevel(level string) bool {
+	k, _ := lookup(keys, "log.level")
+	return slices.Contains(k.oneOf, level)
 }
 
 // Value is the value of one key, with where it comes from.

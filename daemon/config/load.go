@@ -29,6 +29,14 @@ type Sources struct {
 	Flags map[string]any
 }
 
+// Again are the sources for a reload: a default file that did not exist at first may exist by now.
+func (s Sources) Again() Sources {
+	if s.File == "" && s.Fragments == FragmentsOf("") {
+		s.File = FindFile("")
+	}
+	return s
+}
+
 // Load merges the layers and checks the result. The error is a Problems with everything that is wrong. Warnings are for
 // the log: one sentence each, about what is ignored.
 func Load(s Sources) (c Config, warnings []string, err error) {

@@ -19,6 +19,8 @@ const (
 	SourceFile     = "file"
 	SourceVariable = "variable"
 	SourceFlag     = "flag"
+	// SourceBefore is where a value comes from that waits for a restart of the daemon to change.
+	SourceBefore = "before"
 )
 
 // Origin says where a value comes from: one of the sources, and which file, variable or flag.
@@ -99,6 +101,14 @@ func (o origins) locate(p *Problem) {
 	case origin.Source == SourceVariable: // a flag is in front of whoever gave it
 		p.Message += fmt.Sprintf(" (set by the variable %s)", origin.Where)
 	}
+}
+
+// Problem is something wrong with the value of a key, with the place that the value comes from. The key may be in an entry
+// of a list: handlers[0].path.
+func (l Loaded) Problem(key, message string) Problem {
+	p := Problem{Message: message, key: key}
+	l.origins.locate(&p)
+	return p
 }
 
 // joinLists adds the entries of the lists of a file to those of the files before it. An entry with the name of an earlier

@@ -2243,7 +2243,7 @@ type ConfigValue struct {
 	Key string `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
 	// As it would stand in the file.
 	Value string `protobuf:"bytes,2,opt,name=value,proto3" json:"value,omitempty"`
-	// default, file, variable or flag.
+	// default, file, variable or flag; before when the sources say otherwise by now and the change waits for a restart.
 	Source string `protobuf:"bytes,3,opt,name=source,proto3" json:"source,omitempty"`
 	// Which file, with its line if that is known, which variable or which flag; empty for a default.
 	Where         string `protobuf:"bytes,4,opt,name=where,proto3" json:"where,omitempty"`
