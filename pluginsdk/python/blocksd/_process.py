@@ -40,7 +40,11 @@ def run(served: Any, load: Optional[Callable[[], None]] = None) -> NoReturn:
     directory = os.environ.get("PLUGIN_UNIX_SOCKET_DIR")
     if not directory:
         give_up("PLUGIN_UNIX_SOCKET_DIR is not set, so there is no place for the handler's socket: start it by blocksd")
-    server = _Server(served, os.path.join(directory, f"python-{os.getpid()}.sock"))
+    # The kernel may give a signal to any thread; what Python writes here then wakes the main one, which runs the functions.
+    wake, waker = os.pipe()
+    os.set_blocking(waker, False)
+    signal.set_wakeup_fd(waker, warn_on_full_buffer=False)
+    server = _Server(served, os.path.join(directory, f"python-{os.getpid()}.sock"), waker)
     signal.signal(signal.SIGTERM, lambda *_: server.stop())
     # Ctrl-C in a terminal is for the daemon. A function and not SIG_IGN, which programs started here would inherit.
     signal.signal(signal.SIGINT, lambda *_: None)
@@ -49,14 +53,16 @@ def run(served: Any, load: Optional[Callable[[], None]] = None) -> NoReturn:
         load()
     _output.adopt_logging()
     server.loaded.set()
-    server.over.wait()
+    while not server.over.is_set():
+        os.read(wake, 1024)
     _end()
 
 
 class _Server:
-    def __init__(self, served: Any, socket: str) -> None:
+    def __init__(self, served: Any, socket: str, waker: int) -> None:
         self._served = served
         self._socket = socket
+        self._waker = waker  # to be written to at the end
         self._loop: Optional[asyncio.AbstractEventLoop] = None
         self._stopping: Optional[asyncio.Event] = None
         self.loaded = threading.Event()
@@ -68,6 +74,7 @@ class _Server:
         except BaseException as err:
             give_up(f"the handler cannot be served on {self._socket}: {err}")
         self.over.set()
+        os.write(self._waker, b"\0")
 
     def stop(self) -> None:
         if self._loop is None or self._stopping is None:  # nobody calls yet

@@ -45,7 +45,10 @@ class OnLoop:
     async def _run(self, work: Work) -> None:
         current_task.set(work.id)
         task = asyncio.ensure_future(self._body(work))
-        cancel = lambda: self._loop.call_soon_threadsafe(task.cancel)  # noqa: E731
+
+        def cancel() -> None:
+            self._loop.call_soon_threadsafe(task.cancel)
+
         work.loop.call_soon_threadsafe(work.when_canceled, cancel)
         try:
             await task

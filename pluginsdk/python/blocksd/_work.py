@@ -112,7 +112,7 @@ class Work:
         """Waits until gRPC has taken the message and all before it; returns how many that were."""
         if self._closed:
             raise TaskEnded()
-        waiter = self.loop.create_future()
+        waiter: asyncio.Future[int] = self.loop.create_future()
         self._put(message, waiter=waiter)
         return await waiter
 

@@ -51,9 +51,9 @@ def serve(
 
         async def body(work: Any) -> None:
             task = AsyncTask(work)
-            await task.send(*artifacts_of(await handler(task)))  # type: ignore[arg-type,misc]
+            await task.send(*artifacts_of(await handler(task)))  # type: ignore[arg-type]
 
-        start = OnLoop(body).start
+        start: Callable[[Any], None] = OnLoop(body).start
     else:
 
         def run(work: Any) -> None:

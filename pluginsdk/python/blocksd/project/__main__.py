@@ -54,7 +54,7 @@ def main() -> None:
         assert handler is not None
         run(handler, work, card)
 
-    identity = card.get("identity") if isinstance(card.get("identity"), dict) else {}
+    identity = card["identity"] if isinstance(card.get("identity"), dict) else {}
     name, version = str(identity.get("agentName", "")), str(identity.get("version", ""))
     _process.run(Served(in_thread(body), name, version, [document]), load_handler)
 

@@ -126,7 +126,7 @@ def rpc_error(text: str) -> Exception:
     """An error of the class that handlers catch, from whichever package they have it."""
     from .types import RpcError
 
-    return getattr(sys.modules.get("blocks_network"), "RpcError", RpcError)(text)  # type: ignore[no-any-return]
+    return getattr(sys.modules.get("blocks_network"), "RpcError", RpcError)(text)  # type: ignore[no-any-return,unused-ignore]
 
 
 def input_of(part: Any) -> Input:

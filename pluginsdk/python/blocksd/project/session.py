@@ -157,23 +157,26 @@ class TaskSession:
         return out
 
     def download_artifact(self, ref: Any) -> DownloadedArtifact:
-        read = ref.get if isinstance(ref, dict) else lambda key: getattr(ref, key, None)
+
+        def read(key: str) -> Any:
+            return ref.get(key) if isinstance(ref, dict) else getattr(ref, key, None)
+
         mime_type = read("mimeType") or read("mime_type") or "application/octet-stream"
         file_name = read("fileName") or read("file_name")
-        if isinstance(read("data"), str):
-            return DownloadedArtifact(base64.b64decode(read("data")), mime_type, file_name)
+        if isinstance(data := read("data"), str):
+            return DownloadedArtifact(base64.b64decode(data), mime_type, file_name)
         index = getattr(ref, "_index", None)
         if index is None:
             file_id = read("fileId") or read("file_id")
-            matching = [r._index for r in self.list_artifacts() if file_id and r.file_id == file_id]
+            matching = [getattr(r, "_index") for r in self.list_artifacts() if file_id and r.file_id == file_id]
             if not matching:
                 raise ValueError("this is no artifact of the called task")
             index = matching[0]
         try:
-            info, data = self._core.work.wait(self._core.whole(index))
+            info, whole = self._core.work.wait(self._core.whole(index))
         except HostError as err:
             raise RuntimeError(str(err)) from err
-        return DownloadedArtifact(data, info.mime_type or mime_type, info.file_name or file_name)
+        return DownloadedArtifact(whole, info.mime_type or mime_type, info.file_name or file_name)
 
     def save_artifacts(self, directory: str) -> List[str]:
         """Each file gets the base name that its sender gave it; a name that was there before gets a number."""
