@@ -263,6 +263,7 @@ class Process:
         self.wait()
         if self._channel is not None:
             self._channel.close()
+        self.host.hold.set()
         self._server.stop(None).wait()
         self.popen.stdout.close()  # type: ignore[union-attr]
         self.popen.stderr.close()  # type: ignore[union-attr]

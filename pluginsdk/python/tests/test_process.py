@@ -159,7 +159,7 @@ def test_stop_does_not_wait_for_a_handler_that_hangs(start: Any) -> None:
         """
         import threading
         def handler(task):
-            threading.Thread(target=threading.Event().wait).start()
+            threading.Thread(target=threading.Event().wait, daemon=False).start()
             task.status("hangs")
             threading.Event().wait()
         """
