@@ -4,6 +4,9 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"regexp"
+	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -72,6 +75,26 @@ func TestScripts(t *testing.T) {
 					case <-tick.C:
 					case <-limit:
 						ts.Fatalf("%s was not written", args[0])
+					}
+				}
+			},
+			// hangup NAME: sends SIGHUP to a background command.
+			"hangup": func(ts *testscript.TestScript, _ bool, args []string) {
+				for _, c := range ts.BackgroundCmds() {
+					if c.Process != nil && strings.Contains(strings.Join(c.Args, " "), args[0]) {
+						ts.Check(c.Process.Signal(syscall.SIGHUP))
+					}
+				}
+			},
+			// waitvalue KEY VALUE: waits until the daemon has that value of the configuration.
+			"waitvalue": func(ts *testscript.TestScript, _ bool, args []string) {
+				for end := time.Now().Add(fileLimit); ; time.Sleep(10 * time.Millisecond) {
+					ts.Check(ts.Exec("blocksd", "config", "show", "--running"))
+					if regexp.MustCompile(`(?m)^` + args[0] + ` +` + args[1] + ` `).MatchString(ts.ReadFile("stdout")) {
+						return
+					}
+					if time.Now().After(end) {
+						ts.Fatalf("%s is not %s", args[0], args[1])
 					}
 				}
 			},

@@ -74,6 +74,12 @@ type HandlerConfig struct {
 	// Idempotent: a task that crashed a process and has published nothing is tried on another one, as if the handler had
 	// said that it may be.
 	Idempotent bool
+
+	// Environment, Timeouts and MaxArtifactBytes are as in Config, for this handler alone; those of Config when they are
+	// nil or zero.
+	Environment      []string
+	Timeouts         Timeouts
+	MaxArtifactBytes int64
 }
 
 func (c HandlerConfig) program() string {
