@@ -16,7 +16,11 @@ Importing this package in a process that the daemon has started moves standard o
 lines of the daemon's log.
 """
 
-from . import _output
+from . import _needs, _output, _process
+
+if _output.take_over() and (_package := _needs.missing()):
+    _process.give_up(_needs.sentence(_package))
+
 from ._calls import Input
 from ._version import VERSION as __version__
 from .artifact import Artifact, file_artifact, json_artifact
@@ -25,8 +29,6 @@ from .errors import Canceled, Error, Failure, HostError, TaskEnded
 from .serve import serve
 from .streams import AsyncStream, ExternalStream, Stream
 from .task import AsyncTask, FileInfo, Part, Task
-
-_output.take_over()
 
 __all__ = [
     "Artifact",

@@ -22,14 +22,18 @@ EXIT_GRACE = 2.0
 # The daemon waits 10 s for the handshake. What takes longer to load gets its first tasks a little later instead.
 LOAD_BEFORE_HANDSHAKE = 7.0
 
+# The exit code of a handler that knows why it cannot work.
+UNUSABLE = 78
+
 log = logging.getLogger("blocksd")
 
 
 def give_up(sentence: str) -> NoReturn:
-    """Ends the process with a reason that the daemon shows: the last line of its output."""
+    """Ends the process with a reason that the daemon shows, the last line of its output. It does not start it again before
+    something changes."""
     sys.stdout.flush()
     print(" ".join(sentence.split()), file=sys.stderr, flush=True)
-    os._exit(1)
+    os._exit(UNUSABLE)
 
 
 def run(served: Any, load: Optional[Callable[[], None]] = None) -> NoReturn:

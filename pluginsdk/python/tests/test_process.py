@@ -134,7 +134,7 @@ def test_a_program_started_by_hand_says_what_it_is(tmp_path: Any) -> None:
 )
 def test_what_cannot_start_says_why(start: Any, source: str, env: dict[str, str], sentence: str) -> None:
     p = start(source, env=env, connect=False)
-    assert p.wait() == 1
+    assert p.wait() == 78
     assert sentence in p.log[-1]
 
 

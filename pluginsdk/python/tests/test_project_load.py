@@ -13,23 +13,22 @@ from test_project import SAY, answers
 def test_the_process_looks_as_the_project_expects(project: Any) -> None:
     p = project(
         {
-            ".env": 'A=1 # one\nexport B="two words"\nC=\'#three\'\n# D=4\nPATH=changed\nE\nF=a=b\n',
             "data.txt": "beside",
             "helpers/__init__.py": "",
             "helpers/words.py": "WORD = 'from a package'",
             "handler.py": SAY
             + """
-import os, threading, signal
+import threading, signal
 from helpers.words import WORD
 main = threading.current_thread() is threading.main_thread()
 signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # works in the main thread only
 def handler(task, ctx):
     import helpers
-    return say(WORD, open("data.txt").read(), [os.environ.get(k) for k in "ABCDEF"], os.environ["PATH"] != "changed", main, __name__)
+    return say(WORD, open("data.txt").read(), main, __name__)
 """,
         }
     )
-    assert answers(p.start()) == ["from a package", "beside", "['1', 'two words', '#three', None, None, 'a=b']", "True", "True", "handler"]
+    assert answers(p.start()) == ["from a package", "beside", "True", "handler"]
 
 
 def test_a_handler_inside_a_package(project: Any) -> None:
@@ -130,7 +129,7 @@ def handler(task, ctx):
 )
 def test_what_cannot_start_says_why(project: Any, files: dict[str, str], card: Any, sentences: list[str]) -> None:
     p = project(files, card=card, connect=False)
-    assert p.wait() == 1
+    assert p.wait() == 78
     assert p.stdout == []
     for sentence in sentences:
         assert sentence in p.log[-1]
@@ -156,3 +155,26 @@ def test_the_command_by_hand(tmp_path: Any) -> None:
         command = [sys.executable, "-m", "blocksd.project", *argv]
         done = subprocess.run(command, env={"PYTHONPATH": str(PACKAGE)}, capture_output=True, text=True)
         assert done.returncode == code and sentence in done.stderr
+
+
+def test_what_the_package_needs_is_said(project: Any, tmp_path: Any) -> None:
+    """With a Python that has no packages: -S leaves them out."""
+    import subprocess
+
+    from daemon import PACKAGE
+
+    environment = {"BLOCKS_HANDLER_COOKIE": "blocks.handler.v1"}
+    done = subprocess.run([sys.executable, "-S", PACKAGE / "run.py", "/a b"], env=environment, capture_output=True, text=True)
+    assert done.returncode == 78
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith(f"the package grpcio is not installed for {sys.executable}: ")
+    assert last.endswith("-m pip install 'grpcio>=1.66,<2' 'protobuf>=6.31.1,<8'")
+
+
+def test_requirements_are_those_of_the_package() -> None:
+    from daemon import PACKAGE
+
+    from blocksd import _needs
+
+    project = (PACKAGE / "pyproject.toml").read_text()
+    assert f"dependencies = {list(_needs.REQUIREMENTS)}".replace("'", '"') in project

@@ -30,14 +30,9 @@ def main() -> None:
         _process.give_up(str(err))
     except OSError as err:
         _process.give_up(f"the project {directory} cannot be used: {err}")
-    try:
-        from .._runners import in_thread
-        from .._service import Served
-    except ImportError as err:
-        _process.give_up(
-            f"the package blocksd is not complete for {sys.executable} ({err}): run {sys.executable} -m pip install with the "
-            "directory pluginsdk/python of blocksd"
-        )
+    from .._runners import in_thread
+    from .._service import Served
+
     handler: Optional[Callable[..., Any]] = None
     loaded = threading.Event()
 

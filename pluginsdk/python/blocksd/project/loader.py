@@ -38,10 +38,8 @@ def read_card(directory: Path) -> Tuple[bytes, Dict[str, Any]]:
 
 
 def prepare(directory: Path) -> None:
-    """Makes the process look to the handler as it expects: its directory, its variables, its modules."""
+    """Makes the process look to the handler as it expects: its directory and its modules."""
     os.chdir(directory)
-    for name, value in variables(directory / ".env").items():
-        os.environ.setdefault(name, value)
     sys.path.insert(0, str(directory))
     if importlib.util.find_spec("blocks_network") is None:
         # Blocks' own package is not here: ours has what handlers import from it.
@@ -111,26 +109,3 @@ def _install(directory: Path, module: str) -> str:
     if (directory / "pyproject.toml").is_file():
         return f"{pip} {directory}"
     return f"{pip} with the package that has it ({module.split('.')[0]!r}, or one of another name)"
-
-
-def variables(path: Path) -> Dict[str, str]:
-    """The lines NAME=value of a .env file: comments, export, quotes. A file that is not there has none."""
-    try:
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return {}
-    found: Dict[str, str] = {}
-    for line in lines:
-        name, equals, value = line.strip().removeprefix("export ").partition("=")
-        name, value = name.strip(), value.strip()
-        if not equals or not name or name.startswith("#"):
-            continue
-        quote = value[:1]
-        if quote in ("'", '"') and (end := value.find(quote, 1)) > 0:
-            value = value[1:end]
-            if quote == '"':
-                value = value.replace("\\n", "\n")
-        else:
-            value = value.split(" #", 1)[0].rstrip()
-        found[name] = value
-    return found
