@@ -156,7 +156,7 @@ func (d *Daemon) endFleet() error {
 func (d *Daemon) newFleet(c config.Config) (*supervisor.Fleet, error) {
 	return supervisor.New(supervisor.Config{
 		Log: d.cfg.Log, Events: d.events, RuntimeDir: filepath.Join(c.StateDir, "run"), Environment: c.Environment,
-		Shim: shim(), Cgroup: c.Isolation.Cgroup,
+		Shim: shim(), Cgroup: c.Isolation.Cgroup, Closed: closedFiles(d.cfg), Sockets: []string{c.Socket},
 		Timeouts: supervisor.Timeouts{
 			Handshake: c.Timeouts.HandlerHandshake, Describe: c.Timeouts.HandlerDescribe, Health: c.Timeouts.HandlerHealth,
 			HealthInterval: c.Timeouts.HandlerHealthInterval, Stop: c.Timeouts.HandlerStop,
@@ -165,6 +165,16 @@ func (d *Daemon) newFleet(c config.Config) (*supervisor.Fleet, error) {
 		MaxArtifactBytes: int64(c.Limits.ArtifactBytes),
 		OnCards:          d.inbox.describe, OnUsed: d.inbox.use,
 	})
+}
+
+// closedFiles are the files of the daemon that no handler may open.
+func closedFiles(cfg Config) []string {
+	c := cfg.Settings
+	closed := []string{c.StateDir, c.Network.APIKeyFile, cfg.Getenv("CREDENTIALS_DIRECTORY")}
+	for _, a := range c.Agents {
+		closed = append(closed, a.KeyFile)
+	}
+	return closed
 }
 
 // self is this program as the launch shim. By this name it is found when its file was replaced meanwhile, too.
@@ -281,7 +291,7 @@ func (d *Daemon) loseSocket() {
 
 // startControl makes the control socket answer, before anything else is there to be asked about.
 func (d *Daemon) startControl(ctx context.Context) (<-chan struct{}, error) {
-	s, err := control.NewServer(control.ServerConfig{Listener: d.listener, Daemon: d, Log: d.cfg.Log, UID: control.UID(), OnLost: d.loseSocket})
+	s, err := control.NewServer(control.ServerConfig{Listener: d.listener, Daemon: d, Log: d.cfg.Log, UID: control.UID(), Owned: d.fleet.Owns, OnLost: d.loseSocket})
 	if err != nil {
 		return nil, err
 	}

@@ -66,6 +66,7 @@ func New(c Config) (*Fleet, error) {
 		return nil, err
 	}
 	f.machine = launch.Probe(c.Shim, c.Cgroup)
+	f.machine.CloseFiles(append(slices.Clone(c.Closed), f.dirs.Base()), c.Sockets)
 	return f, nil
 }
 
@@ -184,6 +185,9 @@ func (f *Fleet) Run(ctx context.Context) error {
 	}
 	return nil
 }
+
+// Owns reports whether a process is one of a handler, or was started by one, as far as that can be seen.
+func (f *Fleet) Owns(pid int) bool { return f.spawner.Owns(pid) }
 
 // environment is what every handler gets of the daemon's variables.
 func (f *Fleet) environment() []string { return launch.Environment(os.Environ(), f.config.Environment) }

@@ -110,7 +110,7 @@ func (p *Conn) Description() Description { return p.description }
 // PID of the process.
 func (p *Conn) PID() int { return p.process.Load().PID() }
 
-// Owns reports whether pid is the process or a member of its process group or control group.
+// Owns reports whether pid is the process, or one that it has started.
 func (p *Conn) Owns(pid int) bool {
 	process := p.process.Load()
 	return process != nil && process.Owns(pid)
@@ -118,6 +118,9 @@ func (p *Conn) Owns(pid int) bool {
 
 // Skipped says which limits of the process are not kept as wished, one sentence each.
 func (p *Conn) Skipped() []string { return p.plan.Skipped }
+
+// Isolation is what keeps the process from the daemon and from other handlers, and what that leaves open here.
+func (p *Conn) Isolation() (level string, open []string) { return string(p.plan.Level), p.plan.Open }
 
 // Done is closed when the process has ended.
 func (p *Conn) Done() <-chan struct{} { return p.process.Load().Done() }
