@@ -28,6 +28,7 @@ type Conn struct {
 	mark        string                         // an entry of the environment that no other process has
 	process     atomic.Pointer[launch.Process] // set once, by the goroutine that starts it
 	leftBehind  bool                           // even SIGKILL did not end it in time; only Start uses it
+	abandoned   bool                           // go-plugin still waits for something that the process has left; only Start and Close use it
 	host        *host
 	description Description
 	calls       calls // that have not ended, given up or not

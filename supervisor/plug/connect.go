@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/hashicorp/go-hclog"
 	plugin "github.com/hashicorp/go-plugin"
@@ -56,8 +57,15 @@ func (p *Conn) connect(ctx context.Context, token string) error {
 	case err = <-done:
 	case <-ctx.Done():
 		p.leftBehind = !p.KillAndWait()
-		if !p.leftBehind {
-			err = <-done // everything in go-plugin that waits ends with the process
+		// What go-plugin waits for ends with the process or with its connections, unless something that the process has
+		// started holds them.
+		p.conns.close()
+		timer := time.NewTimer(p.timeouts.Kill)
+		defer timer.Stop()
+		select {
+		case err = <-done:
+		case <-timer.C:
+			p.abandoned = true
 		}
 	}
 	var f *Failure
