@@ -43,6 +43,7 @@ func ownNamespace(sys *syscall.SysProcAttr) (started func()) {
 		return func() {}
 	}
 	sys.Cloneflags |= syscall.CLONE_NEWUSER
+	sys.AmbientCaps = []uintptr{unix.CAP_SYS_ADMIN} // in the new namespace; the shim gives it up before it turns into the handler
 	sys.UidMappings = []syscall.SysProcIDMap{{ContainerID: os.Geteuid(), HostID: os.Geteuid(), Size: 1}}
 	sys.GidMappings = []syscall.SysProcIDMap{{ContainerID: os.Getegid(), HostID: os.Getegid(), Size: 1}}
 	// The maps belong to root while this process is not dumpable, which it and its child are alike until the child executes
@@ -65,16 +66,13 @@ func (m *mask) hide() error {
 	if err != nil && !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOSYS) { // nothing is mounted there, or the kernel is older than 5.12
 		return step("close the control groups", err)
 	}
-	open := map[string]int{}
-	for _, path := range m.Keep {
-		fd, err := unix.Open(path, unix.O_PATH|unix.O_CLOEXEC, 0)
-		if err != nil {
-			return step("open "+path, err)
-		}
-		open[path] = fd
+	open, err := m.openKept()
+	if err != nil {
+		return err
 	}
+	defer closeAll(open)
 	for _, closed := range m.Closed {
-		info, err := os.Stat(closed)
+		info, err := os.Stat(closed) // a file may have been hidden with its directory by now
 		switch {
 		case errors.Is(err, os.ErrNotExist), errors.Is(err, os.ErrPermission): // it does not exist, or is out of reach as it is
 			continue
@@ -82,16 +80,62 @@ func (m *mask) hide() error {
 		case info.IsDir():
 			err = m.hideDir(closed, open)
 		default:
-			err = unix.Mount("/dev/null", closed, "", unix.MS_BIND, "")
+			err = m.hideFile(closed)
 		}
 		if err != nil {
 			return step("hide "+closed, plain(err))
 		}
 	}
+	return nil
+}
+
+// maxFiles is how many files a directory of secrets may hold.
+const maxFiles = 64
+
+// hideFile hides a file. One in a directory of files alone is hidden with the directory, in which the others remain: then
+// neither its successor, when it is replaced, nor the directory under another name shows what is in it.
+func (m *mask) hideFile(closed string) error {
+	dir := filepath.Dir(closed)
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	others := mask{}
+	for _, e := range entries {
+		path := filepath.Join(dir, e.Name())
+		if !e.Type().IsRegular() || len(entries) > maxFiles {
+			return unix.Mount("/dev/null", closed, "", unix.MS_BIND, "")
+		}
+		if !slices.Contains(m.Closed, path) {
+			others.Keep = append(others.Keep, path)
+		}
+	}
+	open, err := others.openKept()
+	if err != nil {
+		return err
+	}
+	defer closeAll(open)
+	return others.hideDir(dir, open)
+}
+
+// openKept opens what is kept, before it is hidden.
+func (m *mask) openKept() (map[string]int, error) {
+	open := map[string]int{}
+	for _, path := range m.Keep {
+		fd, err := unix.Open(path, unix.O_PATH|unix.O_CLOEXEC, 0)
+		if err != nil {
+			closeAll(open)
+			return nil, step("open "+path, err)
+		}
+		open[path] = fd
+	}
+	return open, nil
+}
+
+func closeAll(open map[string]int) {
 	for _, fd := range open {
 		unix.Close(fd)
 	}
-	return nil
 }
 
 const (
