@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/blocksd/blocksd/supervisor/launch"
 	"github.com/blocksd/blocksd/supervisor/plug"
 	"github.com/blocksd/blocksd/supervisor/unit"
 )
@@ -190,8 +191,12 @@ func (g *generation) connect(ctx context.Context) (*plug.Conn, error) {
 }
 
 func plugConfig(f *Fleet, c HandlerConfig) plug.Config {
+	path, argv0 := c.program(), c.Path
+	if c.Interpreter != "" {
+		path, argv0 = c.Interpreter, c.Interpreter
+	}
 	return plug.Config{
-		Handler: c.Name, Path: c.program(), Argv0: c.Path, Args: c.Args, Dir: c.Dir, Environment: f.environment(),
+		Handler: c.Name, Path: path, Argv0: argv0, Args: c.Args, Dir: c.Dir, Environment: launch.Merge(f.environment(), c.Environment),
 		Spawner: f.spawner, Dirs: f.dirs, Log: f.config.Log, Buffer: f.buffer, Timeouts: f.config.Timeouts, OnAnotherProcess: f.tasks.assigned,
 		Limits: c.Limits, Machine: f.machine, MTLS: c.MTLS, MaxArtifactBytes: f.config.MaxArtifactBytes,
 	}
