@@ -17,7 +17,7 @@ FIXTURES := sleeper badhandler scripted
 .PHONY: help build run test bench soak interop generate baseline check-needs check-format check-lint check-generated check-go tools clean
 
 help:
-	@echo "make build     bin/blocksd, bin/plugins and bin/testplugins"
+	@echo "make build     bin/blocksd, bin/blocksd-exec, bin/plugins and bin/testplugins"
 	@echo "make run       build, then a whole network on this machine with the reference handlers"
 	@echo "make test      everything that must pass: format, lint, generated code, vet and all tests with the race detector"
 	@echo "make bench     measure, as ratios in one run"
@@ -31,6 +31,7 @@ build:
 	@chmod go-w .
 	@mkdir -p "$(BIN)/plugins" "$(BIN)/testplugins"
 	$(GO) build -trimpath -o "$(BIN)/blocksd" .
+	$(GO) build -trimpath -o "$(BIN)/blocksd-exec" ./handlers/exec
 	@set -e; for h in $(HANDLERS); do \
 	  $(GO) build -trimpath -o "$(BIN)/plugins/$$h" ./handlers/$$h; \
 	  install -m 0644 handlers/$$h/agent-card.json "$(BIN)/plugins/$$h.agent-card.json"; \
@@ -39,7 +40,7 @@ build:
 	  $(GO) build -trimpath -o "$(BIN)/testplugins/$$h" ./handlers/internal/$$h; \
 	  install -m 0644 handlers/internal/$$h/agent-card.json "$(BIN)/testplugins/$$h.agent-card.json"; \
 	done
-	@chmod 0755 "$(BIN)" "$(BIN)/plugins" "$(BIN)/testplugins" "$(BIN)/blocksd"
+	@chmod 0755 "$(BIN)" "$(BIN)/plugins" "$(BIN)/testplugins" "$(BIN)/blocksd" "$(BIN)/blocksd-exec"
 	@for h in $(HANDLERS); do chmod 0755 "$(BIN)/plugins/$$h"; done; for h in $(FIXTURES); do chmod 0755 "$(BIN)/testplugins/$$h"; done
 
 run: build
