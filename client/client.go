@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
+	"net/url"
 	"sync"
 
 	"github.com/blocksd/blocksd/network/backend"
@@ -26,6 +28,9 @@ type Client struct {
 	api      *backend.Client
 	consumer *backend.Consumer
 	userID   string
+	// transport is what all links share; own are those that Close has to free.
+	transport http.RoundTripper
+	own       []*http.Transport
 
 	mu       sync.Mutex // guards the fields below
 	closed   bool
@@ -47,25 +52,53 @@ func New(ctx context.Context, o Options) (*Client, error) {
 	if err != nil {
 		return fail(err)
 	}
-	api, err := network.NewBackend(s.HTTP, s.Log)
-	if err != nil {
-		return fail(err)
-	}
-	consumer, err := api.StartConsumer(ctx, s.consumer())
-	if err != nil {
-		api.Close()
-		return fail(err)
-	}
-	userID, err := consumer.UserID(ctx)
-	if err != nil {
-		consumer.Close()
-		api.Close()
-		return fail(err)
-	}
-	return &Client{
-		settings: s, log: s.Log, network: network, api: api, consumer: consumer, userID: userID,
+	c := &Client{
+		settings: s, log: s.Log, network: network,
 		links: make(map[wire.Keyset]*link.Link), sessions: make(map[*Session]struct{}), modes: make(map[string]BillingMode),
-	}, nil
+	}
+	if err := c.open(ctx); err != nil {
+		c.Close()
+		return fail(err)
+	}
+	return c, nil
+}
+
+// open makes the connections and gets the first token. After an error Close frees what there is.
+func (c *Client) open(ctx context.Context) (err error) {
+	origin := "http://" + c.network.Origin
+	if c.network.Secure {
+		origin = "https://" + c.network.Origin
+	}
+	hc := c.HTTP
+	switch {
+	case hc != nil && hc.Transport != nil:
+		c.transport = hc.Transport
+	case hc != nil:
+		c.transport = http.DefaultTransport
+	default:
+		shared := link.NewSharedTransport(ctx, origin)
+		c.transport, c.own = shared, append(c.own, shared)
+		if !sameHost(origin, c.network.BackendURL) {
+			shared = link.NewSharedTransport(ctx, c.network.BackendURL)
+			c.own = append(c.own, shared)
+		}
+		hc = &http.Client{Transport: shared}
+	}
+	if c.api, err = c.network.NewBackend(hc, c.log); err != nil {
+		return err
+	}
+	if c.consumer, err = c.api.StartConsumer(ctx, c.settings.consumer()); err != nil {
+		return err
+	}
+	c.userID, err = c.consumer.UserID(ctx)
+	return err
+}
+
+// sameHost reports whether two addresses are served by one peer, so that they may share connections.
+func sameHost(a, b string) bool {
+	u, err := url.Parse(a)
+	v, err2 := url.Parse(b)
+	return err == nil && err2 == nil && u.Scheme == v.Scheme && u.Host == v.Host
 }
 
 // Close ends every session and the renewal of the token. It does not cancel tasks; Cancel of a session works even then,
@@ -82,8 +115,16 @@ func (c *Client) Close() {
 	for _, l := range links {
 		l.Close()
 	}
-	c.consumer.Close()
-	c.api.Close()
+	if c.consumer != nil {
+		c.consumer.Close()
+	}
+	c.freeConnections()
+}
+
+func (c *Client) freeConnections() {
+	for _, t := range c.own {
+		t.CloseIdleConnections()
+	}
 }
 
 // UserID is whom the credential belongs to, empty for an anonymous visitor.
@@ -112,7 +153,7 @@ func (c *Client) link(keys wire.Keyset) (*link.Link, error) {
 		return l, nil
 	}
 	l, err := link.New(link.Config{
-		Origin: c.network.Origin, Secure: c.network.Secure, Keys: keys, UserID: "blocks-task-" + randomHex(6), Log: c.log,
+		Origin: c.network.Origin, Secure: c.network.Secure, Keys: keys, UserID: "blocks-task-" + randomHex(6), Log: c.log, Transport: c.transport,
 	})
 	if err != nil {
 		return nil, err

@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -65,7 +66,8 @@ type Options struct {
 	Header http.Header
 	// Log gets warnings about trouble that is being dealt with; nil discards them.
 	Log *slog.Logger
-	// HTTP is for the Blocks API, nil for a client of its own. It should have no Timeout. It never follows redirects.
+	// HTTP carries every request, those to PubNub too; nil for connections of our own, few for very many sessions. It
+	// should have no Timeout. Where a request has a credential, its redirects are not followed.
 	HTTP *http.Client
 	// Getenv reads the environment, nil for os.Getenv.
 	Getenv func(string) string
@@ -151,6 +153,9 @@ func (s *settings) checkAuth() error {
 	}
 	if why := wrongURL(s.TokenEndpoint.URL); why != "" {
 		return fmt.Errorf("TokenEndpoint.URL %s", why)
+	}
+	if _, err := json.Marshal(s.TokenEndpoint.Body); err != nil {
+		return fmt.Errorf("TokenEndpoint.Body cannot be sent as JSON: %w", err)
 	}
 	return nil
 }

@@ -16,6 +16,7 @@ import (
 
 	"github.com/blocksd/blocksd/client"
 	"github.com/blocksd/blocksd/network/wire"
+	"github.com/blocksd/blocksd/sandbox/fault"
 )
 
 // collect reads a session to its end.
@@ -226,7 +227,7 @@ func TestRefusedTokensAreRenewedOrReported(t *testing.T) {
 			break
 		}
 	}
-	w.front(func(rw http.ResponseWriter, r *http.Request) bool { return isSubscribe(r) && forbid(rw) })
+	w.fault(fault.Rule{Endpoint: "subscribe", Channel: "u.*", Status: http.StatusForbidden, Held: true})
 	_, err = s.Wait(within(t))
 	if err == nil || !strings.Contains(err.Error(), "refuses") || errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("a task that may not be seen: %v", err)

@@ -82,25 +82,36 @@ func (c *Client) AllTasks(ctx context.Context, f TaskFilter) iter.Seq2[Task, err
 
 // Cancel asks a task to end. The outcome arrives as an event; a task that has ended is left as it is.
 func (c *Client) Cancel(ctx context.Context, taskID string) error {
-	return translate(c.consumer.CancelTask(ctx, taskID))
+	return c.signal(c.consumer.CancelTask(ctx, taskID))
 }
 
 // Terminate ends a task for good, with the reason "terminated".
 func (c *Client) Terminate(ctx context.Context, taskID string) error {
-	return translate(c.consumer.TerminateTask(ctx, taskID))
+	return c.signal(c.consumer.TerminateTask(ctx, taskID))
 }
 
 // Pause asks the agent to pause a task.
 func (c *Client) Pause(ctx context.Context, taskID string) error {
-	return translate(c.consumer.SignalTask(ctx, "PauseTask", taskID))
+	return c.signal(c.consumer.SignalTask(ctx, "PauseTask", taskID))
 }
 
 // Resume asks the agent to go on with a task.
 func (c *Client) Resume(ctx context.Context, taskID string) error {
-	return translate(c.consumer.SignalTask(ctx, "ResumeTask", taskID))
+	return c.signal(c.consumer.SignalTask(ctx, "ResumeTask", taskID))
 }
 
 // Retry asks the network to run a task once more.
 func (c *Client) Retry(ctx context.Context, taskID string) error {
-	return translate(c.consumer.SignalTask(ctx, "RetryTask", taskID))
+	return c.signal(c.consumer.SignalTask(ctx, "RetryTask", taskID))
+}
+
+// signal passes on what came of a call that works on a closed client, too, and leaves no connection behind there.
+func (c *Client) signal(err error) error {
+	c.mu.Lock()
+	closed := c.closed
+	c.mu.Unlock()
+	if closed {
+		c.freeConnections()
+	}
+	return translate(err)
 }

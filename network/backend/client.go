@@ -117,6 +117,9 @@ type apiCall struct {
 	timeout time.Duration // 0: requestTimeout
 }
 
+// what is attempted, on what.
+func (a apiCall) what() string { return strings.TrimSpace(a.op + " " + a.object) }
+
 // protectedHeaders are set by the protocol alone.
 var protectedHeaders = map[string]bool{"Authorization": true, "Content-Type": true, protocolHeader: true, affinityHeader: true}
 

@@ -66,7 +66,7 @@ func (e *AuthRefreshFailedError) Unwrap() []error {
 	if e.refused == nil {
 		return []error{e.Cause}
 	}
-	return []error{e.Cause, e.refused}
+	return []error{e.refused, e.Cause} // what was refused comes first: it is what the caller asked for
 }
 
 // Consumer holds the credentials of someone who submits tasks: a short-lived token, and what renews it. The methods may be
@@ -303,7 +303,7 @@ func (s *Consumer) Agent(ctx context.Context, name string) (Agent, error) {
 func (s *Consumer) call(ctx context.Context, a apiCall, retry func(body []byte) error) ([]byte, error) {
 	g, err := s.ready(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("%s %s: %w", a.op, a.object, err)
+		return nil, fmt.Errorf("%s: %w", a.what(), err)
 	}
 	a.bearer = g.Access
 	body, err := s.client.do(ctx, a)
@@ -322,7 +322,7 @@ func (s *Consumer) call(ctx context.Context, a apiCall, retry func(body []byte) 
 		return body, err
 	}
 	if err := s.react(ctx, g.Access, err); err != nil {
-		return nil, fmt.Errorf("%s %s: %w", a.op, a.object, err)
+		return nil, fmt.Errorf("%s: %w", a.what(), err)
 	}
 	a.bearer = s.current().Access
 	return s.client.do(ctx, a)
