@@ -105,7 +105,8 @@ func (a *app) call(ctx context.Context, o callOptions) error {
 	if err != nil {
 		return o.notSubmitted(wanted, err)
 	}
-	req, err := o.request(wanted, c)
+	out := a.newCallPrinter(o.asJSON, o.stream && o.streamDir == "")
+	req, err := a.request(wanted, c, o, out)
 	if err != nil {
 		return o.notSubmitted(wanted, err)
 	}
@@ -113,11 +114,11 @@ func (a *app) call(ctx context.Context, o callOptions) error {
 		return usagef("call %s: %w", o.agent, err)
 	}
 	session, err := c.Send(wanted, req)
+	out.clear()
 	if err != nil {
 		return o.notSubmitted(wanted, err)
 	}
 	defer session.Close()
-	out := a.newCallPrinter(o.asJSON, o.stream && o.streamDir == "")
 	if err := out.submitted(session, o.agent); err != nil {
 		return err
 	}
@@ -185,7 +186,7 @@ func (a *app) consumer() (client.Options, error) {
 }
 
 // request builds the task. The agent's card decides which inputs --text and --json-part are for.
-func (o callOptions) request(ctx context.Context, c *client.Client) (client.Message, error) {
+func (a *app) request(ctx context.Context, c *client.Client, o callOptions, out *callPrinter) (client.Message, error) {
 	r := client.Message{Agent: o.agent, IdempotencyKey: o.idempotencyKey}
 	if o.streams() || len(o.sends) > 0 {
 		r.Stream = client.StreamOn
@@ -207,7 +208,7 @@ func (o callOptions) request(ctx context.Context, c *client.Client) (client.Mess
 		case partJSON:
 			part = client.JSON(id, json.RawMessage(p.text))
 		case partFile:
-			part = client.File(id, p.text)
+			part = a.filePart(id, p.text, out)
 		}
 		for _, other := range r.Parts {
 			if other.ID == part.ID {

@@ -169,6 +169,26 @@ func (p *callPrinter) progress(text string) {
 	fmt.Fprint(p.notes, eraseLine+p.status)
 }
 
+// shownTransfer is from which size on a transfer is shown while it lasts.
+const shownTransfer = 1 << 20
+
+// transfer shows on the last line of a terminal how far an upload or a download has come.
+func (p *callPrinter) transfer(what, name string, done, size int64) {
+	if !p.live || size < shownTransfer {
+		return
+	}
+	percent := min(100*done/size, 100)
+	const columns = 20
+	full := int(percent) * columns / 100
+	line := fmt.Sprintf("%s [%s%s] %3d %% of %s %s", what, strings.Repeat("#", full), strings.Repeat(".", columns-full), percent, bytesText(size), printable(name))
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if line = cut(line, p.width-1); line != p.status {
+		p.status = line
+		fmt.Fprint(p.notes, eraseLine+line)
+	}
+}
+
 // clear removes the status text from the terminal.
 func (p *callPrinter) clear() {
 	p.mu.Lock()

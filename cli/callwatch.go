@@ -91,7 +91,10 @@ func (o watchOptions) saveArtifacts(ctx context.Context, s *client.Session, out 
 	if o.save == "" {
 		return nil
 	}
-	paths, err := s.Save(ctx, o.save)
+	paths, err := s.Save(ctx, o.save, client.SaveProgress(func(a client.Artifact, done int64) {
+		out.transfer("downloading", a.FileName, done, a.Size)
+	}))
+	out.clear()
 	for _, p := range paths {
 		out.saved(p)
 	}
