@@ -36,6 +36,8 @@ type Task struct {
 	send  func(*handlerv1.StartTaskResponse) error
 	sent  int64 // how many messages send has taken
 	ended bool
+	// streams that were created, to be drained before the end.
+	streams []*Stream
 }
 
 // Part is one input.
