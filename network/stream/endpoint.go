@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"sync/atomic"
 
@@ -22,9 +23,19 @@ type Endpoint struct {
 	Token func() string
 }
 
+func (e Endpoint) check(format wire.StreamFormat) error {
+	switch {
+	case e.Link == nil || e.Channel == "" || e.UserID == "" || e.Token == nil:
+		return errors.New("the endpoint needs a link, a channel, a user id and a token")
+	case !format.Valid():
+		return fmt.Errorf("format %q is neither bytes nor events", format)
+	}
+	return nil
+}
+
 // publish sends one message, once.
-func (e Endpoint) publish(ctx context.Context, meta, body []byte) error {
-	_, err := e.Link.PublishOnce(ctx, link.Message{Channel: e.Channel, UserID: e.UserID, Token: e.Token(), Meta: meta, Body: body})
+func (e Endpoint) publish(ctx context.Context, token string, meta, body []byte) error {
+	_, err := e.Link.PublishOnce(ctx, link.Message{Channel: e.Channel, UserID: e.UserID, Token: token, Meta: meta, Body: body})
 	return err
 }
 

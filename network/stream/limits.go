@@ -27,6 +27,8 @@ type Limits struct {
 	// MaxLatency is how long an item waits for others to share a message with. The default 0 sends at once what is
 	// written while nothing is under way; what is written meanwhile shares the next message.
 	MaxLatency time.Duration
+	// Bundle is how many bytes, encoded, are sent without waiting for MaxLatency. The default is a full message.
+	Bundle int
 	// RetryStart and RetryCap bound the pauses between attempts to publish. Defaults 50 ms and 5 s.
 	RetryStart, RetryCap time.Duration
 }
@@ -43,6 +45,7 @@ func (l Limits) withDefaults() (Limits, error) {
 	set(&l.Window, 4)
 	set(&l.Pieces, 64)
 	set(&l.Burst, 10)
+	set(&l.Bundle, l.MaxMessage)
 	if l.RetryStart <= 0 {
 		l.RetryStart = 50 * time.Millisecond
 	}
@@ -52,7 +55,7 @@ func (l Limits) withDefaults() (Limits, error) {
 	switch {
 	case l.MaxMessage <= minMessage || l.MaxMessage > maxMessage:
 		return l, fmt.Errorf("the largest message of a stream must have more than %d and at most %d bytes, not %d", minMessage, maxMessage, l.MaxMessage)
-	case l.MaxItem < 1 || l.Buffer < 1 || l.Window < 1 || l.Pieces < 1 || l.Burst < 1 || l.Rate < 0 || l.MaxLatency < 0:
+	case l.MaxItem < 1 || l.Buffer < 1 || l.Window < 1 || l.Pieces < 1 || l.Burst < 1 || l.Bundle < 1 || l.Rate < 0 || l.MaxLatency < 0:
 		return l, fmt.Errorf("the limits of a stream must not be negative: %+v", l)
 	}
 	return l, nil

@@ -29,6 +29,8 @@ type StreamMessage struct {
 	TS int64
 	// FirstSeq is the number of the writer's first message, -1 when it is not said.
 	FirstSeq int64
+	// Unacked is the number from which on a message that is missing may still be sent; Seq when it is not said.
+	Unacked int64
 	// Chunks are the elements of bytes, decoded. Text means that they were sent as text.
 	Chunks [][]byte
 	Text   bool
@@ -67,6 +69,10 @@ func DecodeStreamMessage(data []byte) (StreamMessage, error) {
 	}
 	if first, ok := seqMember(m, "firstSeq"); ok && first <= seq {
 		s.FirstSeq = first
+	}
+	s.Unacked = seq
+	if unacked, ok := seqMember(m, "unacked"); ok && unacked < seq {
+		s.Unacked = unacked
 	}
 	if s.Type == typeStreamEnd {
 		s.Kind, s.Failure = StreamEnd, stringMember(m, "failure")

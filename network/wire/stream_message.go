@@ -28,20 +28,34 @@ type StreamHead struct {
 	FirstSeq int64
 }
 
+// StreamStamp is what numbers one message.
+type StreamStamp struct {
+	Seq int64
+	// TS is the sender's clock in Unix milliseconds.
+	TS int64
+	// Unacked is the number of the first message that the network has not acknowledged; Seq when all before have been.
+	Unacked int64
+}
+
 // start appends the members that every message begins with.
-func (h StreamHead) start(dst []byte, typ string, seq, ts int64) []byte {
+func (h StreamHead) start(dst []byte, typ string, at StreamStamp) []byte {
 	dst = append(dst, `{"type":"`...)
 	dst = append(dst, typ...)
 	dst = append(dst, `","protocolVersion":"`+ProtocolVersion+`","streamId":"`...)
 	dst = append(dst, h.StreamID...) // letters, digits, _ and -
 	dst = append(dst, `","seq":`...)
-	dst = strconv.AppendInt(dst, seq, 10)
+	dst = strconv.AppendInt(dst, at.Seq, 10)
 	dst = append(dst, `,"ts":`...)
-	dst = strconv.AppendInt(dst, ts, 10)
-	// Readers of other people ignore the member. It tells ours where this writer begins, where the format does not.
+	dst = strconv.AppendInt(dst, at.TS, 10)
+	// Readers of other people ignore the following two members. They tell ours where this writer begins, where the format
+	// does not, and from which number on a message that is missing may still be on its way.
 	if h.FirstSeq != h.Format.FirstSeq() {
 		dst = append(dst, `,"firstSeq":`...)
 		dst = strconv.AppendInt(dst, h.FirstSeq, 10)
+	}
+	if at.Unacked < at.Seq {
+		dst = append(dst, `,"unacked":`...)
+		dst = strconv.AppendInt(dst, at.Unacked, 10)
 	}
 	return dst
 }
@@ -53,10 +67,10 @@ func (h StreamHead) dataType() string {
 	return typeStreamData
 }
 
-// AppendStart appends the beginning of a data message; its elements follow, separated by commas, then AppendStop. ts is
-// the sender's clock in Unix milliseconds. base64 is for bytes whose elements are encoded so.
-func (h StreamHead) AppendStart(dst []byte, seq, ts int64, base64 bool) []byte {
-	dst = h.start(dst, h.dataType(), seq, ts)
+// AppendStart appends the beginning of a data message; its elements follow, separated by commas, then AppendStop.
+// base64 is for bytes whose elements are encoded so.
+func (h StreamHead) AppendStart(dst []byte, at StreamStamp, base64 bool) []byte {
+	dst = h.start(dst, h.dataType(), at)
 	dst = append(dst, `,"encoding":"`...)
 	if base64 {
 		dst = append(dst, encodingBase64...)
@@ -74,8 +88,8 @@ func (StreamHead) AppendStop(dst []byte) []byte { return append(dst, "]}"...) }
 
 // AppendEnd appends a whole end marker. A failure that is not empty says that the stream did not end well: readers of
 // other people ignore it.
-func (h StreamHead) AppendEnd(dst []byte, seq, ts int64, failure string) []byte {
-	dst = h.start(dst, typeStreamEnd, seq, ts)
+func (h StreamHead) AppendEnd(dst []byte, at StreamStamp, failure string) []byte {
+	dst = h.start(dst, typeStreamEnd, at)
 	if failure != "" {
 		dst = append(append(dst, `,"failure":`...), quoteText(failure)...)
 	}
@@ -83,8 +97,8 @@ func (h StreamHead) AppendEnd(dst []byte, seq, ts int64, failure string) []byte 
 }
 
 // AppendPiece appends one piece of a message that is too large for one, as a message of its own. part counts from 1.
-func (h StreamHead) AppendPiece(dst []byte, seq, ts int64, id string, part, total int, slice []byte) []byte {
-	dst = h.start(dst, h.dataType(), seq, ts)
+func (h StreamHead) AppendPiece(dst []byte, at StreamStamp, id string, part, total int, slice []byte) []byte {
+	dst = h.start(dst, h.dataType(), at)
 	dst = append(dst, `,"multipart":{"id":"`...)
 	dst = append(dst, id...)
 	dst = append(dst, `","part":`...)
