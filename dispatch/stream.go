@@ -29,6 +29,8 @@ type StreamInfo struct {
 	Direction             wire.StreamDirection
 	Format                wire.StreamFormat
 	Shared                bool
+	// First: the task that has it made the stream; no other task had it then.
+	First bool
 	// External is what another process needs to write the stream; nil when the handler writes it.
 	External *ExternalStream
 }

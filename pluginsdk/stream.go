@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
+	"runtime/debug"
 	"time"
 
 	"google.golang.org/grpc/codes"
@@ -58,6 +60,9 @@ type StreamOptions struct {
 	// Grace is how long CreateStream waits so that the consumer can open the stream before it is written. The network keeps
 	// the first hundred messages of a stream, so most handlers need none.
 	Grace time.Duration
+	// OnActivate, which may be nil, is called beside Run once the stream is there, by the call that made it. When it returns
+	// an error or panics, the stream has failed and with it every task that has it.
+	OnActivate func(ctx context.Context, s *Stream) error
 	// OnGap, which may be nil, is called when a reader has missed messages, with their number.
 	OnGap func(lost int64)
 }
@@ -142,6 +147,9 @@ func (t *Task) CreateStream(ctx context.Context, o StreamOptions) (*Stream, erro
 	t.mu.Lock()
 	t.streams = append(t.streams, s)
 	t.mu.Unlock()
+	if o.OnActivate != nil && s.Created && m.GetFirst() {
+		go s.activate(o.OnActivate)
+	}
 	return s, nil
 }
 
@@ -191,6 +199,25 @@ type sentence struct {
 
 func (s *sentence) Error() string { return s.text }
 func (s *sentence) Unwrap() error { return s.is }
+
+// crashed is what consumers read of a stream whose OnActivate went wrong.
+const crashed = "stream_crashed"
+
+func (s *Stream) activate(f func(context.Context, *Stream) error) {
+	err := func() (err error) {
+		defer func() {
+			if p := recover(); p != nil {
+				err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
+			}
+		}()
+		return f(s.ctx, s)
+	}()
+	if err == nil || s.ctx.Err() != nil {
+		return
+	}
+	slog.Error("what was to be done with a stream failed", "task", s.task, "stream", s.ID, "err", err)
+	_ = s.Fail(context.WithoutCancel(s.ctx), crashed) // the daemon is gone, or the task over
+}
 
 // Activate shows an external stream to the consumer, once its writer is ready. Metadata replaces that of the options when
 // it is not nil.

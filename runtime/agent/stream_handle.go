@@ -38,9 +38,12 @@ func (h *streamHandle) key() handleKey { return handleKey{h.id, h.job.task.ID} }
 // Info implements dispatch.Stream.
 func (h *streamHandle) Info() dispatch.StreamInfo {
 	o, t := h.open, h.table
+	t.mu.Lock()
+	first := h.first
+	t.mu.Unlock()
 	i := dispatch.StreamInfo{
 		ID: h.id, Declared: h.spec.Declared, Direction: h.spec.Direction, Format: h.spec.Format, Shared: h.spec.Affinity == wire.Shared,
-		Channel: o.channel,
+		Channel: o.channel, First: first,
 	}
 	if h.spec.External {
 		keys := t.session.keys

@@ -13,6 +13,7 @@ type assignment struct {
 	cancel  context.CancelFunc // of the context that the task's own call uses the port with
 	started chan struct{}      // closed when the handler's call has been sent, or never will be
 	settled chan struct{}      // closed when the process has the task no more
+	final   bool               // the handler's result ends also a pipe task; set before the result is known
 
 	mu       sync.Mutex
 	ended    bool                       // guarded by mu

@@ -95,21 +95,21 @@ func (p *Conn) Do(ctx context.Context, task *wire.Task, port dispatch.TaskPort, 
 	}()
 	select {
 	case err := <-result:
-		return p.settle(ctx, task, port, err)
+		return p.settle(ctx, task, a, err)
 	case <-p.Done():
 		// What it has sent is still in the socket and counts, but nothing is waited for long: something may hold the socket
 		// open.
 		k.cutOff(p.timeouts.ExitDrain)
 		select {
 		case err := <-result:
-			return p.settle(ctx, task, port, err)
+			return p.settle(ctx, task, a, err)
 		case <-ctx.Done(): // what it has sent may take as long as an outage
 		}
 	case <-ctx.Done():
 	}
 	select {
 	case err := <-result: // both happened
-		return p.settle(ctx, task, port, err)
+		return p.settle(ctx, task, a, err)
 	default:
 	}
 	patience := time.Duration(0)
@@ -131,9 +131,12 @@ func (p *Conn) Do(ctx context.Context, task *wire.Task, port dispatch.TaskPort, 
 
 // settle returns what Do returns after an answer of the handler. The process keeps a pipe task that goes on after its
 // result, and the task fails with the process.
-func (p *Conn) settle(ctx context.Context, task *wire.Task, port dispatch.TaskPort, err error) error {
-	if err != nil || task.Kind != wire.Pipe || !port.Detached() {
+func (p *Conn) settle(ctx context.Context, task *wire.Task, a *assignment, err error) error {
+	if err != nil || task.Kind != wire.Pipe || !a.port.Detached() {
 		return err
+	}
+	if a.final {
+		_ = a.port.End(nil) // an error means that it is over by itself
 	}
 	select {
 	case <-ctx.Done():
@@ -291,6 +294,7 @@ func (k *call) converse(p *Conn, work context.Context, stream grpc.ServerStreami
 			if chunks.open {
 				return false, p.refused(task, errors.New("the last chunk of an artifact is missing"))
 			}
+			a.final = e.Result.GetFinal()
 			return false, nil
 		case *handlerv1.StartTaskResponse_Error:
 			return false, handlerFailure(e.Error)

@@ -137,7 +137,7 @@ func (h *host) CreateStream(ctx context.Context, r *handlerv1.CreateStreamReques
 }
 
 func describe(m *handlerv1.CreateStreamResponse, i dispatch.StreamInfo) {
-	m.StreamId, m.DeclaredStream, m.Channel, m.Shared = i.ID, i.Declared, i.Channel, i.Shared
+	m.StreamId, m.DeclaredStream, m.Channel, m.Shared, m.First = i.ID, i.Declared, i.Channel, i.Shared, i.First
 	m.Direction, m.Format = keyOf(directions, i.Direction), keyOf(formats, i.Format)
 	if e := i.External; e != nil {
 		m.External = &handlerv1.ExternalStream{
