@@ -61,10 +61,11 @@ func (a *app) dev(ctx context.Context, o devOptions) error {
 		return err
 	}
 	out := a.newLiveLine()
-	settings, warnings, err := a.devSettings(o)
+	loaded, err := a.devSettings(o)
 	if err != nil {
 		return err
 	}
+	settings := loaded.Config
 	if config.CheckSocketPath(settings.Socket) != nil {
 		dir, err := os.MkdirTemp("", "blocksd-") // private, with a name that nobody could predict
 		if err != nil {
@@ -73,7 +74,7 @@ func (a *app) dev(ctx context.Context, o devOptions) error {
 		defer os.RemoveAll(dir)
 		settings.Socket = filepath.Join(dir, "blocksd.sock")
 	}
-	log, closeLog, err := a.newPumpedLog(settings.Log, out)
+	log, level, closeLog, err := a.newPumpedLog(settings.Log, out)
 	if err != nil {
 		return err
 	}
@@ -94,14 +95,14 @@ func (a *app) dev(ctx context.Context, o devOptions) error {
 	}
 
 	d, err := daemon.New(daemon.Config{
-		Settings: settings, Version: version(), Log: log,
+		Settings: settings, Loaded: loaded, Version: version(), Log: log, Level: level,
 		Key:     func(string) (string, error) { return network.APIKey(), nil },
 		OnAgent: network.Register, WarnUntrusted: true,
 	})
 	if err != nil {
 		return errors.Join(err, closeNetwork())
 	}
-	for _, w := range warnings {
+	for _, w := range loaded.Warnings {
 		log.Warn(w)
 	}
 	envFile := filepath.Join(settings.StateDir, devEnvFile)
@@ -145,14 +146,14 @@ func (a *app) dev(ctx context.Context, o devOptions) error {
 
 // devSettings are the defaults with the user's variables for logs and limits. Variables about the network do not count:
 // dev has its own.
-func (a *app) devSettings(o devOptions) (config.Config, []string, error) {
+func (a *app) devSettings(o devOptions) (config.Loaded, error) {
 	dir := o.stateDir
 	if dir == "" {
 		state := a.getenv("XDG_STATE_HOME")
 		if !filepath.IsAbs(state) {
 			home := a.getenv("HOME")
 			if home == "" {
-				return config.Config{}, nil, usagef("find a state directory: neither XDG_STATE_HOME nor HOME is set: name a directory with --state-dir")
+				return config.Loaded{}, usagef("find a state directory: neither XDG_STATE_HOME nor HOME is set: name a directory with --state-dir")
 			}
 			state = filepath.Join(home, ".local", "state")
 		}
@@ -160,7 +161,7 @@ func (a *app) devSettings(o devOptions) (config.Config, []string, error) {
 	}
 	dir, err := filepath.Abs(dir)
 	if err != nil {
-		return config.Config{}, nil, fmt.Errorf("use state directory %s: %w", dir, err)
+		return config.Loaded{}, fmt.Errorf("use state directory %s: %w", dir, err)
 	}
 	flags := map[string]any{"state_dir": dir, "plugins.dirs": o.plugins, "log.format": "text"}
 	if isTerminal(a.Stdout) {
@@ -172,9 +173,9 @@ func (a *app) devSettings(o devOptions) (config.Config, []string, error) {
 			environ = append(environ, kv)
 		}
 	}
-	c, warnings, err := config.Load(config.Sources{Environ: environ, Flags: flags})
-	c.Socket = filepath.Join(dir, "blocksd.sock")
-	return c, warnings, err
+	l, err := config.Read(config.Sources{Environ: environ, Flags: flags})
+	l.Config.Socket = filepath.Join(dir, "blocksd.sock")
+	return l, err
 }
 
 func removeStale(path string) {

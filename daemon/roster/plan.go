@@ -136,6 +136,7 @@ func MakePlan(c config.Config, s Survey, before Plan) Plan {
 		},
 	}
 	p.findHandlers()
+	p.furnish()
 	for _, skip := range s.Skipped {
 		r := Reason{Code: FileSkipped, Object: skip.Path, Detail: skip.Reason}
 		if skip.Used {
@@ -241,6 +242,25 @@ func (p *planner) add(h config.Handler, f catalog.Found) {
 	}
 	if f.CardPath != "" {
 		p.cardBeside[h.Name] = f.CardPath
+	}
+}
+
+// furnish gives the handlers what all have in common. Those that go on as they were keep what they had.
+func (p *planner) furnish() {
+	c := p.config
+	for i := range p.Handlers {
+		h := &p.Handlers[i]
+		if p.kept[h.Name] {
+			continue
+		}
+		if len(c.Environment) > 0 {
+			h.Environment = c.Environment
+		}
+		h.MaxArtifactBytes = int64(c.Limits.ArtifactBytes)
+		h.Timeouts = supervisor.Timeouts{
+			Handshake: c.Timeouts.HandlerHandshake, Describe: c.Timeouts.HandlerDescribe, Health: c.Timeouts.HandlerHealth,
+			HealthInterval: c.Timeouts.HandlerHealthInterval, Stop: c.Timeouts.HandlerStop,
+		}
 	}
 }
 

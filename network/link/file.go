@@ -98,7 +98,9 @@ func (l *Link) requestFile(ctx context.Context, f File, offset int64, token stri
 
 // newRequest makes a GET for a path that is already escaped.
 func (l *Link) newRequest(ctx context.Context, path string, q url.Values, token string) (*http.Request, error) {
-	q.Set("uuid", l.cfg.UserID)
+	if !q.Has("uuid") {
+		q.Set("uuid", l.cfg.UserID)
+	}
 	q.Set("pnsdk", sdkName)
 	if token != "" {
 		q.Set("auth", token)
