@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/iotest"
 	"time"
 
 	"github.com/blocksd/blocksd/client"
@@ -155,9 +156,24 @@ type spy struct {
 	mu   sync.Mutex
 	log  []sent
 	hook func(rw http.ResponseWriter, r *http.Request) bool
+	// cut says which answers break off at their end.
+	cut func(r *http.Request) bool
 }
 
-func (s *spy) RoundTrip(r *http.Request) (resp *http.Response, err error) {
+func (s *spy) RoundTrip(r *http.Request) (*http.Response, error) {
+	s.mu.Lock()
+	cut := s.cut != nil && s.cut(r)
+	s.mu.Unlock()
+	resp, err := s.answer(r)
+	if err == nil && cut && resp.StatusCode/100 == 2 {
+		all, _ := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		resp.Body = io.NopCloser(io.MultiReader(bytes.NewReader(all[:len(all)/3]), iotest.ErrReader(io.ErrUnexpectedEOF)))
+	}
+	return resp, err
+}
+
+func (s *spy) answer(r *http.Request) (resp *http.Response, err error) {
 	var body []byte
 	if r.Body != nil {
 		var err error
