@@ -27,7 +27,7 @@ var rooms = []struct {
 	why  string
 }{
 	{".", []string{"cli"}, "main only calls the commands"},
-	{"cli", []string{"client", "sandbox", "daemon", "runtime", "supervisor", "network", "proto", "internal"}, "the commands are on top of everything"},
+	{"cli", []string{"deploy", "client", "sandbox", "daemon", "runtime", "supervisor", "network", "proto", "internal"}, "the commands are on top of everything"},
 
 	{"daemon", []string{"daemon", "runtime", "supervisor", "dispatch", "event", "network", "proto", "internal"}, "the daemon is a provider: it needs neither a consumer nor a network of its own"},
 	{"daemon/config", []string{"network/wire", "internal"}, "settings are read before anything runs, and by the commands"},

@@ -16,7 +16,6 @@ import (
 	"github.com/blocksd/blocksd/daemon"
 	"github.com/blocksd/blocksd/daemon/config"
 	"github.com/blocksd/blocksd/network/card"
-	"github.com/blocksd/blocksd/network/deployment"
 	"github.com/blocksd/blocksd/network/wire"
 	"github.com/blocksd/blocksd/runtime/agent"
 	"github.com/blocksd/blocksd/sandbox"
@@ -208,7 +207,9 @@ func (a *app) tryAgents(ctx context.Context, d *daemon.Daemon, network *sandbox.
 	for _, r := range d.Status().Reasons {
 		fmt.Fprintf(out, "! %s\n", printable(r))
 	}
-	c, err := client.New(ctx, client.Config{Deployment: deployment.Config{CDMURL: network.CDMURL(), PubNubOrigin: network.Addr()}, APIKey: network.APIKey()})
+	c, err := client.New(ctx, client.Options{
+		CDMURL: network.CDMURL(), PubNubOrigin: network.Addr(), APIKey: network.APIKey(), Getenv: func(string) string { return "" }, // of another network
+	})
 	if err != nil {
 		fmt.Fprintf(out, "! examples cannot be sent: %s\n", err)
 		return
@@ -232,17 +233,20 @@ func (a *app) tryAgents(ctx context.Context, d *daemon.Daemon, network *sandbox.
 	}
 }
 
-func (a *app) sendExample(ctx context.Context, c *client.TaskClient, example daemon.Example, out *liveLine) error {
+func (a *app) sendExample(ctx context.Context, c *client.Client, example daemon.Example, out *liveLine) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, exampleTimeout, fmt.Errorf("the example did not end within %s", exampleTimeout))
 	defer cancel()
-	req := client.Request{AgentName: example.Agent}
+	req := client.Message{Agent: example.Agent}
 	for _, p := range example.Parts {
-		req.Parts = append(req.Parts, client.Part{ID: p.PartID, Text: p.Text, MIMEType: p.ContentType})
-		if p.Text != nil {
-			fmt.Fprintf(out, "  sent: %s\n", printable(wire.CutText(*p.Text, 200)))
+		if p.Text == nil {
+			return fmt.Errorf("the example of input %s is not a text", p.PartID)
 		}
+		part := client.Text(p.PartID, *p.Text)
+		part.MIMEType = p.ContentType
+		req.Parts = append(req.Parts, part)
+		fmt.Fprintf(out, "  sent: %s\n", printable(wire.CutText(*p.Text, 200)))
 	}
-	s, err := c.Submit(ctx, req)
+	s, err := c.Send(ctx, req)
 	if err != nil {
 		return err
 	}

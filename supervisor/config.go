@@ -35,6 +35,9 @@ type Config struct {
 	Shim string
 	// Cgroup is where handlers get control groups of their own: see launch.OpenCgroups; "" is off.
 	Cgroup string
+	// Closed are files and directories that no handler may open, beside its own program and sockets. Sockets
+	// are hidden where that is possible.
+	Closed, Sockets []string
 	// Hold is how long a task waits for a process while one is expected; defaultHold when zero.
 	Hold time.Duration
 	// MaxArtifactBytes bounds one artifact of a handler; wire.MaxArtifactBytes, the most that the network takes, when zero.
