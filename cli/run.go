@@ -39,7 +39,8 @@ func (a *app) run(ctx context.Context, sources config.Sources) error {
 	if err != nil {
 		return err
 	}
-	key := config.NewKeys(settings, a.getenv).Key
+	keys := config.NewKeys(settings, a.getenv)
+	key := keys.Key
 	if err := checkKeys(settings, key); err != nil {
 		return err
 	}
@@ -52,7 +53,9 @@ func (a *app) run(ctx context.Context, sources config.Sources) error {
 	for _, w := range warnings {
 		log.Warn(w)
 	}
-	d, err := a.open(ctx, daemon.Config{Settings: settings, Key: key, Version: version(), Log: log, Getenv: a.getenv})
+	d, err := a.open(ctx, daemon.Config{
+		Settings: settings, Key: key, KeyExpires: keys.Expires, Version: version(), Log: log, Getenv: a.getenv,
+	})
 	if d == nil || err != nil {
 		return err
 	}
