@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -74,6 +76,26 @@ func TestScripts(t *testing.T) {
 					case <-tick.C:
 					case <-limit:
 						ts.Fatalf("%s was not written", args[0])
+					}
+				}
+			},
+			// hangup NAME: sends SIGHUP to a background command.
+			"hangup": func(ts *testscript.TestScript, _ bool, args []string) {
+				for _, c := range ts.BackgroundCmds() {
+					if c.Process != nil && strings.Contains(strings.Join(c.Args, " "), args[0]) {
+						ts.Check(c.Process.Signal(syscall.SIGHUP))
+					}
+				}
+			},
+			// waitvalue KEY VALUE: waits until the daemon has that value of the configuration.
+			"waitvalue": func(ts *testscript.TestScript, _ bool, args []string) {
+				for end := time.Now().Add(fileLimit); ; time.Sleep(10 * time.Millisecond) {
+					ts.Check(ts.Exec("blocksd", "config", "show", "--running"))
+					if regexp.MustCompile(`(?m)^` + args[0] + ` +` + args[1] + ` `).MatchString(ts.ReadFile("stdout")) {
+						return
+					}
+					if time.Now().After(end) {
+						ts.Fatalf("%s is not %s", args[0], args[1])
 					}
 				}
 			},

@@ -12,7 +12,9 @@ import (
 func configuration(_ context.Context, w *world) []Result {
 	var missing []string
 	if w.wrong == nil && w.cfg.Problems != nil {
-		missing = w.cfg.Problems(w.settings)
+		for _, p := range w.cfg.Problems(w.loaded) {
+			missing = append(missing, p.String())
+		}
 	}
 	return []Result{aboutConfiguration(w.cfg.Sources.File, w.wrong, missing, w.warnings)}
 }

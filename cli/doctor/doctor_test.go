@@ -30,7 +30,9 @@ const day = 24 * time.Hour
 func TestVerdicts(t *testing.T) {
 	now := time.Date(2026, 12, 1, 12, 0, 0, 0, time.UTC)
 	f := config.FoundKey{Key: "bk_secret", Source: "file /k"}
-	ends := func(in time.Duration) backend.Account { return backend.Account{OrgName: "One", KeyExpires: now.Add(in)} }
+	ends := func(in time.Duration) backend.Account {
+		return backend.Account{OrgName: "One", KeyExpires: now.Add(in)}
+	}
 	refused := &backend.Error{Op: "check", Status: http.StatusUnauthorized, Code: "API_KEY_INVALID"}
 	stored := f
 	stored.Expires = now.Add(day)

@@ -21,7 +21,7 @@ type Config struct {
 	Sources config.Sources
 	Getenv  func(string) string
 	// Problems returns what a configuration names and this machine does not have.
-	Problems func(config.Config) []string
+	Problems func(config.Loaded) config.Problems
 	// Version of this program.
 	Version string
 	Paths   Paths
@@ -47,6 +47,7 @@ var DefaultPaths = Paths{
 // world is what several checks look at. Everything is found out once, by whoever needs it first.
 type world struct {
 	cfg      Config
+	loaded   config.Loaded
 	settings config.Config
 	warnings []string
 	// wrong is why the settings are not those of the configuration.
@@ -73,7 +74,8 @@ type reached struct {
 func newWorld(cfg Config) *world {
 	w := &world{cfg: cfg}
 	var err error
-	if w.settings, w.warnings, err = config.Load(cfg.Sources); err == nil {
+	if w.loaded, err = config.Read(cfg.Sources); err == nil {
+		w.settings, w.warnings = w.loaded.Config, w.loaded.Warnings
 		return w
 	}
 	w.wrong = err

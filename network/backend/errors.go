@@ -31,6 +31,8 @@ type Error struct {
 	// Code is the machine-readable reason, may be empty; Message the network's text.
 	Code, Message string
 	err           error // why there is no answer
+	// advice replaces what we would say to do about it.
+	advice string
 }
 
 func (e *Error) Error() string {
@@ -62,6 +64,8 @@ func (e *Error) Error() string {
 // hint says what to do about it, where we know.
 func (e *Error) hint() string {
 	switch {
+	case e.advice != "":
+		return e.advice
 	case e.Code == codeForcedOffline:
 		return "an administrator must enable the agent again"
 	case e.Code == codeKeyInvalid, e.Status == http.StatusUnauthorized:
