@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"unicode"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -147,9 +148,20 @@ func roffParagraphs(text string) string {
 	return strings.Join(out, "\n.PP\n") + "\n"
 }
 
-// roff escapes text: a backslash, a hyphen, which is to stay one, and what would be a request at the beginning of a line.
+// roff escapes text: characters beyond ASCII, a backslash, a hyphen, which is to stay one, and what would be a request at the beginning of a line.
 func roff(text string) string {
 	text = strings.NewReplacer(`\`, `\e`, "-", `\-`).Replace(text)
+	if strings.ContainsFunc(text, beyondASCII) {
+		var b strings.Builder
+		for _, r := range text {
+			if beyondASCII(r) {
+				fmt.Fprintf(&b, `\[u%04X]`, r)
+			} else {
+				b.WriteRune(r)
+			}
+		}
+		text = b.String()
+	}
 	lines := strings.Split(text, "\n")
 	for i, line := range lines {
 		if strings.HasPrefix(line, ".") || strings.HasPrefix(line, "'") {
@@ -158,3 +170,5 @@ func roff(text string) string {
 	}
 	return strings.Join(lines, "\n")
 }
+
+func beyondASCII(r rune) bool { return r > unicode.MaxASCII }

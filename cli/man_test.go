@@ -38,6 +38,7 @@ func TestManPages(t *testing.T) {
 func TestRoff(t *testing.T) {
 	for text, want := range map[string]string{
 		"a-b":       `a\-b`,
+		"[A]…":      `[A]\[u2026]`,
 		`C:\x`:      `C:\ex`,
 		".TH\n'x y": "\\&.TH\n\\&'x y",
 	} {
