@@ -88,7 +88,7 @@ func (a *app) call(ctx context.Context, o callOptions) error {
 	if err := o.check(); err != nil {
 		return usagef("call %s: %w", o.agent, err)
 	}
-	network, key, err := a.consumer()
+	options, err := a.consumer()
 	if err != nil {
 		return usagef("call %s: %w", o.agent, err)
 	}
@@ -105,8 +105,8 @@ func (a *app) call(ctx context.Context, o callOptions) error {
 	}
 
 	warnings := &warningPrinter{w: a.Stderr}
-	cfg := client.Config{Deployment: network, APIKey: key, Log: slog.New(warnings)}
-	c, err := client.New(wanted, cfg)
+	options.Log = slog.New(warnings)
+	c, err := client.New(wanted, options)
 	if err != nil {
 		return o.notSubmitted(wanted, err)
 	}
@@ -120,7 +120,7 @@ func (a *app) call(ctx context.Context, o callOptions) error {
 			return usagef("call %s: artifacts cannot be saved in %s: %w", o.agent, o.save, err)
 		}
 	}
-	session, err := c.Submit(wanted, req)
+	session, err := c.Send(wanted, req)
 	if err != nil {
 		return o.notSubmitted(wanted, err)
 	}
@@ -173,8 +173,8 @@ func (o callOptions) check() error {
 	return nil
 }
 
-// consumer returns the network and the API key that the environment names.
-func (a *app) consumer() (deployment.Config, string, error) {
+// consumer returns how to reach the network that the environment names, with its API key.
+func (a *app) consumer() (client.Options, error) {
 	network := deployment.FromEnvironment(a.getenv)
 	for _, address := range []struct{ variable, why string }{
 		{"BLOCKS_CDM_URL", config.WrongURL(network.CDMURL)},
@@ -182,41 +182,40 @@ func (a *app) consumer() (deployment.Config, string, error) {
 		{"BLOCKSD_PUBNUB_ORIGIN", config.WrongOrigin(network.PubNubOrigin)},
 	} {
 		if address.why != "" {
-			return network, "", fmt.Errorf("the variable %s %s", address.variable, address.why)
+			return client.Options{}, fmt.Errorf("the variable %s %s", address.variable, address.why)
 		}
 	}
 	key, err := config.KeyOfEnvironment(a.getenv)
 	if errors.Is(err, config.ErrNoKey) {
 		err = errNoKey // a consumer reads no other source
 	}
-	return network, key, err
+	return client.Options{APIKey: key, Getenv: a.getenv}, err
 }
 
 // request builds the task. The agent's card decides which inputs --text and --json-part are for.
-func (o callOptions) request(ctx context.Context, c *client.TaskClient) (client.Request, error) {
-	r := client.Request{AgentName: o.agent, IdempotencyKey: o.idempotencyKey}
+func (o callOptions) request(ctx context.Context, c *client.Client) (client.Message, error) {
+	r := client.Message{Agent: o.agent, IdempotencyKey: o.idempotencyKey}
 	if o.stream {
-		r.Stream = &o.stream
+		r.Stream = client.StreamOn
 	}
 	if o.piped {
-		r.Kind, r.DurationMinutes = wire.Pipe, o.pipe
+		r.Duration = time.Duration(o.pipe) * time.Minute
 	}
 	inputs, known, err := lookUpInputs(ctx, c, o.agent)
 	if err != nil {
 		return r, err
 	}
 	for _, p := range o.parts {
-		part := client.Part{ID: p.id}
-		if part.ID == "" {
-			part.ID = defaultInput(inputs, p.kind)
+		id := p.id
+		if id == "" {
+			id = defaultInput(inputs, p.kind)
 		}
+		part := client.Text(id, p.text)
 		switch p.kind {
-		case partText:
-			part.Text = &p.text
 		case partJSON:
-			part.JSON = json.RawMessage(p.text)
+			part = client.JSON(id, json.RawMessage(p.text))
 		case partFile:
-			part.Path = p.text
+			part = client.File(id, p.text)
 		}
 		for _, other := range r.Parts {
 			if other.ID == part.ID {
@@ -303,7 +302,7 @@ func (o callOptions) notSubmitted(ctx context.Context, err error) error {
 	case errors.Is(err, backend.ErrNotFound):
 		return fmt.Errorf("call %s: the network knows no agent %q that this API key may call: check its name", o.agent, o.agent)
 	}
-	if strings.HasPrefix(err.Error(), "submit a task to agent ") {
+	if strings.HasPrefix(err.Error(), "send a task to agent ") {
 		return err // it begins with what was attempted
 	}
 	return fmt.Errorf("call %s: %w", o.agent, err)

@@ -111,7 +111,7 @@ func orDefault(id string) string {
 }
 
 // lookUpInputs returns the inputs of the registered card; known is false if this version cannot read the card.
-func lookUpInputs(ctx context.Context, c *client.TaskClient, agent string) (inputs []card.Input, known bool, err error) {
+func lookUpInputs(ctx context.Context, c *client.Client, agent string) (inputs []card.Input, known bool, err error) {
 	registered, err := c.AgentCard(ctx, agent)
 	if _, unreadable := errors.AsType[card.Problems](err); unreadable {
 		return nil, false, nil // it may have a newer format: the usual name is the best guess
@@ -136,7 +136,7 @@ func checkParts(inputs []card.Input, parts []client.Part) string {
 		if i < 0 {
 			return fmt.Sprintf("the agent's card has no input %q%s", p.ID, hintOr(p.ID, ids, ": it has "+strings.Join(ids, ", ")))
 		}
-		in, file := inputs[i], p.Path != ""
+		in, file := inputs[i], p.IsFile()
 		switch class := in.Class(); {
 		case class == card.File && !file:
 			return fmt.Sprintf("input %s is a file (%s): use --file", in.ID, in.ContentType)

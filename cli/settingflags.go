@@ -45,5 +45,5 @@ func (s *settingFlags) sources(environ []string) config.Sources {
 			flags[key] = value
 		}
 	}
-	return config.Sources{File: config.FindFile(s.file), Environ: environ, Flags: flags}
+	return config.Sources{File: config.FindFile(s.file), Fragments: config.FragmentsOf(s.file), Environ: environ, Flags: flags}
 }

@@ -4,7 +4,9 @@ import (
 	"context"
 	"maps"
 	"slices"
+	"sync"
 
+	"github.com/blocksd/blocksd/daemon/config"
 	"github.com/blocksd/blocksd/daemon/roster"
 	"github.com/blocksd/blocksd/event"
 	"github.com/blocksd/blocksd/network/card"
@@ -125,9 +127,22 @@ func (r *reconciler) pass(ctx context.Context) {
 	}
 }
 
-// watchFiles has changes of the plugins directories, cards and pins looked at, until ctx ends.
+// watchFiles has changes of the plugins directories, cards and pins looked at, until ctx ends. A reload may name others.
 func (d *Daemon) watchFiles(ctx context.Context) {
-	c := d.settings()
+	for ctx.Err() == nil {
+		watching, stop := context.WithCancel(ctx)
+		var watcher sync.WaitGroup
+		watcher.Go(func() { d.watchFilesOf(watching, d.settings()) })
+		select {
+		case <-d.reloads.applied:
+		case <-ctx.Done():
+		}
+		stop()
+		watcher.Wait()
+	}
+}
+
+func (d *Daemon) watchFilesOf(ctx context.Context, c config.Config) {
 	files := []string{d.programs.pinsFile()}
 	for _, h := range c.Handlers {
 		if h.Path != "" {

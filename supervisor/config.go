@@ -56,9 +56,9 @@ type HandlerConfig struct {
 	// Interpreter is executed instead of the file, "" when the file is a program; Args then name the file.
 	Interpreter string
 	Args        []string
-	// Environment are variables of this handler alone, KEY=value. One that every handler gets counts more.
-	Environment []string
-	Dir         string // working directory; "" is the root directory
+	// Variables are set for this handler alone, KEY=value. One that it gets otherwise counts more.
+	Variables []string
+	Dir       string // working directory; "" is the root directory
 	// Instances is the number of processes; 1 when zero.
 	Instances int
 	// Content is the checksum of what is executed, "" when it is unknown; if it changes there is a new generation.
@@ -78,6 +78,12 @@ type HandlerConfig struct {
 	// Idempotent: a task that crashed a process and has published nothing is tried on another one, as if the handler had
 	// said that it may be.
 	Idempotent bool
+
+	// Environment, Timeouts and MaxArtifactBytes are as in Config, for this handler alone; those of Config when they are
+	// nil or zero.
+	Environment      []string
+	Timeouts         Timeouts
+	MaxArtifactBytes int64
 }
 
 func (c HandlerConfig) program() string {

@@ -7,7 +7,6 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
-	"os"
 	"slices"
 	"sync"
 	"time"
@@ -184,9 +183,6 @@ func (f *Fleet) Run(ctx context.Context) error {
 	}
 	return nil
 }
-
-// environment is what every handler gets of the daemon's variables.
-func (f *Fleet) environment() []string { return launch.Environment(os.Environ(), f.config.Environment) }
 
 // Availability says how an agent should announce itself; the channel is closed at the next change.
 func (f *Fleet) Availability(name string) (dispatch.Availability, <-chan struct{}) {

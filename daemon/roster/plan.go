@@ -138,6 +138,7 @@ func MakePlan(c config.Config, s Survey, before Plan) Plan {
 		},
 	}
 	p.findHandlers()
+	p.furnish()
 	for _, skip := range s.Skipped {
 		r := Reason{Code: FileSkipped, Object: skip.Path, Detail: skip.Reason}
 		if skip.Used {
@@ -269,12 +270,31 @@ func (p *planner) keptProject(s catalog.Skip) bool {
 // asProject has the handler of a project run in its directory, by what runs its language. What it has to be given to do so
 // comes before the arguments that the configuration adds.
 func (p *planner) asProject(f catalog.Found, hc *supervisor.HandlerConfig) {
-	hc.Interpreter, hc.Environment = f.Project.Interpreter, f.Project.Environment
+	hc.Interpreter, hc.Variables = f.Project.Interpreter, f.Project.Environment
 	hc.Args = append(slices.Clone(f.Project.Args), hc.Args...)
 	if hc.Dir == "" {
 		hc.Dir = f.Dir
 	}
 	hc.Content = f.Project.Content
+}
+
+// furnish gives the handlers what all have in common. Those that go on as they were keep what they had.
+func (p *planner) furnish() {
+	c := p.config
+	for i := range p.Handlers {
+		h := &p.Handlers[i]
+		if p.kept[h.Name] {
+			continue
+		}
+		if len(c.Environment) > 0 {
+			h.Environment = c.Environment
+		}
+		h.MaxArtifactBytes = int64(c.Limits.ArtifactBytes)
+		h.Timeouts = supervisor.Timeouts{
+			Handshake: c.Timeouts.HandlerHandshake, Describe: c.Timeouts.HandlerDescribe, Health: c.Timeouts.HandlerHealth,
+			HealthInterval: c.Timeouts.HandlerHealthInterval, Stop: c.Timeouts.HandlerStop,
+		}
+	}
 }
 
 // notLoaded plans a handler as it was, where that can be, and says why it is not loaded anew.
