@@ -163,9 +163,19 @@ func (d *Daemon) endFleet() error {
 func (d *Daemon) newFleet(c config.Config) (*supervisor.Fleet, error) {
 	return supervisor.New(supervisor.Config{
 		Log: d.cfg.Log, Events: d.events, RuntimeDir: filepath.Join(c.StateDir, "run"),
-		Shim: shim(), Cgroup: c.Isolation.Cgroup,
+		Shim: shim(), Cgroup: c.Isolation.Cgroup, Closed: closedFiles(d.cfg), Sockets: []string{c.Socket},
 		OnCards: d.inbox.describe, OnUsed: d.inbox.use,
 	})
+}
+
+// closedFiles are the files of the daemon that no handler may open.
+func closedFiles(cfg Config) []string {
+	c := cfg.Settings
+	closed := []string{c.StateDir, c.Network.APIKeyFile, cfg.Getenv("CREDENTIALS_DIRECTORY")}
+	for _, a := range c.Agents {
+		closed = append(closed, a.KeyFile)
+	}
+	return closed
 }
 
 // self is this program as the launch shim. By this name it is found when its file was replaced meanwhile, too.
@@ -284,6 +294,7 @@ func (d *Daemon) loseSocket() {
 func (d *Daemon) startControl(ctx context.Context) (<-chan struct{}, error) {
 	s, err := control.NewServer(control.ServerConfig{
 		Listener: d.listener, Daemon: d, Log: d.cfg.Log, UID: control.UID(), OnLost: d.loseSocket,
+		Owned:     d.fleet.Owns,
 		Operators: func() control.Group { return *d.operators.Load() },
 	})
 	if err != nil {

@@ -35,6 +35,9 @@ type Config struct {
 	Shim string
 	// Cgroup is where handlers get control groups of their own: see launch.OpenCgroups; "" is off.
 	Cgroup string
+	// Closed are files and directories that no handler may open, beside its own program and sockets. Sockets
+	// are hidden where that is possible.
+	Closed, Sockets []string
 	// Hold is how long a task waits for a process while one is expected; defaultHold when zero.
 	Hold time.Duration
 	// MaxArtifactBytes bounds one artifact of a handler; wire.MaxArtifactBytes, the most that the network takes, when zero.
@@ -56,7 +59,7 @@ type HandlerConfig struct {
 	// Interpreter is executed instead of the file, "" when the file is a program; Args then name the file.
 	Interpreter string
 	Args        []string
-	// Variables are set for this handler alone, KEY=value. One that it gets otherwise counts more.
+	// Variables are variables of this handler alone, KEY=value. One that every handler gets counts more.
 	Variables []string
 	Dir       string // working directory; "" is the root directory
 	// Instances is the number of processes; 1 when zero.

@@ -151,6 +151,7 @@ func (p *process) ready(conn *plug.Conn, watch func()) (wanted bool) {
 	defer h.mu.Unlock()
 	p.conn = conn
 	g.reason, g.hopeless, g.skipped = "", false, conn.Skipped()
+	g.isolation, g.open = conn.Isolation()
 	wanted = !p.requested
 	if wanted {
 		h.processChanges++

@@ -113,12 +113,13 @@ type Isolation struct {
 
 // ProcessLimits are the limits that isolation sets for all handlers and an entry under handlers for one.
 type ProcessLimits struct {
-	MemoryMiB  int  `koanf:"memory_mib" default:"0" reload:"handler" max:"16777216" doc:"Memory of a process and its children, in MiB, at least 16; 0 for no limit."`
-	Processes  int  `koanf:"processes" default:"0" reload:"handler" max:"4194304" doc:"Concurrent processes and threads; 0 for no limit. A program in Go needs about 20."`
-	CPUPercent int  `koanf:"cpu_percent" default:"0" reload:"handler" max:"1048576" doc:"CPU time, 100 for one core; 0 for no limit."`
-	Files      int  `koanf:"files" default:"8192" reload:"handler" min:"16" max:"1048576" doc:"Open file descriptors."`
-	MTLS       bool `koanf:"mtls" default:"false" reload:"handler" doc:"true: encrypt the connection to the handler, which must support it (AutoMTLS of go-plugin)."`
-	Strict     bool `koanf:"strict" default:"false" reload:"handler" doc:"true: do not start the handler if this machine cannot enforce one of its limits."`
+	MemoryMiB  int    `koanf:"memory_mib" default:"0" reload:"handler" max:"16777216" doc:"Memory of a process and its children, in MiB, at least 16; 0 for no limit."`
+	Processes  int    `koanf:"processes" default:"0" reload:"handler" max:"4194304" doc:"Concurrent processes and threads; 0 for no limit. A program in Go needs about 20."`
+	CPUPercent int    `koanf:"cpu_percent" default:"0" reload:"handler" max:"1048576" doc:"CPU time, 100 for one core; 0 for no limit."`
+	Files      int    `koanf:"files" default:"8192" reload:"handler" min:"16" max:"1048576" doc:"Open file descriptors."`
+	Level      string `koanf:"level" default:"auto" reload:"handler" oneof:"auto,user,namespace,landlock,none" doc:"What keeps handlers from the daemon's files and from each other: auto for the best that this machine can do,\nnamespace, landlock, user (strict then refuses a handler without one) or none."`
+	MTLS       bool   `koanf:"mtls" default:"false" reload:"handler" doc:"true: encrypt the connection to the handler, which must support it (AutoMTLS of go-plugin)."`
+	Strict     bool   `koanf:"strict" default:"false" reload:"handler" doc:"true: do not start the handler if this machine cannot enforce one of its limits."`
 }
 
 // Limits of the whole daemon.

@@ -93,7 +93,7 @@ func TestEntriesInheritLimits(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := []Handler{{Name: "a", Instances: 2, ProcessLimits: ProcessLimits{Files: 32, MTLS: true}}, {Name: "b", Instances: 1, ProcessLimits: ProcessLimits{Files: 64, Strict: true}}}
+	want := []Handler{{Name: "a", Instances: 2, ProcessLimits: ProcessLimits{Files: 32, Level: "auto", MTLS: true}}, {Name: "b", Instances: 1, ProcessLimits: ProcessLimits{Files: 64, Level: "auto", Strict: true}}}
 	if d := cmp.Diff(want, c.Handlers, cmpopts.EquateEmpty()); d != "" || c.Isolation.Files != 64 {
 		t.Errorf("%s, %+v", d, c.Isolation)
 	}

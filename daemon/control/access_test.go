@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -68,6 +69,70 @@ func TestReadingMethods(t *testing.T) {
 			t.Errorf("another user may call %s: %t", name, got)
 		}
 	}
+}
+
+// TestHandlersChangeNothing: a process of a handler may not change anything, whoever it runs as; nor may one that had ended
+// before anybody could look.
+func TestHandlersChangeNothing(t *testing.T) {
+	for name := range methods() {
+		open := rules[name].access == reads
+		if got := authorize(name, Peer{PID: 9, UID: 0, Handler: true}, true, operators{uid: 0}) == ""; got != open {
+			t.Errorf("a handler as root may call %s: %t", name, got)
+		}
+	}
+	a, b, err := socketPair(t)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer a.Close()
+	defer b.Close()
+	for _, tt := range []struct {
+		owned func(int) bool
+		want  bool
+	}{{nil, false}, {func(int) bool { return false }, false}, {func(pid int) bool { return pid == os.Getpid() }, true}} {
+		_, info, err := peerCredentials{tt.owned}.ServerHandshake(a)
+		if err != nil || info.(peerInfo).Handler != tt.want {
+			t.Errorf("%+v, %v, want %t", info, err, tt.want)
+		}
+	}
+}
+
+// A connection outlives the process that made it.
+func TestConnectionOfTheDead(t *testing.T) {
+	l, err := net.Listen("unix", filepath.Join(t.TempDir(), "s"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	python, err := exec.LookPath("python3")
+	if err != nil {
+		t.Skip("python3 is not installed")
+	}
+	if out, err := exec.Command(python, "-c", "import socket, sys; s = socket.socket(socket.AF_UNIX); s.connect(sys.argv[1])", l.Addr().String()).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	conn, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	_, info, err := peerCredentials{func(int) bool { return false }}.ServerHandshake(conn)
+	if err != nil || !info.(peerInfo).Handler {
+		t.Errorf("the dead may change things: %+v, %v", info, err)
+	}
+}
+
+func socketPair(t *testing.T) (a, b net.Conn, err error) {
+	l, err := net.Listen("unix", filepath.Join(t.TempDir(), "s"))
+	if err != nil {
+		return nil, nil, err
+	}
+	defer l.Close()
+	if b, err = net.Dial("unix", l.Addr().String()); err != nil {
+		return nil, nil, err
+	}
+	a, err = l.Accept()
+	return a, b, err
 }
 
 func TestAuthorize(t *testing.T) {

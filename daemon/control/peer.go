@@ -18,6 +18,8 @@ type Peer struct {
 	UID uint32
 	// Groups are all groups that it was in.
 	Groups []uint32
+	// Handler: it is a process that a handler is or has started, or one that ended before that could be seen.
+	Handler bool
 }
 
 // peerInfo carries the Peer of a connection through gRPC.
@@ -30,9 +32,12 @@ func (peerInfo) AuthType() string { return "peercred" }
 
 // peerCredentials are transport credentials of the server that put nothing on the wire: they ask the kernel once per
 // connection.
-type peerCredentials struct{}
+type peerCredentials struct {
+	// owned reports whether a process belongs to a handler; nil when there are none.
+	owned func(pid int) bool
+}
 
-func (peerCredentials) ServerHandshake(conn net.Conn) (net.Conn, credentials.AuthInfo, error) {
+func (c peerCredentials) ServerHandshake(conn net.Conn) (net.Conn, credentials.AuthInfo, error) {
 	u, ok := conn.(*net.UnixConn)
 	if !ok {
 		return nil, nil, errors.New("control connection is not a Unix socket")
@@ -54,9 +59,14 @@ func (peerCredentials) ServerHandshake(conn net.Conn) (net.Conn, credentials.Aut
 	if credErr != nil {
 		return nil, nil, fmt.Errorf("read peer credentials: %w", credErr)
 	}
+	p := Peer{PID: cred.Pid, UID: cred.Uid, Groups: append(groups, cred.Gid)}
+	if c.owned != nil && p.PID > 0 { // the number is 0 for a process outside of our container
+		// One that has ended may have been anything's, and left its connection to it.
+		p.Handler = c.owned(int(p.PID)) || errors.Is(unix.Kill(int(p.PID), 0), unix.ESRCH)
+	}
 	return conn, peerInfo{
 		CommonAuthInfo: credentials.CommonAuthInfo{SecurityLevel: credentials.PrivacyAndIntegrity},
-		Peer:           Peer{PID: cred.Pid, UID: cred.Uid, Groups: append(groups, cred.Gid)},
+		Peer:           p,
 	}, nil
 }
 

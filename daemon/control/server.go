@@ -69,6 +69,9 @@ type ServerConfig struct {
 	UID uint32
 	// Operators is the group whose members may change things, too; it may change. Nil for none.
 	Operators func() Group
+	// Owned reports whether a process belongs to a handler; those may change nothing, whoever they run as. nil when there
+	// are none.
+	Owned func(pid int) bool
 	// OnLost, if it is not nil, is called when the socket was removed and cannot be made again. It must not block.
 	OnLost func()
 }
@@ -90,7 +93,7 @@ func NewServer(cfg ServerConfig) (*Server, error) {
 
 // Run serves until ctx ends, lets calls in progress finish for a moment, and removes the socket.
 func (s *Server) Run(ctx context.Context) error {
-	g := grpc.NewServer(grpc.Creds(peerCredentials{}), grpc.MaxRecvMsgSize(maxRequestBytes), grpc.ForceServerCodecV2(newTextCodec()),
+	g := grpc.NewServer(grpc.Creds(peerCredentials{s.cfg.Owned}), grpc.MaxRecvMsgSize(maxRequestBytes), grpc.ForceServerCodecV2(newTextCodec()),
 		grpc.UnaryInterceptor(s.guard), grpc.StreamInterceptor(s.guardStream))
 	controlv1.RegisterControlServiceServer(g, s)
 	healthgrpc.RegisterHealthServer(g, health.NewServer())

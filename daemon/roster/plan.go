@@ -254,6 +254,25 @@ func (p *planner) add(h config.Handler, f catalog.Found) {
 	}
 }
 
+// furnish gives the handlers what all have in common. Those that go on as they were keep what they had.
+func (p *planner) furnish() {
+	c := p.config
+	for i := range p.Handlers {
+		h := &p.Handlers[i]
+		if p.kept[h.Name] {
+			continue
+		}
+		if len(c.Environment) > 0 {
+			h.Environment = c.Environment
+		}
+		h.MaxArtifactBytes = int64(c.Limits.ArtifactBytes)
+		h.Timeouts = supervisor.Timeouts{
+			Handshake: c.Timeouts.HandlerHandshake, Describe: c.Timeouts.HandlerDescribe, Health: c.Timeouts.HandlerHealth,
+			HealthInterval: c.Timeouts.HandlerHealthInterval, Stop: c.Timeouts.HandlerStop,
+		}
+	}
+}
+
 // keptProject reports whether a project that cannot be read goes on as it was.
 func (p *planner) keptProject(s catalog.Skip) bool {
 	if s.Name != "" || !slices.Contains(p.config.Projects, s.Path) {
@@ -276,25 +295,6 @@ func (p *planner) asProject(f catalog.Found, hc *supervisor.HandlerConfig) {
 		hc.Dir = f.Dir
 	}
 	hc.Content = f.Project.Content
-}
-
-// furnish gives the handlers what all have in common. Those that go on as they were keep what they had.
-func (p *planner) furnish() {
-	c := p.config
-	for i := range p.Handlers {
-		h := &p.Handlers[i]
-		if p.kept[h.Name] {
-			continue
-		}
-		if len(c.Environment) > 0 {
-			h.Environment = c.Environment
-		}
-		h.MaxArtifactBytes = int64(c.Limits.ArtifactBytes)
-		h.Timeouts = supervisor.Timeouts{
-			Handshake: c.Timeouts.HandlerHandshake, Describe: c.Timeouts.HandlerDescribe, Health: c.Timeouts.HandlerHealth,
-			HealthInterval: c.Timeouts.HandlerHealthInterval, Stop: c.Timeouts.HandlerStop,
-		}
-	}
 }
 
 // notLoaded plans a handler as it was, where that can be, and says why it is not loaded anew.

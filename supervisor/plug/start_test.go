@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -134,7 +135,7 @@ func TestRefusedLimits(t *testing.T) {
 	r.Limits = launch.Limits{CPUPercent: 50, Strict: true}
 	_, err := r.start(t, "echo", "")
 	var f *Failure
-	if !errors.As(err, &f) || f.Reason != unit.Refused || err.Error() != "handler echo is not started because the limits are strict and this machine cannot keep them: processor time is not limited because there are no control groups" {
+	if !errors.As(err, &f) || f.Reason != unit.Refused || err.Error() != "handler echo is not started because the limits are strict and this machine cannot keep them: processor time is not limited because there are no control groups; its isolation would be none instead of landlock: the handler may do whatever the daemon's user may because there is no launch program" {
 		t.Errorf("error %v", err)
 	}
 	r.Limits.Strict = false
@@ -258,4 +259,54 @@ func FuzzHandshake(f *testing.F) {
 			t.Errorf("%q: %v", socket, err)
 		}
 	})
+}
+
+// A start ends in time although something that the process has started holds its socket, and outlives it.
+func TestStartWithAnHeir(t *testing.T) {
+	r := newFixture(t)
+	r.Timeouts = Timeouts{Handshake: 2 * time.Second, Describe: 2 * time.Second, Kill: 3 * time.Second}
+	failed := make(chan error, 1)
+	go func() {
+		_, err := r.start(t, "badhandler", "heir")
+		failed <- err
+	}()
+	select {
+	case err := <-failed:
+		if err == nil {
+			t.Error("started")
+		}
+	case <-time.After(patience):
+		t.Error("the start does not end")
+	}
+	var heir int
+	if _, err := fmt.Sscanf(regexp.MustCompile(`heir \d+`).FindString(r.logs.String()), "heir %d", &heir); err != nil || heir == 0 {
+		t.Fatalf("no heir: %s", r.logs)
+	}
+	_ = syscall.Kill(heir, syscall.SIGKILL)
+}
+
+// A handler's socket gets a name that others cannot see in the kernel's list.
+func TestSocketMovesOutOfSight(t *testing.T) {
+	r := newFixture(t)
+	c := r.conn(t, "echo", "")
+	listed, err := os.ReadFile("/proc/self/net/unix")
+	if err != nil {
+		t.Fatal(err)
+	}
+	names := regexp.MustCompile(regexp.QuoteMeta(c.dir)+`/\S+`).FindAllString(string(listed), -1)
+	if len(names) == 0 {
+		t.Fatal("the kernel lists no socket of the handler")
+	}
+	for _, name := range names {
+		conn, err := net.Dial("unix", name)
+		if err == nil {
+			conn.Close()
+			if name != c.host.path { // which knows its callers
+				t.Errorf("a stranger connects to %s", name)
+			}
+		}
+	}
+	if err := c.Check(t.Context()); err != nil {
+		t.Error(err)
+	}
 }

@@ -349,7 +349,12 @@ type Handler struct {
 	// The process that ended last without being asked to, without its lines; absent when there was none.
 	Crash *Crash `protobuf:"bytes,21,opt,name=crash,proto3" json:"crash,omitempty"`
 	// Why it does not run what its file holds: one sentence, empty when it does.
-	Notice        string `protobuf:"bytes,22,opt,name=notice,proto3" json:"notice,omitempty"`
+	Notice string `protobuf:"bytes,22,opt,name=notice,proto3" json:"notice,omitempty"`
+	// What keeps it from the daemon's files and from other handlers: user, namespace, landlock or none; empty before its first
+	// start.
+	Isolation string `protobuf:"bytes,23,opt,name=isolation,proto3" json:"isolation,omitempty"`
+	// What that does not keep away on this machine: one sentence each.
+	IsolationOpen []string `protobuf:"bytes,24,rep,name=isolation_open,json=isolationOpen,proto3" json:"isolation_open,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -459,6 +464,20 @@ func (x *Handler) GetNotice() string {
 		return x.Notice
 	}
 	return ""
+}
+
+func (x *Handler) GetIsolation() string {
+	if x != nil {
+		return x.Isolation
+	}
+	return ""
+}
+
+func (x *Handler) GetIsolationOpen() []string {
+	if x != nil {
+		return x.IsolationOpen
+	}
+	return nil
 }
 
 type RestartHandlerRequest struct {
@@ -2580,7 +2599,7 @@ const file_blocks_control_v1_control_proto_rawDesc = "" +
 	"\fbilling_mode\x18\x05 \x01(\tR\vbillingMode\x12\x18\n" +
 	"\ahandler\x18\x06 \x01(\tR\ahandler\x12\x18\n" +
 	"\arunning\x18\a \x01(\x05R\arunning\x12 \n" +
-	"\vconcurrency\x18\b \x01(\x05R\vconcurrency\"\xdc\x02\n" +
+	"\vconcurrency\x18\b \x01(\x05R\vconcurrency\"\xa1\x03\n" +
 	"\aHandler\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05state\x18\x02 \x01(\tR\x05state\x12\x16\n" +
@@ -2594,7 +2613,9 @@ const file_blocks_control_v1_control_proto_rawDesc = "" +
 	"\tprocesses\x18\b \x03(\v2\x1a.blocks.control.v1.ProcessR\tprocesses\x12%\n" +
 	"\x0eskipped_limits\x18\x14 \x03(\tR\rskippedLimits\x12.\n" +
 	"\x05crash\x18\x15 \x01(\v2\x18.blocks.control.v1.CrashR\x05crash\x12\x16\n" +
-	"\x06notice\x18\x16 \x01(\tR\x06notice\"+\n" +
+	"\x06notice\x18\x16 \x01(\tR\x06notice\x12\x1c\n" +
+	"\tisolation\x18\x17 \x01(\tR\tisolation\x12%\n" +
+	"\x0eisolation_open\x18\x18 \x03(\tR\risolationOpen\"+\n" +
 	"\x15RestartHandlerRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\"\x18\n" +
 	"\x16RestartHandlerResponse\",\n" +
