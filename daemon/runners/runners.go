@@ -17,6 +17,9 @@ import (
 	"github.com/blocksd/blocksd/supervisor/catalog"
 )
 
+// DirName is where a daemon unpacks them, in its state directory.
+const DirName = "sdk"
+
 // Runners are unpacked below a directory.
 type Runners struct{ Dir string }
 
