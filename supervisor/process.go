@@ -187,14 +187,14 @@ func (g *generation) connect(ctx context.Context) (*plug.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return plug.Start(ctx, plugConfig(f, g.config))
+	return plug.Start(ctx, plugConfig(f, g.config, &g.h.spool))
 }
 
-func plugConfig(f *Fleet, c HandlerConfig) plug.Config {
+func plugConfig(f *Fleet, c HandlerConfig, spool *plug.Spool) plug.Config {
 	return plug.Config{
 		Handler: c.Name, Path: c.program(), Argv0: c.Path, Args: c.Args, Dir: c.Dir, Environment: f.environment(),
 		Spawner: f.spawner, Dirs: f.dirs, Log: f.config.Log, Buffer: f.buffer, Timeouts: f.config.Timeouts, OnAnotherProcess: f.tasks.assigned,
-		Limits: c.Limits, Machine: f.machine, MTLS: c.MTLS, MaxArtifactBytes: f.config.MaxArtifactBytes,
+		Limits: c.Limits, Machine: f.machine, MTLS: c.MTLS, MaxArtifactBytes: f.config.MaxArtifactBytes, Spool: spool,
 	}
 }
 

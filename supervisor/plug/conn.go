@@ -54,6 +54,9 @@ func Start(ctx context.Context, c Config) (*Conn, error) {
 	if c.MaxArtifactBytes <= 0 {
 		c.MaxArtifactBytes = wire.MaxArtifactBytes
 	}
+	if c.Spool == nil {
+		c.Spool = &Spool{}
+	}
 	p := &Conn{config: c, timeouts: c.Timeouts.Filled(), output: output{pumped: make(chan struct{})}}
 	var err error
 	if p.pump, err = logpump.New(logpump.Config{Log: c.Log, Buffer: c.Buffer, Handler: c.Handler}); err != nil {
@@ -92,7 +95,7 @@ func (p *Conn) start(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	if p.host, err = newHost(p.dir, token, p, p.plan, p.config.OnAnotherProcess, p.config.MaxArtifactBytes); err != nil {
+	if p.host, err = newHost(p.dir, token, p, p.plan, p.config.OnAnotherProcess, p.config.MaxArtifactBytes, p.config.Spool); err != nil {
 		return err
 	}
 	hctx, cancel := context.WithTimeoutCause(ctx, p.timeouts.Handshake, errHandshakeTimeout)
