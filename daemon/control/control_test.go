@@ -67,12 +67,18 @@ func (f *fakeDaemon) CancelTask(ctx context.Context, id string) error {
 // serve runs a server until the test ends and returns its socket.
 func serve(t *testing.T, d Daemon, uid uint32) string {
 	t.Helper()
+	return serveOwned(t, d, uid, nil)
+}
+
+// serveOwned is serve for a daemon with handlers.
+func serveOwned(t *testing.T, d Daemon, uid uint32, owned func(int) bool) string {
+	t.Helper()
 	path := filepath.Join(t.TempDir(), "s")
 	l, err := Listen(t.Context(), path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := NewServer(ServerConfig{Listener: l, Daemon: d, Log: slog.New(slog.DiscardHandler), UID: uid})
+	s, err := NewServer(ServerConfig{Listener: l, Daemon: d, Log: slog.New(slog.DiscardHandler), UID: uid, Owned: owned})
 	if err != nil {
 		t.Fatal(err)
 	}
