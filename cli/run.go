@@ -52,7 +52,7 @@ func (a *app) run(ctx context.Context, sources config.Sources) error {
 	for _, w := range warnings {
 		log.Warn(w)
 	}
-	d, err := a.open(ctx, daemon.Config{Settings: settings, Key: key, Version: version(), Log: log, Getenv: a.getenv})
+	d, err := a.open(ctx, daemon.Config{Settings: settings, Key: key, Version: version(), Log: log, Getenv: a.getenv, OwnUsers: true})
 	if d == nil || err != nil {
 		return err
 	}

@@ -23,6 +23,7 @@ import (
 	"github.com/blocksd/blocksd/network/deployment"
 	"github.com/blocksd/blocksd/runtime/journal"
 	"github.com/blocksd/blocksd/supervisor"
+	"github.com/blocksd/blocksd/supervisor/launch"
 )
 
 // Config of a Daemon. Settings, Key and Log are required.
@@ -38,6 +39,8 @@ type Config struct {
 	Settle time.Duration
 	// WarnUntrusted takes handlers from directories that others may write too, and only warns of them.
 	WarnUntrusted bool
+	// OwnUsers gives each handler a user of its own, where the daemon is root.
+	OwnUsers bool
 	// OnAgent is called before an agent is started; an error keeps it from being served.
 	OnAgent func(card.Card) error
 }
@@ -154,9 +157,13 @@ func (d *Daemon) endFleet() error {
 }
 
 func (d *Daemon) newFleet(c config.Config) (*supervisor.Fleet, error) {
+	users, err := openUsers(d.cfg)
+	if err != nil {
+		return nil, err
+	}
 	return supervisor.New(supervisor.Config{
 		Log: d.cfg.Log, Events: d.events, RuntimeDir: filepath.Join(c.StateDir, "run"), Environment: c.Environment,
-		Shim: shim(), Cgroup: c.Isolation.Cgroup, Closed: closedFiles(d.cfg), Sockets: []string{c.Socket},
+		Shim: shim(), Cgroup: c.Isolation.Cgroup, Closed: closedFiles(d.cfg), Sockets: []string{c.Socket}, Users: users,
 		Timeouts: supervisor.Timeouts{
 			Handshake: c.Timeouts.HandlerHandshake, Describe: c.Timeouts.HandlerDescribe, Health: c.Timeouts.HandlerHealth,
 			HealthInterval: c.Timeouts.HandlerHealthInterval, Stop: c.Timeouts.HandlerStop,
@@ -165,6 +172,18 @@ func (d *Daemon) newFleet(c config.Config) (*supervisor.Fleet, error) {
 		MaxArtifactBytes: int64(c.Limits.ArtifactBytes),
 		OnCards:          d.inbox.describe, OnUsed: d.inbox.use,
 	})
+}
+
+// usersFile in the state directory says which user each handler has.
+const usersFile = "users"
+
+// openUsers is nil when handlers get no users of their own.
+func openUsers(cfg Config) (*launch.Users, error) {
+	first, last, err := cfg.Settings.Isolation.UserRange()
+	if err != nil || last == 0 || !cfg.OwnUsers || os.Geteuid() != 0 {
+		return nil, err
+	}
+	return launch.OpenUsers(filepath.Join(cfg.Settings.StateDir, usersFile), first, last)
 }
 
 // closedFiles are the files of the daemon that no handler may open.

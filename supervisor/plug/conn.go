@@ -85,7 +85,7 @@ func Start(ctx context.Context, c Config) (*Conn, error) {
 }
 
 func (p *Conn) start(ctx context.Context) (err error) {
-	if p.plan, err = p.config.Limits.Plan(p.config.Machine); err != nil {
+	if p.plan, err = p.config.Limits.PlanFor(p.config.Machine, p.subject()); err != nil {
 		return failure(unit.Refused, "handler %s is not started because %v", p.config.Handler, err)
 	}
 	if p.dir, err = p.config.Dirs.NewFor(p.plan); err != nil {
@@ -106,6 +106,11 @@ func (p *Conn) start(ctx context.Context) (err error) {
 	dctx, cancel := context.WithTimeout(ctx, p.timeouts.Describe)
 	defer cancel()
 	return p.describe(dctx)
+}
+
+func (p *Conn) subject() launch.Subject {
+	c := p.config
+	return launch.Subject{Handler: c.Handler, Path: c.Path, Dir: c.Dir, Args: c.Args}
 }
 
 // Description of the handler.
