@@ -48,8 +48,10 @@ func New(ctx context.Context, o Options) (*Client, error) {
 	if err != nil {
 		return fail(err)
 	}
-	network, err := s.deployment.Fetch(ctx, s.HTTP)
-	if err != nil {
+	network := deployment.Deployment{}
+	if s.Deployment != nil {
+		network = *s.Deployment
+	} else if network, err = s.deployment.Fetch(ctx, s.HTTP); err != nil {
 		return fail(err)
 	}
 	c := &Client{
