@@ -140,7 +140,7 @@ func (c *Client) link(keys wire.Keyset) (*link.Link, error) {
 		return l, nil
 	}
 	l, err := link.New(link.Config{
-		Origin: c.network.Origin, Secure: c.network.Secure, Keys: keys, UserID: "blocks-task-" + randomHex(6), Log: c.log, Transport: c.transport,
+		Origin: c.network.Origin, Secure: c.network.Secure, Keys: keys, UserID: newUserID(), Log: c.log, Transport: c.transport,
 	})
 	if err != nil {
 		return nil, err
@@ -208,8 +208,9 @@ func (c *Client) forgetMode(agent string) {
 	c.mu.Unlock()
 }
 
-func randomHex(n int) string {
-	b := make([]byte, n)
+// newUserID makes up who somebody is on PubNub.
+func newUserID() string {
+	b := make([]byte, 6)
 	rand.Read(b) // never fails
-	return hex.EncodeToString(b)
+	return "blocks-task-" + hex.EncodeToString(b)
 }

@@ -12,6 +12,8 @@ import (
 const (
 	// maxRenewals is how many new tokens in a row may be refused before the session gives up.
 	maxRenewals = 3
+	// rememberedMessages are remembered by the subscription to drop duplicates; the session knows all of them itself.
+	rememberedMessages = 16
 	// snapshotTimeout bounds the read of history for a snapshot, whose caller gives no context.
 	snapshotTimeout = 15 * time.Second
 	// replayCursor is a timetoken from which on the network delivers whatever it still keeps for subscribers.
@@ -151,6 +153,8 @@ func (s *Session) live(ctx context.Context, cursor string) error {
 	renewals, lost := 0, false // in a row
 	err := s.link.Subscribe(ctx, link.SubscribeConfig{
 		Channels: []string{s.channel}, Cursor: cursor, Token: s.currentToken,
+		UserID:   newUserID(), // a user's poll is answered at once when the same user polls the same channel again
+		Remember: rememberedMessages, Replays: cursor == replayCursor,
 		OnState: func(state link.State, _ error) {
 			switch state {
 			case link.Lost:
