@@ -165,8 +165,10 @@ func ExampleReader() {
 }
 
 // exampleNetwork is a network of its own with an agent that shouts, and the options of a client of it.
-func exampleNetwork() (options client.Options, stop func()) {
-	c, err := card.Parse([]byte(strings.NewReplacer("NAME", "shout", "MODE", "free").Replace(cardText)))
+func exampleNetwork() (options client.Options, stop func()) { return networkWith("shout", 8, shout) }
+
+func networkWith(name string, concurrency int, handler agent.Function) (options client.Options, stop func()) {
+	c, err := card.Parse([]byte(strings.NewReplacer("NAME", name, "MODE", "free").Replace(cardText)))
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -174,6 +176,7 @@ func exampleNetwork() (options client.Options, stop func()) {
 	if err != nil {
 		log.Fatal(err)
 	}
+	c.Concurrency, c.ExpectedInstances = concurrency, 1
 	network, err := sandbox.New(sandbox.Config{BlobDir: dir})
 	if err == nil {
 		err = network.Register(c)
@@ -193,7 +196,7 @@ func exampleNetwork() (options client.Options, stop func()) {
 		log.Fatal(err)
 	}
 	a, err := agent.New(agent.Config{
-		Card: c, Handler: "shout", Dispatcher: agent.NewFuncDispatcher(shout), APIKey: network.APIKey(), Backend: api, CDM: cdm, Origin: cdm.PubNubOrigin,
+		Card: c, Handler: name, Dispatcher: agent.NewFuncDispatcher(handler), APIKey: network.APIKey(), Backend: api, CDM: cdm, Origin: cdm.PubNubOrigin,
 	})
 	if err != nil {
 		log.Fatal(err)
