@@ -14,6 +14,7 @@ import (
 	"github.com/blocksd/blocksd/network/backend"
 	"github.com/blocksd/blocksd/network/deployment"
 	"github.com/blocksd/blocksd/network/link"
+	"github.com/blocksd/blocksd/network/stream"
 	"github.com/blocksd/blocksd/network/wire"
 )
 
@@ -30,7 +31,9 @@ type Client struct {
 	userID   string
 	// transport is what all links share; own are those that Close has to free.
 	transport http.RoundTripper
-	own       []*http.Transport
+	// streamUsers names this side of each stream.
+	streamUsers stream.UserIDs
+	own         []*http.Transport
 
 	mu       sync.Mutex // guards the fields below
 	closed   bool

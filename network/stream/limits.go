@@ -2,6 +2,8 @@ package stream
 
 import (
 	"fmt"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/blocksd/blocksd/network/wire"
@@ -66,3 +68,24 @@ const (
 	// maxMessage leaves room for the name of the channel, which the network counts too.
 	maxMessage = 32000
 )
+
+// LimitsFrom reads the limits that the environment sets, as the Blocks SDKs do: STREAM_MAX_MESSAGE_SIZE and
+// STREAM_BUNDLE_SIZE in bytes, STREAM_MAX_LATENCY_MS. A variable that cannot be used is left out and is one of problems.
+func LimitsFrom(getenv func(string) string) (l Limits, problems []error) {
+	number := func(name string, least, most int) int {
+		text := strings.TrimSpace(getenv(name))
+		if text == "" {
+			return 0
+		}
+		n, err := strconv.Atoi(text)
+		if err != nil || n < least || n > most {
+			problems = append(problems, fmt.Errorf("%s must be a whole number from %d to %d, not %q", name, least, most, text))
+			return 0
+		}
+		return n
+	}
+	l.MaxMessage = number("STREAM_MAX_MESSAGE_SIZE", minMessage+1, maxMessage)
+	l.Bundle = number("STREAM_BUNDLE_SIZE", 1, 1<<30)
+	l.MaxLatency = time.Duration(number("STREAM_MAX_LATENCY_MS", 0, 60_000)) * time.Millisecond
+	return l, problems
+}
