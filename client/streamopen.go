@@ -160,7 +160,8 @@ type Stream struct {
 	running sync.WaitGroup
 
 	turn    chan struct{} // held by the one who reads
-	pending []Item        // of the message being read; guarded by turn
+	pending []StreamItem  // of the message being read; guarded by turn
+	gap     *StreamGap    // before the next item; guarded by turn
 	rest    []byte        // of an element being read by Read; guarded by turn
 
 	mu      sync.Mutex
@@ -220,12 +221,20 @@ func (r *Stream) EndReason() EndReason {
 	return StreamClosed
 }
 
-// Gaps is how many times messages were missing.
-func (r *Stream) Gaps() int {
+// Gaps is how many times messages were missing so far.
+func (r *Stream) Gaps() int64 {
 	if r.reader == nil {
 		return 0
 	}
-	return int(r.reader.Stats().Gaps)
+	return r.reader.Stats().Gaps
+}
+
+// Lost is how many messages were missing so far.
+func (r *Stream) Lost() int64 {
+	if r.reader == nil {
+		return 0
+	}
+	return r.reader.Stats().Lost
 }
 
 // Done is closed when nothing more arrives, or, where nothing can be read, when nothing more is sent.

@@ -14,20 +14,19 @@ import (
 	"github.com/blocksd/blocksd/network/stream"
 )
 
-// Item is one thing that came out of a stream: an element, as one write put it in, a gap, or a message of an unknown type.
-type Item struct {
-	// Data is an element of bytes; Text says that it was sent as text.
+// StreamItem is one element of a stream, as one write put it in.
+type StreamItem struct {
+	// Seq is the number of the message that it came in, counted by its writer. One message may carry several items.
+	Seq int64
+	// Data are the bytes of an element, in a stream of bytes; Text says that they were sent as text.
 	Data []byte
 	Text bool
-	// Event is one JSON value, of a stream of events.
+	// Event is one value, in a stream of events; nil in a stream of bytes. A message of an unknown type is one, as a whole.
 	Event json.RawMessage
-	// Gap says that messages are missing here.
+	// Gap says that messages are missing right before this item; nil where none are.
 	Gap *StreamGap
-	// Raw is a whole message of an unknown type.
-	Raw json.RawMessage
-	// Sender is the user id of the writer, Seq its number of the message, Time its clock (zero when it is not said).
+	// Sender is the user id of the writer, Time its clock, zero when it is not said.
 	Sender string
-	Seq    int64
 	Time   time.Time
 }
 
@@ -35,30 +34,36 @@ type Item struct {
 type StreamGap = stream.Gap
 
 // next returns what comes next. ok is false at the end, with an error if something went wrong.
-func (r *Stream) next(ctx context.Context) (item Item, ok bool, err error) {
+func (r *Stream) next(ctx context.Context) (item StreamItem, ok bool, err error) {
 	if r.reader == nil {
-		return Item{}, false, fmt.Errorf("read stream %q: the agent does not write it, it is written here", r.Name())
+		return StreamItem{}, false, fmt.Errorf("read stream %q: the agent does not write it, it is written here", r.Name())
 	}
 	for len(r.pending) == 0 {
 		d, err := r.reader.Next(ctx)
 		if end, over := errors.AsType[*stream.End](err); over {
-			return Item{}, false, r.endError(end)
+			return StreamItem{}, false, r.endError(end)
 		}
 		if err != nil {
-			return Item{}, false, fmt.Errorf("read stream %q: %w", r.Name(), err)
+			return StreamItem{}, false, fmt.Errorf("read stream %q: %w", r.Name(), err)
 		}
-		about := Item{Sender: d.Sender, Seq: d.Seq, Time: d.Time}
-		if d.Gap != nil || d.Raw != nil {
-			about.Gap, about.Raw = d.Gap, d.Raw
+		if d.Gap != nil {
+			r.gap = d.Gap
+			continue
+		}
+		about := StreamItem{Sender: d.Sender, Seq: d.Seq, Time: d.Time, Gap: r.gap}
+		r.gap = nil
+		if d.Raw != nil {
+			about.Event = d.Raw
 			r.pending = append(r.pending, about)
 		}
 		for _, i := range d.Items {
 			about.Data, about.Text, about.Event = i.Data, i.Text, i.Event
 			r.pending = append(r.pending, about)
+			about.Gap = nil
 		}
 	}
 	item = r.pending[0]
-	r.pending[0] = Item{}
+	r.pending[0] = StreamItem{}
 	r.pending = r.pending[1:]
 	return item, true, nil
 }
@@ -91,7 +96,7 @@ func (r *Stream) take(ctx context.Context) error {
 func (r *Stream) release() { <-r.turn }
 
 // each yields what pick makes of the items, as long as it makes something.
-func each[T any](ctx context.Context, r *Stream, pick func(Item) (T, bool)) iter.Seq2[T, error] {
+func each[T any](ctx context.Context, r *Stream, pick func(StreamItem) (T, bool)) iter.Seq2[T, error] {
 	return func(yield func(T, error) bool) {
 		var zero T
 		for {
@@ -114,25 +119,20 @@ func each[T any](ctx context.Context, r *Stream, pick func(Item) (T, bool)) iter
 	}
 }
 
-// Items yields everything that comes, gaps too. It ends when the stream is over, or with an error where something went
+// Items yields what the other side has written, as Bytes and Events do, with where it stands. It ends when the stream is over, or with an error where something went
 // wrong: ctx ended, the stream was closed here, revoked before the end of its task, or has failed.
-func (r *Stream) Items(ctx context.Context) iter.Seq2[Item, error] {
-	return each(ctx, r, func(i Item) (Item, bool) { return i, true })
+func (r *Stream) Items(ctx context.Context) iter.Seq2[StreamItem, error] {
+	return each(ctx, r, func(i StreamItem) (StreamItem, bool) { return i, true })
 }
 
 // Bytes yields what the other side has written, one element a write. It ends as Items does.
 func (r *Stream) Bytes(ctx context.Context) iter.Seq2[[]byte, error] {
-	return each(ctx, r, func(i Item) ([]byte, bool) { return i.Data, i.Data != nil })
+	return each(ctx, r, func(i StreamItem) ([]byte, bool) { return i.Data, i.Data != nil })
 }
 
 // Events yields the values that the other side has written. It ends as Items does.
 func (r *Stream) Events(ctx context.Context) iter.Seq2[json.RawMessage, error] {
-	return each(ctx, r, func(i Item) (json.RawMessage, bool) {
-		if i.Raw != nil {
-			return i.Raw, true
-		}
-		return i.Event, i.Event != nil
-	})
+	return each(ctx, r, func(i StreamItem) (json.RawMessage, bool) { return i.Event, i.Event != nil })
 }
 
 // Text yields what the other side has written as text, and never splits a character: one that comes in two elements is
@@ -146,10 +146,13 @@ func (r *Stream) Text(ctx context.Context) iter.Seq2[string, error] {
 				return
 			}
 			var whole []byte
-			if item.Gap != nil {
-				whole, open = open, nil // the rest of it is missing
-			} else if item.Data != nil {
-				whole, open = splitText(append(open, item.Data...))
+			if item.Gap != nil { // the rest of the character is missing
+				whole, open = open, nil
+			}
+			if item.Data != nil {
+				var more []byte
+				more, open = splitText(append(open, item.Data...))
+				whole = append(whole, more...)
 			}
 			if len(whole) > 0 && !yield(strings.ToValidUTF8(string(whole), "\ufffd"), nil) {
 				return
