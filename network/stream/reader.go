@@ -316,16 +316,15 @@ func (r *Reader) report(e *Error, reason EndReason) {
 	r.mu.Lock()
 	told := r.trouble && !e.Fatal || r.end != nil
 	r.trouble = true
-	if e.Fatal && !errors.Is(e.Err, link.ErrClosed) {
-		r.finishLocked(&End{Reason: reason, Detail: e.Err.Error(), Err: e})
-	}
 	r.mu.Unlock()
-	if told {
-		return
+	if !told {
+		r.cfg.Log.Debug("reading a stream failed", "channel", e.Channel, "fatal", e.Fatal, "err", e.Err)
+		if r.cfg.OnError != nil {
+			r.cfg.OnError(e)
+		}
 	}
-	r.cfg.Log.Debug("reading a stream failed", "channel", e.Channel, "fatal", e.Fatal, "err", e.Err)
-	if r.cfg.OnError != nil {
-		r.cfg.OnError(e)
+	if e.Fatal && !errors.Is(e.Err, link.ErrClosed) {
+		r.finish(&End{Reason: reason, Detail: e.Err.Error(), Err: e})
 	}
 }
 
