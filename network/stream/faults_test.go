@@ -17,6 +17,7 @@ import (
 
 	"github.com/blocksd/blocksd/network/stream"
 	"github.com/blocksd/blocksd/sandbox/access"
+	"github.com/blocksd/blocksd/sandbox/pubsub"
 	"github.com/blocksd/blocksd/sandbox/switches"
 )
 
@@ -311,6 +312,26 @@ func TestSlowReader(t *testing.T) {
 		}
 		if missing == 0 || int64(len(late.items))+missing != items || late.end.Reason != stream.Ended {
 			t.Errorf("%d items and %d missing of %d, ended as %v", len(late.items), missing, items, late.end)
+		}
+	})
+}
+
+// TestSlowReaderMissesNothingThatWaits: while the reader does not ask, what it lacks is not given up.
+func TestSlowReaderMissesNothingThatWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, true)
+		publish := func(seq int) {
+			body := fmt.Sprintf(`{"type":"stream_data","seq":%d,"ts":%d,"chunks":["%d"]}`, seq, seq+1, seq)
+			w.space.Publish(pubsub.Publication{Channel: channel, Publisher: "sdk", Body: []byte(body)})
+		}
+		publish(2)
+		publish(0)
+		r := w.reader(func(c *stream.ReaderConfig) { c.Queue, c.EndMarker = 1, false })
+		synctest.Wait()
+		publish(1)
+		time.Sleep(5 * time.Second)
+		if g := next(t, r, 3); !slices.Equal(g.chunks(), []string{"0", "1", "2"}) || len(g.gaps) != 0 {
+			t.Errorf("read %q, gaps %v", g.chunks(), g.gaps)
 		}
 	})
 }

@@ -138,6 +138,21 @@ func (r *Reader) receive(ctx context.Context, m link.Received) {
 		return
 	}
 	r.step(arrived{sender, m.Timetoken, message})
+	if r.full() {
+		r.step(network{false}) // nothing is asked for, so nothing is missing
+		r.awaitRoom(ctx)
+		r.step(network{true})
+	}
+}
+
+func (r *Reader) full() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.end == nil && r.queued > r.cfg.Queue
+}
+
+// awaitRoom waits until there is room in the queue, or the stream is over.
+func (r *Reader) awaitRoom(ctx context.Context) {
 	for {
 		r.mu.Lock()
 		if r.end != nil || r.queued <= r.cfg.Queue {
