@@ -274,6 +274,9 @@ func (t *streamTable) performLocked(actions []streams.Action) (after func()) {
 			h.closed = true
 			detached = append(detached, h)
 			h.emitClosed()
+			if h.spec.Marked() && !h.job.streamsOver { // with its outcome the task is noted as a whole
+				t.noteStreamsLocked(h.job, nil)
+			}
 		case streams.FailTask:
 			// Its handle was detached just before.
 			h := detached[len(detached)-1]

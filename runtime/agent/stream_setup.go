@@ -41,6 +41,7 @@ func (t *streamTable) setUp(s streams.SetUp, h *streamHandle) {
 		t.answer(s.Number, nil, streamFault(dispatch.StreamUnavailable, "stream %s cannot be opened: %v", s.Stream, err))
 		return
 	}
+	t.noteStream(life, h, open)
 	t.answer(s.Number, open, nil)
 	if s.Spec.Affinity == wire.Shared {
 		open.watchToken(grant)

@@ -108,7 +108,7 @@ type post struct {
 	kind    postKind
 	agent   *AgentJournal
 	entry   *Entry
-	task    Task     // of an acceptance
+	task    Task     // of an acceptance and an update
 	done    Finished // of a task that is finished; its Outcome also of a decision
 	text    string   // of an instance id
 	read    func(*view) error
@@ -119,6 +119,7 @@ type postKind int
 
 const (
 	accepted postKind = iota + 1
+	updated
 	decided
 	finished
 	dropped
