@@ -96,7 +96,7 @@ func (a *Agent) newJob(s *session, acc acceptance, clockOffset time.Duration) *j
 				o.artifact(artifacts)
 				return
 			case o.streams != nil:
-				j.awaitStreams(publishing, o.streams)
+				j.awaitStreams(publishing, *o.streams)
 				return
 			}
 			j.publish(publishing, o)
@@ -281,9 +281,7 @@ func (j *job) performLocked(action task.Action) {
 // cannot be made durable it is published all the same: waiting would lose more.
 func (j *job) concludeLocked(t wire.Terminal) {
 	j.emitAcceptedLocked()
-	if endings := j.session.streams.over(j); len(endings) > 0 {
-		j.channel.outbox.put(outgoing{streams: endings})
-	}
+	j.endStreamsLocked(t)
 	last := outgoing{body: wire.TerminalEvent(j.task.ID, t), last: true}
 	publish := func(error) {
 		j.emitEnded(t)

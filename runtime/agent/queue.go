@@ -15,8 +15,8 @@ type outgoing struct {
 	last bool
 	// artifact publishes an artifact and answers whoever brought it.
 	artifact func(ctx context.Context)
-	// streams close when streams of the task have ended, which what follows waits for.
-	streams []<-chan struct{}
+	// streams are what follows waits for.
+	streams *streamHold
 }
 
 // queue sends what a task publishes, one after the other. A goroutine exists only while there is something to send, so
