@@ -27,12 +27,13 @@ var rooms = []struct {
 	why  string
 }{
 	{".", []string{"cli"}, "main only calls the commands"},
-	{"cli", []string{"client", "sandbox", "daemon", "runtime", "supervisor", "network", "proto", "internal"}, "the commands are on top of everything"},
+	{"cli", []string{"deploy", "client", "sandbox", "daemon", "runtime", "supervisor", "network", "proto", "internal"}, "the commands are on top of everything"},
 
 	{"daemon", []string{"daemon", "runtime", "supervisor", "dispatch", "event", "network", "proto", "internal"}, "the daemon is a provider: it needs neither a consumer nor a network of its own"},
 	{"daemon/config", []string{"network/wire", "internal"}, "settings are read before anything runs, and by the commands"},
 	{"daemon/roster", []string{"daemon/config", "supervisor", "network/card", "network/wire", "internal"}, "decides what is served, and neither serves nor looks"},
 	{"daemon/control", []string{"proto", "internal"}, "the control API knows the daemon by an interface, so that its client stays small"},
+	{"daemon/runners", []string{"pluginsdk/node", "supervisor/catalog", "network", "internal"}, "unpacks what the binary carries of other languages"},
 	{"daemon/logging", []string{"internal"}, "everything writes to the log"},
 
 	{"runtime", []string{"dispatch", "event", "network", "internal"}, "the runtime must be usable with any dispatcher, also without handler processes"},
@@ -49,6 +50,7 @@ var rooms = []struct {
 	{"proto", nil, "a contract depends on nothing"},
 	{"pluginsdk", []string{"proto"}, "handlers of other people import it; it must stay small and stable"},
 	{"handlers", []string{"pluginsdk"}, "a reference handler uses what every handler has"},
+	{"handlers/exec", []string{"pluginsdk", "internal/nearest", "internal/textfile"}, "also reads a file that people write"},
 	{"handlers/internal", []string{"pluginsdk", "proto"}, "a handler for tests also breaks the contract, by hand"},
 
 	{"internal", nil, "what several packages share depends on none of them"},

@@ -53,6 +53,9 @@ type handlerForm struct {
 	SkippedLimits []string `json:"skippedLimits"`
 	// Crash is null if no process has ended unexpectedly.
 	Crash *crashForm `json:"crash"`
+	// Isolation is user, namespace, landlock or none, "" before the first start; IsolationOpen says what it leaves open here.
+	Isolation     string   `json:"isolation"`
+	IsolationOpen []string `json:"isolationOpen"`
 }
 
 type crashForm struct {
@@ -116,6 +119,7 @@ func formOfHandlers(hs []*controlv1.Handler) []handlerForm {
 	for _, h := range hs {
 		f := handlerForm{
 			h.GetName(), h.GetState(), h.GetReason(), h.GetPath(), h.GetSha256(), h.GetGeneration(), h.GetRestarts(), []processForm{}, h.GetNotice(), append([]string{}, h.GetSkippedLimits()...), nil,
+			h.GetIsolation(), append([]string{}, h.GetIsolationOpen()...),
 		}
 		if c := h.GetCrash(); c != nil {
 			f.Crash = &crashForm{c.GetTime().AsTime(), c.Pid, c.GetReason(), c.GetText(), append([]string{}, c.GetPanic()...)}

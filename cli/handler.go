@@ -123,7 +123,7 @@ func newHandlerCheck(a *app) *cobra.Command {
 		defer cancel()
 		ctx, cancel = context.WithTimeout(ctx, checkTimeout)
 		defer cancel()
-		log, err := a.newLog(config.Log{Level: a.logLevel("error"), Format: "text"}, a.Stderr, a.Stderr)
+		log, _, err := a.newLog(config.Log{Level: a.logLevel("error"), Format: "text"}, a.Stderr, a.Stderr)
 		if err != nil {
 			return usage(err)
 		}

@@ -48,7 +48,7 @@ func printStatus(w io.Writer, s statusForm, now time.Time) error {
 }
 
 func printHandlers(w io.Writer, hs []handlerForm, now time.Time) error {
-	rows := [][]string{{"HANDLER", "STATE", "RESTARTS", "PROCESSES", "PATH"}}
+	rows := [][]string{{"HANDLER", "STATE", "ISOLATION", "RESTARTS", "PROCESSES", "PATH"}}
 	for _, h := range hs {
 		var ps []string
 		for _, p := range h.Processes {
@@ -58,7 +58,7 @@ func printHandlers(w io.Writer, hs []handlerForm, now time.Time) error {
 			}
 			ps = append(ps, text+")")
 		}
-		rows = append(rows, []string{h.Name, h.State, strconv.FormatInt(h.Restarts, 10), strings.Join(ps, " "), h.Path})
+		rows = append(rows, []string{h.Name, h.State, h.Isolation, strconv.FormatInt(h.Restarts, 10), strings.Join(ps, " "), h.Path})
 	}
 	if err := table(w, rows); err != nil {
 		return err
@@ -83,6 +83,9 @@ func printHandlerReasons(w io.Writer, hs []handlerForm) error {
 		}
 		for _, skipped := range h.SkippedLimits {
 			texts = append(texts, fmt.Sprintf("handler %s: %s", h.Name, skipped))
+		}
+		for _, open := range h.IsolationOpen {
+			texts = append(texts, fmt.Sprintf("handler %s, isolation %s: %s", h.Name, h.Isolation, open))
 		}
 	}
 	for _, text := range texts {

@@ -47,7 +47,7 @@ func sampleStatus() *controlv1.StatusResponse {
 		},
 		Handlers: []*controlv1.Handler{
 			{
-				Name: "echo", State: "ready", Path: "/usr/lib/blocksd/plugins/echo", Sha256: "ab12", Generation: 2, Restarts: 1,
+				Name: "echo", State: "ready", Path: "/usr/lib/blocksd/plugins/echo", Sha256: "ab12", Generation: 2, Restarts: 1, Isolation: "landlock", IsolationOpen: []string{"it \x1b[31mmay"},
 				Processes: []*controlv1.Process{{Pid: 4712, State: "ready", Running: 3, StartedAt: timestamppb.New(now.Add(-90 * time.Minute)), RssBytes: 15 << 20}},
 			},
 			{Name: "evil", State: "quarantined", Reason: "it printed \x1b[31mred", Path: "/usr/lib/blocksd/plugins/evil", Restarts: 5},

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"sync"
 
+	"github.com/blocksd/blocksd/daemon/config"
 	"github.com/blocksd/blocksd/daemon/roster"
 	"github.com/blocksd/blocksd/event"
 	"github.com/blocksd/blocksd/runtime/agent"
@@ -216,6 +217,7 @@ func (d *Daemon) serve(ctx context.Context, s *agentSlot) {
 			return
 		}
 		s.begin(a)
+		tune(a, d.settings()) // they may have changed since it was made
 		err = stay(ctx, next, s, a)
 		switch {
 		case errors.Is(err, agent.ErrFinal):
@@ -294,16 +296,15 @@ func (d *Daemon) agentConfig(s *agentSlot, key string) agent.Config {
 	return agent.Config{
 		Card: s.assignment.Card, Handler: s.assignment.Handler, APIKey: key,
 		Backend: net.client, CDM: net.CDM, Origin: net.Origin, Secure: net.Secure,
-		Dispatcher: d.fleet, Journal: d.journal, Slots: d.limit(), Drain: c.Drain, CancelGrace: c.CancelGrace, InlineLimit: c.Limits.InlineBytes,
+		Dispatcher: d.fleet, Journal: d.journal, Slots: d.taskSlots, Drain: c.Drain, CancelGrace: c.CancelGrace, InlineLimit: c.Limits.InlineBytes,
 		ArtifactLimit: int64(c.Limits.ArtifactBytes),
 		Version:       d.cfg.Version, Log: d.cfg.Log, Events: d.events, OnMoved: d.network.suspect,
 	}
 }
 
-// limit is that on the tasks of all agents together, nil for none.
-func (d *Daemon) limit() agent.Slots {
-	if d.taskSlots == nil {
-		return nil
-	}
-	return d.taskSlots
+// tune makes the settings those of an agent that runs.
+func tune(a *agent.Agent, c config.Config) {
+	a.Tune(agent.Tunables{
+		Drain: c.Drain, CancelGrace: c.CancelGrace, InlineLimit: c.Limits.InlineBytes, ArtifactLimit: int64(c.Limits.ArtifactBytes),
+	})
 }

@@ -38,6 +38,12 @@ type Config struct {
 	Settle time.Duration
 	// WarnUntrusted takes handlers from directories that others may write too, and only warns of them.
 	WarnUntrusted bool
+	// Reload reads the configuration again; nil when it cannot change. Loaded is what it has returned the last time, or
+	// what Settings come from.
+	Reload func() (config.Loaded, error)
+	Loaded config.Loaded
+	// Level is that of Log; nil when it cannot be changed.
+	Level *slog.LevelVar
 	// OnAgent is called before an agent is started; an error keeps it from being served.
 	OnAgent func(card.Card) error
 }
@@ -70,14 +76,14 @@ type Daemon struct {
 	events  *event.Bus
 	log     *event.Reader // what the log says of events
 
-	lock     *stateLock
-	journal  *journal.Journal
-	listener net.Listener
-	notify   *notifier
-	programs *programs
-	fleet    *supervisor.Fleet
-	// taskSlots is nil when there is no limit.
+	lock      *stateLock
+	journal   *journal.Journal
+	listener  net.Listener
+	notify    *notifier
+	programs  *programs
+	fleet     *supervisor.Fleet
 	taskSlots *taskSlots
+	reloads   reloads
 
 	network  *locator
 	sessions sessions
@@ -88,6 +94,8 @@ type Daemon struct {
 	// final closes when every agent has been refused for good.
 	final    chan struct{}
 	stopping atomic.Bool
+	// operators is the group whose members may change things.
+	operators atomic.Pointer[control.Group]
 	// unreachable closes when the control socket is lost and another start would bring it back.
 	unreachable chan struct{}
 	lostOnce    sync.Once
@@ -109,21 +117,20 @@ func New(cfg Config) (*Daemon, error) {
 		final: make(chan struct{}), unreachable: make(chan struct{}), notify: newNotifier(cfg.Getenv, os.Getpid(), cfg.Log),
 	}
 	d.current.Store(&c)
-	logged := event.States()
-	if cfg.Log.Enabled(context.Background(), slog.LevelDebug) {
-		logged = event.Types()
+	d.log = d.events.Follow(loggedTypes(cfg.Log)...)
+	d.reloads = newReloads(cfg.Loaded)
+	group, err := lookUpGroup(c.Control.OperatorGroup)
+	if err != nil {
+		return nil, err
 	}
-	d.log = d.events.Follow(logged...)
+	d.operators.Store(&group)
 	d.network = &locator{
 		where: deployment.Config{CDMURL: c.Network.CDMURL, BackendURL: c.Network.BackendURL, PubNubOrigin: c.Network.PubNubOrigin},
 		kept:  keptDocument{filepath.Join(c.StateDir, deploymentFile), cfg.Log}, log: cfg.Log,
 		waiting: d.explain, moved: d.sessions.renew,
 		known: make(chan struct{}), suspected: make(chan struct{}, 1),
 	}
-	if n := c.Limits.Tasks; n > 0 {
-		d.taskSlots = newTaskSlots(n)
-	}
-	var err error
+	d.taskSlots = newTaskSlots(c.Limits.Tasks)
 	if d.lock, err = lockState(c.StateDir); err != nil {
 		return nil, err
 	}
@@ -155,16 +162,20 @@ func (d *Daemon) endFleet() error {
 
 func (d *Daemon) newFleet(c config.Config) (*supervisor.Fleet, error) {
 	return supervisor.New(supervisor.Config{
-		Log: d.cfg.Log, Events: d.events, RuntimeDir: filepath.Join(c.StateDir, "run"), Environment: c.Environment,
-		Shim: shim(), Cgroup: c.Isolation.Cgroup,
-		Timeouts: supervisor.Timeouts{
-			Handshake: c.Timeouts.HandlerHandshake, Describe: c.Timeouts.HandlerDescribe, Health: c.Timeouts.HandlerHealth,
-			HealthInterval: c.Timeouts.HandlerHealthInterval, Stop: c.Timeouts.HandlerStop,
-		},
-		// The agents refuse what is larger too; here it is refused before it has filled the disk.
-		MaxArtifactBytes: int64(c.Limits.ArtifactBytes),
-		OnCards:          d.inbox.describe, OnUsed: d.inbox.use,
+		Log: d.cfg.Log, Events: d.events, RuntimeDir: filepath.Join(c.StateDir, "run"),
+		Shim: shim(), Cgroup: c.Isolation.Cgroup, Closed: closedFiles(d.cfg), Sockets: []string{c.Socket},
+		OnCards: d.inbox.describe, OnUsed: d.inbox.use,
 	})
+}
+
+// closedFiles are the files of the daemon that no handler may open.
+func closedFiles(cfg Config) []string {
+	c := cfg.Settings
+	closed := []string{c.StateDir, c.Network.APIKeyFile, cfg.Getenv("CREDENTIALS_DIRECTORY")}
+	for _, a := range c.Agents {
+		closed = append(closed, a.KeyFile)
+	}
+	return closed
 }
 
 // self is this program as the launch shim. By this name it is found when its file was replaced meanwhile, too.
@@ -251,7 +262,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	side.Go(func() { d.notify.extend(drained) })
 	d.drain(stopAgents)
 	stopFleet()
-	d.join("handlers", fleetDone, c.Timeouts.HandlerStop+fleetStopTimeout)
+	d.join("handlers", fleetDone, d.settings().Timeouts.HandlerStop+fleetStopTimeout)
 	stopExtending()
 	stopSide()
 	side.Wait()
@@ -281,7 +292,11 @@ func (d *Daemon) loseSocket() {
 
 // startControl makes the control socket answer, before anything else is there to be asked about.
 func (d *Daemon) startControl(ctx context.Context) (<-chan struct{}, error) {
-	s, err := control.NewServer(control.ServerConfig{Listener: d.listener, Daemon: d, Log: d.cfg.Log, UID: control.UID(), OnLost: d.loseSocket})
+	s, err := control.NewServer(control.ServerConfig{
+		Listener: d.listener, Daemon: d, Log: d.cfg.Log, UID: control.UID(), OnLost: d.loseSocket,
+		Owned:     d.fleet.Owns,
+		Operators: func() control.Group { return *d.operators.Load() },
+	})
 	if err != nil {
 		return nil, err
 	}

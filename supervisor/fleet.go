@@ -7,7 +7,6 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
-	"os"
 	"slices"
 	"sync"
 	"time"
@@ -66,6 +65,7 @@ func New(c Config) (*Fleet, error) {
 		return nil, err
 	}
 	f.machine = launch.Probe(c.Shim, c.Cgroup)
+	f.machine.CloseFiles(append(slices.Clone(c.Closed), f.dirs.Base()), c.Sockets)
 	return f, nil
 }
 
@@ -185,8 +185,8 @@ func (f *Fleet) Run(ctx context.Context) error {
 	return nil
 }
 
-// environment is what every handler gets of the daemon's variables.
-func (f *Fleet) environment() []string { return launch.Environment(os.Environ(), f.config.Environment) }
+// Owns reports whether a process is one of a handler, or was started by one, as far as that can be seen.
+func (f *Fleet) Owns(pid int) bool { return f.spawner.Owns(pid) }
 
 // Availability says how an agent should announce itself; the channel is closed at the next change.
 func (f *Fleet) Availability(name string) (dispatch.Availability, <-chan struct{}) {

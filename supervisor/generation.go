@@ -23,8 +23,10 @@ type generation struct {
 	reason    string   // why it is not ready, or was not lately
 	hopeless  bool     // the last failure was one that a restart does not help with
 	skipped   []string // limits that this machine does not keep, a sentence each
-	described bool     // its cards were handed on
-	used      bool     // that its content works was handed on
+	isolation string   // the level of its processes, and what that leaves open here
+	open      []string
+	described bool // its cards were handed on
+	used      bool // that its content works was handed on
 }
 
 // event is an event of the generation's unit.

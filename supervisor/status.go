@@ -24,6 +24,10 @@ type HandlerStatus struct {
 	Notice string
 	// Skipped are limits that this machine does not keep as wished, one sentence each.
 	Skipped []string
+	// Isolation is one of launch's levels, "" before the first start; Open is what it does not keep away on this machine, one
+	// sentence each.
+	Isolation string
+	Open      []string
 	// Crash is what is known of the last process that ended without being asked to; nil when there was none.
 	Crash      *logpump.Crash
 	Generation int64 // counts the binaries that it has had, from 1
@@ -55,7 +59,7 @@ func (h *handler) status() HandlerStatus {
 	g, state := h.currentLocked(), h.rollout.State()
 	s := HandlerStatus{
 		Name: h.name, State: state.String(), Reason: g.reason, Notice: h.noticeLocked(), Path: g.config.Path, SHA256: g.sum,
-		Generation: g.number, Restarts: h.rollout.Restarts(), Skipped: g.skipped,
+		Generation: g.number, Restarts: h.rollout.Restarts(), Skipped: g.skipped, Isolation: g.isolation, Open: g.open,
 	}
 	if c, ok := h.fleet.buffer.Crash(h.name); ok {
 		s.Crash = &c

@@ -15,6 +15,6 @@ func isolate(h config.Handler, to *supervisor.HandlerConfig) {
 		CPUPercent:  h.CPUPercent,
 		Files:       h.Files,
 		ReadPaths:   h.ReadPaths, WritePaths: h.WritePaths,
-		User: h.User, Strict: h.Strict,
+		User: h.User, Level: launch.Level(h.Level), Strict: h.Strict,
 	}
 }

@@ -61,10 +61,10 @@ func (g *groups) add(l *lane, m wire.StreamMessage, now time.Time) (whole *wire.
 	if p.total != m.Part.Total || p.seq != m.Seq || p.typ != m.Type || p.streamID != m.StreamID {
 		return refuse("its pieces contradict each other")
 	}
-	data, err := m.Part.Bytes()
-	if err != nil {
-		return refuse("%v", err)
+	if m.Part.Broken {
+		return refuse("piece %d is not base64", m.Part.Number)
 	}
+	data := m.Part.Data
 	p.latest = now
 	if old, ok := p.parts[m.Part.Number]; ok {
 		if string(old) != string(data) {
@@ -129,6 +129,16 @@ func (g *groups) latest(l *lane, seq int64) (at time.Time, ok bool) {
 		}
 	}
 	return at, ok
+}
+
+// within reports whether pieces of a message of the lane are there whose number is at least from and below to.
+func (g *groups) within(l *lane, from, to int64) bool {
+	for _, p := range g.byKey {
+		if p.key.lane == l && p.seq >= from && p.seq < to {
+			return true
+		}
+	}
+	return false
 }
 
 // last is the highest number of a message of the lane that has come in part, -1 for none.

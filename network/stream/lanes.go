@@ -169,14 +169,15 @@ func (s *lanes) arrived(out []lanesAction, e arrived, now time.Time) []lanesActi
 		m = *whole
 	}
 	if m.Kind == wire.StreamEnd {
-		return s.marked(out, l, m, tt)
+		return s.marked(out, l, m, tt, now)
 	}
 	d := delivery(e.sender, m)
 	if !s.ordered {
 		return append(out, deliver{d})
 	}
 	out = s.renew(out, l, m, tt)
-	l.newestTS, l.newestTT, l.acked = max(l.newestTS, m.TS), max(l.newestTT, tt), max(l.acked, min(m.Unacked, m.Seq))
+	l.newestTS, l.newestTT = max(l.newestTS, m.TS), max(l.newestTT, tt)
+	l.published(m.Unacked, now)
 	if _, old := l.held[m.Seq]; old || m.Seq < l.next || l.end >= 0 && m.Seq >= l.end || m.FirstSeq >= 0 && m.FirstSeq < l.first {
 		return out
 	}
@@ -190,13 +191,13 @@ func (s *lanes) arrived(out []lanesAction, e arrived, now time.Time) []lanesActi
 	l.held[m.Seq] = holding{d, tt}
 	l.bytes += sizeOf(d)
 	for len(l.held) > maxHeld || l.bytes > maxHeldBytes {
-		out = l.skip(out, GapLost)
+		out = s.skip(out, l)
 	}
 	return out
 }
 
 // marked takes an end marker.
-func (s *lanes) marked(out []lanesAction, l *lane, m wire.StreamMessage, tt uint64) []lanesAction {
+func (s *lanes) marked(out []lanesAction, l *lane, m wire.StreamMessage, tt uint64, now time.Time) []lanesAction {
 	if !s.marker {
 		return out // nobody can end a stream that others write, too
 	}
@@ -206,9 +207,17 @@ func (s *lanes) marked(out []lanesAction, l *lane, m wire.StreamMessage, tt uint
 	}
 	if l.end < 0 {
 		l.end, l.endTT, l.failure = max(m.Seq, l.next), tt, m.Failure
-		l.acked = max(l.acked, min(m.Unacked, m.Seq))
+		l.published(m.Unacked, now)
 	}
 	return out
+}
+
+// published notes that everything below a number has been published.
+func (l *lane) published(unacked int64, now time.Time) {
+	if l.acked <= l.next && unacked > l.next && !l.since.IsZero() {
+		l.since = now // what is missing may have been published just now
+	}
+	l.acked = max(l.acked, unacked)
 }
 
 // lane returns the one of a sender.
@@ -284,12 +293,13 @@ func (l *lane) drain(out []lanesAction) []lanesAction {
 }
 
 // skip gives up what is missing, up to what is held or the end.
-func (l *lane) skip(out []lanesAction, reason GapReason) []lanesAction {
+func (s *lanes) skip(out []lanesAction, l *lane) []lanesAction {
 	to, _ := l.successor()
+	reason := GapLost
 	switch {
-	case l.broken >= l.next && l.broken < to:
+	case l.broken >= l.next && l.broken < to, s.groups.within(l, l.next, to):
 		reason = GapBroken
-	case !l.begun && reason == GapLost:
+	case !l.begun:
 		reason = GapLate
 	}
 	out = append(out, deliver{Delivery{Gap: &Gap{Sender: l.sender, From: l.next, To: to - 1, Reason: reason}, Sender: l.sender, Seq: l.next}})
@@ -338,7 +348,7 @@ func (s *lanes) caughtUp(out []lanesAction, tt uint64) []lanesAction {
 			if partly || l.next >= l.acked || after == 0 || tt < after+ticks(s.timeout) {
 				break
 			}
-			out = l.skip(out, GapLost)
+			out = s.skip(out, l)
 		}
 	}
 	return out
@@ -361,7 +371,7 @@ func (s *lanes) advance(out []lanesAction, now time.Time) []lanesAction {
 				}
 				break
 			}
-			out = l.skip(out, GapLost)
+			out = s.skip(out, l)
 		}
 		if l.end >= 0 && l.next >= l.end {
 			s.ended = true
@@ -377,7 +387,7 @@ func (s *lanes) advance(out []lanesAction, now time.Time) []lanesAction {
 // flush delivers everything of a lane that is held, whatever is missing.
 func (s *lanes) flush(out []lanesAction, l *lane) []lanesAction {
 	for l.missing() {
-		out = l.skip(out, GapLost)
+		out = s.skip(out, l)
 	}
 	if last := s.groups.last(l); last >= l.next { // begun, and never completed
 		out = append(out, deliver{Delivery{Gap: &Gap{Sender: l.sender, From: l.next, To: last, Reason: GapBroken}, Sender: l.sender, Seq: l.next}})

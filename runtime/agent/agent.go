@@ -21,6 +21,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/blocksd/blocksd/dispatch"
@@ -36,6 +37,9 @@ type Agent struct {
 	startedAt time.Time
 	journal   *journal.AgentJournal // nil without a journal
 	formerID  string                // the instance id before the restart, empty for none
+
+	// tuned holds what Tune has changed.
+	tuned atomic.Pointer[Tunables]
 
 	// work are the goroutines of tasks: handler calls, publishers, refusals. Run waits for them.
 	work sync.WaitGroup
@@ -70,6 +74,7 @@ func New(cfg Config) (*Agent, error) {
 		tasks: taskTable{jobs: map[string]*job{}, recovering: map[string]*journal.Entry{}, finished: newRecentOutcomes(cfg.Timeouts.Remember)},
 		conn:  connection{sessions: map[wire.BillingMode]*session{}},
 	}
+	a.Tune(Tunables{Drain: cfg.Drain, CancelGrace: cfg.CancelGrace, InlineLimit: cfg.InlineLimit, ArtifactLimit: cfg.ArtifactLimit})
 	if err := a.restore(record); err != nil {
 		return nil, fmt.Errorf("serve agent %s: %w", a.name(), err)
 	}

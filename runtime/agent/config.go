@@ -188,15 +188,6 @@ func (c Config) check() (Config, error) {
 		return c, fmt.Errorf("serve agent %s: an inline limit of %d bytes is outside of 0 to %d, above which an artifact does not fit into a message",
 			name, c.InlineLimit, wire.MaxInlineLimit)
 	}
-	if c.InlineLimit == 0 {
-		c.InlineLimit = wire.DefaultInlineLimit
-	}
-	if c.ArtifactLimit <= 0 {
-		c.ArtifactLimit = wire.MaxArtifactBytes
-	}
-	if c.CancelGrace <= 0 {
-		c.CancelGrace = DefaultCancelGrace
-	}
 	if c.Now == nil {
 		c.Now = time.Now
 	}

@@ -56,7 +56,7 @@ func (a *Agent) newJob(s *session, acc acceptance, clockOffset time.Duration) *j
 	start := acc.order.start
 	t := start.Task
 	t.AgentName = a.name()
-	cfg := task.Config{Kind: t.Kind, Grace: a.cfg.CancelGrace}
+	cfg := task.Config{Kind: t.Kind, Grace: a.tunables().CancelGrace}
 	if limit := a.cfg.Card.MaxRunningTimeSec; limit != nil && *limit > 0 && t.Kind != wire.Pipe {
 		cfg.Limit = time.Duration(*limit) * time.Second
 		t.Deadline = acc.since.Add(cfg.Limit)

@@ -4,10 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"golang.org/x/sys/unix"
 )
@@ -26,6 +26,8 @@ type Limits struct {
 
 	// User is a name or a number; "" is the daemon's own user.
 	User string
+	// Level is the isolation that is wished for; "" is Auto.
+	Level Level
 	// Strict refuses to start a handler when the machine cannot keep one of its limits; otherwise that limit is left out.
 	Strict bool
 }
@@ -45,12 +47,33 @@ type Machine struct {
 	NoLandlock string
 	// Privileged: the daemon may become another user.
 	Privileged bool
+	// Closed are files and directories that no handler may open: canonical paths, none below another. Its own program and
+	// its own sockets, which are in them, each handler keeps.
+	Closed []string
+	// Sockets are hidden where there are namespaces; landlock does not keep anybody from connecting to one.
+	Sockets []string
+
+	namespaces func() string // why there are none, "" when there are; nil is asked for never
+}
+
+// CloseFiles closes files, and hides sockets, to all handlers. Call it before the first plan is made.
+func (m *Machine) CloseFiles(files, sockets []string) {
+	m.Closed, m.Sockets = canonical(files), canonical(sockets)
+}
+
+// lacksNamespaces says why handlers cannot get a view of the file system of their own, "" when they can.
+func (m *Machine) lacksNamespaces() string {
+	if m.namespaces == nil {
+		return "namespaces were not looked for"
+	}
+	return m.namespaces()
 }
 
 // Probe looks at the machine. cgroup is "auto", "off", or the path of a control group that the daemon may use alone.
 func Probe(shim, cgroup string) *Machine {
 	m := &Machine{Shim: shim, Privileged: os.Geteuid() == 0}
 	m.Landlock, m.NoLandlock = probeLandlock()
+	m.namespaces = sync.OnceValue(func() string { return probeNamespaces(shim) })
 	var err error
 	if m.Cgroups, err = OpenCgroups(cgroup); err != nil {
 		m.NoCgroups = err.Error()
@@ -91,11 +114,16 @@ type Plan struct {
 	// Skipped says what is not kept as wished, one sentence each.
 	Skipped []string
 
+	// Level of isolation, and what it leaves open on this machine, one sentence each.
+	Level Level
+	Open  []string
+
 	machine  *Machine
 	rlimits  []rlimit
 	settings []setting // of the control group
 	cgroup   bool
-	landlock bool
+	landlock bool // only read and write are open
+	walls    walls
 	read     []string
 	write    []string
 	user     *account
@@ -182,10 +210,32 @@ func (l Limits) Plan(m *Machine) (*Plan, error) {
 			p.read, p.write = l.ReadPaths, l.WritePaths
 		}
 	}
+	p.walls = m.wallsOf(l.Level, p.user != nil, p.UID() == 0)
+	p.Level, p.Open = p.walls.level, p.walls.open
+	if least := l.least(); !p.Level.atLeast(least) {
+		why := "its isolation would be " + string(p.Level) + " instead of " + string(least)
+		if len(p.Open) > 0 {
+			why += ": " + p.Open[0]
+		}
+		if l.Strict {
+			return nil, fmt.Errorf("%w and this machine cannot keep them: %s", ErrRefused, strings.Join(append(p.Skipped, why), "; "))
+		}
+		if l.Level != "" && l.Level != Auto { // what was not asked for is shown as the level alone
+			skip("%s", why)
+		}
+	}
 	if l.Strict && len(p.Skipped) > 0 {
 		return nil, fmt.Errorf("%w and this machine cannot keep them: %s", ErrRefused, strings.Join(p.Skipped, "; "))
 	}
 	return p, nil
+}
+
+// least is the lowest level that satisfies the wish.
+func (l Limits) least() Level {
+	if l.Level == "" || l.Level == Auto {
+		return Landlock
+	}
+	return l.Level
 }
 
 // lacks says why a controller cannot be used, "" when it can.
@@ -240,25 +290,32 @@ var systemPaths = []string{
 }
 
 // devices are open for reading and writing to every handler whose files are guarded.
-var devices = []string{"/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/tty"}
+var devices = []string{"/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom"}
 
-// readable is everything that may be read.
-func (p *Plan) readable(spec Spec) []string {
-	out := append(slices.Clone(systemPaths), spec.Path)
-	if spec.Dir != "" {
-		out = append(out, spec.Dir)
+// guard is what landlock leaves open to a process; nil for none.
+func (p *Plan) guard(spec Spec) *guard {
+	if !p.landlock && !p.walls.landlock {
+		return nil
 	}
-	if real, err := filepath.EvalSymlinks(spec.Path); err == nil {
-		out = append(out, real)
+	g := &guard{Version: p.machine.Landlock, Scopes: p.walls.landlock}
+	if p.walls.landlock && !p.walls.mask && !p.Foreign() { // a user of its own, or the mask, closes them too, and more exactly
+		g.Closed = p.machine.Closed
 	}
-	return append(out, p.read...)
-}
-
-// writable is everything that may be read and written.
-func (p *Plan) writable(spec Spec) []string {
-	out := slices.Clone(devices)
+	if p.landlock {
+		g.Read, g.Write = append(slices.Clone(systemPaths), realPath(spec.Path), spec.Path), append(slices.Clone(devices), p.write...)
+		if spec.Dir != "" {
+			g.Read = append(g.Read, spec.Dir)
+		}
+		g.Read = append(g.Read, p.read...)
+	} else {
+		g.Write = []string{"/"}
+		if !p.walls.mask {
+			g.ReadOnly = []string{groupsRoot}
+		}
+	}
+	g.Read = append(g.Read, p.kept(spec)...)
 	if spec.Private != "" {
-		out = append(out, spec.Private)
+		g.Write = append(g.Write, spec.Private)
 	}
-	return append(out, p.write...)
+	return g
 }

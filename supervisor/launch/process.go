@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Process is a started process, the leader of its own group.
+// Process is a started process, the leader of its own session and group.
 type Process struct {
 	// Stdout and Stderr are to be read to their ends and then closed. They end later than the process when something
 	// that it started and that left its group still holds them.
@@ -24,6 +24,7 @@ type Process struct {
 	mark    string        // "" for none
 	done    chan struct{} // closed after exit is set
 	cleaned chan struct{} // closed when nothing of the process is left
+	forget  func()        // called then
 
 	// mu orders signals and reaping: once the process is reaped its number may be that of another one.
 	mu     sync.Mutex
@@ -83,9 +84,10 @@ func (p *Process) wait() {
 	close(p.done)
 	if p.group != nil {
 		_ = p.group.remove() // what cannot be removed now is removed by the next daemon
-	} else if p.mark != "" {
-		killMarked(p.mark)
+	} else {
+		killMarked(p.mark, pid)
 	}
+	p.forget()
 	close(p.cleaned)
 }
 
@@ -121,12 +123,21 @@ func (p *Process) discard(err error) error {
 	}
 }
 
+// cleanTimeout is how long Close waits for what a process has started. Looking at a process can take as long as that one
+// wants.
+const cleanTimeout = removeTimeout + time.Second
+
 // Close frees the pipes of a process that has ended, and waits until everything that it started has ended, as far as we
-// can see.
+// can see, and not for long.
 func (p *Process) Close() {
 	p.Stdout.Close()
 	p.Stderr.Close()
-	<-p.cleaned
+	timer := time.NewTimer(cleanTimeout)
+	defer timer.Stop()
+	select {
+	case <-p.cleaned:
+	case <-timer.C:
+	}
 }
 
 // UID is the user that the process runs as.
@@ -157,14 +168,13 @@ func (p *Process) Signal(sig syscall.Signal) error {
 	return nil
 }
 
-// Owns reports whether pid is the process or a member of its process group or control group.
+// Owns reports whether pid is the process, in its session or control group, or was started below it.
 func (p *Process) Owns(pid int) bool {
 	if pid <= 0 {
 		return false
 	}
-	if pid == p.proc.Pid {
-		return true
-	}
-	group, err := unix.Getpgid(pid)
-	return err == nil && group == p.proc.Pid || p.group != nil && p.group.has(pid)
+	return p.group != nil && p.group.has(pid) || descends(pid, p.leads)
 }
+
+// leads reports whether pid is the process or in its session.
+func (p *Process) leads(pid int) bool { return pid == p.proc.Pid || inSession(pid, p.proc.Pid) }

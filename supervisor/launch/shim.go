@@ -8,12 +8,10 @@ import (
 	"math"
 	"os"
 	"runtime"
-	"slices"
 	"strconv"
 	"strings"
 	"syscall"
 
-	"github.com/landlock-lsm/go-landlock/landlock"
 	"golang.org/x/sys/unix"
 )
 
@@ -28,16 +26,22 @@ const shimStatus = 3
 
 // order is what the shim has to do, as JSON in its second argument; the handler's program and its arguments, name first, follow.
 type order struct {
-	Parent      int    // the daemon: a shim that finds another parent was orphaned and ends
-	Enter       string // path of the control group to enter; "" when the shim was started in the right one
-	Rlimits     []rlimit
-	Landlock    bool
-	Read, Write []string
-	Account     *account
+	Parent  int    // the daemon: a shim that finds another parent was orphaned and ends
+	Enter   string // path of the control group to enter; "" when the shim was started in the right one
+	Rlimits []rlimit
+	Mask    *mask
+	Guard   *guard
+	Account *account
+	Dir     string
+	// Capabilities are all that remain; nil leaves those that there are.
+	Capabilities []uintptr
 }
 
 // Shim turns the process into a handler when it was started for that, and returns otherwise. Call it first in main.
 func Shim(args []string) {
+	if len(args) == 3 && args[1] == probeArgument {
+		tryNamespaces(args[2])
+	}
 	if len(args) < 5 || args[1] != shimArgument {
 		return
 	}
@@ -67,8 +71,17 @@ func (o *order) become(path string, argv []string) error {
 	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
 		return step("forbid new privileges", err)
 	}
-	if o.Landlock { // before the user changes: the paths are opened with the daemon's rights
-		if err := o.guardFiles(); err != nil {
+	if o.Mask != nil { // before landlock, which forbids mounts
+		if err := o.Mask.hide(); err != nil {
+			return step("hide the daemon's files", err)
+		}
+		// A working directory below what is hidden now would lead back to it.
+		if err := os.Chdir(o.Dir); err != nil {
+			return step("enter "+o.Dir, plain(err))
+		}
+	}
+	if o.Guard != nil { // before the user changes: the paths are opened with the daemon's rights
+		if err := o.Guard.enforce(); err != nil {
 			return step("guard files", err)
 		}
 	}
@@ -81,6 +94,11 @@ func (o *order) become(path string, argv []string) error {
 		}
 		if err := syscall.Setresuid(int(a.UID), int(a.UID), int(a.UID)); err != nil {
 			return step("become user "+strconv.Itoa(int(a.UID)), err)
+		}
+	}
+	if o.Capabilities != nil {
+		if err := keepCapabilities(o.Capabilities); err != nil {
+			return step("give up capabilities", err)
 		}
 	}
 	// Again, because the first one was for another thread, and is lost with a change of user.
@@ -111,37 +129,9 @@ func lower(r rlimit) error {
 	return syscall.Setrlimit(r.Resource, &syscall.Rlimit{Cur: v, Max: v})
 }
 
-// guardFiles leaves open what is listed and nothing else. A listed path that does not exist stays closed, should it appear.
-func (o *order) guardFiles() error {
-	var rules []landlock.Rule
-	for _, path := range slices.Compact(slices.Sorted(slices.Values(o.Read))) {
-		if isDir(path) {
-			rules = append(rules, landlock.RODirs(path).IgnoreIfMissing())
-		} else {
-			rules = append(rules, landlock.ROFiles(path).IgnoreIfMissing())
-		}
-	}
-	for _, path := range slices.Compact(slices.Sorted(slices.Values(o.Write))) {
-		if isDir(path) {
-			rules = append(rules, landlock.RWDirs(path).WithRefer().IgnoreIfMissing())
-		} else {
-			rules = append(rules, landlock.RWFiles(path).IgnoreIfMissing())
-		}
-	}
-	return landlock.V3.BestEffort().RestrictPaths(rules...)
-}
-
-func isDir(path string) bool {
-	info, err := os.Stat(path)
-	return err == nil && info.IsDir()
-}
-
 // command is how a process is started through the shim, which enters the control group enter unless that is empty.
 func (p *Plan) command(spec Spec, enter string) (path string, argv []string, err error) {
-	o := order{Parent: os.Getpid(), Enter: enter, Rlimits: p.rlimits, Landlock: p.landlock, Account: p.user}
-	if p.landlock {
-		o.Read, o.Write = p.readable(spec), p.writable(spec)
-	}
+	o := order{Parent: os.Getpid(), Enter: enter, Rlimits: p.rlimits, Guard: p.guard(spec), Mask: p.mask(spec), Account: p.user, Dir: spec.dir(), Capabilities: p.capabilities()}
 	b, err := json.Marshal(o)
 	if err != nil {
 		return "", nil, err

@@ -97,7 +97,7 @@ func openBase(base string) (*SocketDirs, error) {
 	for _, e := range entries {
 		if e.IsDir() && strings.HasPrefix(e.Name(), processDir) {
 			if !swept { // what its handlers had started may have outlived them, and has their environment
-				killMarked(handlerv1.HostSocketVariable + "=" + filepath.Join(base, processDir))
+				killMarked(handlerv1.HostSocketVariable+"="+filepath.Join(base, processDir), 0)
 				swept = true
 			}
 			if err := os.RemoveAll(filepath.Join(base, e.Name())); err != nil {

@@ -1,4 +1,4 @@
-// Package launch starts handler processes and knows how each one ended. A process gets pipes that we own, a process group
+// Package launch starts handler processes and knows how each one ended. A process gets pipes that we own, a session
 // of its own, a signal when the daemon dies, and an environment of listed names only; it never gets the daemon's terminal,
 // standard input or secrets.
 package launch
@@ -7,8 +7,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
 	"syscall"
 )
 
@@ -38,6 +43,14 @@ func (s Spec) argv() []string {
 	return append([]string{name}, s.Args...)
 }
 
+// dir is the working directory.
+func (s Spec) dir() string {
+	if s.Dir == "" {
+		return "/"
+	}
+	return s.Dir
+}
+
 // Spawner starts processes, all from one thread of the operating system: Linux sends the parent-death signal when the
 // thread that forked ends, not when the process does, and Go may end any thread that is not locked.
 type Spawner struct {
@@ -45,6 +58,9 @@ type Spawner struct {
 	done     chan struct{} // closed when Run has returned
 	// noBirth: this machine starts no process inside of a control group. Only Run's goroutine uses it.
 	noBirth bool
+
+	mu   sync.Mutex
+	live map[*Process]bool // guarded by mu; those of which something may be left
 }
 
 type request struct {
@@ -63,7 +79,7 @@ var ErrStopped = errors.New("the process spawner has stopped")
 
 // NewSpawner returns a spawner; Spawn works while Run runs.
 func NewSpawner() *Spawner {
-	return &Spawner{requests: make(chan request), done: make(chan struct{})}
+	return &Spawner{requests: make(chan request), done: make(chan struct{}), live: map[*Process]bool{}}
 }
 
 // Run serves Spawn until ctx ends. It must outlive every process: those still alive when it returns are killed by the
@@ -122,15 +138,15 @@ func (s *Spawner) Spawn(ctx context.Context, spec Spec) (_ *Process, err error) 
 func (s *Spawner) start(spec Spec, g *group) (*Process, error) {
 	hasShim := spec.Plan != nil && spec.Plan.machine.Shim != ""
 	if g == nil || !hasShim {
-		return start(spec, g, true)
+		return s.begin(spec, g, true)
 	}
 	if !s.noBirth {
-		p, err := start(spec, g, true)
+		p, err := s.begin(spec, g, true)
 		if !lacksClone3(err) {
 			return p, err
 		}
 	}
-	p, err := start(spec, g, false)
+	p, err := s.begin(spec, g, false)
 	s.noBirth = err == nil
 	return p, err
 }
@@ -141,8 +157,8 @@ func lacksClone3(err error) bool {
 	return errors.Is(err, syscall.ENOSYS) || errors.Is(err, syscall.E2BIG) || errors.Is(err, syscall.EPERM)
 }
 
-// start starts a process. With a group, born says that it starts inside of the group; else its shim must enter.
-func start(spec Spec, g *group, born bool) (_ *Process, err error) {
+// begin starts a process. With a group, born says that it starts inside of the group; else its shim must enter.
+func (s *Spawner) begin(spec Spec, g *group, born bool) (_ *Process, err error) {
 	var open []*os.File
 	defer func() {
 		if err != nil {
@@ -171,14 +187,10 @@ func start(spec Spec, g *group, born bool) (_ *Process, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("start %s: make a pipe for its errors: %w", spec.Path, err)
 	}
-	dir := spec.Dir
-	if dir == "" {
-		dir = "/"
-	}
 	p := &Process{Stdout: outR, Stderr: errR, uid: spec.Plan.UID(), group: g, mark: spec.Mark, done: make(chan struct{}), cleaned: make(chan struct{})}
 	path, argv := spec.Path, spec.argv()
 	files := []*os.File{null, outW, errW}
-	sys := &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	sys := &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGKILL}
 	if g != nil && born {
 		sys.UseCgroupFD, sys.CgroupFD = true, int(g.dir.Fd())
 	}
@@ -195,8 +207,11 @@ func start(spec Spec, g *group, born bool) (_ *Process, err error) {
 			return nil, fmt.Errorf("start %s: make a pipe for its start: %w", spec.Path, err)
 		}
 		files = append(files, shimW) // becomes descriptor shimStatus
+		if spec.Plan.walls.mask {
+			defer ownNamespace(sys)()
+		}
 	}
-	if p.proc, err = os.StartProcess(path, argv, &os.ProcAttr{Dir: dir, Env: spec.Env, Files: files, Sys: sys}); err != nil {
+	if p.proc, err = os.StartProcess(path, argv, &os.ProcAttr{Dir: spec.dir(), Env: spec.Env, Files: files, Sys: sys}); err != nil {
 		return nil, fmt.Errorf("start %s: %w", spec.Path, plain(err))
 	}
 	outW.Close()
@@ -204,8 +219,52 @@ func start(spec Spec, g *group, born bool) (_ *Process, err error) {
 	if shimW != nil {
 		shimW.Close()
 	}
+	s.mu.Lock()
+	s.live[p] = true
+	s.mu.Unlock()
+	p.forget = func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		delete(s.live, p)
+	}
 	go p.wait() // ends with the process; the owner of the process waits in Close
 	return p, nil
+}
+
+// Owns reports whether pid is one of the processes, or was started by one, as far as that can be seen: by its session, its
+// control group, its parents, its environment, and by no_new_privs, which every process gets through the shim and none can
+// give back. Where this process has it too, that says nothing.
+func (s *Spawner) Owns(pid int) bool {
+	if pid <= 0 {
+		return false
+	}
+	s.mu.Lock()
+	live := slices.Collect(maps.Keys(s.live))
+	s.mu.Unlock()
+	var env []byte
+	if len(live) > 0 {
+		env, _ = os.ReadFile("/proc/" + strconv.Itoa(pid) + "/environ")
+	}
+	for _, p := range live {
+		if p.Owns(pid) || p.mark != "" && marked(env, p.mark) {
+			return true
+		}
+	}
+	return pid != os.Getpid() && noNewPrivileges("self") == "0" && noNewPrivileges(strconv.Itoa(pid)) == "1"
+}
+
+// noNewPrivileges is the flag of a process, "" when it cannot be seen.
+func noNewPrivileges(pid string) string {
+	b, err := os.ReadFile("/proc/" + pid + "/status")
+	if err != nil {
+		return ""
+	}
+	for line := range strings.Lines(string(b)) {
+		if value, ok := strings.CutPrefix(line, "NoNewPrivs:"); ok {
+			return strings.TrimSpace(value)
+		}
+	}
+	return ""
 }
 
 // plain strips the path and the name of the system call, which the sentence around it names already.

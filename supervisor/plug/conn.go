@@ -28,6 +28,7 @@ type Conn struct {
 	mark        string                         // an entry of the environment that no other process has
 	process     atomic.Pointer[launch.Process] // set once, by the goroutine that starts it
 	leftBehind  bool                           // even SIGKILL did not end it in time; only Start uses it
+	abandoned   bool                           // go-plugin still waits for something that the process has left; only Start and Close use it
 	host        *host
 	description Description
 	calls       calls // that have not ended, given up or not
@@ -68,7 +69,7 @@ func Start(ctx context.Context, c Config) (*Conn, error) {
 		if !errors.As(err, &f) {
 			f = failure(unit.Spawn, "handler %s could not be started: %v", c.Handler, err)
 		}
-		if p.process.Load() != nil && f.Reason != unit.Requested {
+		if p.process.Load() != nil && f.Reason != unit.Requested && f.Reason != unit.Refused { // a refusal says it all
 			f.Text = withTail(f.Text, p.pump.Tail(5))
 		}
 		if !ended {
@@ -110,7 +111,7 @@ func (p *Conn) Description() Description { return p.description }
 // PID of the process.
 func (p *Conn) PID() int { return p.process.Load().PID() }
 
-// Owns reports whether pid is the process or a member of its process group or control group.
+// Owns reports whether pid is the process, or one that it has started.
 func (p *Conn) Owns(pid int) bool {
 	process := p.process.Load()
 	return process != nil && process.Owns(pid)
@@ -118,6 +119,9 @@ func (p *Conn) Owns(pid int) bool {
 
 // Skipped says which limits of the process are not kept as wished, one sentence each.
 func (p *Conn) Skipped() []string { return p.plan.Skipped }
+
+// Isolation is what keeps the process from the daemon and from other handlers, and what that leaves open here.
+func (p *Conn) Isolation() (level string, open []string) { return string(p.plan.Level), p.plan.Open }
 
 // Done is closed when the process has ended.
 func (p *Conn) Done() <-chan struct{} { return p.process.Load().Done() }

@@ -6,8 +6,12 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"os"
 	"os/exec"
+	"path/filepath"
+	"slices"
 	"strings"
+	"time"
 
 	"github.com/hashicorp/go-hclog"
 	plugin "github.com/hashicorp/go-plugin"
@@ -41,8 +45,9 @@ func (p *Conn) connect(ctx context.Context, token string) error {
 			grpc.WithIdleTimeout(0),
 		},
 		RunnerFunc: func(_ hclog.Logger, cmd *exec.Cmd, _ string) (runner.Runner, error) {
-			r.begin = func() (*launch.Process, string, error) { return p.launch(ctx, p.environment(cmd.Env, token)) }
-			return r, nil
+			env, err := p.environment(cmd.Env, token)
+			r.begin = func() (*launch.Process, string, error) { return p.launch(ctx, env) }
+			return r, err
 		},
 	})
 	done := make(chan error, 1)
@@ -52,8 +57,15 @@ func (p *Conn) connect(ctx context.Context, token string) error {
 	case err = <-done:
 	case <-ctx.Done():
 		p.leftBehind = !p.KillAndWait()
-		if !p.leftBehind {
-			err = <-done // everything in go-plugin that waits ends with the process
+		// What go-plugin waits for ends with the process or with its connections, unless something that the process has
+		// started holds them.
+		p.conns.close()
+		timer := time.NewTimer(p.timeouts.Kill)
+		defer timer.Stop()
+		select {
+		case err = <-done:
+		case <-timer.C:
+			p.abandoned = true
 		}
 	}
 	var f *Failure
@@ -91,8 +103,18 @@ func (p *Conn) dispense() error {
 }
 
 // environment is the whole environment of the process.
-func (p *Conn) environment(protocol []string, token string) []string {
+func (p *Conn) environment(protocol []string, token string) ([]string, error) {
 	env := append([]string{}, p.config.Environment...)
+	if p.plan.OwnTemp() {
+		temp := filepath.Join(p.dir, "tmp")
+		if err := os.Mkdir(temp, 0o700); err != nil {
+			return nil, fmt.Errorf("a temporary directory could not be made for it: %w", err)
+		}
+		if err := os.Lchown(temp, p.plan.UID(), p.plan.GID()); err != nil {
+			return nil, fmt.Errorf("its temporary directory could not be given to it: %w", err)
+		}
+		env = append(slices.DeleteFunc(env, func(kv string) bool { return strings.HasPrefix(kv, "TMPDIR=") }), "TMPDIR="+temp)
+	}
 	for _, kv := range protocol {
 		if !strings.HasPrefix(kv, plugin.EnvUnixSocketDir+"=") {
 			env = append(env, kv)
@@ -103,7 +125,7 @@ func (p *Conn) environment(protocol []string, token string) []string {
 		plugin.EnvUnixSocketDir+"="+p.dir, // go-plugin's own choice is a level deeper, and paths are short of room
 		handlerv1.HostSocketVariable+"="+p.host.path,
 		p.mark,
-	)
+	), nil
 }
 
 func newToken() (string, error) {

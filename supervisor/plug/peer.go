@@ -37,8 +37,7 @@ func peerOf(conn net.Conn) (*unix.Ucred, error) {
 	return cred, credErr
 }
 
-// owner knows whether a process belongs to a handler: the one that we started, or a member of its process
-// group or control group.
+// owner knows whether a process belongs to a handler: the one that we started, or what that has started.
 type owner interface{ Owns(pid int) bool }
 
 // checkPeer returns an error unless conn leads to o, which runs as user uid.

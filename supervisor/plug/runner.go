@@ -2,10 +2,12 @@ package plug
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -23,6 +25,7 @@ type processRunner struct {
 	begin   func() (*launch.Process, string, error)
 	process *launch.Process // set by Start
 	line    string          // set by Start
+	moved   string          // set by checkSocket; where the handler's socket is now
 }
 
 func (r *processRunner) Start(context.Context) (err error) {
@@ -76,17 +79,36 @@ func (r *processRunner) checkSocket(network, address string) error {
 		return fmt.Errorf("its socket %q is outside of its own directory, the one that PLUGIN_UNIX_SOCKET_DIR names", shorten(address))
 	}
 	conn, err := r.dial(context.Background(), "")
-	if err == nil {
-		conn.Close()
+	if err != nil {
+		return err
 	}
-	return err
+	conn.Close()
+	return r.moveAway(address)
 }
+
+// moveAway gives the handler's socket a name that nobody else knows. The kernel shows the name under which a socket was made
+// to every process of the machine, and not every handler looks who connects.
+func (r *processRunner) moveAway(address string) error {
+	moved := filepath.Join(r.dir, rand.Text()[:secretName])
+	if err := os.Rename(address, moved); err != nil {
+		return fmt.Errorf("its socket cannot be moved out of sight: %w", err)
+	}
+	r.moved = moved
+	return nil
+}
+
+// secretName is how long the name of a socket is: not longer than that of go-plugin's server, because paths of sockets are
+// short of room, and 80 bits.
+const secretName = 16
 
 // dial connects to the handler's socket and checks by SO_PEERCRED, each time, that the handler listens there.
 func (r *processRunner) dial(ctx context.Context, _ string) (net.Conn, error) {
 	socket, err := parseHandshake(r.line)
 	if err != nil {
 		return nil, err
+	}
+	if r.moved != "" {
+		socket = r.moved
 	}
 	var d net.Dialer
 	conn, err := d.DialContext(ctx, "unix", socket)

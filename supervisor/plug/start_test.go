@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -134,7 +135,7 @@ func TestRefusedLimits(t *testing.T) {
 	r.Limits = launch.Limits{CPUPercent: 50, Strict: true}
 	_, err := r.start(t, "echo", "")
 	var f *Failure
-	if !errors.As(err, &f) || f.Reason != unit.Refused || err.Error() != "handler echo is not started because the limits are strict and this machine cannot keep them: processor time is not limited because there are no control groups" {
+	if !errors.As(err, &f) || f.Reason != unit.Refused || err.Error() != "handler echo is not started because the limits are strict and this machine cannot keep them: processor time is not limited because there are no control groups; its isolation would be none instead of landlock: the handler may do whatever the daemon's user may because there is no launch program" {
 		t.Errorf("error %v", err)
 	}
 	r.Limits.Strict = false
@@ -195,6 +196,27 @@ func TestNoBinary(t *testing.T) {
 	}
 }
 
+// A handler that says itself why it cannot work is not started again for nothing, and its words are the reason.
+func TestOwnReason(t *testing.T) {
+	r := newFixture(t)
+	for script, want := range map[string]struct {
+		reason unit.Reason
+		text   string
+	}{
+		"echo begin >&2; echo 'the package x is not installed: install x' >&2; exit 78": {unit.Refused, "handler h is not started because the package x is not installed: install x"},
+		"exit 78":             {unit.ExitCode, "handler h could not be started because it ended with exit code 78 before its handshake"},
+		"echo no >&2; exit 1": {unit.ExitCode, "handler h could not be started because it ended with exit code 1 before its handshake; its last line was \"no\""},
+	} {
+		c := r.Config
+		c.Handler, c.Path, c.Args = "h", "/bin/sh", []string{"-c", script}
+		_, err := Start(t.Context(), c)
+		var f *Failure
+		if !errors.As(err, &f) || f.Reason != want.reason || f.Text != want.text {
+			t.Errorf("%s: %v", script, err)
+		}
+	}
+}
+
 func TestDescription(t *testing.T) {
 	r := newFixture(t)
 	d := r.conn(t, "echo", "").Description()
@@ -237,4 +259,54 @@ func FuzzHandshake(f *testing.F) {
 			t.Errorf("%q: %v", socket, err)
 		}
 	})
+}
+
+// A start ends in time although something that the process has started holds its socket, and outlives it.
+func TestStartWithAnHeir(t *testing.T) {
+	r := newFixture(t)
+	r.Timeouts = Timeouts{Handshake: 2 * time.Second, Describe: 2 * time.Second, Kill: 3 * time.Second}
+	failed := make(chan error, 1)
+	go func() {
+		_, err := r.start(t, "badhandler", "heir")
+		failed <- err
+	}()
+	select {
+	case err := <-failed:
+		if err == nil {
+			t.Error("started")
+		}
+	case <-time.After(patience):
+		t.Error("the start does not end")
+	}
+	var heir int
+	if _, err := fmt.Sscanf(regexp.MustCompile(`heir \d+`).FindString(r.logs.String()), "heir %d", &heir); err != nil || heir == 0 {
+		t.Fatalf("no heir: %s", r.logs)
+	}
+	_ = syscall.Kill(heir, syscall.SIGKILL)
+}
+
+// A handler's socket gets a name that others cannot see in the kernel's list.
+func TestSocketMovesOutOfSight(t *testing.T) {
+	r := newFixture(t)
+	c := r.conn(t, "echo", "")
+	listed, err := os.ReadFile("/proc/self/net/unix")
+	if err != nil {
+		t.Fatal(err)
+	}
+	names := regexp.MustCompile(regexp.QuoteMeta(c.dir)+`/\S+`).FindAllString(string(listed), -1)
+	if len(names) == 0 {
+		t.Fatal("the kernel lists no socket of the handler")
+	}
+	for _, name := range names {
+		conn, err := net.Dial("unix", name)
+		if err == nil {
+			conn.Close()
+			if name != c.host.path { // which knows its callers
+				t.Errorf("a stranger connects to %s", name)
+			}
+		}
+	}
+	if err := c.Check(t.Context()); err != nil {
+		t.Error(err)
+	}
 }

@@ -92,10 +92,10 @@ func (p *Conn) Close() {
 	if p.host != nil {
 		p.host.stop()
 	}
-	if p.plugin != nil {
+	p.conns.close() // first: something that outlived the process may hold them, and go-plugin would wait for its answer
+	if p.plugin != nil && !p.abandoned {
 		p.plugin.Kill() // book-keeping: there is nothing left to kill
 	}
-	p.conns.close()
 	p.calls.close()
 	for _, w := range p.synced {
 		_ = w.Close()

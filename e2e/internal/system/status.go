@@ -29,7 +29,7 @@ type Agent struct {
 
 // Handler is one handler of a Status.
 type Handler struct {
-	Name, State, Reason, Path, SHA256 string
+	Name, State, Reason, Path, SHA256, Isolation string
 	Generation, Restarts              int
 	Processes                         []struct {
 		PID       int

@@ -106,8 +106,17 @@ type Process struct {
 // Start starts a command of blocksd. It is stopped, and its output logged if the test failed, at the end of the test.
 func (b Binaries) Start(t testing.TB, env []string, args ...string) *Process {
 	t.Helper()
-	cmd := exec.Command(b.Blocksd(), args...)
+	return b.StartAs(t, b.Blocksd(), env, os.Geteuid(), args...)
+}
+
+// StartAs starts a copy of blocksd as another user, in that user's group alone.
+func (b Binaries) StartAs(t testing.TB, program string, env []string, uid int, args ...string) *Process {
+	t.Helper()
+	cmd := exec.Command(program, args...)
 	cmd.Env = append(CleanEnv(), env...)
+	if uid != os.Geteuid() {
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(uid)}}
+	}
 	p := &Process{Cmd: cmd, name: "blocksd " + args[0], output: new(testutil.Buffer), exited: make(chan struct{})}
 	cmd.Stdout, cmd.Stderr = p.output, p.output
 	// A handler that outlived its daemon would hold the pipe; Wait must not wait for it.

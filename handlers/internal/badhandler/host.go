@@ -6,12 +6,13 @@ import (
 	"os"
 	"strings"
 
-	"github.com/blocksd/blocksd/pluginsdk"
-	handlerv1 "github.com/blocksd/blocksd/proto/blocks/handler/v1"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
+
+	"github.com/blocksd/blocksd/pluginsdk"
+	handlerv1 "github.com/blocksd/blocksd/proto/blocks/handler/v1"
 )
 
 // hostCall publishes to the host service by hand: "task=ID", "socket=PATH" and "token=TEXT" replace what is right. It

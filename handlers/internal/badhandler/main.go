@@ -10,8 +10,9 @@ import (
 	"os"
 	"strings"
 
-	"github.com/blocksd/blocksd/pluginsdk"
 	"google.golang.org/grpc"
+
+	"github.com/blocksd/blocksd/pluginsdk"
 )
 
 //go:embed agent-card.json

@@ -3,8 +3,9 @@ package main
 import (
 	"errors"
 
-	handlerv1 "github.com/blocksd/blocksd/proto/blocks/handler/v1"
 	"google.golang.org/grpc"
+
+	handlerv1 "github.com/blocksd/blocksd/proto/blocks/handler/v1"
 )
 
 // errNoResult ends a call before the SDK, which always sends a result, comes into play.

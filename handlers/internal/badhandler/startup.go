@@ -84,6 +84,20 @@ var startup = map[string]func(){
 		fmt.Printf("1|1|unix|%s|grpc|\n", path)
 		select {}
 	},
+	"heir": func() { // what it leaves behind holds its socket, in a session of its own and without its environment
+		path := os.Getenv("PLUGIN_UNIX_SOCKET_DIR") + "/heir"
+		fd, _ := syscall.Socket(syscall.AF_UNIX, syscall.SOCK_STREAM, 0)
+		_ = syscall.Bind(fd, &syscall.SockaddrUnix{Name: path})
+		_ = syscall.Listen(fd, 16)
+		cmd := exec.Command("sleep", "600")
+		cmd.Env, cmd.ExtraFiles, cmd.SysProcAttr = []string{"A=b"}, []*os.File{os.NewFile(uintptr(fd), "socket")}, &syscall.SysProcAttr{Setsid: true}
+		if err := cmd.Start(); err != nil {
+			panic(err)
+		}
+		fmt.Fprintln(os.Stderr, "heir", cmd.Process.Pid)
+		fmt.Printf("1|1|unix|%s|grpc|\n", path)
+		select {}
+	},
 	"unasked-certificate": func() { // go-plugin itself would panic
 		path := os.Getenv("PLUGIN_UNIX_SOCKET_DIR") + "/x"
 		fd, _ := syscall.Socket(syscall.AF_UNIX, syscall.SOCK_STREAM, 0)

@@ -1,0 +1,207 @@
+package attack
+
+import (
+	"encoding/hex"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/blocksd/blocksd/e2e/internal/system"
+)
+
+// ground is a daemon with a hostile handler and an echo, behind walls of one kind.
+type ground struct {
+	*system.Network
+	level, state, socket, key string
+	daemon, victim            int
+	secrets                   []string // what must not be seen
+}
+
+// start runs a daemon as a user, with a key file, at a level.
+func start(t *testing.T, uid int, level string) ground {
+	t.Helper()
+	if uid != 0 && os.Geteuid() != 0 {
+		t.Skip("machine: the tests do not run as root, so no other user can be had")
+	}
+	dirs := t.TempDir()
+	passable(t, dirs)
+	g := ground{level: level, state: filepath.Join(dirs, "state"), key: filepath.Join(dirs, "secrets", "api-key")}
+	g.socket = filepath.Join(g.state, "s")
+	_, env := bin.Sandbox(t, bin.Plugins(), "--agents", plugins(t))
+	apiKey := env.Get("BLOCKS_API_KEY")
+	program, config, handlers := filepath.Join(dirs, "blocksd"), filepath.Join(dirs, "blocksd.yaml"), plugins(t)
+	b, err := os.ReadFile(bin.Blocksd())
+	if err != nil {
+		t.Fatal(err)
+	}
+	passable(t, handlers)
+	for _, err := range []error{
+		os.WriteFile(program, b, 0o755), os.Mkdir(g.state, 0o700), os.Mkdir(filepath.Dir(g.key), 0o700), os.WriteFile(g.key, []byte(apiKey+"\n"), 0o600),
+		os.WriteFile(config, []byte("network: {api_key_file: "+g.key+"}\nisolation: {level: "+level+", cgroup: \"off\"}\n"), 0o644),
+		os.Chown(g.state, uid, uid), os.Chown(filepath.Dir(g.key), uid, uid), os.Chown(g.key, uid, uid),
+	} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	var daemonEnv system.Env
+	for _, kv := range env {
+		if !strings.HasPrefix(kv, "BLOCKS_API_KEY=") {
+			daemonEnv = append(daemonEnv, kv)
+		}
+	}
+	args := []string{"run", "--config", config, "--plugins", handlers, "--state-dir", g.state, "--socket", g.socket}
+	p := bin.StartAs(t, program, daemonEnv, uid, args...)
+	g.Network = &system.Network{Binaries: bin, Process: p, StateDir: g.state, Env: env.With("BLOCKSD_SOCKET", g.socket)}
+	g.WaitReady(t)
+	s := g.Status(t)
+	g.daemon, g.victim = s.PID, s.Handler(t, "echo").Processes[0].PID
+	journal, err := os.ReadFile(filepath.Join(g.state, "journal.key"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	g.secrets = []string{apiKey, string(journal), hex.EncodeToString(journal)[:16]}
+	if level == "auto" {
+		level = s.Handler(t, "hostile").Isolation
+		t.Logf("isolation is %s", level)
+	}
+	if got := s.Handler(t, "hostile").Isolation; got != level {
+		t.Skipf("machine: isolation is %q here instead of %q", got, level)
+	}
+	return g
+}
+
+// passable lets other users through the directories above a file that the test made, and into the last one.
+func passable(t *testing.T, path string) {
+	t.Helper()
+	for dir := path; dir != os.TempDir() && dir != "/"; dir = filepath.Dir(dir) {
+		if err := os.Chmod(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// The attacks on what stands around a handler, behind each kind of wall.
+func TestWalls(t *testing.T) {
+	const somebody = 54391
+	for _, tt := range []struct {
+		uid   int
+		level string
+	}{{0, "auto"}, {0, "landlock"}, {somebody, "namespace"}, {somebody, "landlock"}} {
+		t.Run(fmt.Sprintf("%s as %d", tt.level, tt.uid), func(t *testing.T) {
+			g := start(t, tt.uid, tt.level)
+			g.reads(t)
+			g.writes(t)
+			g.controls(t)
+			g.signals(t)
+			g.leaves(t)
+			alive(t, g.Network)
+			g.Stop(t)
+		})
+	}
+}
+
+// sh runs a script in the hostile handler.
+func (g ground) sh(t *testing.T, script string) string {
+	t.Helper()
+	return attack(t, g.Network, "sh "+script)
+}
+
+// reads tries to see what is the daemon's.
+func (g ground) reads(t *testing.T) {
+	t.Helper()
+	daemon, victim := strconv.Itoa(g.daemon), strconv.Itoa(g.victim)
+	for _, path := range []string{
+		g.key, g.state + "/journal.key", "/proc/" + daemon + "/root" + g.key, "/proc/" + daemon + "/root" + g.state + "/journal.key",
+		"/proc/" + daemon + "/environ", "/proc/" + victim + "/environ", "/proc/" + victim + "/root" + g.key, "/proc/1/root" + g.key,
+	} {
+		out := g.sh(t, "cat "+path+" | od -An -v -tx1 | tr -d ' \\n'; cat "+path)
+		for _, secret := range append(g.secrets, "BLOCKSD_HOST_TOKEN", "blocksd-host-token") {
+			if strings.Contains(out, secret) {
+				t.Errorf("the handler reads %s: %.200q", path, out)
+			}
+		}
+	}
+	for _, dir := range []string{g.state + "/run", g.state + "/handlers", filepath.Dir(g.key)} {
+		out := g.sh(t, "ls "+dir)
+		for _, what := range []string{"journal.db", "handlers.json"} {
+			if strings.Contains(out, what) {
+				t.Errorf("the handler lists %s: %s", dir, out)
+			}
+		}
+	}
+	if out := g.sh(t, "ls "+g.state); strings.Contains(out, "journal.db") {
+		t.Errorf("the handler lists the state directory: %s", out)
+	}
+}
+
+// writes tries to change what is the daemon's.
+func (g ground) writes(t *testing.T) {
+	t.Helper()
+	before, err := os.ReadFile(g.key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := g.sh(t, strings.Join([]string{
+		"echo stolen > " + g.key, "rm -f " + g.key, "mv " + filepath.Dir(g.key) + " /tmp/stolen", "echo x > " + g.state + "/pins", "rm -rf " + g.state + "/journal.db",
+		"umount -l " + g.state, "unshare -Urm umount -l " + g.state,
+	}, "; "))
+	after, err := os.ReadFile(g.key)
+	if err != nil || string(after) != string(before) {
+		t.Errorf("the handler has changed the key file to %q, %v: %s", after, err, out)
+	}
+	if _, err := os.Stat(filepath.Join(g.state, "pins")); err == nil {
+		t.Error("the handler has written pins")
+	}
+	if _, err := os.Stat(filepath.Join(g.state, "journal.db")); err != nil {
+		t.Errorf("the journal: %v", err)
+	}
+}
+
+// controls tries to change things at the control socket, by a child, by one in a session of its own, and by one that is an
+// orphan without an environment.
+func (g ground) controls(t *testing.T) {
+	t.Helper()
+	drain := filepath.Join(filepath.Dir(g.state), "blocksd") + " drain --socket " + g.socket
+	for _, script := range []string{
+		drain, "setsid -w " + drain, "setsid -f env -i " + drain + " >/dev/null 2>&1; sleep 1", "(setsid env -i sh -c 'sleep 1; exec " + drain + "' >/dev/null 2>&1 &); sleep 2",
+		"kill -9 " + strconv.Itoa(g.victim) + "; " + filepath.Join(filepath.Dir(g.state), "blocksd") + " restart echo --socket " + g.socket,
+	} {
+		out := g.sh(t, script)
+		s := g.Status(t)
+		if !s.Ready || s.Handler(t, "echo").Processes[0].PID != g.victim {
+			t.Errorf("the handler has changed things by %q: %s, %v", script, out, s.Reasons)
+		}
+	}
+}
+
+// signals tries to end other processes.
+func (g ground) signals(t *testing.T) {
+	t.Helper()
+	out := g.sh(t, fmt.Sprintf("kill -9 %d; kill -9 -%d; kill -STOP %d; kill -9 %d", g.victim, g.victim, g.victim, g.daemon))
+	if !system.Alive(g.victim) || g.Exited() {
+		t.Errorf("the handler has ended others: %s", out)
+	}
+	b, err := os.ReadFile("/proc/" + strconv.Itoa(g.victim) + "/stat")
+	if err != nil || strings.Contains(string(b), ") T ") {
+		t.Errorf("the victim is stopped: %s, %v", b, err)
+	}
+}
+
+// leaves starts processes that should outlive the handler.
+func (g ground) leaves(t *testing.T) {
+	t.Helper()
+	out := g.sh(t, "setsid sleep 617 >/dev/null 2>&1 & echo $!; sleep 0.2")
+	pid, _, _ := strings.Cut(out, "\n")
+	left, err := strconv.Atoi(pid)
+	if err != nil || !system.Alive(left) {
+		t.Fatalf("nothing was left: %s", out)
+	}
+	if r := g.Run(t, g.Env, "restart", "hostile"); r.Code != 0 {
+		t.Fatalf("restart: %s", r.Stderr)
+	}
+	system.Eventually(t, system.CallDeadline, "what the handler has started has ended with it", func() bool { return !system.Alive(left) })
+}

@@ -1,0 +1,148 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+
+	"github.com/blocksd/blocksd/pluginsdk"
+	handlerv1 "github.com/blocksd/blocksd/proto/blocks/handler/v1"
+)
+
+// attack is something that a handler does to others. The argument is the rest of the request behind the name.
+type attack func(ctx context.Context, t *pluginsdk.Task, argument string) error
+
+// attacks by name, which is the first word of the request.
+var attacks = map[string]attack{
+	// sh runs a script and answers with what it wrote.
+	"sh": func(ctx context.Context, t *pluginsdk.Task, script string) error {
+		out, err := exec.CommandContext(ctx, "sh", "-c", script).CombinedOutput()
+		if len(out) > 8<<10 {
+			out = out[:8<<10]
+		}
+		return t.Send(pluginsdk.Text(fmt.Sprintf("%s[%v]", out, err)))
+	},
+	// connections opens so many connections to a socket and answers how many of them are still open a moment later.
+	"connections": func(_ context.Context, t *pluginsdk.Task, argument string) error {
+		path, n, _ := strings.Cut(argument, " ")
+		if path == "host" {
+			path = os.Getenv("BLOCKSD_HOST_SOCKET")
+		}
+		var open []net.Conn
+		defer func() {
+			for _, c := range open {
+				c.Close()
+			}
+		}()
+		for range atoi(n) {
+			c, err := net.DialTimeout("unix", path, time.Second)
+			if err != nil {
+				break
+			}
+			open = append(open, c)
+		}
+		t.Status("connected")
+		held := 0
+		for _, c := range open {
+			_ = c.SetReadDeadline(time.Now().Add(time.Second))
+			if _, err := c.Read(make([]byte, 1)); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+				held++
+			}
+		}
+		return t.Send(pluginsdk.Text(fmt.Sprint(held)))
+	},
+	// downloads opens so many downloads of the input "file" and reads none.
+	"downloads": func(ctx context.Context, t *pluginsdk.Task, argument string) error {
+		return streams(ctx, t, atoi(argument), func(ctx context.Context, client handlerv1.HostServiceClient) error {
+			s, err := client.DownloadInput(ctx, &handlerv1.DownloadInputRequest{TaskId: t.ID, PartIndex: 1})
+			if err == nil {
+				_, err = s.Recv()
+			}
+			return err
+		})
+	},
+	// artifacts begins so many artifacts of some MiB and ends none.
+	"artifacts": func(ctx context.Context, t *pluginsdk.Task, argument string) error {
+		n, mib, _ := strings.Cut(argument, " ")
+		return streams(ctx, t, atoi(n), func(ctx context.Context, client handlerv1.HostServiceClient) error {
+			s, err := client.PublishArtifact(ctx)
+			if err != nil {
+				return err
+			}
+			info := &handlerv1.ArtifactInfo{FileName: "endless"}
+			for range atoi(mib) {
+				if s.Send(&handlerv1.PublishArtifactRequest{TaskId: t.ID, Chunk: &handlerv1.ArtifactChunk{Info: info, Data: make([]byte, 1<<20)}}) != nil {
+					return s.RecvMsg(new(handlerv1.PublishArtifactResponse))
+				}
+				info = nil
+			}
+			time.Sleep(time.Second) // a refusal of the last message takes a moment
+			ended := make(chan error, 1)
+			go func() { ended <- s.RecvMsg(new(handlerv1.PublishArtifactResponse)) }()
+			select {
+			case err := <-ended:
+				return err
+			case <-time.After(time.Second):
+				return nil
+			}
+		})
+	},
+	// log writes so many MiB of lines.
+	"log": func(_ context.Context, t *pluginsdk.Task, argument string) error {
+		line := []byte(strings.Repeat("flood ", 10<<10) + "\n")
+		for written := 0; written < atoi(argument)<<20; written += len(line) {
+			_, _ = os.Stderr.Write(line)
+		}
+		return t.Send(pluginsdk.Text("done"))
+	},
+	// error fails with a text of so many bytes, some of which are not text.
+	"error": func(_ context.Context, _ *pluginsdk.Task, argument string) error {
+		return pluginsdk.Private("It failed.", errors.New(strings.Repeat("e\xff", atoi(argument)/2)))
+	},
+	// grpc-message ends the call of a task with a gRPC error whose message is of so many bytes.
+	"grpc-message": func(_ context.Context, _ *pluginsdk.Task, argument string) error {
+		return status.Error(13, strings.Repeat("\x1b[31m", atoi(argument)/5))
+	},
+}
+
+// streams begins so many calls of the host service at once, and answers how many of them were let in and what the others
+// were told.
+func streams(ctx context.Context, t *pluginsdk.Task, n int, begin func(context.Context, handlerv1.HostServiceClient) error) error {
+	conn, err := grpc.NewClient("unix:"+os.Getenv("BLOCKSD_HOST_SOCKET"), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	ctx, cancel := context.WithTimeout(metadata.AppendToOutgoingContext(ctx, "blocksd-host-token", os.Getenv("BLOCKSD_HOST_TOKEN")), 20*time.Second)
+	defer cancel()
+	client := handlerv1.NewHostServiceClient(conn)
+	var all sync.WaitGroup
+	var mu sync.Mutex
+	in, told := 0, map[string]int{}
+	for range n {
+		all.Go(func() {
+			err := begin(ctx, client)
+			mu.Lock()
+			defer mu.Unlock()
+			if err == nil {
+				in++
+			} else {
+				told[status.Convert(err).Message()]++
+			}
+		})
+	}
+	all.Wait()
+	t.Status(fmt.Sprint("holding ", in))
+	return t.Send(pluginsdk.Text(fmt.Sprintf("%d in, %v", in, told)))
+}
