@@ -82,7 +82,7 @@ func (a *Agent) newJob(s *session, acc acceptance, clockOffset time.Duration) *j
 	}
 	j.channel = taskChannel{
 		name: wire.TaskChannel(t.OrgID, t.ID), token: start.WriteToken, meta: wire.EventMeta(a.name(), t.ID, ""),
-		abandonArtifacts: abandon,
+		abandonArtifacts: abandon, begun: make(chan struct{}),
 		release: func() {
 			expire()
 			end()
@@ -100,6 +100,9 @@ func (a *Agent) newJob(s *session, acc acceptance, clockOffset time.Duration) *j
 				return
 			}
 			j.publish(publishing, o)
+			if o.first {
+				close(j.channel.begun)
+			}
 			if o.last {
 				j.post(task.TerminalDone{})
 			}
@@ -237,7 +240,7 @@ func (j *job) performLocked(action task.Action) {
 	id := j.task.ID
 	switch act := action.(type) {
 	case task.PublishRunning:
-		j.channel.outbox.put(outgoing{body: wire.RunningEvent(id)})
+		j.channel.outbox.put(outgoing{body: wire.RunningEvent(id), first: true})
 	case task.PublishStatus:
 		j.channel.outbox.put(outgoing{body: wire.StatusEvent(id, act.Text), replaceable: true})
 	case task.PublishArtifact:

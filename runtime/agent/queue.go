@@ -11,6 +11,8 @@ type outgoing struct {
 	body []byte
 	// replaceable: a status that gives way to a newer one when too much waits.
 	replaceable bool
+	// first: the event that the task runs.
+	first bool
 	// last: the terminal event.
 	last bool
 	// artifact publishes an artifact and answers whoever brought it.

@@ -53,7 +53,9 @@ func TestSlowNetworkSlowsTheWriter(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	blocked := make(chan error, 1)
-	go func() { blocked <- slow.Write(ctx, []dispatch.StreamItem{{Kind: dispatch.StreamBytes, Data: chunk}}, true) }()
+	go func() {
+		blocked <- slow.Write(ctx, []dispatch.StreamItem{{Kind: dispatch.StreamBytes, Data: chunk}}, true)
+	}()
 	r := task.read(fastAnnounced)
 	for i := range 50 {
 		began := time.Now()
