@@ -25,6 +25,7 @@ func init() {
 	steps["collect"] = step((*work).collect)
 	steps["converse"] = step((*work).converse)
 	steps["external"] = step((*work).external)
+	steps["pace"] = step((*work).pace)
 	steps["detach"] = step((*work).detach)
 	steps["complete"] = step(func(w *work, _ bool) error { w.Complete(); return nil })
 }
