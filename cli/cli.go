@@ -119,7 +119,7 @@ func newRoot(a *app) *cobra.Command {
 	root.Flags().Bool("version", false, "show the version")
 	for _, c := range []func(*app) *cobra.Command{
 		newDev, newSandbox, newRun, newCall,
-		newStatus, newHandlers, newTasks, newCancel, newRestart, newHandler, newLogs, newEvents, newDrain, newUndrain, newReload, newDebug,
+		newStatus, newHandlers, newTasks, newCancel, newRestart, newHandler, newLogs, newEvents, newTop, newDrain, newUndrain, newReload, newDebug,
 		newRegister, newUnregister, newAgents, newWhoami,
 		newCheck, newConfig, newDoctor, newVersion,
 	} {
