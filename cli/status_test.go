@@ -79,7 +79,9 @@ func TestFormsForPeople(t *testing.T) {
 		for _, step := range []func() error{
 			func() error { return s.status(&out, formOfStatus(sampleStatus()), now) },
 			func() error { return s.status(&out, formOfStatus(&controlv1.StatusResponse{Ready: true}), now) },
-			func() error { return s.handlers(&out, formOfHandlers(sampleStatus().Handlers), now, handlerPathColumns) },
+			func() error {
+				return s.handlers(&out, formOfHandlers(sampleStatus().Handlers), now, handlerPathColumns)
+			},
 			func() error { return s.tasks(&out, formOfTasks(sampleTasks()), now) },
 			func() error { return s.tasks(&out, formOfTasks(nil), now) },
 		} {

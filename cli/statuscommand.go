@@ -179,9 +179,11 @@ func (a *app) watchStatus(ctx context.Context, o statusOptions) error {
 		case err != nil: // it may come back
 			fmt.Fprintln(&picture, printable(err.Error()))
 		case o.json:
-			err = a.printJSON(s)
+			if err := a.printJSON(s); err != nil {
+				return err
+			}
 		default:
-			err = a.showStatus(&picture, s, false)
+			_ = a.showStatus(&picture, s, false) // a buffer takes everything
 		}
 		text := picture.String()
 		if terminal {
