@@ -31,7 +31,7 @@ const (
 )
 
 type devOptions struct {
-	plugins                  []string
+	plugins, projects        []string
 	agents, listen, stateDir string
 }
 
@@ -41,10 +41,16 @@ func newDev(a *app) *cobra.Command {
 		Use: "dev", Short: "Try handlers: a private network and the daemon, in one process", Args: argsOfUse, Example: "  blocksd dev --plugins DIR",
 		Long: "Try handlers: run a private network and the daemon in one process. The command registers each handler's card, sends each\n" +
 			"agent its example input, then runs until Ctrl-C. It writes the variables that clients need to dev.env in the state directory.",
-		RunE: func(cmd *cobra.Command, _ []string) error { return a.dev(cmd.Context(), o) },
 	}
 	f := cmd.Flags()
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if len(o.projects) > 0 && !f.Changed("plugins") {
+			o.plugins = nil // who names a project wants that one
+		}
+		return a.dev(cmd.Context(), o)
+	}
 	f.StringArrayVar(&o.plugins, "plugins", o.plugins, "directory of handler programs; may be repeated")
+	f.StringArrayVar(&o.projects, "project", nil, "directory of a project with its agent-card.json; may be repeated; then there are no other handlers without --plugins")
 	f.StringVar(&o.agents, "agents", "", "directory of more cards (*.json) to register, for external providers")
 	f.StringVar(&o.listen, "listen", "127.0.0.1:0", "loopback address of the network; port 0 for any free port")
 	f.StringVar(&o.stateDir, "state-dir", "", "state directory (default $XDG_STATE_HOME/blocksd/dev, else ~/.local/state/blocksd/dev)")
@@ -147,23 +153,11 @@ func (a *app) dev(ctx context.Context, o devOptions) error {
 // devSettings are the defaults with the user's variables for logs and limits. Variables about the network do not count:
 // dev has its own.
 func (a *app) devSettings(o devOptions) (config.Loaded, error) {
-	dir := o.stateDir
-	if dir == "" {
-		state := a.getenv("XDG_STATE_HOME")
-		if !filepath.IsAbs(state) {
-			home := a.getenv("HOME")
-			if home == "" {
-				return config.Loaded{}, usagef("find a state directory: neither XDG_STATE_HOME nor HOME is set: name a directory with --state-dir")
-			}
-			state = filepath.Join(home, ".local", "state")
-		}
-		dir = filepath.Join(state, "blocksd", "dev")
-	}
-	dir, err := filepath.Abs(dir)
+	dir, err := a.devStateDir(o.stateDir)
 	if err != nil {
-		return config.Loaded{}, fmt.Errorf("use state directory %s: %w", dir, err)
+		return config.Loaded{}, err
 	}
-	flags := map[string]any{"state_dir": dir, "plugins.dirs": o.plugins, "log.format": "text"}
+	flags := map[string]any{"state_dir": dir, "plugins.dirs": o.plugins, "projects": o.projects, "log.format": "text"}
 	if isTerminal(a.Stdout) {
 		flags["log.level"] = a.logLevel("warn") // people read the events instead of the log
 	}
@@ -176,6 +170,26 @@ func (a *app) devSettings(o devOptions) (config.Loaded, error) {
 	l, err := config.Read(config.Sources{Environ: environ, Flags: flags})
 	l.Config.Socket = filepath.Join(dir, "blocksd.sock")
 	return l, err
+}
+
+// devStateDir is the directory that a flag names, else the user's own.
+func (a *app) devStateDir(dir string) (string, error) {
+	if dir == "" {
+		state := a.getenv("XDG_STATE_HOME")
+		if !filepath.IsAbs(state) {
+			home := a.getenv("HOME")
+			if home == "" {
+				return "", usagef("find a state directory: neither XDG_STATE_HOME nor HOME is set: name a directory with --state-dir")
+			}
+			state = filepath.Join(home, ".local", "state")
+		}
+		dir = filepath.Join(state, "blocksd", "dev")
+	}
+	abs, err := filepath.Abs(dir)
+	if err != nil {
+		return "", fmt.Errorf("use state directory %s: %w", dir, err)
+	}
+	return abs, nil
 }
 
 func removeStale(path string) {
@@ -251,11 +265,11 @@ func (a *app) sendExample(ctx context.Context, c *client.Client, example daemon.
 		return err
 	}
 	defer s.Close()
-	printer := callPrinter{app: &app{Invocation{Stdout: out, Stderr: out}}, indent: "  "}
+	printer := callPrinter{results: out, notes: out, errors: out, indent: "  "}
 	if err := printer.submitted(s, example.Agent); err != nil {
 		return err
 	}
-	if _, err := follow(ctx, s, &printer); err != nil {
+	if _, err := (watchOptions{}).watch(ctx, s, &printer); err != nil {
 		return because(ctx, err)
 	}
 	return nil

@@ -22,6 +22,7 @@ func newRun(a *app) *cobra.Command {
 	}
 	flags := newSettingFlags(cmd.Flags())
 	flags.plugins()
+	flags.projects()
 	flags.text("state_dir", "state-dir", "directory of everything that must survive a restart")
 	flags.text("socket", "socket", "Unix socket of the control API")
 	flags.text("drain", "drain", "how long tasks may continue after the daemon was asked to stop")
@@ -40,7 +41,8 @@ func (a *app) run(ctx context.Context, sources config.Sources) error {
 		return err
 	}
 	settings := loaded.Config
-	key := config.NewKeys(settings, a.getenv).Key
+	keys := config.NewKeys(settings, a.getenv)
+	key := keys.Key
 	if err := checkKeys(settings, key); err != nil {
 		return err
 	}
@@ -55,7 +57,7 @@ func (a *app) run(ctx context.Context, sources config.Sources) error {
 	}
 	d, err := a.open(ctx, daemon.Config{
 		Settings: settings, Loaded: loaded, Reload: func() (config.Loaded, error) { return config.Read(sources.Again()) },
-		Key: key, Version: version(), Log: log, Level: level, Getenv: a.getenv,
+		Key: key, KeyExpires: keys.Expires, Version: version(), Log: log, Level: level, Getenv: a.getenv,
 	})
 	if d == nil || err != nil {
 		return err

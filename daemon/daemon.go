@@ -39,6 +39,11 @@ type Config struct {
 	Settle time.Duration
 	// WarnUntrusted takes handlers from directories that others may write too, and only warns of them.
 	WarnUntrusted bool
+	// KeyExpires says when the key of an agent with this key file ends, where the network does not say; zero for unknown. It may
+	// be nil.
+	KeyExpires func(keyFile string) time.Time
+	// KeyLook is how often the network is asked whether it still takes the keys; 55 s when zero.
+	KeyLook time.Duration
 	// Reload reads the configuration again; nil when it cannot change. Loaded is what it has returned the last time, or
 	// what Settings come from.
 	Reload func() (config.Loaded, error)
@@ -91,6 +96,7 @@ type Daemon struct {
 	metricsListener net.Listener
 
 	network  *locator
+	keys     keyWatch
 	sessions sessions
 	inbox    *inbox
 	served   served
@@ -260,6 +266,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	d.agents.Go(func() { d.reconcile(agentsCtx) })
 	d.agents.Go(func() { d.network.run(agentsCtx) })
 	d.agents.Go(func() { d.watchFiles(agentsCtx) })
+	d.agents.Go(func() { d.watchKeys(agentsCtx) })
 	select {
 	case <-ctx.Done():
 	case <-d.final:
@@ -303,7 +310,7 @@ func (d *Daemon) loseSocket() {
 func (d *Daemon) startControl(ctx context.Context) (<-chan struct{}, error) {
 	s, err := control.NewServer(control.ServerConfig{
 		Listener: d.listener, Daemon: d, Log: d.cfg.Log, UID: control.UID(), OnLost: d.loseSocket,
-		Owned: d.fleet.Owns,
+		Owned:     d.fleet.Owns,
 		Operators: func() control.Group { return *d.operators.Load() },
 	})
 	if err != nil {
