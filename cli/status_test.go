@@ -162,7 +162,7 @@ func TestGridFits(t *testing.T) {
 
 func TestFormsForMachines(t *testing.T) {
 	var out bytes.Buffer
-	a := &app{Invocation{Stdout: &out}}
+	a := &app{Invocation: Invocation{Stdout: &out}}
 	for _, v := range []any{
 		formOfStatus(sampleStatus()), formOfStatus(&controlv1.StatusResponse{}), formOfHandlers(nil), formOfTasks(sampleTasks()), formOfTasks(nil),
 	} {

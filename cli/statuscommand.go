@@ -12,7 +12,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/blocksd/blocksd/daemon/control"
 	"github.com/blocksd/blocksd/daemon/roster"
 	"github.com/blocksd/blocksd/internal/retry"
 )
@@ -198,9 +197,4 @@ func (a *app) watchStatus(ctx context.Context, o statusOptions) error {
 			return nil
 		}
 	}
-}
-
-// dialDaemon connects to the daemon at the socket that --socket names, or where else it is.
-func (a *app) dialDaemon(ctx context.Context, socket string) (*control.Client, error) {
-	return control.Dial(ctx, a.socketPath(socket))
 }

@@ -149,6 +149,27 @@ func startEcho(t *testing.T) (env []string) {
 	return env
 }
 
+// TestDevOnTerminal: dev keeps its live line in one line on a narrow terminal too, and ends with a summary.
+func TestDevOnTerminal(t *testing.T) {
+	dir := t.TempDir()
+	p := onTerminal(t, 50, 40, []string{"HOME=" + dir, "XDG_STATE_HOME="}, "dev", "--plugins", dir)
+	p.shows(t, "network   http://127.0.0.1:", "In another terminal:", "0 of 0 agents online")
+	if r := runCLI(t, []string{"HOME=" + dir}, Interrupts{}, "drain"); r.code != 0 {
+		t.Errorf("%+v", r)
+	}
+	if n := strings.Count(p.screen.String(), "agents online"); n != 1 {
+		t.Errorf("the live line is there %d times:\n%s", n, p.screen.String())
+	}
+	p.press(t, "\x03")
+	if code := p.ends(t); code != 0 {
+		t.Errorf("exit code %d: %q", code, p.written())
+	}
+	picture := p.shows(t, "draining", "done      0 tasks in ")
+	if strings.Contains(picture, "agents online") {
+		t.Errorf("the live line is still there:\n%s", picture)
+	}
+}
+
 // TestTerminals: what runs on a whole terminal does so on a real one.
 func TestTerminals(t *testing.T) {
 	env := startEcho(t)
