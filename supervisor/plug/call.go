@@ -54,8 +54,8 @@ func (h Hooks) released(taint bool) {
 	}
 }
 
-// Do gives a task to the process and returns when the handler is done with it, when the process has ended, or when ctx
-// has: nil, a *dispatch.TaskFailure, or an *Unsent with one. Whatever happens, the port is not used after Do has returned.
+// Do gives a task to the process and returns when the handler is done with it, for a pipe task when the task is over, when
+// the process has ended, or when ctx has: nil, a *dispatch.TaskFailure, or an *Unsent with one. Whatever happens, the port is not used after Do has returned.
 //
 // A handler that goes on after ctx has ended is given LetGo to end its call, if it understands cancellation, before the
 // call is cut off.
@@ -87,25 +87,29 @@ func (p *Conn) Do(ctx context.Context, task *wire.Task, port dispatch.TaskPort, 
 		defer p.calls.end()
 		growStack()
 		k.run(p, callCtx, work, task, a, result)
-		hooks.released(k.finish())
+		taint := k.finish()
+		if task.Kind == wire.Pipe {
+			<-a.settled // the process may have it beyond the call
+		}
+		hooks.released(taint)
 	}()
 	select {
 	case err := <-result:
-		return err
+		return p.settle(ctx, task, a, err)
 	case <-p.Done():
 		// What it has sent is still in the socket and counts, but nothing is waited for long: something may hold the socket
 		// open.
 		k.cutOff(p.timeouts.ExitDrain)
 		select {
 		case err := <-result:
-			return err
+			return p.settle(ctx, task, a, err)
 		case <-ctx.Done(): // what it has sent may take as long as an outage
 		}
 	case <-ctx.Done():
 	}
 	select {
 	case err := <-result: // both happened
-		return err
+		return p.settle(ctx, task, a, err)
 	default:
 	}
 	patience := time.Duration(0)
@@ -123,6 +127,28 @@ func (p *Conn) Do(ctx context.Context, task *wire.Task, port dispatch.TaskPort, 
 		Kind: dispatch.CallEnded, Public: publicEnded,
 		Private: fmt.Sprintf("the call of task %s on handler %s was ended by the daemon: %v", task.ID, p.config.Handler, context.Cause(ctx)),
 	}
+}
+
+// settle returns what Do returns after an answer of the handler. The process keeps a pipe task that goes on after its
+// result, and the task fails with the process.
+func (p *Conn) settle(ctx context.Context, task *wire.Task, a *assignment, err error) error {
+	if err != nil || task.Kind != wire.Pipe || !a.port.Detached() {
+		return err
+	}
+	if a.final {
+		_ = a.port.End(nil) // an error means that it is over by itself
+	}
+	select {
+	case <-ctx.Done():
+		return nil
+	case <-p.Done():
+	}
+	if ctx.Err() != nil {
+		return nil
+	}
+	failure := p.crash(task, "while it still had")
+	p.explain(task, nil, failure)
+	return failure
 }
 
 // growStack makes room for what a gRPC call needs at once. Without it the stack of a new goroutine is copied several times
@@ -236,7 +262,7 @@ func (k *call) run(p *Conn, ctx, work context.Context, task *wire.Task, a *assig
 // converse reads the handler's messages until the outcome is known; over says that the call has ended with it. What the
 // handler has sent is published whatever becomes of the call: only the end of the task stops that.
 func (k *call) converse(p *Conn, work context.Context, stream grpc.ServerStreamingClient[handlerv1.StartTaskResponse], task *wire.Task, a *assignment) (over bool, err error) {
-	chunks := assembler{limit: p.config.MaxArtifactBytes}
+	chunks := assembler{limit: p.config.MaxArtifactBytes, handler: p.config.Spool}
 	defer chunks.close()
 	for heard := int64(0); ; heard++ {
 		a.hear(heard)
@@ -246,7 +272,7 @@ func (k *call) converse(p *Conn, work context.Context, stream grpc.ServerStreami
 		}
 		switch e := m.GetEvent().(type) {
 		case *handlerv1.StartTaskResponse_Status:
-			_ = a.own(func(port dispatch.TaskPort) error { port.Status(e.Status); return nil })
+			_ = a.own(func(port dispatch.TaskPort) error { port.Status(foreign(e.Status, maxReason)); return nil })
 		case *handlerv1.StartTaskResponse_Artifact:
 			artifact, err := chunks.add(e.Artifact)
 			if err != nil {
@@ -268,23 +294,29 @@ func (k *call) converse(p *Conn, work context.Context, stream grpc.ServerStreami
 			if chunks.open {
 				return false, p.refused(task, errors.New("the last chunk of an artifact is missing"))
 			}
+			a.final = e.Result.GetFinal()
 			return false, nil
 		case *handlerv1.StartTaskResponse_Error:
-			public := strings.TrimSpace(wire.CutText(e.Error.GetPublicMessage(), wire.MaxTextBytes))
-			if public == "" {
-				public = publicError
-			}
-			return false, &dispatch.TaskFailure{Kind: dispatch.HandlerError, Public: public, Private: e.Error.GetPrivateMessage()}
+			return false, handlerFailure(e.Error)
 		}
 		// Any other event comes from a newer SDK; the contract lets us ignore it.
 	}
+}
+
+// handlerFailure is the failure that a handler has reported.
+func handlerFailure(e *handlerv1.Error) *dispatch.TaskFailure {
+	public := strings.TrimSpace(foreign(e.GetPublicMessage(), wire.MaxTextBytes))
+	if public == "" {
+		public = publicError
+	}
+	return &dispatch.TaskFailure{Kind: dispatch.HandlerError, Public: public, Private: foreign(e.GetPrivateMessage(), maxPrivate)}
 }
 
 // explain puts why a task failed beside what the handler wrote, for whoever looks there. The end of a process is a record
 // of its own.
 func (p *Conn) explain(task *wire.Task, a *assignment, err error) {
 	var f *dispatch.TaskFailure
-	if !errors.As(err, &f) || a.unwanted() {
+	if !errors.As(err, &f) || a != nil && a.unwanted() {
 		return
 	}
 	level, why := slog.LevelError, f.Private
@@ -347,11 +379,11 @@ func (p *Conn) broken(task *wire.Task, err error) *dispatch.TaskFailure {
 	case (code == codes.Unavailable || code == codes.Canceled || code == codes.Internal) && p.endedSoon():
 		return p.crash(task, "in")
 	case code == codes.Unavailable:
-		return &dispatch.TaskFailure{Kind: dispatch.HandlerCrash, Public: publicCrash, Private: fmt.Sprintf("the connection to handler %s (pid %d) broke in task %s: %v", name, p.PID(), task.ID, err)}
+		return &dispatch.TaskFailure{Kind: dispatch.HandlerCrash, Public: publicCrash, Private: foreign(fmt.Sprintf("the connection to handler %s (pid %d) broke in task %s: %v", name, p.PID(), task.ID, err), maxPrivate)}
 	case code == codes.Canceled: // by us
 		return &dispatch.TaskFailure{Kind: dispatch.CallEnded, Public: publicEnded, Private: fmt.Sprintf("the call of task %s on handler %s was cut off", task.ID, name)}
 	}
-	return &dispatch.TaskFailure{Kind: dispatch.HandlerSilent, Public: publicSilent, Private: fmt.Sprintf("handler %s ended the call of task %s with an error of gRPC: %v", name, task.ID, err)}
+	return &dispatch.TaskFailure{Kind: dispatch.HandlerSilent, Public: publicSilent, Private: foreign(fmt.Sprintf("handler %s ended the call of task %s with an error of gRPC: %v", name, task.ID, err), maxPrivate)}
 }
 
 // tailLines of a crashed process go into the private text of its tasks.
@@ -368,7 +400,7 @@ func (p *Conn) crash(task *wire.Task, when string) *dispatch.TaskFailure {
 	if tail := p.Tail(tailLines); len(tail) > 0 {
 		private += "; its last lines were:\n" + strings.Join(tail, "\n")
 	}
-	return &dispatch.TaskFailure{Kind: dispatch.HandlerCrash, Public: publicCrash, Private: private}
+	return &dispatch.TaskFailure{Kind: dispatch.HandlerCrash, Public: publicCrash, Private: foreign(private, maxPrivate)}
 }
 
 // CancelTask asks the handler to end a task. It returns once the handler has been asked. A handler that does not know
