@@ -10,7 +10,7 @@ export PATH := $(CURDIR)/$(TOOLS):$(PATH)
 RACE      = $(shell scripts/race)
 
 # Reference handlers are what users get; fixtures are handlers that exist for tests only.
-HANDLERS := echo adder
+HANDLERS := echo adder echostream bidichat stocksim advancedstream chat
 FIXTURES := sleeper badhandler scripted
 
 PYTHON_PB := pluginsdk/python/blocksd/_pb
@@ -19,7 +19,7 @@ PYTHON_PB := pluginsdk/python/blocksd/_pb
 .PHONY: help build run test bench soak interop generate baseline check-needs check-format check-lint check-generated check-go tools clean
 
 help:
-	@echo "make build     bin/blocksd, bin/plugins and bin/testplugins"
+	@echo "make build     bin/blocksd, bin/blocksd-exec, bin/plugins and bin/testplugins"
 	@echo "make run       build, then a whole network on this machine with the reference handlers"
 	@echo "make test      everything that must pass: format, lint, generated code, vet and all tests with the race detector"
 	@echo "make bench     measure, as ratios in one run"
@@ -33,6 +33,7 @@ build:
 	@chmod go-w .
 	@mkdir -p "$(BIN)/plugins" "$(BIN)/testplugins"
 	$(GO) build -trimpath -o "$(BIN)/blocksd" .
+	$(GO) build -trimpath -o "$(BIN)/blocksd-exec" ./handlers/exec
 	@set -e; for h in $(HANDLERS); do \
 	  $(GO) build -trimpath -o "$(BIN)/plugins/$$h" ./handlers/$$h; \
 	  install -m 0644 handlers/$$h/agent-card.json "$(BIN)/plugins/$$h.agent-card.json"; \
@@ -41,7 +42,7 @@ build:
 	  $(GO) build -trimpath -o "$(BIN)/testplugins/$$h" ./handlers/internal/$$h; \
 	  install -m 0644 handlers/internal/$$h/agent-card.json "$(BIN)/testplugins/$$h.agent-card.json"; \
 	done
-	@chmod 0755 "$(BIN)" "$(BIN)/plugins" "$(BIN)/testplugins" "$(BIN)/blocksd"
+	@chmod 0755 "$(BIN)" "$(BIN)/plugins" "$(BIN)/testplugins" "$(BIN)/blocksd" "$(BIN)/blocksd-exec"
 	@for h in $(HANDLERS); do chmod 0755 "$(BIN)/plugins/$$h"; done; for h in $(FIXTURES); do chmod 0755 "$(BIN)/testplugins/$$h"; done
 
 run: build
@@ -69,12 +70,13 @@ check-proto: $(TOOLS)/buf $(TOOLS)/protoc-gen-go $(TOOLS)/python-proto
 	cd proto && buf lint
 	@cd proto && buf breaking --against baseline.binpb || { echo "the contract breaks what was released: see proto/baseline.md"; exit 1; }
 	@rm -rf $(TOOLS)/generated && mkdir -p $(TOOLS)/generated && cp -r proto $(TOOLS)/generated/ && cd $(TOOLS)/generated/proto && buf generate
+	@cd proto && buf build --exclude-source-info --path blocks/handler/v1 -o - | cmp -s - ../pluginsdk/node/lib/handler.binpb || { echo "pluginsdk/node/lib/handler.binpb is out of date: run 'make generate' and commit the result"; exit 1; }
 	@diff -r proto $(TOOLS)/generated/proto || { echo "generated code is out of date: run 'make generate' and commit the result"; exit 1; }
 	@rm -rf $(TOOLS)/generated-python && cp -r $(PYTHON_PB) $(TOOLS)/generated-python && scripts/python-proto $(TOOLS)/python-proto/bin/python $(TOOLS)/generated-python
 	@diff -r -x __pycache__ $(PYTHON_PB) $(TOOLS)/generated-python || { echo "generated code is out of date: run 'make generate' and commit the result"; exit 1; }
 	@scripts/generated unchanged || { echo "proto/checked.sum is out of date: run 'make generate' and commit the result"; exit 1; }
 
-check-go: e2e/interop/pubnub/node_modules e2e/interop/.cache/pubnub-10.8.0 e2e/interop/.cache/python-sdk
+check-go: pluginsdk/node/node_modules pluginsdk/python/.venv e2e/interop/pubnub/node_modules e2e/interop/.cache/pubnub-10.8.0
 	@$(GO) run ./scripts/gotest $(RACE) ./...
 
 bench:
@@ -90,6 +92,7 @@ interop: check-needs e2e/interop/.cache/blocks-1.0.23 e2e/interop/.cache/blocks-
 generate: $(TOOLS)/buf $(TOOLS)/protoc-gen-go $(TOOLS)/python-proto
 	cd proto && buf lint && buf breaking --against baseline.binpb && buf generate
 	scripts/python-proto $(TOOLS)/python-proto/bin/python $(PYTHON_PB)
+	cd proto && buf build --exclude-source-info --path blocks/handler/v1 -o ../pluginsdk/node/lib/handler.binpb
 	@scripts/generated accept
 
 # The contract that was released last, which later ones must not break.
@@ -128,6 +131,13 @@ e2e/interop/pubnub/node_modules: e2e/interop/pubnub/package-lock.json
 	  cd e2e/interop/pubnub && npm ci --no-audit --no-fund --loglevel=error && touch node_modules; \
 	else echo "npm is not installed: the tests with the npm package pubnub will skip"; fi
 
+# What the SDK for Node.js needs of others.
+pluginsdk/node/node_modules: pluginsdk/node/package-lock.json
+	@if command -v npm >/dev/null; then \
+	  echo "fetching what pluginsdk/node needs into $@" && \
+	  cd pluginsdk/node && npm ci --no-audit --no-fund --loglevel=error && touch node_modules; \
+	else echo "npm is not installed: the tests with handlers in Node.js will skip"; fi
+
 # pip is called by python: the first line of its script cannot hold a path with a space.
 e2e/interop/.cache/pubnub-10.8.0: e2e/interop/pubnub/requirements.txt
 	@if python3 -c 'import venv, ensurepip' 2>/dev/null; then \
@@ -136,7 +146,7 @@ e2e/interop/.cache/pubnub-10.8.0: e2e/interop/pubnub/requirements.txt
 	else echo "python3 with venv is not installed: the tests with the PyPI package pubnub will skip"; fi
 
 # What pluginsdk/python needs and is tested with.
-e2e/interop/.cache/python-sdk: pluginsdk/python/requirements-test.txt
+pluginsdk/python/.venv: pluginsdk/python/requirements-test.txt
 	@if python3 -c 'import venv, ensurepip, sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null; then \
 	  echo "fetching what pluginsdk/python is tested with into $@" && \
 	  python3 -m venv $@ && $@/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r $< && touch $@; \
@@ -157,4 +167,4 @@ e2e/interop/.cache/cli: e2e/interop/blocks/cli/package-lock.json
 	@touch $@
 
 clean:
-	rm -rf "$(BIN)" $(TOOLS) e2e/interop/.cache e2e/interop/pubnub/node_modules
+	rm -rf "$(BIN)" $(TOOLS) e2e/interop/.cache e2e/interop/pubnub/node_modules pluginsdk/node/node_modules pluginsdk/python/.venv

@@ -33,6 +33,7 @@ var rooms = []struct {
 	{"daemon/config", []string{"network/wire", "internal"}, "settings are read before anything runs, and by the commands"},
 	{"daemon/roster", []string{"daemon/config", "supervisor", "network/card", "network/wire", "internal"}, "decides what is served, and neither serves nor looks"},
 	{"daemon/control", []string{"proto", "internal"}, "the control API knows the daemon by an interface, so that its client stays small"},
+	{"daemon/runners", []string{"pluginsdk/node", "supervisor/catalog", "network", "internal"}, "unpacks what the binary carries of other languages"},
 	{"daemon/logging", []string{"internal"}, "everything writes to the log"},
 
 	{"runtime", []string{"dispatch", "event", "network", "internal"}, "the runtime must be usable with any dispatcher, also without handler processes"},
@@ -49,6 +50,7 @@ var rooms = []struct {
 	{"proto", nil, "a contract depends on nothing"},
 	{"pluginsdk", []string{"proto"}, "handlers of other people import it; it must stay small and stable"},
 	{"handlers", []string{"pluginsdk"}, "a reference handler uses what every handler has"},
+	{"handlers/exec", []string{"pluginsdk", "internal/nearest", "internal/textfile"}, "also reads a file that people write"},
 	{"handlers/internal", []string{"pluginsdk", "proto"}, "a handler for tests also breaks the contract, by hand"},
 
 	{"internal", nil, "what several packages share depends on none of them"},
@@ -85,7 +87,7 @@ var ours = []string{""}
 // pure lists packages that decide and do nothing else, with what they still may use. They must not import this themselves,
 // nor through another package of ours; what the standard library imports itself does not count.
 var (
-	pure = []string{"network/wire", "network/card", "runtime/admission", "runtime/lifecycle", "runtime/task", "supervisor/unit", "supervisor/rollout", "supervisor/queue"}
+	pure = []string{"network/wire", "network/card", "runtime/admission", "runtime/lifecycle", "runtime/streams", "runtime/task", "supervisor/unit", "supervisor/rollout", "supervisor/queue"}
 	// pureItself lists those that must not import it themselves, but use types of packages that do.
 	pureItself = []string{"daemon/roster"}
 

@@ -31,7 +31,7 @@ const (
 )
 
 type devOptions struct {
-	plugins                  []string
+	plugins, projects        []string
 	agents, listen, stateDir string
 }
 
@@ -41,10 +41,16 @@ func newDev(a *app) *cobra.Command {
 		Use: "dev", Short: "Try handlers: a private network and the daemon, in one process", Args: argsOfUse, Example: "  blocksd dev --plugins DIR",
 		Long: "Try handlers: run a private network and the daemon in one process. The command registers each handler's card, sends each\n" +
 			"agent its example input, then runs until Ctrl-C. It writes the variables that clients need to dev.env in the state directory.",
-		RunE: func(cmd *cobra.Command, _ []string) error { return a.dev(cmd.Context(), o) },
 	}
 	f := cmd.Flags()
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if len(o.projects) > 0 && !f.Changed("plugins") {
+			o.plugins = nil // who names a project wants that one
+		}
+		return a.dev(cmd.Context(), o)
+	}
 	f.StringArrayVar(&o.plugins, "plugins", o.plugins, "directory of handler programs; may be repeated")
+	f.StringArrayVar(&o.projects, "project", nil, "directory of a project with its agent-card.json; may be repeated; then there are no other handlers without --plugins")
 	f.StringVar(&o.agents, "agents", "", "directory of more cards (*.json) to register, for external providers")
 	f.StringVar(&o.listen, "listen", "127.0.0.1:0", "loopback address of the network; port 0 for any free port")
 	f.StringVar(&o.stateDir, "state-dir", "", "state directory (default $XDG_STATE_HOME/blocksd/dev, else ~/.local/state/blocksd/dev)")
@@ -163,7 +169,7 @@ func (a *app) devSettings(o devOptions) (config.Loaded, error) {
 	if err != nil {
 		return config.Loaded{}, fmt.Errorf("use state directory %s: %w", dir, err)
 	}
-	flags := map[string]any{"state_dir": dir, "plugins.dirs": o.plugins, "log.format": "text"}
+	flags := map[string]any{"state_dir": dir, "plugins.dirs": o.plugins, "projects": o.projects, "log.format": "text"}
 	if isTerminal(a.Stdout) {
 		flags["log.level"] = a.logLevel("warn") // people read the events instead of the log
 	}
@@ -251,11 +257,11 @@ func (a *app) sendExample(ctx context.Context, c *client.Client, example daemon.
 		return err
 	}
 	defer s.Close()
-	printer := callPrinter{app: &app{Invocation{Stdout: out, Stderr: out}}, indent: "  "}
+	printer := callPrinter{results: out, notes: out, errors: out, indent: "  "}
 	if err := printer.submitted(s, example.Agent); err != nil {
 		return err
 	}
-	if _, err := follow(ctx, s, &printer); err != nil {
+	if _, err := (watchOptions{}).watch(ctx, s, &printer); err != nil {
 		return because(ctx, err)
 	}
 	return nil

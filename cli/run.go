@@ -22,6 +22,7 @@ func newRun(a *app) *cobra.Command {
 	}
 	flags := newSettingFlags(cmd.Flags())
 	flags.plugins()
+	flags.projects()
 	flags.text("state_dir", "state-dir", "directory of everything that must survive a restart")
 	flags.text("socket", "socket", "Unix socket of the control API")
 	flags.text("drain", "drain", "how long tasks may continue after the daemon was asked to stop")

@@ -31,6 +31,12 @@ func (s *settingFlags) plugins() {
 	s.given["plugins.dirs"] = func() (any, bool) { return *dirs, s.set.Changed("plugins") }
 }
 
+// projects adds --project, which may be repeated.
+func (s *settingFlags) projects() {
+	dirs := s.set.StringArray("project", nil, "directory of a project with its agent-card.json; may be repeated")
+	s.given["projects"] = func() (any, bool) { return *dirs, s.set.Changed("project") }
+}
+
 // sources are the layers of the configuration once the command line is parsed.
 func (s *settingFlags) sources(environ []string) config.Sources {
 	flags := map[string]any{}

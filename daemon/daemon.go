@@ -294,7 +294,7 @@ func (d *Daemon) loseSocket() {
 func (d *Daemon) startControl(ctx context.Context) (<-chan struct{}, error) {
 	s, err := control.NewServer(control.ServerConfig{
 		Listener: d.listener, Daemon: d, Log: d.cfg.Log, UID: control.UID(), OnLost: d.loseSocket,
-		Owned: d.fleet.Owns,
+		Owned:     d.fleet.Owns,
 		Operators: func() control.Group { return *d.operators.Load() },
 	})
 	if err != nil {

@@ -152,7 +152,11 @@ func (d *Daemon) watchFilesOf(ctx context.Context, c config.Config) {
 	for _, a := range c.Agents {
 		files = append(files, a.Card)
 	}
+	var stamps []string
+	for _, r := range d.programs.runners.All() {
+		stamps = append(stamps, r.Installed...)
+	}
 	catalog.Watch(ctx, catalog.WatchConfig{
-		Dirs: c.Plugins.Dirs, Files: files, Log: d.cfg.Log, Quiet: d.cfg.Settle, Changed: d.inbox.filesChanged,
+		Dirs: c.Plugins.Dirs, Trees: c.Projects, Stamps: stamps, Files: files, Log: d.cfg.Log, Quiet: d.cfg.Settle, Changed: d.inbox.filesChanged,
 	})
 }

@@ -199,9 +199,14 @@ func plugConfig(f *Fleet, c HandlerConfig) plug.Config {
 		c.Environment = f.config.Environment
 	}
 	c.Timeouts = cmp.Or(c.Timeouts, f.config.Timeouts)
+	path, argv0 := c.program(), c.Path
+	if c.Interpreter != "" {
+		path, argv0 = c.Interpreter, c.Interpreter
+	}
 	return plug.Config{
-		Handler: c.Name, Path: c.program(), Argv0: c.Path, Args: c.Args, Dir: c.Dir, Environment: launch.Environment(os.Environ(), c.Environment),
-		Spawner: f.spawner, Dirs: f.dirs, Log: f.config.Log, Buffer: f.buffer, Timeouts: c.Timeouts.Filled(), OnAnotherProcess: f.tasks.assigned,
+		Handler: c.Name, Path: path, Argv0: argv0, Args: c.Args, Dir: c.Dir,
+		Environment: launch.Merge(launch.Environment(os.Environ(), c.Environment), c.Variables),
+		Spawner:     f.spawner, Dirs: f.dirs, Log: f.config.Log, Buffer: f.buffer, Timeouts: c.Timeouts.Filled(), OnAnotherProcess: f.tasks.assigned,
 		Limits: c.Limits, Machine: f.machine, MTLS: c.MTLS, MaxArtifactBytes: c.MaxArtifactBytes,
 	}
 }

@@ -27,6 +27,8 @@ type Config struct {
 
 	Environment []string `koanf:"environment" reload:"handler" doc:"Names of environment variables that handlers get, besides PATH, HOME, LANG, TZ, TMPDIR and SSL_CERT_*.\nNever pass credentials of the network: handlers need none."`
 
+	Projects []string `koanf:"projects" reload:"live" path:"true" doc:"Directories of projects: each has an agent-card.json whose runtime.handler names a file in it, in Python, JavaScript or\nTypeScript, a program, or a YAML file for blocksd-exec. The rule about owners is that of plugins directories."`
+
 	Control   Control   `koanf:"control" doc:"The control API."`
 	Log       Log       `koanf:"log" doc:"Logging, to standard error."`
 	Telemetry Telemetry `koanf:"telemetry" doc:"Metrics and health, for monitoring."`

@@ -155,8 +155,11 @@ func parseFlags(flags map[string]any) (layer map[string]any, ps Problems) {
 
 // flagName is the command-line flag of a key. Only some keys have one.
 func flagName(key string) string {
-	if key == "plugins.dirs" {
+	switch key {
+	case "plugins.dirs":
 		return "plugins"
+	case "projects":
+		return "project"
 	}
 	return strings.ReplaceAll(key, "_", "-")
 }

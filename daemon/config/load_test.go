@@ -210,7 +210,7 @@ func TestMistakes(t *testing.T) {
 		{"misspelled", "drian: 3s", `, line 1: key "drian" is unknown, did you mean "drain"?`},
 		{"misspelled below", "log:\n  levle: info", `, line 2: key "log.levle" is unknown, did you mean "log.level"?`},
 		{"wrong level", "level: info", `, line 1: key "level" is unknown, did you mean "log.level"?`},
-		{"nothing near", "zzzzzzzz: 1", `, line 1: key "zzzzzzzz" is unknown; the known keys are state_dir, socket, drain, cancel_grace, environment, control, log, telemetry, network, plugins, agents, handlers, isolation, limits, timeouts`},
+		{"nothing near", "zzzzzzzz: 1", `, line 1: key "zzzzzzzz" is unknown; the known keys are state_dir, socket, drain, cancel_grace, environment, projects, control, log, telemetry, network, plugins, agents, handlers, isolation, limits, timeouts`},
 		{"in a list", "agents:\n- crad: x", `, line 2: key "agents[0].crad" is unknown, did you mean "agents[0].card"?; configuration file F, line 2: agents[0] lacks the required key "card"`},
 		{"twice", "drain: 1s\ndrain: 2s", `, line 2: key "drain" is set twice, here and in line 1: keep one`},
 		{"no unit", "drain: 30", `, line 1: key "drain" must be a duration with a unit, such as 30s or 1m30s, not "30"`},

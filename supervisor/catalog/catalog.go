@@ -29,6 +29,8 @@ type Found struct {
 	Kind Kind
 	// CardPath is the card file next to it, "" when there is none.
 	CardPath string
+	// Project is set for the handler of a project, which runs differently from a program of its own.
+	Project *Project
 }
 
 // Skip is a file or directory that was not taken, with the reason in one sentence.
