@@ -91,8 +91,8 @@ interop: check-needs e2e/interop/.cache/blocks-1.0.23 e2e/interop/.cache/blocks-
 
 generate: $(TOOLS)/buf $(TOOLS)/protoc-gen-go $(TOOLS)/python-proto
 	cd proto && buf lint && buf breaking --against baseline.binpb && buf generate
-	scripts/python-proto $(TOOLS)/python-proto/bin/python $(PYTHON_PB)
 	cd proto && buf build --exclude-source-info --path blocks/handler/v1 -o ../pluginsdk/node/lib/handler.binpb
+	scripts/python-proto $(TOOLS)/python-proto/bin/python $(PYTHON_PB)
 	@scripts/generated accept
 
 # The contract that was released last, which later ones must not break.

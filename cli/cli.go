@@ -121,7 +121,7 @@ func newRoot(a *app) *cobra.Command {
 		newDev, newSandbox, newRun, newCall, newFollow, newCalls,
 		newStatus, newHandlers, newTasks, newCancel, newRestart, newHandler, newLogs, newEvents, newDrain, newUndrain, newReload, newDebug,
 		newRegister, newUnregister, newAgents, newWhoami,
-		newCheck, newConfig, newDoctor, newVersion,
+		newCheck, newConfig, newDoctor, newMan, newVersion,
 	} {
 		root.AddCommand(c(a))
 	}

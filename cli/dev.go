@@ -153,21 +153,9 @@ func (a *app) dev(ctx context.Context, o devOptions) error {
 // devSettings are the defaults with the user's variables for logs and limits. Variables about the network do not count:
 // dev has its own.
 func (a *app) devSettings(o devOptions) (config.Loaded, error) {
-	dir := o.stateDir
-	if dir == "" {
-		state := a.getenv("XDG_STATE_HOME")
-		if !filepath.IsAbs(state) {
-			home := a.getenv("HOME")
-			if home == "" {
-				return config.Loaded{}, usagef("find a state directory: neither XDG_STATE_HOME nor HOME is set: name a directory with --state-dir")
-			}
-			state = filepath.Join(home, ".local", "state")
-		}
-		dir = filepath.Join(state, "blocksd", "dev")
-	}
-	dir, err := filepath.Abs(dir)
+	dir, err := a.devStateDir(o.stateDir)
 	if err != nil {
-		return config.Loaded{}, fmt.Errorf("use state directory %s: %w", dir, err)
+		return config.Loaded{}, err
 	}
 	flags := map[string]any{"state_dir": dir, "plugins.dirs": o.plugins, "projects": o.projects, "log.format": "text"}
 	if isTerminal(a.Stdout) {
@@ -182,6 +170,26 @@ func (a *app) devSettings(o devOptions) (config.Loaded, error) {
 	l, err := config.Read(config.Sources{Environ: environ, Flags: flags})
 	l.Config.Socket = filepath.Join(dir, "blocksd.sock")
 	return l, err
+}
+
+// devStateDir is the directory that a flag names, else the user's own.
+func (a *app) devStateDir(dir string) (string, error) {
+	if dir == "" {
+		state := a.getenv("XDG_STATE_HOME")
+		if !filepath.IsAbs(state) {
+			home := a.getenv("HOME")
+			if home == "" {
+				return "", usagef("find a state directory: neither XDG_STATE_HOME nor HOME is set: name a directory with --state-dir")
+			}
+			state = filepath.Join(home, ".local", "state")
+		}
+		dir = filepath.Join(state, "blocksd", "dev")
+	}
+	abs, err := filepath.Abs(dir)
+	if err != nil {
+		return "", fmt.Errorf("use state directory %s: %w", dir, err)
+	}
+	return abs, nil
 }
 
 func removeStale(path string) {

@@ -63,6 +63,8 @@ type Config struct {
 	// Version of the program, which the network is given.
 	Version string
 
+	Meters Meters
+
 	// OnMoved, which may be nil, is called when the network may be elsewhere by now, so that CDM should be fetched again:
 	// it does not know the keys, or nothing has worked for Timeouts.Moved. It is called again as long as that lasts, and
 	// must not block.

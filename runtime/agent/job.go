@@ -245,7 +245,7 @@ func (j *job) performLocked(action task.Action) {
 	case task.RefuseArtifact:
 		j.artifacts.take(act.ID).refuse()
 	case task.PublishTerminal:
-		j.agent.countOutcome(act.Terminal)
+		j.agent.countOutcome(id, act.Terminal)
 		j.concludeLocked(act.Terminal)
 	case task.CallHandler:
 		j.call.begin()
