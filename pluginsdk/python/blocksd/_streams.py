@@ -77,6 +77,7 @@ class StreamCore:
                     request = host_pb2.ReadStreamRequest(task_id=self.work.id, stream_id=self.id)
                     self._call = self.work.host.start("ReadStream", request)
                 self._reading = asyncio.ensure_future(self._call.read())
+                self._reading.add_done_callback(_nobody_reads_on)
             try:
                 answer = await before(self.work.canceled, self._reading)
             except grpc.RpcError as err:
@@ -113,6 +114,12 @@ class StreamCore:
         if self._call is not None:
             self._call.cancel()
         self.end_reason = self.end_reason or "closed"
+
+
+def _nobody_reads_on(reading: asyncio.Future[Any]) -> None:
+    """An error that comes when nobody reads any more is no news."""
+    if not reading.cancelled():
+        reading.exception()
 
 
 def _number(names: tuple[str, ...], name: str | None, what: str) -> Any:
