@@ -87,7 +87,7 @@ var ours = []string{""}
 // pure lists packages that decide and do nothing else, with what they still may use. They must not import this themselves,
 // nor through another package of ours; what the standard library imports itself does not count.
 var (
-	pure = []string{"network/wire", "network/card", "runtime/admission", "runtime/lifecycle", "runtime/task", "supervisor/unit", "supervisor/rollout", "supervisor/queue"}
+	pure = []string{"network/wire", "network/card", "runtime/admission", "runtime/lifecycle", "runtime/streams", "runtime/task", "supervisor/unit", "supervisor/rollout", "supervisor/queue"}
 	// pureItself lists those that must not import it themselves, but use types of packages that do.
 	pureItself = []string{"daemon/roster"}
 

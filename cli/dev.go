@@ -265,11 +265,11 @@ func (a *app) sendExample(ctx context.Context, c *client.Client, example daemon.
 		return err
 	}
 	defer s.Close()
-	printer := callPrinter{app: &app{Invocation{Stdout: out, Stderr: out}}, indent: "  "}
+	printer := callPrinter{results: out, notes: out, errors: out, indent: "  "}
 	if err := printer.submitted(s, example.Agent); err != nil {
 		return err
 	}
-	if _, err := follow(ctx, s, &printer); err != nil {
+	if _, err := (watchOptions{}).watch(ctx, s, &printer); err != nil {
 		return because(ctx, err)
 	}
 	return nil

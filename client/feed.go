@@ -10,8 +10,8 @@ import (
 )
 
 const (
-	// maxDenials is how many renewed tokens in a row may be refused before the session gives up.
-	maxDenials = 3
+	// maxRenewals is how many new tokens in a row may be refused before the session gives up.
+	maxRenewals = 3
 	// snapshotTimeout bounds the read of history for a snapshot, whose caller gives no context.
 	snapshotTimeout = 15 * time.Second
 	// replayCursor is a timetoken from which on the network delivers whatever it still keeps for subscribers.
@@ -148,7 +148,7 @@ func (s *Session) tryCatchUp(ctx context.Context) (cursor string, err error) {
 func (s *Session) live(ctx context.Context, cursor string) error {
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
-	denials, lost := 0, false
+	renewals, lost := 0, false // in a row
 	err := s.link.Subscribe(ctx, link.SubscribeConfig{
 		Channels: []string{s.channel}, Cursor: cursor, Token: s.currentToken,
 		OnState: func(state link.State, _ error) {
@@ -156,7 +156,7 @@ func (s *Session) live(ctx context.Context, cursor string) error {
 			case link.Lost:
 				lost = true
 			case link.Connected:
-				denials = 0
+				renewals = 0
 				if !lost {
 					return
 				}
@@ -171,13 +171,15 @@ func (s *Session) live(ctx context.Context, cursor string) error {
 			}
 		},
 		OnDenied: func(ctx context.Context) error {
-			denials++
-			if denials > maxDenials {
+			if renewals == maxRenewals {
 				stop(errRefused)
 				return ctx.Err()
 			}
 			err := s.renewToken(ctx)
-			if err != nil && !temporary(err) {
+			switch {
+			case err == nil:
+				renewals++
+			case !temporary(err):
 				stop(err) // another try would get the same answer
 			}
 			return err

@@ -25,7 +25,11 @@ const partSuffix = ".part"
 // dir, no name begins with a dot, and the extension of the media type is added to a name that has none. It never
 // overwrites a file: the new file gets a number. A file has its name only when it is complete. On an error it also
 // returns the paths of complete files.
-func (s *Session) Save(ctx context.Context, dir string) ([]string, error) {
+func (s *Session) Save(ctx context.Context, dir string, options ...SaveOption) ([]string, error) {
+	var o saveOptions
+	for _, set := range options {
+		set(&o)
+	}
 	fail := func(err error) error {
 		return fmt.Errorf("save artifacts of task %s in %s: %w", s.taskID, dir, err)
 	}
@@ -47,7 +51,7 @@ func (s *Session) Save(ctx context.Context, dir string) ([]string, error) {
 	}
 	var paths []string
 	for i, a := range s.Artifacts() {
-		name, err := s.saveOne(ctx, root, a, withExtension(fileName(a.FileName, i), a.MIMEType))
+		name, err := s.saveOne(ctx, root, a, o, withExtension(fileName(a.FileName, i), a.MIMEType))
 		if err != nil {
 			return paths, fail(err)
 		}
@@ -56,8 +60,34 @@ func (s *Session) Save(ctx context.Context, dir string) ([]string, error) {
 	return paths, nil
 }
 
+// SaveOption is an option of Save.
+type SaveOption func(*saveOptions)
+
+type saveOptions struct{ progress func(a Artifact, done int64) }
+
+// SaveProgress calls f while an artifact is downloaded, with how many bytes have been written so far. It must not block.
+func SaveProgress(f func(a Artifact, done int64)) SaveOption {
+	return func(o *saveOptions) { o.progress = f }
+}
+
+// countedReader says how much has been read of an artifact.
+type countedReader struct {
+	io.Reader
+	a        Artifact
+	done     int64
+	progress func(a Artifact, done int64)
+}
+
+func (r *countedReader) Read(p []byte) (int, error) {
+	n, err := r.Reader.Read(p)
+	if r.done += int64(n); n > 0 && r.progress != nil {
+		r.progress(r.a, r.done)
+	}
+	return n, err
+}
+
 // saveOne writes an artifact under a name of its own and returns that.
-func (s *Session) saveOne(ctx context.Context, root *os.Root, a Artifact, name string) (string, error) {
+func (s *Session) saveOne(ctx context.Context, root *os.Root, a Artifact, o saveOptions, name string) (string, error) {
 	body, err := s.Open(ctx, a)
 	if err != nil {
 		return "", err
@@ -67,7 +97,7 @@ func (s *Session) saveOne(ctx context.Context, root *os.Root, a Artifact, name s
 	if err != nil {
 		return "", err
 	}
-	_, err = io.Copy(part, body)
+	_, err = io.Copy(part, &countedReader{Reader: body, a: a, progress: o.progress})
 	if closeErr := part.Close(); err == nil && closeErr != nil {
 		err = fmt.Errorf("write %s: %w", temporary, closeErr)
 	}

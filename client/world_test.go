@@ -2,6 +2,7 @@ package client_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -12,6 +13,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/iotest"
 	"time"
 
 	"github.com/blocksd/blocksd/client"
@@ -129,7 +131,7 @@ func (w *world) connect(c *client.Client, taskID string, o ...client.Option) *cl
 // sent is a request of the consumer.
 type sent struct {
 	*http.Request
-	body string
+	path, body string
 }
 
 // bearer is the credential of a request to the Blocks API.
@@ -154,9 +156,24 @@ type spy struct {
 	mu   sync.Mutex
 	log  []sent
 	hook func(rw http.ResponseWriter, r *http.Request) bool
+	// cut says which answers break off at their end.
+	cut func(r *http.Request) bool
 }
 
-func (s *spy) RoundTrip(r *http.Request) (resp *http.Response, err error) {
+func (s *spy) RoundTrip(r *http.Request) (*http.Response, error) {
+	s.mu.Lock()
+	cut := s.cut != nil && s.cut(r)
+	s.mu.Unlock()
+	resp, err := s.answer(r)
+	if err == nil && cut && resp.StatusCode/100 == 2 {
+		all, _ := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		resp.Body = io.NopCloser(io.MultiReader(bytes.NewReader(all[:len(all)/3]), iotest.ErrReader(io.ErrUnexpectedEOF)))
+	}
+	return resp, err
+}
+
+func (s *spy) answer(r *http.Request) (resp *http.Response, err error) {
 	var body []byte
 	if r.Body != nil {
 		var err error
@@ -167,7 +184,7 @@ func (s *spy) RoundTrip(r *http.Request) (resp *http.Response, err error) {
 		r.Body = io.NopCloser(bytes.NewReader(body))
 	}
 	s.mu.Lock()
-	s.log = append(s.log, sent{r, string(body)})
+	s.log = append(s.log, sent{r, cmp.Or(r.URL.Opaque, r.URL.Path), string(body)})
 	hook := s.hook
 	s.mu.Unlock()
 	if hook != nil {
@@ -191,7 +208,7 @@ func (s *spy) find(prefix, contains string) (out []sent) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, r := range s.log {
-		if strings.HasPrefix(r.URL.Path, prefix) && strings.Contains(r.body, contains) {
+		if strings.HasPrefix(r.path, prefix) && strings.Contains(r.body, contains) {
 			out = append(out, r)
 		}
 	}
@@ -218,6 +235,14 @@ type job struct {
 }
 
 func (j *job) cancel() { j.once.Do(func() { close(j.canceled) }) }
+
+// await waits for ch, or for the end of the test.
+func (j *job) await(ch <-chan struct{}) {
+	select {
+	case <-ch:
+	case <-j.ctx.Done():
+	}
+}
 
 func (j *job) channel() string { return wire.TaskChannel(j.start.Task.OrgID, j.start.Task.ID) }
 

@@ -18,6 +18,7 @@ import (
 
 	"github.com/blocksd/blocksd/daemon/config"
 	"github.com/blocksd/blocksd/daemon/control"
+	"github.com/blocksd/blocksd/daemon/metrics"
 	"github.com/blocksd/blocksd/event"
 	"github.com/blocksd/blocksd/network/card"
 	"github.com/blocksd/blocksd/network/deployment"
@@ -38,6 +39,11 @@ type Config struct {
 	Settle time.Duration
 	// WarnUntrusted takes handlers from directories that others may write too, and only warns of them.
 	WarnUntrusted bool
+	// KeyExpires says when the key of an agent with this key file ends, where the network does not say; zero for unknown. It may
+	// be nil.
+	KeyExpires func(keyFile string) time.Time
+	// KeyLook is how often the network is asked whether it still takes the keys; 55 s when zero.
+	KeyLook time.Duration
 	// Reload reads the configuration again; nil when it cannot change. Loaded is what it has returned the last time, or
 	// what Settings come from.
 	Reload func() (config.Loaded, error)
@@ -85,7 +91,12 @@ type Daemon struct {
 	taskSlots *taskSlots
 	reloads   reloads
 
+	// metrics is nil, like its listener, when nobody may ask for them.
+	metrics         *metrics.Metrics
+	metricsListener net.Listener
+
 	network  *locator
+	keys     keyWatch
 	sessions sessions
 	inbox    *inbox
 	served   served
@@ -134,15 +145,18 @@ func New(cfg Config) (*Daemon, error) {
 	if d.lock, err = lockState(c.StateDir); err != nil {
 		return nil, err
 	}
-	if d.journal, err = openJournal(cfg); err != nil {
+	if err := d.openMetrics(c.Telemetry.Listen); err != nil {
 		return nil, errors.Join(err, d.lock.release())
 	}
+	if d.journal, err = openJournal(cfg, d.committed); err != nil {
+		return nil, errors.Join(err, d.closeMetrics(), d.lock.release())
+	}
 	if d.listener, err = control.Listen(context.Background(), c.Socket); err != nil {
-		return nil, errors.Join(err, d.journal.Close(), d.lock.release())
+		return nil, errors.Join(err, d.closeMetrics(), d.journal.Close(), d.lock.release())
 	}
 	d.programs = openPrograms(c.StateDir, cfg.WarnUntrusted, cfg.Log)
 	if d.fleet, err = d.newFleet(c); err != nil {
-		return nil, errors.Join(fmt.Errorf("start the handlers: %w", err), d.listener.Close(), d.journal.Close(), d.lock.release())
+		return nil, errors.Join(fmt.Errorf("start the handlers: %w", err), d.closeMetrics(), d.listener.Close(), d.journal.Close(), d.lock.release())
 	}
 	return d, nil
 }
@@ -150,7 +164,7 @@ func New(cfg Config) (*Daemon, error) {
 // Close releases what New took. Run does it itself.
 func (d *Daemon) Close() error {
 	d.log.Close()
-	return errors.Join(d.endFleet(), d.listener.Close(), d.journal.Close(), d.lock.release())
+	return errors.Join(d.endFleet(), d.closeMetrics(), d.listener.Close(), d.journal.Close(), d.lock.release())
 }
 
 // endFleet frees what a fleet holds that was not run.
@@ -199,13 +213,13 @@ func (d *Daemon) explain(reason string) {
 
 // openJournal opens the journal in the state directory. One that cannot be used keeps the daemon from starting, because
 // what is in it is owed to somebody: an operator must decide.
-func openJournal(cfg Config) (*journal.Journal, error) {
+func openJournal(cfg Config, committed func(time.Duration)) (*journal.Journal, error) {
 	dir := cfg.Settings.StateDir
 	secret, err := journal.Secret(dir, cfg.Getenv("CREDENTIALS_DIRECTORY"))
 	if err != nil {
 		return nil, err
 	}
-	return journal.Open(journal.Config{Dir: dir, Secret: secret, Log: cfg.Log})
+	return journal.Open(journal.Config{Dir: dir, Secret: secret, Log: cfg.Log, OnCommit: committed})
 }
 
 // closeJournal is after the end of everything that writes to it.
@@ -237,7 +251,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 
 	controlDone, err := d.startControl(controlCtx)
 	if err != nil {
-		return errors.Join(err, d.endFleet(), d.listener.Close())
+		return errors.Join(err, d.endFleet(), d.closeMetrics(), d.listener.Close())
 	}
 	c := d.settings()
 	d.notify.send(notifyReady, "STATUS=starting")
@@ -247,10 +261,12 @@ func (d *Daemon) Run(ctx context.Context) error {
 	sideCtx, stopSide := context.WithCancel(base)
 	side.Go(func() { d.notify.watch(sideCtx, d.alive) })
 	side.Go(func() { d.report(sideCtx) })
+	side.Go(func() { d.serveMetrics(sideCtx) })
 	fleetDone := d.startFleet(fleetCtx)
 	d.agents.Go(func() { d.reconcile(agentsCtx) })
 	d.agents.Go(func() { d.network.run(agentsCtx) })
 	d.agents.Go(func() { d.watchFiles(agentsCtx) })
+	d.agents.Go(func() { d.watchKeys(agentsCtx) })
 	select {
 	case <-ctx.Done():
 	case <-d.final:

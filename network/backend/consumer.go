@@ -280,24 +280,6 @@ func (s *Consumer) replace(ctx context.Context, old string, once bool) error {
 	})
 }
 
-// Agent reads a registry entry as this consumer sees it. The registry does not refuse an expired token but treats its
-// bearer as anybody, so a private agent that is not found is looked up again with a new token.
-func (s *Consumer) Agent(ctx context.Context, name string) (Agent, error) {
-	g, err := s.ready(ctx)
-	if err != nil {
-		return Agent{}, err
-	}
-	agent, err := s.client.Agent(ctx, g.Access, name)
-	e, refused := errors.AsType[*Error](err)
-	if s.source == nil || !errors.Is(err, ErrNotFound) && (!refused || e.Status != http.StatusUnauthorized) {
-		return agent, err
-	}
-	if err := s.react(ctx, g.Access, err); err != nil {
-		return Agent{}, err
-	}
-	return s.client.Agent(ctx, s.current().Access, name)
-}
-
 // call sends a request with the consumer's token; on 401 it gets a new one, once. retry, if not nil, says whether an
 // answer that was a success for HTTP calls for a new token too, and as which error.
 func (s *Consumer) call(ctx context.Context, a apiCall, retry func(body []byte) error) ([]byte, error) {

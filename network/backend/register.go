@@ -88,9 +88,19 @@ func decodeRegistered(a apiCall, body []byte) (string, error) {
 // Unregister deletes an agent. A success is only what the network confirms by name. The request is sent once: after a lost
 // answer the next one would be that there is no such agent.
 func (c *Client) Unregister(ctx context.Context, apiKey, name string) error {
+	return c.UnregisterFor(ctx, apiKey, name, "")
+}
+
+// UnregisterFor is Unregister with a reason, which the network will ask for one day; "" for none.
+func (c *Client) UnregisterFor(ctx context.Context, apiKey, name, reason string) error {
 	a := apiCall{
 		op: "unregister", object: "agent " + name, method: http.MethodDelete, path: "/api/v1/registry/agents?agentName=" + url.QueryEscape(name),
 		bearer: apiKey, once: true,
+	}
+	if reason != "" {
+		a.body = struct {
+			Reason string `json:"reason"`
+		}{reason}
 	}
 	body, err := c.do(ctx, a)
 	if e, ok := errors.AsType[*Error](err); ok && e.Status == http.StatusNotFound {

@@ -61,10 +61,10 @@ func (g *groups) add(l *lane, m wire.StreamMessage, now time.Time) (whole *wire.
 	if p.total != m.Part.Total || p.seq != m.Seq || p.typ != m.Type || p.streamID != m.StreamID {
 		return refuse("its pieces contradict each other")
 	}
-	data, err := m.Part.Bytes()
-	if err != nil {
-		return refuse("%v", err)
+	if m.Part.Broken {
+		return refuse("piece %d is not base64", m.Part.Number)
 	}
+	data := m.Part.Data
 	p.latest = now
 	if old, ok := p.parts[m.Part.Number]; ok {
 		if string(old) != string(data) {

@@ -63,6 +63,8 @@ type Config struct {
 	// Version of the program, which the network is given.
 	Version string
 
+	Meters Meters
+
 	// OnMoved, which may be nil, is called when the network may be elsewhere by now, so that CDM should be fetched again:
 	// it does not know the keys, or nothing has worked for Timeouts.Moved. It is called again as long as that lasts, and
 	// must not block.
@@ -98,6 +100,10 @@ type Timeouts struct {
 	Terminals time.Duration
 	// CallEnd is how long a handler's call that was ended may take to return when the agent stops. Default 5 s.
 	CallEnd time.Duration
+	// StreamSetup is how long the network may take to answer a request for a stream. Default 15 s.
+	StreamSetup time.Duration
+	// StreamEnd is how long what was written to a stream may take to be sent when the stream ends. Default 30 s.
+	StreamEnd time.Duration
 	// InFlight is how long the publish of an artifact that is not wanted any more still has to be answered. Default 1 s.
 	InFlight time.Duration
 	// Refusal is how long the answer to a task that was not accepted is retried. Default 1 min.
@@ -136,6 +142,8 @@ func (t Timeouts) withDefaults() Timeouts {
 		{&t.Leave, 3 * time.Second},
 		{&t.Terminals, 10 * time.Second},
 		{&t.CallEnd, 5 * time.Second},
+		{&t.StreamSetup, 15 * time.Second},
+		{&t.StreamEnd, 30 * time.Second},
 		{&t.InFlight, time.Second}, {&t.Refusal, time.Minute},
 		{&t.WriteToken, 24 * time.Hour},
 		{&t.Uncertain, wire.PresenceTimeout},

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -31,6 +32,8 @@ type host struct {
 	onAnotherProcess func(taskID string) bool
 	// maxArtifact bounds one artifact, in bytes.
 	maxArtifact int64
+	// waiting are the bytes of writes to streams that have not been answered.
+	waiting atomic.Int64
 
 	mu    sync.Mutex
 	tasks map[string]*assignment // guarded by mu
@@ -54,7 +57,7 @@ func newHost(dir, token string, o owner, plan *launch.Plan, onAnotherProcess fun
 	h.server = grpc.NewServer(
 		grpc.Creds(&hostCredentials{owner: o, uid: plan.UID()}),
 		grpc.MaxRecvMsgSize(MaxMessage), grpc.MaxSendMsgSize(MaxMessage),
-		grpc.StreamInterceptor(authorize(token)),
+		grpc.StreamInterceptor(authorizeStream(token)), grpc.UnaryInterceptor(authorizeUnary(token)),
 	)
 	handlerv1.RegisterHostServiceServer(h.server, h)
 	go func() {
@@ -187,7 +190,7 @@ func answer(err error) error {
 	if err == nil {
 		return nil
 	}
-	if errors.Is(err, errTaskEnded) {
+	if errors.Is(err, errTaskEnded) || errors.Is(err, dispatch.ErrTaskOver) {
 		return status.Error(codes.NotFound, errTaskEnded.Error())
 	}
 	if _, ok := status.FromError(err); ok {
