@@ -163,7 +163,7 @@ func opened(dir string, closed []string) []string {
 }
 
 // kept lists what a handler needs although it is below a closed path: its program, the scripts beside one that runs in
-// place, what its limits keep open, and its working directory.
+// place, and its working directory.
 func (p *Plan) kept(spec Spec) []string {
 	closed := p.machine.Closed
 	below := func(path string) bool {
@@ -177,13 +177,22 @@ func (p *Plan) kept(spec Spec) []string {
 			out = append(out, dir)
 		}
 	}
-	for _, path := range p.keep {
-		if below(realPath(path)) {
-			out = append(out, realPath(path))
-		}
-	}
 	if spec.Dir != "" && below(realPath(spec.Dir)) {
 		out = append(out, realPath(spec.Dir))
+	}
+	return append(out, p.needed(spec)...)
+}
+
+// needed are those of spec.Needed that are below a closed path. They may belong to several handlers, so none may change them.
+func (p *Plan) needed(spec Spec) (out []string) {
+	for _, path := range spec.Needed {
+		path = realPath(path)
+		if _, err := os.Stat(path); err != nil {
+			continue
+		}
+		if slices.ContainsFunc(p.machine.Closed, func(c string) bool { return path != c && within(path, c) }) {
+			out = append(out, path)
+		}
 	}
 	return out
 }

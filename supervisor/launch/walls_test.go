@@ -221,6 +221,34 @@ func TestWallsKeepThePrograms(t *testing.T) {
 	})
 }
 
+// What runs a handler's language can be read although it lies in the closed directory, and not be changed: others run by it
+// too. What does not exist does not keep the handler from starting.
+func TestWallsLetNeededFilesBeRead(t *testing.T) {
+	eachWall(t, func(t *testing.T, l Limits) {
+		c, s := newScene(t), spawner(t)
+		sdk := filepath.Join(c.state, "sdk", "lua")
+		if err := os.MkdirAll(sdk, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(sdk, "run"), []byte("run it"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		spec := Spec{Plan: plan(t, l, c.machine), Private: c.private, Needed: []string{sdk, filepath.Join(c.state, "gone")}}
+		for script, want := range map[string]string{
+			"cat " + sdk + "/run":                                       "run it",
+			"echo x 2>&- >" + sdk + "/run || echo no":                   "no",
+			"touch " + sdk + "/new 2>&- || echo no":                     "no",
+			"rm " + sdk + "/run 2>&- || echo no":                        "no",
+			"cat " + c.state + "/journal.key 2>&- || echo no":           "no",
+			"echo mine >" + c.private + "/x && cat " + c.private + "/x": "mine",
+		} {
+			if got := output(t, s, spec, script); got != want {
+				t.Errorf("%s: %q, want %q", script, got, want)
+			}
+		}
+	})
+}
+
 // Languages that look around on the machine work behind the walls.
 func TestWallsAndLanguages(t *testing.T) {
 	programs := map[string][]string{
