@@ -9,6 +9,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/go-viper/mapstructure/v2"
 	"github.com/knadh/koanf/providers/confmap"
@@ -71,7 +72,18 @@ func Load(s Sources) (c Config, warnings []string, err error) {
 		}
 		return Config{}, variables.warnings, ps
 	}
-	return c, variables.warnings, nil
+	return c, append(variables.warnings, doubts(c)...), nil
+}
+
+// networkGrace is how long the network waits for the end of a task that it has canceled before it ends the task itself.
+const networkGrace = 30 * time.Second
+
+// doubts are what a valid configuration may not be meant to say.
+func doubts(c Config) (warnings []string) {
+	if c.CancelGrace >= networkGrace {
+		warnings = append(warnings, fmt.Sprintf(`key "cancel_grace" is %s: the network ends a canceled task itself after %s, so its consumer may see two outcomes: choose less`, c.CancelGrace, networkGrace))
+	}
+	return warnings
 }
 
 // inherited is the layer of the lists whose entries leave out keys that they inherit from a table: its final values.
