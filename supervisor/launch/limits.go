@@ -326,7 +326,7 @@ func (p *Plan) guard(spec Spec) *guard {
 			g.ReadOnly = []string{groupsRoot}
 		}
 	}
-	g.Read = append(g.Read, p.kept(spec)...)
+	g.Read = append(g.Read, spec.kept(p.machine.Closed)...)
 	if spec.Private != "" {
 		g.Write = append(g.Write, spec.Private)
 	}

@@ -29,7 +29,16 @@ func (p *Plan) mask(spec Spec) *mask {
 	if !p.walls.mask {
 		return nil
 	}
-	m := &mask{Closed: canonical(append(slices.Clone(p.machine.Closed), p.machine.Sockets...)), Keep: p.kept(spec)}
+	closed := append(slices.Clone(p.machine.Closed), p.machine.Sockets...)
+	own := spec.needs()
+	if spec.Private != "" {
+		own = append(own, realPath(spec.Private))
+	}
+	if p.Foreign() {
+		closed = append(closed, hurdles(own, *p.user)...)
+	}
+	m := &mask{Closed: canonical(closed)}
+	m.Keep = spec.kept(m.Closed)
 	if spec.Private != "" {
 		m.Keep = append(m.Keep, realPath(spec.Private))
 	}

@@ -162,25 +162,28 @@ func opened(dir string, closed []string) []string {
 	return out
 }
 
-// kept lists what a handler needs although it is below a closed path: its program, the scripts beside one that runs in
-// place, and its working directory.
-func (p *Plan) kept(spec Spec) []string {
-	closed := p.machine.Closed
-	below := func(path string) bool {
-		return slices.ContainsFunc(closed, func(c string) bool { return path != c && within(path, c) })
+// needs are the files of its own that a handler cannot do without: its program, the scripts beside one that runs in place,
+// and its working directory.
+func (s Spec) needs() []string {
+	program := realPath(s.Path)
+	needs := []string{program}
+	if s.Argv0 == "" || realPath(s.Argv0) == program {
+		needs = append(needs, filepath.Dir(program))
 	}
-	program := realPath(spec.Path)
-	var out []string
-	if below(program) {
-		out = append(out, program)
-		if dir := filepath.Dir(program); below(dir) && (spec.Argv0 == "" || realPath(spec.Argv0) == program) {
-			out = append(out, dir)
+	if s.Dir != "" {
+		needs = append(needs, realPath(s.Dir))
+	}
+	return needs
+}
+
+// kept lists what a handler needs although it is below a closed path.
+func (s Spec) kept(closed []string) (kept []string) {
+	for _, path := range s.needs() {
+		if slices.ContainsFunc(closed, func(c string) bool { return path != c && within(path, c) }) {
+			kept = append(kept, path)
 		}
 	}
-	if spec.Dir != "" && below(realPath(spec.Dir)) {
-		out = append(out, realPath(spec.Dir))
-	}
-	return out
+	return kept
 }
 
 // OwnTemp reports whether a process needs a temporary directory of its own, in its private one, because it may not make
