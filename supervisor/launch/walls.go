@@ -196,6 +196,11 @@ func (p *Plan) OwnTemp() bool {
 	return p.walls.landlock && !p.walls.mask && slices.ContainsFunc(p.machine.Closed, func(c string) bool { return within(c, temp) })
 }
 
+// OwnHome reports whether a process needs a home of its own, because the one at path is not for it.
+func (p *Plan) OwnHome(path string) bool {
+	return p.Foreign() || path != "" && (p.walls.mask || p.walls.landlock) && slices.ContainsFunc(p.machine.Closed, func(c string) bool { return within(realPath(path), c) })
+}
+
 // capabilities are those that remain to a process; nil for all that there are.
 func (p *Plan) capabilities() []uintptr {
 	switch {

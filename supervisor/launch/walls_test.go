@@ -317,8 +317,12 @@ func TestOwnTemp(t *testing.T) {
 		{&Machine{Shim: "/shim", Landlock: 7, Closed: m.Closed, namespaces: func() string { return "" }}, Limits{}, false},
 		{&Machine{Shim: "/shim", Landlock: 7, Closed: []string{"/var/lib/x"}, namespaces: m.namespaces}, Limits{}, false},
 	} {
-		if got := plan(t, tt.limits, tt.machine).OwnTemp(); got != tt.want {
+		p := plan(t, tt.limits, tt.machine)
+		if got := p.OwnTemp(); got != tt.want {
 			t.Errorf("%+v: %v", tt.limits, got)
+		}
+		if walled := p.walls.mask || p.walls.landlock; p.OwnHome(tt.machine.Closed[0]) != walled || p.OwnHome("/root") || p.OwnHome("") {
+			t.Errorf("%+v: a home of its own where there is another, or none where it is closed", tt.limits)
 		}
 	}
 }

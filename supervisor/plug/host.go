@@ -33,6 +33,8 @@ type host struct {
 	maxArtifact int64
 	spool       *Spool
 
+	greeting chan struct{} // holds a value for each artifact whose first message is being received
+
 	left sync.WaitGroup // what calls have begun and left behind
 
 	mu    sync.Mutex
@@ -43,7 +45,7 @@ func newHost(dir, token string, o owner, plan *launch.Plan, onAnotherProcess fun
 	if onAnotherProcess == nil {
 		onAnotherProcess = func(string) bool { return false }
 	}
-	h := &host{path: filepath.Join(dir, "host"), served: make(chan struct{}), onAnotherProcess: onAnotherProcess, maxArtifact: maxArtifact, spool: spool, tasks: map[string]*assignment{}}
+	h := &host{path: filepath.Join(dir, "host"), served: make(chan struct{}), onAnotherProcess: onAnotherProcess, maxArtifact: maxArtifact, spool: spool, greeting: make(chan struct{}, maxGreeting), tasks: map[string]*assignment{}}
 	listener, err := net.Listen("unix", h.path)
 	if err != nil {
 		return nil, fmt.Errorf("open the host service: %w", err)
@@ -165,6 +167,15 @@ func sendFile(in dispatch.Input, stream grpc.ServerStreamingServer[handlerv1.Dow
 
 // PublishArtifact implements the host service.
 func (h *host) PublishArtifact(stream grpc.ClientStreamingServer[handlerv1.PublishArtifactRequest, handlerv1.PublishArtifactResponse]) error {
+	// Which task it is for says the first message, which can be large: so only a few are received at once.
+	select {
+	case h.greeting <- struct{}{}:
+	case <-stream.Context().Done():
+		return stream.Context().Err()
+	}
+	var once sync.Once
+	next := func() { once.Do(func() { <-h.greeting }) }
+	defer next()
 	var first *handlerv1.PublishArtifactRequest
 	late, stop := deadline(firstMessage)
 	defer stop()
@@ -194,6 +205,7 @@ func (h *host) PublishArtifact(stream grpc.ClientStreamingServer[handlerv1.Publi
 	if err != nil {
 		return answer(err)
 	}
+	next()
 	return h.within(a.over, func() error {
 		defer end()
 		return h.publish(a, first, stream)

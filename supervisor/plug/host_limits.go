@@ -25,6 +25,7 @@ const (
 	maxStrangers   = 4    // of everybody else, who hears only that they have no business there
 	maxStreams     = 4096 // calls of the host service at once, of one process
 	maxTransfers   = 32   // downloads at once of one task, and as many artifacts
+	maxGreeting    = 16   // artifacts of a process whose first message is being received
 	maxCards       = 64
 	maxCardBytes   = 1 << 20
 	maxName        = 256      // bytes of a name or version of a handler
