@@ -27,16 +27,19 @@ var rooms = []struct {
 	why  string
 }{
 	{".", []string{"cli"}, "main only calls the commands"},
-	{"cli", []string{"client", "sandbox", "daemon", "runtime", "supervisor", "network", "proto", "internal"}, "the commands are on top of everything"},
+	{"cli", []string{"deploy", "client", "sandbox", "daemon", "runtime", "supervisor", "network", "proto", "internal"}, "the commands are on top of everything"},
 
 	{"daemon", []string{"daemon", "runtime", "supervisor", "dispatch", "event", "network", "proto", "internal"}, "the daemon is a provider: it needs neither a consumer nor a network of its own"},
 	{"daemon/config", []string{"network/wire", "internal"}, "settings are read before anything runs, and by the commands"},
 	{"daemon/roster", []string{"daemon/config", "supervisor", "network/card", "network/wire", "internal"}, "decides what is served, and neither serves nor looks"},
 	{"daemon/control", []string{"proto", "internal"}, "the control API knows the daemon by an interface, so that its client stays small"},
+	{"daemon/metrics", []string{"event"}, "metrics count events and a snapshot; they know nothing else of the daemon"},
+	{"daemon/runners", []string{"pluginsdk/node", "pluginsdk/python", "supervisor/catalog", "network", "internal"}, "unpacks what the binary carries of other languages"},
 	{"daemon/logging", []string{"internal"}, "everything writes to the log"},
 
 	{"runtime", []string{"dispatch", "event", "network", "internal"}, "the runtime must be usable with any dispatcher, also without handler processes"},
 	{"runtime/agent", []string{"runtime", "dispatch", "event", "network", "client", "internal"}, "like runtime; it also makes the calls that handlers ask for, as a consumer"},
+	{"runtime/calls", []string{"dispatch", "client", "network", "internal"}, "calls other agents as a consumer, for handlers that ask for it"},
 	{"supervisor", []string{"dispatch", "event", "network/wire", "network/card", "proto", "internal"}, "the supervisor runs handlers, whoever gives it the tasks, and never reaches the network"},
 	{"dispatch", []string{"network/wire", "internal"}, "runtime and supervisor meet here without knowing each other"},
 
@@ -49,6 +52,7 @@ var rooms = []struct {
 	{"proto", nil, "a contract depends on nothing"},
 	{"pluginsdk", []string{"proto"}, "handlers of other people import it; it must stay small and stable"},
 	{"handlers", []string{"pluginsdk"}, "a reference handler uses what every handler has"},
+	{"handlers/exec", []string{"pluginsdk", "internal/nearest", "internal/textfile"}, "also reads a file that people write"},
 	{"handlers/internal", []string{"pluginsdk", "proto"}, "a handler for tests also breaks the contract, by hand"},
 
 	{"internal", nil, "what several packages share depends on none of them"},
@@ -85,7 +89,7 @@ var ours = []string{""}
 // pure lists packages that decide and do nothing else, with what they still may use. They must not import this themselves,
 // nor through another package of ours; what the standard library imports itself does not count.
 var (
-	pure = []string{"network/wire", "network/card", "runtime/admission", "runtime/lifecycle", "runtime/task", "supervisor/unit", "supervisor/rollout", "supervisor/queue"}
+	pure = []string{"network/wire", "network/card", "runtime/admission", "runtime/lifecycle", "runtime/streams", "runtime/task", "supervisor/unit", "supervisor/rollout", "supervisor/queue"}
 	// pureItself lists those that must not import it themselves, but use types of packages that do.
 	pureItself = []string{"daemon/roster"}
 

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"log/slog"
 	"strings"
 	"sync"
 	"time"
@@ -15,7 +14,6 @@ import (
 
 	"github.com/blocksd/blocksd/client"
 	"github.com/blocksd/blocksd/daemon/config"
-	"github.com/blocksd/blocksd/network/backend"
 	"github.com/blocksd/blocksd/network/deployment"
 	"github.com/blocksd/blocksd/network/wire"
 )
@@ -31,15 +29,13 @@ const (
 )
 
 type callOptions struct {
+	watchOptions
 	agent          string
 	parts          []partFlag
+	sends          []sendFlag
 	force          bool
-	limited, piped bool // --timeout and --pipe were given
-	stream         bool
+	piped          bool // --pipe was given
 	pipe           int
-	save           string
-	timeout        time.Duration
-	asJSON         bool
 	idempotencyKey string
 }
 
@@ -67,11 +63,9 @@ func newCall(a *app) *cobra.Command {
 	f.Var(partValue{&o.parts, partText, true}, "part", "text of one part; may be repeated")
 	f.Var(partValue{&o.parts, partFile, true}, "file", "file of one part; may be repeated")
 	f.BoolVar(&o.force, "force", false, "send the parts even if they do not fit the agent's card")
-	f.BoolVar(&o.stream, "stream", false, "ask for live streams")
+	f.Var(sendValue{&o.sends}, "send", "file to write into a stream of the agent, - for standard input; may be repeated")
 	f.IntVar(&o.pipe, "pipe", 0, "make it a pipe task of this many minutes")
-	f.StringVar(&o.save, "save", "", "directory to save the artifacts in")
-	f.DurationVar(&o.timeout, "timeout", 0, "cancel the task if it has not ended after this time, such as 30s (default: wait indefinitely)")
-	f.BoolVar(&o.asJSON, "json", false, "print each event as a line of JSON")
+	o.flags(f, "cancel the task if it has not ended after this time, such as 30s (default: wait indefinitely)")
 	f.StringVar(&o.idempotencyKey, "idempotency-key", "", "repeat a call with the same key to get the same task")
 	return cmd
 }
@@ -88,10 +82,6 @@ func (a *app) call(ctx context.Context, o callOptions) error {
 	if err := o.check(); err != nil {
 		return usagef("call %s: %w", o.agent, err)
 	}
-	network, key, err := a.consumer()
-	if err != nil {
-		return usagef("call %s: %w", o.agent, err)
-	}
 	// attached ends when the user stops waiting, or when the outcome does not come in time. wanted ends earlier, at the
 	// first interrupt or when --timeout has passed: then the task is canceled.
 	attached, detach := context.WithCancelCause(ctx)
@@ -105,66 +95,69 @@ func (a *app) call(ctx context.Context, o callOptions) error {
 	}
 
 	warnings := &warningPrinter{w: a.Stderr}
-	cfg := client.Config{Deployment: network, APIKey: key, Log: slog.New(warnings)}
-	c, err := client.New(wanted, cfg)
+	c, err := a.newClient(wanted, "call "+o.agent, warnings)
 	if err != nil {
 		return o.notSubmitted(wanted, err)
 	}
 	defer c.Close()
-	req, err := o.request(wanted, c)
+	removeSpool, err := a.takeStdin(wanted, &o)
+	defer removeSpool()
 	if err != nil {
 		return o.notSubmitted(wanted, err)
 	}
-	if o.save != "" {
-		if err := checkWritable(o.save); err != nil {
-			return usagef("call %s: artifacts cannot be saved in %s: %w", o.agent, o.save, err)
-		}
+	out := a.newCallPrinter(o.asJSON, o.stream && o.streamDir == "")
+	req, err := a.request(wanted, c, o, out)
+	if err != nil {
+		return o.notSubmitted(wanted, err)
 	}
-	session, err := c.Submit(wanted, req)
+	if err := o.prepare(); err != nil {
+		return usagef("call %s: %w", o.agent, err)
+	}
+	session, err := c.Send(wanted, req)
+	out.clear()
 	if err != nil {
 		return o.notSubmitted(wanted, err)
 	}
 	defer session.Close()
-	out := callPrinter{app: a, asJSON: o.asJSON}
 	if err := out.submitted(session, o.agent); err != nil {
 		return err
 	}
 
 	warnings.on.Store(true)
 	following, ended := context.WithCancel(attached)
-	var canceler sync.WaitGroup
-	canceler.Go(func() { a.cancelWhenUnwanted(following, wanted, session, detach) })
-	terminal, err := follow(attached, session, &out)
+	var others sync.WaitGroup
+	others.Go(func() { a.cancelWhenUnwanted(following, wanted, session, detach) })
+	sending := a.send(following, session, o.sends)
+	end, err := o.watch(attached, session, out)
 	ended()
-	canceler.Wait()
+	others.Wait()
+	sendErr := sending.wait(o.agent)
 	expired := errors.Is(context.Cause(wanted), errTimedOut)
 	switch {
 	case err != nil:
 		return unfinished(attached, session, o, err)
 	case expired:
-		end := "so it was canceled"
-		if terminal.State != wire.Canceled {
-			end = "so it was asked to end, and ended as " + string(terminal.State)
+		how := "so it was canceled"
+		if end.State != client.Canceled {
+			how = "so it was asked to end, and ended as " + string(end.State)
 		}
-		return &exitError{code: exitTimedOut, err: fmt.Errorf("call %s: task %s did not end within %s, %s", o.agent, terminal.TaskID, o.timeout, end)}
+		return &exitError{code: exitTimedOut, err: fmt.Errorf("call %s: task %s did not end within %s, %s", o.agent, session.TaskID(), o.timeout, how)}
 	}
-	if o.save != "" {
-		paths, err := session.Save(wanted, o.save)
-		for _, p := range paths {
-			out.saved(p)
-		}
-		if err != nil {
-			return err
-		}
+	if err := o.saveArtifacts(wanted, session, out); err != nil {
+		return err
 	}
-	return outcome(terminal)
+	if err := outcome(session.TaskID(), end); err != nil {
+		return err
+	}
+	return sendErr
 }
 
 // check returns what is wrong with the options, before the network is asked.
 func (o callOptions) check() error {
+	if err := o.watchOptions.check(); err != nil {
+		return err
+	}
 	switch {
-	case o.limited && o.timeout <= 0:
-		return fmt.Errorf("--timeout must be more than 0, not %s", o.timeout)
 	case o.piped && (o.pipe < 1 || o.pipe > wire.MaxPipeMinutes):
 		return fmt.Errorf("--pipe must be from 1 to %d minutes, not %d", wire.MaxPipeMinutes, o.pipe)
 	case !utf8.ValidString(o.idempotencyKey):
@@ -173,8 +166,8 @@ func (o callOptions) check() error {
 	return nil
 }
 
-// consumer returns the network and the API key that the environment names.
-func (a *app) consumer() (deployment.Config, string, error) {
+// consumer returns how to reach the network that the environment names, with its API key.
+func (a *app) consumer() (client.Options, error) {
 	network := deployment.FromEnvironment(a.getenv)
 	for _, address := range []struct{ variable, why string }{
 		{"BLOCKS_CDM_URL", config.WrongURL(network.CDMURL)},
@@ -182,41 +175,40 @@ func (a *app) consumer() (deployment.Config, string, error) {
 		{"BLOCKSD_PUBNUB_ORIGIN", config.WrongOrigin(network.PubNubOrigin)},
 	} {
 		if address.why != "" {
-			return network, "", fmt.Errorf("the variable %s %s", address.variable, address.why)
+			return client.Options{}, fmt.Errorf("the variable %s %s", address.variable, address.why)
 		}
 	}
 	key, err := config.KeyOfEnvironment(a.getenv)
 	if errors.Is(err, config.ErrNoKey) {
 		err = errNoKey // a consumer reads no other source
 	}
-	return network, key, err
+	return client.Options{APIKey: key, Getenv: a.getenv}, err
 }
 
 // request builds the task. The agent's card decides which inputs --text and --json-part are for.
-func (o callOptions) request(ctx context.Context, c *client.TaskClient) (client.Request, error) {
-	r := client.Request{AgentName: o.agent, IdempotencyKey: o.idempotencyKey}
-	if o.stream {
-		r.Stream = &o.stream
+func (a *app) request(ctx context.Context, c *client.Client, o callOptions, out *callPrinter) (client.Message, error) {
+	r := client.Message{Agent: o.agent, IdempotencyKey: o.idempotencyKey}
+	if o.streams() || len(o.sends) > 0 {
+		r.Stream = client.StreamOn
 	}
 	if o.piped {
-		r.Kind, r.DurationMinutes = wire.Pipe, o.pipe
+		r.Duration = time.Duration(o.pipe) * time.Minute
 	}
-	inputs, known, err := lookUpInputs(ctx, c, o.agent)
+	registered, known, err := lookUpCard(ctx, c, o.agent)
 	if err != nil {
 		return r, err
 	}
 	for _, p := range o.parts {
-		part := client.Part{ID: p.id}
-		if part.ID == "" {
-			part.ID = defaultInput(inputs, p.kind)
+		id := p.id
+		if id == "" {
+			id = defaultInput(registered.Inputs, p.kind)
 		}
+		part := client.Text(id, p.text)
 		switch p.kind {
-		case partText:
-			part.Text = &p.text
 		case partJSON:
-			part.JSON = json.RawMessage(p.text)
+			part = client.JSON(id, json.RawMessage(p.text))
 		case partFile:
-			part.Path = p.text
+			part = a.filePart(id, p.text, out)
 		}
 		for _, other := range r.Parts {
 			if other.ID == part.ID {
@@ -226,7 +218,7 @@ func (o callOptions) request(ctx context.Context, c *client.TaskClient) (client.
 		r.Parts = append(r.Parts, part)
 	}
 	if known && !o.force {
-		if why := checkParts(inputs, r.Parts); why != "" {
+		if why := checkCall(registered, o, r.Parts); why != "" {
 			return r, usagef("call %s: %s (--force sends it anyway)", o.agent, why)
 		}
 	}
@@ -274,22 +266,6 @@ func cancelTask(ctx context.Context, s *client.Session) error {
 	return nil
 }
 
-// follow prints the events up to the terminal one.
-func follow(ctx context.Context, s *client.Session, out *callPrinter) (wire.Event, error) {
-	for e, err := range s.Events(ctx) {
-		if err != nil {
-			return wire.Event{}, err
-		}
-		if err := out.event(e); err != nil {
-			return wire.Event{}, err
-		}
-		if e.Type == wire.EventTerminal {
-			return e.Event, nil
-		}
-	}
-	return wire.Event{}, fmt.Errorf("follow task %s: its events ended without an outcome", s.TaskID())
-}
-
 // notSubmitted is the error of a call whose task the network may not have.
 func (o callOptions) notSubmitted(ctx context.Context, err error) error {
 	if own, ok := errors.AsType[*exitError](err); ok {
@@ -299,11 +275,12 @@ func (o callOptions) notSubmitted(ctx context.Context, err error) error {
 	case errors.Is(cause, errTimedOut):
 		return &exitError{code: exitTimedOut, err: fmt.Errorf("call %s: the network did not accept the task within %s", o.agent, o.timeout)}
 	case errors.Is(cause, errInterrupted):
-		return fmt.Errorf("call %s: interrupted before the network confirmed the task; it may have been submitted", o.agent)
-	case errors.Is(err, backend.ErrNotFound):
+		return fmt.Errorf("call %s: interrupted before the network confirmed the task; it may have been sent", o.agent)
+	}
+	if _, unknown := errors.AsType[*client.NotFoundError](err); unknown {
 		return fmt.Errorf("call %s: the network knows no agent %q that this API key may call: check its name", o.agent, o.agent)
 	}
-	if strings.HasPrefix(err.Error(), "submit a task to agent ") {
+	if strings.HasPrefix(err.Error(), "send a task to agent ") {
 		return err // it begins with what was attempted
 	}
 	return fmt.Errorf("call %s: %w", o.agent, err)
@@ -318,18 +295,4 @@ func unfinished(ctx context.Context, s *client.Session, o callOptions, err error
 		return fmt.Errorf("call %s: stopped waiting for task %s; it may still run", o.agent, s.TaskID())
 	}
 	return fmt.Errorf("call %s: %w", o.agent, err)
-}
-
-// outcome turns the end of a task into an exit code. The event itself has been printed.
-func outcome(e wire.Event) error {
-	code := 0
-	switch e.State {
-	case wire.Completed:
-		return nil
-	case wire.Canceled:
-		code = exitCanceled
-	default:
-		code = exitFailed
-	}
-	return &exitError{code: code, err: fmt.Errorf("task %s ended as %s", e.TaskID, e.State), silent: true}
 }

@@ -94,8 +94,7 @@ func TestCheckParts(t *testing.T) {
 	inputs := []card.Input{
 		{ID: "message", ContentType: "text/plain"}, {ID: "operands", ContentType: "application/json", Required: true}, {ID: "photo", ContentType: "image/png", Required: true},
 	}
-	text := "x"
-	message, operands, photo := client.Part{ID: "message", Text: &text}, client.Part{ID: "operands", JSON: []byte("1")}, client.Part{ID: "photo", Path: "x.png"}
+	message, operands, photo := client.Text("message", "x"), client.JSON("operands", 1), client.File("photo", "x.png")
 	for _, c := range []struct {
 		name  string
 		parts []client.Part
@@ -103,11 +102,11 @@ func TestCheckParts(t *testing.T) {
 	}{
 		{"all", []client.Part{message, operands, photo}, ""},
 		{"those that are needed", []client.Part{operands, photo}, ""},
-		{"text for a form", []client.Part{{ID: "operands", Text: &text}, photo}, ""},
+		{"text for a form", []client.Part{client.Text("operands", "x"), photo}, ""},
 		{"no form", []client.Part{message, photo}, "the agent needs input operands (application/json): give it with --json-part or --part"},
 		{"no file", []client.Part{operands}, "the agent needs input photo (image/png): give it with --file"},
-		{"text for a file", []client.Part{operands, {ID: "photo", Text: &text}}, "input photo is a file (image/png): use --file"},
-		{"a file for a form", []client.Part{{ID: "operands", Path: "x.json"}, photo}, "input operands is JSON (application/json), not a file: use --json-part or --part"},
+		{"text for a file", []client.Part{operands, client.Text("photo", "x")}, "input photo is a file (image/png): use --file"},
+		{"a file for a form", []client.Part{client.File("operands", "x.json"), photo}, "input operands is JSON (application/json), not a file: use --json-part or --part"},
 	} {
 		if got := checkParts(inputs, c.parts); got != c.want {
 			t.Errorf("%s: got %q, want %q", c.name, got, c.want)
@@ -122,7 +121,7 @@ func TestCheckParts(t *testing.T) {
 func TestNotSubmitted(t *testing.T) {
 	o := callOptions{agent: "echo"}
 	for _, c := range []struct{ err, want string }{
-		{"no answer", "call echo: no answer"}, {"submit a task to agent echo: no answer", "submit a task to agent echo: no answer"},
+		{"no answer", "call echo: no answer"}, {"send a task to agent echo: no answer", "send a task to agent echo: no answer"},
 	} {
 		if got := o.notSubmitted(t.Context(), errors.New(c.err)); got.Error() != c.want {
 			t.Errorf("got %q, want %q", got, c.want)

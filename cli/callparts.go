@@ -5,7 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -13,6 +15,7 @@ import (
 
 	"github.com/blocksd/blocksd/client"
 	"github.com/blocksd/blocksd/network/card"
+	"github.com/blocksd/blocksd/network/wire"
 )
 
 // defaultPart is the input that --text and --json-part are for, unless the card names another.
@@ -20,9 +23,10 @@ const defaultPart = "request"
 
 // partFlag is one part as given on the command line. All flags that give a part share one list.
 type partFlag struct {
-	id   string // "" for the default
-	kind partKind
-	text string // or the path of a file
+	id    string // "" for the default
+	kind  partKind
+	text  string // or the path of a file
+	stdin bool   // what it is is still on standard input
 }
 
 type partKind int
@@ -33,20 +37,24 @@ const (
 	partFile
 )
 
+// maxText bounds a text that is read from a file or from standard input, in bytes: more than any message can carry.
+const maxText = 16 << 20
+
 // errNotUTF8: JSON, in which the parts travel, would replace the bytes.
 var errNotUTF8 = errors.New("the text is not valid UTF-8: put it into a file and send that with --file")
 
-// text takes the text that is an argument of its own.
+// text takes the text that is an argument of its own. It is taken as it is, but for -, which is standard input.
 func (o *callOptions) text(s string) error {
-	if !utf8.ValidString(s) {
-		return usagef("call %s: %w", o.agent, errNotUTF8)
+	p := partFlag{kind: partText, text: s, stdin: s == stdinPath}
+	if err := p.check(); err != nil {
+		return usagef("call %s: %w", o.agent, err)
 	}
 	for _, other := range o.parts {
 		if other.id == "" {
 			return usagef("call %s: the text is given twice, as an argument and with --text or --json-part", o.agent)
 		}
 	}
-	o.parts = append(o.parts, partFlag{kind: partText, text: s})
+	o.parts = append(o.parts, p)
 	return nil
 }
 
@@ -71,9 +79,6 @@ func (v partValue) Type() string {
 }
 
 func (v partValue) Set(s string) error {
-	if v.kind != partFile && !utf8.ValidString(s) {
-		return errNotUTF8
-	}
 	p := partFlag{kind: v.kind, text: s}
 	if v.id {
 		id, text, ok := strings.Cut(s, "=")
@@ -82,17 +87,17 @@ func (v partValue) Set(s string) error {
 		}
 		p.id, p.text = id, text
 	}
-	switch {
-	case v.kind == partJSON && !json.Valid([]byte(s)):
-		return errors.New("is not JSON")
-	case v.kind == partFile:
-		info, err := os.Stat(p.text)
-		if err != nil {
-			return fmt.Errorf("there is no file %s", p.text)
-		}
-		if !info.Mode().IsRegular() {
-			return fmt.Errorf("%s is not a regular file", p.text)
-		}
+	if !utf8.ValidString(p.id) {
+		return errors.New("the id of the part is not valid UTF-8")
+	}
+	var err error
+	if v.kind == partFile {
+		err = p.checkFile()
+	} else {
+		err = p.source()
+	}
+	if err != nil {
+		return err
 	}
 	for _, other := range *v.list {
 		if other.id == p.id {
@@ -103,6 +108,63 @@ func (v partValue) Set(s string) error {
 	return nil
 }
 
+// checkFile returns what is wrong with the path of a file.
+func (p *partFlag) checkFile() error {
+	if p.text == stdinPath {
+		p.stdin = true
+		return nil
+	}
+	info, err := os.Stat(p.text)
+	if err != nil {
+		return fmt.Errorf("there is no file %s", p.text)
+	}
+	if !info.Mode().IsRegular() {
+		return fmt.Errorf("%s is not a regular file", p.text)
+	}
+	return nil
+}
+
+// source finds out where a text comes from: - is standard input, @FILE a file, @@TEXT a text that begins with @.
+func (p *partFlag) source() error {
+	if p.text == stdinPath {
+		p.text, p.stdin = "", true
+		return nil
+	}
+	if path, ok := strings.CutPrefix(p.text, "@"); ok && !strings.HasPrefix(path, "@") {
+		f, err := os.Open(path)
+		if err != nil {
+			return fmt.Errorf("there is no file %s (a text that begins with @ is written with @@)", path)
+		}
+		defer f.Close()
+		return p.readText(f, path)
+	}
+	p.text = strings.TrimPrefix(p.text, "@")
+	return p.check()
+}
+
+func (p *partFlag) readText(r io.Reader, name string) error {
+	b, err := io.ReadAll(io.LimitReader(r, maxText+1))
+	switch {
+	case err != nil:
+		return fmt.Errorf("read %s: %w", name, err)
+	case len(b) > maxText:
+		return fmt.Errorf("%s has more than %s: send it as a file with --file", name, bytesText(maxText))
+	}
+	p.text = string(b)
+	return p.check()
+}
+
+// check returns what is wrong with a text.
+func (p partFlag) check() error {
+	if !utf8.ValidString(p.text) {
+		return errNotUTF8
+	}
+	if p.kind == partJSON && !json.Valid([]byte(p.text)) {
+		return errors.New("is not JSON")
+	}
+	return nil
+}
+
 func orDefault(id string) string {
 	if id == "" {
 		return "of --text or --json-part"
@@ -110,13 +172,37 @@ func orDefault(id string) string {
 	return id
 }
 
-// lookUpInputs returns the inputs of the registered card; known is false if this version cannot read the card.
-func lookUpInputs(ctx context.Context, c *client.TaskClient, agent string) (inputs []card.Input, known bool, err error) {
-	registered, err := c.AgentCard(ctx, agent)
+// lookUpCard returns the registered card; known is false if this version cannot read it.
+func lookUpCard(ctx context.Context, c *client.Client, agent string) (registered card.Card, known bool, err error) {
+	registered, err = c.AgentCard(ctx, agent)
 	if _, unreadable := errors.AsType[card.Problems](err); unreadable {
-		return nil, false, nil // it may have a newer format: the usual name is the best guess
+		return card.Card{}, false, nil // it may have a newer format: the usual name is the best guess
 	}
-	return registered.Inputs, err == nil, err
+	return registered, err == nil, err
+}
+
+// checkCall says why a call does not fit a card, "" if it does.
+func checkCall(c card.Card, o callOptions, parts []client.Part) string {
+	kind, how := wire.Request, "give a duration with --pipe"
+	if o.piped {
+		kind, how = wire.Pipe, "leave out --pipe"
+	}
+	if len(c.TaskKinds) > 0 && !slices.Contains(c.TaskKinds, kind) {
+		return fmt.Sprintf("the agent takes no %s tasks: %s", kind, how)
+	}
+	names := slices.Sorted(maps.Keys(c.Streams))
+	for _, s := range o.sends {
+		declared, ok := c.Streams[s.stream]
+		switch {
+		case !ok && len(names) == 0:
+			return fmt.Sprintf("the agent's card has no streams, so nothing can be sent into %q", s.stream)
+		case !ok:
+			return fmt.Sprintf("the agent's card has no stream %q%s", s.stream, hintOr(s.stream, names, ": it has "+strings.Join(names, ", ")))
+		case declared.Direction == "outbound":
+			return fmt.Sprintf("nothing can be sent into stream %s: only the agent writes it", s.stream)
+		}
+	}
+	return checkParts(c.Inputs, parts)
 }
 
 // checkParts says why the parts do not fit the inputs of a card, "" if they do. A card without inputs says nothing about
@@ -136,7 +222,7 @@ func checkParts(inputs []card.Input, parts []client.Part) string {
 		if i < 0 {
 			return fmt.Sprintf("the agent's card has no input %q%s", p.ID, hintOr(p.ID, ids, ": it has "+strings.Join(ids, ", ")))
 		}
-		in, file := inputs[i], p.Path != ""
+		in, file := inputs[i], p.IsFile()
 		switch class := in.Class(); {
 		case class == card.File && !file:
 			return fmt.Sprintf("input %s is a file (%s): use --file", in.ID, in.ContentType)

@@ -4,17 +4,39 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"io"
 	"strings"
+	"sync"
 
 	"github.com/blocksd/blocksd/client"
 	"github.com/blocksd/blocksd/network/wire"
 )
 
-// callPrinter prints the events of a task: for people, or as lines of JSON.
+// callPrinter prints what a task does: for people, or as lines of JSON. Events and streams may come from several
+// goroutines.
 type callPrinter struct {
-	app    *app
-	asJSON bool
-	indent string // in front of each line for people
+	results io.Writer // lines of JSON, and what streams carry
+	notes   io.Writer // what people read
+	errors  io.Writer
+	asJSON  bool
+	indent  string // in front of each line for people
+	style   style
+	width   int  // of the terminal
+	live    bool // notes is a terminal: the last status text is kept on its last line
+	plain   bool // results is not a terminal: it gets the bytes of streams as they are
+
+	mu     sync.Mutex // guards the writers and what follows
+	status string     // on the last line, if there is one
+}
+
+// newCallPrinter prints to standard output. When streams are shown, standard output is theirs.
+func (a *app) newCallPrinter(asJSON, streams bool) *callPrinter {
+	p := &callPrinter{results: a.Stdout, notes: a.Stdout, errors: a.Stderr, asJSON: asJSON, style: a.style(), width: a.width(), plain: !isTerminal(a.Stdout)}
+	if streams {
+		p.notes, p.style = a.Stderr, style{}
+	}
+	p.live = !streams && isTerminal(a.Stdout) && a.getenv("TERM") != "dumb"
+	return p
 }
 
 // shownBytes is how much of a text artifact is printed; --save gets all of it.
@@ -42,17 +64,16 @@ func (p *callPrinter) submitted(s *client.Session, agent string) error {
 
 func (p *callPrinter) event(e client.Event) error {
 	if p.asJSON {
-		b, err := eventLine(e)
+		b, err := e.JSON()
 		if err != nil {
 			return err
 		}
-		_, err = p.app.Stdout.Write(b)
-		return err
+		return p.write(append(b, '\n'))
 	}
 	switch e.Type {
 	case wire.EventProgress:
 		if e.Message != "" {
-			p.say("status: %s", e.Message)
+			p.progress(e.Message)
 		} else if e.State != "" {
 			p.say("%s", e.State)
 		}
@@ -65,15 +86,26 @@ func (p *callPrinter) event(e client.Event) error {
 	case wire.EventSystem:
 		p.say("system: %s", e.Message)
 	case wire.EventTerminal:
+		p.clear()
 		text := string(e.State)
 		for _, why := range []string{e.Error, e.Reason} {
 			if why != "" {
 				text += ": " + why
 			}
 		}
-		p.say("%s", text)
+		p.sayIn(toneOf(e.State), text)
 	}
 	return nil
+}
+
+func toneOf(s client.State) tone {
+	switch s {
+	case client.Completed:
+		return good
+	case client.Failed:
+		return bad
+	}
+	return odd
 }
 
 func (p *callPrinter) artifact(outputID string, ref wire.ArtifactRef) {
@@ -99,7 +131,7 @@ func (p *callPrinter) artifact(outputID string, ref wire.ArtifactRef) {
 
 func (p *callPrinter) saved(path string) {
 	if p.asJSON { // the terminal event is the last line of standard output
-		fmt.Fprintf(p.app.Stderr, "saved %s\n", path)
+		fmt.Fprintf(p.errors, "saved %s\n", printable(path))
 		return
 	}
 	p.say("saved %s", path)
@@ -107,37 +139,68 @@ func (p *callPrinter) saved(path string) {
 
 // say prints one line without the control characters that an agent may have sent.
 func (p *callPrinter) say(format string, args ...any) {
-	text := fmt.Sprintf(format, args...)
-	spaces := len(text) - len(strings.TrimLeft(text, " "))
-	fmt.Fprintln(p.app.Stdout, p.indent+text[:spaces]+printable(text[spaces:]))
+	p.sayIn(ordinary, fmt.Sprintf(format, args...))
 }
 
+func (p *callPrinter) sayIn(t tone, text string) {
+	spaces := len(text) - len(strings.TrimLeft(text, " "))
+	line := p.indent + text[:spaces] + p.style.of(t, printable(text[spaces:]))
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.status == "" {
+		fmt.Fprintln(p.notes, line)
+		return
+	}
+	fmt.Fprint(p.notes, eraseLine+line+"\n"+p.status)
+}
+
+// progress shows a status text: on the last line of a terminal, so that many do not push out what matters.
+func (p *callPrinter) progress(text string) {
+	if !p.live {
+		p.say("status: %s", text)
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.status = p.style.of(dim, cut(p.indent+"status: "+printable(text), p.width-1))
+	fmt.Fprint(p.notes, eraseLine+p.status)
+}
+
+// shownTransfer is from which size on a transfer is shown while it lasts.
+const shownTransfer = 1 << 20
+
+// transfer shows on the last line of a terminal how far an upload or a download has come.
+func (p *callPrinter) transfer(what, name string, done, size int64) {
+	if !p.live || size < shownTransfer {
+		return
+	}
+	percent := min(100*done/size, 100)
+	const columns = 20
+	full := int(percent) * columns / 100
+	line := fmt.Sprintf("%s [%s%s] %3d %% of %s %s", what, strings.Repeat("#", full), strings.Repeat(".", columns-full), percent, bytesText(size), printable(name))
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if line = cut(line, p.width-1); line != p.status {
+		p.status = line
+		fmt.Fprint(p.notes, eraseLine+line)
+	}
+}
+
+// clear removes the status text from the terminal.
+func (p *callPrinter) clear() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.status != "" {
+		fmt.Fprint(p.notes, eraseLine)
+		p.status = ""
+	}
+}
+
+// line prints a value as a line of JSON.
 func (p *callPrinter) line(v any) error {
-	enc := json.NewEncoder(p.app.Stdout)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	enc := json.NewEncoder(p.results)
 	enc.SetEscapeHTML(false)
 	return enc.Encode(v)
-}
-
-// eventLine is the event as it was received, on one line, with its timetoken.
-func eventLine(e client.Event) ([]byte, error) {
-	var members map[string]json.RawMessage
-	if err := json.Unmarshal(e.Raw, &members); err != nil {
-		return nil, fmt.Errorf("print event of task %s: %w", e.TaskID, err)
-	}
-	timetoken, err := json.Marshal(e.Timetoken)
-	if err != nil {
-		return nil, err
-	}
-	if _, taken := members["timetoken"]; taken || len(members) == 0 { // ours wins; the order of the others is lost
-		members["timetoken"] = timetoken
-		b, err := json.Marshal(members)
-		return append(b, '\n'), err
-	}
-	var b bytes.Buffer
-	if err := json.Compact(&b, e.Raw); err != nil {
-		return nil, err
-	}
-	b.Truncate(b.Len() - 1) // the closing brace
-	fmt.Fprintf(&b, `,"timetoken":%s}`+"\n", timetoken)
-	return b.Bytes(), nil
 }

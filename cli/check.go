@@ -65,16 +65,19 @@ func (a *app) reportCard(path string, err error) error {
 }
 
 func (a *app) checkConfig(file string) error {
-	c, _, err := config.Load(config.Sources{File: file}) // this process does not have the daemon's environment
+	l, err := config.Read(config.Sources{File: file, Fragments: config.FragmentsOf(file)}) // this process does not have the daemon's environment
 	if err != nil {
 		return err
 	}
-	var failed error
-	for _, why := range missing(c) {
-		fmt.Fprintf(a.Stderr, "blocksd: configuration file %s: %s\n", file, why)
-		failed = &exitError{code: exitUsage, err: errors.New(why), silent: true}
+	for _, w := range l.Warnings {
+		fmt.Fprintln(a.Stderr, "warning: "+w)
 	}
-	for _, agent := range c.Agents {
+	var failed error
+	for _, p := range missing(l) {
+		fmt.Fprintf(a.Stderr, "blocksd: %s\n", p)
+		failed = &exitError{code: exitUsage, err: errors.New(p.Message), silent: true}
+	}
+	for _, agent := range l.Config.Agents {
 		if _, err := card.Load(agent.Card); err != nil {
 			failed = a.reportCard(agent.Card, err)
 			if !failed.(*exitError).silent {

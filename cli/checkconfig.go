@@ -15,15 +15,24 @@ import (
 	"github.com/blocksd/blocksd/supervisor/catalog"
 )
 
-// missing returns what a configuration names and this machine does not have, one sentence each. Who owns a file is not
-// looked at: the daemon may run as another user than this command.
-func missing(c config.Config) []string {
-	m := &machineCheck{config: c, keys: config.NewKeys(config.Config{}, func(string) string { return "" })}
+// missing returns what a configuration names and this machine does not have. Who owns a file is not looked at: the daemon
+// may run as another user than this command.
+func missing(l config.Loaded) config.Problems {
+	c := l.Config
+	m := &machineCheck{config: c, loaded: l, keys: config.NewKeys(config.Config{}, func(string) string { return "" })}
 	m.keyFile("network.api_key_file", c.Network.APIKeyFile)
 	if !slices.Equal(c.Plugins.Dirs, config.Default().Plugins.Dirs) { // else the file does not name them
 		for _, dir := range c.Plugins.Dirs {
 			m.directory("plugins.dirs", dir)
 		}
+	}
+	if g := c.Control.OperatorGroup; g != "" {
+		if _, err := user.LookupGroup(g); errors.As(err, new(user.UnknownGroupError)) {
+			m.add("control.operator_group", "there is no group %s: create it, or name another one", g)
+		}
+	}
+	if path, ok := config.UnixListen(c.Telemetry.Listen); ok {
+		m.directory("telemetry.listen", filepath.Dir(path))
 	}
 	for i, h := range c.Handlers {
 		m.handler(fmt.Sprintf("handlers[%d].", i), h)
@@ -40,12 +49,13 @@ func missing(c config.Config) []string {
 // machineCheck compares a configuration with the machine.
 type machineCheck struct {
 	config   config.Config
+	loaded   config.Loaded
 	keys     *config.Keys
-	problems []string
+	problems config.Problems
 }
 
 func (m *machineCheck) add(key, format string, args ...any) {
-	m.problems = append(m.problems, fmt.Sprintf("key %q: ", key)+fmt.Sprintf(format, args...))
+	m.problems = append(m.problems, m.loaded.Problem(key, fmt.Sprintf("key %q: ", key)+fmt.Sprintf(format, args...)))
 }
 
 func (m *machineCheck) directory(key, dir string) {

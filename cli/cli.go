@@ -118,7 +118,10 @@ func newRoot(a *app) *cobra.Command {
 	root.SetVersionTemplate(versionText())
 	root.Flags().Bool("version", false, "show the version")
 	for _, c := range []func(*app) *cobra.Command{
-		newDev, newSandbox, newRun, newCall, newStatus, newHandlers, newTasks, newCancel, newRestart, newHandler, newLogs, newDrain, newUndrain, newCheck, newVersion,
+		newDev, newSandbox, newRun, newCall, newFollow, newCalls,
+		newStatus, newHandlers, newTasks, newCancel, newRestart, newHandler, newLogs, newEvents, newDrain, newUndrain, newReload, newDebug,
+		newRegister, newUnregister, newAgents, newWhoami,
+		newCheck, newConfig, newDoctor, newMan, newVersion,
 	} {
 		root.AddCommand(c(a))
 	}

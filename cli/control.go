@@ -40,6 +40,11 @@ func (d daemonCommand[Answer]) command(a *app) *cobra.Command {
 	})
 }
 
+// socketPath is the control socket of the daemon to ask, given the value of --socket.
+func (a *app) socketPath(given string) string {
+	return cmp.Or(given, a.getenv("BLOCKSD_SOCKET"), config.Default().Socket)
+}
+
 // controlCommand adds --json and --socket to a command, and connects to the daemon before run.
 func (a *app) controlCommand(cmd *cobra.Command, run func(ctx context.Context, c *control.Client, asJSON bool, args []string) error) *cobra.Command {
 	var asJSON bool
@@ -49,8 +54,7 @@ func (a *app) controlCommand(cmd *cobra.Command, run func(ctx context.Context, c
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		ctx, cancel := a.interruptible(cmd.Context())
 		defer cancel()
-		path := cmp.Or(socket, a.getenv("BLOCKSD_SOCKET"), config.Default().Socket)
-		c, err := control.Dial(ctx, path)
+		c, err := control.Dial(ctx, a.socketPath(socket))
 		if err != nil {
 			return because(ctx, err)
 		}

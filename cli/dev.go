@@ -16,7 +16,6 @@ import (
 	"github.com/blocksd/blocksd/daemon"
 	"github.com/blocksd/blocksd/daemon/config"
 	"github.com/blocksd/blocksd/network/card"
-	"github.com/blocksd/blocksd/network/deployment"
 	"github.com/blocksd/blocksd/network/wire"
 	"github.com/blocksd/blocksd/runtime/agent"
 	"github.com/blocksd/blocksd/sandbox"
@@ -32,7 +31,7 @@ const (
 )
 
 type devOptions struct {
-	plugins                  []string
+	plugins, projects        []string
 	agents, listen, stateDir string
 }
 
@@ -42,10 +41,16 @@ func newDev(a *app) *cobra.Command {
 		Use: "dev", Short: "Try handlers: a private network and the daemon, in one process", Args: argsOfUse, Example: "  blocksd dev --plugins DIR",
 		Long: "Try handlers: run a private network and the daemon in one process. The command registers each handler's card, sends each\n" +
 			"agent its example input, then runs until Ctrl-C. It writes the variables that clients need to dev.env in the state directory.",
-		RunE: func(cmd *cobra.Command, _ []string) error { return a.dev(cmd.Context(), o) },
 	}
 	f := cmd.Flags()
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if len(o.projects) > 0 && !f.Changed("plugins") {
+			o.plugins = nil // who names a project wants that one
+		}
+		return a.dev(cmd.Context(), o)
+	}
 	f.StringArrayVar(&o.plugins, "plugins", o.plugins, "directory of handler programs; may be repeated")
+	f.StringArrayVar(&o.projects, "project", nil, "directory of a project with its agent-card.json; may be repeated; then there are no other handlers without --plugins")
 	f.StringVar(&o.agents, "agents", "", "directory of more cards (*.json) to register, for external providers")
 	f.StringVar(&o.listen, "listen", "127.0.0.1:0", "loopback address of the network; port 0 for any free port")
 	f.StringVar(&o.stateDir, "state-dir", "", "state directory (default $XDG_STATE_HOME/blocksd/dev, else ~/.local/state/blocksd/dev)")
@@ -62,10 +67,11 @@ func (a *app) dev(ctx context.Context, o devOptions) error {
 		return err
 	}
 	out := a.newLiveLine()
-	settings, warnings, err := a.devSettings(o)
+	loaded, err := a.devSettings(o)
 	if err != nil {
 		return err
 	}
+	settings := loaded.Config
 	if config.CheckSocketPath(settings.Socket) != nil {
 		dir, err := os.MkdirTemp("", "blocksd-") // private, with a name that nobody could predict
 		if err != nil {
@@ -74,7 +80,7 @@ func (a *app) dev(ctx context.Context, o devOptions) error {
 		defer os.RemoveAll(dir)
 		settings.Socket = filepath.Join(dir, "blocksd.sock")
 	}
-	log, closeLog, err := a.newPumpedLog(settings.Log, out)
+	log, level, closeLog, err := a.newPumpedLog(settings.Log, out)
 	if err != nil {
 		return err
 	}
@@ -95,14 +101,14 @@ func (a *app) dev(ctx context.Context, o devOptions) error {
 	}
 
 	d, err := daemon.New(daemon.Config{
-		Settings: settings, Version: version(), Log: log,
+		Settings: settings, Loaded: loaded, Version: version(), Log: log, Level: level,
 		Key:     func(string) (string, error) { return network.APIKey(), nil },
 		OnAgent: network.Register, WarnUntrusted: true,
 	})
 	if err != nil {
 		return errors.Join(err, closeNetwork())
 	}
-	for _, w := range warnings {
+	for _, w := range loaded.Warnings {
 		log.Warn(w)
 	}
 	envFile := filepath.Join(settings.StateDir, devEnvFile)
@@ -146,24 +152,12 @@ func (a *app) dev(ctx context.Context, o devOptions) error {
 
 // devSettings are the defaults with the user's variables for logs and limits. Variables about the network do not count:
 // dev has its own.
-func (a *app) devSettings(o devOptions) (config.Config, []string, error) {
-	dir := o.stateDir
-	if dir == "" {
-		state := a.getenv("XDG_STATE_HOME")
-		if !filepath.IsAbs(state) {
-			home := a.getenv("HOME")
-			if home == "" {
-				return config.Config{}, nil, usagef("find a state directory: neither XDG_STATE_HOME nor HOME is set: name a directory with --state-dir")
-			}
-			state = filepath.Join(home, ".local", "state")
-		}
-		dir = filepath.Join(state, "blocksd", "dev")
-	}
-	dir, err := filepath.Abs(dir)
+func (a *app) devSettings(o devOptions) (config.Loaded, error) {
+	dir, err := a.devStateDir(o.stateDir)
 	if err != nil {
-		return config.Config{}, nil, fmt.Errorf("use state directory %s: %w", dir, err)
+		return config.Loaded{}, err
 	}
-	flags := map[string]any{"state_dir": dir, "plugins.dirs": o.plugins, "log.format": "text"}
+	flags := map[string]any{"state_dir": dir, "plugins.dirs": o.plugins, "projects": o.projects, "log.format": "text"}
 	if isTerminal(a.Stdout) {
 		flags["log.level"] = a.logLevel("warn") // people read the events instead of the log
 	}
@@ -173,9 +167,29 @@ func (a *app) devSettings(o devOptions) (config.Config, []string, error) {
 			environ = append(environ, kv)
 		}
 	}
-	c, warnings, err := config.Load(config.Sources{Environ: environ, Flags: flags})
-	c.Socket = filepath.Join(dir, "blocksd.sock")
-	return c, warnings, err
+	l, err := config.Read(config.Sources{Environ: environ, Flags: flags})
+	l.Config.Socket = filepath.Join(dir, "blocksd.sock")
+	return l, err
+}
+
+// devStateDir is the directory that a flag names, else the user's own.
+func (a *app) devStateDir(dir string) (string, error) {
+	if dir == "" {
+		state := a.getenv("XDG_STATE_HOME")
+		if !filepath.IsAbs(state) {
+			home := a.getenv("HOME")
+			if home == "" {
+				return "", usagef("find a state directory: neither XDG_STATE_HOME nor HOME is set: name a directory with --state-dir")
+			}
+			state = filepath.Join(home, ".local", "state")
+		}
+		dir = filepath.Join(state, "blocksd", "dev")
+	}
+	abs, err := filepath.Abs(dir)
+	if err != nil {
+		return "", fmt.Errorf("use state directory %s: %w", dir, err)
+	}
+	return abs, nil
 }
 
 func removeStale(path string) {
@@ -207,7 +221,9 @@ func (a *app) tryAgents(ctx context.Context, d *daemon.Daemon, network *sandbox.
 	for _, r := range d.Status().Reasons {
 		fmt.Fprintf(out, "! %s\n", printable(r))
 	}
-	c, err := client.New(ctx, client.Config{Deployment: deployment.Config{CDMURL: network.CDMURL(), PubNubOrigin: network.Addr()}, APIKey: network.APIKey()})
+	c, err := client.New(ctx, client.Options{
+		CDMURL: network.CDMURL(), PubNubOrigin: network.Addr(), APIKey: network.APIKey(), Getenv: func(string) string { return "" }, // of another network
+	})
 	if err != nil {
 		fmt.Fprintf(out, "! examples cannot be sent: %s\n", err)
 		return
@@ -231,26 +247,29 @@ func (a *app) tryAgents(ctx context.Context, d *daemon.Daemon, network *sandbox.
 	}
 }
 
-func (a *app) sendExample(ctx context.Context, c *client.TaskClient, example daemon.Example, out *liveLine) error {
+func (a *app) sendExample(ctx context.Context, c *client.Client, example daemon.Example, out *liveLine) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, exampleTimeout, fmt.Errorf("the example did not end within %s", exampleTimeout))
 	defer cancel()
-	req := client.Request{AgentName: example.Agent}
+	req := client.Message{Agent: example.Agent}
 	for _, p := range example.Parts {
-		req.Parts = append(req.Parts, client.Part{ID: p.PartID, Text: p.Text, MIMEType: p.ContentType})
-		if p.Text != nil {
-			fmt.Fprintf(out, "  sent: %s\n", printable(wire.CutText(*p.Text, 200)))
+		if p.Text == nil {
+			return fmt.Errorf("the example of input %s is not a text", p.PartID)
 		}
+		part := client.Text(p.PartID, *p.Text)
+		part.MIMEType = p.ContentType
+		req.Parts = append(req.Parts, part)
+		fmt.Fprintf(out, "  sent: %s\n", printable(wire.CutText(*p.Text, 200)))
 	}
-	s, err := c.Submit(ctx, req)
+	s, err := c.Send(ctx, req)
 	if err != nil {
 		return err
 	}
 	defer s.Close()
-	printer := callPrinter{app: &app{Invocation{Stdout: out, Stderr: out}}, indent: "  "}
+	printer := callPrinter{results: out, notes: out, errors: out, indent: "  "}
 	if err := printer.submitted(s, example.Agent); err != nil {
 		return err
 	}
-	if _, err := follow(ctx, s, &printer); err != nil {
+	if _, err := (watchOptions{}).watch(ctx, s, &printer); err != nil {
 		return because(ctx, err)
 	}
 	return nil

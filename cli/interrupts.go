@@ -4,13 +4,21 @@ import (
 	"context"
 	"os"
 	"os/signal"
+	"sync/atomic"
 	"syscall"
 	"time"
+
+	"github.com/blocksd/blocksd/daemon/logging"
 )
 
 // Interrupts are closed at the first and the second signal that asks the program to end. The first ends it properly, the
 // second at once; a third exits on the spot. Nil channels never fire.
-type Interrupts struct{ First, Second <-chan struct{} }
+type Interrupts struct {
+	First, Second <-chan struct{}
+	// Hangups makes SIGHUP a request to read the configuration again: from the call on, each is a value in the channel and
+	// interrupts nothing. Nil where SIGHUP cannot be had, and where the terminal that the program was started on is gone.
+	Hangups func() <-chan struct{}
+}
 
 // exitKilled is the exit code after the third signal, as for a process that SIGINT has killed.
 const exitKilled = 130
@@ -35,6 +43,26 @@ func (c *interruptCounter) take(now time.Time) (number int, isNew bool) {
 	return c.count, true
 }
 
+// hangups are SIGHUPs of a program that has asked for them.
+type hangups struct {
+	asked atomic.Bool
+	// terminal is the one that the program was started on, nil for none. When that is closed, SIGHUP means what it always has.
+	terminal *os.File
+	signals  chan struct{} // capacity 1: two at once are one
+}
+
+// take reports whether a SIGHUP is a request that has been passed on.
+func (h *hangups) take() bool {
+	if !h.asked.Load() || h.terminal != nil && !logging.IsTerminal(h.terminal) {
+		return false
+	}
+	select {
+	case h.signals <- struct{}{}:
+	default:
+	}
+	return true
+}
+
 // catchSignals counts SIGINT, SIGTERM and SIGHUP. If SIGHUP is ignored at the start, as under nohup, it stays ignored.
 func catchSignals(window time.Duration) (in Interrupts, stop func()) {
 	signals := make(chan os.Signal, 3)
@@ -43,6 +71,10 @@ func catchSignals(window time.Duration) (in Interrupts, stop func()) {
 		caught = append(caught, syscall.SIGHUP)
 	}
 	signal.Notify(signals, caught...)
+	hup := &hangups{signals: make(chan struct{}, 1)}
+	if logging.IsTerminal(os.Stdin) {
+		hup.terminal = os.Stdin
+	}
 	first, second, quit := make(chan struct{}), make(chan struct{}), make(chan struct{})
 	go func() {
 		counter := interruptCounter{window: window}
@@ -50,7 +82,10 @@ func catchSignals(window time.Duration) (in Interrupts, stop func()) {
 			select {
 			case <-quit:
 				return
-			case <-signals:
+			case s := <-signals:
+				if s == syscall.SIGHUP && hup.take() {
+					continue
+				}
 			}
 			number, isNew := counter.take(time.Now())
 			switch {
@@ -64,7 +99,11 @@ func catchSignals(window time.Duration) (in Interrupts, stop func()) {
 			}
 		}
 	}()
-	return Interrupts{first, second}, func() {
+	ask := func() <-chan struct{} {
+		hup.asked.Store(true)
+		return hup.signals
+	}
+	return Interrupts{first, second, ask}, func() {
 		signal.Stop(signals)
 		close(quit)
 	}

@@ -4,6 +4,10 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -74,6 +78,39 @@ func TestScripts(t *testing.T) {
 						ts.Fatalf("%s was not written", args[0])
 					}
 				}
+			},
+			// hangup NAME: sends SIGHUP to a background command.
+			"hangup": func(ts *testscript.TestScript, _ bool, args []string) {
+				for _, c := range ts.BackgroundCmds() {
+					if c.Process != nil && strings.Contains(strings.Join(c.Args, " "), args[0]) {
+						ts.Check(c.Process.Signal(syscall.SIGHUP))
+					}
+				}
+			},
+			// waitvalue KEY VALUE: waits until the daemon has that value of the configuration.
+			"waitvalue": func(ts *testscript.TestScript, _ bool, args []string) {
+				for end := time.Now().Add(fileLimit); ; time.Sleep(10 * time.Millisecond) {
+					ts.Check(ts.Exec("blocksd", "config", "show", "--running"))
+					if regexp.MustCompile(`(?m)^` + args[0] + ` +` + args[1] + ` `).MatchString(ts.ReadFile("stdout")) {
+						return
+					}
+					if time.Now().After(end) {
+						ts.Fatalf("%s is not %s", args[0], args[1])
+					}
+				}
+			},
+			// other: takes the API key of another organization.
+			"other": func(ts *testscript.TestScript, _ bool, _ []string) {
+				ts.Setenv("BLOCKS_API_KEY", strings.Split(ts.Getenv("BLOCKSD_SANDBOX_KEYS"), ",")[0])
+			},
+			// login: leaves a login of Blocks' own tool for the network, and takes the variables away that name it.
+			"login": func(ts *testscript.TestScript, _ bool, _ []string) {
+				path := filepath.Join(ts.Getenv("HOME"), ".config", "blocks", "contexts.json")
+				ts.Check(os.MkdirAll(filepath.Dir(path), 0o700))
+				ts.Check(os.WriteFile(path, fmt.Appendf(nil,
+					`{"schema_version":3,"active":"local","profiles":{"local":{"base_url":"http://%s","orgs":{"org_1":{"api_key":%q,"key_id":"k7","expires_at":%q}}}}}`,
+					ts.Getenv("BLOCKSD_PUBNUB_ORIGIN"), ts.Getenv("MINE"), time.Now().Add(100*time.Hour).Format(time.RFC3339)), 0o600))
+				ts.Setenv("BLOCKS_CDM_URL", "")
 			},
 			// sourced PATH: sets the variables of an env file.
 			"sourced": func(ts *testscript.TestScript, _ bool, args []string) {

@@ -22,6 +22,7 @@ func newRun(a *app) *cobra.Command {
 	}
 	flags := newSettingFlags(cmd.Flags())
 	flags.plugins()
+	flags.projects()
 	flags.text("state_dir", "state-dir", "directory of everything that must survive a restart")
 	flags.text("socket", "socket", "Unix socket of the control API")
 	flags.text("drain", "drain", "how long tasks may continue after the daemon was asked to stop")
@@ -35,28 +36,61 @@ func (a *app) run(ctx context.Context, sources config.Sources) error {
 	if err := hideProcess(); err != nil {
 		return err
 	}
-	settings, warnings, err := config.Load(sources)
+	loaded, err := config.Read(sources)
 	if err != nil {
 		return err
 	}
-	key := config.NewKeys(settings, a.getenv).Key
+	settings := loaded.Config
+	keys := config.NewKeys(settings, a.getenv)
+	key := keys.Key
 	if err := checkKeys(settings, key); err != nil {
 		return err
 	}
-	log, closeLog, err := a.newPumpedLog(settings.Log, a.Stderr)
+	log, level, closeLog, err := a.newPumpedLog(settings.Log, a.Stderr)
 	if err != nil {
 		return err
 	}
 	defer closeLog()
 	defer stacksOnAbort(settings.StateDir, log, closeLog)()
-	for _, w := range warnings {
+	for _, w := range loaded.Warnings {
 		log.Warn(w)
 	}
-	d, err := a.open(ctx, daemon.Config{Settings: settings, Key: key, Version: version(), Log: log, Getenv: a.getenv, OwnUsers: true})
+	d, err := a.open(ctx, daemon.Config{
+		Settings: settings, Loaded: loaded, Reload: func() (config.Loaded, error) { return config.Read(sources.Again()) },
+		Key: key, KeyExpires: keys.Expires, Version: version(), Log: log, Level: level, Getenv: a.getenv, OwnUsers: true,
+	})
 	if d == nil || err != nil {
 		return err
 	}
+	defer a.reloadOnHangup(ctx, d, log)()
 	return a.serve(ctx, d)
+}
+
+// reloadOnHangup makes SIGHUP read the configuration again, until stop is called.
+func (a *app) reloadOnHangup(ctx context.Context, d *daemon.Daemon, log *slog.Logger) (stop func()) {
+	if a.Interrupts.Hangups == nil {
+		return func() {}
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	hangups := a.Interrupts.Hangups()
+	var watcher sync.WaitGroup
+	watcher.Go(func() {
+		for {
+			select {
+			case <-hangups:
+			case <-ctx.Done():
+				return
+			}
+			log.Info("SIGHUP: the configuration is read again")
+			if _, err := d.Reload(ctx); err != nil && ctx.Err() == nil { // what is wrong with the configuration is logged as an event
+				log.Error("the configuration could not be reloaded", "err", err)
+			}
+		}
+	})
+	return func() {
+		cancel()
+		watcher.Wait()
+	}
 }
 
 // open makes a daemon. It returns none, and no error, when an interrupt ends its wait for room on the disk.
@@ -104,26 +138,25 @@ func (a *app) serve(ctx context.Context, d *daemon.Daemon) error {
 }
 
 // newPumpedLog makes the log of a daemon, which a reader of out that stops reading must not block.
-func (a *app) newPumpedLog(c config.Log, out io.Writer) (log *slog.Logger, closeLog func(), err error) {
+func (a *app) newPumpedLog(c config.Log, out io.Writer) (log *slog.Logger, level *slog.LevelVar, closeLog func(), err error) {
 	pump := logging.NewPump(out)
-	if log, err = a.newLog(c, out, pump); err != nil {
+	if log, level, err = a.newLog(c, out, pump); err != nil {
 		pump.Close()
-		return nil, nil, usage(err)
+		return nil, nil, nil, usage(err)
 	}
 	pump.Lost = func(records int) { log.Warn("log records were dropped because nobody read the log", "count", records) }
-	return log, func() { pump.Close() }, nil
+	return log, level, func() { pump.Close() }, nil
 }
 
 // newLog makes a log that writes to w. out is where w leads: if it is a file, it may be the journal or a terminal, which
 // decides the format.
-func (a *app) newLog(c config.Log, out, w io.Writer) (*slog.Logger, error) {
+func (a *app) newLog(c config.Log, out, w io.Writer) (*slog.Logger, *slog.LevelVar, error) {
 	t := logging.Config{Writer: w, Level: c.Level, Format: c.Format}
 	if f, ok := out.(*os.File); ok {
 		t.Journal = logging.InJournal(f, a.getenv("JOURNAL_STREAM"))
 		t.Terminal = logging.IsTerminal(f)
 	}
-	log, _, err := logging.New(t)
-	return log, err
+	return logging.New(t)
 }
 
 var errNoKey = errors.New("there is no API key: set BLOCKS_API_KEY")

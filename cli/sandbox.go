@@ -100,7 +100,7 @@ func (a *app) sandbox(ctx context.Context, o sandboxOptions) error {
 	if o.logRequests {
 		level = "debug"
 	}
-	if cfg.Log, err = a.newLog(config.Log{Level: level, Format: "text"}, a.Stderr, a.Stderr); err != nil {
+	if cfg.Log, _, err = a.newLog(config.Log{Level: level, Format: "text"}, a.Stderr, a.Stderr); err != nil {
 		return usage(err)
 	}
 	cfg.Version = version()

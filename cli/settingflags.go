@@ -31,6 +31,12 @@ func (s *settingFlags) plugins() {
 	s.given["plugins.dirs"] = func() (any, bool) { return *dirs, s.set.Changed("plugins") }
 }
 
+// projects adds --project, which may be repeated.
+func (s *settingFlags) projects() {
+	dirs := s.set.StringArray("project", nil, "directory of a project with its agent-card.json; may be repeated")
+	s.given["projects"] = func() (any, bool) { return *dirs, s.set.Changed("project") }
+}
+
 // sources are the layers of the configuration once the command line is parsed.
 func (s *settingFlags) sources(environ []string) config.Sources {
 	flags := map[string]any{}
@@ -39,5 +45,5 @@ func (s *settingFlags) sources(environ []string) config.Sources {
 			flags[key] = value
 		}
 	}
-	return config.Sources{File: config.FindFile(s.file), Environ: environ, Flags: flags}
+	return config.Sources{File: config.FindFile(s.file), Fragments: config.FragmentsOf(s.file), Environ: environ, Flags: flags}
 }

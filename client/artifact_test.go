@@ -53,11 +53,11 @@ func TestInputAndOutputFiles(t *testing.T) {
 	if err := os.WriteFile(path, []byte(large), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	s, err := w.client().Submit(within(t), client.Request{AgentName: "echo", Parts: []client.Part{
-		{ID: "request", JSON: []byte(`{"a":1}`)},
-		{ID: "file", Path: path},
-		{ID: "file", Data: []byte(strings.Repeat("x", 16<<10)), Name: "small.bin"},
-		{ID: "file", Data: []byte{}},
+	s, err := w.client().Send(within(t), client.Message{Agent: "echo", Parts: []client.Part{
+		client.JSON("request", map[string]int{"a": 1}),
+		client.File("file", path),
+		client.Bytes("file", "small.bin", []byte(strings.Repeat("x", 16<<10))),
+		client.Bytes("file", "", nil),
 	}})
 	if err != nil {
 		t.Fatal(err)
@@ -100,26 +100,15 @@ func TestInputAndOutputFiles(t *testing.T) {
 	if got := names(second)[0]; got != "passwd (2)" {
 		t.Errorf("saved again as %s", got)
 	}
-	for e, err := range s.Events(within(t)) {
-		if err != nil {
-			t.Fatal(err)
+	for _, a := range s.Artifacts() {
+		if d, err := s.Download(within(t), a); err != nil || int64(len(d.Data)) != a.Size || d.FileName != a.FileName || d.MIMEType != a.MIMEType {
+			t.Errorf("%s: %d bytes, %v", a.FileName, len(d.Data), err)
 		}
-		if e.Artifact == nil {
-			continue
-		}
-		body, err := s.Download(within(t), *e.Artifact)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if b, err := io.ReadAll(body); err != nil || int64(len(b)) != e.Artifact.Size {
-			t.Errorf("%s: %d bytes, %v", e.Artifact.FileName, len(b), err)
-		}
-		body.Close()
 	}
-	if _, err := s.Download(within(t), wire.ArtifactRef{Kind: "other"}); err == nil {
+	if _, err := s.Download(within(t), client.Artifact{Ref: wire.ArtifactRef{Kind: "other"}}); err == nil {
 		t.Error("downloaded an unknown kind")
 	}
-	if _, err := s.Download(within(t), wire.ArtifactRef{Kind: wire.RefFile, Channel: "u.x.y", FileID: "1", FileName: "x"}); err == nil {
+	if _, err := s.Download(within(t), client.Artifact{Ref: wire.ArtifactRef{Kind: wire.RefFile, Channel: "u.x.y", FileID: "1", FileName: "x"}}); err == nil {
 		t.Error("downloaded a file that is not ours")
 	}
 }
@@ -131,7 +120,7 @@ func TestSaveDoesNotFollowLinks(t *testing.T) {
 		j.artifact("trap", "content")
 		j.end(wire.Completed)
 	})
-	s, err := w.client().Submit(within(t), client.Request{AgentName: "echo", Parts: text("x")})
+	s, err := w.client().Send(within(t), client.Message{Agent: "echo", Parts: text("x")})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,5 +1,3 @@
-// Package client is the consumer's side of the Blocks Network: it submits tasks to agents, follows their events and
-// downloads their artifacts.
 package client
 
 import (
@@ -13,82 +11,131 @@ import (
 	"sync"
 
 	"github.com/blocksd/blocksd/network/backend"
-	"github.com/blocksd/blocksd/network/card"
 	"github.com/blocksd/blocksd/network/deployment"
 	"github.com/blocksd/blocksd/network/link"
+	"github.com/blocksd/blocksd/network/stream"
 	"github.com/blocksd/blocksd/network/wire"
 )
 
-// ErrClosed is the error of calls on a closed TaskClient or Session.
+// ErrClosed is the error of what a closed Client or Session cannot do any more.
 var ErrClosed = errors.New("the session is closed")
 
-// Config of a TaskClient. Only APIKey is required.
-type Config struct {
-	// Deployment locates the network; the zero value is the public network.
-	Deployment deployment.Config
-	APIKey     string
-	// Log may be nil.
-	Log *slog.Logger
-	// HTTP is used for the API, not for PubNub; nil for a default client.
-	HTTP *http.Client
-}
-
-// TaskClient submits tasks. Its methods may be called from any goroutine.
-type TaskClient struct {
-	cfg      Config
+// Client sends tasks and connects to them. Make one and share it: its sessions share their connections.
+type Client struct {
+	settings
 	log      *slog.Logger
 	network  deployment.Deployment
 	api      *backend.Client
 	consumer *backend.Consumer
+	userID   string
+	// transport is what all links share; shared is the same where it is ours to free.
+	transport http.RoundTripper
+	shared    *link.SharedTransport
+	// streamUsers names this side of each stream.
+	streamUsers stream.UserIDs
 
-	mu     sync.Mutex
-	closed bool
-	links  map[wire.Keyset]*link.Link  // one per keyset; sessions share it
-	modes  map[string]wire.BillingMode // of the agents that were looked up
+	mu       sync.Mutex // guards the fields below
+	closed   bool
+	links    map[wire.Keyset]*link.Link // one per keyset; sessions share it
+	sessions map[*Session]struct{}
+	modes    map[string]BillingMode // of the agents that were looked up
 }
 
-// New fetches the deployment document and gets the first token, so that a wrong address or key fails here.
-func New(ctx context.Context, cfg Config) (*TaskClient, error) {
-	if cfg.APIKey == "" {
-		return nil, errors.New("connect to the Blocks Network: no API key given: set BLOCKS_API_KEY")
+// New reads the deployment document and gets the first token, so that a wrong address or credential fails here.
+func New(ctx context.Context, o Options) (*Client, error) {
+	fail := func(err error) (*Client, error) {
+		return nil, fmt.Errorf("connect to the Blocks Network: %w", translate(err))
 	}
-	if cfg.Log == nil {
-		cfg.Log = slog.New(slog.DiscardHandler)
-	}
-	network, err := cfg.Deployment.Fetch(ctx, cfg.HTTP)
+	s, err := o.complete()
 	if err != nil {
-		return nil, err
+		return fail(err)
 	}
-	api, err := network.NewBackend(cfg.HTTP, cfg.Log)
-	if err != nil {
-		return nil, err
+	network := deployment.Deployment{}
+	if s.Deployment != nil {
+		network = *s.Deployment
+	} else if network, err = s.deployment.Fetch(ctx, s.HTTP); err != nil {
+		return fail(err)
 	}
-	c := &TaskClient{
-		cfg: cfg, log: cfg.Log, network: network, api: api, consumer: api.NewConsumer(cfg.APIKey),
-		links: make(map[wire.Keyset]*link.Link), modes: make(map[string]wire.BillingMode),
+	c := &Client{
+		settings: s, log: s.Log, network: network,
+		links: make(map[wire.Keyset]*link.Link), sessions: make(map[*Session]struct{}), modes: make(map[string]BillingMode),
 	}
-	if _, err := c.consumer.UserID(ctx); err != nil {
-		api.Close()
-		return nil, err
+	if err := c.open(ctx); err != nil {
+		c.Close()
+		return fail(err)
 	}
 	return c, nil
 }
 
-// Close ends every session. It does not cancel tasks.
-func (c *TaskClient) Close() {
+// open makes the connections and gets the first token. After an error Close frees what there is.
+func (c *Client) open(ctx context.Context) (err error) {
+	origin := "http://" + c.network.Origin
+	if c.network.Secure {
+		origin = "https://" + c.network.Origin
+	}
+	hc := c.HTTP
+	switch {
+	case hc != nil && hc.Transport != nil:
+		c.transport = hc.Transport
+	case hc != nil:
+		c.transport = http.DefaultTransport
+	default:
+		c.shared = link.NewSharedTransport(ctx, origin, c.network.BackendURL)
+		c.transport, hc = c.shared, &http.Client{Transport: c.shared}
+	}
+	if c.api, err = c.network.NewBackend(hc, c.log); err != nil {
+		return err
+	}
+	if c.consumer, err = c.api.StartConsumer(ctx, c.settings.consumer()); err != nil {
+		return err
+	}
+	c.userID, err = c.consumer.UserID(ctx)
+	return err
+}
+
+// Close ends every session and the renewal of the token. It does not cancel tasks; Cancel of a session works even then,
+// as long as the last token is valid. It may be called more than once.
+func (c *Client) Close() {
 	c.mu.Lock()
 	c.closed = true
-	links := c.links
-	c.links = nil
+	links, sessions := c.links, c.sessions
+	c.links, c.sessions = nil, nil
 	c.mu.Unlock()
+	for s := range sessions {
+		s.Close()
+	}
 	for _, l := range links {
 		l.Close()
 	}
-	c.api.Close()
+	if c.consumer != nil {
+		c.consumer.Close()
+	}
+	c.freeConnections()
+}
+
+func (c *Client) freeConnections() {
+	if c.shared != nil {
+		c.shared.CloseIdleConnections()
+	}
+}
+
+// UserID is whom the credential belongs to, empty for an anonymous visitor.
+func (c *Client) UserID() string { return c.userID }
+
+// keyset returns the keys for a billing mode.
+func (c *Client) keyset(mode BillingMode) wire.Keyset {
+	k := c.network.CDM.Keyset(mode)
+	if c.keys.SubscribeKey != "" {
+		k.SubscribeKey = c.keys.SubscribeKey
+	}
+	if c.keys.PublishKey != "" {
+		k.PublishKey = c.keys.PublishKey
+	}
+	return k
 }
 
 // link returns the connection for a keyset.
-func (c *TaskClient) link(keys wire.Keyset) (*link.Link, error) {
+func (c *Client) link(keys wire.Keyset) (*link.Link, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.closed {
@@ -98,7 +145,7 @@ func (c *TaskClient) link(keys wire.Keyset) (*link.Link, error) {
 		return l, nil
 	}
 	l, err := link.New(link.Config{
-		Origin: c.network.Origin, Secure: c.network.Secure, Keys: keys, UserID: "blocks-task-" + randomHex(6), Log: c.log,
+		Origin: c.network.Origin, Secure: c.network.Secure, Keys: keys, UserID: newUserID(), Log: c.log, Transport: c.transport,
 	})
 	if err != nil {
 		return nil, err
@@ -107,8 +154,29 @@ func (c *TaskClient) link(keys wire.Keyset) (*link.Link, error) {
 	return l, nil
 }
 
-// mode returns the billing mode of an agent, which decides the keyset. It is looked up once.
-func (c *TaskClient) mode(ctx context.Context, agent string) (wire.BillingMode, error) {
+// add registers a session, which Close ends.
+func (c *Client) add(s *Session) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		return ErrClosed
+	}
+	c.sessions[s] = struct{}{}
+	return nil
+}
+
+func (c *Client) remove(s *Session) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.sessions, s)
+}
+
+// mode returns the billing mode of an agent, which decides the keyset: the one that the options name, else what the
+// registry says. It is looked up once.
+func (c *Client) mode(ctx context.Context, agent string) (BillingMode, error) {
+	if c.BillingMode != "" {
+		return c.BillingMode, nil
+	}
 	c.mu.Lock()
 	m, ok := c.modes[agent]
 	c.mu.Unlock()
@@ -120,13 +188,13 @@ func (c *TaskClient) mode(ctx context.Context, agent string) (wire.BillingMode, 
 		return "", err
 	}
 	if !a.BillingMode.Valid() {
-		return "", fmt.Errorf("look up agent %s: the registry does not name its billing mode", agent)
+		return "", fmt.Errorf("look up agent %s: the registry does not name its billing mode: set Options.BillingMode", agent)
 	}
 	return a.BillingMode, nil
 }
 
 // lookUp reads an agent's registry entry and remembers its billing mode.
-func (c *TaskClient) lookUp(ctx context.Context, agent string) (backend.Agent, error) {
+func (c *Client) lookUp(ctx context.Context, agent string) (backend.Agent, error) {
 	a, err := c.consumer.Agent(ctx, agent)
 	if err != nil {
 		return a, err
@@ -139,28 +207,15 @@ func (c *TaskClient) lookUp(ctx context.Context, agent string) (backend.Agent, e
 	return a, nil
 }
 
-// AgentCard returns the card that an agent is registered with. If this version cannot read the card, the error is a
-// card.Problems.
-func (c *TaskClient) AgentCard(ctx context.Context, agent string) (card.Card, error) {
-	a, err := c.lookUp(ctx, agent)
-	if err != nil {
-		return card.Card{}, err
-	}
-	parsed, err := card.Parse(a.Card)
-	if err != nil {
-		return card.Card{}, fmt.Errorf("read the card of agent %s: %w", agent, err)
-	}
-	return parsed, nil
-}
-
-func (c *TaskClient) forgetMode(agent string) {
+func (c *Client) forgetMode(agent string) {
 	c.mu.Lock()
 	delete(c.modes, agent)
 	c.mu.Unlock()
 }
 
-func randomHex(n int) string {
-	b := make([]byte, n)
+// newUserID makes up who somebody is on PubNub.
+func newUserID() string {
+	b := make([]byte, 6)
 	rand.Read(b) // never fails
-	return hex.EncodeToString(b)
+	return "blocks-task-" + hex.EncodeToString(b)
 }

@@ -2,7 +2,6 @@ package client
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -10,43 +9,89 @@ import (
 	"mime"
 	"os"
 	"path/filepath"
+	"unicode/utf8"
 
-	"github.com/blocksd/blocksd/network/backend"
 	"github.com/blocksd/blocksd/network/wire"
 )
 
-// Part is one input of a task. ID and exactly one of Text, JSON, Path and Data are required.
+// Part is one input of a task, made by Text, JSON, File, Bytes or Reader.
 type Part struct {
-	ID   string
-	Text *string
-	// JSON is sent as text with the type application/json.
-	JSON json.RawMessage
-	// Path of a regular file on disk.
-	Path string
-	// Data is the content of a file; an empty slice is an empty file, nil is no file.
-	Data []byte
-	// Name of the file, default the base name of Path.
+	// ID is that of the input in the agent's card.
+	ID string
+	// Name of a file, which the agent gets to see.
 	Name string
-	// MIMEType defaults to text/plain or application/json; for a file it follows from the name.
+	// MIMEType is that of the content. Empty, it is left out for a text, application/json for a JSON document, and follows
+	// from the name for a file.
 	MIMEType string
+
+	text *string // of a text or a JSON document
+	json bool
+	path string // of a file on disk
+	open func() (io.ReadCloser, error)
+	size int64 // of what open returns, -1 if it is not known before
+	err  error // what the constructor could not say
 }
 
-// check returns an error for an invalid part, before anything is sent.
+// Text is a text.
+func Text(id, text string) Part { return Part{ID: id, text: &text} }
+
+// JSON is the input of a form: any value that encodes to JSON. A json.RawMessage is sent as it is.
+func JSON(id string, v any) Part {
+	p := Part{ID: id, json: true, MIMEType: "application/json"}
+	raw, ok := v.(json.RawMessage)
+	if !ok {
+		raw, p.err = json.Marshal(v)
+	} else if !json.Valid(raw) {
+		p.err = errors.New("it is not valid JSON")
+	}
+	if p.err != nil {
+		p.err = fmt.Errorf("part %q cannot be sent as JSON: %w", id, p.err)
+	}
+	text := string(raw)
+	p.text = &text
+	return p
+}
+
+// File is a regular file on disk, opened when it is sent.
+func File(id, path string) Part { return Part{ID: id, Name: filepath.Base(path), path: path} }
+
+// Bytes is a file in memory; data must not change until Send returns.
+func Bytes(id, name string, data []byte) Part {
+	return Part{
+		ID: id, Name: name, size: int64(len(data)),
+		open: func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(data)), nil },
+	}
+}
+
+// Reader is a file that open returns from its beginning. It is called more than once: to measure a file whose reader has
+// neither Len, Stat nor Seek, and to repeat an upload that failed.
+func Reader(id, name string, open func() (io.ReadCloser, error)) Part {
+	return Part{ID: id, Name: name, open: open, size: -1}
+}
+
+// IsFile reports whether the part is a file and not a text or a JSON document.
+func (p Part) IsFile() bool { return p.text == nil }
+
+// check returns what is wrong with the part, before anything is sent.
 func (p Part) check() error {
-	if p.ID == "" {
-		return errors.New("a part has no id")
+	switch {
+	case p.ID == "":
+		return errors.New("a part has no id: give it the id of an input of the agent's card")
+	case p.err != nil:
+		return p.err
+	case p.text != nil && !utf8.ValidString(*p.text):
+		return fmt.Errorf("the text of part %q is not valid UTF-8: send it as a file, with client.Bytes", p.ID)
+	case p.text == nil && p.path == "" && p.open == nil:
+		return fmt.Errorf("part %q has no content: make it with client.Text, JSON, File, Bytes or Reader", p.ID)
+	case p.path == "":
+		return nil
 	}
-	n := 0
-	for _, given := range []bool{p.Text != nil, p.JSON != nil, p.Path != "", p.Data != nil} {
-		if given {
-			n++
-		}
+	info, err := os.Stat(p.path)
+	if err != nil {
+		return fmt.Errorf("read the file of part %q: %w", p.ID, err)
 	}
-	if n != 1 {
-		return fmt.Errorf("part %q must have exactly one of text, JSON, path and data, not %d", p.ID, n)
-	}
-	if p.JSON != nil && !json.Valid(p.JSON) {
-		return fmt.Errorf("part %q is not valid JSON", p.ID)
+	if !info.Mode().IsRegular() {
+		return fmt.Errorf("read the file of part %q: %s is not a regular file", p.ID, p.path)
 	}
 	return nil
 }
@@ -59,88 +104,67 @@ type file struct {
 }
 
 func (p Part) file() (file, error) {
-	f := file{name: p.Name, mimeType: p.MIMEType, size: int64(len(p.Data))}
-	f.open = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(p.Data)), nil }
-	if p.Path != "" {
-		info, err := os.Stat(p.Path)
-		if err != nil {
-			return file{}, fmt.Errorf("read the file of part %q: %w", p.ID, err)
-		}
-		if !info.Mode().IsRegular() {
-			return file{}, fmt.Errorf("read the file of part %q: %s is not a regular file", p.ID, p.Path)
-		}
-		f.size = info.Size()
-		f.open = func() (io.ReadCloser, error) { return os.Open(p.Path) }
-		if f.name == "" {
-			f.name = filepath.Base(p.Path)
-		}
+	f := file{name: p.Name, mimeType: p.MIMEType, size: p.size, open: p.open}
+	if p.path != "" {
+		f.size = -1
+		f.open = func() (io.ReadCloser, error) { return os.Open(p.path) }
 	}
 	if f.name == "" {
 		f.name = "attachment"
 	}
 	if f.mimeType == "" {
-		f.mimeType = mime.TypeByExtension(filepath.Ext(f.name))
+		f.mimeType = mimeTypeOf(f.name)
 	}
-	if f.mimeType == "" {
-		f.mimeType = wire.DefaultMIMEType
+	if f.size >= 0 {
+		return f, nil
 	}
-	return f, nil
+	r, err := f.open()
+	if err != nil {
+		return f, err
+	}
+	if r == nil {
+		return f, errors.New("its function returned no reader")
+	}
+	defer r.Close()
+	f.size, err = sizeOf(r)
+	return f, err
 }
 
-// send converts parts for the message: texts and small files go inside it; larger files are uploaded now.
-func (c *TaskClient) send(ctx context.Context, agent string, parts []Part) (out []wire.Part, uploadSession string, err error) {
-	for _, p := range parts {
-		w := wire.Part{PartID: p.ID, ContentType: p.MIMEType}
-		switch {
-		case p.Text != nil:
-			w.Text = p.Text
-			if w.ContentType == "" {
-				w.ContentType = "text/plain"
-			}
-		case p.JSON != nil:
-			text := string(p.JSON)
-			w.Text = &text
-			if w.ContentType == "" {
-				w.ContentType = "application/json"
-			}
-		default:
-			f, err := p.file()
-			if err != nil {
-				return nil, "", err
-			}
-			w.ContentType = f.mimeType
-			if f.size > wire.DefaultInlineLimit {
-				uploadSession, err = c.consumer.UploadInput(ctx, backend.Upload{
-					AgentName: agent, PartID: p.ID, SessionID: uploadSession,
-					FileName: f.name, MIMEType: f.mimeType, Size: f.size, Open: f.open,
-				})
-				if err != nil {
-					return nil, "", err
-				}
-				break
-			}
-			data, err := readAll(f)
-			if err != nil {
-				return nil, "", fmt.Errorf("read the file of part %q: %w", p.ID, err)
-			}
-			ref := wire.InlineRef(wire.Artifact{FileName: f.name, MIMEType: f.mimeType, Data: data})
-			w.File = &ref
+// sizeOf measures what a reader has, and reads it only if there is no other way.
+func sizeOf(r io.Reader) (int64, error) {
+	switch r := r.(type) {
+	case interface{ Stat() (os.FileInfo, error) }:
+		if info, err := r.Stat(); err == nil && info.Mode().IsRegular() {
+			return info.Size(), nil
 		}
-		out = append(out, w)
+	case interface{ Len() int }:
+		return int64(r.Len()), nil
+	case io.Seeker:
+		if n, err := r.Seek(0, io.SeekEnd); err == nil {
+			return n, nil
+		}
 	}
-	return out, uploadSession, nil
+	return io.Copy(io.Discard, r)
 }
 
-func readAll(f file) ([]byte, error) {
+func mimeTypeOf(name string) string {
+	if t := mime.TypeByExtension(filepath.Ext(name)); t != "" {
+		return t
+	}
+	return wire.DefaultMIMEType
+}
+
+// readAll reads a file that should have at most limit bytes.
+func readAll(f file, limit int64) ([]byte, error) {
 	r, err := f.open()
 	if err != nil {
 		return nil, err
 	}
 	defer r.Close()
 	// A file may grow while it is read; the message must not exceed its limit.
-	data, err := io.ReadAll(io.LimitReader(r, wire.DefaultInlineLimit+1))
-	if err == nil && len(data) > wire.DefaultInlineLimit {
-		err = errors.New("it grew while it was read")
+	data, err := io.ReadAll(io.LimitReader(r, limit+1))
+	if err == nil && int64(len(data)) > limit {
+		err = errors.New("it grew while it was read: send it again when it is complete")
 	}
 	return data, err
 }

@@ -7,76 +7,194 @@ import (
 	"iter"
 	"net/http"
 	"sync"
+	"time"
 
-	"github.com/blocksd/blocksd/network/backend"
 	"github.com/blocksd/blocksd/network/link"
 	"github.com/blocksd/blocksd/network/wire"
 )
 
-// maxDenials is how many renewed tokens in a row may be refused before the session gives up.
-const maxDenials = 3
-
-// Session follows one task. Its methods may be called from any goroutine.
+// Session follows one task. What it reads from the network is read once, however many follow its events. From the first
+// call that needs events on, it stays subscribed until the task ends or Close is called.
 type Session struct {
-	client             *TaskClient
-	link               *link.Link
-	taskID             string
-	queued, idempotent bool
-	channel            string // set once, before the caller gets the session
+	client *Client
+	link   *link.Link
+
+	// Set once, before the caller gets the session.
+	taskID, agent, channel, pushConfigID string
+	queued, idempotent                   bool
+	// returned means that the task was sent before, so that others may have written its streams.
+	returned bool
+	// known is the final state that the network named when the session began, empty for none.
+	known State
+	// role of the read token, empty for the consumer's.
+	role string
+	// drain is how long streams may stay open after the end of the task.
+	drain time.Duration
 
 	mu      sync.Mutex // guards the fields below
 	token   string
 	closed  bool
-	running map[*context.CancelCauseFunc]struct{} // the calls that Close ends
+	log     eventLog
+	changed chan struct{} // closed and replaced when something below or in log changes
+	feed    *feed         // which reads events for everybody; nil when none is under way
+	failure error         // why the last feed has ended without a terminal event
+	streams streamSet
+}
+
+func (c *Client) newSession(options []Option) *Session {
+	s := &Session{client: c, drain: DefaultDrainWindow, changed: make(chan struct{})}
+	for _, o := range options {
+		o(s)
+	}
+	return s
 }
 
 // TaskID is the id of the task.
 func (s *Session) TaskID() string { return s.taskID }
 
-// Queued reports that no instance was free when the task was submitted.
+// Agent is the name of the task's agent.
+func (s *Session) Agent() string { return s.agent }
+
+// Queued reports that no instance was free when the task was sent.
 func (s *Session) Queued() bool { return s.queued }
 
-// Idempotent reports that the idempotency key belongs to a task that was submitted before.
+// Idempotent reports that the idempotency key belongs to a task that was sent before.
 func (s *Session) Idempotent() bool { return s.idempotent }
 
-// Cancel asks the task to end; the outcome arrives as an event.
-func (s *Session) Cancel(ctx context.Context) error {
-	return s.client.consumer.CancelTask(ctx, s.taskID)
-}
+// PushConfigID names the push notifications that Message.Push asked for; may be empty.
+func (s *Session) PushConfigID() string { return s.pushConfigID }
+
+// Cancel asks the task to end; the outcome arrives as an event. Like the four calls below it works on a closed session,
+// too.
+func (s *Session) Cancel(ctx context.Context) error { return s.client.Cancel(ctx, s.taskID) }
 
 // Terminate ends the task for good, with the reason "terminated".
-func (s *Session) Terminate(ctx context.Context) error {
-	return s.client.consumer.TerminateTask(ctx, s.taskID)
-}
+func (s *Session) Terminate(ctx context.Context) error { return s.client.Terminate(ctx, s.taskID) }
 
-// Close ends the calls on this session. It does not cancel the task.
+// Pause asks the agent to pause; a system event says when it has.
+func (s *Session) Pause(ctx context.Context) error { return s.client.Pause(ctx, s.taskID) }
+
+// Resume asks a paused agent to go on.
+func (s *Session) Resume(ctx context.Context) error { return s.client.Resume(ctx, s.taskID) }
+
+// Retry asks the network to run the task once more.
+func (s *Session) Retry(ctx context.Context) error { return s.client.Retry(ctx, s.taskID) }
+
+// Close ends the subscription, the streams, and the calls that wait on this session. It does not cancel the task. It may
+// be called more than once.
 func (s *Session) Close() {
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	s.closed = true
-	for cancel := range s.running {
-		(*cancel)(ErrClosed)
+	f := s.feed
+	if f != nil {
+		f.cancel(ErrClosed)
+	}
+	s.changedLocked()
+	s.mu.Unlock()
+	s.closeStreams()
+	if f != nil {
+		<-f.done
+	}
+	s.client.remove(s)
+}
+
+// changedLocked tells everybody who waits to look again.
+func (s *Session) changedLocked() {
+	close(s.changed)
+	s.changed = make(chan struct{})
+}
+
+// Events yields the task's events from its beginning, first the stored ones, then live ones, in order and without
+// duplicates. It ends after the terminal event, or with an error: ctx ended, the session was closed, or the network refuses
+// to show the task. It may be called more than once and by several at a time; each call begins with the first event.
+func (s *Session) Events(ctx context.Context) iter.Seq2[Event, error] {
+	return func(yield func(Event, error) bool) {
+		next := 0
+		err := s.follow(ctx, func() bool {
+			events := s.log.events[next:] // an event is never changed, so it may be used without the lock
+			s.mu.Unlock()
+			defer s.mu.Lock()
+			for _, e := range events {
+				next++
+				if !yield(e, nil) {
+					return true
+				}
+			}
+			return false
+		})
+		if err != nil {
+			yield(Event{}, err)
+		}
 	}
 }
 
-// enter registers a call that Close ends; done must be called.
-func (s *Session) enter(ctx context.Context) (_ context.Context, done func(), err error) {
+// Wait waits for the end of the task. It returns at once where that is known.
+func (s *Session) Wait(ctx context.Context) (Terminal, error) {
+	if err := s.follow(ctx, func() bool { return s.log.ended }); err != nil {
+		return Terminal{}, err
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.closed {
-		return nil, nil, ErrClosed
-	}
-	ctx, cancel := context.WithCancelCause(ctx)
-	if s.running == nil {
-		s.running = make(map[*context.CancelCauseFunc]struct{})
-	}
-	s.running[&cancel] = struct{}{}
-	return ctx, func() {
-		cancel(nil)
-		s.mu.Lock()
-		delete(s.running, &cancel)
+	end, _ := s.log.end()
+	return end, nil
+}
+
+// follow calls look, with the lock held, now and after each change, until it returns true, the task has ended, or an error
+// ends it. look may give the lock back for a while.
+func (s *Session) follow(ctx context.Context, look func() bool) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.startLocked()
+	for {
+		changed := s.changed // before look, which may miss a change while it has no lock
+		if look() {
+			return nil
+		}
+		var err error
+		select {
+		case <-changed: // more came meanwhile
+			continue
+		default:
+		}
+		switch {
+		case s.log.ended:
+			return nil
+		case s.closed:
+			err = ErrClosed
+		case s.failure != nil:
+			err = s.failure
+		}
+		if err != nil {
+			return fmt.Errorf("follow task %s: %w", s.taskID, err)
+		}
 		s.mu.Unlock()
-	}, nil
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			err = context.Cause(ctx)
+		}
+		s.mu.Lock()
+		if err != nil {
+			return fmt.Errorf("follow task %s: %w", s.taskID, err)
+		}
+	}
+}
+
+// known events so far: of the feed under way, or of one more read of history where there is none.
+func (s *Session) snapshot() []Event {
+	s.mu.Lock()
+	following := s.feed != nil || s.log.ended
+	s.mu.Unlock()
+	if !following {
+		ctx, cancel := context.WithTimeout(context.Background(), snapshotTimeout)
+		defer cancel()
+		if err := s.readHistory(ctx); err != nil {
+			s.client.log.Warn("could not read a task's history", "task", s.taskID, "err", err)
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.log.events
 }
 
 func (s *Session) currentToken() string {
@@ -87,8 +205,11 @@ func (s *Session) currentToken() string {
 
 // renewToken gets a new token for the task's channel.
 func (s *Session) renewToken(ctx context.Context) error {
-	t, err := s.client.consumer.TaskReadToken(ctx, s.taskID)
+	t, err := s.client.consumer.TaskReadToken(ctx, s.taskID, s.role)
 	if err != nil {
+		if s.client.consumer.IsAnonymous() && statusOf(err) == http.StatusForbidden {
+			return &AnonymousDeniedError{TaskID: s.taskID, err: err}
+		}
 		return err
 	}
 	s.mu.Lock()
@@ -103,7 +224,7 @@ func (s *Session) renewToken(ctx context.Context) error {
 // withToken calls f with the token, and again with a new one if the first is refused.
 func (s *Session) withToken(ctx context.Context, f func(token string) error) error {
 	err := f(s.currentToken())
-	if e, ok := errors.AsType[*link.StatusError](err); !ok || e.Status != http.StatusForbidden {
+	if !denied(err) {
 		return err
 	}
 	if err := s.renewToken(ctx); err != nil {
@@ -112,118 +233,41 @@ func (s *Session) withToken(ctx context.Context, f func(token string) error) err
 	return f(s.currentToken())
 }
 
-// Event is one event of a task, with its time in the network.
-type Event struct {
-	wire.Event
-	Timetoken string
+// denied reports whether a token was refused.
+func denied(err error) bool {
+	e, ok := errors.AsType[*link.StatusError](err)
+	return ok && e.Status == http.StatusForbidden
 }
 
-// Events yields the task's events from its start, first the stored ones, then live ones, in order and without duplicates.
-// It ends after the first terminal event, or after an error: ctx ended, the session was closed, or the network refuses to
-// show the task. Each call starts again from the first event.
-func (s *Session) Events(ctx context.Context) iter.Seq2[Event, error] {
-	return func(yield func(Event, error) bool) {
-		ctx, done, err := s.enter(ctx)
-		if err != nil {
-			yield(Event{}, fmt.Errorf("follow task %s: %w", s.taskID, err))
-			return
+// take adds messages of the task's channel to what is known.
+func (s *Session) take(messages ...Event) {
+	s.mu.Lock()
+	added, ended := false, s.log.ended
+	for _, e := range messages {
+		if e.Type == "" { // no event, but its time counts
+			s.log.see(e.Timetoken)
+			continue
 		}
-		defer done()
-		ended, err := s.follow(ctx, func(e Event) bool { return yield(e, nil) && e.Type != wire.EventTerminal })
-		if err != nil && !ended {
-			yield(Event{}, fmt.Errorf("follow task %s: %w", s.taskID, err))
+		if s.log.add(e) {
+			added = true
+			s.announceLocked(e)
 		}
 	}
-}
-
-// follow passes events to take until take returns false; then ended is true.
-func (s *Session) follow(ctx context.Context, take func(Event) bool) (ended bool, err error) {
-	// Read the time before the history: if the history is empty, a message that is published between the two calls is
-	// newer than this time, so the subscription delivers it.
-	cursor, err := s.link.Time(ctx)
-	if err != nil {
-		return false, s.cause(ctx, err)
+	ended = !ended && s.log.ended
+	if added {
+		s.changedLocked()
 	}
-	stored, err := s.history(ctx)
-	if err != nil {
-		return false, s.cause(ctx, err)
-	}
-	for _, m := range stored {
-		cursor = m.Timetoken
-		if e, err := wire.DecodeEvent(m.Body); err == nil && !take(Event{e, m.Timetoken}) {
-			return true, nil
-		}
-	}
-	return s.live(ctx, cursor, take)
-}
-
-func (s *Session) history(ctx context.Context) (stored []link.Stored, err error) {
-	err = s.withToken(ctx, func(token string) (err error) {
-		stored, err = s.link.History(ctx, s.channel, token, "")
-		return err
-	})
-	return stored, err
-}
-
-// live subscribes from cursor, in this goroutine.
-func (s *Session) live(ctx context.Context, cursor string, take func(Event) bool) (ended bool, err error) {
-	ctx, stop := context.WithCancelCause(ctx)
-	defer stop(nil)
-	denials := 0
-	err = s.link.Subscribe(ctx, link.SubscribeConfig{
-		Channels: []string{s.channel}, Cursor: cursor, Token: s.currentToken,
-		OnState: func(state link.State, _ error) {
-			if state == link.Connected {
-				denials = 0
-			}
-		},
-		OnDenied: func(ctx context.Context) error {
-			denials++
-			if denials > maxDenials {
-				stop(fmt.Errorf("the network refuses to show the task even with new tokens: check that this API key may see it"))
-				return ctx.Err()
-			}
-			err := s.renewToken(ctx)
-			var temporary interface{ Temporary() bool }
-			if err != nil && !(errors.As(err, &temporary) && temporary.Temporary()) {
-				stop(err) // another try would get the same answer
-			}
-			return err
-		},
-	}, func(m link.Received) {
-		if ended {
-			return
-		}
-		if e, err := wire.DecodeEvent(m.Body); err == nil && !take(Event{e, m.Timetoken}) {
-			ended = true
-			stop(nil)
-		}
-	})
+	s.mu.Unlock()
 	if ended {
-		return true, nil
+		s.drainStreams()
 	}
-	return false, s.cause(ctx, err)
 }
 
-// cause returns the cause of the end of ctx if ctx has ended, otherwise err.
-func (s *Session) cause(ctx context.Context, err error) error {
-	if cause := context.Cause(ctx); cause != nil {
-		return cause
+// eventOf reads a message; one that is no event has no type.
+func eventOf(body []byte, timetoken string) Event {
+	e, err := wire.DecodeEvent(body)
+	if err != nil {
+		return Event{Timetoken: timetoken}
 	}
-	return err
+	return Event{e, timetoken}
 }
-
-// Wait waits for the terminal event and returns it.
-func (s *Session) Wait(ctx context.Context) (wire.Event, error) {
-	for e, err := range s.Events(ctx) {
-		if err != nil {
-			return wire.Event{}, err
-		}
-		if e.Type == wire.EventTerminal {
-			return e.Event, nil
-		}
-	}
-	return wire.Event{}, fmt.Errorf("wait for task %s: its events ended without an outcome", s.taskID)
-}
-
-var _ interface{ Temporary() bool } = (*backend.Error)(nil)

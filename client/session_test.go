@@ -2,18 +2,21 @@ package client_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
+	"math/rand/v2"
 	"net/http"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/blocksd/blocksd/client"
-	"github.com/blocksd/blocksd/network/deployment"
 	"github.com/blocksd/blocksd/network/wire"
+	"github.com/blocksd/blocksd/sandbox/fault"
 )
 
 // collect reads a session to its end.
@@ -46,7 +49,7 @@ func TestSubmitAndFollow(t *testing.T) {
 				j.end(wire.Completed)
 			})
 			c := w.client()
-			s, err := c.Submit(within(t), client.Request{AgentName: "echo", Parts: text("hello")})
+			s, err := c.Send(within(t), client.Message{Agent: "echo", Parts: text("hello")})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -61,7 +64,7 @@ func TestSubmitAndFollow(t *testing.T) {
 			if e, err := s.Wait(within(t)); err != nil || e.State != wire.Completed {
 				t.Errorf("%v, %v", e, err)
 			}
-			other, err := c.Attach(within(t), s.TaskID())
+			other, err := c.Connect(within(t), s.TaskID())
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -86,22 +89,22 @@ func TestLiveEventsOverABadConnection(t *testing.T) {
 		}
 		j.end(wire.Completed)
 	})
-	var requests atomic.Int32
+	chance := rand.New(rand.NewPCG(1, 2))
+	var mu sync.Mutex
 	w.front(func(rw http.ResponseWriter, r *http.Request) bool {
-		switch requests.Add(1) % 4 {
-		case 0:
+		mu.Lock()
+		dice := chance.IntN(6)
+		mu.Unlock()
+		switch {
+		case dice == 0:
 			rw.WriteHeader(http.StatusServiceUnavailable)
-		case 1:
-			if !isSubscribe(r) {
-				return false
-			}
+			return true
+		case dice == 1 && isSubscribe(r):
 			panic(http.ErrAbortHandler) // cut off
-		default:
-			return false
 		}
-		return true
+		return false
 	})
-	s, err := w.client().Submit(within(t), client.Request{AgentName: "echo", Parts: text("hello")})
+	s, err := w.client().Send(within(t), client.Message{Agent: "echo", Parts: text("hello")})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -130,7 +133,7 @@ func TestCancel(t *testing.T) {
 		<-j.canceled
 		j.end(wire.Canceled)
 	})
-	s, err := w.client().Submit(within(t), client.Request{AgentName: "echo", Parts: text("hello")})
+	s, err := w.client().Send(within(t), client.Message{Agent: "echo", Parts: text("hello")})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -161,7 +164,7 @@ func TestFirstTerminalIsTheLastEvent(t *testing.T) {
 		j.end(wire.Failed)
 		j.publish(wire.StatusEvent(j.start.Task.ID, "late"))
 	})
-	s, err := w.client().Submit(within(t), client.Request{AgentName: "echo", Parts: text("hello")})
+	s, err := w.client().Send(within(t), client.Message{Agent: "echo", Parts: text("hello")})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -181,13 +184,13 @@ func TestIdempotency(t *testing.T) {
 		j.end(wire.Completed)
 	})
 	c := w.client()
-	r := client.Request{AgentName: "echo", Parts: text("hello"), IdempotencyKey: "key"}
-	first, err := c.Submit(within(t), r)
+	r := client.Message{Agent: "echo", Parts: text("hello"), IdempotencyKey: "key"}
+	first, err := c.Send(within(t), r)
 	if err != nil {
 		t.Fatal(err)
 	}
 	collect(t, first)
-	second, err := c.Submit(within(t), r)
+	second, err := c.Send(within(t), r)
 	if err != nil || second.TaskID() != first.TaskID() || !second.Idempotent() || first.Idempotent() {
 		t.Fatalf("%v, %v", second, err)
 	}
@@ -212,7 +215,7 @@ func TestRefusedTokensAreRenewedOrReported(t *testing.T) {
 	w.front(func(rw http.ResponseWriter, r *http.Request) bool {
 		return isSubscribe(r) && left.Add(-1) >= 0 && forbid(rw)
 	})
-	s, err := w.client().Submit(within(t), client.Request{AgentName: "echo", Parts: text("hello")})
+	s, err := w.client().Send(within(t), client.Message{Agent: "echo", Parts: text("hello")})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -224,7 +227,7 @@ func TestRefusedTokensAreRenewedOrReported(t *testing.T) {
 			break
 		}
 	}
-	w.front(func(rw http.ResponseWriter, r *http.Request) bool { return isSubscribe(r) && forbid(rw) })
+	w.fault(fault.Rule{Endpoint: "subscribe", Channel: "u.*", Status: http.StatusForbidden, Held: true})
 	_, err = s.Wait(within(t))
 	if err == nil || !strings.Contains(err.Error(), "refuses") || errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("a task that may not be seen: %v", err)
@@ -241,7 +244,7 @@ func TestCloseEndsWaiting(t *testing.T) {
 		j.end(wire.Canceled)
 	})
 	c := w.client()
-	s, err := c.Submit(within(t), client.Request{AgentName: "echo", Parts: text("hello")})
+	s, err := c.Send(within(t), client.Message{Agent: "echo", Parts: text("hello")})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -266,7 +269,7 @@ func TestCloseEndsWaiting(t *testing.T) {
 	if err := s.Cancel(within(t)); err != nil {
 		t.Errorf("a closed session cannot cancel: %v", err)
 	}
-	other, err := c.Attach(within(t), s.TaskID())
+	other, err := c.Connect(within(t), s.TaskID())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -280,31 +283,29 @@ func TestCloseEndsWaiting(t *testing.T) {
 func TestSubmitChecksBeforeItSends(t *testing.T) {
 	w := newWorld(t)
 	c := w.client()
-	x := "x"
-	for name, r := range map[string]client.Request{
+	for name, r := range map[string]client.Message{
 		"no agent":         {Parts: text("x")},
-		"bad agent":        {AgentName: "a b"},
-		"unknown agent":    {AgentName: "nobody", Parts: text("x")},
-		"no part id":       {AgentName: "echo", Parts: []client.Part{{Text: &x}}},
-		"two contents":     {AgentName: "echo", Parts: []client.Part{{ID: "a", Text: &x, Data: []byte("x")}}},
-		"no content":       {AgentName: "echo", Parts: []client.Part{{ID: "a"}}},
-		"bad JSON":         {AgentName: "echo", Parts: []client.Part{{ID: "a", JSON: []byte("{")}}},
-		"no duration":      {AgentName: "echo", Kind: wire.Pipe},
-		"long duration":    {AgentName: "echo", Kind: wire.Pipe, DurationMinutes: 43201},
-		"request duration": {AgentName: "echo", DurationMinutes: 1},
-		"bad kind":         {AgentName: "echo", Kind: "other"},
+		"bad agent":        {Agent: "a b"},
+		"unknown agent":    {Agent: "nobody", Parts: text("x")},
+		"no part id":       {Agent: "echo", Parts: []client.Part{client.Text("", "x")}},
+		"no content":       {Agent: "echo", Parts: []client.Part{{ID: "a"}}},
+		"bad JSON":         {Agent: "echo", Parts: []client.Part{client.JSON("a", json.RawMessage("{"))}},
+		"half a minute":    {Agent: "echo", Duration: 30 * time.Second},
+		"long duration":    {Agent: "echo", Duration: 43201 * time.Minute},
+		"no file":          {Agent: "echo", Parts: []client.Part{client.File("a", "/nowhere")}},
+		"no whole minutes": {Agent: "echo", Duration: 90 * time.Second},
 	} {
-		if _, err := c.Submit(within(t), r); err == nil {
+		if _, err := c.Send(within(t), r); err == nil {
 			t.Errorf("%s: submitted", name)
 		}
 	}
-	if _, err := c.Attach(within(t), "unknown"); err == nil {
+	if _, err := c.Connect(within(t), "unknown"); err == nil {
 		t.Error("attached to an unknown task")
 	}
-	if _, err := client.New(within(t), client.Config{Deployment: deployment.Config{CDMURL: w.sb.CDMURL()}, APIKey: "bk_wrong"}); err == nil || strings.Contains(err.Error(), "bk_wrong") {
+	if _, err := client.New(within(t), client.Options{CDMURL: w.sb.CDMURL(), APIKey: "bk_wrong", Getenv: noEnvironment}); err == nil || strings.Contains(err.Error(), "bk_wrong") {
 		t.Errorf("wrong key: %v", err)
 	}
-	if _, err := client.New(within(t), client.Config{}); err == nil {
+	if _, err := client.New(within(t), client.Options{Getenv: noEnvironment}); err == nil {
 		t.Error("no key: connected")
 	}
 }
@@ -333,7 +334,7 @@ func TestNothingIsLostBetweenHistoryAndLive(t *testing.T) {
 		}
 		return false
 	})
-	s, err := w.client().Submit(within(t), client.Request{AgentName: "echo", Parts: text("hello")})
+	s, err := w.client().Send(within(t), client.Message{Agent: "echo", Parts: text("hello")})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,26 +1,29 @@
 package client_test
 
 import (
+	"bytes"
+	"cmp"
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
-	"net/http/httputil"
-	"net/url"
 	"strings"
 	"sync"
 	"testing"
+	"testing/iotest"
 	"time"
 
 	"github.com/blocksd/blocksd/client"
 	"github.com/blocksd/blocksd/internal/testutil/sandboxtest"
 	"github.com/blocksd/blocksd/network/backend"
 	"github.com/blocksd/blocksd/network/card"
-	"github.com/blocksd/blocksd/network/deployment"
 	"github.com/blocksd/blocksd/network/link"
 	"github.com/blocksd/blocksd/network/wire"
 	"github.com/blocksd/blocksd/sandbox"
+	"github.com/blocksd/blocksd/sandbox/fault"
 )
 
 // testTimeout bounds every wait of a test.
@@ -31,62 +34,193 @@ const cardText = `{"identity":{"agentName":"NAME","displayName":"Test","descript
 "io":{"inputs":[{"id":"request","contentType":"text/plain","required":false,"description":"text"},{"id":"file","contentType":"application/octet-stream","required":false,"description":"file"}],"outputs":[]},
 "runtime":{"handler":"h","concurrency":16},"extensions":{"blocks":{"listing":"public","billingMode":"MODE"}}}`
 
-// world is a sandbox with one agent and its provider, and a proxy between the consumer and PubNub that injects faults.
+// world is a sandbox with its providers. Whatever the consumer sends goes through a spy.
 type world struct {
-	t      testing.TB
-	sb     *sandbox.Sandbox
-	cdm    backend.CDM
-	api    *backend.Client
-	origin string // of the proxy
-
-	mu   sync.Mutex
-	hook func(w http.ResponseWriter, r *http.Request) bool
+	t         testing.TB
+	sb        *sandbox.Sandbox
+	cdm       backend.CDM
+	api       *backend.Client
+	transport http.RoundTripper // the providers'
+	spy       *spy
 }
 
-func newWorld(t testing.TB) *world {
+func newWorld(t testing.TB, configure ...func(*sandbox.Config)) *world {
 	t.Helper()
-	w := &world{t: t}
-	sb := sandboxtest.Start(t, sandbox.Config{})
-	w.sb = sb.Sandbox
-	w.cdm, w.api = sb.Backend(nil)
+	return worldOver(t, &http.Transport{}, sandbox.Config{}, configure...)
+}
 
-	tr := &http.Transport{}
-	proxy := &httputil.ReverseProxy{Transport: tr, Rewrite: func(r *httputil.ProxyRequest) {
-		r.SetURL(&url.URL{Scheme: "http", Host: w.sb.Addr()})
-		r.Out.Host = r.In.Host
-	}, ErrorHandler: func(rw http.ResponseWriter, _ *http.Request, _ error) { rw.WriteHeader(http.StatusBadGateway) }}
-	srv := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
-		w.mu.Lock()
-		hook := w.hook
-		w.mu.Unlock()
-		if hook == nil || !hook(rw, r) {
-			proxy.ServeHTTP(rw, r)
-		}
-	}))
-	t.Cleanup(func() {
-		srv.CloseClientConnections()
-		srv.Close()
-		tr.CloseIdleConnections()
-	})
-	w.origin = strings.TrimPrefix(srv.URL, "http://")
+// newVirtualWorld is for a test in a bubble of testing/synctest: all connections are in memory.
+func newVirtualWorld(t testing.TB, configure ...func(*sandbox.Config)) *world {
+	t.Helper()
+	pipes := sandboxtest.NewPipes()
+	return worldOver(t, pipes.Transport(), sandbox.Config{Listener: pipes}, configure...)
+}
+
+func worldOver(t testing.TB, transport *http.Transport, cfg sandbox.Config, configure ...func(*sandbox.Config)) *world {
+	t.Helper()
+	for _, c := range configure {
+		c(&cfg)
+	}
+	w := &world{t: t, transport: transport, spy: &spy{next: transport}}
+	sb := sandboxtest.Start(t, cfg)
+	w.sb = sb.Sandbox
+	w.cdm, w.api = sb.Backend(&http.Client{Transport: transport})
+	t.Cleanup(transport.CloseIdleConnections)
 	return w
 }
 
-// front passes the consumer's PubNub requests to hook first; hook returns true if it has answered.
+// front passes the consumer's requests to hook first; hook returns true if it has answered.
 func (w *world) front(hook func(rw http.ResponseWriter, r *http.Request) bool) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.hook = hook
+	w.spy.mu.Lock()
+	defer w.spy.mu.Unlock()
+	w.spy.hook = hook
 }
 
-func (w *world) client() *client.TaskClient {
+// fault adds a rule to the sandbox and returns its id.
+func (w *world) fault(r fault.Rule) string {
 	w.t.Helper()
-	c, err := client.New(within(w.t), client.Config{Deployment: deployment.Config{CDMURL: w.sb.CDMURL(), PubNubOrigin: w.origin}, APIKey: w.sb.APIKey()})
+	id, err := w.sb.Faults().Add(r)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return id
+}
+
+// options reach the sandbox.
+func (w *world) options() client.Options {
+	return client.Options{CDMURL: w.sb.CDMURL(), APIKey: w.sb.APIKey(), HTTP: &http.Client{Transport: w.spy}, Getenv: noEnvironment}
+}
+
+func noEnvironment(string) string { return "" }
+
+func (w *world) client() *client.Client {
+	w.t.Helper()
+	return w.clientOf(w.options())
+}
+
+func (w *world) clientOf(o client.Options) *client.Client {
+	w.t.Helper()
+	c, err := client.New(within(w.t), o)
 	if err != nil {
 		w.t.Fatal(err)
 	}
 	w.t.Cleanup(c.Close)
 	return c
+}
+
+func (w *world) send(c *client.Client, m client.Message, o ...client.Option) *client.Session {
+	w.t.Helper()
+	s, err := c.Send(within(w.t), m, o...)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.t.Cleanup(s.Close)
+	return s
+}
+
+func (w *world) connect(c *client.Client, taskID string, o ...client.Option) *client.Session {
+	w.t.Helper()
+	s, err := c.Connect(within(w.t), taskID, o...)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.t.Cleanup(s.Close)
+	return s
+}
+
+// sent is a request of the consumer.
+type sent struct {
+	*http.Request
+	path, body string
+}
+
+// bearer is the credential of a request to the Blocks API.
+func (s sent) bearer() string {
+	return strings.TrimPrefix(s.Header.Get("Authorization"), "Bearer ")
+}
+
+// params are those of an RPC call.
+func (s sent) params(t testing.TB) map[string]any {
+	t.Helper()
+	var o struct{ Params map[string]any }
+	if err := json.Unmarshal([]byte(s.body), &o); err != nil {
+		t.Fatalf("%s: %v", s.body, err)
+	}
+	return o.Params
+}
+
+// spy remembers the requests that it carries, and may answer them itself.
+type spy struct {
+	next http.RoundTripper
+
+	mu   sync.Mutex
+	log  []sent
+	hook func(rw http.ResponseWriter, r *http.Request) bool
+	// cut says which answers break off at their end.
+	cut func(r *http.Request) bool
+}
+
+func (s *spy) RoundTrip(r *http.Request) (*http.Response, error) {
+	s.mu.Lock()
+	cut := s.cut != nil && s.cut(r)
+	s.mu.Unlock()
+	resp, err := s.answer(r)
+	if err == nil && cut && resp.StatusCode/100 == 2 {
+		all, _ := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		resp.Body = io.NopCloser(io.MultiReader(bytes.NewReader(all[:len(all)/3]), iotest.ErrReader(io.ErrUnexpectedEOF)))
+	}
+	return resp, err
+}
+
+func (s *spy) answer(r *http.Request) (resp *http.Response, err error) {
+	var body []byte
+	if r.Body != nil {
+		var err error
+		if body, err = io.ReadAll(r.Body); err != nil {
+			return nil, err
+		}
+		r.Body.Close()
+		r.Body = io.NopCloser(bytes.NewReader(body))
+	}
+	s.mu.Lock()
+	s.log = append(s.log, sent{r, cmp.Or(r.URL.Opaque, r.URL.Path), string(body)})
+	hook := s.hook
+	s.mu.Unlock()
+	if hook != nil {
+		defer func() {
+			if p := recover(); p == http.ErrAbortHandler {
+				resp, err = nil, errors.New("the connection was cut")
+			} else if p != nil {
+				panic(p)
+			}
+		}()
+		rec := httptest.NewRecorder()
+		if hook(rec, r) {
+			return rec.Result(), nil
+		}
+	}
+	return s.next.RoundTrip(r)
+}
+
+// find returns the requests whose path begins with prefix and whose body holds a text.
+func (s *spy) find(prefix, contains string) (out []sent) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, r := range s.log {
+		if strings.HasPrefix(r.path, prefix) && strings.Contains(r.body, contains) {
+			out = append(out, r)
+		}
+	}
+	return out
+}
+
+func (s *spy) rpc(method string) []sent { return s.find("/api/v1/rpc", `"method":"`+method+`"`) }
+
+func (s *spy) forget() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.log = nil
 }
 
 // job is a task as the provider sees it.
@@ -98,9 +232,18 @@ type job struct {
 	ctx      context.Context // ends with the test
 	canceled chan struct{}   // closed by a cancel, or at the end of the test
 	once     sync.Once
+	running  *sync.WaitGroup // of the provider
 }
 
 func (j *job) cancel() { j.once.Do(func() { close(j.canceled) }) }
+
+// await waits for ch, or for the end of the test.
+func (j *job) await(ch <-chan struct{}) {
+	select {
+	case <-ch:
+	case <-j.ctx.Done():
+	}
+}
 
 func (j *job) channel() string { return wire.TaskChannel(j.start.Task.OrgID, j.start.Task.ID) }
 
@@ -137,7 +280,12 @@ func (j *job) end(state wire.TaskState) {
 // provide serves an agent: for each task it publishes running, then calls work.
 func (w *world) provide(name string, mode wire.BillingMode, work func(j *job)) {
 	w.t.Helper()
-	c, err := card.Parse([]byte(strings.NewReplacer("NAME", name, "MODE", string(mode)).Replace(cardText)))
+	w.provideCard(cardText, name, mode, work)
+}
+
+func (w *world) provideCard(text, name string, mode wire.BillingMode, work func(j *job)) {
+	w.t.Helper()
+	c, err := card.Parse([]byte(strings.NewReplacer("NAME", name, "MODE", string(mode)).Replace(text)))
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -150,7 +298,7 @@ func (w *world) provide(name string, mode wire.BillingMode, work func(j *job)) {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	l, err := link.New(link.Config{Origin: w.sb.Addr(), Keys: w.cdm.Keyset(mode), UserID: instance})
+	l, err := link.New(link.Config{Origin: w.sb.Addr(), Keys: w.cdm.Keyset(mode), UserID: instance, Transport: w.transport})
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -176,7 +324,7 @@ func (w *world) provide(name string, mode wire.BillingMode, work func(j *job)) {
 			}
 			switch msg.Type {
 			case wire.TypeStartTask:
-				j := &job{t: w.t, link: l, session: session, start: msg.Start, ctx: ctx, canceled: make(chan struct{})}
+				j := &job{t: w.t, link: l, session: session, start: msg.Start, ctx: ctx, canceled: make(chan struct{}), running: &running}
 				running.Go(func() { <-ctx.Done(); j.cancel() })
 				jobs[msg.TaskID] = j
 				running.Go(func() {
@@ -202,4 +350,4 @@ func within(t testing.TB) context.Context {
 	return ctx
 }
 
-func text(s string) []client.Part { return []client.Part{{ID: "request", Text: &s}} }
+func text(s string) []client.Part { return []client.Part{client.Text("request", s)} }

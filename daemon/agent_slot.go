@@ -5,6 +5,7 @@ import (
 	"errors"
 	"sync"
 
+	"github.com/blocksd/blocksd/daemon/config"
 	"github.com/blocksd/blocksd/daemon/roster"
 	"github.com/blocksd/blocksd/event"
 	"github.com/blocksd/blocksd/runtime/agent"
@@ -25,6 +26,8 @@ type agentSlot struct {
 	agent *agent.Agent
 	// state and reason stand in for those of agent while that is nil.
 	state, reason string
+	// key is the API key of agent.
+	key string
 	// joined: it takes part in a session, or is about to. leaving: quit is closed. ended: it has left, or failed. final: the
 	// network refused its authentication.
 	joined, leaving, ended, final bool
@@ -96,11 +99,18 @@ func (s *agentSlot) emit(state, reason string) {
 	s.events.Emit(event.Event{Type: event.AgentState, Agent: s.name(), Handler: s.assignment.Handler, State: state, Reason: reason})
 }
 
-// begin makes a the agent of the session that begins.
-func (s *agentSlot) begin(a *agent.Agent) {
+// begin makes a the agent of the session that begins, with its API key.
+func (s *agentSlot) begin(a *agent.Agent, key string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.agent = a
+	s.agent, s.key = a, key
+}
+
+// credentials returns the agent of the session and its API key, nil between two sessions.
+func (s *agentSlot) credentials() (*agent.Agent, string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.agent, s.key
 }
 
 // retire takes away the agent of a session that is over.
@@ -215,7 +225,8 @@ func (d *Daemon) serve(ctx context.Context, s *agentSlot) {
 			fail(err)
 			return
 		}
-		s.begin(a)
+		s.begin(a, key)
+		tune(a, d.settings()) // they may have changed since it was made
 		err = stay(ctx, next, s, a)
 		switch {
 		case errors.Is(err, agent.ErrFinal):
@@ -294,16 +305,15 @@ func (d *Daemon) agentConfig(s *agentSlot, key string) agent.Config {
 	return agent.Config{
 		Card: s.assignment.Card, Handler: s.assignment.Handler, APIKey: key,
 		Backend: net.client, CDM: net.CDM, Origin: net.Origin, Secure: net.Secure,
-		Dispatcher: d.fleet, Journal: d.journal, Slots: d.limit(), Drain: c.Drain, CancelGrace: c.CancelGrace, InlineLimit: c.Limits.InlineBytes,
+		Dispatcher: d.fleet, Calls: d.calls, Journal: d.journal, Slots: d.taskSlots, Drain: c.Drain, CancelGrace: c.CancelGrace, InlineLimit: c.Limits.InlineBytes,
 		ArtifactLimit: int64(c.Limits.ArtifactBytes),
-		Version:       d.cfg.Version, Log: d.cfg.Log, Events: d.events, OnMoved: d.network.suspect,
+		Version:       d.cfg.Version, Log: d.cfg.Log, Events: d.events, Meters: d.meters(), OnMoved: d.network.suspect,
 	}
 }
 
-// limit is that on the tasks of all agents together, nil for none.
-func (d *Daemon) limit() agent.Slots {
-	if d.taskSlots == nil {
-		return nil
-	}
-	return d.taskSlots
+// tune makes the settings those of an agent that runs.
+func tune(a *agent.Agent, c config.Config) {
+	a.Tune(agent.Tunables{
+		Drain: c.Drain, CancelGrace: c.CancelGrace, InlineLimit: c.Limits.InlineBytes, ArtifactLimit: int64(c.Limits.ArtifactBytes),
+	})
 }

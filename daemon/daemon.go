@@ -18,9 +18,11 @@ import (
 
 	"github.com/blocksd/blocksd/daemon/config"
 	"github.com/blocksd/blocksd/daemon/control"
+	"github.com/blocksd/blocksd/daemon/metrics"
 	"github.com/blocksd/blocksd/event"
 	"github.com/blocksd/blocksd/network/card"
 	"github.com/blocksd/blocksd/network/deployment"
+	"github.com/blocksd/blocksd/runtime/calls"
 	"github.com/blocksd/blocksd/runtime/journal"
 	"github.com/blocksd/blocksd/supervisor"
 	"github.com/blocksd/blocksd/supervisor/launch"
@@ -39,6 +41,17 @@ type Config struct {
 	Settle time.Duration
 	// WarnUntrusted takes handlers from directories that others may write too, and only warns of them.
 	WarnUntrusted bool
+	// KeyExpires says when the key of an agent with this key file ends, where the network does not say; zero for unknown. It may
+	// be nil.
+	KeyExpires func(keyFile string) time.Time
+	// KeyLook is how often the network is asked whether it still takes the keys; 55 s when zero.
+	KeyLook time.Duration
+	// Reload reads the configuration again; nil when it cannot change. Loaded is what it has returned the last time, or
+	// what Settings come from.
+	Reload func() (config.Loaded, error)
+	Loaded config.Loaded
+	// Level is that of Log; nil when it cannot be changed.
+	Level *slog.LevelVar
 	// OwnUsers gives each handler a user of its own, where the daemon is root.
 	OwnUsers bool
 	// OnAgent is called before an agent is started; an error keeps it from being served.
@@ -73,16 +86,22 @@ type Daemon struct {
 	events  *event.Bus
 	log     *event.Reader // what the log says of events
 
-	lock     *stateLock
-	journal  *journal.Journal
-	listener net.Listener
-	notify   *notifier
-	programs *programs
-	fleet    *supervisor.Fleet
-	// taskSlots is nil when there is no limit.
+	lock      *stateLock
+	journal   *journal.Journal
+	listener  net.Listener
+	notify    *notifier
+	programs  *programs
+	fleet     *supervisor.Fleet
 	taskSlots *taskSlots
+	reloads   reloads
+
+	// metrics is nil, like its listener, when nobody may ask for them.
+	metrics         *metrics.Metrics
+	metricsListener net.Listener
 
 	network  *locator
+	calls    *calls.Pool
+	keys     keyWatch
 	sessions sessions
 	inbox    *inbox
 	served   served
@@ -91,6 +110,8 @@ type Daemon struct {
 	// final closes when every agent has been refused for good.
 	final    chan struct{}
 	stopping atomic.Bool
+	// operators is the group whose members may change things.
+	operators atomic.Pointer[control.Group]
 	// unreachable closes when the control socket is lost and another start would bring it back.
 	unreachable chan struct{}
 	lostOnce    sync.Once
@@ -112,33 +133,38 @@ func New(cfg Config) (*Daemon, error) {
 		final: make(chan struct{}), unreachable: make(chan struct{}), notify: newNotifier(cfg.Getenv, os.Getpid(), cfg.Log),
 	}
 	d.current.Store(&c)
-	logged := event.States()
-	if cfg.Log.Enabled(context.Background(), slog.LevelDebug) {
-		logged = event.Types()
+	d.log = d.events.Follow(loggedTypes(cfg.Log)...)
+	d.reloads = newReloads(cfg.Loaded)
+	group, err := lookUpGroup(c.Control.OperatorGroup)
+	if err != nil {
+		return nil, err
 	}
-	d.log = d.events.Follow(logged...)
+	d.operators.Store(&group)
 	d.network = &locator{
 		where: deployment.Config{CDMURL: c.Network.CDMURL, BackendURL: c.Network.BackendURL, PubNubOrigin: c.Network.PubNubOrigin},
 		kept:  keptDocument{filepath.Join(c.StateDir, deploymentFile), cfg.Log}, log: cfg.Log,
 		waiting: d.explain, moved: d.sessions.renew,
 		known: make(chan struct{}), suspected: make(chan struct{}, 1),
 	}
-	if n := c.Limits.Tasks; n > 0 {
-		d.taskSlots = newTaskSlots(n)
+	if d.calls, err = calls.New(calls.Config{Deployment: d.network.deployment, Log: cfg.Log}); err != nil {
+		return nil, err
 	}
-	var err error
+	d.taskSlots = newTaskSlots(c.Limits.Tasks)
 	if d.lock, err = lockState(c.StateDir); err != nil {
 		return nil, err
 	}
-	if d.journal, err = openJournal(cfg); err != nil {
+	if err := d.openMetrics(c.Telemetry.Listen); err != nil {
 		return nil, errors.Join(err, d.lock.release())
 	}
+	if d.journal, err = openJournal(cfg, d.committed); err != nil {
+		return nil, errors.Join(err, d.closeMetrics(), d.lock.release())
+	}
 	if d.listener, err = control.Listen(context.Background(), c.Socket); err != nil {
-		return nil, errors.Join(err, d.journal.Close(), d.lock.release())
+		return nil, errors.Join(err, d.closeMetrics(), d.journal.Close(), d.lock.release())
 	}
 	d.programs = openPrograms(c.StateDir, cfg.WarnUntrusted, cfg.Log)
 	if d.fleet, err = d.newFleet(c); err != nil {
-		return nil, errors.Join(fmt.Errorf("start the handlers: %w", err), d.listener.Close(), d.journal.Close(), d.lock.release())
+		return nil, errors.Join(fmt.Errorf("start the handlers: %w", err), d.closeMetrics(), d.listener.Close(), d.journal.Close(), d.lock.release())
 	}
 	return d, nil
 }
@@ -146,7 +172,8 @@ func New(cfg Config) (*Daemon, error) {
 // Close releases what New took. Run does it itself.
 func (d *Daemon) Close() error {
 	d.log.Close()
-	return errors.Join(d.endFleet(), d.listener.Close(), d.journal.Close(), d.lock.release())
+	d.calls.Close()
+	return errors.Join(d.endFleet(), d.closeMetrics(), d.listener.Close(), d.journal.Close(), d.lock.release())
 }
 
 // endFleet frees what a fleet holds that was not run.
@@ -162,15 +189,9 @@ func (d *Daemon) newFleet(c config.Config) (*supervisor.Fleet, error) {
 		return nil, err
 	}
 	return supervisor.New(supervisor.Config{
-		Log: d.cfg.Log, Events: d.events, RuntimeDir: filepath.Join(c.StateDir, "run"), Environment: c.Environment,
+		Log: d.cfg.Log, Events: d.events, RuntimeDir: filepath.Join(c.StateDir, "run"),
 		Shim: shim(), Cgroup: c.Isolation.Cgroup, Closed: closedFiles(d.cfg), Sockets: []string{c.Socket}, Users: users,
-		Timeouts: supervisor.Timeouts{
-			Handshake: c.Timeouts.HandlerHandshake, Describe: c.Timeouts.HandlerDescribe, Health: c.Timeouts.HandlerHealth,
-			HealthInterval: c.Timeouts.HandlerHealthInterval, Stop: c.Timeouts.HandlerStop,
-		},
-		// The agents refuse what is larger too; here it is refused before it has filled the disk.
-		MaxArtifactBytes: int64(c.Limits.ArtifactBytes),
-		OnCards:          d.inbox.describe, OnUsed: d.inbox.use,
+		OnCards: d.inbox.describe, OnUsed: d.inbox.use,
 	})
 }
 
@@ -217,13 +238,13 @@ func (d *Daemon) explain(reason string) {
 
 // openJournal opens the journal in the state directory. One that cannot be used keeps the daemon from starting, because
 // what is in it is owed to somebody: an operator must decide.
-func openJournal(cfg Config) (*journal.Journal, error) {
+func openJournal(cfg Config, committed func(time.Duration)) (*journal.Journal, error) {
 	dir := cfg.Settings.StateDir
 	secret, err := journal.Secret(dir, cfg.Getenv("CREDENTIALS_DIRECTORY"))
 	if err != nil {
 		return nil, err
 	}
-	return journal.Open(journal.Config{Dir: dir, Secret: secret, Log: cfg.Log})
+	return journal.Open(journal.Config{Dir: dir, Secret: secret, Log: cfg.Log, OnCommit: committed})
 }
 
 // closeJournal is after the end of everything that writes to it.
@@ -255,7 +276,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 
 	controlDone, err := d.startControl(controlCtx)
 	if err != nil {
-		return errors.Join(err, d.endFleet(), d.listener.Close())
+		return errors.Join(err, d.endFleet(), d.closeMetrics(), d.listener.Close())
 	}
 	c := d.settings()
 	d.notify.send(notifyReady, "STATUS=starting")
@@ -265,10 +286,12 @@ func (d *Daemon) Run(ctx context.Context) error {
 	sideCtx, stopSide := context.WithCancel(base)
 	side.Go(func() { d.notify.watch(sideCtx, d.alive) })
 	side.Go(func() { d.report(sideCtx) })
+	side.Go(func() { d.serveMetrics(sideCtx) })
 	fleetDone := d.startFleet(fleetCtx)
 	d.agents.Go(func() { d.reconcile(agentsCtx) })
 	d.agents.Go(func() { d.network.run(agentsCtx) })
 	d.agents.Go(func() { d.watchFiles(agentsCtx) })
+	d.agents.Go(func() { d.watchKeys(agentsCtx) })
 	select {
 	case <-ctx.Done():
 	case <-d.final:
@@ -280,10 +303,11 @@ func (d *Daemon) Run(ctx context.Context) error {
 	side.Go(func() { d.notify.extend(drained) })
 	d.drain(stopAgents)
 	stopFleet()
-	d.join("handlers", fleetDone, c.Timeouts.HandlerStop+fleetStopTimeout)
+	d.join("handlers", fleetDone, d.settings().Timeouts.HandlerStop+fleetStopTimeout)
 	stopExtending()
 	stopSide()
 	side.Wait()
+	d.calls.Close()
 	d.network.close()
 	stopControl()
 	stopLog()
@@ -310,7 +334,11 @@ func (d *Daemon) loseSocket() {
 
 // startControl makes the control socket answer, before anything else is there to be asked about.
 func (d *Daemon) startControl(ctx context.Context) (<-chan struct{}, error) {
-	s, err := control.NewServer(control.ServerConfig{Listener: d.listener, Daemon: d, Log: d.cfg.Log, UID: control.UID(), Owned: d.fleet.Owns, OnLost: d.loseSocket})
+	s, err := control.NewServer(control.ServerConfig{
+		Listener: d.listener, Daemon: d, Log: d.cfg.Log, UID: control.UID(), OnLost: d.loseSocket,
+		Owned:     d.fleet.Owns,
+		Operators: func() control.Group { return *d.operators.Load() },
+	})
 	if err != nil {
 		return nil, err
 	}

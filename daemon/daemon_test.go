@@ -19,7 +19,6 @@ import (
 	"github.com/blocksd/blocksd/internal/sources"
 	"github.com/blocksd/blocksd/internal/testutil/sandboxtest"
 	"github.com/blocksd/blocksd/network/card"
-	"github.com/blocksd/blocksd/network/deployment"
 	"github.com/blocksd/blocksd/network/wire"
 	controlv1 "github.com/blocksd/blocksd/proto/blocks/control/v1"
 	"github.com/blocksd/blocksd/sandbox"
@@ -157,12 +156,12 @@ func submit(t *testing.T, network *sandbox.Sandbox, agent, text string) *client.
 // submitWith submits with another API key than that of the network.
 func submitWith(t *testing.T, network *sandbox.Sandbox, key, agent, text string) *client.Session {
 	t.Helper()
-	c, err := client.New(t.Context(), client.Config{Deployment: deployment.Config{CDMURL: network.CDMURL(), PubNubOrigin: network.Addr()}, APIKey: key})
+	c, err := client.New(t.Context(), client.Options{CDMURL: network.CDMURL(), PubNubOrigin: network.Addr(), APIKey: key, Getenv: func(string) string { return "" }})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(c.Close)
-	s, err := c.Submit(t.Context(), client.Request{AgentName: agent, Parts: []client.Part{{ID: "request", Text: &text}}})
+	s, err := c.Send(t.Context(), client.Message{Agent: agent, Parts: []client.Part{client.Text("request", text)}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // notifier tells systemd what happens, as sd_notify(3) does. Without a socket it does nothing.
@@ -24,6 +26,14 @@ const (
 	notifyStopping = "STOPPING=1"
 	notifyWatchdog = "WATCHDOG=1"
 )
+
+// reloading says that the configuration is being read again; READY=1 ends that.
+func (n *notifier) reloading() {
+	var now unix.Timespec
+	if unix.ClockGettime(unix.CLOCK_MONOTONIC, &now) == nil {
+		n.send("RELOADING=1", fmt.Sprintf("MONOTONIC_USEC=%d", now.Nano()/1000))
+	}
+}
 
 const (
 	notifyTimeout = time.Second

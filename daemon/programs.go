@@ -4,10 +4,12 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
+	"slices"
 	"sync/atomic"
 
 	"github.com/blocksd/blocksd/daemon/config"
 	"github.com/blocksd/blocksd/daemon/roster"
+	"github.com/blocksd/blocksd/daemon/runners"
 	"github.com/blocksd/blocksd/network/card"
 	"github.com/blocksd/blocksd/supervisor/catalog"
 )
@@ -21,6 +23,7 @@ type programs struct {
 	stateDir string
 	log      *slog.Logger
 	scanner  catalog.Scanner
+	runners  runners.Runners
 	hashes   catalog.Hashes
 	store    *catalog.Store // nil when programs run in place
 	storeErr error          // why they do
@@ -31,7 +34,9 @@ type programs struct {
 
 // openPrograms prepares the store. Without one programs run in place, which is worse but works.
 func openPrograms(stateDir string, warnUntrusted bool, log *slog.Logger) *programs {
-	p := &programs{stateDir: stateDir, log: log, scanner: catalog.Scanner{WarnOnly: warnUntrusted}}
+	p := &programs{
+		stateDir: stateDir, log: log, scanner: catalog.Scanner{WarnOnly: warnUntrusted}, runners: runners.Runners{Dir: filepath.Join(stateDir, runners.DirName)},
+	}
 	p.store, p.storeErr = catalog.OpenStore(filepath.Join(stateDir, storeDir))
 	return p
 }
@@ -41,7 +46,7 @@ func (p *programs) pinsFile() string { return filepath.Join(p.stateDir, catalog.
 // survey reads what there is, has programs copied to the store, and makes the plan that follows.
 func (p *programs) survey(c config.Config, before roster.Plan) roster.Plan {
 	var s roster.Survey
-	s.Found, s.Skipped = p.scanner.Scan(c.Plugins.Dirs)
+	s.Found, s.Skipped = p.found(c)
 	var problems []string
 	s.Pins, problems = catalog.ReadPins(p.pinsFile())
 	for _, text := range problems {
@@ -91,6 +96,28 @@ func (p *programs) survey(c config.Config, before roster.Plan) roster.Plan {
 		}
 	}
 	return roster.MakePlan(c, s, before)
+}
+
+// found are the projects and what the plugins directories hold. Of two with one name the project counts.
+func (p *programs) found(c config.Config) (found []catalog.Found, skipped []catalog.Skip) {
+	if len(c.Projects) > 0 {
+		if err := p.runners.Unpack(); err != nil {
+			p.log.Error("projects may not start", "err", err)
+		}
+		found, skipped = p.scanner.Projects(c.Projects, p.runners.All())
+	}
+	projects := len(found)
+	plugins, more := p.scanner.Scan(c.Plugins.Dirs)
+	skipped = append(skipped, more...)
+	for _, f := range plugins {
+		i := slices.IndexFunc(found[:projects], func(other catalog.Found) bool { return other.Name == f.Name })
+		if i < 0 {
+			found = append(found, f)
+			continue
+		}
+		skipped = append(skipped, catalog.Skip{Path: f.Path, Reason: fmt.Sprintf("handler %s is not loaded because project %s has the same name and comes first", f.Path, found[i].Root)})
+	}
+	return found, skipped
 }
 
 // used remembers that a content of a handler works, as one that it can be rolled back to.

@@ -4,7 +4,9 @@ import (
 	"context"
 	"maps"
 	"slices"
+	"sync"
 
+	"github.com/blocksd/blocksd/daemon/config"
 	"github.com/blocksd/blocksd/daemon/roster"
 	"github.com/blocksd/blocksd/event"
 	"github.com/blocksd/blocksd/network/card"
@@ -125,9 +127,22 @@ func (r *reconciler) pass(ctx context.Context) {
 	}
 }
 
-// watchFiles has changes of the plugins directories, cards and pins looked at, until ctx ends.
+// watchFiles has changes of the plugins directories, cards and pins looked at, until ctx ends. A reload may name others.
 func (d *Daemon) watchFiles(ctx context.Context) {
-	c := d.settings()
+	for ctx.Err() == nil {
+		watching, stop := context.WithCancel(ctx)
+		var watcher sync.WaitGroup
+		watcher.Go(func() { d.watchFilesOf(watching, d.settings()) })
+		select {
+		case <-d.reloads.applied:
+		case <-ctx.Done():
+		}
+		stop()
+		watcher.Wait()
+	}
+}
+
+func (d *Daemon) watchFilesOf(ctx context.Context, c config.Config) {
 	files := []string{d.programs.pinsFile()}
 	for _, h := range c.Handlers {
 		if h.Path != "" {
@@ -137,7 +152,11 @@ func (d *Daemon) watchFiles(ctx context.Context) {
 	for _, a := range c.Agents {
 		files = append(files, a.Card)
 	}
+	var stamps []string
+	for _, r := range d.programs.runners.All() {
+		stamps = append(stamps, r.Installed...)
+	}
 	catalog.Watch(ctx, catalog.WatchConfig{
-		Dirs: c.Plugins.Dirs, Files: files, Log: d.cfg.Log, Quiet: d.cfg.Settle, Changed: d.inbox.filesChanged,
+		Dirs: c.Plugins.Dirs, Trees: c.Projects, Stamps: stamps, Files: files, Log: d.cfg.Log, Quiet: d.cfg.Settle, Changed: d.inbox.filesChanged,
 	})
 }

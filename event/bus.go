@@ -28,6 +28,7 @@ type Bus struct {
 
 	mu      sync.Mutex // guards what follows; nothing waits while it is held
 	seq     uint64
+	missed  uint64 // by all readers together
 	rings   [classes]ring
 	readers map[*Reader]struct{}
 }
@@ -114,7 +115,7 @@ func (s typeSet) classes() (in [classes]bool) {
 // Reader reads the events of a bus in order. It is used by one goroutine.
 type Reader struct {
 	bus   *Bus
-	types typeSet
+	types typeSet       // guarded by bus.mu, like reads
 	reads [classes]bool // the other rings are skipped, so that their floods are not missed
 	wake  chan struct{} // capacity 1
 
@@ -138,13 +139,7 @@ func (b *Bus) Follow(types ...Type) *Reader { return b.subscribe(nil, types) }
 func (b *Bus) Since(seq uint64, types ...Type) *Reader { return b.subscribe(&seq, types) }
 
 func (b *Bus) subscribe(since *uint64, types []Type) *Reader {
-	r := &Reader{bus: b, wake: make(chan struct{}, 1)}
-	for _, t := range types {
-		r.types |= 1 << t
-	}
-	if len(types) == 0 {
-		r.types = 1<<afterLast - 1
-	}
+	r := &Reader{bus: b, types: setOf(types), wake: make(chan struct{}, 1)}
 	r.reads = r.types.classes()
 	if b == nil {
 		return r
@@ -169,6 +164,56 @@ func (b *Bus) subscribe(since *uint64, types []Type) *Reader {
 		r.wake <- struct{}{} // there may be some already
 	}
 	return r
+}
+
+// SetTypes makes these types those that the reader reads from now on, or all. Of a type that is new to it, it reads what
+// happens from now on.
+func (r *Reader) SetTypes(types ...Type) {
+	wanted := setOf(types)
+	if r.bus == nil {
+		r.types, r.reads = wanted, wanted.classes()
+		return
+	}
+	r.bus.mu.Lock()
+	defer r.bus.mu.Unlock()
+	reads := wanted.classes()
+	for c := range reads {
+		if reads[c] && !r.reads[c] {
+			r.next[c] = r.bus.rings[c].count
+		}
+	}
+	r.types, r.reads = wanted, reads
+}
+
+// setOf is the set of some types, or of all when there are none.
+func setOf(types []Type) (s typeSet) {
+	for _, t := range types {
+		s |= 1 << t
+	}
+	if len(types) == 0 {
+		s = 1<<afterLast - 1
+	}
+	return s
+}
+
+// Seq is the number of the latest event, 0 when there was none.
+func (b *Bus) Seq() uint64 {
+	if b == nil {
+		return 0
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.seq
+}
+
+// Missed is how many events readers were too slow for, counted once for each reader.
+func (b *Bus) Missed() uint64 {
+	if b == nil {
+		return 0
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.missed
 }
 
 // Close ends the reader.
@@ -200,12 +245,34 @@ func (r *Reader) Wake() <-chan struct{} { return r.wake }
 
 // TryNext returns the next event, if there is one.
 func (r *Reader) TryNext() (Item, bool) {
-	b := r.bus
-	if b == nil {
+	if r.bus == nil {
 		return Item{}, false
 	}
-	b.mu.Lock()
-	defer b.mu.Unlock()
+	r.bus.mu.Lock()
+	defer r.bus.mu.Unlock()
+	return r.nextLocked()
+}
+
+// Take returns the next events, at most so many, and none when there are none. It costs less than TryNext for each.
+func (r *Reader) Take(most int) []Item {
+	if r.bus == nil {
+		return nil
+	}
+	r.bus.mu.Lock()
+	defer r.bus.mu.Unlock()
+	var items []Item
+	for len(items) < most {
+		item, ok := r.nextLocked()
+		if !ok {
+			break
+		}
+		items = append(items, item)
+	}
+	return items
+}
+
+func (r *Reader) nextLocked() (Item, bool) {
+	b := r.bus
 	for {
 		var first *ring
 		var c class
@@ -216,6 +283,7 @@ func (r *Reader) TryNext() (Item, bool) {
 			}
 			if oldest := ring.oldest(); r.next[i] < oldest {
 				r.missed += oldest - r.next[i]
+				b.missed += oldest - r.next[i]
 				r.next[i] = oldest
 			}
 			if r.next[i] < ring.count && (first == nil || ring.at(r.next[i]).Seq < first.at(r.next[c]).Seq) {

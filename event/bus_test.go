@@ -3,6 +3,7 @@ package event_test
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -129,6 +130,50 @@ func TestStuckReader(t *testing.T) {
 	}
 	if item, _ := r.TryNext(); item.Missed != 0 || item.Seq != 17 {
 		t.Errorf("then read %+v", item)
+	}
+	if b.Missed() != 15 {
+		t.Errorf("%d were missed", b.Missed())
+	}
+}
+
+// TestTake: what is taken at once is what would have been read one by one.
+func TestTake(t *testing.T) {
+	b := event.NewBus(event.Config{States: 10})
+	r := b.Follow()
+	defer r.Close()
+	if got := r.Take(5); got != nil {
+		t.Errorf("took %v of nothing", got)
+	}
+	for range 13 {
+		b.Emit(event.Event{Type: event.Notice})
+	}
+	first, rest := r.Take(4), r.Take(100)
+	if len(first) != 4 || first[0].Missed != 3 || first[0].Seq != 4 || len(rest) != 6 || rest[5].Seq != b.Seq() || rest[5].Missed != 0 {
+		t.Errorf("took %+v, then %+v", first, rest)
+	}
+}
+
+// TestSetTypes: a reader that changes its types reads on without a gap in those that it had, and from now on in the others.
+func TestSetTypes(t *testing.T) {
+	b := event.NewBus(event.Config{})
+	r := b.Follow(event.Drain)
+	defer r.Close()
+	b.Emit(event.Event{Type: event.Drain})
+	b.Emit(event.Event{Type: event.TaskEnded})
+	r.SetTypes(event.Drain, event.TaskEnded)
+	b.Emit(event.Event{Type: event.TaskEnded})
+	b.Emit(event.Event{Type: event.Notice})
+	r.SetTypes()
+	b.Emit(event.Event{Type: event.TaskStarted})
+	var got []uint64
+	for _, item := range r.Take(10) {
+		got = append(got, item.Seq)
+		if item.Missed != 0 {
+			t.Errorf("missed %d", item.Missed)
+		}
+	}
+	if !slices.Equal(got, []uint64{1, 3, 4, 5}) { // 4 is in a ring that it reads, and of a type that it reads by now
+		t.Errorf("read %v", got)
 	}
 }
 

@@ -58,9 +58,10 @@ func (s *service) StartTask(req *handlerv1.StartTaskRequest, stream grpc.ServerS
 	defer s.forget(t.ID)
 
 	err := s.run(ctx, t)
+	t.drain(stream.Context())
 	t.end()
 	if err == nil {
-		return stream.Send(&handlerv1.StartTaskResponse{Event: &handlerv1.StartTaskResponse_Result{Result: &handlerv1.Result{}}})
+		return stream.Send(&handlerv1.StartTaskResponse{Event: &handlerv1.StartTaskResponse_Result{Result: &handlerv1.Result{Final: t.complete.Load()}}})
 	}
 	public, secret := texts(err)
 	return stream.Send(&handlerv1.StartTaskResponse{Event: &handlerv1.StartTaskResponse_Error{

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	handlerv1 "github.com/blocksd/blocksd/proto/blocks/handler/v1"
@@ -30,12 +31,16 @@ type Task struct {
 	TraceContext      map[string]string
 
 	host *host
+	// complete: also a pipe task ends with its result.
+	complete atomic.Bool
 
 	// mu keeps the messages of one artifact together and guards the fields below.
 	mu    sync.Mutex
 	send  func(*handlerv1.StartTaskResponse) error
 	sent  int64 // how many messages send has taken
 	ended bool
+	// streams that were created, to be drained before the end.
+	streams []*Stream
 }
 
 // Part is one input.
@@ -133,6 +138,10 @@ func (t *Task) Status(text string) {
 		_ = t.send(&handlerv1.StartTaskResponse{Event: &handlerv1.StartTaskResponse_Status{Status: cut(text)}})
 	}
 }
+
+// Complete lets a pipe task end when Run returns nil. Without it the task goes on, and its streams with it, until its time is
+// over, somebody ends it, or [Task.EndTask].
+func (t *Task) Complete() { t.complete.Store(true) }
 
 // end makes every later call fail, and waits for the one that is on its way.
 func (t *Task) end() {

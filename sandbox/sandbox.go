@@ -148,10 +148,19 @@ func New(cfg Config) (*Sandbox, error) {
 	s.server = &http.Server{
 		// No write timeout: a poll is held for minutes.
 		Handler: s.logged(http.HandlerFunc(s.route)), ReadHeaderTimeout: readHeaderTimeout, IdleTimeout: idleTimeout,
-		ErrorLog: slog.NewLogLogger(cfg.Log.Handler(), slog.LevelDebug),
+		ErrorLog:  slog.NewLogLogger(cfg.Log.Handler(), slog.LevelDebug),
+		Protocols: protocols(),
 	}
 	opened = true
 	return s, nil
+}
+
+// protocols are HTTP/1.1 and, as the real network has it, HTTP/2, here without TLS.
+func protocols() *http.Protocols {
+	p := new(http.Protocols)
+	p.SetHTTP1(true)
+	p.SetUnencryptedHTTP2(true)
+	return p
 }
 
 // keysets are the two of Blocks, which have the access manager on, and two plain ones, with and without it.

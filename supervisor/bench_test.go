@@ -17,7 +17,7 @@ import (
 )
 
 // discard is a port that keeps nothing.
-type discard struct{}
+type discard struct{ dispatch.NoStreams }
 
 func (discard) Dispatched(int)                                {}
 func (discard) Status(string)                                 {}

@@ -58,8 +58,12 @@ type HandlerConfig struct {
 	Name string
 	// Path of its file, absolute; Program is what is executed instead, a copy of it, "" for the file itself.
 	Path, Program string
-	Args          []string
-	Dir           string // working directory; "" is the root directory
+	// Interpreter is executed instead of the file, "" when the file is a program; Args then name the file.
+	Interpreter string
+	Args        []string
+	// Variables are variables of this handler alone, KEY=value. One that every handler gets counts more.
+	Variables []string
+	Dir       string // working directory; "" is the root directory
 	// Instances is the number of processes; 1 when zero.
 	Instances int
 	// Content is the checksum of what is executed, "" when it is unknown; if it changes there is a new generation.
@@ -79,6 +83,12 @@ type HandlerConfig struct {
 	// Idempotent: a task that crashed a process and has published nothing is tried on another one, as if the handler had
 	// said that it may be.
 	Idempotent bool
+
+	// Environment, Timeouts and MaxArtifactBytes are as in Config, for this handler alone; those of Config when they are
+	// nil or zero.
+	Environment      []string
+	Timeouts         Timeouts
+	MaxArtifactBytes int64
 }
 
 func (c HandlerConfig) program() string {

@@ -28,7 +28,8 @@ var ErrNoTask = errors.New("no such task is with a handler")
 // had is not an attempt.
 const attempts = 2
 
-// Do gives a task to a process of the handler and blocks until the handler's call has ended. The answer is nil or a
+// Do gives a task to a process of the handler and blocks until the handler's call has ended; a process has a pipe task until
+// the task is over. The answer is nil or a
 // *dispatch.TaskFailure. While no process is ready but one is expected, the task waits up to Config.Hold. When ctx ends the
 // daemon ends the call; a process that does not let go of it is replaced. The port is not used after Do has returned.
 func (f *Fleet) Do(ctx context.Context, name string, task *wire.Task, port dispatch.TaskPort) error {
@@ -102,6 +103,16 @@ func (p *watchedPort) Status(text string) {
 func (p *watchedPort) Artifact(ctx context.Context, a wire.Artifact) error {
 	p.published.Store(true)
 	return p.TaskPort.Artifact(ctx, a)
+}
+
+func (p *watchedPort) CreateStream(ctx context.Context, r dispatch.StreamRequest) (dispatch.Stream, bool, error) {
+	p.published.Store(true)
+	return p.TaskPort.CreateStream(ctx, r)
+}
+
+func (p *watchedPort) Detached() bool {
+	p.published.Store(true) // its consumer may have the result
+	return p.TaskPort.Detached()
 }
 
 // CancelTask asks the handler to end a task; it returns when the handler was notified. A task that waits for a process

@@ -7,7 +7,6 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
-	"os"
 	"slices"
 	"sync"
 	"time"
@@ -189,9 +188,6 @@ func (f *Fleet) Run(ctx context.Context) error {
 
 // Owns reports whether a process is one of a handler, or was started by one, as far as that can be seen.
 func (f *Fleet) Owns(pid int) bool { return f.spawner.Owns(pid) }
-
-// environment is what every handler gets of the daemon's variables.
-func (f *Fleet) environment() []string { return launch.Environment(os.Environ(), f.config.Environment) }
 
 // Availability says how an agent should announce itself; the channel is closed at the next change.
 func (f *Fleet) Availability(name string) (dispatch.Availability, <-chan struct{}) {

@@ -198,6 +198,7 @@ func become(t testing.TB, f *Fleet, handler string, want dispatch.Availability) 
 
 // port records what a task does; its zero value works.
 type port struct {
+	dispatch.NoStreams
 	mu        sync.Mutex
 	pid       int
 	artifacts []string

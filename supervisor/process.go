@@ -1,11 +1,14 @@
 package supervisor
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"time"
 
+	"github.com/blocksd/blocksd/supervisor/launch"
 	"github.com/blocksd/blocksd/supervisor/plug"
 	"github.com/blocksd/blocksd/supervisor/unit"
 )
@@ -191,10 +194,20 @@ func (g *generation) connect(ctx context.Context) (*plug.Conn, error) {
 }
 
 func plugConfig(f *Fleet, c HandlerConfig, spool *plug.Spool) plug.Config {
+	c.MaxArtifactBytes = cmp.Or(c.MaxArtifactBytes, f.config.MaxArtifactBytes)
+	if c.Environment == nil {
+		c.Environment = f.config.Environment
+	}
+	c.Timeouts = cmp.Or(c.Timeouts, f.config.Timeouts)
+	path, argv0 := c.program(), c.Path
+	if c.Interpreter != "" {
+		path, argv0 = c.Interpreter, c.Interpreter
+	}
 	return plug.Config{
-		Handler: c.Name, Path: c.program(), Argv0: c.Path, Args: c.Args, Dir: c.Dir, Environment: f.environment(),
-		Spawner: f.spawner, Dirs: f.dirs, Log: f.config.Log, Buffer: f.buffer, Timeouts: f.config.Timeouts, OnAnotherProcess: f.tasks.assigned,
-		Limits: c.Limits, Machine: f.machine, MTLS: c.MTLS, MaxArtifactBytes: f.config.MaxArtifactBytes, Spool: spool,
+		Handler: c.Name, Path: path, Argv0: argv0, Args: c.Args, Dir: c.Dir,
+		Environment: launch.Merge(launch.Environment(os.Environ(), c.Environment), c.Variables),
+		Spawner:     f.spawner, Dirs: f.dirs, Log: f.config.Log, Buffer: f.buffer, Timeouts: c.Timeouts.Filled(), OnAnotherProcess: f.tasks.assigned,
+		Limits: c.Limits, Machine: f.machine, MTLS: c.MTLS, MaxArtifactBytes: c.MaxArtifactBytes, Spool: spool,
 	}
 }
 

@@ -32,6 +32,9 @@ const (
 // cannot be read again. It is safe for concurrent use.
 type Keys struct {
 	shared string // network.api_key_file
+	// cdmURL and backendURL say for which network a stored login must be.
+	cdmURL, backendURL string
+
 	getenv func(string) string
 
 	mu    sync.Mutex // held while a pipe is read, so that it is read once
@@ -46,27 +49,70 @@ type piped struct {
 
 // NewKeys returns the source of API keys that c describes. getenv is os.Getenv or a stand-in.
 func NewKeys(c Config, getenv func(string) string) *Keys {
-	return &Keys{shared: c.Network.APIKeyFile, getenv: getenv, pipes: map[string]piped{}}
+	return &Keys{
+		shared: c.Network.APIKeyFile, cdmURL: c.Network.CDMURL, backendURL: c.Network.BackendURL, getenv: getenv, pipes: map[string]piped{},
+	}
 }
 
 // Key returns the API key of an agent: from its own key file, else network.api_key_file, else BLOCKS_API_KEY, else the
-// systemd credential. Errors never hold a key.
+// systemd credential, else the login of Blocks' own tool. Errors never hold a key.
 func (k *Keys) Key(keyFile string) (string, error) {
+	found, err := k.find(keyFile)
+	return found.Key, err
+}
+
+// FoundKey is an API key with where it comes from.
+type FoundKey struct {
+	Key string
+	// Source says in words where it comes from.
+	Source string
+	// Expires is when it ends, as far as the login of Blocks' own tool knows; else zero.
+	Expires time.Time
+}
+
+// Find is Key, with what is known of the key.
+func (k *Keys) Find(keyFile string) (FoundKey, error) {
+	found, err := k.find(keyFile)
+	if err != nil {
+		return FoundKey{}, err
+	}
+	if login, err := StoredLogin(k.getenv); err == nil && login.Key == found.Key {
+		found.Expires = login.Expires
+	}
+	return found, nil
+}
+
+// Expires says when a key ends, as Find; zero where that is not known.
+func (k *Keys) Expires(keyFile string) time.Time {
+	f, _ := k.Find(keyFile) // an error knows no end
+	return f.Expires
+}
+
+func (k *Keys) find(keyFile string) (f FoundKey, err error) {
 	for _, path := range []string{keyFile, k.shared} {
 		if path != "" {
-			return k.read(path)
+			f.Source = "file " + path
+			f.Key, err = k.read(path)
+			return f, err
 		}
 	}
-	if key, err := KeyOfEnvironment(k.getenv); err != ErrNoKey {
-		return key, err
+	f.Source = "variable BLOCKS_API_KEY"
+	if f.Key, err = KeyOfEnvironment(k.getenv); err != ErrNoKey {
+		return f, err
 	}
 	if dir := k.getenv("CREDENTIALS_DIRECTORY"); dir != "" {
-		key, err := k.read(filepath.Join(dir, CredentialName))
-		if !errors.Is(err, os.ErrNotExist) {
-			return key, err
+		f.Source = "systemd credential " + CredentialName
+		if f.Key, err = k.read(filepath.Join(dir, CredentialName)); !errors.Is(err, os.ErrNotExist) {
+			return f, err
 		}
 	}
-	return "", ErrNoKey
+	login, err := StoredLogin(k.getenv)
+	if err != nil {
+		return FoundKey{}, err
+	}
+	f.Source = "login in " + login.Path
+	f.Key, err = login.KeyFor(k.cdmURL, k.backendURL)
+	return f, err
 }
 
 // KeyOfEnvironment returns the API key in BLOCKS_API_KEY, or ErrNoKey. Errors never hold a key.

@@ -27,14 +27,28 @@ type Config struct {
 
 	Environment []string `koanf:"environment" reload:"handler" doc:"Names of environment variables that handlers get, besides PATH, HOME, LANG, TZ, TMPDIR and SSL_CERT_*.\nNever pass credentials of the network: handlers need none."`
 
+	Projects []string `koanf:"projects" reload:"live" path:"true" doc:"Directories of projects: each has an agent-card.json whose runtime.handler names a file in it, in Python, JavaScript or\nTypeScript, a program, or a YAML file for blocksd-exec. The rule about owners is that of plugins directories."`
+
+	Control   Control   `koanf:"control" doc:"The control API."`
 	Log       Log       `koanf:"log" doc:"Logging, to standard error."`
+	Telemetry Telemetry `koanf:"telemetry" doc:"Metrics and health, for monitoring."`
 	Network   Network   `koanf:"network" doc:"The Blocks Network."`
 	Plugins   Plugins   `koanf:"plugins" doc:"Where to find handler programs."`
-	Agents    []Agent   `koanf:"agents" reload:"daemon" doc:"Agents whose cards are not beside their handlers. A relative path is relative to this file."`
+	Agents    []Agent   `koanf:"agents" reload:"live" doc:"Agents whose cards are not beside their handlers. A relative path is relative to this file."`
 	Handlers  []Handler `koanf:"handlers" reload:"handler" doc:"Handlers that need more than their file in a plugins directory."`
 	Isolation Isolation `koanf:"isolation" doc:"What each process of a handler may use. Entries under handlers can override it.\nA limit that this machine cannot enforce is left out; blocksd handlers lists it."`
 	Limits    Limits    `koanf:"limits" doc:"Limits of the whole daemon."`
 	Timeouts  Timeouts  `koanf:"timeouts" doc:"How long single steps may take."`
+}
+
+// Control configures the control API.
+type Control struct {
+	OperatorGroup string `koanf:"operator_group" reload:"live" doc:"Group of users who may also change things (cancel, restart, drain, reload), as root and the daemon's user may.\nEmpty for none. Who may open the socket is decided by the socket's own group. Under systemd see the operations page."`
+}
+
+// Telemetry configures the listener for monitoring.
+type Telemetry struct {
+	Listen string `koanf:"listen" reload:"daemon" doc:"Where to serve /metrics (Prometheus), /healthz and /readyz: a loopback address such as 127.0.0.1:9464, or\nunix:PATH. Empty for nowhere. Whoever can connect there can read the names of agents and handlers."`
 }
 
 // Log configures the log.
@@ -113,7 +127,7 @@ type ProcessLimits struct {
 type Limits struct {
 	Tasks         int `koanf:"tasks" default:"0" reload:"live" max:"1048576" doc:"Concurrent tasks over all agents; 0 for no limit beyond those of the agents."`
 	InlineBytes   int `koanf:"inline_bytes" default:"16384" reload:"live" min:"1" max:"23552" env:"ARTIFACT_INLINE_LIMIT_BYTES" doc:"Artifacts up to this size are sent inside their event, larger ones as files.\nARTIFACT_INLINE_LIMIT_BYTES sets it too."`
-	ArtifactBytes int `koanf:"artifact_bytes" default:"1073741824" reload:"live" min:"1" max:"1073741824" doc:"Largest artifact. A handler that publishes a larger one gets an error. The network's limit is 1 GiB."`
+	ArtifactBytes int `koanf:"artifact_bytes" default:"1073741824" reload:"handler" min:"1" max:"1073741824" doc:"Largest artifact. A handler that publishes a larger one gets an error. The network's limit is 1 GiB."`
 }
 
 // Timeouts of single steps.

@@ -38,6 +38,7 @@ var sharedKeys = func() map[string]string {
 // environment turns variables into two layers, and collects what is wrong with them.
 type environment struct {
 	environ  []string
+	names    map[string]string // of the variable that sets a key, by the key's path
 	warnings []string
 	problems Problems
 }
@@ -60,6 +61,7 @@ func (e *environment) shared() koanf.Provider {
 			e.warnings = append(e.warnings, fmt.Sprintf("variable %s is ignored: it %s", name, why))
 			return "", nil
 		}
+		e.names[path] = name
 		return path, k.absolute(typed, workDir)
 	})
 }
@@ -81,6 +83,7 @@ func (e *environment) own() koanf.Provider {
 			e.problems = append(e.problems, Problem{Message: fmt.Sprintf("variable %s %s", name, why)})
 			return "", nil
 		}
+		e.names[path] = name
 		return path, k.absolute(typed, workDir)
 	})
 }

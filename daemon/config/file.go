@@ -38,18 +38,25 @@ func (f file) ReadBytes() ([]byte, error) {
 // Read implements koanf.Provider, which needs either.
 func (file) Read() (map[string]any, error) { return nil, errors.ErrUnsupported }
 
-// yamlParser is a koanf.Parser that checks each key of the file at path, and names the line of each problem.
-type yamlParser struct{ path string }
+// yamlParser is a koanf.Parser that checks each key of the file at path, and names the line of each problem. It adds the
+// entries of lists to those of earlier files, and puts the line of each key into lines.
+type yamlParser struct {
+	path  string
+	lists map[string][]listEntry
+	lines map[string]int
+}
 
 // Unmarshal implements koanf.Parser.
 func (p yamlParser) Unmarshal(b []byte) (map[string]any, error) {
-	layer, ps := parseFile(b, filepath.Dir(p.path))
-	for i := range ps {
-		ps[i].File = p.path
+	r := fileReader{dir: filepath.Dir(p.path), lines: p.lines}
+	layer := r.file(b)
+	for i := range r.problems {
+		r.problems[i].File = p.path
 	}
-	if ps != nil {
-		return nil, ps
+	if r.problems != nil {
+		return nil, r.problems
 	}
+	p.joinLists(layer)
 	return layer, nil
 }
 
@@ -58,6 +65,21 @@ func (yamlParser) Marshal(map[string]any) ([]byte, error) { return nil, errors.E
 
 // parseFile parses the content of a file in dir.
 func parseFile(b []byte, dir string) (map[string]any, Problems) {
+	r := fileReader{dir: dir, lines: map[string]int{}}
+	return r.file(b), r.problems
+}
+
+func (r *fileReader) file(b []byte) map[string]any {
+	root, problems := rootOf(b)
+	r.problems = problems
+	if root == nil {
+		return nil
+	}
+	return r.table("", keys, root)
+}
+
+// rootOf returns the mapping that a file consists of, nil when it is empty.
+func rootOf(b []byte) (*yaml.Node, Problems) {
 	b, err := textfile.Decode(b)
 	if err != nil {
 		return nil, Problems{{Message: "the file cannot be read: " + err.Error()}}
@@ -81,13 +103,12 @@ func parseFile(b []byte, dir string) (map[string]any, Problems) {
 	if len(doc.Content) == 0 { // empty or only comments
 		return nil, nil
 	}
-	r := fileReader{dir: dir}
-	m := r.table("", keys, doc.Content[0])
-	return m, r.problems
+	return doc.Content[0], nil
 }
 
 type fileReader struct {
-	dir      string // relative paths are relative to it
+	dir      string         // relative paths are relative to it
+	lines    map[string]int // of each key that has a value, by its path; an entry of a list has one, too
 	problems Problems
 }
 
@@ -173,6 +194,7 @@ func (r *fileReader) value(out map[string]any, path string, k key, n *yaml.Node)
 		return
 	}
 	out[k.name] = k.absolute(typed, r.dir)
+	r.lines[path] = n.Line
 }
 
 func (r *fileReader) objects(path string, k key, n *yaml.Node) ([]any, bool) {
@@ -186,6 +208,7 @@ func (r *fileReader) objects(path string, k key, n *yaml.Node) ([]any, bool) {
 	out := []any{}
 	for i, e := range n.Content {
 		m := r.table(fmt.Sprintf("%s[%d].", path, i), k.keys, e)
+		r.lines[fmt.Sprintf("%s[%d]", path, i)] = e.Line
 		for _, sub := range k.keys {
 			if v, _ := m[sub.name].(string); sub.required && v == "" {
 				r.add(e, "%s[%d] lacks the required key %q", path, i, sub.name)

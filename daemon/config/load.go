@@ -3,10 +3,12 @@
 package config
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -20,59 +22,96 @@ import (
 type Sources struct {
 	// File is the path of the configuration file, "" for none.
 	File string
+	// Fragments is a directory of further files, *.yaml, in the order of their names; it need not exist. "" for none.
+	Fragments string
 	// Environ holds KEY=value pairs, as os.Environ does.
 	Environ []string
 	// Flags maps dotted keys to values, as strings or typed.
 	Flags map[string]any
 }
 
+// Again are the sources for a reload: a default file that did not exist at first may exist by now.
+func (s Sources) Again() Sources {
+	if s.File == "" && s.Fragments == FragmentsOf("") {
+		s.File = FindFile("")
+	}
+	return s
+}
+
 // Load merges the layers and checks the result. The error is a Problems with everything that is wrong. Warnings are for
 // the log: one sentence each, about what is ignored.
 func Load(s Sources) (c Config, warnings []string, err error) {
+	l, err := Read(s)
+	return l.Config, l.Warnings, err
+}
+
+// Loaded is a configuration with what is known of how it came about.
+type Loaded struct {
+	Config   Config
+	Warnings []string
+	origins  origins
+}
+
+// Read is Load with the origin of each value.
+func Read(s Sources) (Loaded, error) {
 	for name := range s.Flags {
 		if _, ok := lookup(keys, name); !ok {
-			return Config{}, nil, fmt.Errorf("flag of the unknown key %q", name) // a fault of the program
+			return Loaded{}, fmt.Errorf("flag of the unknown key %q", name) // a fault of the program
 		}
 	}
 	var ps Problems
 	k := koanf.New(".")
-	load := func(layer koanf.Provider, parser koanf.Parser) {
-		err := k.Load(layer, parser)
+	origins := newOrigins()
+	load := func(layer koanf.Provider, parser koanf.Parser, origin func(path string) Origin) {
+		one := koanf.New(".")
+		err := one.Load(layer, parser)
+		if err == nil {
+			origins.note(one, origin)
+			err = k.Merge(one)
+		}
 		var of Problems
 		if err != nil && !errors.As(err, &of) {
 			of = Problems{{Message: err.Error()}}
 		}
 		ps = append(ps, of...)
 	}
-	load(confmap.Provider(defaults(), "."), nil)
-	if s.File != "" {
-		load(file(s.File), yamlParser{s.File})
+	load(confmap.Provider(defaults(), "."), nil, func(string) Origin { return Origin{Source: SourceDefault} })
+	files, warnings, problems := s.files()
+	ps = append(ps, problems...)
+	for _, path := range files {
+		p := yamlParser{path: path, lists: origins.lists, lines: map[string]int{}}
+		load(file(path), p, func(key string) Origin { return inFile(path, p.lines[key]) })
 	}
-	variables := environment{environ: s.Environ}
-	load(variables.shared(), nil)
-	load(variables.own(), nil)
+	variables := environment{environ: s.Environ, warnings: warnings, names: map[string]string{}}
+	fromVariable := func(key string) Origin { return Origin{SourceVariable, variables.names[key]} }
+	load(variables.shared(), nil, fromVariable)
+	load(variables.own(), nil, fromVariable)
 	ps = append(ps, variables.problems...)
 	flags, problems := parseFlags(s.Flags)
 	ps = append(ps, problems...)
-	load(confmap.Provider(flags, "."), nil)
+	load(confmap.Provider(flags, "."), nil, func(key string) Origin { return Origin{SourceFlag, "--" + flagName(key)} })
+	l := Loaded{Warnings: variables.warnings, origins: origins}
 	if len(ps) > 0 {
-		return Config{}, variables.warnings, ps
+		return l, ps
 	}
-	load(confmap.Provider(inherited(k), "."), nil)
+	if err := k.Load(confmap.Provider(inherited(k), "."), nil); err != nil {
+		return l, fmt.Errorf("read the configuration: %w", err)
+	}
 	// Without weakly typed conversions: each layer has converted its values to the types of the fields.
+	var c Config
 	conf := koanf.UnmarshalConf{Tag: "koanf", DecoderConfig: &mapstructure.DecoderConfig{Result: &c, TagName: "koanf", ErrorUnused: true}}
 	if err := k.UnmarshalWithConf("", &c, conf); err != nil {
-		return Config{}, variables.warnings, fmt.Errorf("read the configuration: %w", err)
+		return l, fmt.Errorf("read the configuration: %w", err)
 	}
 	if ps := validate(c); len(ps) > 0 {
 		for i := range ps {
-			if len(s.Flags) == 0 { // otherwise the value may come from a flag
-				ps[i].File = s.File
-			}
+			origins.locate(&ps[i])
 		}
-		return Config{}, variables.warnings, ps
+		return l, ps
 	}
-	return c, append(variables.warnings, doubts(c)...), nil
+	l.Config = c
+	l.Warnings = append(l.Warnings, doubts(c)...)
+	return l, nil
 }
 
 // networkGrace is how long the network waits for the end of a task that it has canceled before it ends the task itself.
@@ -129,8 +168,11 @@ func parseFlags(flags map[string]any) (layer map[string]any, ps Problems) {
 
 // flagName is the command-line flag of a key. Only some keys have one.
 func flagName(key string) string {
-	if key == "plugins.dirs" {
+	switch key {
+	case "plugins.dirs":
 		return "plugins"
+	case "projects":
+		return "project"
 	}
 	return strings.ReplaceAll(key, "_", "-")
 }
@@ -155,4 +197,10 @@ func FindFile(path string) string {
 		}
 	}
 	return path
+}
+
+// FragmentsOf is the directory of further files that belongs to the configuration file at path, or to DefaultFile when
+// path is empty.
+func FragmentsOf(path string) string {
+	return filepath.Join(filepath.Dir(cmp.Or(path, DefaultFile)), "conf.d")
 }

@@ -210,7 +210,7 @@ func TestMistakes(t *testing.T) {
 		{"misspelled", "drian: 3s", `, line 1: key "drian" is unknown, did you mean "drain"?`},
 		{"misspelled below", "log:\n  levle: info", `, line 2: key "log.levle" is unknown, did you mean "log.level"?`},
 		{"wrong level", "level: info", `, line 1: key "level" is unknown, did you mean "log.level"?`},
-		{"nothing near", "zzzzzzzz: 1", `, line 1: key "zzzzzzzz" is unknown; the known keys are state_dir, socket, drain, cancel_grace, environment, log, network, plugins, agents, handlers, isolation, limits, timeouts`},
+		{"nothing near", "zzzzzzzz: 1", `, line 1: key "zzzzzzzz" is unknown; the known keys are state_dir, socket, drain, cancel_grace, environment, projects, control, log, telemetry, network, plugins, agents, handlers, isolation, limits, timeouts`},
 		{"in a list", "agents:\n- crad: x", `, line 2: key "agents[0].crad" is unknown, did you mean "agents[0].card"?; configuration file F, line 2: agents[0] lacks the required key "card"`},
 		{"twice", "drain: 1s\ndrain: 2s", `, line 2: key "drain" is set twice, here and in line 1: keep one`},
 		{"no unit", "drain: 30", `, line 1: key "drain" must be a duration with a unit, such as 30s or 1m30s, not "30"`},
@@ -224,12 +224,14 @@ func TestMistakes(t *testing.T) {
 		{"not a mapping", "log: info", `, line 1: the value of log must be a mapping of keys`},
 		{"top not a mapping", "- a", `, line 1: the value of  must be a mapping of keys`},
 		{"not YAML", "a: [", `: the file is not YAML: line 1: did not find expected node content`},
-		{"socket too long", "socket: /" + strings.Repeat("s", 120), `: control socket path /` + strings.Repeat("s", 120) + ` has 121 bytes, but a Unix socket path may have at most 107: choose a shorter one with --socket`},
-		{"address", "network: {cdm_url: 'localhost'}", `: key "network.cdm_url" must be an http or https address, not "localhost"`},
-		{"origin", "network: {pubnub_origin: 'http://x:1'}", `: key "network.pubnub_origin" must be host:port without a scheme, not "http://x:1"`},
+		{"socket too long", "socket: /" + strings.Repeat("s", 120), `, line 1: control socket path /` + strings.Repeat("s", 120) + ` has 121 bytes, but a Unix socket path may have at most 107: choose a shorter one with --socket`},
+		{"address", "network: {cdm_url: 'localhost'}", `, line 1: key "network.cdm_url" must be an http or https address, not "localhost"`},
+		{"origin", "network: {pubnub_origin: 'http://x:1'}", `, line 1: key "network.pubnub_origin" must be host:port without a scheme, not "http://x:1"`},
 		{"names", "handlers: [{name: a}, {name: a}, {name: b/c, sha256: 12}]", `, line 1: key "handlers[2].sha256" must be a string, not 12`},
-		{"checksum", "handlers: [{name: a, sha256: '12'}]", `: handlers[0].sha256 must be 64 hexadecimal digits, not "12"`},
-		{"credential", "environment: [BLOCKS_API_KEY]", `: environment[0] would pass the credential BLOCKS_API_KEY to handlers, which never need one: remove it`},
+		{"listener", "telemetry:\n  listen: 0.0.0.0:9464", `, line 2: key "telemetry.listen" must be a loopback address such as 127.0.0.1:9464, or unix:PATH, not "0.0.0.0:9464"`},
+		{"two of a name", "handlers:\n- name: a\n- name: a", `, line 3: handlers[1] has the name "a" of an earlier handler: names must be unique`},
+		{"checksum", "handlers: [{name: a, sha256: '12'}]", `, line 1: handlers[0].sha256 must be 64 hexadecimal digits, not "12"`},
+		{"credential", "environment: [BLOCKS_API_KEY]", `, line 1: environment[0] would pass the credential BLOCKS_API_KEY to handlers, which never need one: remove it`},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			path := write(t, c.file)
@@ -257,6 +259,7 @@ func TestMistakesOutsideTheFile(t *testing.T) {
 	}{
 		{Sources{File: "/no/such/file"}, "read configuration file /no/such/file: there is no such file"},
 		{Sources{Environ: []string{"BLOCKSD_DRAIN=soon"}}, `variable BLOCKSD_DRAIN must be a duration with a unit, such as 30s or 1m30s, not "soon"`},
+		{Sources{Environ: []string{"BLOCKS_CDM_URL=x"}}, `key "network.cdm_url" must be an http or https address, not "x" (set by the variable BLOCKS_CDM_URL)`},
 		{Sources{Flags: map[string]any{"state_dir": ""}}, `key "state_dir" must not be empty`},
 		{Sources{Flags: map[string]any{"drain": "x"}}, `flag --drain must be a duration with a unit, such as 30s or 1m30s, not "x"`},
 	} {

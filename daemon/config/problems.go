@@ -12,6 +12,7 @@ type Problem struct {
 	Line int
 	// Message is one sentence.
 	Message string
+	key     string // path of the key whose value is wrong, to find its origin; "" when the place is known
 }
 
 func (p Problem) String() string {

@@ -8,12 +8,14 @@ import (
 
 const sampleHead = `# Configuration of blocksd: every key with its default. Every key may be left out.
 #
-# Layers, each overriding those before it: defaults, this file, environment variables, command-line flags. The variable
-# of a key is BLOCKSD_ and its name in capitals, with __ between levels: BLOCKSD_LOG__LEVEL=debug,
-# BLOCKSD_PLUGINS__DIRS=/a,/b. An unknown key is an error. To check a file: blocksd check --config FILE
+# Layers, each overriding those before it: defaults, this file, the files conf.d/*.yaml beside it, environment variables,
+# command-line flags. The variable of a key is BLOCKSD_ and its name in capitals, with __ between levels:
+# BLOCKSD_LOG__LEVEL=debug, BLOCKSD_PLUGINS__DIRS=/a,/b. An unknown key is an error. To check a file: blocksd check
+# --config FILE. To see what counts, and why: blocksd config show
 #
-# The word in brackets says what a change of the key needs: [live] nothing, [handler] a restart of the handlers it
-# concerns, [daemon] a restart of the daemon. This version reads the file only when it starts.
+# blocksd reload (or systemctl reload, or SIGHUP) applies a change. The word in brackets says what that does: [live] it
+# counts at once, [handler] the handlers that it concerns get new processes beside the old ones, without losing a task,
+# [daemon] it waits for a restart of the daemon.
 `
 
 // sampleFile is the annotated sample file, docs/blocksd.example.yaml.

@@ -2,6 +2,7 @@ package control
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	healthgrpc "google.golang.org/grpc/health/grpc_health_v1"
@@ -35,18 +36,35 @@ var rules = map[string]rule{
 	controlv1.ControlService_ListHandlers_FullMethodName:    {access: reads},
 	controlv1.ControlService_ListTasks_FullMethodName:       {access: reads},
 	controlv1.ControlService_Logs_FullMethodName:            {access: reads, unbounded: true},
+	controlv1.ControlService_Events_FullMethodName:          {access: reads, unbounded: true},
+	controlv1.ControlService_ShowConfig_FullMethodName:      {access: reads}, // secrets are not in it
 	controlv1.ControlService_CancelTask_FullMethodName:      {access: changes, timeout: 10 * time.Second},
 	controlv1.ControlService_RestartHandler_FullMethodName:  {access: changes, timeout: time.Minute},
 	controlv1.ControlService_RollbackHandler_FullMethodName: {access: changes, timeout: time.Minute},
 	controlv1.ControlService_Drain_FullMethodName:           {access: changes, unbounded: true},
 	controlv1.ControlService_Undrain_FullMethodName:         {access: changes},
+	controlv1.ControlService_Reload_FullMethodName:          {access: changes, timeout: time.Minute},
+	controlv1.ControlService_SetLogLevel_FullMethodName:     {access: changes},
+	// What the daemon's memory looks like is nobody's business but an operator's, although nothing changes.
+	controlv1.ControlService_Dump_FullMethodName: {access: changes, timeout: 10 * time.Second},
 }
 
-// operators are the users who may change things.
-type operators struct{ uid uint32 }
+// Group is a group of users, as the kernel and people call it. The zero value is none.
+type Group struct {
+	Name string
+	GID  uint32
+}
 
-// include is the one place that knows who is an operator. A group of operators would join here.
-func (o operators) include(p Peer) bool { return p.UID == 0 || p.UID == o.uid }
+// operators are the users who may change things: root, the daemon's user, and the members of a group.
+type operators struct {
+	uid   uint32
+	group Group
+}
+
+// include is the one place that knows who is an operator.
+func (o operators) include(p Peer) bool {
+	return p.UID == 0 || p.UID == o.uid || o.group.Name != "" && slices.Contains(p.Groups, o.group.GID)
+}
 
 // authorize decides whether a peer may call a method, and returns why not, as one sentence, or "". known is false when
 // the kernel did not say who the peer is.
@@ -61,5 +79,9 @@ func authorize(method string, p Peer, known bool, o operators) (refusal string) 
 	case o.include(p):
 		return ""
 	}
-	return fmt.Sprintf("user %d may read but not change anything: be root or user %d", p.UID, o.uid)
+	who := fmt.Sprintf("be root or user %d", o.uid)
+	if o.group.Name != "" {
+		who = fmt.Sprintf("be root, user %d or in the group %s", o.uid, o.group.Name)
+	}
+	return fmt.Sprintf("user %d may read but not change anything: %s", p.UID, who)
 }

@@ -8,8 +8,11 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
+	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 	"google.golang.org/grpc"
@@ -51,13 +54,19 @@ func TestEveryMethodHasARule(t *testing.T) {
 	}
 }
 
-// TestReadingMethods is the list of what every user may call. Whoever adds to it should know why.
+// readingMethods are what every user may call. Whoever adds to it should know why.
+var readingMethods = []string{"Status", "ListHandlers", "ListTasks", "Logs", "Events", "ShowConfig"}
+
+// isReading says whether the method of that full name is on the list.
+func isReading(name string) bool {
+	_, short, _ := strings.Cut(strings.TrimPrefix(name, "/"), "/")
+	return slices.Contains(readingMethods, short)
+}
+
 func TestReadingMethods(t *testing.T) {
-	open := map[string]bool{"Status": true, "ListHandlers": true, "ListTasks": true, "Logs": true}
 	for name := range methods() {
-		_, short, _ := strings.Cut(strings.TrimPrefix(name, "/"), "/")
-		if got := authorize(name, Peer{UID: 5}, true, operators{uid: 7}) == ""; got != open[short] {
-			t.Errorf("another user may call %s: %t", short, got)
+		if got := authorize(name, Peer{UID: 5}, true, operators{uid: 7}) == ""; got != isReading(name) {
+			t.Errorf("another user may call %s: %t", name, got)
 		}
 	}
 }
@@ -146,6 +155,19 @@ func TestAuthorize(t *testing.T) {
 			t.Errorf("user %d, %s: %q, want %q", tt.uid, tt.method, got, tt.want)
 		}
 	}
+	const refusedGroup = "user 5 may read but not change anything: be root, user 7 or in the group ops"
+	ops := operators{uid: 7, group: Group{Name: "ops", GID: 30}}
+	for _, tt := range []struct {
+		groups []uint32
+		want   string
+	}{{nil, refusedGroup}, {[]uint32{5, 31}, refusedGroup}, {[]uint32{5, 30}, ""}} {
+		if got := authorize(change, Peer{UID: 5, Groups: tt.groups}, true, ops); got != tt.want {
+			t.Errorf("groups %v: %q, want %q", tt.groups, got, tt.want)
+		}
+	}
+	if got := authorize(change, Peer{UID: 5, Groups: []uint32{0}}, true, operators{uid: 7}); got != refused {
+		t.Errorf("without a group of operators the group of root is one: %q", got)
+	}
 	if got := authorize(read, Peer{}, false, operators{uid: 0}); got == "" {
 		t.Error("a peer that the kernel did not name may call")
 	}
@@ -153,7 +175,7 @@ func TestAuthorize(t *testing.T) {
 
 // connectAs connects to a socket as another user. The kernel notes the user of the thread that connects, so one thread
 // changes its user, connects, and ends: it is never unlocked.
-func connectAs(t *testing.T, path string, uid int) net.Conn {
+func connectAs(t *testing.T, path string, uid int, groups ...uint32) net.Conn {
 	t.Helper()
 	type result struct {
 		conn net.Conn
@@ -162,6 +184,15 @@ func connectAs(t *testing.T, path string, uid int) net.Conn {
 	done := make(chan result, 1)
 	go func() {
 		runtime.LockOSThread()
+		gids := append([]uint32{uint32(uid)}, groups...) // system calls on this thread alone, unlike those of package syscall
+		if _, _, errno := unix.RawSyscall(unix.SYS_SETGROUPS, uintptr(len(gids)), uintptr(unsafe.Pointer(&gids[0])), 0); errno != 0 {
+			done <- result{err: errno}
+			return
+		}
+		if _, _, errno := unix.RawSyscall(unix.SYS_SETRESGID, uintptr(uid), uintptr(uid), uintptr(uid)); errno != 0 {
+			done <- result{err: errno}
+			return
+		}
 		if _, _, errno := unix.RawSyscall(unix.SYS_SETRESUID, uintptr(uid), uintptr(uid), uintptr(uid)); errno != 0 {
 			done <- result{err: errno}
 			return
@@ -181,23 +212,23 @@ func TestOtherUsers(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("machine: the tests do not run as root, so no other user can be had")
 	}
-	const own, stranger = 54398, 54399
-	path := serve(t, &fakeDaemon{}, own)
+	const own, stranger, operator, group = 54398, 54399, 54400, 54397
+	path := serveGroup(t, &fakeDaemon{}, own, Group{Name: "ops", GID: group})
 	// Let everybody reach the socket: the file, and the two directories that t.TempDir makes.
 	for _, p := range []string{path, filepath.Dir(path), filepath.Dir(filepath.Dir(path))} {
 		if err := os.Chmod(p, 0o777); err != nil {
 			t.Fatal(err)
 		}
 	}
-	client := func(uid int) *Client {
-		c, err := newClient(path, connectAs(t, path, uid))
+	client := func(uid int, groups ...uint32) *Client {
+		c, err := newClient(path, connectAs(t, path, uid, groups...))
 		if err != nil {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { c.Close() })
 		return c
 	}
-	const refused = "user 54399 may read but not change anything: be root or user 54398"
+	const refused = "user 54399 may read but not change anything: be root, user 54398 or in the group ops"
 
 	t.Run("a stranger", func(t *testing.T) {
 		c := client(stranger)
@@ -208,6 +239,42 @@ func TestOtherUsers(t *testing.T) {
 		wantError(t, c.Undrain(t.Context()), "undrain the daemon at "+path+": "+refused)
 		err := c.Logs(t.Context(), &controlv1.LogsRequest{}, nil) // may read; this daemon panics
 		wantError(t, err, "ask for the logs of the daemon at "+path+": the daemon failed to answer: see its log")
+		if err := c.Events(t.Context(), &controlv1.EventsRequest{}, func(*controlv1.EventItem) error { return nil }); err != nil {
+			t.Error(err)
+		}
+		if _, err := c.ShowConfig(t.Context()); err != nil {
+			t.Error(err)
+		}
+		_, err = c.Reload(t.Context())
+		wantError(t, err, "reload the configuration of the daemon at "+path+": "+refused)
+		_, err = c.SetLogLevel(t.Context(), "debug")
+		wantError(t, err, "set the log level of the daemon at "+path+": "+refused)
+		_, err = c.Dump(t.Context())
+		wantError(t, err, "ask for a dump of the daemon at "+path+": "+refused)
+	})
+	t.Run("a stranger calls every method", func(t *testing.T) {
+		c := client(stranger)
+		for name := range methods() {
+			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+			call, err := c.conn.NewStream(ctx, &grpc.StreamDesc{ServerStreams: true}, name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_ = call.SendMsg(&controlv1.StatusRequest{}) // every request may be empty; the answer says what failed
+			err = call.RecvMsg(&controlv1.StatusRequest{})
+			if refused := status.Code(err) == codes.PermissionDenied; refused == isReading(name) || ctx.Err() != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+			cancel()
+		}
+	})
+	t.Run("a stranger in other groups", func(t *testing.T) {
+		wantError(t, client(stranger, 1, group+1).Undrain(t.Context()), "undrain the daemon at "+path+": "+refused)
+	})
+	t.Run("an operator", func(t *testing.T) {
+		if err := client(operator, 1, group).Undrain(t.Context()); err != nil {
+			t.Error(err)
+		}
 	})
 	t.Run("the daemon's user", func(t *testing.T) {
 		if err := client(own).CancelTask(t.Context(), "t1"); err != nil {

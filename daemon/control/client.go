@@ -157,6 +157,28 @@ func (c *Client) RollbackHandler(ctx context.Context, name string) (sha256 strin
 	return r.GetSha256(), err
 }
 
+// Reload asks the daemon to read its configuration again. What is wrong with that is in the answer.
+func (c *Client) Reload(ctx context.Context) (*controlv1.ReloadResponse, error) {
+	return call(ctx, c, "reload the configuration of", c.api.Reload, &controlv1.ReloadRequest{})
+}
+
+// ShowConfig asks for the configuration that counts.
+func (c *Client) ShowConfig(ctx context.Context) ([]*controlv1.ConfigValue, error) {
+	r, err := call(ctx, c, "ask for the configuration of", c.api.ShowConfig, &controlv1.ShowConfigRequest{})
+	return r.GetValues(), err
+}
+
+// SetLogLevel changes the level of the daemon's log and returns the level before.
+func (c *Client) SetLogLevel(ctx context.Context, level string) (previous string, err error) {
+	r, err := call(ctx, c, "set the log level of", c.api.SetLogLevel, &controlv1.SetLogLevelRequest{Level: level})
+	return r.GetPrevious(), err
+}
+
+// Dump asks what the daemon's process is doing.
+func (c *Client) Dump(ctx context.Context) (*controlv1.DumpResponse, error) {
+	return call(ctx, c, "ask for a dump of", c.api.Dump, &controlv1.DumpRequest{})
+}
+
 // call calls one method; a failure is a sentence that begins with what was attempted.
 func call[Request, Response any](ctx context.Context, c *Client, attempt string,
 	method func(context.Context, *Request, ...grpc.CallOption) (*Response, error), request *Request) (*Response, error) {

@@ -3,6 +3,7 @@ package control
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"os"
@@ -28,6 +29,40 @@ func (f *fakeDaemon) Drain(ctx context.Context) error {
 	return ctx.Err()
 }
 func (f *fakeDaemon) Undrain() {}
+
+func (f *fakeDaemon) Reload(context.Context) (*controlv1.ReloadResponse, error) {
+	return &controlv1.ReloadResponse{Changes: []*controlv1.ConfigChange{{Key: "drain", Needs: "live", Old: "1s", New: "2s"}}}, nil
+}
+
+func (f *fakeDaemon) ShowConfig() []*controlv1.ConfigValue {
+	return []*controlv1.ConfigValue{{Key: "drain", Value: "2s", Source: "default"}}
+}
+
+func (f *fakeDaemon) SetLogLevel(level string) (string, error) {
+	if level != "debug" {
+		return "", errors.New("the level is wrong")
+	}
+	return "info", nil
+}
+
+func (f *fakeDaemon) Dump() (*controlv1.DumpResponse, error) {
+	return &controlv1.DumpResponse{Goroutines: []byte("goroutine 1"), Counts: []*controlv1.DumpCount{{Name: "goroutines", Value: 1}}}, nil
+}
+
+// Events sends two events, of which the second tells whether it was asked to follow; then it ends.
+func (f *fakeDaemon) Events(_ context.Context, req *controlv1.EventsRequest, send func(*controlv1.EventsResponse) error) error {
+	if req.GetSince() > 2 {
+		return FutureError{Since: req.GetSince(), Latest: 2}
+	}
+	event := func(seq uint64, state string) *controlv1.EventItem {
+		return &controlv1.EventItem{Item: &controlv1.EventItem_Event{Event: &controlv1.Event{Seq: seq, Type: "notice", State: state}}}
+	}
+	missed := &controlv1.EventItem{Item: &controlv1.EventItem_Missed{Missed: 7}}
+	if err := send(&controlv1.EventsResponse{Items: []*controlv1.EventItem{missed, event(8, "")}}); err != nil {
+		return err
+	}
+	return send(&controlv1.EventsResponse{Items: []*controlv1.EventItem{event(9, fmt.Sprint(req.GetFollow()))}})
+}
 
 func (f *fakeDaemon) RestartHandler(_ context.Context, name string) error {
 	if name == "bad" {
@@ -65,20 +100,28 @@ func (f *fakeDaemon) CancelTask(ctx context.Context, id string) error {
 }
 
 // serve runs a server until the test ends and returns its socket.
-func serve(t *testing.T, d Daemon, uid uint32) string {
+func serve(t *testing.T, d Daemon, uid uint32) string { return serveGroup(t, d, uid, Group{}) }
+
+// serveGroup does the same with a group of operators.
+func serveGroup(t *testing.T, d Daemon, uid uint32, operators Group) string {
 	t.Helper()
-	return serveOwned(t, d, uid, nil)
+	return serveAll(t, d, uid, operators, nil)
 }
 
 // serveOwned is serve for a daemon with handlers.
 func serveOwned(t *testing.T, d Daemon, uid uint32, owned func(int) bool) string {
+	t.Helper()
+	return serveAll(t, d, uid, Group{}, owned)
+}
+
+func serveAll(t *testing.T, d Daemon, uid uint32, operators Group, owned func(int) bool) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "s")
 	l, err := Listen(t.Context(), path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := NewServer(ServerConfig{Listener: l, Daemon: d, Log: slog.New(slog.DiscardHandler), UID: uid, Owned: owned})
+	s, err := NewServer(ServerConfig{Listener: l, Daemon: d, Log: slog.New(slog.DiscardHandler), UID: uid, Owned: owned, Operators: func() Group { return operators }})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -139,9 +182,46 @@ func TestCalls(t *testing.T) {
 	if _, err := c.Status(t.Context()); err != nil {
 		t.Errorf("the daemon did not survive a panic: %v", err)
 	}
+	want, _ := f.Reload(t.Context())
+	if r, err := c.Reload(t.Context()); err != nil || cmp.Diff(want, r, protocmp.Transform()) != "" {
+		t.Error(r, err)
+	}
+	if values, err := c.ShowConfig(t.Context()); err != nil || cmp.Diff(f.ShowConfig(), values, protocmp.Transform()) != "" {
+		t.Error(values, err)
+	}
+	if previous, err := c.SetLogLevel(t.Context(), "debug"); err != nil || previous != "info" {
+		t.Error(previous, err)
+	}
+	_, err = c.SetLogLevel(t.Context(), "loud")
+	wantError(t, err, "set the log level of the daemon at "+path+": the level is wrong")
+	if dump, err := c.Dump(t.Context()); err != nil || string(dump.GetGoroutines()) != "goroutine 1" {
+		t.Error(dump, err)
+	}
 	info, err := os.Stat(path)
 	if err != nil || info.Mode().Perm() != 0o660 {
 		t.Errorf("mode of the socket %v, %v", info.Mode(), err)
+	}
+}
+
+func TestEvents(t *testing.T) {
+	path := serve(t, &fakeDaemon{}, UID())
+	c := dial(t, path)
+	var got []string
+	err := c.Events(t.Context(), &controlv1.EventsRequest{Follow: true}, func(i *controlv1.EventItem) error {
+		got = append(got, fmt.Sprintf("%d %d %s", i.GetMissed(), i.GetEvent().GetSeq(), i.GetEvent().GetState()))
+		return nil
+	})
+	if d := cmp.Diff([]string{"7 0 ", "0 8 ", "0 9 true"}, got); d != "" || err != nil {
+		t.Error(d, err)
+	}
+	since := uint64(3)
+	err = c.Events(t.Context(), &controlv1.EventsRequest{Since: &since}, nil)
+	wantError(t, err, "ask for the events of the daemon at "+path+": event 3 has not happened yet: it has counted 2 since it started, so it may have been restarted meanwhile: leave --since out")
+	err = c.Events(t.Context(), &controlv1.EventsRequest{Last: -1}, nil)
+	wantError(t, err, "ask for the events of the daemon at "+path+": the number of past events must not be negative")
+	broken := errors.New("broken pipe")
+	if err := c.Events(t.Context(), &controlv1.EventsRequest{}, func(*controlv1.EventItem) error { return broken }); !errors.Is(err, broken) {
+		t.Errorf("got %v", err)
 	}
 }
 

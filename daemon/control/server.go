@@ -37,6 +37,14 @@ type Daemon interface {
 	Drain(ctx context.Context) error
 	// Undrain brings them back.
 	Undrain()
+	// Reload reads the configuration again and applies what it can. What is wrong with the configuration is in the answer.
+	Reload(ctx context.Context) (*controlv1.ReloadResponse, error)
+	// ShowConfig is the configuration that counts, without secrets.
+	ShowConfig() []*controlv1.ConfigValue
+	// SetLogLevel changes the level of the log; the error is a sentence about the level.
+	SetLogLevel(level string) (previous string, err error)
+	// Dump is what the process is doing.
+	Dump() (*controlv1.DumpResponse, error)
 }
 
 // ErrNoHandler means that the daemon has no handler of that name.
@@ -59,6 +67,8 @@ type ServerConfig struct {
 	Log      *slog.Logger
 	// UID of the user that may change things beside root; usually the daemon's own.
 	UID uint32
+	// Operators is the group whose members may change things, too; it may change. Nil for none.
+	Operators func() Group
 	// Owned reports whether a process belongs to a handler; those may change nothing, whoever they run as. nil when there
 	// are none.
 	Owned func(pid int) bool
@@ -156,7 +166,11 @@ func (s *Server) guardStream(srv any, stream grpc.ServerStream, info *grpc.Strea
 // admit returns an error when the caller may not call the method, and logs who changes something.
 func (s *Server) admit(ctx context.Context, method string) error {
 	p, known := peerOf(ctx)
-	if refusal := authorize(method, p, known, operators{uid: s.cfg.UID}); refusal != "" {
+	who := operators{uid: s.cfg.UID}
+	if s.cfg.Operators != nil {
+		who.group = s.cfg.Operators()
+	}
+	if refusal := authorize(method, p, known, who); refusal != "" {
 		if log, unsaid := s.refused.say(time.Now()); log {
 			s.cfg.Log.Warn("control call refused", "method", method, "uid", p.UID, "pid", p.PID, "refused_before", unsaid)
 		}
@@ -219,6 +233,41 @@ func (s *Server) Drain(ctx context.Context, _ *controlv1.DrainRequest) (*control
 func (s *Server) Undrain(context.Context, *controlv1.UndrainRequest) (*controlv1.UndrainResponse, error) {
 	s.cfg.Daemon.Undrain()
 	return &controlv1.UndrainResponse{}, nil
+}
+
+// Reload implements the control API.
+func (s *Server) Reload(ctx context.Context, _ *controlv1.ReloadRequest) (*controlv1.ReloadResponse, error) {
+	r, err := s.cfg.Daemon.Reload(ctx)
+	switch {
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
+		return nil, status.Error(codes.DeadlineExceeded, "the settings are applied, and what is served is still being decided: see blocksd status")
+	case err != nil:
+		return nil, status.Error(codes.FailedPrecondition, err.Error())
+	}
+	return r, nil
+}
+
+// ShowConfig implements the control API.
+func (s *Server) ShowConfig(context.Context, *controlv1.ShowConfigRequest) (*controlv1.ShowConfigResponse, error) {
+	return &controlv1.ShowConfigResponse{Values: s.cfg.Daemon.ShowConfig()}, nil
+}
+
+// SetLogLevel implements the control API.
+func (s *Server) SetLogLevel(_ context.Context, req *controlv1.SetLogLevelRequest) (*controlv1.SetLogLevelResponse, error) {
+	previous, err := s.cfg.Daemon.SetLogLevel(req.GetLevel())
+	if err != nil {
+		return nil, status.Error(codes.InvalidArgument, err.Error())
+	}
+	return &controlv1.SetLogLevelResponse{Previous: previous}, nil
+}
+
+// Dump implements the control API.
+func (s *Server) Dump(context.Context, *controlv1.DumpRequest) (*controlv1.DumpResponse, error) {
+	r, err := s.cfg.Daemon.Dump()
+	if err != nil {
+		return nil, status.Error(codes.Internal, err.Error())
+	}
+	return r, nil
 }
 
 // RestartHandler implements the control API.

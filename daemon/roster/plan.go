@@ -1,6 +1,7 @@
 package roster
 
 import (
+	"fmt"
 	"maps"
 	"path/filepath"
 	"slices"
@@ -15,6 +16,7 @@ import (
 
 // Survey is what is on the disk, read by the caller.
 type Survey struct {
+	// Found are the handlers in plugins directories and those of projects. No two have one name.
 	Found   []catalog.Found
 	Skipped []catalog.Skip
 	Pins    catalog.Pins
@@ -136,12 +138,13 @@ func MakePlan(c config.Config, s Survey, before Plan) Plan {
 		},
 	}
 	p.findHandlers()
+	p.furnish()
 	for _, skip := range s.Skipped {
 		r := Reason{Code: FileSkipped, Object: skip.Path, Detail: skip.Reason}
 		if skip.Used {
 			r.Code = FileUntrusted
 		}
-		if skip.Name != "" && p.kept[skip.Name] {
+		if skip.Name != "" && p.kept[skip.Name] || p.keptProject(skip) {
 			r.State = goesOn
 		}
 		p.reason(r)
@@ -180,6 +183,9 @@ func (p *planner) findHandlers() {
 			if ok && f.Path == h.Path {
 				p.cardBeside[h.Name] = f.CardPath
 			}
+			if ok && f.Project != nil {
+				p.reason(Reason{Code: FileSkipped, Object: f.Root, Detail: fmt.Sprintf("project %s is not loaded because the configuration has another handler %s, with a path: rename that one", f.Root, f.Name)})
+			}
 			// In place: what lies beside it may matter.
 			p.add(h, catalog.Found{Name: h.Name, Path: h.Path, SHA256: p.survey.Hashes[h.Path]})
 		case !p.keep(h.Name):
@@ -187,13 +193,14 @@ func (p *planner) findHandlers() {
 		}
 	}
 	for _, f := range p.survey.Found {
-		if !configured[f.Name] && p.config.Plugins.Autoload {
+		if !configured[f.Name] && (f.Project != nil || p.config.Plugins.Autoload) {
 			p.add(config.Handler{Name: f.Name, ProcessLimits: p.config.Isolation.ProcessLimits}, f)
 		}
 	}
 	// What was found before and cannot be used now, but is not gone either, goes on.
 	for _, name := range slices.Sorted(maps.Keys(p.before.origin)) {
-		if _, ok := byName[name]; !ok && !configured[name] && p.config.Plugins.Autoload {
+		isProject := slices.Contains(p.config.Projects, p.before.origin[name])
+		if _, ok := byName[name]; !ok && !configured[name] && (isProject || p.config.Plugins.Autoload) {
 			p.keep(name)
 		}
 	}
@@ -210,6 +217,9 @@ func (p *planner) add(h config.Handler, f catalog.Found) {
 		Name: h.Name, Path: f.Path, Args: h.Args, Dir: h.Dir, Instances: max(h.Instances, 1), Content: f.SHA256, SHA256: strings.ToLower(h.SHA256),
 		Restart:     unit.Policy{MaxRestarts: h.MaxRestarts, Window: h.RestartWindow, MaxDelay: h.RestartDelay, IdleTimeout: h.IdleTimeout, RecycleAge: h.RecycleAge},
 		Concurrency: h.Concurrency, ProcessConcurrency: h.ProcessConcurrency, RecycleTasks: h.RecycleTasks, Idempotent: h.Idempotent,
+	}
+	if f.Project != nil {
+		p.asProject(f, &hc)
 	}
 	isolate(h, &hc)
 	p.configuredPin[h.Name] = hc.SHA256 != ""
@@ -249,6 +259,49 @@ func (p *planner) add(h config.Handler, f catalog.Found) {
 	if f.CardPath != "" {
 		p.cardBeside[h.Name] = f.CardPath
 	}
+}
+
+// furnish gives the handlers what all have in common. Those that go on as they were keep what they had.
+func (p *planner) furnish() {
+	c := p.config
+	for i := range p.Handlers {
+		h := &p.Handlers[i]
+		if p.kept[h.Name] {
+			continue
+		}
+		if len(c.Environment) > 0 {
+			h.Environment = c.Environment
+		}
+		h.MaxArtifactBytes = int64(c.Limits.ArtifactBytes)
+		h.Timeouts = supervisor.Timeouts{
+			Handshake: c.Timeouts.HandlerHandshake, Describe: c.Timeouts.HandlerDescribe, Health: c.Timeouts.HandlerHealth,
+			HealthInterval: c.Timeouts.HandlerHealthInterval, Stop: c.Timeouts.HandlerStop,
+		}
+	}
+}
+
+// keptProject reports whether a project that cannot be read goes on as it was.
+func (p *planner) keptProject(s catalog.Skip) bool {
+	if s.Name != "" || !slices.Contains(p.config.Projects, s.Path) {
+		return false
+	}
+	for name := range p.kept {
+		if p.origin[name] == s.Path {
+			return true
+		}
+	}
+	return false
+}
+
+// asProject has the handler of a project run in its directory, by what runs its language. What it has to be given to do so
+// comes before the arguments that the configuration adds.
+func (p *planner) asProject(f catalog.Found, hc *supervisor.HandlerConfig) {
+	hc.Interpreter, hc.Variables = f.Project.Interpreter, f.Project.Environment
+	hc.Args = append(slices.Clone(f.Project.Args), hc.Args...)
+	if hc.Dir == "" {
+		hc.Dir = f.Dir
+	}
+	hc.Content = f.Project.Content
 }
 
 // notLoaded plans a handler as it was, where that can be, and says why it is not loaded anew.

@@ -108,12 +108,20 @@ type apiCall struct {
 	path       string // with query
 	bearer     string
 	body       any // JSON, nil for none
+	// header is what a caller adds. It never replaces what we set.
+	header http.Header
 	// plain leaves the protocol version out: the consumer's token calls go without it.
 	plain bool
 	// once forbids repeating the request: a failure may have had an effect, or does not matter.
 	once    bool
 	timeout time.Duration // 0: requestTimeout
 }
+
+// what is attempted, on what.
+func (a apiCall) what() string { return strings.TrimSpace(a.op + " " + a.object) }
+
+// protectedHeaders are set by the protocol alone.
+var protectedHeaders = map[string]bool{"Authorization": true, "Content-Type": true, protocolHeader: true, affinityHeader: true}
 
 // do sends a request, repeats it after transient faults where that is safe, and returns the body of a 2xx answer. Any
 // other outcome is an *Error.
@@ -156,6 +164,11 @@ func (c *Client) send(ctx context.Context, a apiCall, payload []byte) (body []by
 	req, err := http.NewRequestWithContext(ctx, a.method, c.base+a.path, r)
 	if err != nil {
 		return nil, 0, fail(err)
+	}
+	for name, values := range a.header {
+		if name = http.CanonicalHeaderKey(name); !protectedHeaders[name] {
+			req.Header[name] = values
+		}
 	}
 	if payload != nil {
 		req.Header.Set("Content-Type", "application/json")

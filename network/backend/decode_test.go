@@ -43,7 +43,7 @@ func TestDecodeRPC(t *testing.T) {
 		{`{"result":null,"error":null}`, `null`, nil},
 		{``, ``, nil},
 		{`{"error":{"code":-32000,"message":"outer","data":{"code":"InsufficientBalance","message":"inner","details":{"required":"0.10"}}}}`, ``,
-			&RPCError{Code: -32000, AppCode: "InsufficientBalance", Message: "inner", Details: json.RawMessage(`{"required":"0.10"}`)}},
+			&RPCError{Code: -32000, AppCode: "InsufficientBalance", Message: "inner", Details: json.RawMessage(`{"required":"0.10"}`), Data: json.RawMessage(`{"code":"InsufficientBalance","message":"inner","details":{"required":"0.10"}}`)}},
 		{`{"error":{"code":-32600,"message":"outer","data":"text"}}`, ``, &RPCError{Code: -32600, Message: "outer"}},
 		{`{"error":"text"}`, ``, &RPCError{Message: "text"}},
 	}
@@ -150,8 +150,10 @@ func FuzzDecoders(f *testing.F) {
 		if _, tokens, err := (&Client{now: time.Now}).decodeConnect(a, b); err == nil && tokens.access == "" {
 			t.Error("connected without a token")
 		}
-		if token, life, err := decodeConsumerToken(a, b); err == nil && (token.access == "" || life < 0) {
-			t.Errorf("token %+v lives %v", token, life)
+		for _, decode := range []func(apiCall, []byte) (credential, error){decodeConsumerToken, decodeEndpointToken} {
+			if c, err := decode(a, b); err == nil && (c.Access == "" || c.Life < 0) {
+				t.Errorf("credential %+v", c)
+			}
 		}
 		if r, err := decodeSendResult(b); err == nil && r.TaskID == "" {
 			t.Error("task without an id")

@@ -1,6 +1,7 @@
 package backend
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -30,6 +31,8 @@ type Error struct {
 	// Code is the machine-readable reason, may be empty; Message the network's text.
 	Code, Message string
 	err           error // why there is no answer
+	// advice replaces what we would say to do about it.
+	advice string
 }
 
 func (e *Error) Error() string {
@@ -61,6 +64,8 @@ func (e *Error) Error() string {
 // hint says what to do about it, where we know.
 func (e *Error) hint() string {
 	switch {
+	case e.advice != "":
+		return e.advice
 	case e.Code == codeForcedOffline:
 		return "an administrator must enable the agent again"
 	case e.Code == codeKeyInvalid, e.Status == http.StatusUnauthorized:
@@ -91,20 +96,27 @@ func (e *Error) Temporary() bool {
 	return e.Status == 0 || e.Status == http.StatusRequestTimeout || e.Status == http.StatusTooManyRequests || e.Status >= 500
 }
 
-// answerError reads the two error bodies of the API: {"code","error"} and {"message"}.
+// answerError reads the error bodies of the API: {"code","error"}, {"message"}, and the same nested in "error" or "data".
 func answerError(a apiCall, status int, body []byte) *Error {
 	e := &Error{Op: a.op, Object: a.object, Status: status}
+	e.Code, e.Message = errorTexts(body, 3)
+	return e
+}
+
+// errorTexts reads code and text of an error body, so many objects deep.
+func errorTexts(body []byte, depth int) (code, message string) {
 	var o map[string]json.RawMessage
-	if json.Unmarshal(body, &o) != nil {
-		return e
+	if depth == 0 || json.Unmarshal(body, &o) != nil {
+		return "", ""
 	}
 	text := func(key string) (s string) {
 		_ = json.Unmarshal(o[key], &s) // anything else than text is ignored
 		return s
 	}
-	e.Code = text("code")
-	if e.Message = text("error"); e.Message == "" {
-		e.Message = text("message")
+	code, message = text("code"), cmp.Or(text("error"), text("message"))
+	for _, nested := range []string{"error", "data"} {
+		c, m := errorTexts(o[nested], depth-1)
+		code, message = cmp.Or(code, c), cmp.Or(message, m)
 	}
-	return e
+	return code, message
 }

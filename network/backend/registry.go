@@ -2,6 +2,7 @@ package backend
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -20,6 +21,15 @@ type Agent struct {
 	BillingMode wire.BillingMode
 	// Card as registered, nil if the entry has none.
 	Card json.RawMessage
+
+	// OrgID and OrgName are the organization that owns it, Online how many instances take tasks. Some answers lack them.
+	OrgID, OrgName string
+	Online         int
+	Tags           []string
+	// PerTask and PerMinute are decimal texts, "" for no price; FreeTasks and FreeMinutes are what is free for each consumer.
+	PerTask, PerMinute     string
+	FreeTasks, FreeMinutes int
+	RegisteredAt           string
 }
 
 // Agent reads one entry with any credential that may see it: an API key, a consumer's token or none. The error is
@@ -46,13 +56,7 @@ func (c *Client) Agent(ctx context.Context, bearer, name string) (Agent, error) 
 
 // decodeAgent reads {"agent":{…}}. found is false where the entry is missing or empty.
 func decodeAgent(a apiCall, body []byte, name string) (agent Agent, found bool, err error) {
-	var o struct {
-		Agent struct {
-			AgentName, Name, Description, Listing string
-			BillingMode                           wire.BillingMode
-			Card                                  json.RawMessage
-		}
-	}
+	var o struct{ Agent agentEntry }
 	var present struct{ Agent map[string]json.RawMessage }
 	if err := decode(a, body, &present); err != nil {
 		return Agent{}, false, err
@@ -63,18 +67,48 @@ func decodeAgent(a apiCall, body []byte, name string) (agent Agent, found bool, 
 	if err := decode(a, body, &o); err != nil {
 		return Agent{}, false, err
 	}
-	agent = Agent{
-		Name: o.Agent.AgentName, DisplayName: o.Agent.Name, Description: o.Agent.Description,
-		Listing: o.Agent.Listing, BillingMode: o.Agent.BillingMode, Card: o.Agent.Card,
+	return o.Agent.agent(name), true, nil
+}
+
+// agentEntry is an agent as the registry writes it. A price may be text or a number.
+type agentEntry struct {
+	AgentName, Name, DisplayName, Description, Listing, OrgID, OrgName, RegisteredAt string
+	BillingMode                                                                      wire.BillingMode
+	Card, Tags, PricePerTask, PricePerMinute                                         json.RawMessage
+	OnlineCount, FreeTasksPerConsumer, FreeMinutesPerConsumer                        float64
+}
+
+// agent returns the entry in our form; name stands in where it names none.
+func (e agentEntry) agent(name string) Agent {
+	a := Agent{
+		Name: cmp.Or(e.AgentName, name), Description: e.Description, Listing: e.Listing, BillingMode: e.BillingMode, Card: e.Card,
+		OrgID: e.OrgID, OrgName: e.OrgName, Online: count(e.OnlineCount), PerTask: priceText(e.PricePerTask), PerMinute: priceText(e.PricePerMinute),
+		FreeTasks: count(e.FreeTasksPerConsumer), FreeMinutes: count(e.FreeMinutesPerConsumer), RegisteredAt: e.RegisteredAt,
 	}
-	if agent.Name == "" {
-		agent.Name = name
+	a.DisplayName = cmp.Or(e.Name, e.DisplayName, a.Name)
+	if bytes.Equal(a.Card, []byte("null")) {
+		a.Card = nil
 	}
-	if agent.DisplayName == "" {
-		agent.DisplayName = agent.Name
+	_ = json.Unmarshal(e.Tags, &a.Tags) // older entries hold something else
+	return a
+}
+
+// count is a number of things that a network may write in any way.
+func count(v float64) int {
+	if v > 0 && v < 1<<31 {
+		return int(v)
 	}
-	if bytes.Equal(agent.Card, []byte("null")) {
-		agent.Card = nil
+	return 0
+}
+
+func priceText(raw json.RawMessage) string {
+	var text string
+	if json.Unmarshal(raw, &text) == nil {
+		return text
 	}
-	return agent, true, nil
+	var number json.Number
+	if json.Unmarshal(raw, &number) == nil {
+		return number.String()
+	}
+	return ""
 }

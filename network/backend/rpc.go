@@ -20,6 +20,8 @@ type RPCError struct {
 	AppCode, Message string
 	// Details is the object that comes with some codes, nil for none.
 	Details json.RawMessage
+	// Data is the whole object that came with the error, nil for none.
+	Data json.RawMessage
 }
 
 func (e *RPCError) Error() string {
@@ -46,9 +48,14 @@ func staleCredential(code string) bool {
 // rpc makes one JSON-RPC call. All our methods may be repeated: SendMessage always carries an idempotency key.
 func (s *Consumer) rpc(ctx context.Context, method, object string, params any, result any) error {
 	a := s.client.rpcCall(method, object, params)
-	body, err := s.call(ctx, a, func(body []byte) bool {
+	a.header = s.cfg.Header
+	body, err := s.call(ctx, a, func(body []byte) error {
 		_, refused, err := decodeRPC(a, body)
-		return err == nil && refused != nil && staleCredential(refused.AppCode)
+		if err != nil || refused == nil || !staleCredential(refused.AppCode) {
+			return nil
+		}
+		refused.Method = method
+		return refused
 	})
 	if err != nil {
 		return err
@@ -102,7 +109,8 @@ func decodeRPC(a apiCall, body []byte) (result json.RawMessage, refused *RPCErro
 	_ = json.Unmarshal(e.Code, &refused.Code)
 	_ = json.Unmarshal(e.Message, &refused.Message)
 	var data struct{ Code, Message, Details json.RawMessage }
-	if json.Unmarshal(e.Data, &data) == nil {
+	if json.Unmarshal(e.Data, &data) == nil && len(e.Data) > 0 && string(e.Data) != "null" {
+		refused.Data = e.Data
 		_ = json.Unmarshal(data.Code, &refused.AppCode)
 		var text string
 		if json.Unmarshal(data.Message, &text) == nil && text != "" {

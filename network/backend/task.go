@@ -31,6 +31,8 @@ type SendRequest struct {
 	// DurationMinutes of a pipe task, 0 for a request.
 	DurationMinutes   int
 	ConsumerPublicKey string
+	// Push and Retry are passed on as they are, nil for none.
+	Push, Retry json.RawMessage
 }
 
 // SendResult is a submitted task.
@@ -43,6 +45,8 @@ type SendResult struct {
 	State  wire.TaskState
 	// ReadToken permits reading Channel, where the task's events are; either may be empty.
 	ReadToken, Channel string
+	// PushConfigID names the push notifications that were asked for.
+	PushConfigID string
 	// Keys of the task, empty where the network names none.
 	Keys wire.Keyset
 }
@@ -62,7 +66,7 @@ func (s *Consumer) SendMessage(ctx context.Context, r SendRequest) (SendResult, 
 	}
 	p := sendParams{
 		AgentName: r.AgentName, BillingMode: r.BillingMode, RequestParts: append([]wire.Part{}, r.Parts...), OwnerID: owner,
-		IdempotencyKey: key, UploadSessionID: r.UploadSessionID,
+		IdempotencyKey: key, UploadSessionID: r.UploadSessionID, Push: r.Push, Retry: r.Retry,
 	}
 	x := blocksParams{Stream: r.Stream, ConsumerPublicKey: r.ConsumerPublicKey}
 	if r.Kind == wire.Pipe {
@@ -100,6 +104,8 @@ type sendParams struct {
 	IdempotencyKey  string           `json:"idempotencyKey,omitempty"`
 	UploadSessionID string           `json:"uploadSessionId,omitempty"`
 	Extensions      *extensionParams `json:"extensions,omitempty"`
+	Push            json.RawMessage  `json:"pushNotificationConfig,omitempty"`
+	Retry           json.RawMessage  `json:"retryPolicy,omitempty"`
 }
 
 type extensionParams struct {
@@ -116,6 +122,7 @@ type blocksParams struct {
 func decodeSendResult(raw []byte) (SendResult, error) {
 	var o struct {
 		TaskID, OrgID      string
+		PushConfigID       string
 		Idempotent, Queued bool
 		State              wire.TaskState
 		Extensions         struct {
@@ -130,7 +137,7 @@ func decodeSendResult(raw []byte) (SendResult, error) {
 	}
 	b := o.Extensions.Blocks
 	return SendResult{
-		TaskID: o.TaskID, OrgID: o.OrgID, Idempotent: o.Idempotent, Queued: o.Queued, State: o.State,
+		TaskID: o.TaskID, OrgID: o.OrgID, PushConfigID: o.PushConfigID, Idempotent: o.Idempotent, Queued: o.Queued, State: o.State,
 		ReadToken: b.ReadToken, Channel: b.StreamChannels.Status,
 		Keys: wire.Keyset{PublishKey: b.PublishKey, SubscribeKey: b.SubscribeKey},
 	}, nil
@@ -251,6 +258,11 @@ func (s *Consumer) TerminateTask(ctx context.Context, taskID string) error {
 	return s.rpc(ctx, "TerminateTask", "of task "+taskID, taskParams{taskID}, nil)
 }
 
+// SignalTask sends a task one of the signals "PauseTask", "ResumeTask" and "RetryTask".
+func (s *Consumer) SignalTask(ctx context.Context, method, taskID string) error {
+	return s.rpc(ctx, method, "of task "+taskID, taskParams{taskID}, nil)
+}
+
 // ReadToken permits reading one task's channel.
 type ReadToken struct {
 	Token, Channel string
@@ -258,14 +270,25 @@ type ReadToken struct {
 	TTLMinutes int
 }
 
-// TaskReadToken gets a new one, for a session that begins or goes on later.
-func (s *Consumer) TaskReadToken(ctx context.Context, taskID string) (ReadToken, error) {
-	a := apiCall{
-		op: "get a read token", object: "for task " + taskID, method: http.MethodPost, path: "/api/v1/auth/task-read-token",
-		timeout: readTokenLimit, body: struct {
+// TaskReadToken gets a new one, for a session that begins or goes on later. role is "consumer" or "provider", empty for
+// the former. Somebody anonymous gets one for a public task.
+func (s *Consumer) TaskReadToken(ctx context.Context, taskID, role string) (ReadToken, error) {
+	if role == "" {
+		role = "consumer"
+	}
+	a := apiCall{op: "get a read token", object: "for task " + taskID, method: http.MethodPost, timeout: readTokenLimit}
+	if s.IsAnonymous() {
+		a.path = "/api/v1/auth/anon-task-read-token"
+		a.body = struct {
+			TaskID      string `json:"taskId"`
+			Fingerprint string `json:"fingerprint"`
+		}{taskID, s.cfg.Anonymous}
+	} else {
+		a.path = "/api/v1/auth/task-read-token"
+		a.body = struct {
 			TaskID string `json:"taskId"`
 			Role   string `json:"role"`
-		}{taskID, "consumer"},
+		}{taskID, role}
 	}
 	body, err := s.call(ctx, a, nil)
 	if err != nil {

@@ -43,7 +43,7 @@ func TestTaskCalls(t *testing.T) {
 	if err != nil || len(rows) != 1 || rows[0].TaskID != r.TaskID {
 		t.Errorf("%+v, %v", rows, err)
 	}
-	token, err := c.TaskReadToken(within(t), r.TaskID)
+	token, err := c.TaskReadToken(within(t), r.TaskID, "")
 	if err != nil || token.Channel != r.Channel || token.Token == "" {
 		t.Errorf("%+v, %v", token, err)
 	}

@@ -21,8 +21,9 @@ type Card struct {
 	TaskKinds                                                  []wire.TaskKind
 	Inputs                                                     []Input
 	Outputs                                                    []Output
-	// Handler is runtime.handler: a path relative to the card's directory.
-	Handler string
+	// Handler is runtime.handler: a path relative to the card's directory. HandlerExport is the function in it, "" for the
+	// usual one of its language.
+	Handler, HandlerExport string
 	// Concurrency is how many tasks one instance takes at once, 1 if the card does not say.
 	Concurrency int
 	// ExpectedInstances defaults to 1; 0 means that tasks are broadcast to all instances.
@@ -251,7 +252,7 @@ func build(doc []byte, root *node, upgraded bool) (Card, error) {
 			Outputs []Output
 		}
 		Streams    map[string]Stream
-		Runtime    struct{ Handler string }
+		Runtime    struct{ Handler, HandlerExport string }
 		Extensions json.RawMessage
 	}
 	if err := json.Unmarshal(doc, &d); err != nil {
@@ -273,7 +274,7 @@ func build(doc []byte, root *node, upgraded bool) (Card, error) {
 	c := Card{
 		AgentName: d.Identity.AgentName, DisplayName: d.Identity.DisplayName, Description: d.Identity.Description,
 		Version: d.Identity.Version, Organization: d.Identity.Provider.Organization, TaskKinds: d.Capabilities.TaskKinds,
-		Outputs: d.IO.Outputs, Handler: d.Runtime.Handler,
+		Outputs: d.IO.Outputs, Handler: d.Runtime.Handler, HandlerExport: d.Runtime.HandlerExport,
 		Concurrency: or(number("concurrency"), 1), ExpectedInstances: or(number("expectedInstances"), 1),
 		MaxPendingBacklog: number("maxPendingBacklog"), MaxRunningTimeSec: number("maxRunningTimeSec"),
 		Streams: d.Streams, Extensions: d.Extensions, Raw: bytes.Clone(doc), upgraded: upgraded,

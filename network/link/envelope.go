@@ -1,9 +1,12 @@
 package link
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
+
+	"github.com/blocksd/blocksd/internal/jsonscan"
 )
 
 // maxPoll bounds the answer to one poll. A hundred messages of the network's own can each be larger than what a
@@ -32,26 +35,41 @@ type pollAnswer struct {
 // decodePoll reads an answer to a poll. An error means that it has no cursor, so that nothing of it may be used.
 // Entries that cannot be read are left out: one bad message must not stop those behind it.
 func decodePoll(b []byte) (pollAnswer, error) {
-	var o struct {
-		T struct {
-			T json.RawMessage `json:"t"`
-			R json.RawMessage `json:"r"`
-		} `json:"t"`
-		M []json.RawMessage `json:"m"`
-	}
-	if err := json.Unmarshal(b, &o); err != nil {
+	answer, ok := jsonscan.Check(b)
+	if !ok || !answer.IsObject() {
 		return pollAnswer{}, errors.New("the answer is not one to a poll")
 	}
-	cursor, ok := parseTimetoken(o.T.T)
-	if !ok || cursor == 0 {
+	var a pollAnswer
+	var messages jsonscan.Value
+	var hasCursor bool
+	for name, v := range answer.Members {
+		switch string(name) {
+		case "t":
+			for name, v := range v.Members {
+				switch string(name) {
+				case "t":
+					a.cursor, hasCursor = parseTimetoken(json.RawMessage(v))
+				case "r":
+					a.region = 0
+					_ = json.Unmarshal(v, &a.region) // only handed back; 0 means unknown
+				}
+			}
+		case "m":
+			messages = v
+		}
+	}
+	switch {
+	case !messages.IsArray() && !messages.IsNull():
+		return pollAnswer{}, errors.New("the answer is not one to a poll")
+	case !hasCursor || a.cursor == 0:
 		return pollAnswer{}, errors.New("the answer has no cursor")
 	}
-	a := pollAnswer{cursor: cursor}
-	_ = json.Unmarshal(o.T.R, &a.region) // only handed back; 0 means unknown
-	for i, raw := range o.M {
+	n := 0
+	for raw := range messages.Elements {
+		n++
 		m, ok, err := decodeEntry(raw)
 		if err != nil && a.malformed == nil {
-			a.malformed = fmt.Errorf("message %d of %d: %w", i+1, len(o.M), err)
+			a.malformed = fmt.Errorf("message %d: %w", n, err)
 		}
 		if !ok {
 			a.skipped++
@@ -64,38 +82,62 @@ func decodePoll(b []byte) (pollAnswer, error) {
 
 // decodeEntry reads one envelope. ok is false for what is not an ordinary message: signals, actions, files and the like
 // have a type other than 0.
-func decodeEntry(raw json.RawMessage) (m Received, ok bool, err error) {
-	var o struct {
-		C string `json:"c"`
-		I any    `json:"i"`
-		P struct {
-			T json.RawMessage `json:"t"`
-		} `json:"p"`
-		U json.RawMessage `json:"u"`
-		D json.RawMessage `json:"d"`
-		E json.RawMessage `json:"e"`
-	}
-	if err := json.Unmarshal(raw, &o); err != nil {
+func decodeEntry(raw jsonscan.Value) (m Received, ok bool, err error) {
+	if !raw.IsObject() {
 		return Received{}, false, errors.New("the envelope is malformed")
 	}
-	switch string(o.E) {
+	var channel, publisher, timetoken, meta, body, kind jsonscan.Value
+	for name, v := range raw.Members {
+		switch string(name) {
+		case "c":
+			channel = v
+		case "i":
+			publisher = v
+		case "p":
+			for name, v := range v.Members {
+				if string(name) == "t" {
+					timetoken = v
+				}
+			}
+		case "u":
+			meta = v
+		case "d":
+			body = v
+		case "e":
+			kind = v
+		}
+	}
+	switch string(kind) {
 	case "", "0", "null", `"0"`:
 	default:
 		return Received{}, false, nil
 	}
-	tt, ok := parseTimetoken(o.P.T)
+	tt, ok := parseTimetoken(json.RawMessage(timetoken))
+	name := text(channel)
 	switch {
-	case o.C == "":
+	case name == "":
 		return Received{}, false, errors.New("the envelope names no channel")
 	case !ok || tt == 0:
 		return Received{}, false, errors.New("the envelope has no timetoken")
-	case len(o.D) == 0:
+	case len(body) == 0:
 		return Received{}, false, errors.New("the envelope has no message")
 	}
-	m = Received{Channel: o.C, Timetoken: formatTimetoken(tt), Body: o.D}
-	m.Publisher, _ = o.I.(string)
-	if u := string(o.U); u != "" && u != "null" {
-		m.Meta = o.U
+	// Copies: a message must not keep the whole answer in memory.
+	m = Received{Channel: name, Timetoken: formatTimetoken(tt), Publisher: text(publisher), Body: bytes.Clone(body)}
+	if !meta.IsNull() {
+		m.Meta = bytes.Clone(meta)
 	}
 	return m, true, nil
+}
+
+// text returns the contents of a string, empty for every other value.
+func text(v jsonscan.Value) string {
+	if plain, ok := v.Plain(); ok {
+		return string(plain)
+	}
+	var s string
+	if v.IsText() {
+		_ = json.Unmarshal(v, &s) // it was checked
+	}
+	return s
 }

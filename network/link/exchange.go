@@ -12,6 +12,8 @@ import (
 	"strings"
 	"sync/atomic"
 	"time"
+
+	"github.com/blocksd/blocksd/internal/retry"
 )
 
 // maxAnswer bounds the answers of everything but polls and files. A page of history is the largest: 100 messages.
@@ -41,7 +43,7 @@ func (e *exchange) failure(op, channel string) error {
 	if e.err != nil {
 		return e.err
 	}
-	return &StatusError{Op: op, Channel: channel, Status: e.status, Body: e.answer}
+	return &StatusError{Op: op, Channel: channel, Status: e.status, Body: e.answer, RetryAfter: retry.After(e.header, maxRetryAfter)}
 }
 
 // do lets the SDK send one request, by calling send with a context that carries the exchange. The answer is in the

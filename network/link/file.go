@@ -14,14 +14,27 @@ import (
 // maxRedirects of a download. The network sends one, to its storage.
 const maxRedirects = 5
 
+// File is a stored file.
+type File struct{ Channel, ID, Name string }
+
 // OpenFile starts the download of a stored file and returns its bytes and their number, -1 if the network does not say.
 // The caller closes the reader. A download that stands still for Timeouts.Stall fails. The error is a *StatusError where
 // the network refuses.
 //
 // It does not go through the SDK, which neither escapes file names nor takes a context.
 func (l *Link) OpenFile(ctx context.Context, channel, fileID, fileName, token string) (io.ReadCloser, int64, error) {
-	what := fmt.Sprintf("open file %q on channel %s", fileName, channel)
-	if channel == "" || fileID == "" || fileName == "" {
+	return l.openFile(ctx, File{channel, fileID, fileName}, 0, token)
+}
+
+// OpenFileAt is OpenFile for the bytes from an offset on.
+func (l *Link) OpenFileAt(ctx context.Context, f File, offset int64, token string) (io.ReadCloser, error) {
+	r, _, err := l.openFile(ctx, f, offset, token)
+	return r, err
+}
+
+func (l *Link) openFile(ctx context.Context, f File, offset int64, token string) (io.ReadCloser, int64, error) {
+	what := fmt.Sprintf("open file %q on channel %s", f.Name, f.Channel)
+	if f.Channel == "" || f.ID == "" || f.Name == "" {
 		return nil, 0, fmt.Errorf("%s: channel, file id and file name are required", what)
 	}
 	ctx, done, err := l.enter(ctx)
@@ -35,23 +48,10 @@ func (l *Link) OpenFile(ctx context.Context, channel, fileID, fileName, token st
 	var stop *watch
 	err = l.retryRead(ctx, func() error {
 		watched, w := newWatch(ctx, l.cfg.Timeouts.Request)
-		path := "/v1/files/" + url.PathEscape(l.cfg.Keys.SubscribeKey) + "/channels/" + url.PathEscape(channel) +
-			"/files/" + url.PathEscape(fileID) + "/" + url.PathEscape(fileName)
-		req, err := l.newRequest(watched, path, url.Values{}, token)
+		r, err := l.requestFile(watched, f, offset, token)
 		if err != nil {
 			w.end()
 			return err
-		}
-		r, err := l.direct.Do(req)
-		if err != nil {
-			w.end()
-			return redact(err)
-		}
-		if r.StatusCode != http.StatusOK {
-			body, _ := readBounded(r, maxAnswer)
-			r.Body.Close()
-			w.end()
-			return &StatusError{Op: "opening a file", Channel: channel, Status: r.StatusCode, Body: body}
 		}
 		resp, stop = r, w
 		return nil
@@ -61,12 +61,46 @@ func (l *Link) OpenFile(ctx context.Context, channel, fileID, fileName, token st
 		return nil, 0, fmt.Errorf("%s: %w", what, err)
 	}
 	stop.timer.Reset(l.cfg.Timeouts.Stall)
-	return &download{body: resp.Body, watch: stop, stall: l.cfg.Timeouts.Stall, done: done}, resp.ContentLength, nil
+	d := &download{body: resp.Body, watch: stop, stall: l.cfg.Timeouts.Stall, done: done}
+	if offset == 0 || resp.StatusCode == http.StatusPartialContent {
+		return d, resp.ContentLength, nil
+	}
+	// The storage sends all of it again.
+	if _, err := io.CopyN(io.Discard, d, offset); err != nil {
+		d.Close()
+		return nil, 0, fmt.Errorf("%s: go on at byte %d: %w", what, offset, err)
+	}
+	return d, max(resp.ContentLength-offset, -1), nil
+}
+
+// requestFile makes one request for a file and returns the answer if it holds the file.
+func (l *Link) requestFile(ctx context.Context, f File, offset int64, token string) (*http.Response, error) {
+	path := "/v1/files/" + url.PathEscape(l.cfg.Keys.SubscribeKey) + "/channels/" + url.PathEscape(f.Channel) +
+		"/files/" + url.PathEscape(f.ID) + "/" + url.PathEscape(f.Name)
+	req, err := l.newRequest(ctx, path, url.Values{}, token)
+	if err != nil {
+		return nil, err
+	}
+	if offset > 0 {
+		req.Header.Set("Range", fmt.Sprintf("bytes=%d-", offset))
+	}
+	r, err := l.direct.Do(req)
+	if err != nil {
+		return nil, redact(err)
+	}
+	if r.StatusCode == http.StatusOK || offset > 0 && r.StatusCode == http.StatusPartialContent {
+		return r, nil
+	}
+	body, _ := readBounded(r, maxAnswer)
+	r.Body.Close()
+	return nil, &StatusError{Op: "opening a file", Channel: f.Channel, Status: r.StatusCode, Body: body}
 }
 
 // newRequest makes a GET for a path that is already escaped.
 func (l *Link) newRequest(ctx context.Context, path string, q url.Values, token string) (*http.Request, error) {
-	q.Set("uuid", l.cfg.UserID)
+	if !q.Has("uuid") {
+		q.Set("uuid", l.cfg.UserID)
+	}
 	q.Set("pnsdk", sdkName)
 	if token != "" {
 		q.Set("auth", token)

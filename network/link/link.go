@@ -49,6 +49,8 @@ type Config struct {
 	Transport http.RoundTripper
 	// Now is nil for time.Now. It measures, and guesses the network's time; it never orders events.
 	Now func() time.Time
+	// OnPublished, if it is not nil, is told how long each message took until the network had acknowledged it.
+	OnPublished func(took time.Duration)
 	// Jitter returns a number in [0,1); nil for a random one.
 	Jitter   func() float64
 	Timeouts Timeouts
@@ -110,7 +112,9 @@ type Link struct {
 	// polled is when a poll was written that has no answer, in Unix nanoseconds; 0 for none.
 	polled atomic.Int64
 	// publishPrefix and publishSuffix are what all publish URLs have in common before the channel and in the query.
+	// suffixRest is where in publishSuffix the user id is over.
 	publishPrefix, publishSuffix string
+	suffixRest                   int
 
 	mu     sync.Mutex // guards closed and calls
 	closed bool
@@ -146,7 +150,9 @@ func New(cfg Config) (*Link, error) {
 		l.transport = newTransport()
 	}
 	l.publishPrefix = l.root() + "/publish/" + url.PathEscape(cfg.Keys.PublishKey) + "/" + url.PathEscape(cfg.Keys.SubscribeKey) + "/0/"
-	l.publishSuffix = string(appendEscaped([]byte("&uuid="), cfg.UserID)) + string(appendEscaped([]byte("&pnsdk="), sdkName))
+	l.publishSuffix = string(appendEscaped([]byte("&uuid="), cfg.UserID))
+	l.suffixRest = len(l.publishSuffix)
+	l.publishSuffix += string(appendEscaped([]byte("&pnsdk="), sdkName))
 	l.direct = &http.Client{Transport: l.transport, CheckRedirect: followWithoutReferer}
 	l.sdk = newSDK(cfg, sdkTransport{l})
 	return l, nil

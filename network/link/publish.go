@@ -21,6 +21,8 @@ type Message struct {
 	Channel string
 	// Token permits it; empty for the link's.
 	Token string
+	// UserID publishes it; empty for the link's.
+	UserID string
 	// Meta is publisher metadata as JSON, nil for none.
 	Meta []byte
 	// Body is the message as JSON.
@@ -53,6 +55,7 @@ func (l *Link) Publish(ctx context.Context, m Message) (timetoken string, err er
 	}
 	defer done()
 
+	began := l.cfg.Now()
 	p := publication{m: m, since: l.newest.v.Load()}
 	if p.since == 0 {
 		p.since = timetokenOf(l.cfg.Now().Add(-clockSkew))
@@ -60,6 +63,9 @@ func (l *Link) Publish(ctx context.Context, m Message) (timetoken string, err er
 	for n := 1; ; n++ {
 		timetoken, wait, err := l.attempt(ctx, &p)
 		if err == nil {
+			if l.cfg.OnPublished != nil {
+				l.cfg.OnPublished(l.cfg.Now().Sub(began))
+			}
 			return timetoken, nil
 		}
 		var status *StatusError
@@ -79,6 +85,26 @@ func (l *Link) Publish(ctx context.Context, m Message) (timetoken string, err er
 			return "", l.gaveUp(ctx, fmt.Sprintf("publish on channel %s: gave up after %d attempts", m.Channel, n), err)
 		}
 	}
+}
+
+// PublishOnce sends m once and returns its timetoken. Any error but a *StatusError leaves open whether the message was
+// published; a message that is stored must not be sent this way, because it could come twice.
+func (l *Link) PublishOnce(ctx context.Context, m Message) (timetoken string, err error) {
+	switch {
+	case m.Channel == "" || len(m.Body) == 0:
+		return "", fmt.Errorf("publish on channel %q: a channel and a body are required", m.Channel)
+	case l.cfg.Keys.PublishKey == "":
+		return "", fmt.Errorf("publish on channel %s: the link has no publish key", m.Channel)
+	case m.Store:
+		return "", fmt.Errorf("publish on channel %s: a message that is stored needs Publish", m.Channel)
+	}
+	ctx, done, err := l.enter(ctx)
+	if err != nil {
+		return "", fmt.Errorf("publish on channel %s: %w", m.Channel, err)
+	}
+	defer done()
+	timetoken, _, err = l.attempt(ctx, &publication{m: m})
+	return timetoken, err
 }
 
 // publication is a message on its way.
@@ -142,7 +168,7 @@ func (l *Link) post(ctx context.Context, m Message) *exchange {
 		u = append(u, "&meta="...)
 		u = appendEscaped(u, string(m.Meta))
 	}
-	u = append(u, l.publishSuffix...)
+	u = l.appendSuffix(u, m.UserID)
 	if token != "" {
 		u = append(u, "&auth="...)
 		u = appendEscaped(u, token)
@@ -160,6 +186,14 @@ func (l *Link) post(ctx context.Context, m Message) *exchange {
 	resp, err := l.transport.RoundTrip(req)
 	e.record(resp, err)
 	return e
+}
+
+// appendSuffix appends who publishes and with what.
+func (l *Link) appendSuffix(u []byte, userID string) []byte {
+	if userID == "" {
+		return append(u, l.publishSuffix...)
+	}
+	return append(appendEscaped(append(u, "&uuid="...), userID), l.publishSuffix[l.suffixRest:]...)
 }
 
 // gaveUp is the error of a call whose context ended: errors.Is finds the context's error, or ErrClosed.
@@ -182,8 +216,12 @@ func (l *Link) lookUp(ctx context.Context, m Message, since uint64) (timetoken s
 	if err != nil {
 		return "", false, err
 	}
+	publisher := m.UserID
+	if publisher == "" {
+		publisher = l.cfg.UserID
+	}
 	for _, s := range stored {
-		if s.Publisher == l.cfg.UserID && equalJSON(s.Body, m.Body) {
+		if s.Publisher == publisher && equalJSON(s.Body, m.Body) {
 			return s.Timetoken, true, nil
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"time"
 
 	"github.com/blocksd/blocksd/network/wire"
 )
@@ -15,6 +16,8 @@ type StatusError struct {
 	Status      int
 	// Body is the answer as received. Stream set-up is always answered with 403 and reads it.
 	Body []byte
+	// RetryAfter is how long the network asks to wait, 0 when it does not.
+	RetryAfter time.Duration
 }
 
 // Error contains of the body only its message member: a body may hold a token.

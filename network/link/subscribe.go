@@ -26,8 +26,17 @@ type SubscribeConfig struct {
 	Cursor string
 	// Token of each request; nil for the link's.
 	Token func() string
+	// UserID subscribes; empty for the link's.
+	UserID string
+	// OnAnswer is called when all messages of an answer to a poll have been handed over, before the next request, with
+	// the network's time of the last one of the channels. It must not block.
+	OnAnswer func(timetoken string)
+	// Remember is how many messages are remembered to drop duplicates; 0 for 4,096.
+	Remember int
+	// Replays says that the cursor is meant to be older than what the network keeps: missing messages are no surprise.
+	Replays bool
 	// OnState is called at each change of state, and in the states Lost and Denied at each further failure. It is called
-	// from the loop, before the next request, and must not block.
+	// from the loop, before the next request, and must not block for long: the next request waits for it.
 	OnState func(State, error)
 	// OnDenied gets a new token after a refusal. On nil the loop goes on from its cursor, on an error it calls again
 	// later. A nil OnDenied means that the loop only waits and tries again.
@@ -64,6 +73,9 @@ func (l *Link) Subscribe(ctx context.Context, c SubscribeConfig, handle func(Rec
 
 	s := subscription{link: l, c: c, channels: strings.Join(names, ","), handle: handle}
 	m := newPollMachine(cursor, c.OnDenied != nil, l.cfg.Timeouts, l.cfg.Jitter)
+	if c.Remember > 0 {
+		m.seen.limit = c.Remember
+	}
 	for event := pollEvent(started{}); ; {
 		for _, a := range m.Step(event, l.cfg.Now()) {
 			if event = s.act(ctx, a); event == nil && ctx.Err() != nil {
@@ -85,10 +97,19 @@ type subscription struct {
 	c        SubscribeConfig
 	channels string // escaped
 	handle   func(Received)
+	// polled is the cursor of an answer to a poll that OnAnswer has not been told of, 0 for none.
+	polled uint64
 }
 
 // act does one thing and returns what came of it, nil for actions that have no outcome.
 func (s *subscription) act(ctx context.Context, a pollAction) pollEvent {
+	switch a.(type) {
+	case request, wait, renew:
+		if s.polled != 0 && s.c.OnAnswer != nil {
+			s.c.OnAnswer(formatTimetoken(s.polled))
+		}
+		s.polled = 0
+	}
 	switch a := a.(type) {
 	case request:
 		return s.send(ctx, a)
@@ -104,6 +125,9 @@ func (s *subscription) act(ctx context.Context, a pollAction) pollEvent {
 	case deliver:
 		s.handle(a.m)
 	case suspect:
+		if s.c.Replays {
+			break
+		}
 		s.link.log.Warn("after a break as many messages came as the network keeps: older ones may be lost", "channel", s.c.Channels)
 	case announce:
 		level, attrs := slog.LevelDebug, []any{"channel", s.c.Channels}
@@ -132,6 +156,9 @@ func (s *subscription) send(ctx context.Context, r request) pollEvent {
 	}
 	if r.region != 0 {
 		q.Set("tr", strconv.FormatInt(r.region, 10))
+	}
+	if s.c.UserID != "" {
+		q.Set("uuid", s.c.UserID)
 	}
 	if s.c.Filter != "" {
 		q.Set("filter-expr", s.c.Filter)
@@ -179,6 +206,9 @@ func (s *subscription) send(ctx context.Context, r request) pollEvent {
 		if v, ok := parseTimetoken([]byte(m.Timetoken)); ok {
 			l.newest.see(v)
 		}
+	}
+	if r.cursor != 0 {
+		s.polled = answer.cursor
 	}
 	return answered{answer}
 }

@@ -133,6 +133,12 @@ type Event struct {
 	Reason   string       `json:"reason"`
 	Artifact *ArtifactRef `json:"artifactRef"`
 	OutputID string       `json:"outputId"`
+	// CompletionReason of a terminal event is "duration_expired" for a pipe task that ran its time.
+	CompletionReason string `json:"completionReason"`
+	// StreamEvent is "stream_started" for an announcement of streams.
+	StreamEvent string `json:"streamEvent"`
+	// Status of a system event is "paused" or "resumed".
+	Status string `json:"status"`
 	// Raw is the whole event as received.
 	Raw json.RawMessage `json:"-"`
 }
@@ -153,6 +159,10 @@ func DecodeEvent(data []byte) (Event, error) {
 		Reason:   stringMember(m, "reason"),
 		OutputID: stringMember(m, "outputId"),
 		Raw:      data,
+
+		CompletionReason: stringMember(m, "completionReason"),
+		StreamEvent:      stringMember(m, "streamEvent"),
+		Status:           stringMember(m, "status"),
 	}
 	if e.Type == "" {
 		return Event{}, fmt.Errorf("decode task event: no type")

@@ -21,6 +21,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/blocksd/blocksd/dispatch"
@@ -37,6 +38,9 @@ type Agent struct {
 	journal   *journal.AgentJournal // nil without a journal
 	formerID  string                // the instance id before the restart, empty for none
 
+	// tuned holds what Tune has changed.
+	tuned atomic.Pointer[Tunables]
+
 	// work are the goroutines of tasks: handler calls, publishers, refusals. Run waits for them.
 	work sync.WaitGroup
 	// wakeup wakes runPresence; it holds at most one wake-up.
@@ -52,6 +56,7 @@ type Agent struct {
 	tasks    taskTable
 	conn     connection
 	counts   Counts
+	outbox   undelivered // as many as counts.Outbox
 	throttle throttle
 }
 
@@ -66,10 +71,11 @@ func New(cfg Config) (*Agent, error) {
 	}
 	a := &Agent{
 		cfg: cfg, log: cfg.Log.With("agent", cfg.Card.AgentName), startedAt: cfg.Now(),
-		wakeup: make(chan struct{}, 1), fatal: make(chan struct{}),
+		outbox: undelivered{}, wakeup: make(chan struct{}, 1), fatal: make(chan struct{}),
 		tasks: taskTable{jobs: map[string]*job{}, recovering: map[string]*journal.Entry{}, finished: newRecentOutcomes(cfg.Timeouts.Remember)},
 		conn:  connection{sessions: map[wire.BillingMode]*session{}},
 	}
+	a.Tune(Tunables{Drain: cfg.Drain, CancelGrace: cfg.CancelGrace, InlineLimit: cfg.InlineLimit, ArtifactLimit: cfg.ArtifactLimit})
 	if err := a.restore(record); err != nil {
 		return nil, fmt.Errorf("serve agent %s: %w", a.name(), err)
 	}

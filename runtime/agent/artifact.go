@@ -41,8 +41,8 @@ func (a *arrivals) take(id int) arrival {
 
 // Artifact implements dispatch.TaskPort. It keeps its place in the order of what the task publishes, inline or uploaded.
 func (p port) Artifact(ctx context.Context, art wire.Artifact) error {
-	if n := art.Length(); n > p.agent.cfg.ArtifactLimit {
-		return fmt.Errorf("publish artifact %s of task %s: it has %d bytes, more than the limit of %d", art.OutputID, p.task.ID, n, p.agent.cfg.ArtifactLimit)
+	if n, limit := art.Length(), p.agent.tunables().ArtifactLimit; n > limit {
+		return fmt.Errorf("publish artifact %s of task %s: it has %d bytes, more than the limit of %d", art.OutputID, p.task.ID, n, limit)
 	}
 	p.agent.checkOutput(p.log, art.OutputID)
 	answer := make(chan error, 1)
@@ -86,7 +86,7 @@ func (j *job) bring(b arrival) {
 // publishArtifact sends a small artifact inside its event and uploads any other; of an upload the network itself
 // publishes the event.
 func (j *job) publishArtifact(ctx context.Context, art wire.Artifact) error {
-	if art.Open == nil && len(art.Data) <= j.agent.cfg.InlineLimit {
+	if art.Open == nil && len(art.Data) <= j.agent.tunables().InlineLimit {
 		// An event can be too large in spite of the limit, because of its names; then it is uploaded like a large one.
 		if body, err := wire.ArtifactEvent(j.channel.name, j.task.ID, art.OutputID, wire.InlineRef(art)); err == nil {
 			err = j.publishEvent(ctx, body)

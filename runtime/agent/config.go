@@ -16,6 +16,7 @@ import (
 	"github.com/blocksd/blocksd/network/backend"
 	"github.com/blocksd/blocksd/network/card"
 	"github.com/blocksd/blocksd/network/wire"
+	"github.com/blocksd/blocksd/runtime/calls"
 	"github.com/blocksd/blocksd/runtime/journal"
 )
 
@@ -46,6 +47,8 @@ type Config struct {
 	// Journal keeps tasks and outcomes over a crash. Without one, nil, a crash loses the outcomes of tasks in flight,
 	// control messages that were sent meanwhile, and which tasks were done already; and each start is a new instance.
 	Journal *journal.Journal
+	// Calls gives tasks to other agents, where handlers ask for that; nil when they may not.
+	Calls *calls.Pool
 	// Slots limits the tasks of all agents together; nil for no such limit.
 	Slots Slots
 	// Events carries what becomes of the agent and of its tasks to whoever reads it; nil for nobody.
@@ -62,6 +65,8 @@ type Config struct {
 	ArtifactLimit int64
 	// Version of the program, which the network is given.
 	Version string
+
+	Meters Meters
 
 	// OnMoved, which may be nil, is called when the network may be elsewhere by now, so that CDM should be fetched again:
 	// it does not know the keys, or nothing has worked for Timeouts.Moved. It is called again as long as that lasts, and
@@ -98,6 +103,10 @@ type Timeouts struct {
 	Terminals time.Duration
 	// CallEnd is how long a handler's call that was ended may take to return when the agent stops. Default 5 s.
 	CallEnd time.Duration
+	// StreamSetup is how long the network may take to answer a request for a stream. Default 15 s.
+	StreamSetup time.Duration
+	// StreamEnd is how long what was written to a stream may take to be sent when the stream ends. Default 30 s.
+	StreamEnd time.Duration
 	// InFlight is how long the publish of an artifact that is not wanted any more still has to be answered. Default 1 s.
 	InFlight time.Duration
 	// Refusal is how long the answer to a task that was not accepted is retried. Default 1 min.
@@ -136,6 +145,8 @@ func (t Timeouts) withDefaults() Timeouts {
 		{&t.Leave, 3 * time.Second},
 		{&t.Terminals, 10 * time.Second},
 		{&t.CallEnd, 5 * time.Second},
+		{&t.StreamSetup, 15 * time.Second},
+		{&t.StreamEnd, 30 * time.Second},
 		{&t.InFlight, time.Second}, {&t.Refusal, time.Minute},
 		{&t.WriteToken, 24 * time.Hour},
 		{&t.Uncertain, wire.PresenceTimeout},
@@ -177,15 +188,6 @@ func (c Config) check() (Config, error) {
 	case c.InlineLimit < 0 || c.InlineLimit > wire.MaxInlineLimit:
 		return c, fmt.Errorf("serve agent %s: an inline limit of %d bytes is outside of 0 to %d, above which an artifact does not fit into a message",
 			name, c.InlineLimit, wire.MaxInlineLimit)
-	}
-	if c.InlineLimit == 0 {
-		c.InlineLimit = wire.DefaultInlineLimit
-	}
-	if c.ArtifactLimit <= 0 {
-		c.ArtifactLimit = wire.MaxArtifactBytes
-	}
-	if c.CancelGrace <= 0 {
-		c.CancelGrace = DefaultCancelGrace
 	}
 	if c.Now == nil {
 		c.Now = time.Now

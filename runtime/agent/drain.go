@@ -14,7 +14,7 @@ func (a *Agent) drain() {
 	t := a.cfg.Timeouts
 	a.mu.Lock()
 	a.checkJournalLocked()
-	a.stepLocked(lifecycle.Drain{Open: min(t.DrainOpen, a.cfg.Drain)})
+	a.stepLocked(lifecycle.Drain{Open: min(t.DrainOpen, a.tunables().Drain)})
 	hold := a.tasks.drainHold
 	a.mu.Unlock()
 	if hold != nil {
@@ -23,11 +23,11 @@ func (a *Agent) drain() {
 		case <-hold:
 		}
 	}
-	if await(a.whenIdle(), a.cfg.Drain) {
+	if await(a.whenIdle(), a.tunables().Drain) {
 		return
 	}
 	a.cancelAll(dispatch.CancelDrain)
-	if await(a.whenIdle(), a.cfg.CancelGrace+t.Terminals) {
+	if await(a.whenIdle(), a.tunables().CancelGrace+t.Terminals) {
 		return
 	}
 	for _, j := range a.snapshot() {

@@ -22,6 +22,9 @@ type session struct {
 	auth *backend.AgentSession
 	link *link.Link
 	mode wire.BillingMode
+	keys wire.Keyset
+	// streams are the live streams of the tasks in this environment.
+	streams *streamTable
 	// work makes a context for a task: it outlasts Run's own by the drain. Set before the first message arrives.
 	work func() (context.Context, context.CancelFunc)
 }
@@ -49,11 +52,14 @@ func (a *Agent) newSession(auth *backend.AgentSession, mode wire.BillingMode) (*
 	l, err := link.New(link.Config{
 		Origin: a.cfg.Origin, Secure: a.cfg.Secure, Keys: a.cfg.CDM.Keyset(mode), UserID: a.cfg.InstanceID,
 		Log: a.log, Transport: a.cfg.transport, Now: a.cfg.Now, Jitter: a.cfg.Jitter,
+		OnPublished: a.cfg.Meters.Published,
 	})
 	if err != nil {
 		return nil, err
 	}
-	return &session{auth: auth, link: l, mode: mode}, nil
+	s := &session{auth: auth, link: l, mode: mode, keys: a.cfg.CDM.Keyset(mode)}
+	s.streams = newStreamTable(a, s)
+	return s, nil
 }
 
 // switchEnvironment does what a control message says.

@@ -13,7 +13,7 @@ import (
 )
 
 // quietPort is a port for functions that use only Dispatched.
-type quietPort struct{}
+type quietPort struct{ dispatch.NoStreams }
 
 func (quietPort) Dispatched(int)                                     {}
 func (quietPort) Status(string)                                      {}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/blocksd/blocksd/dispatch"
 	"github.com/blocksd/blocksd/network/wire"
+	"github.com/blocksd/blocksd/runtime/calls"
 	"github.com/blocksd/blocksd/runtime/journal"
 	"github.com/blocksd/blocksd/runtime/task"
 )
@@ -35,6 +36,13 @@ type job struct {
 	withdrawn bool
 	// announced: TaskAccepted was emitted.
 	announced bool
+
+	// calls are those of the task to other agents; nil before the first one, and callsOver after the last.
+	calls     *calls.Task
+	callsOver bool
+
+	// streamsOver: the task gets no more streams. streamTable.mu guards it.
+	streamsOver bool
 }
 
 // acceptance is how a task came to be in flight.
@@ -53,7 +61,7 @@ func (a *Agent) newJob(s *session, acc acceptance, clockOffset time.Duration) *j
 	start := acc.order.start
 	t := start.Task
 	t.AgentName = a.name()
-	cfg := task.Config{Kind: t.Kind, Grace: a.cfg.CancelGrace}
+	cfg := task.Config{Kind: t.Kind, Grace: a.tunables().CancelGrace}
 	if limit := a.cfg.Card.MaxRunningTimeSec; limit != nil && *limit > 0 && t.Kind != wire.Pipe {
 		cfg.Limit = time.Duration(*limit) * time.Second
 		t.Deadline = acc.since.Add(cfg.Limit)
@@ -88,8 +96,12 @@ func (a *Agent) newJob(s *session, acc acceptance, clockOffset time.Duration) *j
 	j.channel.outbox = queue{
 		start: func(send func()) { a.work.Go(send) },
 		send: func(o outgoing) {
-			if o.artifact != nil {
+			switch {
+			case o.artifact != nil:
 				o.artifact(artifacts)
+				return
+			case o.streams != nil:
+				j.awaitStreams(publishing, o.streams)
 				return
 			}
 			j.publish(publishing, o)
@@ -238,7 +250,7 @@ func (j *job) performLocked(action task.Action) {
 	case task.RefuseArtifact:
 		j.artifacts.take(act.ID).refuse()
 	case task.PublishTerminal:
-		j.agent.countOutcome(act.Terminal)
+		j.agent.countOutcome(id, act.Terminal)
 		j.concludeLocked(act.Terminal)
 	case task.CallHandler:
 		j.call.begin()
@@ -253,7 +265,9 @@ func (j *job) performLocked(action task.Action) {
 			time.AfterFunc(headStart, j.entry.Flush)
 		}
 	case task.AbandonArtifacts:
-		j.emitOverdueLocked()
+		if j.call.ack != nil { // it was asked to end
+			j.emitOverdueLocked()
+		}
 		j.channel.abandonArtifacts()
 	case task.SetTimer:
 		j.timers[act.Timer] = time.AfterFunc(act.At.Sub(j.agent.cfg.Now()), func() { j.post(task.TimerFired{Timer: act.Timer}) })
@@ -272,6 +286,10 @@ func (j *job) performLocked(action task.Action) {
 // cannot be made durable it is published all the same: waiting would lose more.
 func (j *job) concludeLocked(t wire.Terminal) {
 	j.emitAcceptedLocked()
+	j.endCallsLocked()
+	if endings := j.session.streams.over(j); len(endings) > 0 {
+		j.channel.outbox.put(outgoing{streams: endings})
+	}
 	last := outgoing{body: wire.TerminalEvent(j.task.ID, t), last: true}
 	publish := func(error) {
 		j.emitEnded(t)

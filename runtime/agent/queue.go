@@ -7,7 +7,7 @@ import (
 
 // outgoing is one publish of a task.
 type outgoing struct {
-	// body is an event to publish; nil for an artifact.
+	// body is an event to publish; nil for an artifact and for streams.
 	body []byte
 	// replaceable: a status that gives way to a newer one when too much waits.
 	replaceable bool
@@ -15,6 +15,8 @@ type outgoing struct {
 	last bool
 	// artifact publishes an artifact and answers whoever brought it.
 	artifact func(ctx context.Context)
+	// streams close when streams of the task have ended, which what follows waits for.
+	streams []<-chan struct{}
 }
 
 // queue sends what a task publishes, one after the other. A goroutine exists only while there is something to send, so

@@ -95,7 +95,7 @@ func (a *Agent) recoverTask(ctx context.Context, s *session, e *journal.Entry) {
 		return // the next start
 	case elsewhere:
 		e.Drop()
-		a.countDelivery(true)
+		a.countDelivery(e.Task.ID, true)
 		a.mu.Lock()
 		defer a.mu.Unlock()
 		delete(a.tasks.recovering, e.Task.ID)
@@ -108,7 +108,7 @@ func (a *Agent) recoverTask(ctx context.Context, s *session, e *journal.Entry) {
 func (a *Agent) recovered(e *journal.Entry, outcome wire.Terminal, result deliveryResult) {
 	now := a.cfg.Now()
 	e.Finish(journal.Finished{ID: e.Task.ID, Outcome: outcome, At: now.Truncate(time.Second)})
-	a.countDelivery(result == delivered)
+	a.countDelivery(e.Task.ID, result == delivered)
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	delete(a.tasks.recovering, e.Task.ID)

@@ -13,6 +13,14 @@ import (
 
 func (a *Agent) name() string { return a.cfg.Card.AgentName }
 
+// originURL is where PubNub is, for a program that is no part of the daemon.
+func (a *Agent) originURL() string {
+	if a.cfg.Secure {
+		return "https://" + a.cfg.Origin
+	}
+	return "http://" + a.cfg.Origin
+}
+
 // step gives the life cycle an event and does what it answers.
 func (a *Agent) step(ev lifecycle.Event) {
 	a.mu.Lock()
@@ -87,7 +95,11 @@ func (a *Agent) announceSlotsLocked() {
 	if a.life.Full() {
 		active = concurrency // the network must send nothing now
 	}
-	state, _ := json.Marshal(wire.NewPresenceState(a.cfg.InstanceID, active, concurrency, a.startedAt)) // numbers and texts, so it cannot fail
+	announced := wire.NewPresenceState(a.cfg.InstanceID, active, concurrency, a.startedAt)
+	for _, s := range a.conn.sessions {
+		announced.ActiveStreams += int(s.streams.active.Load())
+	}
+	state, _ := json.Marshal(announced) // numbers and texts, so it cannot fail
 	a.conn.presence.Set(state)
 }
 

@@ -33,6 +33,9 @@ type Config struct {
 	Remember      time.Duration
 	MaxRemembered int
 
+	// OnCommit, if it is not nil, is told how long each write to the disk took.
+	OnCommit func(took time.Duration)
+
 	Log      *slog.Logger // nil to discard
 	Now      func() time.Time
 	Timeouts Timeouts

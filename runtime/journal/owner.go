@@ -88,7 +88,11 @@ func (j *Journal) read(reads []post) {
 
 // write gives b to the store. An error is what Health says from then on.
 func (j *Journal) write(b batch) error {
+	began := j.cfg.Now()
 	err := j.store.commit(b)
+	if j.cfg.OnCommit != nil {
+		j.cfg.OnCommit(j.cfg.Now().Sub(began))
+	}
 	if err == nil {
 		return nil
 	}

@@ -21,6 +21,13 @@ type (
 	Status struct{ Text string }
 	// Artifact is an output of the handler, known to the caller of Step by ID.
 	Artifact struct{ ID int }
+	// Detached says that the handler of a pipe task has returned its result while its call goes on: the process may still
+	// use the task. The call then ends with the task, or with its process.
+	Detached struct{}
+	// End ends a pipe task that is detached. Failure is nil when it is completed.
+	End struct{ Failure *dispatch.TaskFailure }
+	// StreamFailed ends a task of which a stream has failed.
+	StreamFailed struct{ Reason string }
 	// HandlerDone says that the call of the handler has ended. Failure is nil when it succeeded.
 	HandlerDone struct{ Failure *dispatch.TaskFailure }
 	// Cancel asks the task to end, for Reason. A consumer, the network, an operator or the daemon wants it.
@@ -35,6 +42,9 @@ func (Start) event()        {}
 func (Dispatched) event()   {}
 func (Status) event()       {}
 func (Artifact) event()     {}
+func (Detached) event()     {}
+func (End) event()          {}
+func (StreamFailed) event() {}
 func (HandlerDone) event()  {}
 func (Cancel) event()       {}
 func (TimerFired) event()   {}

@@ -56,7 +56,7 @@ type world struct {
 
 func (w *world) draw() Event {
 	t := w.t
-	switch rapid.IntRange(0, 9).Draw(t, "event") {
+	switch rapid.IntRange(0, 12).Draw(t, "event") {
 	case 0:
 		return Dispatched{PID: 4711}
 	case 1, 2, 3:
@@ -80,6 +80,18 @@ func (w *world) draw() Event {
 		}
 		w.timers[timer] = time.Time{}
 		return TimerFired{Timer: timer}
+	case 9:
+		if w.called && !w.returned {
+			return Detached{}
+		}
+		return End{}
+	case 11:
+		if rapid.IntRange(0, 3).Draw(t, "stream fails") > 0 {
+			return Status{Text: "from a stream"}
+		}
+		return StreamFailed{Reason: rapid.SampledFrom([]string{"", "The feed broke off."}).Draw(t, "reason")}
+	case 10:
+		return End{Failure: rapid.SampledFrom([]*dispatch.TaskFailure{nil, {Kind: dispatch.HandlerError, Public: "no more"}}).Draw(t, "end")}
 	default:
 		if w.terminalAt > 0 {
 			return TerminalDone{}

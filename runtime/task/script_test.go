@@ -120,6 +120,15 @@ func parseEvent(name, arg string) (Event, error) {
 		}
 	case "terminal-done":
 		return TerminalDone{}, nil
+	case "stream-failed":
+		return StreamFailed{arg}, nil
+	case "detached":
+		return Detached{}, nil
+	case "end":
+		if arg == "" {
+			return End{}, nil
+		}
+		return End{&dispatch.TaskFailure{Kind: dispatch.HandlerError, Public: arg}}, nil
 	case "done":
 		return HandlerDone{}, nil
 	case "error", "crash", "silent", "no-process", "call-ended":

@@ -61,6 +61,7 @@ type State struct {
 
 	calling   bool // the handler's call has begun and not ended
 	dispatch  bool // a process has the task
+	detached  bool // the handler of a pipe task has returned, and the task lives on
 	published bool // the terminal is out, or given up
 
 	pending    *string // status text kept for the end of the window
@@ -85,6 +86,9 @@ func (s *State) PID() int { return s.pid }
 // Deadline returns when the task is asked to end because its time is over; zero if never. It is known after Start.
 func (s *State) Deadline() time.Time { return s.deadline }
 
+// Detached reports whether the task goes on although its handler has returned.
+func (s *State) Detached() bool { return s.detached && s.phase < Canceling }
+
 // Outcome returns the terminal event once the phase is Ending or Done.
 func (s *State) Outcome() wire.Terminal { return s.outcome }
 
@@ -101,6 +105,16 @@ func (s *State) Step(ev Event, now time.Time) []Action {
 		s.status(ev.Text, now)
 	case Artifact:
 		s.artifact(ev.ID, now)
+	case Detached:
+		s.detach()
+	case End:
+		if s.Detached() {
+			s.decide(s.verdict(ev.Failure), now)
+		}
+	case StreamFailed:
+		if s.phase < Canceling { // a task that is to end has its outcome, and ends soon
+			s.decide(wire.Terminal{State: wire.Failed, Error: publicText(&dispatch.TaskFailure{Kind: dispatch.HandlerError, Public: ev.Reason})}, now)
+		}
 	case HandlerDone:
 		s.handlerDone(ev.Failure, now)
 	case Cancel:
@@ -177,6 +191,12 @@ func (s *State) artifact(id int, now time.Time) {
 	s.do(PublishArtifact{id})
 }
 
+func (s *State) detach() {
+	if s.calling && s.cfg.Kind == wire.Pipe && s.phase < Canceling {
+		s.phase, s.detached = Running, true
+	}
+}
+
 func (s *State) handlerDone(f *dispatch.TaskFailure, now time.Time) {
 	if !s.calling {
 		return
@@ -186,8 +206,8 @@ func (s *State) handlerDone(f *dispatch.TaskFailure, now time.Time) {
 	case s.decided(): // whatever the handler says now comes too late
 		s.finish()
 	case s.phase != Canceling && f == nil && s.cfg.Kind == wire.Pipe:
-		// Detached: a pipe task lives until its time is over or somebody ends it. It keeps its slot.
-		s.phase = Running
+		// A pipe task lives until its time is over or somebody ends it. It keeps its slot.
+		s.phase, s.detached = Running, true
 	default:
 		s.decide(s.verdict(f), now)
 	}
@@ -207,7 +227,7 @@ func (s *State) cancel(reason dispatch.CancelReason, now time.Time) {
 		return
 	}
 	s.phase, s.reason = Canceling, reason
-	if !s.calling { // detached: nobody to ask
+	if s.detached || !s.calling { // nobody to ask
 		s.decide(s.verdict(nil), now)
 		return
 	}

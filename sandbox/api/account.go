@@ -32,7 +32,7 @@ func (s *Server) pricingLimits(w http.ResponseWriter, _ *http.Request) {
 	})
 }
 
-// publishContext says for which organization the caller would register an agent.
+// publishContext says for which organization the caller would register an agent, and when its API key ends, if it does.
 func (s *Server) publishContext(w http.ResponseWriter, r *http.Request) {
 	p, err := s.identified(r)
 	if err != nil {
@@ -40,7 +40,11 @@ func (s *Server) publishContext(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	o := s.blocks.Own(p)
-	answer(w, http.StatusOK, map[string]any{"orgId": o.ID, "orgName": o.Name, "agentCount": o.AgentCount})
+	body := map[string]any{"orgId": o.ID, "orgName": o.Name, "agentCount": o.AgentCount}
+	if k, ok := s.blocks.Key(bearer(r)); ok && !k.Expires.IsZero() {
+		body["keyId"], body["keyExpiresAt"] = k.ID, k.Expires.UTC().Format(time.RFC3339)
+	}
+	answer(w, http.StatusOK, body)
 }
 
 type orgBody struct {

@@ -53,6 +53,16 @@ func (n *Network) RevokeKey(idOrSecret string) (APIKey, error) {
 	return APIKey{}, refused(404, CodeNoKey, "There is no such API key.")
 }
 
+// Key returns what is known of a key, without the key itself.
+func (n *Network) Key(secret string) (APIKey, bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if k := n.accounts.keys[secret]; k != nil {
+		return k.APIKey, true
+	}
+	return APIKey{}, false
+}
+
 // Keys lists all keys without their secrets, oldest first.
 func (n *Network) Keys() []APIKey {
 	n.mu.Lock()

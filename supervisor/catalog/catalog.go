@@ -29,6 +29,8 @@ type Found struct {
 	Kind Kind
 	// CardPath is the card file next to it, "" when there is none.
 	CardPath string
+	// Project is set for the handler of a project, which runs differently from a program of its own.
+	Project *Project
 }
 
 // Skip is a file or directory that was not taken, with the reason in one sentence.
@@ -47,6 +49,8 @@ type Skip struct {
 type Scanner struct {
 	// WarnOnly takes what others may change too, and warns of it.
 	WarnOnly bool
+	// User is the daemon's, where another user scans; 0, whom everybody trusts, for that of this process.
+	User int
 
 	hashes   Hashes
 	accounts accounts // for tests
@@ -56,7 +60,11 @@ type Scanner struct {
 // without execute permission that do not look like programs) are passed over silently; what somebody might expect to run is
 // reported in skipped, like a directory that cannot be used.
 func (sc *Scanner) Scan(dirs []string) (found []Found, skipped []Skip) {
-	s := scan{hashes: &sc.hashes, uid: uint32(os.Getuid()), accounts: sc.accounts, warnOnly: sc.WarnOnly, warned: map[string]bool{}, byName: map[string]string{}}
+	uid := os.Getuid()
+	if sc.User != 0 {
+		uid = sc.User
+	}
+	s := scan{hashes: &sc.hashes, uid: uint32(uid), accounts: sc.accounts, warnOnly: sc.WarnOnly, warned: map[string]bool{}, byName: map[string]string{}}
 	for _, dir := range dirs {
 		s.dir(dir)
 	}

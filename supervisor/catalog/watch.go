@@ -3,7 +3,9 @@ package catalog
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"slices"
 	"syscall"
@@ -18,7 +20,11 @@ type WatchConfig struct {
 	Dirs []string
 	// Files are watched too, without what else is in their directories.
 	Files []string
-	Log   *slog.Logger
+	// Trees are directories of projects: their sources are watched, in all directories below, and what is installed in them.
+	Trees []string
+	// Stamps are files that are looked at now and then; they need not exist.
+	Stamps []string
+	Log    *slog.Logger
 	// Quiet is how long nothing must change before Changed is called; default 500 ms. While changes go on and on it is
 	// called every ten times of it.
 	Quiet time.Duration
@@ -73,9 +79,9 @@ func Watch(ctx context.Context, c WatchConfig) {
 	slices.Sort(dirs)
 	dirs = slices.Compact(dirs)
 	changes := make(chan struct{}, 1)
-	w := watches{watcher: watcher, dirs: dirs, ids: map[string]directory{}}
+	w := watches{watcher: watcher, fixed: dirs, trees: c.Trees, ids: map[string]directory{}}
 	rescan := func() time.Duration {
-		if len(w.ids) < len(dirs) {
+		if len(w.ids) < len(w.dirs) {
 			return min(c.Rescan, blindRescan)
 		}
 		return c.Rescan
@@ -98,7 +104,10 @@ func Watch(ctx context.Context, c WatchConfig) {
 	defer timer.Stop()
 	look := time.NewTicker(c.Look)
 	defer look.Stop()
-	lead := trails(c.Dirs, c.Files)
+	leads := func() string {
+		return trails(c.Dirs, slices.Concat(c.Files, c.Stamps, installedIn(c.Trees)))
+	}
+	lead := leads()
 	notify() // for what changed before the directories were watched
 	for {
 		select {
@@ -112,7 +121,10 @@ func Watch(ctx context.Context, c WatchConfig) {
 				delete(w.ids, filepath.Clean(e.Name)) // if it is one of the directories, it is not watched any more
 			}
 			// The directory of a file may be full of what changes all the time.
-			if whole[filepath.Dir(e.Name)] || whole[e.Name] || files[e.Name] {
+			if whole[filepath.Dir(e.Name)] || whole[e.Name] || files[e.Name] || w.source(e.Name) {
+				notify()
+			}
+			if e.Has(fsnotify.Create) && w.grow(e.Name) {
 				notify()
 			}
 		case err := <-watcher.Errors:
@@ -122,7 +134,7 @@ func Watch(ctx context.Context, c WatchConfig) {
 				c.Log.Warn("a plugins directory may not be watched any more; it is looked at again soon", "err", err)
 			}
 		case <-look.C:
-			now := trails(c.Dirs, c.Files)
+			now := leads()
 			if w.update() || now != lead {
 				lead = now
 				timer.Reset(rescan())
@@ -139,8 +151,68 @@ func Watch(ctx context.Context, c WatchConfig) {
 // when its path leads to another one.
 type watches struct {
 	watcher *fsnotify.Watcher
-	dirs    []string
+	fixed   []string
+	trees   []string
+	dirs    []string             // fixed, and those in trees
+	inTree  map[string]bool      // those that hold sources
 	ids     map[string]directory // of those that are watched, by path
+}
+
+// maxTreeDirs bounds the directories of one project that are watched.
+const maxTreeDirs = 1000
+
+// look finds the directories to watch.
+func (w *watches) look() {
+	w.dirs, w.inTree = slices.Clone(w.fixed), map[string]bool{}
+	for _, tree := range w.trees {
+		n := 0
+		tree = filepath.Clean(tree)
+		if real, err := filepath.EvalSymlinks(tree); err == nil {
+			tree = real
+		}
+		_ = filepath.WalkDir(tree, func(path string, e fs.DirEntry, err error) error {
+			switch {
+			case err != nil && path != tree: // what cannot be read is not watched
+				return fs.SkipDir
+			case err == nil && !e.IsDir():
+				return nil
+			case path != tree && SkippedDir(e.Name()):
+				return fs.SkipDir
+			}
+			if n++; n > maxTreeDirs {
+				return fs.SkipAll
+			}
+			w.dirs, w.inTree[path] = append(w.dirs, path), true
+			return nil
+		})
+	}
+	slices.Sort(w.dirs)
+	w.dirs = slices.Compact(w.dirs)
+}
+
+// source reports whether a path is a source file of a project.
+func (w *watches) source(path string) bool {
+	return w.inTree[filepath.Dir(path)] && Source(filepath.Base(path))
+}
+
+// grow watches a directory that is new in a project, and reports whether it is one.
+func (w *watches) grow(path string) bool {
+	if !w.inTree[filepath.Dir(path)] || SkippedDir(filepath.Base(path)) {
+		return false
+	}
+	info, err := os.Lstat(path)
+	return err == nil && info.IsDir() && w.update()
+}
+
+// installedIn are the files that change when something is installed in a project.
+func installedIn(trees []string) (paths []string) {
+	for _, tree := range trees {
+		for _, pattern := range installed {
+			found, _ := filepath.Glob(filepath.Join(tree, pattern))
+			paths = append(paths, found...)
+		}
+	}
+	return paths
 }
 
 // directory tells one directory from another.
@@ -148,6 +220,12 @@ type directory struct{ device, inode uint64 }
 
 // update watches what can be watched, and reports whether there is something new.
 func (w *watches) update() (found bool) {
+	w.look()
+	for dir := range w.ids {
+		if !slices.Contains(w.dirs, dir) { // it is gone
+			delete(w.ids, dir)
+		}
+	}
 	for _, dir := range w.dirs {
 		var st syscall.Stat_t
 		_ = syscall.Stat(dir, &st) // zero if there is none

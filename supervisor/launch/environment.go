@@ -30,3 +30,15 @@ func Secret(name string) bool {
 	return name == "BLOCKS_API_KEY" || name == "CREDENTIALS_DIRECTORY" || name == "NOTIFY_SOCKET" || name == "LISTEN_FDS" ||
 		strings.HasPrefix(name, "BLOCKSD_") || strings.HasPrefix(name, "WATCHDOG_")
 }
+
+// Merge adds variables that are not there yet.
+func Merge(environment, more []string) []string {
+	out := slices.Clone(environment)
+	for _, kv := range more {
+		name, _, _ := strings.Cut(kv, "=")
+		if !slices.ContainsFunc(out, func(have string) bool { return strings.HasPrefix(have, name+"=") }) {
+			out = append(out, kv)
+		}
+	}
+	return out
+}

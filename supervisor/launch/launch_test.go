@@ -226,6 +226,16 @@ func TestEnvironment(t *testing.T) {
 	}
 }
 
+func TestMerge(t *testing.T) {
+	given := []string{"PATH=/bin", "A=1"}
+	if d := cmp.Diff([]string{"PATH=/bin", "A=1", "AB=3"}, Merge(given, []string{"A=2", "AB=3", "PATH=/evil", "AB=4"})); d != "" {
+		t.Error(d)
+	}
+	if len(given) != 2 {
+		t.Error("what was given has changed")
+	}
+}
+
 func TestSocketDirs(t *testing.T) {
 	temp, err := os.MkdirTemp("", "sd")
 	if err != nil {

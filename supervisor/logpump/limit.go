@@ -9,8 +9,8 @@ import (
 // counts as several, one for each lineCost bytes that it has begun.
 const (
 	lineCost = 2 << 10
-	Rate  = 500  // lines a second
-	Burst = 2000 // lines at once
+	Rate     = 500  // lines a second
+	Burst    = 2000 // lines at once
 	// reserved lines of a burst are for errors: a flood of small talk does not hide why a handler failed.
 	reserved = 200
 	// reportAfter is how long dropped lines are counted before a record says how many they were.

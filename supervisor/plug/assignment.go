@@ -12,6 +12,8 @@ type assignment struct {
 	port    dispatch.TaskPort
 	cancel  context.CancelFunc // of the context that the task's own call uses the port with
 	started chan struct{}      // closed when the handler's call has been sent, or never will be
+	settled chan struct{}      // closed when the process has the task no more
+	final   bool               // the handler's result ends also a pipe task; set before the result is known
 	over    chan struct{}      // closed when the task has ended
 
 	mu       sync.Mutex
@@ -27,7 +29,9 @@ type assignment struct {
 }
 
 func newAssignment(port dispatch.TaskPort, cancel context.CancelFunc) *assignment {
-	return &assignment{port: port, cancel: cancel, started: make(chan struct{}), over: make(chan struct{})}
+	return &assignment{
+		port: port, cancel: cancel, started: make(chan struct{}), settled: make(chan struct{}), over: make(chan struct{}),
+	}
 }
 
 // hear says that the first n messages of the handler's answer have had their effect.
@@ -114,6 +118,7 @@ func (a *assignment) end() {
 	}
 	a.mu.Unlock()
 	a.uses.Wait()
+	close(a.settled)
 }
 
 // notified marks that the handler was asked to cancel, and reports whether it was before.

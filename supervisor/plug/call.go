@@ -54,8 +54,8 @@ func (h Hooks) released(taint bool) {
 	}
 }
 
-// Do gives a task to the process and returns when the handler is done with it, when the process has ended, or when ctx
-// has: nil, a *dispatch.TaskFailure, or an *Unsent with one. Whatever happens, the port is not used after Do has returned.
+// Do gives a task to the process and returns when the handler is done with it, for a pipe task when the task is over, when
+// the process has ended, or when ctx has: nil, a *dispatch.TaskFailure, or an *Unsent with one. Whatever happens, the port is not used after Do has returned.
 //
 // A handler that goes on after ctx has ended is given LetGo to end its call, if it understands cancellation, before the
 // call is cut off.
@@ -87,25 +87,29 @@ func (p *Conn) Do(ctx context.Context, task *wire.Task, port dispatch.TaskPort, 
 		defer p.calls.end()
 		growStack()
 		k.run(p, callCtx, work, task, a, result)
-		hooks.released(k.finish())
+		taint := k.finish()
+		if task.Kind == wire.Pipe {
+			<-a.settled // the process may have it beyond the call
+		}
+		hooks.released(taint)
 	}()
 	select {
 	case err := <-result:
-		return err
+		return p.settle(ctx, task, a, err)
 	case <-p.Done():
 		// What it has sent is still in the socket and counts, but nothing is waited for long: something may hold the socket
 		// open.
 		k.cutOff(p.timeouts.ExitDrain)
 		select {
 		case err := <-result:
-			return err
+			return p.settle(ctx, task, a, err)
 		case <-ctx.Done(): // what it has sent may take as long as an outage
 		}
 	case <-ctx.Done():
 	}
 	select {
 	case err := <-result: // both happened
-		return err
+		return p.settle(ctx, task, a, err)
 	default:
 	}
 	patience := time.Duration(0)
@@ -123,6 +127,28 @@ func (p *Conn) Do(ctx context.Context, task *wire.Task, port dispatch.TaskPort, 
 		Kind: dispatch.CallEnded, Public: publicEnded,
 		Private: fmt.Sprintf("the call of task %s on handler %s was ended by the daemon: %v", task.ID, p.config.Handler, context.Cause(ctx)),
 	}
+}
+
+// settle returns what Do returns after an answer of the handler. The process keeps a pipe task that goes on after its
+// result, and the task fails with the process.
+func (p *Conn) settle(ctx context.Context, task *wire.Task, a *assignment, err error) error {
+	if err != nil || task.Kind != wire.Pipe || !a.port.Detached() {
+		return err
+	}
+	if a.final {
+		_ = a.port.End(nil) // an error means that it is over by itself
+	}
+	select {
+	case <-ctx.Done():
+		return nil
+	case <-p.Done():
+	}
+	if ctx.Err() != nil {
+		return nil
+	}
+	failure := p.crash(task, "while it still had")
+	p.explain(task, nil, failure)
+	return failure
 }
 
 // growStack makes room for what a gRPC call needs at once. Without it the stack of a new goroutine is copied several times
@@ -268,23 +294,29 @@ func (k *call) converse(p *Conn, work context.Context, stream grpc.ServerStreami
 			if chunks.open {
 				return false, p.refused(task, errors.New("the last chunk of an artifact is missing"))
 			}
+			a.final = e.Result.GetFinal()
 			return false, nil
 		case *handlerv1.StartTaskResponse_Error:
-			public := strings.TrimSpace(foreign(e.Error.GetPublicMessage(), wire.MaxTextBytes))
-			if public == "" {
-				public = publicError
-			}
-			return false, &dispatch.TaskFailure{Kind: dispatch.HandlerError, Public: public, Private: foreign(e.Error.GetPrivateMessage(), maxPrivate)}
+			return false, handlerFailure(e.Error)
 		}
 		// Any other event comes from a newer SDK; the contract lets us ignore it.
 	}
+}
+
+// handlerFailure is the failure that a handler has reported.
+func handlerFailure(e *handlerv1.Error) *dispatch.TaskFailure {
+	public := strings.TrimSpace(foreign(e.GetPublicMessage(), wire.MaxTextBytes))
+	if public == "" {
+		public = publicError
+	}
+	return &dispatch.TaskFailure{Kind: dispatch.HandlerError, Public: public, Private: foreign(e.GetPrivateMessage(), maxPrivate)}
 }
 
 // explain puts why a task failed beside what the handler wrote, for whoever looks there. The end of a process is a record
 // of its own.
 func (p *Conn) explain(task *wire.Task, a *assignment, err error) {
 	var f *dispatch.TaskFailure
-	if !errors.As(err, &f) || a.unwanted() {
+	if !errors.As(err, &f) || a != nil && a.unwanted() {
 		return
 	}
 	level, why := slog.LevelError, f.Private

@@ -72,7 +72,7 @@ func Start(ctx context.Context, c Config) (*Conn, error) {
 		if !errors.As(err, &f) {
 			f = failure(unit.Spawn, "handler %s could not be started: %v", c.Handler, err)
 		}
-		if p.process.Load() != nil && f.Reason != unit.Requested {
+		if p.process.Load() != nil && f.Reason != unit.Requested && f.Reason != unit.Refused { // a refusal says it all
 			f.Text = withTail(f.Text, p.pump.Tail(5))
 		}
 		if !ended {

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -31,9 +32,11 @@ type host struct {
 	onAnotherProcess func(taskID string) bool
 	// maxArtifact bounds one artifact, in bytes.
 	maxArtifact int64
-	spool       *Spool
+	// waiting are the bytes of writes to streams that have not been answered.
+	waiting atomic.Int64
+	spool   *Spool
 
-	greeting chan struct{} // holds a value for each artifact whose first message is being received
+	greeting chan struct{} // holds a value for each call whose first message is being received
 
 	left sync.WaitGroup // what calls have begun and left behind
 
@@ -60,7 +63,7 @@ func newHost(dir, token string, o owner, plan *launch.Plan, onAnotherProcess fun
 		grpc.Creds(&hostCredentials{}),
 		grpc.MaxRecvMsgSize(MaxMessage), grpc.MaxSendMsgSize(MaxMessage),
 		grpc.MaxConcurrentStreams(maxStreams), grpc.ConnectionTimeout(connectTimeout), grpc.MaxHeaderListSize(maxPrivate), grpc.WaitForHandlers(true),
-		grpc.ChainStreamInterceptor(authorize(token), limitStreams()),
+		grpc.ChainStreamInterceptor(authorizeStream(token), limitStreams()), grpc.UnaryInterceptor(authorizeUnary(token)),
 	)
 	handlerv1.RegisterHostServiceServer(h.server, h)
 	go func() {
@@ -167,30 +170,7 @@ func sendFile(in dispatch.Input, stream grpc.ServerStreamingServer[handlerv1.Dow
 
 // PublishArtifact implements the host service.
 func (h *host) PublishArtifact(stream grpc.ClientStreamingServer[handlerv1.PublishArtifactRequest, handlerv1.PublishArtifactResponse]) error {
-	// Which task it is for says the first message, which can be large: so only a few are received at once.
-	select {
-	case h.greeting <- struct{}{}:
-	case <-stream.Context().Done():
-		return stream.Context().Err()
-	}
-	var once sync.Once
-	next := func() { once.Do(func() { <-h.greeting }) }
-	defer next()
-	var first *handlerv1.PublishArtifactRequest
-	late, stop := deadline(firstMessage)
-	defer stop()
-	received := make(chan error, 1)
-	err := h.within(late, func() error {
-		m, err := stream.Recv()
-		first = m
-		received <- err
-		return err
-	})
-	select {
-	case err = <-received: // first is ours now
-	default:
-		return status.Error(codes.DeadlineExceeded, errOverdue.Error())
-	}
+	first, err := firstOf(h, stream.Recv)
 	if err == io.EOF {
 		return missingChunk()
 	}
@@ -205,7 +185,6 @@ func (h *host) PublishArtifact(stream grpc.ClientStreamingServer[handlerv1.Publi
 	if err != nil {
 		return answer(err)
 	}
-	next()
 	return h.within(a.over, func() error {
 		defer end()
 		return h.publish(a, first, stream)
@@ -251,7 +230,7 @@ func answer(err error) error {
 	if err == nil {
 		return nil
 	}
-	if errors.Is(err, errTaskEnded) {
+	if errors.Is(err, errTaskEnded) || errors.Is(err, dispatch.ErrTaskOver) {
 		return status.Error(codes.NotFound, errTaskEnded.Error())
 	}
 	if _, ok := status.FromError(err); ok {

@@ -116,6 +116,7 @@ func stop(t testing.TB, c *Conn) {
 
 // port records what a handler does.
 type port struct {
+	dispatch.NoStreams
 	mu        sync.Mutex
 	pid       int
 	statuses  []string

@@ -3,6 +3,7 @@ package plug
 import (
 	"context"
 	"errors"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -70,12 +71,35 @@ func (p *Conn) launch(ctx context.Context, env []string) (*launch.Process, strin
 		return process, "", failure(unit.Handshake, "handler %s could not be started because it closed its standard output without a handshake", c.Handler)
 	}
 	exit := p.Exit()
+	if exit.Reason == unit.Refused {
+		return process, "", failure(exit.Reason, "handler %s is not started because %s", c.Handler, exit.Text)
+	}
 	if exit.Reason == unit.ExitCode {
 		if why := p.attempt().WhyEnded(process.Exit().Code); why != "" {
 			return process, "", failure(exit.Reason, "handler %s could not be started because %s", c.Handler, why)
 		}
 	}
 	return process, "", failure(exit.Reason, "handler %s could not be started because %s before its handshake", c.Handler, exit.Text)
+}
+
+// exitUnusable is the exit code (EX_CONFIG) of a handler that cannot work before something on this machine is changed, and
+// whose last line says what.
+const exitUnusable = 78
+
+// ownReason is what a handler itself says of why it cannot work, "" for nothing.
+func (p *Conn) ownReason(code int) string {
+	if code != exitUnusable {
+		return ""
+	}
+	select {
+	case <-p.pumped:
+	case <-time.After(p.timeouts.ExitDrain):
+	}
+	tail := p.pump.Tail(1)
+	if len(tail) == 0 {
+		return ""
+	}
+	return strings.TrimSuffix(strings.TrimSpace(tail[0]), ".")
 }
 
 // attempt is what the catalog has to know to explain a start that has failed.

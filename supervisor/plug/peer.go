@@ -81,20 +81,36 @@ func (c *hostCredentials) Info() credentials.ProtocolInfo {
 func (c *hostCredentials) Clone() credentials.TransportCredentials { return c }
 func (c *hostCredentials) OverrideServerName(string) error         { return nil }
 
-// authorize lets a call through that comes from the handler's own processes and carries its token.
-func authorize(token string) grpc.StreamServerInterceptor {
+// authorize returns an error unless a call comes from the handler's own processes and carries its token.
+func authorize(ctx context.Context, token string) error {
+	p, _ := peer.FromContext(ctx)
+	if p == nil {
+		return status.Error(codes.PermissionDenied, "the caller is unknown")
+	}
+	if auth, ok := p.AuthInfo.(hostAuth); !ok || !auth.allowed {
+		return status.Error(codes.PermissionDenied, "the caller does not belong to the handler that this socket is for")
+	}
+	given := metadata.ValueFromIncomingContext(ctx, handlerv1.HostTokenKey)
+	if len(given) != 1 || subtle.ConstantTimeCompare([]byte(given[0]), []byte(token)) != 1 {
+		return status.Errorf(codes.PermissionDenied, "the metadata %s is not the token of this handler", handlerv1.HostTokenKey)
+	}
+	return nil
+}
+
+func authorizeStream(token string) grpc.StreamServerInterceptor {
 	return func(srv any, stream grpc.ServerStream, _ *grpc.StreamServerInfo, next grpc.StreamHandler) error {
-		p, _ := peer.FromContext(stream.Context())
-		if p == nil {
-			return status.Error(codes.PermissionDenied, "the caller is unknown")
-		}
-		if auth, ok := p.AuthInfo.(hostAuth); !ok || !auth.allowed {
-			return status.Error(codes.PermissionDenied, "the caller does not belong to the handler that this socket is for")
-		}
-		given := metadata.ValueFromIncomingContext(stream.Context(), handlerv1.HostTokenKey)
-		if len(given) != 1 || subtle.ConstantTimeCompare([]byte(given[0]), []byte(token)) != 1 {
-			return status.Errorf(codes.PermissionDenied, "the metadata %s is not the token of this handler", handlerv1.HostTokenKey)
+		if err := authorize(stream.Context(), token); err != nil {
+			return err
 		}
 		return next(srv, stream)
+	}
+}
+
+func authorizeUnary(token string) grpc.UnaryServerInterceptor {
+	return func(ctx context.Context, r any, _ *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
+		if err := authorize(ctx, token); err != nil {
+			return nil, err
+		}
+		return next(ctx, r)
 	}
 }

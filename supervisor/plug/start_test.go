@@ -196,6 +196,27 @@ func TestNoBinary(t *testing.T) {
 	}
 }
 
+// A handler that says itself why it cannot work is not started again for nothing, and its words are the reason.
+func TestOwnReason(t *testing.T) {
+	r := newFixture(t)
+	for script, want := range map[string]struct {
+		reason unit.Reason
+		text   string
+	}{
+		"echo begin >&2; echo 'the package x is not installed: install x' >&2; exit 78": {unit.Refused, "handler h is not started because the package x is not installed: install x"},
+		"exit 78":             {unit.ExitCode, "handler h could not be started because it ended with exit code 78 before its handshake"},
+		"echo no >&2; exit 1": {unit.ExitCode, "handler h could not be started because it ended with exit code 1 before its handshake; its last line was \"no\""},
+	} {
+		c := r.Config
+		c.Handler, c.Path, c.Args = "h", "/bin/sh", []string{"-c", script}
+		_, err := Start(t.Context(), c)
+		var f *Failure
+		if !errors.As(err, &f) || f.Reason != want.reason || f.Text != want.text {
+			t.Errorf("%s: %v", script, err)
+		}
+	}
+}
+
 func TestDescription(t *testing.T) {
 	r := newFixture(t)
 	d := r.conn(t, "echo", "").Description()

@@ -9,6 +9,7 @@ package controlv1
 import (
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
+	durationpb "google.golang.org/protobuf/types/known/durationpb"
 	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
 	sync "sync"
@@ -1689,11 +1690,890 @@ func (x *Crash) GetLines() []string {
 	return nil
 }
 
+type EventsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Only what came after the event with this number; absent for everything that is kept.
+	Since *uint64 `protobuf:"varint,1,opt,name=since,proto3,oneof" json:"since,omitempty"`
+	// Go on until the caller leaves.
+	Follow bool `protobuf:"varint,2,opt,name=follow,proto3" json:"follow,omitempty"`
+	// Only the latest so many of the past; 0 for all.
+	Last          int32 `protobuf:"varint,3,opt,name=last,proto3" json:"last,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EventsRequest) Reset() {
+	*x = EventsRequest{}
+	mi := &file_blocks_control_v1_control_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EventsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EventsRequest) ProtoMessage() {}
+
+func (x *EventsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_blocks_control_v1_control_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EventsRequest.ProtoReflect.Descriptor instead.
+func (*EventsRequest) Descriptor() ([]byte, []int) {
+	return file_blocks_control_v1_control_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *EventsRequest) GetSince() uint64 {
+	if x != nil && x.Since != nil {
+		return *x.Since
+	}
+	return 0
+}
+
+func (x *EventsRequest) GetFollow() bool {
+	if x != nil {
+		return x.Follow
+	}
+	return false
+}
+
+func (x *EventsRequest) GetLast() int32 {
+	if x != nil {
+		return x.Last
+	}
+	return 0
+}
+
+// EventsResponse has at least one item.
+type EventsResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Items         []*EventItem           `protobuf:"bytes,1,rep,name=items,proto3" json:"items,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EventsResponse) Reset() {
+	*x = EventsResponse{}
+	mi := &file_blocks_control_v1_control_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EventsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EventsResponse) ProtoMessage() {}
+
+func (x *EventsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_blocks_control_v1_control_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EventsResponse.ProtoReflect.Descriptor instead.
+func (*EventsResponse) Descriptor() ([]byte, []int) {
+	return file_blocks_control_v1_control_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *EventsResponse) GetItems() []*EventItem {
+	if x != nil {
+		return x.Items
+	}
+	return nil
+}
+
+// EventItem is an event, or a gap.
+type EventItem struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Types that are valid to be assigned to Item:
+	//
+	//	*EventItem_Event
+	//	*EventItem_Missed
+	Item          isEventItem_Item `protobuf_oneof:"item"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EventItem) Reset() {
+	*x = EventItem{}
+	mi := &file_blocks_control_v1_control_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EventItem) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EventItem) ProtoMessage() {}
+
+func (x *EventItem) ProtoReflect() protoreflect.Message {
+	mi := &file_blocks_control_v1_control_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EventItem.ProtoReflect.Descriptor instead.
+func (*EventItem) Descriptor() ([]byte, []int) {
+	return file_blocks_control_v1_control_proto_rawDescGZIP(), []int{29}
+}
+
+func (x *EventItem) GetItem() isEventItem_Item {
+	if x != nil {
+		return x.Item
+	}
+	return nil
+}
+
+func (x *EventItem) GetEvent() *Event {
+	if x != nil {
+		if x, ok := x.Item.(*EventItem_Event); ok {
+			return x.Event
+		}
+	}
+	return nil
+}
+
+func (x *EventItem) GetMissed() uint64 {
+	if x != nil {
+		if x, ok := x.Item.(*EventItem_Missed); ok {
+			return x.Missed
+		}
+	}
+	return 0
+}
+
+type isEventItem_Item interface {
+	isEventItem_Item()
+}
+
+type EventItem_Event struct {
+	Event *Event `protobuf:"bytes,1,opt,name=event,proto3,oneof"`
+}
+
+type EventItem_Missed struct {
+	// So many events are not there any more, or the caller was too slow for them.
+	Missed uint64 `protobuf:"varint,2,opt,name=missed,proto3,oneof"`
+}
+
+func (*EventItem_Event) isEventItem_Item() {}
+
+func (*EventItem_Missed) isEventItem_Item() {}
+
+// Event is one thing that has happened. Which members are set depends on its type.
+type Event struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Numbers the events of a daemon from 1 on, without gaps.
+	Seq  uint64                 `protobuf:"varint,1,opt,name=seq,proto3" json:"seq,omitempty"`
+	Time *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=time,proto3" json:"time,omitempty"`
+	// task_accepted, task_started, task_ended, task_refused, agent_state, handler_state, process_started, process_exited,
+	// rollout, config_reloaded, drain, stream_opened, stream_closed or notice. Types may be added.
+	Type    string `protobuf:"bytes,3,opt,name=type,proto3" json:"type,omitempty"`
+	Agent   string `protobuf:"bytes,4,opt,name=agent,proto3" json:"agent,omitempty"`
+	Handler string `protobuf:"bytes,5,opt,name=handler,proto3" json:"handler,omitempty"`
+	TaskId  string `protobuf:"bytes,6,opt,name=task_id,json=taskId,proto3" json:"task_id,omitempty"`
+	// Absent when there is no process.
+	Pid *int32 `protobuf:"varint,7,opt,name=pid,proto3,oneof" json:"pid,omitempty"`
+	// A word.
+	State string `protobuf:"bytes,8,opt,name=state,proto3" json:"state,omitempty"`
+	// A sentence for people.
+	Reason string `protobuf:"bytes,9,opt,name=reason,proto3" json:"reason,omitempty"`
+	// How long what has ended took; absent for what takes no time.
+	Duration      *durationpb.Duration `protobuf:"bytes,10,opt,name=duration,proto3" json:"duration,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Event) Reset() {
+	*x = Event{}
+	mi := &file_blocks_control_v1_control_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Event) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Event) ProtoMessage() {}
+
+func (x *Event) ProtoReflect() protoreflect.Message {
+	mi := &file_blocks_control_v1_control_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Event.ProtoReflect.Descriptor instead.
+func (*Event) Descriptor() ([]byte, []int) {
+	return file_blocks_control_v1_control_proto_rawDescGZIP(), []int{30}
+}
+
+func (x *Event) GetSeq() uint64 {
+	if x != nil {
+		return x.Seq
+	}
+	return 0
+}
+
+func (x *Event) GetTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Time
+	}
+	return nil
+}
+
+func (x *Event) GetType() string {
+	if x != nil {
+		return x.Type
+	}
+	return ""
+}
+
+func (x *Event) GetAgent() string {
+	if x != nil {
+		return x.Agent
+	}
+	return ""
+}
+
+func (x *Event) GetHandler() string {
+	if x != nil {
+		return x.Handler
+	}
+	return ""
+}
+
+func (x *Event) GetTaskId() string {
+	if x != nil {
+		return x.TaskId
+	}
+	return ""
+}
+
+func (x *Event) GetPid() int32 {
+	if x != nil && x.Pid != nil {
+		return *x.Pid
+	}
+	return 0
+}
+
+func (x *Event) GetState() string {
+	if x != nil {
+		return x.State
+	}
+	return ""
+}
+
+func (x *Event) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *Event) GetDuration() *durationpb.Duration {
+	if x != nil {
+		return x.Duration
+	}
+	return nil
+}
+
+type ReloadRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReloadRequest) Reset() {
+	*x = ReloadRequest{}
+	mi := &file_blocks_control_v1_control_proto_msgTypes[31]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReloadRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReloadRequest) ProtoMessage() {}
+
+func (x *ReloadRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_blocks_control_v1_control_proto_msgTypes[31]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReloadRequest.ProtoReflect.Descriptor instead.
+func (*ReloadRequest) Descriptor() ([]byte, []int) {
+	return file_blocks_control_v1_control_proto_rawDescGZIP(), []int{31}
+}
+
+type ReloadResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Why the configuration cannot be used, one sentence each. Then nothing has changed.
+	Problems []string `protobuf:"bytes,1,rep,name=problems,proto3" json:"problems,omitempty"`
+	// The keys that differ from those in use, in the order of the file.
+	Changes []*ConfigChange `protobuf:"bytes,2,rep,name=changes,proto3" json:"changes,omitempty"`
+	// What was ignored, one sentence each.
+	Warnings      []string `protobuf:"bytes,3,rep,name=warnings,proto3" json:"warnings,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReloadResponse) Reset() {
+	*x = ReloadResponse{}
+	mi := &file_blocks_control_v1_control_proto_msgTypes[32]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReloadResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReloadResponse) ProtoMessage() {}
+
+func (x *ReloadResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_blocks_control_v1_control_proto_msgTypes[32]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReloadResponse.ProtoReflect.Descriptor instead.
+func (*ReloadResponse) Descriptor() ([]byte, []int) {
+	return file_blocks_control_v1_control_proto_rawDescGZIP(), []int{32}
+}
+
+func (x *ReloadResponse) GetProblems() []string {
+	if x != nil {
+		return x.Problems
+	}
+	return nil
+}
+
+func (x *ReloadResponse) GetChanges() []*ConfigChange {
+	if x != nil {
+		return x.Changes
+	}
+	return nil
+}
+
+func (x *ReloadResponse) GetWarnings() []string {
+	if x != nil {
+		return x.Warnings
+	}
+	return nil
+}
+
+type ConfigChange struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The dotted key; an entry of a list stands in brackets: handlers[echo].instances.
+	Key string `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
+	// What the change needs: live, handler or daemon. One that needs a restart of the daemon has not been applied.
+	Needs         string `protobuf:"bytes,2,opt,name=needs,proto3" json:"needs,omitempty"`
+	Old           string `protobuf:"bytes,3,opt,name=old,proto3" json:"old,omitempty"`
+	New           string `protobuf:"bytes,4,opt,name=new,proto3" json:"new,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ConfigChange) Reset() {
+	*x = ConfigChange{}
+	mi := &file_blocks_control_v1_control_proto_msgTypes[33]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ConfigChange) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ConfigChange) ProtoMessage() {}
+
+func (x *ConfigChange) ProtoReflect() protoreflect.Message {
+	mi := &file_blocks_control_v1_control_proto_msgTypes[33]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ConfigChange.ProtoReflect.Descriptor instead.
+func (*ConfigChange) Descriptor() ([]byte, []int) {
+	return file_blocks_control_v1_control_proto_rawDescGZIP(), []int{33}
+}
+
+func (x *ConfigChange) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+func (x *ConfigChange) GetNeeds() string {
+	if x != nil {
+		return x.Needs
+	}
+	return ""
+}
+
+func (x *ConfigChange) GetOld() string {
+	if x != nil {
+		return x.Old
+	}
+	return ""
+}
+
+func (x *ConfigChange) GetNew() string {
+	if x != nil {
+		return x.New
+	}
+	return ""
+}
+
+type ShowConfigRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ShowConfigRequest) Reset() {
+	*x = ShowConfigRequest{}
+	mi := &file_blocks_control_v1_control_proto_msgTypes[34]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ShowConfigRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ShowConfigRequest) ProtoMessage() {}
+
+func (x *ShowConfigRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_blocks_control_v1_control_proto_msgTypes[34]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ShowConfigRequest.ProtoReflect.Descriptor instead.
+func (*ShowConfigRequest) Descriptor() ([]byte, []int) {
+	return file_blocks_control_v1_control_proto_rawDescGZIP(), []int{34}
+}
+
+type ShowConfigResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// In the order of the sample file.
+	Values        []*ConfigValue `protobuf:"bytes,1,rep,name=values,proto3" json:"values,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ShowConfigResponse) Reset() {
+	*x = ShowConfigResponse{}
+	mi := &file_blocks_control_v1_control_proto_msgTypes[35]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ShowConfigResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ShowConfigResponse) ProtoMessage() {}
+
+func (x *ShowConfigResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_blocks_control_v1_control_proto_msgTypes[35]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ShowConfigResponse.ProtoReflect.Descriptor instead.
+func (*ShowConfigResponse) Descriptor() ([]byte, []int) {
+	return file_blocks_control_v1_control_proto_rawDescGZIP(), []int{35}
+}
+
+func (x *ShowConfigResponse) GetValues() []*ConfigValue {
+	if x != nil {
+		return x.Values
+	}
+	return nil
+}
+
+type ConfigValue struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The dotted key; an entry of a list stands in brackets: handlers[0].name.
+	Key string `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
+	// As it would stand in the file.
+	Value string `protobuf:"bytes,2,opt,name=value,proto3" json:"value,omitempty"`
+	// default, file, variable or flag; before when the sources say otherwise by now and the change waits for a restart.
+	Source string `protobuf:"bytes,3,opt,name=source,proto3" json:"source,omitempty"`
+	// Which file, with its line if that is known, which variable or which flag; empty for a default.
+	Where         string `protobuf:"bytes,4,opt,name=where,proto3" json:"where,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ConfigValue) Reset() {
+	*x = ConfigValue{}
+	mi := &file_blocks_control_v1_control_proto_msgTypes[36]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ConfigValue) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ConfigValue) ProtoMessage() {}
+
+func (x *ConfigValue) ProtoReflect() protoreflect.Message {
+	mi := &file_blocks_control_v1_control_proto_msgTypes[36]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ConfigValue.ProtoReflect.Descriptor instead.
+func (*ConfigValue) Descriptor() ([]byte, []int) {
+	return file_blocks_control_v1_control_proto_rawDescGZIP(), []int{36}
+}
+
+func (x *ConfigValue) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+func (x *ConfigValue) GetValue() string {
+	if x != nil {
+		return x.Value
+	}
+	return ""
+}
+
+func (x *ConfigValue) GetSource() string {
+	if x != nil {
+		return x.Source
+	}
+	return ""
+}
+
+func (x *ConfigValue) GetWhere() string {
+	if x != nil {
+		return x.Where
+	}
+	return ""
+}
+
+type SetLogLevelRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// debug, info, warn or error.
+	Level         string `protobuf:"bytes,1,opt,name=level,proto3" json:"level,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetLogLevelRequest) Reset() {
+	*x = SetLogLevelRequest{}
+	mi := &file_blocks_control_v1_control_proto_msgTypes[37]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetLogLevelRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetLogLevelRequest) ProtoMessage() {}
+
+func (x *SetLogLevelRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_blocks_control_v1_control_proto_msgTypes[37]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetLogLevelRequest.ProtoReflect.Descriptor instead.
+func (*SetLogLevelRequest) Descriptor() ([]byte, []int) {
+	return file_blocks_control_v1_control_proto_rawDescGZIP(), []int{37}
+}
+
+func (x *SetLogLevelRequest) GetLevel() string {
+	if x != nil {
+		return x.Level
+	}
+	return ""
+}
+
+type SetLogLevelResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The level before.
+	Previous      string `protobuf:"bytes,1,opt,name=previous,proto3" json:"previous,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetLogLevelResponse) Reset() {
+	*x = SetLogLevelResponse{}
+	mi := &file_blocks_control_v1_control_proto_msgTypes[38]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetLogLevelResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetLogLevelResponse) ProtoMessage() {}
+
+func (x *SetLogLevelResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_blocks_control_v1_control_proto_msgTypes[38]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetLogLevelResponse.ProtoReflect.Descriptor instead.
+func (*SetLogLevelResponse) Descriptor() ([]byte, []int) {
+	return file_blocks_control_v1_control_proto_rawDescGZIP(), []int{38}
+}
+
+func (x *SetLogLevelResponse) GetPrevious() string {
+	if x != nil {
+		return x.Previous
+	}
+	return ""
+}
+
+type DumpRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DumpRequest) Reset() {
+	*x = DumpRequest{}
+	mi := &file_blocks_control_v1_control_proto_msgTypes[39]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DumpRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DumpRequest) ProtoMessage() {}
+
+func (x *DumpRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_blocks_control_v1_control_proto_msgTypes[39]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DumpRequest.ProtoReflect.Descriptor instead.
+func (*DumpRequest) Descriptor() ([]byte, []int) {
+	return file_blocks_control_v1_control_proto_rawDescGZIP(), []int{39}
+}
+
+type DumpResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The stacks of all goroutines, as text.
+	Goroutines []byte `protobuf:"bytes,1,opt,name=goroutines,proto3" json:"goroutines,omitempty"`
+	// The heap profile in the format of pprof.
+	Heap []byte `protobuf:"bytes,2,opt,name=heap,proto3" json:"heap,omitempty"`
+	// Numbers about the process and its parts.
+	Counts        []*DumpCount `protobuf:"bytes,3,rep,name=counts,proto3" json:"counts,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DumpResponse) Reset() {
+	*x = DumpResponse{}
+	mi := &file_blocks_control_v1_control_proto_msgTypes[40]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DumpResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DumpResponse) ProtoMessage() {}
+
+func (x *DumpResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_blocks_control_v1_control_proto_msgTypes[40]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DumpResponse.ProtoReflect.Descriptor instead.
+func (*DumpResponse) Descriptor() ([]byte, []int) {
+	return file_blocks_control_v1_control_proto_rawDescGZIP(), []int{40}
+}
+
+func (x *DumpResponse) GetGoroutines() []byte {
+	if x != nil {
+		return x.Goroutines
+	}
+	return nil
+}
+
+func (x *DumpResponse) GetHeap() []byte {
+	if x != nil {
+		return x.Heap
+	}
+	return nil
+}
+
+func (x *DumpResponse) GetCounts() []*DumpCount {
+	if x != nil {
+		return x.Counts
+	}
+	return nil
+}
+
+type DumpCount struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Value         int64                  `protobuf:"varint,2,opt,name=value,proto3" json:"value,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DumpCount) Reset() {
+	*x = DumpCount{}
+	mi := &file_blocks_control_v1_control_proto_msgTypes[41]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DumpCount) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DumpCount) ProtoMessage() {}
+
+func (x *DumpCount) ProtoReflect() protoreflect.Message {
+	mi := &file_blocks_control_v1_control_proto_msgTypes[41]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DumpCount.ProtoReflect.Descriptor instead.
+func (*DumpCount) Descriptor() ([]byte, []int) {
+	return file_blocks_control_v1_control_proto_rawDescGZIP(), []int{41}
+}
+
+func (x *DumpCount) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *DumpCount) GetValue() int64 {
+	if x != nil {
+		return x.Value
+	}
+	return 0
+}
+
 var File_blocks_control_v1_control_proto protoreflect.FileDescriptor
 
 const file_blocks_control_v1_control_proto_rawDesc = "" +
 	"\n" +
-	"\x1fblocks/control/v1/control.proto\x12\x11blocks.control.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x0f\n" +
+	"\x1fblocks/control/v1/control.proto\x12\x11blocks.control.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x0f\n" +
 	"\rStatusRequest\"\xc9\x02\n" +
 	"\x0eStatusResponse\x12\x14\n" +
 	"\x05ready\x18\x01 \x01(\bR\x05ready\x12\x18\n" +
@@ -1811,7 +2691,63 @@ const file_blocks_control_v1_control_proto_rawDesc = "" +
 	"\x04text\x18\x05 \x01(\tR\x04text\x12\x14\n" +
 	"\x05panic\x18\x06 \x03(\tR\x05panic\x12\x14\n" +
 	"\x05lines\x18\a \x03(\tR\x05linesB\x06\n" +
-	"\x04_pid2\xad\x06\n" +
+	"\x04_pid\"`\n" +
+	"\rEventsRequest\x12\x19\n" +
+	"\x05since\x18\x01 \x01(\x04H\x00R\x05since\x88\x01\x01\x12\x16\n" +
+	"\x06follow\x18\x02 \x01(\bR\x06follow\x12\x12\n" +
+	"\x04last\x18\x03 \x01(\x05R\x04lastB\b\n" +
+	"\x06_since\"D\n" +
+	"\x0eEventsResponse\x122\n" +
+	"\x05items\x18\x01 \x03(\v2\x1c.blocks.control.v1.EventItemR\x05items\"_\n" +
+	"\tEventItem\x120\n" +
+	"\x05event\x18\x01 \x01(\v2\x18.blocks.control.v1.EventH\x00R\x05event\x12\x18\n" +
+	"\x06missed\x18\x02 \x01(\x04H\x00R\x06missedB\x06\n" +
+	"\x04item\"\xaa\x02\n" +
+	"\x05Event\x12\x10\n" +
+	"\x03seq\x18\x01 \x01(\x04R\x03seq\x12.\n" +
+	"\x04time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x12\n" +
+	"\x04type\x18\x03 \x01(\tR\x04type\x12\x14\n" +
+	"\x05agent\x18\x04 \x01(\tR\x05agent\x12\x18\n" +
+	"\ahandler\x18\x05 \x01(\tR\ahandler\x12\x17\n" +
+	"\atask_id\x18\x06 \x01(\tR\x06taskId\x12\x15\n" +
+	"\x03pid\x18\a \x01(\x05H\x00R\x03pid\x88\x01\x01\x12\x14\n" +
+	"\x05state\x18\b \x01(\tR\x05state\x12\x16\n" +
+	"\x06reason\x18\t \x01(\tR\x06reason\x125\n" +
+	"\bduration\x18\n" +
+	" \x01(\v2\x19.google.protobuf.DurationR\bdurationB\x06\n" +
+	"\x04_pid\"\x0f\n" +
+	"\rReloadRequest\"\x83\x01\n" +
+	"\x0eReloadResponse\x12\x1a\n" +
+	"\bproblems\x18\x01 \x03(\tR\bproblems\x129\n" +
+	"\achanges\x18\x02 \x03(\v2\x1f.blocks.control.v1.ConfigChangeR\achanges\x12\x1a\n" +
+	"\bwarnings\x18\x03 \x03(\tR\bwarnings\"Z\n" +
+	"\fConfigChange\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05needs\x18\x02 \x01(\tR\x05needs\x12\x10\n" +
+	"\x03old\x18\x03 \x01(\tR\x03old\x12\x10\n" +
+	"\x03new\x18\x04 \x01(\tR\x03new\"\x13\n" +
+	"\x11ShowConfigRequest\"L\n" +
+	"\x12ShowConfigResponse\x126\n" +
+	"\x06values\x18\x01 \x03(\v2\x1e.blocks.control.v1.ConfigValueR\x06values\"c\n" +
+	"\vConfigValue\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value\x12\x16\n" +
+	"\x06source\x18\x03 \x01(\tR\x06source\x12\x14\n" +
+	"\x05where\x18\x04 \x01(\tR\x05where\"*\n" +
+	"\x12SetLogLevelRequest\x12\x14\n" +
+	"\x05level\x18\x01 \x01(\tR\x05level\"1\n" +
+	"\x13SetLogLevelResponse\x12\x1a\n" +
+	"\bprevious\x18\x01 \x01(\tR\bprevious\"\r\n" +
+	"\vDumpRequest\"x\n" +
+	"\fDumpResponse\x12\x1e\n" +
+	"\n" +
+	"goroutines\x18\x01 \x01(\fR\n" +
+	"goroutines\x12\x12\n" +
+	"\x04heap\x18\x02 \x01(\fR\x04heap\x124\n" +
+	"\x06counts\x18\x03 \x03(\v2\x1c.blocks.control.v1.DumpCountR\x06counts\"5\n" +
+	"\tDumpCount\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\x03R\x05value2\xcf\t\n" +
 	"\x0eControlService\x12M\n" +
 	"\x06Status\x12 .blocks.control.v1.StatusRequest\x1a!.blocks.control.v1.StatusResponse\x12_\n" +
 	"\fListHandlers\x12&.blocks.control.v1.ListHandlersRequest\x1a'.blocks.control.v1.ListHandlersResponse\x12V\n" +
@@ -1822,7 +2758,13 @@ const file_blocks_control_v1_control_proto_rawDesc = "" +
 	"\x0fRollbackHandler\x12).blocks.control.v1.RollbackHandlerRequest\x1a*.blocks.control.v1.RollbackHandlerResponse\x12J\n" +
 	"\x05Drain\x12\x1f.blocks.control.v1.DrainRequest\x1a .blocks.control.v1.DrainResponse\x12P\n" +
 	"\aUndrain\x12!.blocks.control.v1.UndrainRequest\x1a\".blocks.control.v1.UndrainResponse\x12I\n" +
-	"\x04Logs\x12\x1e.blocks.control.v1.LogsRequest\x1a\x1f.blocks.control.v1.LogsResponse0\x01B>Z<github.com/blocksd/blocksd/proto/blocks/control/v1;controlv1b\x06proto3"
+	"\x04Logs\x12\x1e.blocks.control.v1.LogsRequest\x1a\x1f.blocks.control.v1.LogsResponse0\x01\x12O\n" +
+	"\x06Events\x12 .blocks.control.v1.EventsRequest\x1a!.blocks.control.v1.EventsResponse0\x01\x12M\n" +
+	"\x06Reload\x12 .blocks.control.v1.ReloadRequest\x1a!.blocks.control.v1.ReloadResponse\x12Y\n" +
+	"\n" +
+	"ShowConfig\x12$.blocks.control.v1.ShowConfigRequest\x1a%.blocks.control.v1.ShowConfigResponse\x12\\\n" +
+	"\vSetLogLevel\x12%.blocks.control.v1.SetLogLevelRequest\x1a&.blocks.control.v1.SetLogLevelResponse\x12G\n" +
+	"\x04Dump\x12\x1e.blocks.control.v1.DumpRequest\x1a\x1f.blocks.control.v1.DumpResponseB>Z<github.com/blocksd/blocksd/proto/blocks/control/v1;controlv1b\x06proto3"
 
 var (
 	file_blocks_control_v1_control_proto_rawDescOnce sync.Once
@@ -1836,7 +2778,7 @@ func file_blocks_control_v1_control_proto_rawDescGZIP() []byte {
 	return file_blocks_control_v1_control_proto_rawDescData
 }
 
-var file_blocks_control_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
+var file_blocks_control_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 42)
 var file_blocks_control_v1_control_proto_goTypes = []any{
 	(*StatusRequest)(nil),           // 0: blocks.control.v1.StatusRequest
 	(*StatusResponse)(nil),          // 1: blocks.control.v1.StatusResponse
@@ -1865,7 +2807,23 @@ var file_blocks_control_v1_control_proto_goTypes = []any{
 	(*LogRecord)(nil),               // 24: blocks.control.v1.LogRecord
 	(*LogAttribute)(nil),            // 25: blocks.control.v1.LogAttribute
 	(*Crash)(nil),                   // 26: blocks.control.v1.Crash
-	(*timestamppb.Timestamp)(nil),   // 27: google.protobuf.Timestamp
+	(*EventsRequest)(nil),           // 27: blocks.control.v1.EventsRequest
+	(*EventsResponse)(nil),          // 28: blocks.control.v1.EventsResponse
+	(*EventItem)(nil),               // 29: blocks.control.v1.EventItem
+	(*Event)(nil),                   // 30: blocks.control.v1.Event
+	(*ReloadRequest)(nil),           // 31: blocks.control.v1.ReloadRequest
+	(*ReloadResponse)(nil),          // 32: blocks.control.v1.ReloadResponse
+	(*ConfigChange)(nil),            // 33: blocks.control.v1.ConfigChange
+	(*ShowConfigRequest)(nil),       // 34: blocks.control.v1.ShowConfigRequest
+	(*ShowConfigResponse)(nil),      // 35: blocks.control.v1.ShowConfigResponse
+	(*ConfigValue)(nil),             // 36: blocks.control.v1.ConfigValue
+	(*SetLogLevelRequest)(nil),      // 37: blocks.control.v1.SetLogLevelRequest
+	(*SetLogLevelResponse)(nil),     // 38: blocks.control.v1.SetLogLevelResponse
+	(*DumpRequest)(nil),             // 39: blocks.control.v1.DumpRequest
+	(*DumpResponse)(nil),            // 40: blocks.control.v1.DumpResponse
+	(*DumpCount)(nil),               // 41: blocks.control.v1.DumpCount
+	(*timestamppb.Timestamp)(nil),   // 42: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),     // 43: google.protobuf.Duration
 }
 var file_blocks_control_v1_control_proto_depIdxs = []int32{
 	3,  // 0: blocks.control.v1.StatusResponse.agents:type_name -> blocks.control.v1.Agent
@@ -1874,39 +2832,56 @@ var file_blocks_control_v1_control_proto_depIdxs = []int32{
 	2,  // 3: blocks.control.v1.StatusResponse.conditions:type_name -> blocks.control.v1.Condition
 	9,  // 4: blocks.control.v1.Handler.processes:type_name -> blocks.control.v1.Process
 	26, // 5: blocks.control.v1.Handler.crash:type_name -> blocks.control.v1.Crash
-	27, // 6: blocks.control.v1.Process.started_at:type_name -> google.protobuf.Timestamp
+	42, // 6: blocks.control.v1.Process.started_at:type_name -> google.protobuf.Timestamp
 	4,  // 7: blocks.control.v1.ListHandlersResponse.handlers:type_name -> blocks.control.v1.Handler
 	15, // 8: blocks.control.v1.ListTasksResponse.tasks:type_name -> blocks.control.v1.Task
-	27, // 9: blocks.control.v1.Task.since:type_name -> google.protobuf.Timestamp
-	27, // 10: blocks.control.v1.Task.deadline:type_name -> google.protobuf.Timestamp
+	42, // 9: blocks.control.v1.Task.since:type_name -> google.protobuf.Timestamp
+	42, // 10: blocks.control.v1.Task.deadline:type_name -> google.protobuf.Timestamp
 	24, // 11: blocks.control.v1.LogsResponse.record:type_name -> blocks.control.v1.LogRecord
 	26, // 12: blocks.control.v1.LogsResponse.crash:type_name -> blocks.control.v1.Crash
-	27, // 13: blocks.control.v1.LogRecord.time:type_name -> google.protobuf.Timestamp
+	42, // 13: blocks.control.v1.LogRecord.time:type_name -> google.protobuf.Timestamp
 	25, // 14: blocks.control.v1.LogRecord.attributes:type_name -> blocks.control.v1.LogAttribute
-	27, // 15: blocks.control.v1.Crash.time:type_name -> google.protobuf.Timestamp
-	0,  // 16: blocks.control.v1.ControlService.Status:input_type -> blocks.control.v1.StatusRequest
-	11, // 17: blocks.control.v1.ControlService.ListHandlers:input_type -> blocks.control.v1.ListHandlersRequest
-	13, // 18: blocks.control.v1.ControlService.ListTasks:input_type -> blocks.control.v1.ListTasksRequest
-	16, // 19: blocks.control.v1.ControlService.CancelTask:input_type -> blocks.control.v1.CancelTaskRequest
-	5,  // 20: blocks.control.v1.ControlService.RestartHandler:input_type -> blocks.control.v1.RestartHandlerRequest
-	7,  // 21: blocks.control.v1.ControlService.RollbackHandler:input_type -> blocks.control.v1.RollbackHandlerRequest
-	18, // 22: blocks.control.v1.ControlService.Drain:input_type -> blocks.control.v1.DrainRequest
-	20, // 23: blocks.control.v1.ControlService.Undrain:input_type -> blocks.control.v1.UndrainRequest
-	22, // 24: blocks.control.v1.ControlService.Logs:input_type -> blocks.control.v1.LogsRequest
-	1,  // 25: blocks.control.v1.ControlService.Status:output_type -> blocks.control.v1.StatusResponse
-	12, // 26: blocks.control.v1.ControlService.ListHandlers:output_type -> blocks.control.v1.ListHandlersResponse
-	14, // 27: blocks.control.v1.ControlService.ListTasks:output_type -> blocks.control.v1.ListTasksResponse
-	17, // 28: blocks.control.v1.ControlService.CancelTask:output_type -> blocks.control.v1.CancelTaskResponse
-	6,  // 29: blocks.control.v1.ControlService.RestartHandler:output_type -> blocks.control.v1.RestartHandlerResponse
-	8,  // 30: blocks.control.v1.ControlService.RollbackHandler:output_type -> blocks.control.v1.RollbackHandlerResponse
-	19, // 31: blocks.control.v1.ControlService.Drain:output_type -> blocks.control.v1.DrainResponse
-	21, // 32: blocks.control.v1.ControlService.Undrain:output_type -> blocks.control.v1.UndrainResponse
-	23, // 33: blocks.control.v1.ControlService.Logs:output_type -> blocks.control.v1.LogsResponse
-	25, // [25:34] is the sub-list for method output_type
-	16, // [16:25] is the sub-list for method input_type
-	16, // [16:16] is the sub-list for extension type_name
-	16, // [16:16] is the sub-list for extension extendee
-	0,  // [0:16] is the sub-list for field type_name
+	42, // 15: blocks.control.v1.Crash.time:type_name -> google.protobuf.Timestamp
+	29, // 16: blocks.control.v1.EventsResponse.items:type_name -> blocks.control.v1.EventItem
+	30, // 17: blocks.control.v1.EventItem.event:type_name -> blocks.control.v1.Event
+	42, // 18: blocks.control.v1.Event.time:type_name -> google.protobuf.Timestamp
+	43, // 19: blocks.control.v1.Event.duration:type_name -> google.protobuf.Duration
+	33, // 20: blocks.control.v1.ReloadResponse.changes:type_name -> blocks.control.v1.ConfigChange
+	36, // 21: blocks.control.v1.ShowConfigResponse.values:type_name -> blocks.control.v1.ConfigValue
+	41, // 22: blocks.control.v1.DumpResponse.counts:type_name -> blocks.control.v1.DumpCount
+	0,  // 23: blocks.control.v1.ControlService.Status:input_type -> blocks.control.v1.StatusRequest
+	11, // 24: blocks.control.v1.ControlService.ListHandlers:input_type -> blocks.control.v1.ListHandlersRequest
+	13, // 25: blocks.control.v1.ControlService.ListTasks:input_type -> blocks.control.v1.ListTasksRequest
+	16, // 26: blocks.control.v1.ControlService.CancelTask:input_type -> blocks.control.v1.CancelTaskRequest
+	5,  // 27: blocks.control.v1.ControlService.RestartHandler:input_type -> blocks.control.v1.RestartHandlerRequest
+	7,  // 28: blocks.control.v1.ControlService.RollbackHandler:input_type -> blocks.control.v1.RollbackHandlerRequest
+	18, // 29: blocks.control.v1.ControlService.Drain:input_type -> blocks.control.v1.DrainRequest
+	20, // 30: blocks.control.v1.ControlService.Undrain:input_type -> blocks.control.v1.UndrainRequest
+	22, // 31: blocks.control.v1.ControlService.Logs:input_type -> blocks.control.v1.LogsRequest
+	27, // 32: blocks.control.v1.ControlService.Events:input_type -> blocks.control.v1.EventsRequest
+	31, // 33: blocks.control.v1.ControlService.Reload:input_type -> blocks.control.v1.ReloadRequest
+	34, // 34: blocks.control.v1.ControlService.ShowConfig:input_type -> blocks.control.v1.ShowConfigRequest
+	37, // 35: blocks.control.v1.ControlService.SetLogLevel:input_type -> blocks.control.v1.SetLogLevelRequest
+	39, // 36: blocks.control.v1.ControlService.Dump:input_type -> blocks.control.v1.DumpRequest
+	1,  // 37: blocks.control.v1.ControlService.Status:output_type -> blocks.control.v1.StatusResponse
+	12, // 38: blocks.control.v1.ControlService.ListHandlers:output_type -> blocks.control.v1.ListHandlersResponse
+	14, // 39: blocks.control.v1.ControlService.ListTasks:output_type -> blocks.control.v1.ListTasksResponse
+	17, // 40: blocks.control.v1.ControlService.CancelTask:output_type -> blocks.control.v1.CancelTaskResponse
+	6,  // 41: blocks.control.v1.ControlService.RestartHandler:output_type -> blocks.control.v1.RestartHandlerResponse
+	8,  // 42: blocks.control.v1.ControlService.RollbackHandler:output_type -> blocks.control.v1.RollbackHandlerResponse
+	19, // 43: blocks.control.v1.ControlService.Drain:output_type -> blocks.control.v1.DrainResponse
+	21, // 44: blocks.control.v1.ControlService.Undrain:output_type -> blocks.control.v1.UndrainResponse
+	23, // 45: blocks.control.v1.ControlService.Logs:output_type -> blocks.control.v1.LogsResponse
+	28, // 46: blocks.control.v1.ControlService.Events:output_type -> blocks.control.v1.EventsResponse
+	32, // 47: blocks.control.v1.ControlService.Reload:output_type -> blocks.control.v1.ReloadResponse
+	35, // 48: blocks.control.v1.ControlService.ShowConfig:output_type -> blocks.control.v1.ShowConfigResponse
+	38, // 49: blocks.control.v1.ControlService.SetLogLevel:output_type -> blocks.control.v1.SetLogLevelResponse
+	40, // 50: blocks.control.v1.ControlService.Dump:output_type -> blocks.control.v1.DumpResponse
+	37, // [37:51] is the sub-list for method output_type
+	23, // [23:37] is the sub-list for method input_type
+	23, // [23:23] is the sub-list for extension type_name
+	23, // [23:23] is the sub-list for extension extendee
+	0,  // [0:23] is the sub-list for field type_name
 }
 
 func init() { file_blocks_control_v1_control_proto_init() }
@@ -1920,13 +2895,19 @@ func file_blocks_control_v1_control_proto_init() {
 		(*LogsResponse_Crash)(nil),
 	}
 	file_blocks_control_v1_control_proto_msgTypes[26].OneofWrappers = []any{}
+	file_blocks_control_v1_control_proto_msgTypes[27].OneofWrappers = []any{}
+	file_blocks_control_v1_control_proto_msgTypes[29].OneofWrappers = []any{
+		(*EventItem_Event)(nil),
+		(*EventItem_Missed)(nil),
+	}
+	file_blocks_control_v1_control_proto_msgTypes[30].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_blocks_control_v1_control_proto_rawDesc), len(file_blocks_control_v1_control_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   27,
+			NumMessages:   42,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

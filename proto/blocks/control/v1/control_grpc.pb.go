@@ -28,6 +28,11 @@ const (
 	ControlService_Drain_FullMethodName           = "/blocks.control.v1.ControlService/Drain"
 	ControlService_Undrain_FullMethodName         = "/blocks.control.v1.ControlService/Undrain"
 	ControlService_Logs_FullMethodName            = "/blocks.control.v1.ControlService/Logs"
+	ControlService_Events_FullMethodName          = "/blocks.control.v1.ControlService/Events"
+	ControlService_Reload_FullMethodName          = "/blocks.control.v1.ControlService/Reload"
+	ControlService_ShowConfig_FullMethodName      = "/blocks.control.v1.ControlService/ShowConfig"
+	ControlService_SetLogLevel_FullMethodName     = "/blocks.control.v1.ControlService/SetLogLevel"
+	ControlService_Dump_FullMethodName            = "/blocks.control.v1.ControlService/Dump"
 )
 
 // ControlServiceClient is the client API for ControlService service.
@@ -36,8 +41,9 @@ const (
 //
 // ControlService is the daemon's local API, served on a Unix socket (default /run/blocksd/blocksd.sock, mode 0660). It
 // answers from the moment the daemon holds its state directory, whatever the network does. Reading is open to whoever
-// may open the socket; CancelTask, RestartHandler, RollbackHandler, Drain and Undrain need root or the daemon's own user
-// (PERMISSION_DENIED otherwise). Every method may be repeated.
+// may open the socket; CancelTask, RestartHandler, RollbackHandler, Drain, Undrain, Reload, SetLogLevel and Dump need root,
+// the daemon's own user or a member of the configured operator group (PERMISSION_DENIED otherwise). Every method may be
+// repeated.
 type ControlServiceClient interface {
 	// Status is the daemon at a glance: readiness and its reasons, agents, handlers, counters.
 	Status(ctx context.Context, in *StatusRequest, opts ...grpc.CallOption) (*StatusResponse, error)
@@ -62,6 +68,19 @@ type ControlServiceClient interface {
 	// Logs hands out what handlers have written lately, oldest first, and what they write next if asked to follow.
 	// NOT_FOUND when there is no such handler.
 	Logs(ctx context.Context, in *LogsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[LogsResponse], error)
+	// Events hands out what has happened, oldest first, and what happens next if asked to follow. A caller that is too slow
+	// misses events and learns how many; it holds up nobody. OUT_OF_RANGE when since has not happened yet in this daemon.
+	Events(ctx context.Context, in *EventsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[EventsResponse], error)
+	// Reload reads the configuration again and applies what can be changed in a running daemon. It returns when what is
+	// served has been decided anew; handlers whose settings have changed may still be rolling. An unusable configuration
+	// changes nothing and is an answer with problems, not an error.
+	Reload(ctx context.Context, in *ReloadRequest, opts ...grpc.CallOption) (*ReloadResponse, error)
+	// ShowConfig is the configuration that counts now, each value with where it comes from. Secrets are hidden.
+	ShowConfig(ctx context.Context, in *ShowConfigRequest, opts ...grpc.CallOption) (*ShowConfigResponse, error)
+	// SetLogLevel changes the level of the log until the next reload that changes it, or restart.
+	SetLogLevel(ctx context.Context, in *SetLogLevelRequest, opts ...grpc.CallOption) (*SetLogLevelResponse, error)
+	// Dump is what the process is doing, for those who look for a fault in the daemon itself.
+	Dump(ctx context.Context, in *DumpRequest, opts ...grpc.CallOption) (*DumpResponse, error)
 }
 
 type controlServiceClient struct {
@@ -171,14 +190,74 @@ func (c *controlServiceClient) Logs(ctx context.Context, in *LogsRequest, opts .
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type ControlService_LogsClient = grpc.ServerStreamingClient[LogsResponse]
 
+func (c *controlServiceClient) Events(ctx context.Context, in *EventsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[EventsResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &ControlService_ServiceDesc.Streams[1], ControlService_Events_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[EventsRequest, EventsResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type ControlService_EventsClient = grpc.ServerStreamingClient[EventsResponse]
+
+func (c *controlServiceClient) Reload(ctx context.Context, in *ReloadRequest, opts ...grpc.CallOption) (*ReloadResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ReloadResponse)
+	err := c.cc.Invoke(ctx, ControlService_Reload_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *controlServiceClient) ShowConfig(ctx context.Context, in *ShowConfigRequest, opts ...grpc.CallOption) (*ShowConfigResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ShowConfigResponse)
+	err := c.cc.Invoke(ctx, ControlService_ShowConfig_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *controlServiceClient) SetLogLevel(ctx context.Context, in *SetLogLevelRequest, opts ...grpc.CallOption) (*SetLogLevelResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(SetLogLevelResponse)
+	err := c.cc.Invoke(ctx, ControlService_SetLogLevel_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *controlServiceClient) Dump(ctx context.Context, in *DumpRequest, opts ...grpc.CallOption) (*DumpResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DumpResponse)
+	err := c.cc.Invoke(ctx, ControlService_Dump_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // ControlServiceServer is the server API for ControlService service.
 // All implementations must embed UnimplementedControlServiceServer
 // for forward compatibility.
 //
 // ControlService is the daemon's local API, served on a Unix socket (default /run/blocksd/blocksd.sock, mode 0660). It
 // answers from the moment the daemon holds its state directory, whatever the network does. Reading is open to whoever
-// may open the socket; CancelTask, RestartHandler, RollbackHandler, Drain and Undrain need root or the daemon's own user
-// (PERMISSION_DENIED otherwise). Every method may be repeated.
+// may open the socket; CancelTask, RestartHandler, RollbackHandler, Drain, Undrain, Reload, SetLogLevel and Dump need root,
+// the daemon's own user or a member of the configured operator group (PERMISSION_DENIED otherwise). Every method may be
+// repeated.
 type ControlServiceServer interface {
 	// Status is the daemon at a glance: readiness and its reasons, agents, handlers, counters.
 	Status(context.Context, *StatusRequest) (*StatusResponse, error)
@@ -203,6 +282,19 @@ type ControlServiceServer interface {
 	// Logs hands out what handlers have written lately, oldest first, and what they write next if asked to follow.
 	// NOT_FOUND when there is no such handler.
 	Logs(*LogsRequest, grpc.ServerStreamingServer[LogsResponse]) error
+	// Events hands out what has happened, oldest first, and what happens next if asked to follow. A caller that is too slow
+	// misses events and learns how many; it holds up nobody. OUT_OF_RANGE when since has not happened yet in this daemon.
+	Events(*EventsRequest, grpc.ServerStreamingServer[EventsResponse]) error
+	// Reload reads the configuration again and applies what can be changed in a running daemon. It returns when what is
+	// served has been decided anew; handlers whose settings have changed may still be rolling. An unusable configuration
+	// changes nothing and is an answer with problems, not an error.
+	Reload(context.Context, *ReloadRequest) (*ReloadResponse, error)
+	// ShowConfig is the configuration that counts now, each value with where it comes from. Secrets are hidden.
+	ShowConfig(context.Context, *ShowConfigRequest) (*ShowConfigResponse, error)
+	// SetLogLevel changes the level of the log until the next reload that changes it, or restart.
+	SetLogLevel(context.Context, *SetLogLevelRequest) (*SetLogLevelResponse, error)
+	// Dump is what the process is doing, for those who look for a fault in the daemon itself.
+	Dump(context.Context, *DumpRequest) (*DumpResponse, error)
 	mustEmbedUnimplementedControlServiceServer()
 }
 
@@ -239,6 +331,21 @@ func (UnimplementedControlServiceServer) Undrain(context.Context, *UndrainReques
 }
 func (UnimplementedControlServiceServer) Logs(*LogsRequest, grpc.ServerStreamingServer[LogsResponse]) error {
 	return status.Error(codes.Unimplemented, "method Logs not implemented")
+}
+func (UnimplementedControlServiceServer) Events(*EventsRequest, grpc.ServerStreamingServer[EventsResponse]) error {
+	return status.Error(codes.Unimplemented, "method Events not implemented")
+}
+func (UnimplementedControlServiceServer) Reload(context.Context, *ReloadRequest) (*ReloadResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Reload not implemented")
+}
+func (UnimplementedControlServiceServer) ShowConfig(context.Context, *ShowConfigRequest) (*ShowConfigResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ShowConfig not implemented")
+}
+func (UnimplementedControlServiceServer) SetLogLevel(context.Context, *SetLogLevelRequest) (*SetLogLevelResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method SetLogLevel not implemented")
+}
+func (UnimplementedControlServiceServer) Dump(context.Context, *DumpRequest) (*DumpResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Dump not implemented")
 }
 func (UnimplementedControlServiceServer) mustEmbedUnimplementedControlServiceServer() {}
 func (UnimplementedControlServiceServer) testEmbeddedByValue()                        {}
@@ -416,6 +523,89 @@ func _ControlService_Logs_Handler(srv interface{}, stream grpc.ServerStream) err
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type ControlService_LogsServer = grpc.ServerStreamingServer[LogsResponse]
 
+func _ControlService_Events_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(EventsRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(ControlServiceServer).Events(m, &grpc.GenericServerStream[EventsRequest, EventsResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type ControlService_EventsServer = grpc.ServerStreamingServer[EventsResponse]
+
+func _ControlService_Reload_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ReloadRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControlServiceServer).Reload(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ControlService_Reload_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControlServiceServer).Reload(ctx, req.(*ReloadRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ControlService_ShowConfig_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ShowConfigRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControlServiceServer).ShowConfig(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ControlService_ShowConfig_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControlServiceServer).ShowConfig(ctx, req.(*ShowConfigRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ControlService_SetLogLevel_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(SetLogLevelRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControlServiceServer).SetLogLevel(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ControlService_SetLogLevel_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControlServiceServer).SetLogLevel(ctx, req.(*SetLogLevelRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ControlService_Dump_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DumpRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControlServiceServer).Dump(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ControlService_Dump_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControlServiceServer).Dump(ctx, req.(*DumpRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // ControlService_ServiceDesc is the grpc.ServiceDesc for ControlService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -455,11 +645,32 @@ var ControlService_ServiceDesc = grpc.ServiceDesc{
 			MethodName: "Undrain",
 			Handler:    _ControlService_Undrain_Handler,
 		},
+		{
+			MethodName: "Reload",
+			Handler:    _ControlService_Reload_Handler,
+		},
+		{
+			MethodName: "ShowConfig",
+			Handler:    _ControlService_ShowConfig_Handler,
+		},
+		{
+			MethodName: "SetLogLevel",
+			Handler:    _ControlService_SetLogLevel_Handler,
+		},
+		{
+			MethodName: "Dump",
+			Handler:    _ControlService_Dump_Handler,
+		},
 	},
 	Streams: []grpc.StreamDesc{
 		{
 			StreamName:    "Logs",
 			Handler:       _ControlService_Logs_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "Events",
+			Handler:       _ControlService_Events_Handler,
 			ServerStreams: true,
 		},
 	},

@@ -359,7 +359,10 @@ func (*StartTaskResponse_Error) isStartTaskResponse_Event() {}
 
 // Result is the end of a task that succeeded. Its artifacts were sent before it.
 type Result struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// For a pipe task: it is over with this result. Otherwise a pipe task goes on until its time is over, somebody ends it,
+	// or the handler calls HostService.EndTask.
+	Final         bool `protobuf:"varint,1,opt,name=final,proto3" json:"final,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -392,6 +395,13 @@ func (x *Result) ProtoReflect() protoreflect.Message {
 // Deprecated: Use Result.ProtoReflect.Descriptor instead.
 func (*Result) Descriptor() ([]byte, []int) {
 	return file_blocks_handler_v1_handler_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *Result) GetFinal() bool {
+	if x != nil {
+		return x.Final
+	}
+	return false
 }
 
 // Error is the end of a task that failed.
@@ -570,8 +580,9 @@ const file_blocks_handler_v1_handler_proto_rawDesc = "" +
 	"\bartifact\x18\x02 \x01(\v2 .blocks.handler.v1.ArtifactChunkH\x00R\bartifact\x123\n" +
 	"\x06result\x18\x03 \x01(\v2\x19.blocks.handler.v1.ResultH\x00R\x06result\x120\n" +
 	"\x05error\x18\x04 \x01(\v2\x18.blocks.handler.v1.ErrorH\x00R\x05errorB\a\n" +
-	"\x05event\"\b\n" +
-	"\x06Result\"W\n" +
+	"\x05event\"\x1e\n" +
+	"\x06Result\x12\x14\n" +
+	"\x05final\x18\x01 \x01(\bR\x05final\"W\n" +
 	"\x05Error\x12%\n" +
 	"\x0epublic_message\x18\x01 \x01(\tR\rpublicMessage\x12'\n" +
 	"\x0fprivate_message\x18\x02 \x01(\tR\x0eprivateMessage\"\x96\x01\n" +

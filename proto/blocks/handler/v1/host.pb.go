@@ -445,7 +445,9 @@ type CreateStreamResponse struct {
 	Created bool   `protobuf:"varint,6,opt,name=created,proto3" json:"created,omitempty"`
 	Channel string `protobuf:"bytes,7,opt,name=channel,proto3" json:"channel,omitempty"`
 	// What the writer of an external stream needs; absent for every other stream.
-	External      *ExternalStream `protobuf:"bytes,8,opt,name=external,proto3,oneof" json:"external,omitempty"`
+	External *ExternalStream `protobuf:"bytes,8,opt,name=external,proto3,oneof" json:"external,omitempty"`
+	// This task made the stream: no other task had it then.
+	First         bool `protobuf:"varint,9,opt,name=first,proto3" json:"first,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -534,6 +536,13 @@ func (x *CreateStreamResponse) GetExternal() *ExternalStream {
 		return x.External
 	}
 	return nil
+}
+
+func (x *CreateStreamResponse) GetFirst() bool {
+	if x != nil {
+		return x.First
+	}
+	return false
 }
 
 // ExternalStream lets another process write one stream. The token is good for that stream alone.
@@ -1954,7 +1963,7 @@ const file_blocks_handler_v1_host_proto_rawDesc = "" +
 	"\x06format\x18\x04 \x01(\x0e2\x1f.blocks.handler.v1.StreamFormatR\x06format\x12#\n" +
 	"\rmetadata_json\x18\x05 \x01(\fR\fmetadataJson\x12\x1a\n" +
 	"\bexternal\x18\x06 \x01(\bR\bexternal\x12/\n" +
-	"\x05grace\x18\a \x01(\v2\x19.google.protobuf.DurationR\x05grace\"\xf4\x02\n" +
+	"\x05grace\x18\a \x01(\v2\x19.google.protobuf.DurationR\x05grace\"\x8a\x03\n" +
 	"\x14CreateStreamResponse\x12\x1b\n" +
 	"\tstream_id\x18\x01 \x01(\tR\bstreamId\x12'\n" +
 	"\x0fdeclared_stream\x18\x02 \x01(\tR\x0edeclaredStream\x12@\n" +
@@ -1963,7 +1972,8 @@ const file_blocks_handler_v1_host_proto_rawDesc = "" +
 	"\x06shared\x18\x05 \x01(\bR\x06shared\x12\x18\n" +
 	"\acreated\x18\x06 \x01(\bR\acreated\x12\x18\n" +
 	"\achannel\x18\a \x01(\tR\achannel\x12B\n" +
-	"\bexternal\x18\b \x01(\v2!.blocks.handler.v1.ExternalStreamH\x00R\bexternal\x88\x01\x01B\v\n" +
+	"\bexternal\x18\b \x01(\v2!.blocks.handler.v1.ExternalStreamH\x00R\bexternal\x88\x01\x01\x12\x14\n" +
+	"\x05first\x18\t \x01(\bR\x05firstB\v\n" +
 	"\t_external\"\xba\x01\n" +
 	"\x0eExternalStream\x12\x14\n" +
 	"\x05token\x18\x01 \x01(\tR\x05token\x12\x1f\n" +

@@ -1,0 +1,280 @@
+package cli
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"unicode/utf8"
+
+	"github.com/blocksd/blocksd/client"
+)
+
+// streamView shows the streams of one task.
+type streamView struct {
+	options watchOptions
+	out     *callPrinter
+	shown   map[string]bool // ids of the streams that have been dealt with
+
+	mu    sync.Mutex // guards what follows
+	names map[string]int
+	err   error // the first thing that could not be written
+}
+
+// unavailable is the reason of a stream that was not opened before its task ended. The others are those of the client.
+const unavailable = "unavailable"
+
+// open begins to show the streams that have been announced since the last call.
+func (v *streamView) open(ctx context.Context, s *client.Session, viewers *sync.WaitGroup) {
+	for _, ref := range s.Streams() {
+		if ref.Direction() == client.Outbound || v.shown[ref.ID()] {
+			continue
+		}
+		v.shown[ref.ID()] = true
+		stream, err := ref.Open(ctx)
+		if err != nil {
+			if ctx.Err() == nil {
+				v.fail(v.closed(ref, unavailable, 0, err))
+			}
+			continue
+		}
+		viewers.Go(func() { v.fail(v.show(ctx, ref, stream)) })
+	}
+}
+
+func (v *streamView) fail(err error) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.err == nil {
+		v.err = err
+	}
+}
+
+func (v *streamView) failure() error {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.err
+}
+
+// show prints a stream to its end.
+func (v *streamView) show(ctx context.Context, ref *client.StreamRef, stream *client.Stream) error {
+	sink, err := v.sink(ref)
+	if err != nil {
+		return err
+	}
+	var trouble error
+	for item, err := range stream.Items(ctx) {
+		if err != nil {
+			trouble = err
+			break
+		}
+		if err := sink.write(item); err != nil {
+			return errors.Join(err, sink.close())
+		}
+	}
+	if err := sink.close(); err != nil || ctx.Err() != nil {
+		return err
+	}
+	return v.closed(ref, string(stream.EndReason()), stream.Gaps(), trouble)
+}
+
+// closed says that a stream is over.
+func (v *streamView) closed(ref *client.StreamRef, reason string, gaps int64, why error) error {
+	if v.out.asJSON {
+		return v.out.line(struct {
+			Type     string `json:"type"`
+			Stream   string `json:"stream"`
+			StreamID string `json:"streamId"`
+			Reason   string `json:"reason"`
+			Gaps     int64  `json:"gaps"`
+		}{"stream_closed", ref.Name(), ref.ID(), reason, gaps})
+	}
+	text := fmt.Sprintf("stream %s %s", ref.Name(), reason)
+	if gaps > 0 {
+		text += ", with " + counted(gaps, "gap")
+	}
+	if why != nil && reason != unavailable {
+		text += ": " + why.Error()
+	}
+	v.out.say("%s", text)
+	return nil
+}
+
+// streamSink takes the items of one stream.
+type streamSink interface {
+	write(client.StreamItem) error
+	close() error
+}
+
+func (v *streamView) sink(ref *client.StreamRef) (streamSink, error) {
+	switch {
+	case v.options.streamDir != "":
+		return v.newFileSink(ref)
+	case v.out.asJSON:
+		return &jsonSink{out: v.out, name: ref.Name(), id: ref.ID()}, nil
+	}
+	return &textSink{out: v.out}, nil
+}
+
+// jsonSink prints each item as a line of JSON.
+type jsonSink struct {
+	out      *callPrinter
+	name, id string
+}
+
+func (s *jsonSink) write(item client.StreamItem) error {
+	line := struct {
+		Type     string          `json:"type"`
+		Stream   string          `json:"stream"`
+		StreamID string          `json:"streamId"`
+		Seq      int64           `json:"seq"`
+		Text     *string         `json:"text,omitempty"`
+		Data     *[]byte         `json:"data,omitempty"`
+		Event    json.RawMessage `json:"event,omitempty"`
+	}{Type: "stream", Stream: s.name, StreamID: s.id, Seq: item.Seq}
+	switch {
+	case item.Event != nil:
+		line.Event = item.Event
+	case utf8.Valid(item.Data):
+		text := string(item.Data)
+		line.Text = &text
+	default:
+		line.Data = &item.Data
+	}
+	return s.out.line(line)
+}
+
+func (s *jsonSink) close() error { return nil }
+
+// textSink prints a stream for people and for pipes. A terminal gets no control characters.
+type textSink struct {
+	out  *callPrinter
+	rest []byte // the beginning of a character whose end has not come
+}
+
+func (s *textSink) write(item client.StreamItem) error {
+	if item.Event != nil {
+		line := compactJSON(item.Event)
+		if !s.out.plain {
+			line = []byte(printable(string(line)))
+		}
+		return s.out.write(append(line, '\n'))
+	}
+	if s.out.plain {
+		return s.out.write(item.Data)
+	}
+	data := append(s.rest, item.Data...)
+	whole := len(data) - partial(data)
+	s.rest = append([]byte(nil), data[whole:]...)
+	return s.out.write([]byte(printableText(string(data[:whole]))))
+}
+
+func (s *textSink) close() error {
+	if len(s.rest) == 0 {
+		return nil
+	}
+	return s.out.write([]byte("\uFFFD"))
+}
+
+// printableText makes foreign text safe for a terminal and keeps its lines.
+func printableText(s string) string {
+	var b strings.Builder
+	for line := range strings.SplitAfterSeq(s, "\n") {
+		text, ended := strings.CutSuffix(line, "\n")
+		b.WriteString(printable(strings.TrimSuffix(text, "\r")))
+		if ended {
+			b.WriteByte('\n')
+		}
+	}
+	return b.String()
+}
+
+func compactJSON(v json.RawMessage) []byte {
+	var b bytes.Buffer
+	if json.Compact(&b, v) != nil {
+		return v // it was decoded before
+	}
+	return b.Bytes()
+}
+
+// partial is how many bytes at the end of data begin a character without ending it.
+func partial(data []byte) int {
+	for n := 1; n < utf8.UTFMax && n <= len(data); n++ {
+		if b := data[len(data)-n]; utf8.RuneStart(b) {
+			if utf8.FullRune(data[len(data)-n:]) {
+				return 0
+			}
+			return n
+		}
+	}
+	return 0
+}
+
+// fileSink writes a stream to a file: bytes as they are, events as lines of JSON.
+type fileSink struct{ file *os.File }
+
+func (v *streamView) newFileSink(ref *client.StreamRef) (streamSink, error) {
+	root, err := os.OpenRoot(v.options.streamDir) // a name or a link must not lead out of it
+	if err != nil {
+		return nil, fmt.Errorf("write stream %q to %s: %w", ref.Name(), v.options.streamDir, err)
+	}
+	defer root.Close()
+	name := v.fileName(ref.Name())
+	f, err := root.Create(name)
+	if err != nil {
+		return nil, fmt.Errorf("write stream %q to %s: %w", ref.Name(), filepath.Join(v.options.streamDir, name), err)
+	}
+	return fileSink{f}, nil
+}
+
+// fileName is that of a stream's file: the stream's name, with a number for each further stream of that name.
+func (v *streamView) fileName(stream string) string {
+	name := strings.Map(func(r rune) rune {
+		if r == '/' || r == '\\' || r == utf8.RuneError || printable(string(r)) != string(r) {
+			return '_'
+		}
+		return r
+	}, stream)
+	if strings.HasPrefix(name, ".") {
+		name = "_" + name[1:]
+	}
+	if len(name) > 200 { // file systems allow 255
+		name = strings.ToValidUTF8(name[:200], "")
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.names == nil {
+		v.names = map[string]int{}
+	}
+	v.names[name]++
+	if n := v.names[name]; n > 1 {
+		return name + "-" + strconv.Itoa(n)
+	}
+	return name
+}
+
+func (s fileSink) write(item client.StreamItem) error {
+	data := item.Data
+	if item.Event != nil {
+		data = append(compactJSON(item.Event), '\n')
+	}
+	if _, err := s.file.Write(data); err != nil {
+		return fmt.Errorf("write a stream: %w", err)
+	}
+	return nil
+}
+
+func (s fileSink) close() error { return s.file.Close() }
+
+func (p *callPrinter) write(b []byte) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	_, err := p.results.Write(b)
+	return err
+}

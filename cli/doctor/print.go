@@ -1,0 +1,86 @@
+package doctor
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"unicode/utf8"
+)
+
+// Width is what the report for people fits.
+const Width = 80
+
+// column is where the text of a line begins.
+const column = len("configuration") + len("FAIL") + 4
+
+// words are how the report names the states, and their colors.
+var words = map[State]struct{ text, color string }{
+	OK: {"ok", "\x1b[32m"}, Warn: {"warn", "\x1b[33m"}, Fail: {"FAIL", "\x1b[1;31m"}, Skip: {"-", "\x1b[2m"},
+}
+
+const noColor = "\x1b[0m"
+
+// Print writes the report for people. Text must be safe for a terminal already.
+func Print(w io.Writer, rs []Result, colors bool) error {
+	counts := map[State]int{}
+	for _, r := range rs {
+		counts[r.State]++
+		word := words[r.State]
+		state := fmt.Sprintf("%-4s", word.text)
+		if colors {
+			state = word.color + state + noColor
+		}
+		lines := wrap(r.Detail, Width-column)
+		if r.Fix != "" {
+			for i, line := range wrap(r.Fix, Width-column-2) {
+				lines = append(lines, []string{"→ ", "  "}[min(i, 1)]+line)
+			}
+		}
+		for i, line := range lines {
+			head := strings.Repeat(" ", column)
+			if i == 0 {
+				head = fmt.Sprintf("%s  %-*s", state, column-6, r.Check)
+			}
+			if _, err := fmt.Fprintln(w, strings.TrimRight(head+line, " ")); err != nil {
+				return err
+			}
+		}
+	}
+	_, err := fmt.Fprintf(w, "\n%s\n", summary(counts))
+	return err
+}
+
+func summary(counts map[State]int) string {
+	parts := []string{fmt.Sprintf("%d ok", counts[OK])}
+	if n := counts[Warn]; n > 0 {
+		parts = append(parts, plural(n, "warning"))
+	}
+	if n := counts[Fail]; n > 0 {
+		parts = append(parts, fmt.Sprintf("%d failed", n))
+	}
+	if n := counts[Skip]; n > 0 {
+		parts = append(parts, fmt.Sprintf("%d not looked at", n))
+	}
+	return strings.Join(parts, ", ")
+}
+
+// wrap breaks a text into lines of at most so many characters, between words where it can.
+func wrap(text string, width int) (lines []string) {
+	line := ""
+	for _, word := range strings.Fields(text) {
+		switch n := utf8.RuneCountInString(line); {
+		case line == "":
+			line = word
+		case n+1+utf8.RuneCountInString(word) <= width:
+			line += " " + word
+		default:
+			lines = append(lines, line)
+			line = word
+		}
+		for rest := []rune(line); len(rest) > width; rest = []rune(line) { // a path that is longer than a line
+			lines = append(lines, string(rest[:width]))
+			line = string(rest[width:])
+		}
+	}
+	return append(lines, line)
+}

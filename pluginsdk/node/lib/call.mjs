@@ -1,0 +1,145 @@
+// Tasks that a handler submits to other agents.
+
+import { bytesOf, pieces } from './artifact.mjs';
+import { duration, parseJSON } from './contract.mjs';
+import { HostError } from './errors.mjs';
+import { hostError, write } from './host.mjs';
+
+/** The events that end a task. */
+const TERMINAL = 'terminal';
+
+export class Call {
+  #host;
+  #owner;
+  #call;
+  #events = [];
+  #over = false;
+  #failure;
+  #waiting = [];
+
+  constructor(host, owner, call) {
+    this.#host = host;
+    this.#owner = owner;
+    this.#call = call;
+  }
+
+  /** Submits a task and resolves when the network has it. */
+  static async submit(host, owner, agentName, parts, options = {}) {
+    const what = `call the agent ${agentName}`;
+    const call = new Call(host, owner, host.exchange('CallAgent'));
+    const submitted = call.#follow(what);
+    submitted.catch(() => {}); // it is awaited below
+    options.signal?.addEventListener('abort', () => call.#call.cancel(), { once: true });
+    try {
+      await write(call.#call, {
+        call: {
+          task_id: owner, agent_name: agentName, parts: parts.map(partOf),
+          duration: options.durationMinutes ? duration(options.durationMinutes * 60_000) : undefined,
+          idempotency_key: options.idempotencyKey ?? '', owner_id: options.ownerId ?? '', detached: Boolean(options.detached),
+        },
+      });
+      for (const [index, part] of parts.entries()) {
+        if (part.file === undefined) continue;
+        const whole = bytesOf(part.file);
+        for await (const data of pieces(whole ? [whole] : part.file)) await write(call.#call, { part_index: index, data });
+      }
+      call.#call.end();
+    } catch (err) {
+      call.#call.cancel();
+      await submitted; // says better why
+      throw hostError(what, err);
+    }
+    const answer = await submitted;
+    call.taskId = answer.task_id;
+    call.queued = Boolean(answer.queued);
+    call.idempotent = Boolean(answer.idempotent);
+    return call;
+  }
+
+  /** Keeps what the daemon says, and resolves with its first answer. */
+  #follow(what) {
+    return new Promise((resolve, reject) => {
+      this.#call.on('data', (answer) => {
+        if (answer.submitted) resolve(answer.submitted);
+        const event = parseJSON(answer.event_json);
+        if (event) {
+          this.#events.push(event);
+          this.#wake();
+        }
+      });
+      const end = (err) => {
+        this.#over = true;
+        this.#failure ??= err;
+        reject(err ?? new HostError(`${what}: the daemon gave no answer`));
+        this.#wake();
+      };
+      this.#call.on('error', (err) => end(hostError(what, err)));
+      this.#call.on('end', () => end());
+    });
+  }
+
+  #wake() {
+    for (const resume of this.#waiting.splice(0)) resume();
+  }
+
+  /** Yields every event of the task from its beginning, the terminal last. Several readers each see all of them. */
+  async *[Symbol.asyncIterator]() {
+    for (let next = 0; ; next += 1) {
+      while (next >= this.#events.length) {
+        if (this.#over) {
+          if (this.#failure) throw this.#failure;
+          return;
+        }
+        await new Promise((resume) => this.#waiting.push(resume));
+      }
+      const event = this.#events[next];
+      yield event;
+      if (event.type === TERMINAL) return;
+    }
+  }
+
+  /** Resolves with the terminal event. */
+  async result() {
+    for await (const event of this) if (event.type === TERMINAL) return event;
+    throw new HostError(`task ${this.taskId} has no end: the daemon is gone`);
+  }
+
+  /** The artifact events that have come so far. */
+  artifacts() {
+    return this.#events.filter((event) => event.type === 'artifact');
+  }
+
+  /** The bytes of the artifact with an index among the artifact events. */
+  async download(index) {
+    let info = {};
+    const data = [];
+    for await (const message of this.#host.stream('DownloadCallArtifact', {
+      task_id: this.#owner, called_task_id: this.taskId, artifact_index: index,
+    }, `download artifact ${index} of task ${this.taskId}`)) {
+      info = message.info ?? info;
+      if (message.data) data.push(message.data);
+    }
+    return { data: Buffer.concat(data), mimeType: info.mime_type ?? '', fileName: info.file_name ?? '', outputId: info.output_id ?? '' };
+  }
+
+  /** cancel, terminate, pause, resume or retry. */
+  async control(verb) {
+    await this.#host.unary('ControlCall', { task_id: this.#owner, called_task_id: this.taskId, verb }, `${verb} the task ${this.taskId}`);
+  }
+
+  cancel() {
+    return this.control('cancel');
+  }
+
+  /** Follows the task no longer, which cancels it unless it is detached. */
+  close() {
+    this.#call.cancel();
+  }
+}
+
+function partOf(part) {
+  const common = { part_id: part.id ?? '', content_type: part.contentType ?? '' };
+  if (part.file === undefined) return { ...common, text: part.text ?? '' };
+  const size = bytesOf(part.file)?.length ?? 0;
+  return { ...common, file: { name: part.fileName ?? '', mime_type: part.contentType ?? '', size } };
+}

@@ -1,0 +1,63 @@
+// The messages and services of the handler contract, read from the descriptors that `make generate` writes. Messages have
+// the field names of the contract (task_id), enums are texts, numbers of 64 bits are numbers.
+
+import { readFileSync } from 'node:fs';
+
+import { grpcPackages } from './dependencies.mjs';
+
+/** One message, in bytes. */
+export const MAX_MESSAGE = 16 << 20;
+/** What one message carries of a file. */
+export const CHUNK = 256 << 10;
+/** The cookie by which a handler knows that a daemon has started it. */
+export const COOKIE = { name: 'BLOCKS_HANDLER_COOKIE', value: 'blocks.handler.v1' };
+
+let loaded;
+
+/** grpc and the definitions of the two services. */
+export function contract() {
+  if (!loaded) {
+    const { grpc, loader } = grpcPackages();
+    const definitions = loader.loadFileDescriptorSetFromBuffer(
+      readFileSync(new URL('./handler.binpb', import.meta.url)),
+      { longs: Number, enums: String, defaults: false },
+    );
+    loaded = {
+      grpc,
+      HandlerService: definitions['blocks.handler.v1.HandlerService'],
+      HostService: definitions['blocks.handler.v1.HostService'],
+    };
+  }
+  return loaded;
+}
+
+export const limits = {
+  'grpc.max_receive_message_length': MAX_MESSAGE,
+  'grpc.max_send_message_length': MAX_MESSAGE,
+};
+
+/** Seconds and nanoseconds of a google.protobuf.Duration, as milliseconds. */
+export function milliseconds(duration) {
+  return duration ? (duration.seconds ?? 0) * 1000 + (duration.nanos ?? 0) / 1e6 : undefined;
+}
+
+/** Milliseconds as a google.protobuf.Duration. */
+export function duration(ms) {
+  const seconds = Math.floor(ms / 1000);
+  return { seconds, nanos: Math.round((ms - seconds * 1000) * 1e6) };
+}
+
+/** What a failed call says, without gRPC's code in front of it. */
+export function detailOf(err) {
+  return err?.details || err?.message || String(err);
+}
+
+/** JSON in bytes, undefined for none. */
+export function parseJSON(bytes) {
+  if (!bytes || bytes.length === 0) return undefined;
+  try {
+    return JSON.parse(Buffer.from(bytes).toString('utf8'));
+  } catch {
+    return undefined;
+  }
+}

@@ -1,0 +1,61 @@
+// How the modules of a project are found and read: TypeScript is translated, and the packages that a handler imports from
+// Blocks or from blocksd are there although the project has not installed them. Runs in the thread of Node's hooks.
+
+import { existsSync, readFileSync } from 'node:fs';
+import path from 'node:path';
+import { fileURLToPath, pathToFileURL } from 'node:url';
+
+import { lookIn, need } from './dependencies.mjs';
+
+/** What stands in for packages that are not installed. */
+const STAND_INS = {
+  '@blocks-network/sdk': new URL('./blocks.mjs', import.meta.url).href,
+  '@blocks-network/sdk/stream': new URL('./blocks.mjs', import.meta.url).href,
+  '@blocksd/handler': new URL('./index.mjs', import.meta.url).href,
+  '@blocksd/handler/blocks': new URL('./blocks.mjs', import.meta.url).href,
+};
+
+const TYPESCRIPT = ['.ts', '.mts', '.cts', '.tsx'];
+const NOT_FOUND = ['ERR_MODULE_NOT_FOUND', 'ERR_UNSUPPORTED_DIR_IMPORT'];
+
+export function initialize({ project }) {
+  lookIn(project);
+}
+
+export async function resolve(specifier, context, next) {
+  try {
+    return await next(specifier, context);
+  } catch (err) {
+    if (!NOT_FOUND.includes(err.code)) throw err;
+    if (specifier in STAND_INS) return { url: STAND_INS[specifier], shortCircuit: true };
+    const file = sibling(specifier, context.parentURL);
+    if (file) return { url: pathToFileURL(file).href, shortCircuit: true };
+    throw err;
+  }
+}
+
+/** The file that a TypeScript compiler would take for a relative import: ./x and ./x.js may be ./x.ts. */
+function sibling(specifier, parent) {
+  if (!/^\.{0,2}\//.test(specifier) || !parent?.startsWith('file:')) return undefined;
+  const at = path.resolve(path.dirname(fileURLToPath(parent)), specifier);
+  const bare = at.replace(/\.([mc]?)js$/, '.$1ts');
+  const candidates = [bare, `${at}.ts`, `${at}.mts`, `${at}.js`, `${at}.mjs`, path.join(at, 'index.ts'), path.join(at, 'index.js')];
+  return candidates.find((file) => file !== at && existsSync(file));
+}
+
+export async function load(url, context, next) {
+  const extension = url.startsWith('file:') ? path.extname(new URL(url).pathname) : '';
+  if (!TYPESCRIPT.includes(extension)) return next(url, context);
+  const file = fileURLToPath(url);
+  const text = readFileSync(file, 'utf8');
+  const { transform } = need('sucrase');
+  const transforms = extension === '.tsx' ? ['typescript', 'jsx'] : ['typescript'];
+  let code;
+  try {
+    ({ code } = transform(text, { transforms, filePath: file, disableESTransforms: true, keepUnusedImports: false }));
+  } catch (err) {
+    throw new SyntaxError(String(err.message).replace(/^Error transforming /, ''));
+  }
+  const isModule = extension !== '.cts' && (extension === '.mts' || /^\s*(?:import\b|export\b)/m.test(code));
+  return { format: isModule ? 'module' : 'commonjs', source: code, shortCircuit: true };
+}

@@ -1,0 +1,167 @@
+// One unit of work.
+
+import { chunks } from './artifact.mjs';
+import { Call } from './call.mjs';
+import { milliseconds, parseJSON } from './contract.mjs';
+import { cut, TaskEndedError } from './errors.mjs';
+import { logger } from './log.mjs';
+import { Stream } from './stream.mjs';
+
+export class Task {
+  #host;
+  #send;
+  #sent = 0;
+  #ended = false;
+  #sending = Promise.resolve();
+
+  /** send takes one response of the task and resolves when there is room for the next. */
+  constructor(t, host, signal, send) {
+    this.#host = host;
+    this.#send = send;
+    this.id = t.task_id;
+    this.agentName = t.agent_name ?? '';
+    this.pipe = t.kind === 'TASK_KIND_PIPE';
+    this.durationMs = milliseconds(t.duration);
+    this.parts = (t.parts ?? []).map(partOf);
+    this.ownerId = t.owner_id ?? '';
+    this.orgId = t.org_id ?? '';
+    this.callerClaims = parseJSON(t.caller_claims_json);
+    this.requestSummary = parseJSON(t.request_summary_json);
+    this.deadline = t.deadline && new Date((t.deadline.seconds ?? 0) * 1000 + (t.deadline.nanos ?? 0) / 1e6);
+    this.hasStream = Boolean(t.has_stream);
+    this.consumerPublicKey = t.consumer_public_key || undefined;
+    this.traceContext = t.trace_context ?? {};
+    this.signal = signal;
+    this.log = logger({ task: this.id });
+  }
+
+  /** The text of the first part called id that has one. */
+  text(id) {
+    return this.parts.find((p) => p.id === id && p.text !== undefined)?.text;
+  }
+
+  /** The text of the part called id, as the JSON value that it is. The errors are meant for the consumer. */
+  json(id) {
+    const text = this.text(id);
+    if (text === undefined) throw new Error(`the input ${JSON.stringify(id)} is missing`);
+    try {
+      return JSON.parse(text);
+    } catch (err) {
+      throw new Error(`the input ${JSON.stringify(id)} is not the JSON document that was expected: ${err.message}`);
+    }
+  }
+
+  /** The file of the first part called id that has one. It can be read again and again. */
+  file(id) {
+    const index = this.parts.findIndex((p) => p.id === id && p.file);
+    if (index < 0) throw new Error(`the input ${JSON.stringify(id)} has no file`);
+    return this.fileAt(index);
+  }
+
+  /** The file of the part with an index: ids need not be unique. */
+  fileAt(index) {
+    const announced = this.parts[index]?.file;
+    if (!announced) throw new Error(`input number ${index + 1} has no file`);
+    return new InputFile(this.#host, this.id, index, announced);
+  }
+
+  /** Shows a text to the consumer: at most one a second, the latest. */
+  status(text) {
+    if (!this.#ended) this.#respond([{ status: cut(text) }]).catch(() => {}); // a status that cannot be sent is not missed
+  }
+
+  /** Publishes an artifact in order with statuses and other artifacts. The task fails if that is not possible. */
+  async send(artifact) {
+    if (this.#ended) throw new TaskEndedError();
+    const messages = (async function* () {
+      for await (const chunk of chunks(artifact)) yield { artifact: chunk };
+    })();
+    await this.#respond(messages);
+  }
+
+  /** Publishes an artifact while the task goes on, and resolves when the network has it. */
+  async publish(artifact) {
+    const id = this.id;
+    await this.#sending.catch(() => {});
+    const after = this.#sent;
+    const requests = (async function* () {
+      let head = { task_id: id, after_responses: after };
+      for await (const chunk of chunks(artifact)) {
+        yield { ...head, chunk };
+        head = {};
+      }
+    })();
+    await this.#host.upload('PublishArtifact', requests, 'publish an artifact');
+  }
+
+  /** Sets up a stream to or from the consumer. */
+  createStream(options) {
+    return Stream.create(this.#host, this.id, options, this.signal);
+  }
+
+  /** Submits a task to another agent. */
+  call(agentName, parts, options) {
+    return Call.submit(this.#host, this.id, agentName, typeof parts === 'string' ? [{ id: 'request', text: parts }] : parts, options);
+  }
+
+  /** Publishes the end of a pipe task whose run has returned: completed, or failed with an error. */
+  async end(error) {
+    await this.#host.unary('EndTask', { task_id: this.id, error: error && { public_message: cut(error.message ?? error) } }, `end the task ${this.id}`);
+  }
+
+  /** The messages of one artifact stay together. */
+  #respond(messages) {
+    const turn = this.#sending.then(async () => {
+      for await (const message of messages) {
+        await this.#send(message);
+        this.#sent += 1;
+      }
+    });
+    this.#sending = turn.catch(() => {});
+    return turn;
+  }
+
+  /** Makes every later response fail, and waits for those that are on their way. */
+  async close() {
+    this.#ended = true;
+    await this.#sending;
+  }
+}
+
+function partOf(p) {
+  return {
+    id: p.part_id ?? '',
+    contentType: p.content_type ?? '',
+    text: p.text,
+    file: p.file && { name: p.file.name ?? '', mimeType: p.file.mime_type ?? '', size: p.file.size ?? 0 },
+    raw: parseJSON(p.raw_json),
+  };
+}
+
+/** A file of an input, as its sender announced it. The name is the sender's choice: never use it as a path unchecked. */
+class InputFile {
+  #host;
+  #taskId;
+  #index;
+
+  constructor(host, taskId, index, announced) {
+    this.#host = host;
+    this.#taskId = taskId;
+    this.#index = index;
+    Object.assign(this, announced);
+  }
+
+  /** Yields the bytes in pieces. */
+  async *[Symbol.asyncIterator]() {
+    const request = { task_id: this.#taskId, part_index: this.#index };
+    for await (const message of this.#host.stream('DownloadInput', request, `download input number ${this.#index + 1}`)) {
+      if (message.data?.length) yield message.data;
+    }
+  }
+
+  async bytes() {
+    const all = [];
+    for await (const piece of this) all.push(piece);
+    return Buffer.concat(all);
+  }
+}

@@ -1,0 +1,219 @@
+"""One task that this task has submitted to another agent, on the loop of the gRPC server."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, AsyncIterator, Callable, Mapping, Sequence, Union
+
+import grpc
+
+from . import _rpc
+from ._host import before, refused
+from ._pb import host_pb2, task_pb2
+from ._work import Work
+from .errors import Error
+
+
+@dataclass
+class Input:
+    """One input of a called task: a text, or a file as bytes or as a path."""
+
+    id: str
+    text: Union[str, None] = None
+    file: Union[bytes, str, os.PathLike[str], None] = None
+    file_name: str = ""
+    content_type: str = ""
+
+
+def inputs_of(parts: Union[Mapping[str, Any], Sequence[Input], str]) -> list[Input]:
+    """Inputs as a caller may give them: a mapping from id to a text, bytes, a path or a JSON value; or a list."""
+    if isinstance(parts, str):
+        parts = {"request": parts}
+    if not isinstance(parts, Mapping):
+        return list(parts)
+    inputs = []
+    for key, value in parts.items():
+        if isinstance(value, Input):
+            inputs.append(value)
+        elif isinstance(value, str):
+            inputs.append(Input(key, text=value))
+        elif isinstance(value, (bytes, bytearray, memoryview)):
+            inputs.append(Input(key, file=bytes(value)))
+        elif isinstance(value, os.PathLike):
+            inputs.append(Input(key, file=value))
+        else:
+            inputs.append(Input(key, text=json.dumps(value, ensure_ascii=False)))
+    return inputs
+
+
+class CallCore:
+    """events are the events of the called task so far, the terminal last; other threads may read the list."""
+
+    def __init__(self, work: Work) -> None:
+        self.work = work
+        self.task_id = ""
+        self.queued = False
+        self.idempotent = False
+        self.events: list[dict[str, Any]] = []
+        self.error: Error | None = None  # why there are no further events, if that is not their end
+        self.closed = False
+        # on_news is called on the loop after each event and at the end.
+        self.on_news: Callable[[], None] | None = None
+        self._call: Any = None
+        self._news = asyncio.Event()
+        self._reader: asyncio.Task[None] | None = None
+
+    @classmethod
+    async def submit(
+        cls,
+        work: Work,
+        agent: str,
+        inputs: Sequence[Input],
+        minutes: int | None = None,
+        idempotency_key: str = "",
+        owner_id: str = "",
+        detached: bool = False,
+    ) -> CallCore:
+        core = cls(work)
+        request = host_pb2.AgentCall(
+            task_id=work.id, agent_name=agent, idempotency_key=idempotency_key, owner_id=owner_id, detached=detached
+        )
+        if minutes is not None:
+            if isinstance(minutes, bool) or not isinstance(minutes, int) or not 1 <= minutes <= 43200:
+                raise ValueError(f"the duration of a called pipe task is 1 to 43200 whole minutes, not {minutes!r}")
+            request.duration.FromSeconds(minutes * 60)
+        for given in inputs:
+            part = request.parts.add(part_id=given.id or "", content_type=given.content_type)
+            if given.file is not None:
+                part.file.CopyFrom(_described(given))
+            else:
+                part.text = given.text or ""
+        what = f"call the agent {agent!r}"
+        core._call = work.host.start("CallAgent", _requests(request, inputs))
+        try:
+            first = await core._call.read()
+        except asyncio.CancelledError:
+            core._call.cancel()
+            raise
+        except grpc.RpcError as err:
+            raise refused(what, err) from None
+        if first is grpc.aio.EOF or not first.HasField("submitted"):
+            raise Error(f"{what}: the daemon did not say what was submitted")
+        core.task_id, core.queued = first.submitted.task_id, first.submitted.queued
+        core.idempotent = first.submitted.idempotent
+        if first.event_json:
+            core.events.append(json.loads(first.event_json))
+        core._reader = asyncio.ensure_future(core._read(what))
+        return core
+
+    async def _read(self, what: str) -> None:
+        try:
+            while (answer := await self._call.read()) is not grpc.aio.EOF:
+                if answer.event_json:
+                    self.events.append(json.loads(answer.event_json))
+                    self._tell()
+        except grpc.RpcError as err:
+            self.error = refused(what, err)
+        except asyncio.CancelledError:
+            pass
+        finally:
+            self.closed = True
+            self._tell()
+
+    def _tell(self) -> None:
+        self._news.set()
+        self._news = asyncio.Event()
+        if self.on_news is not None:
+            self.on_news()
+
+    @property
+    def terminal(self) -> dict[str, Any] | None:
+        if self.events and self.events[-1].get("type") == "terminal":
+            return self.events[-1]
+        return None
+
+    async def more(self, seen: int) -> bool:
+        """Waits until there are more events than seen; False when there will be none."""
+        while len(self.events) <= seen:
+            if self.terminal is not None:
+                return False
+            if self.closed:
+                if self.error is not None:
+                    raise self.error
+                return False
+            news = asyncio.ensure_future(self._news.wait())
+            try:
+                if await before(self.work.canceled, news) is None:
+                    raise self.work.interrupted()
+            finally:
+                news.cancel()
+        return True
+
+    async def end(self, timeout: float | None) -> dict[str, Any]:
+        """The terminal event."""
+        try:
+            return await asyncio.wait_for(self._end(), timeout)
+        except asyncio.TimeoutError:
+            raise TimeoutError(f"task {self.task_id} of the called agent has not ended after {timeout:g} s") from None
+
+    async def _end(self) -> dict[str, Any]:
+        seen = 0
+        while await self.more(seen):
+            seen = len(self.events)
+        if (terminal := self.terminal) is None:
+            raise Error(f"nothing more is heard of the called task {self.task_id}, which has not ended")
+        return terminal
+
+    async def control(self, verb: str) -> None:
+        await control(self.work, self.task_id, verb)
+
+    async def download(self, index: int) -> AsyncIterator[tuple[task_pb2.ArtifactInfo | None, bytes]]:
+        request = host_pb2.DownloadCallArtifactRequest(task_id=self.work.id, called_task_id=self.task_id, artifact_index=index)
+        async for answer in self.work.host.each(f"download artifact number {index + 1}", "DownloadCallArtifact", request):
+            yield (answer.info if answer.HasField("info") else None), answer.data
+
+    async def whole(self, index: int) -> tuple[task_pb2.ArtifactInfo, bytes]:
+        info, data = task_pb2.ArtifactInfo(), bytearray()
+        async for described, piece in self.download(index):
+            if described is not None:
+                info = described
+            data += piece
+        return info, bytes(data)
+
+    def close(self) -> None:
+        """Follows the called task no more; it is canceled unless it has ended or is detached."""
+        if self._call is not None:
+            self._call.cancel()
+
+
+async def control(work: Work, called: str, verb: str) -> None:
+    request = host_pb2.ControlCallRequest(task_id=work.id, called_task_id=called, verb=verb)
+    await work.host.call(f"{verb} the called task {called}", "ControlCall", request)
+
+
+def _described(given: Input) -> task_pb2.File:
+    if isinstance(given.file, bytes):
+        name, size = given.file_name or "attachment", len(given.file)
+    else:
+        path = Path(given.file)  # type: ignore[arg-type]
+        name, size = given.file_name or path.name, path.stat().st_size
+    return task_pb2.File(name=name, mime_type=given.content_type or "application/octet-stream", size=size)
+
+
+async def _requests(call: host_pb2.AgentCall, inputs: Sequence[Input]) -> AsyncIterator[host_pb2.CallAgentRequest]:
+    yield host_pb2.CallAgentRequest(call=call)
+    loop = asyncio.get_running_loop()
+    for index, given in enumerate(inputs):
+        if given.file is None:
+            continue
+        if isinstance(given.file, bytes):
+            for start in range(0, len(given.file), _rpc.CHUNK):
+                yield host_pb2.CallAgentRequest(part_index=index, data=given.file[start : start + _rpc.CHUNK])
+            continue
+        with open(given.file, "rb") as file:
+            while data := await loop.run_in_executor(None, file.read, _rpc.CHUNK):
+                yield host_pb2.CallAgentRequest(part_index=index, data=data)

@@ -1,0 +1,40 @@
+"""What this package needs of others, and the one command that installs it."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shlex
+import sys
+
+# As in pyproject.toml.
+REQUIREMENTS = ("grpcio>=1.66,<2", "protobuf>=6.31.1,<8")
+MODULES = {"grpc": "grpcio", "google.protobuf": "protobuf"}
+
+
+def missing() -> str:
+    """The name of a package that is not there, or an empty text."""
+    for module, package in MODULES.items():
+        try:
+            if importlib.util.find_spec(module) is not None:
+                continue
+        except ModuleNotFoundError:
+            pass
+        return package
+    return ""
+
+
+def sentence(package: str) -> str:
+    """Why a handler that the daemon has started cannot work."""
+    program = os.path.basename(sys.argv[0])
+    is_project = len(sys.argv) == 2 and program in ("run.py", "-m")
+    return f"the package {package} is not installed for {sys.executable}: {command(sys.argv[1] if is_project else '')}"
+
+
+def command(project: str) -> str:
+    """Installs them for this Python; where it has no environment of its own, into one in the project's directory."""
+    install = "-m pip install " + " ".join(shlex.quote(r) for r in REQUIREMENTS)
+    if sys.prefix != sys.base_prefix or not project:
+        return f"{shlex.quote(sys.executable)} {install}"
+    venv = shlex.quote(f"{project}/.venv")
+    return f"{shlex.quote(sys.executable)} -m venv {venv} && {venv}/bin/python {install}"

@@ -1,0 +1,89 @@
+"""python -m blocksd.project DIR"""
+
+from __future__ import annotations
+
+import inspect
+import os
+import sys
+import threading
+from pathlib import Path
+from typing import Any, Callable, Optional
+
+from .. import _output, _process
+from .loader import ProjectError, load, prepare, read_card
+
+
+def main() -> None:
+    if len(sys.argv) != 2:
+        print("usage: python -m blocksd.project DIR", file=sys.stderr)
+        sys.exit(2)
+    if not _output.take_over():
+        sys.exit(
+            "This runs a project as a handler of blocksd and does nothing by itself: try it with "
+            f'"blocksd dev --project {sys.argv[1]}".'
+        )
+    directory = Path(os.path.abspath(sys.argv[1]))
+    try:
+        document, card = read_card(directory)
+        prepare(directory)
+    except ProjectError as err:
+        _process.give_up(str(err))
+    except OSError as err:
+        _process.give_up(f"the project {directory} cannot be used: {err}")
+    from .._runners import in_thread
+    from .._service import Served
+
+    handler: Optional[Callable[..., Any]] = None
+    loaded = threading.Event()
+
+    def load_handler() -> None:
+        nonlocal handler
+        try:
+            handler = load(directory, card)
+        except ProjectError as err:
+            _process.give_up(str(err))
+        loaded.set()
+
+    def body(work: Any) -> None:
+        loaded.wait()
+        assert handler is not None
+        run(handler, work, card)
+
+    identity = card["identity"] if isinstance(card.get("identity"), dict) else {}
+    name, version = str(identity.get("agentName", "")), str(identity.get("version", ""))
+    _process.run(Served(in_thread(body), name, version, [document]), load_handler)
+
+
+def run(handler: Callable[..., Any], work: Any, card: Any) -> None:
+    """One task, by the rules of Blocks' own SDK."""
+    from ..errors import Failure
+    from .context import Context, returned
+    from .message import message_of
+
+    ctx = Context(work, card)
+    try:
+        try:
+            result = handler(message_of(work), ctx)
+            if inspect.isawaitable(result):
+                result = _wait(result)
+        finally:
+            ctx.close()
+    except Exception as err:
+        if str(err):
+            raise
+        raise Failure(f"Agent instance error ({type(err).__name__})") from err
+    for artifact in returned(result):
+        work.wait(work.send(artifact))
+
+
+def _wait(result: Any) -> Any:
+    import asyncio
+
+    async def waited() -> Any:
+        return await result
+
+    return asyncio.run(waited())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,3 @@
+from blocksd.project.types import ArtifactRef, DownloadedArtifact
+
+__all__ = ["ArtifactRef", "DownloadedArtifact"]

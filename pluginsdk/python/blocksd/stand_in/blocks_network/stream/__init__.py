@@ -1,0 +1,3 @@
+from blocksd.project.types import InboundMessage, StreamError
+
+__all__ = ["InboundMessage", "StreamError"]

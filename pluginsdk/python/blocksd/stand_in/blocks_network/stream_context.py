@@ -1,0 +1,3 @@
+from blocksd.project.streams import ExternalStreamObject, StreamObject
+
+__all__ = ["ExternalStreamObject", "StreamObject"]

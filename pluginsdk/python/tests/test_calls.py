@@ -1,0 +1,118 @@
+"""Calls to other agents by the package's own handlers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import grpc
+from daemon import Host
+
+EVENTS = [
+    {"type": "progress", "state": "running", "taskId": "called-1"},
+    {"type": "artifact", "artifactRef": {"kind": "inline", "data": "aGk="}},
+    {"type": "artifact", "artifactRef": {"kind": "file", "fileId": "f"}},
+    {"type": "terminal", "state": "completed"},
+]
+
+
+def test_call(start: Any, tmp_path: Any) -> None:
+    path = tmp_path / "a.bin"
+    path.write_bytes(bytes(300_000))
+    host = Host()
+    host.called = EVENTS
+    p = start(
+        f"""
+        from pathlib import Path
+        def handler(task):
+            parts = {{"request": {{"a": 1}}, "note": "ü", "raw": b"xyz", "file": Path("{path}")}}
+            with task.call("adder", parts, minutes=5, idempotency_key="k") as call:
+                kinds = [e["type"] for e in call.events()]
+                return [call.task_id, str(call.queued), " ".join(kinds), call.wait().state, call.text(), *call.result()]
+        """,
+        host=host,
+    )
+    answer = p.start().artifacts()
+    assert [d.decode() for _, d in answer] == [
+        "called-1", "True", "progress artifact artifact terminal", "completed", "result 0", "result 0", "result 1",
+    ]
+    assert (answer[-1][0].mime_type, answer[-1][0].file_name) == ("text/plain", "r.txt")
+    first, *pieces = host.all("CallAgent")
+    assert (first.call.task_id, first.call.agent_name, first.call.duration.seconds, first.call.detached) == ("t1", "adder", 300, False)
+    assert [(q.part_id, q.text) for q in first.call.parts[:2]] == [("request", '{"a": 1}'), ("note", "ü")]
+    assert [(q.part_id, q.file.name, q.file.size) for q in first.call.parts[2:]] == [("raw", "attachment", 3), ("file", "a.bin", 300_000)]
+    assert [(q.part_index, len(q.data)) for q in pieces] == [(2, 3), (3, 256 << 10), (3, 300_000 - (256 << 10))]
+
+
+def test_a_call_that_does_not_complete(start: Any) -> None:
+    host = Host()
+    host.called = [{"type": "terminal", "state": "failed", "error": "no luck"}]
+    p = start(
+        """
+        def handler(task):
+            call = task.call("a", "text")
+            try:
+                call.result()
+            except blocksd.CallFailed as err:
+                return [str(err), err.outcome.state]
+        """,
+        host=host,
+    )
+    assert [d.decode() for _, d in p.start().artifacts()] == ["the called task called-1 ended as failed: no luck", "failed"]
+    assert host.all("CallAgent")[0].call.parts[0].part_id == "request"
+
+
+def test_waiting_ends(start: Any) -> None:
+    host = Host()
+    host.called = EVENTS
+    host.hold.clear()
+    p = start(
+        """
+        def handler(task):
+            call = task.call("a", "text")
+            try:
+                call.wait(timeout=0.01)
+            except TimeoutError as err:
+                task.send(str(err))
+            task.status("waits")
+            call.wait()
+        """,
+        host=host,
+    )
+    call = p.start()
+    while not call.next().HasField("status"):
+        pass
+    p.cancel()
+    assert call.end().error.public_message == "the task was asked to end (user)"
+    assert call.artifacts()[0][1] == b"task called-1 of the called agent has not ended after 0.01 s"
+
+
+def test_cancel_of_a_call(start: Any) -> None:
+    host = Host()
+    host.called = [{"type": "terminal", "state": "canceled"}]
+    host.hold.clear()
+    p = start("def handler(task):\n    c = task.call('a', 'b')\n    c.cancel()\n    return c.wait().state", host=host)
+    assert p.start().artifacts()[0][1] == b"canceled"
+    assert [(c.called_task_id, c.verb) for c in host.all("ControlCall")] == [("called-1", "cancel")]
+
+
+def test_a_refused_call(start: Any) -> None:
+    host = Host()
+    host.refuse = {"CallAgent": grpc.StatusCode.RESOURCE_EXHAUSTED}
+    p = start("def handler(task): task.call('far', {})", host=host)
+    # A call without requests still has the first message, which is refused.
+    assert p.start().end().error.public_message == "call the agent 'far': CallAgent is refused"
+
+
+def test_async_call(start: Any) -> None:
+    host = Host()
+    host.called = EVENTS
+    p = start(
+        """
+        async def handler(task):
+            async with await task.call("a", [blocksd.Input("x", text="y")]) as call:
+                kinds = [e["type"] async for e in call.events()]
+                return [str(len(kinds)), await call.text()]
+        """,
+        host=host,
+    )
+    assert [d.decode() for _, d in p.start().artifacts()] == ["4", "result 0"]

@@ -1,0 +1,182 @@
+"""Start, output, stop."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from typing import Any
+
+import grpc
+import pytest
+from daemon import PACKAGE, text
+
+
+def test_what_is_printed_never_breaks_the_handshake(start: Any) -> None:
+    p = start(
+        """
+        import os, subprocess, sys
+        print("before the import, still in the buffer")
+        import blocksd
+        print("flushed", flush=True)
+        os.write(1, b"past Python\\n")
+        subprocess.run(["echo", "another program"])
+        sys.stderr.write("to standard error\\n")
+
+        def handler(task):
+            print("in the task")
+            print("a line without an end", end="")
+
+        blocksd.serve(handler)
+        """
+    )
+    assert p.start().end().HasField("result")
+    assert p.shutdown() == 0
+    assert len(p.stdout) == 1  # the handshake
+    wanted = ["before the import, still in the buffer", "flushed", "past Python", "another program", "to standard error"]
+    assert sorted(p.log) == sorted([*wanted, "in the task", "a line without an end"])
+
+
+def test_lines_of_threads_are_not_mixed(start: Any) -> None:
+    p = start(
+        """
+        import threading
+
+        def handler(task):
+            def many(word):
+                for i in range(200):
+                    print(word, i)
+            threads = [threading.Thread(target=many, args=[w * 20]) for w in "abcd"]
+            for t in threads: t.start()
+            for t in threads: t.join()
+        """
+    )
+    p.start().end()
+    p.shutdown()
+    assert sorted(p.log) == sorted(f"{w * 20} {i}" for w in "abcd" for i in range(200))
+
+
+def test_describe_and_health(start: Any, tmp_path: Any) -> None:
+    (tmp_path / "card.json").write_text('{"identity": {}}')
+    p = start(
+        """
+        def handler(task): pass
+        blocksd.serve(handler, card=["card.json", {"a": 1}], name="n", version="2", idempotent=True)
+        """
+    )
+    assert p.health() == b"\x08\x01"
+    with pytest.raises(grpc.RpcError) as err:
+        p.health("another")
+    assert err.value.code() == grpc.StatusCode.NOT_FOUND
+    d = p.describe()
+    assert (d.name, d.version, d.sdk.split("/")[0]) == ("n", "2", "blocksd-python")
+    assert list(d.agent_cards_json) == [b'{"identity": {}}', b'{"a": 1}']
+    assert d.capabilities.cancel and d.capabilities.idempotent
+
+
+def test_log_records_keep_their_level(start: Any) -> None:
+    p = start(
+        """
+        import logging
+        def handler(task):
+            log = logging.getLogger("mine")
+            log.debug("not shown")
+            log.info("to %s", "you", extra={"size": 3})
+            log.warning("careful")
+            try:
+                1 / 0
+            except ZeroDivisionError:
+                log.exception("two\\nlines")
+        """
+    )
+    p.start(id="task-7").end()
+    p.shutdown()
+    info, warning, error = p.records()
+    assert (info["level"], info["msg"], info["logger"], info["size"], info["task"]) == ("info", "to you", "mine", 3, "task-7")
+    assert warning["level"] == "warn"
+    assert error["level"] == "error" and error["msg"] == "two\nlines" and "ZeroDivisionError" in error["traceback"]
+
+
+def test_logging_that_a_program_sets_up_keeps_its_level_too(start: Any) -> None:
+    p = start(
+        """
+        import logging
+        logging.basicConfig(level=logging.DEBUG, format="%(message)s")
+        def handler(task):
+            logging.debug("small")
+            logging.error("large")
+        """
+    )
+    p.start().end()
+    p.shutdown()
+    assert [(r["level"], r["msg"]) for r in p.records() if "logger" not in r] == [("debug", "small"), ("error", "large")]
+
+
+def test_a_program_started_by_hand_says_what_it_is(tmp_path: Any) -> None:
+    program = tmp_path / "shout"
+    program.write_text("import blocksd\nblocksd.serve(lambda task: None)\n")
+    done = subprocess.run([sys.executable, program], env={"PYTHONPATH": str(PACKAGE)}, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr.startswith("shout is a Blocks handler and does nothing by itself")
+
+
+@pytest.mark.parametrize(
+    "source, env, sentence",
+    [
+        ("def handler(task): pass\nblocksd.serve(handler, card='none.json')", {}, "none.json: No such file"),
+        ("def handler(task): pass\nblocksd.serve(handler, card=b'{')", {}, "blocksd.serve is not JSON"),
+        ("blocksd.serve(3)", {}, "is no function but 3"),
+        ("def handler(task): pass", {"PLUGIN_CLIENT_CERT": "x"}, "remove mtls from this handler"),
+        ("def handler(task): pass", {"PLUGIN_UNIX_SOCKET_DIR": ""}, "PLUGIN_UNIX_SOCKET_DIR is not set"),
+        ("def handler(task): pass", {"PLUGIN_UNIX_SOCKET_DIR": "/nowhere"}, "cannot be served on /nowhere"),
+    ],
+)
+def test_what_cannot_start_says_why(start: Any, source: str, env: dict[str, str], sentence: str) -> None:
+    p = start(source, env=env, connect=False)
+    assert p.wait() == 78
+    assert sentence in p.log[-1]
+
+
+def test_stop(start: Any) -> None:
+    source = """
+        import atexit
+        atexit.register(lambda: print("tidied up"))
+        def handler(task): pass
+        """
+    p = start(source)
+    os.kill(p.popen.pid, signal.SIGINT)  # Ctrl-C in a terminal is for the daemon
+    assert p.start(text("x")).end().HasField("result")
+    assert p.shutdown() == 0
+    assert p.log == ["tidied up"]
+    p = start(source)
+    os.kill(p.popen.pid, signal.SIGTERM)
+    assert p.wait() == 0
+
+
+def test_stop_does_not_wait_for_a_handler_that_hangs(start: Any) -> None:
+    p = start(
+        """
+        import threading
+        def handler(task):
+            threading.Thread(target=threading.Event().wait, daemon=False).start()
+            task.status("hangs")
+            threading.Event().wait()
+        """
+    )
+    call = p.start()
+    assert call.next().status == "hangs"
+    assert p.shutdown() == 0
+
+
+def test_a_program_that_a_handler_starts_is_no_handler(start: Any) -> None:
+    p = start(
+        """
+        import subprocess, sys
+        import blocksd
+        def handler(task):
+            child = "import blocksd; print('for the parent')"
+            return subprocess.run([sys.executable, "-c", child], capture_output=True, text=True).stdout
+        """
+    )
+    assert p.start().artifacts()[0][1] == b"for the parent\n"
