@@ -162,18 +162,30 @@ func opened(dir string, closed []string) []string {
 	return out
 }
 
-// needs are the files of its own that a handler cannot do without: its program, the scripts beside one that runs in place,
-// and its working directory.
+// needs are the files of its own that a handler cannot do without: its program, what is beside one that runs in place, the
+// files among its arguments with what is beside them, and its working directory.
 func (s Spec) needs() []string {
 	program := realPath(s.Path)
 	needs := []string{program}
 	if s.Argv0 == "" || realPath(s.Argv0) == program {
-		needs = append(needs, filepath.Dir(program))
+		needs = append(needs, filepath.Dir(program), realPath(filepath.Dir(s.Path)))
+	}
+	for _, arg := range s.Args {
+		if !filepath.IsAbs(arg) {
+			continue
+		}
+		if info, err := os.Stat(arg); err == nil {
+			needs = append(needs, realPath(arg))
+			if info.Mode().IsRegular() {
+				needs = append(needs, filepath.Dir(realPath(arg)))
+			}
+		}
 	}
 	if s.Dir != "" {
 		needs = append(needs, realPath(s.Dir))
 	}
-	return needs
+	slices.Sort(needs)
+	return slices.Compact(needs)
 }
 
 // kept lists what a handler needs although it is below a closed path.
