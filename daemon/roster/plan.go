@@ -177,6 +177,8 @@ func (p *planner) findHandlers() {
 		switch {
 		case h.Path == "" && ok:
 			p.add(h, f)
+		case h.Path != "" && p.skipped(h.Name, h.Path):
+			p.keep(h.Name) // why it is not loaded anew is among what was skipped
 		case h.Path != "":
 			if ok && f.Path == h.Path {
 				p.cardBeside[h.Name] = f.CardPath
@@ -202,6 +204,11 @@ func (p *planner) findHandlers() {
 			p.keep(name)
 		}
 	}
+}
+
+// skipped reports whether the file of a handler may not be used.
+func (p *planner) skipped(name, path string) bool {
+	return slices.ContainsFunc(p.survey.Skipped, func(s catalog.Skip) bool { return !s.Used && s.Name == name && s.Path == path })
 }
 
 // add plans a handler, if it may run.

@@ -31,7 +31,17 @@ func (p *Plan) mask(spec Spec) *mask {
 	if !p.walls.mask {
 		return nil
 	}
-	m := &mask{Closed: canonical(append(slices.Clone(p.machine.Closed), p.machine.Sockets...)), Keep: p.kept(spec), ReadOnly: p.needed(spec)}
+	closed := append(slices.Clone(p.machine.Closed), p.machine.Sockets...)
+	own := slices.Concat(spec.needs(), spec.Needed)
+	if spec.Private != "" {
+		own = append(own, realPath(spec.Private))
+	}
+	if p.Foreign() {
+		closed = append(closed, hurdles(own, *p.user)...)
+	}
+	m := &mask{Closed: canonical(closed)}
+	m.ReadOnly = spec.needed(m.Closed)
+	m.Keep = append(spec.kept(m.Closed), m.ReadOnly...)
 	if spec.Private != "" {
 		m.Keep = append(m.Keep, realPath(spec.Private))
 	}
