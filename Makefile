@@ -10,7 +10,7 @@ export PATH := $(CURDIR)/$(TOOLS):$(PATH)
 RACE      = $(shell scripts/race)
 
 # Reference handlers are what users get; fixtures are handlers that exist for tests only.
-HANDLERS := echo adder echostream bidichat stocksim advancedstream chat
+HANDLERS := echo adder orchestrator echostream bidichat stocksim advancedstream chat
 FIXTURES := sleeper badhandler scripted
 
 PYTHON_PB := pluginsdk/python/blocksd/_pb

@@ -13,6 +13,7 @@ import (
 	"github.com/blocksd/blocksd/network/backend"
 	"github.com/blocksd/blocksd/network/deployment"
 	"github.com/blocksd/blocksd/network/link"
+	"github.com/blocksd/blocksd/network/stream"
 	"github.com/blocksd/blocksd/network/wire"
 )
 
@@ -30,6 +31,8 @@ type Client struct {
 	// transport is what all links share; shared is the same where it is ours to free.
 	transport http.RoundTripper
 	shared    *link.SharedTransport
+	// streamUsers names this side of each stream.
+	streamUsers stream.UserIDs
 
 	mu       sync.Mutex // guards the fields below
 	closed   bool
@@ -47,8 +50,10 @@ func New(ctx context.Context, o Options) (*Client, error) {
 	if err != nil {
 		return fail(err)
 	}
-	network, err := s.deployment.Fetch(ctx, s.HTTP)
-	if err != nil {
+	network := deployment.Deployment{}
+	if s.Deployment != nil {
+		network = *s.Deployment
+	} else if network, err = s.deployment.Fetch(ctx, s.HTTP); err != nil {
 		return fail(err)
 	}
 	c := &Client{

@@ -22,6 +22,7 @@ import (
 	"github.com/blocksd/blocksd/event"
 	"github.com/blocksd/blocksd/network/card"
 	"github.com/blocksd/blocksd/network/deployment"
+	"github.com/blocksd/blocksd/runtime/calls"
 	"github.com/blocksd/blocksd/runtime/journal"
 	"github.com/blocksd/blocksd/supervisor"
 	"github.com/blocksd/blocksd/supervisor/launch"
@@ -99,6 +100,7 @@ type Daemon struct {
 	metricsListener net.Listener
 
 	network  *locator
+	calls    *calls.Pool
 	keys     keyWatch
 	sessions sessions
 	inbox    *inbox
@@ -144,6 +146,9 @@ func New(cfg Config) (*Daemon, error) {
 		waiting: d.explain, moved: d.sessions.renew,
 		known: make(chan struct{}), suspected: make(chan struct{}, 1),
 	}
+	if d.calls, err = calls.New(calls.Config{Deployment: d.network.deployment, Log: cfg.Log}); err != nil {
+		return nil, err
+	}
 	d.taskSlots = newTaskSlots(c.Limits.Tasks)
 	if d.lock, err = lockState(c.StateDir); err != nil {
 		return nil, err
@@ -167,6 +172,7 @@ func New(cfg Config) (*Daemon, error) {
 // Close releases what New took. Run does it itself.
 func (d *Daemon) Close() error {
 	d.log.Close()
+	d.calls.Close()
 	return errors.Join(d.endFleet(), d.closeMetrics(), d.listener.Close(), d.journal.Close(), d.lock.release())
 }
 
@@ -301,6 +307,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	stopExtending()
 	stopSide()
 	side.Wait()
+	d.calls.Close()
 	d.network.close()
 	stopControl()
 	stopLog()
