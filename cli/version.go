@@ -8,8 +8,9 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// release is the version of the source; a build from a repository adds its revision.
-const release = "0.1.0"
+// release is the version of the source; a build from a repository adds its revision. Packages set it when they are linked,
+// to the version that their tag says.
+var release = "0.1.0"
 
 // version is the version that users and the network see.
 func version() string {

@@ -780,6 +780,17 @@ func TestWrittenAgain(t *testing.T) {
 	if got := <-read; got != "one two!" {
 		t.Errorf("the agent read %q", got)
 	}
+	var numbers []int64 // readers of other people have one order for all writers
+	for _, r := range w.spy.find("/publish/", "stream_data") {
+		m, err := wire.DecodeStreamMessage([]byte(r.body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		numbers = append(numbers, m.Seq)
+	}
+	if !slices.IsSorted(numbers) || numbers[0] != 0 || numbers[len(numbers)-1] < 1e15 {
+		t.Errorf("numbers %d", numbers)
+	}
 }
 
 // TestEnvironmentOfStreams: the variables of the Blocks SDKs set limits, and what cannot be used is left out.

@@ -26,6 +26,8 @@ type agentSlot struct {
 	agent *agent.Agent
 	// state and reason stand in for those of agent while that is nil.
 	state, reason string
+	// key is the API key of agent.
+	key string
 	// joined: it takes part in a session, or is about to. leaving: quit is closed. ended: it has left, or failed. final: the
 	// network refused its authentication.
 	joined, leaving, ended, final bool
@@ -97,11 +99,18 @@ func (s *agentSlot) emit(state, reason string) {
 	s.events.Emit(event.Event{Type: event.AgentState, Agent: s.name(), Handler: s.assignment.Handler, State: state, Reason: reason})
 }
 
-// begin makes a the agent of the session that begins.
-func (s *agentSlot) begin(a *agent.Agent) {
+// begin makes a the agent of the session that begins, with its API key.
+func (s *agentSlot) begin(a *agent.Agent, key string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.agent = a
+	s.agent, s.key = a, key
+}
+
+// credentials returns the agent of the session and its API key, nil between two sessions.
+func (s *agentSlot) credentials() (*agent.Agent, string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.agent, s.key
 }
 
 // retire takes away the agent of a session that is over.
@@ -216,7 +225,7 @@ func (d *Daemon) serve(ctx context.Context, s *agentSlot) {
 			fail(err)
 			return
 		}
-		s.begin(a)
+		s.begin(a, key)
 		tune(a, d.settings()) // they may have changed since it was made
 		err = stay(ctx, next, s, a)
 		switch {
@@ -296,9 +305,9 @@ func (d *Daemon) agentConfig(s *agentSlot, key string) agent.Config {
 	return agent.Config{
 		Card: s.assignment.Card, Handler: s.assignment.Handler, APIKey: key,
 		Backend: net.client, CDM: net.CDM, Origin: net.Origin, Secure: net.Secure,
-		Dispatcher: d.fleet, Journal: d.journal, Slots: d.taskSlots, Drain: c.Drain, CancelGrace: c.CancelGrace, InlineLimit: c.Limits.InlineBytes,
+		Dispatcher: d.fleet, Calls: d.calls, Journal: d.journal, Slots: d.taskSlots, Drain: c.Drain, CancelGrace: c.CancelGrace, InlineLimit: c.Limits.InlineBytes,
 		ArtifactLimit: int64(c.Limits.ArtifactBytes),
-		Version:       d.cfg.Version, Log: d.cfg.Log, Events: d.events, OnMoved: d.network.suspect,
+		Version:       d.cfg.Version, Log: d.cfg.Log, Events: d.events, Meters: d.meters(), OnMoved: d.network.suspect,
 	}
 }
 

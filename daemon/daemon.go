@@ -18,11 +18,14 @@ import (
 
 	"github.com/blocksd/blocksd/daemon/config"
 	"github.com/blocksd/blocksd/daemon/control"
+	"github.com/blocksd/blocksd/daemon/metrics"
 	"github.com/blocksd/blocksd/event"
 	"github.com/blocksd/blocksd/network/card"
 	"github.com/blocksd/blocksd/network/deployment"
+	"github.com/blocksd/blocksd/runtime/calls"
 	"github.com/blocksd/blocksd/runtime/journal"
 	"github.com/blocksd/blocksd/supervisor"
+	"github.com/blocksd/blocksd/supervisor/launch"
 )
 
 // Config of a Daemon. Settings, Key and Log are required.
@@ -32,18 +35,27 @@ type Config struct {
 	Key     func(keyFile string) (string, error)
 	Version string
 	Log     *slog.Logger
+	// Quiet keeps events and the output of handlers out of Log: whoever runs the daemon shows them in another way.
+	Quiet bool
 	// Getenv reads NOTIFY_SOCKET, WATCHDOG_USEC and WATCHDOG_PID; nil when systemd is not to be told anything.
 	Getenv func(string) string
 	// Settle is how long the plugins directories must be quiet before a change is looked at; 500 ms when zero.
 	Settle time.Duration
 	// WarnUntrusted takes handlers from directories that others may write too, and only warns of them.
 	WarnUntrusted bool
+	// KeyExpires says when the key of an agent with this key file ends, where the network does not say; zero for unknown. It may
+	// be nil.
+	KeyExpires func(keyFile string) time.Time
+	// KeyLook is how often the network is asked whether it still takes the keys; 55 s when zero.
+	KeyLook time.Duration
 	// Reload reads the configuration again; nil when it cannot change. Loaded is what it has returned the last time, or
 	// what Settings come from.
 	Reload func() (config.Loaded, error)
 	Loaded config.Loaded
 	// Level is that of Log; nil when it cannot be changed.
 	Level *slog.LevelVar
+	// OwnUsers gives each handler a user of its own, where the daemon is root.
+	OwnUsers bool
 	// OnAgent is called before an agent is started; an error keeps it from being served.
 	OnAgent func(card.Card) error
 }
@@ -85,7 +97,13 @@ type Daemon struct {
 	taskSlots *taskSlots
 	reloads   reloads
 
+	// metrics is nil, like its listener, when nobody may ask for them.
+	metrics         *metrics.Metrics
+	metricsListener net.Listener
+
 	network  *locator
+	calls    *calls.Pool
+	keys     keyWatch
 	sessions sessions
 	inbox    *inbox
 	served   served
@@ -117,7 +135,7 @@ func New(cfg Config) (*Daemon, error) {
 		final: make(chan struct{}), unreachable: make(chan struct{}), notify: newNotifier(cfg.Getenv, os.Getpid(), cfg.Log),
 	}
 	d.current.Store(&c)
-	d.log = d.events.Follow(loggedTypes(cfg.Log)...)
+	d.log = d.events.Follow(d.loggedTypes()...)
 	d.reloads = newReloads(cfg.Loaded)
 	group, err := lookUpGroup(c.Control.OperatorGroup)
 	if err != nil {
@@ -130,19 +148,25 @@ func New(cfg Config) (*Daemon, error) {
 		waiting: d.explain, moved: d.sessions.renew,
 		known: make(chan struct{}), suspected: make(chan struct{}, 1),
 	}
+	if d.calls, err = calls.New(calls.Config{Deployment: d.network.deployment, Log: cfg.Log}); err != nil {
+		return nil, err
+	}
 	d.taskSlots = newTaskSlots(c.Limits.Tasks)
 	if d.lock, err = lockState(c.StateDir); err != nil {
 		return nil, err
 	}
-	if d.journal, err = openJournal(cfg); err != nil {
+	if err := d.openMetrics(c.Telemetry.Listen); err != nil {
 		return nil, errors.Join(err, d.lock.release())
 	}
+	if d.journal, err = openJournal(cfg, d.committed); err != nil {
+		return nil, errors.Join(err, d.closeMetrics(), d.lock.release())
+	}
 	if d.listener, err = control.Listen(context.Background(), c.Socket); err != nil {
-		return nil, errors.Join(err, d.journal.Close(), d.lock.release())
+		return nil, errors.Join(err, d.closeMetrics(), d.journal.Close(), d.lock.release())
 	}
 	d.programs = openPrograms(c.StateDir, cfg.WarnUntrusted, cfg.Log)
 	if d.fleet, err = d.newFleet(c); err != nil {
-		return nil, errors.Join(fmt.Errorf("start the handlers: %w", err), d.listener.Close(), d.journal.Close(), d.lock.release())
+		return nil, errors.Join(fmt.Errorf("start the handlers: %w", err), d.closeMetrics(), d.listener.Close(), d.journal.Close(), d.lock.release())
 	}
 	return d, nil
 }
@@ -150,7 +174,8 @@ func New(cfg Config) (*Daemon, error) {
 // Close releases what New took. Run does it itself.
 func (d *Daemon) Close() error {
 	d.log.Close()
-	return errors.Join(d.endFleet(), d.listener.Close(), d.journal.Close(), d.lock.release())
+	d.calls.Close()
+	return errors.Join(d.endFleet(), d.closeMetrics(), d.listener.Close(), d.journal.Close(), d.lock.release())
 }
 
 // endFleet frees what a fleet holds that was not run.
@@ -161,11 +186,31 @@ func (d *Daemon) endFleet() error {
 }
 
 func (d *Daemon) newFleet(c config.Config) (*supervisor.Fleet, error) {
+	users, err := openUsers(d.cfg)
+	if err != nil {
+		return nil, err
+	}
+	output := d.cfg.Log
+	if d.cfg.Quiet {
+		output = slog.New(slog.DiscardHandler)
+	}
 	return supervisor.New(supervisor.Config{
-		Log: d.cfg.Log, Events: d.events, RuntimeDir: filepath.Join(c.StateDir, "run"),
-		Shim: shim(), Cgroup: c.Isolation.Cgroup, Closed: closedFiles(d.cfg), Sockets: []string{c.Socket},
+		Log: d.cfg.Log, OutputLog: output, Events: d.events, RuntimeDir: filepath.Join(c.StateDir, "run"),
+		Shim: shim(), Cgroup: c.Isolation.Cgroup, Closed: closedFiles(d.cfg), Sockets: []string{c.Socket}, Users: users,
 		OnCards: d.inbox.describe, OnUsed: d.inbox.use,
 	})
+}
+
+// usersFile in the state directory says which user each handler has.
+const usersFile = "users"
+
+// openUsers is nil when handlers get no users of their own.
+func openUsers(cfg Config) (*launch.Users, error) {
+	first, last, err := cfg.Settings.Isolation.UserRange()
+	if err != nil || last == 0 || !cfg.OwnUsers || os.Geteuid() != 0 {
+		return nil, err
+	}
+	return launch.OpenUsers(filepath.Join(cfg.Settings.StateDir, usersFile), first, last)
 }
 
 // closedFiles are the files of the daemon that no handler may open.
@@ -199,13 +244,13 @@ func (d *Daemon) explain(reason string) {
 
 // openJournal opens the journal in the state directory. One that cannot be used keeps the daemon from starting, because
 // what is in it is owed to somebody: an operator must decide.
-func openJournal(cfg Config) (*journal.Journal, error) {
+func openJournal(cfg Config, committed func(time.Duration)) (*journal.Journal, error) {
 	dir := cfg.Settings.StateDir
 	secret, err := journal.Secret(dir, cfg.Getenv("CREDENTIALS_DIRECTORY"))
 	if err != nil {
 		return nil, err
 	}
-	return journal.Open(journal.Config{Dir: dir, Secret: secret, Log: cfg.Log})
+	return journal.Open(journal.Config{Dir: dir, Secret: secret, Log: cfg.Log, OnCommit: committed})
 }
 
 // closeJournal is after the end of everything that writes to it.
@@ -237,7 +282,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 
 	controlDone, err := d.startControl(controlCtx)
 	if err != nil {
-		return errors.Join(err, d.endFleet(), d.listener.Close())
+		return errors.Join(err, d.endFleet(), d.closeMetrics(), d.listener.Close())
 	}
 	c := d.settings()
 	d.notify.send(notifyReady, "STATUS=starting")
@@ -247,10 +292,12 @@ func (d *Daemon) Run(ctx context.Context) error {
 	sideCtx, stopSide := context.WithCancel(base)
 	side.Go(func() { d.notify.watch(sideCtx, d.alive) })
 	side.Go(func() { d.report(sideCtx) })
+	side.Go(func() { d.serveMetrics(sideCtx) })
 	fleetDone := d.startFleet(fleetCtx)
 	d.agents.Go(func() { d.reconcile(agentsCtx) })
 	d.agents.Go(func() { d.network.run(agentsCtx) })
 	d.agents.Go(func() { d.watchFiles(agentsCtx) })
+	d.agents.Go(func() { d.watchKeys(agentsCtx) })
 	select {
 	case <-ctx.Done():
 	case <-d.final:
@@ -266,6 +313,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	stopExtending()
 	stopSide()
 	side.Wait()
+	d.calls.Close()
 	d.network.close()
 	stopControl()
 	stopLog()

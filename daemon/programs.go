@@ -17,9 +17,6 @@ import (
 // storeDir in the state directory holds the programs that run.
 const storeDir = "handlers"
 
-// runnersDir in the state directory holds what runs the handlers of projects.
-const runnersDir = "sdk"
-
 // programs reads the plugins directories, cards, pins and programs for the roster. Only the reconciler uses it, but for
 // the store, which is safe for concurrent use.
 type programs struct {
@@ -38,7 +35,7 @@ type programs struct {
 // openPrograms prepares the store. Without one programs run in place, which is worse but works.
 func openPrograms(stateDir string, warnUntrusted bool, log *slog.Logger) *programs {
 	p := &programs{
-		stateDir: stateDir, log: log, scanner: catalog.Scanner{WarnOnly: warnUntrusted}, runners: runners.Runners{Dir: filepath.Join(stateDir, runnersDir)},
+		stateDir: stateDir, log: log, scanner: catalog.Scanner{WarnOnly: warnUntrusted}, runners: runners.Runners{Dir: filepath.Join(stateDir, runners.DirName)},
 	}
 	p.store, p.storeErr = catalog.OpenStore(filepath.Join(stateDir, storeDir))
 	return p

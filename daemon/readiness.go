@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"time"
 
 	"github.com/blocksd/blocksd/daemon/control"
 	"github.com/blocksd/blocksd/daemon/roster"
@@ -43,7 +44,7 @@ func (d *Daemon) conditions(agents []agent.Status, handlers []supervisor.Handler
 	for _, r := range reasons {
 		ready = ready && r.Code != roster.NotDescribed
 	}
-	why = append(why, reasons...)
+	why = append(append(why, reasons...), d.keys.reasons(time.Now())...)
 	switch {
 	case d.stopping.Load():
 		return false, append(why, roster.Reason{Code: roster.Stopping})

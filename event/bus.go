@@ -28,6 +28,7 @@ type Bus struct {
 
 	mu      sync.Mutex // guards what follows; nothing waits while it is held
 	seq     uint64
+	missed  uint64 // by all readers together
 	rings   [classes]ring
 	readers map[*Reader]struct{}
 }
@@ -205,6 +206,16 @@ func (b *Bus) Seq() uint64 {
 	return b.seq
 }
 
+// Missed is how many events readers were too slow for, counted once for each reader.
+func (b *Bus) Missed() uint64 {
+	if b == nil {
+		return 0
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.missed
+}
+
 // Close ends the reader.
 func (r *Reader) Close() {
 	if r.bus == nil {
@@ -272,6 +283,7 @@ func (r *Reader) nextLocked() (Item, bool) {
 			}
 			if oldest := ring.oldest(); r.next[i] < oldest {
 				r.missed += oldest - r.next[i]
+				b.missed += oldest - r.next[i]
 				r.next[i] = oldest
 			}
 			if r.next[i] < ring.count && (first == nil || ring.at(r.next[i]).Seq < first.at(r.next[c]).Seq) {

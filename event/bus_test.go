@@ -131,6 +131,9 @@ func TestStuckReader(t *testing.T) {
 	if item, _ := r.TryNext(); item.Missed != 0 || item.Seq != 17 {
 		t.Errorf("then read %+v", item)
 	}
+	if b.Missed() != 15 {
+		t.Errorf("%d were missed", b.Missed())
+	}
 }
 
 // TestTake: what is taken at once is what would have been read one by one.

@@ -14,7 +14,7 @@ type Type uint8
 
 // The types. Those of tasks come first; see class.
 const (
-	// TaskAccepted: a task holds a slot, and its end is owed. Agent, TaskID.
+	// TaskAccepted: a task holds a slot, and its end is owed. Agent, TaskID, Duration since it arrived.
 	TaskAccepted Type = iota + 1
 	// TaskStarted: a handler process was given the task. Agent, Handler, TaskID, PID.
 	TaskStarted

@@ -22,6 +22,8 @@ const defaultHold = 5 * time.Second
 // Config of a fleet.
 type Config struct {
 	Log *slog.Logger
+	// OutputLog gets what handlers write; nil is Log.
+	OutputLog *slog.Logger
 	// Events is the bus for what happens to the handlers; nil makes a private one.
 	Events *event.Bus
 	// RuntimeDir is a short private directory for sockets, created and swept here. When the path of a socket in it would
@@ -38,6 +40,8 @@ type Config struct {
 	// Closed are files and directories that no handler may open, beside its own program and sockets. Sockets
 	// are hidden where that is possible.
 	Closed, Sockets []string
+	// Users gives handlers users of their own, where the daemon is root; nil does not.
+	Users *launch.Users
 	// Hold is how long a task waits for a process while one is expected; defaultHold when zero.
 	Hold time.Duration
 	// MaxArtifactBytes bounds one artifact of a handler; wire.MaxArtifactBytes, the most that the network takes, when zero.

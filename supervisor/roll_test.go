@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -370,51 +369,5 @@ func TestIdleHandler(t *testing.T) {
 	eventually(t, "it is idle", func() bool { return f.Status()[0].State == "idle" })
 	if err := f.Restart(t.Context(), "sleeper"); err != nil {
 		t.Error(err)
-	}
-}
-
-func TestCheckProgram(t *testing.T) {
-	r, err := CheckProgram(t.Context(), plugins.Path(t, "echo"), nil, nil, fleetLog())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if r.Name != "echo" || !r.Described || !r.Cancel || !r.Idempotent || len(r.Agents) != 1 || len(r.SHA256) != 64 || len(r.Problems) != 0 || r.Start <= 0 {
-		t.Errorf("report %+v", r)
-	}
-	// What the contract leaves open is reported, and not a problem. A card must come from somewhere.
-	minimal := plugins.Alias(t, "badhandler", "badhandler-minimal")
-	if r, err = CheckProgram(t.Context(), minimal, nil, nil, fleetLog()); err != nil {
-		t.Fatal(err)
-	}
-	want := "it has no agent card: put one beside it as badhandler-minimal.agent-card.json, return one from Describe, or name one in the configuration, under agents"
-	if len(r.Problems) != 1 || r.Problems[0] != want || len(r.Notes) != 2 {
-		t.Errorf("without a card: problems %q, notes %q", r.Problems, r.Notes)
-	}
-	beside := minimal + ".agent-card.json"
-	write := func(text string) {
-		t.Helper()
-		if err := os.WriteFile(beside, []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	write(`{"identity":{"agentName":"beside","displayName":"","description":"","version":"1","provider":{"organization":""}},
-		"capabilities":{"taskKinds":["request"]},"tags":[{"id":"x","name":"X"}],"runtime":{"handler":"h"}}`)
-	defer os.Remove(beside)
-	if r, err = CheckProgram(t.Context(), minimal, nil, nil, fleetLog()); err != nil || len(r.Problems) != 0 || len(r.Agents) != 1 || r.Agents[0].AgentName != "beside" || r.CardPath != beside {
-		t.Errorf("with a card beside it: %+v, %v", r, err)
-	}
-	write("{}")
-	if r, err = CheckProgram(t.Context(), minimal, nil, nil, fleetLog()); err != nil || len(r.Problems) != 1 || !strings.Contains(r.Problems[0], "agent card "+beside+" is not valid") {
-		t.Errorf("with a wrong card beside it: %+v, %v", r, err)
-	}
-	for path, want := range map[string]string{
-		"roll_test.go": "cannot be a handler because it is not executable: chmod 0755 it",
-		"nowhere":      "cannot be a handler because it cannot be read: no such file or directory",
-		"/bin/true":    "handler true could not be started because it ended with exit code 0 before its handshake",
-		plugins.Alias(t, "badhandler", "badhandler-wrong-version"): "handler badhandler-wrong-version could not be started because ",
-	} {
-		if _, err := CheckProgram(t.Context(), path, nil, nil, fleetLog()); err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "\n") {
-			t.Errorf("%s: %v", path, err)
-		}
 	}
 }

@@ -82,6 +82,12 @@ func (k *Keys) Find(keyFile string) (FoundKey, error) {
 	return found, nil
 }
 
+// Expires says when a key ends, as Find; zero where that is not known.
+func (k *Keys) Expires(keyFile string) time.Time {
+	f, _ := k.Find(keyFile) // an error knows no end
+	return f.Expires
+}
+
 func (k *Keys) find(keyFile string) (f FoundKey, err error) {
 	for _, path := range []string{keyFile, k.shared} {
 		if path != "" {

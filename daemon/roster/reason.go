@@ -43,6 +43,8 @@ const (
 	// StoreUnusable: programs run in place. Object is the store's directory, Detail why.
 	StoreUnusable Code = "store_unusable"
 
+	// KeyEnds: an API key ends soon. Object is the agents that use it, Detail when.
+	KeyEnds Code = "key_ends"
 	// AgentNotOnline: Object is the agent, State its state, Detail why.
 	AgentNotOnline Code = "agent_not_online"
 	// HandlerNotReady: Object is the handler, State its state, Detail a sentence about it.
@@ -116,6 +118,8 @@ func (r Reason) Text() string {
 			r.Object, r.Object)
 	case StoreUnusable:
 		return "handlers run in place and cannot be rolled back: " + detail
+	case KeyEnds:
+		return fmt.Sprintf("the API key of %s %s: put another one in its place before, and the daemon takes it by itself", r.Object, detail)
 	case AgentNotOnline:
 		if detail == "" {
 			return fmt.Sprintf("agent %s is %s", r.Object, r.State)

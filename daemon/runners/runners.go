@@ -13,14 +13,18 @@ import (
 
 	"github.com/blocksd/blocksd/internal/atomicfile"
 	"github.com/blocksd/blocksd/pluginsdk/node"
+	"github.com/blocksd/blocksd/pluginsdk/python"
 	"github.com/blocksd/blocksd/supervisor/catalog"
 )
+
+// DirName is where a daemon unpacks them, in its state directory.
+const DirName = "sdk"
 
 // Runners are unpacked below a directory.
 type Runners struct{ Dir string }
 
 // sdks are what is unpacked, by the directory below Dir.
-var sdks = map[string]fs.FS{"node": node.Files}
+var sdks = map[string]fs.FS{"node": node.Files, "python": python.Files}
 
 // Unpack writes the SDKs, where they are not there already or differ. What was installed beside them stays.
 func (r Runners) Unpack() error {
@@ -52,6 +56,11 @@ func (r Runners) Unpack() error {
 // All are the runners for projects.
 func (r Runners) All() []catalog.Runner {
 	return []catalog.Runner{
+		{
+			Language: "Python", Extensions: []string{".py"}, Own: filepath.Join(".venv", "bin", "python"), Interpreter: "python3",
+			Missing: "install Python 3.10 or newer, or make an environment .venv in the project",
+			Args:    func(dir, _, _ string) []string { return []string{filepath.Join(r.Dir, "python", "run.py"), dir} },
+		},
 		{
 			Language: "JavaScript or TypeScript", Extensions: []string{".js", ".mjs", ".cjs", ".ts", ".mts"},
 			Interpreter: "node", Missing: "install Node.js 20 or newer",

@@ -264,8 +264,8 @@ func preparePlugins(bin, dir string) error {
 	return nil
 }
 
-// idleTime is how long idle traffic is counted: three heartbeats.
-const idleTime = 27 * time.Second
+// idleTime is how long idle traffic is counted: about seven heartbeats, and one look at the API key.
+const idleTime = 60 * time.Second
 
 // idle returns how many requests a second each of so many idle agents sends.
 func (n *network) idle(agents int) (float64, error) {

@@ -207,6 +207,12 @@ func (s *AgentSession) replace(ctx context.Context, used tokenPair) error {
 	})
 }
 
+// Verify asks the network whether it still takes this session, by renewing its tokens. An error that is Final says that it
+// does not.
+func (s *AgentSession) Verify(ctx context.Context) error {
+	return s.replace(ctx, s.current())
+}
+
 func isFinal(err error) bool {
 	e, ok := errors.AsType[*Error](err)
 	return ok && e.Final()

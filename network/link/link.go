@@ -49,6 +49,8 @@ type Config struct {
 	Transport http.RoundTripper
 	// Now is nil for time.Now. It measures, and guesses the network's time; it never orders events.
 	Now func() time.Time
+	// OnPublished, if it is not nil, is told how long each message took until the network had acknowledged it.
+	OnPublished func(took time.Duration)
 	// Jitter returns a number in [0,1); nil for a random one.
 	Jitter   func() float64
 	Timeouts Timeouts

@@ -55,6 +55,7 @@ func (l *Link) Publish(ctx context.Context, m Message) (timetoken string, err er
 	}
 	defer done()
 
+	began := l.cfg.Now()
 	p := publication{m: m, since: l.newest.v.Load()}
 	if p.since == 0 {
 		p.since = timetokenOf(l.cfg.Now().Add(-clockSkew))
@@ -62,6 +63,9 @@ func (l *Link) Publish(ctx context.Context, m Message) (timetoken string, err er
 	for n := 1; ; n++ {
 		timetoken, wait, err := l.attempt(ctx, &p)
 		if err == nil {
+			if l.cfg.OnPublished != nil {
+				l.cfg.OnPublished(l.cfg.Now().Sub(began))
+			}
 			return timetoken, nil
 		}
 		var status *StatusError

@@ -56,6 +56,7 @@ type Agent struct {
 	tasks    taskTable
 	conn     connection
 	counts   Counts
+	outbox   undelivered // as many as counts.Outbox
 	throttle throttle
 }
 
@@ -70,7 +71,7 @@ func New(cfg Config) (*Agent, error) {
 	}
 	a := &Agent{
 		cfg: cfg, log: cfg.Log.With("agent", cfg.Card.AgentName), startedAt: cfg.Now(),
-		wakeup: make(chan struct{}, 1), fatal: make(chan struct{}),
+		outbox: undelivered{}, wakeup: make(chan struct{}, 1), fatal: make(chan struct{}),
 		tasks: taskTable{jobs: map[string]*job{}, recovering: map[string]*journal.Entry{}, finished: newRecentOutcomes(cfg.Timeouts.Remember)},
 		conn:  connection{sessions: map[wire.BillingMode]*session{}},
 	}

@@ -52,6 +52,7 @@ func (a *Agent) newSession(auth *backend.AgentSession, mode wire.BillingMode) (*
 	l, err := link.New(link.Config{
 		Origin: a.cfg.Origin, Secure: a.cfg.Secure, Keys: a.cfg.CDM.Keyset(mode), UserID: a.cfg.InstanceID,
 		Log: a.log, Transport: a.cfg.transport, Now: a.cfg.Now, Jitter: a.cfg.Jitter,
+		OnPublished: a.cfg.Meters.Published,
 	})
 	if err != nil {
 		return nil, err

@@ -38,7 +38,10 @@ func (j *job) publishTerminal(ctx context.Context, body []byte) {
 		j.mu.Unlock()
 		j.entry.Finish(journal.Finished{ID: j.task.ID, Outcome: outcome, At: a.cfg.Now()})
 	}
-	a.countDelivery(result == delivered || result == elsewhere)
+	decided := a.countDelivery(j.task.ID, result == delivered || result == elsewhere)
+	if result == delivered {
+		j.meterDelivery(decided)
+	}
 }
 
 // publishEvent publishes an event that is not the terminal. Like the terminal, it asks the network first when uncertain:

@@ -74,6 +74,9 @@ func (a *Agent) recoverTask(ctx context.Context, s *session, e *journal.Entry) {
 		}
 		a.emitEnded(event.Event{TaskID: e.Task.ID, Duration: a.cfg.Now().Sub(e.Task.Accepted)}, outcome)
 	}
+	if len(e.Task.Streams) > 0 {
+		a.endLostStreams(ctx, s, e.Task)
+	}
 	// A token that should have expired is tried all the same: only the network knows how long it is really good.
 	left := max(e.Task.Accepted.Add(a.cfg.Timeouts.WriteToken).Sub(a.cfg.Now()), a.cfg.Timeouts.Refusal)
 	ctx, cancel := context.WithTimeout(ctx, min(left, a.cfg.Timeouts.WriteToken))
@@ -95,7 +98,7 @@ func (a *Agent) recoverTask(ctx context.Context, s *session, e *journal.Entry) {
 		return // the next start
 	case elsewhere:
 		e.Drop()
-		a.countDelivery(true)
+		a.countDelivery(e.Task.ID, true)
 		a.mu.Lock()
 		defer a.mu.Unlock()
 		delete(a.tasks.recovering, e.Task.ID)
@@ -108,7 +111,7 @@ func (a *Agent) recoverTask(ctx context.Context, s *session, e *journal.Entry) {
 func (a *Agent) recovered(e *journal.Entry, outcome wire.Terminal, result deliveryResult) {
 	now := a.cfg.Now()
 	e.Finish(journal.Finished{ID: e.Task.ID, Outcome: outcome, At: now.Truncate(time.Second)})
-	a.countDelivery(result == delivered)
+	a.countDelivery(e.Task.ID, result == delivered)
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	delete(a.tasks.recovering, e.Task.ID)

@@ -48,6 +48,7 @@ func (a *Agent) restore(record *journal.AgentJournal) error {
 	}
 	for _, e := range open {
 		a.tasks.recovering[e.Task.ID] = e
+		a.outbox[e.Task.ID] = e.Task.Accepted
 	}
 	a.counts.Outbox = int64(len(open))
 	return nil

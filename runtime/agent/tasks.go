@@ -76,8 +76,8 @@ func (a *Agent) freeSlot() {
 	a.announceSlotsLocked()
 }
 
-// countOutcome counts an outcome, whose terminal event is now on its way.
-func (a *Agent) countOutcome(t wire.Terminal) {
+// countOutcome counts the outcome of a task, whose terminal event is now on its way.
+func (a *Agent) countOutcome(id string, t wire.Terminal) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	switch t.State {
@@ -89,13 +89,17 @@ func (a *Agent) countOutcome(t wire.Terminal) {
 		a.counts.Failed++
 	}
 	a.counts.Outbox++
+	a.outbox[id] = a.cfg.Now()
 }
 
-// countDelivery counts a terminal event that the network has acknowledged, or that was given up.
-func (a *Agent) countDelivery(delivered bool) {
+// countDelivery counts a terminal event that the network has acknowledged, or that was given up. It returns since when that
+// was owed.
+func (a *Agent) countDelivery(id string, delivered bool) (since time.Time) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.counts.Outbox--
+	since = a.outbox[id]
+	delete(a.outbox, id)
 	if !delivered {
 		a.counts.Undelivered++
 	}
@@ -104,6 +108,7 @@ func (a *Agent) countDelivery(delivered bool) {
 	if a.conn.presence != nil {
 		a.conn.presence.Resync()
 	}
+	return since
 }
 
 // forget forgets a job that is over and remembers its outcome.

@@ -88,7 +88,11 @@ func (j *Journal) read(reads []post) {
 
 // write gives b to the store. An error is what Health says from then on.
 func (j *Journal) write(b batch) error {
+	began := j.cfg.Now()
 	err := j.store.commit(b)
+	if j.cfg.OnCommit != nil {
+		j.cfg.OnCommit(j.cfg.Now().Sub(began))
+	}
 	if err == nil {
 		return nil
 	}
@@ -112,6 +116,7 @@ func (j *Journal) keepUnwritten(b batch, tried bool) {
 			if tried {
 				j.unwritten = append(j.unwritten, post{kind: dropped, agent: p.agent, entry: p.entry})
 			}
+		case p.kind == updated: // by then it would say what is over
 		case p.entry == nil || !p.entry.void:
 			j.unwritten = append(j.unwritten, p)
 		}

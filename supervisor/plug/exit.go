@@ -22,6 +22,9 @@ func (p *Conn) Exit() *Failure {
 		f.Signal = exit.Signal
 		return f
 	}
+	if why := p.ownReason(exit.Code); why != "" {
+		return failure(unit.Refused, "%s", why)
+	}
 	return failure(unit.ExitCode, "it ended with %v", exit)
 }
 

@@ -39,7 +39,7 @@ func (p *Conn) launch(ctx context.Context, env []string) (*launch.Process, strin
 		return nil, "", failure(unit.Spawn, "handler %s could not be started: %v", c.Handler, err)
 	}
 	p.process.Store(process)
-	p.pump.SetProcess(process.PID(), c.Log.With("handler", c.Handler, "pid", process.PID()))
+	p.pump.SetProcess(process.PID(), c.outputLog().With("handler", c.Handler, "pid", process.PID()))
 	first := make(chan string, 1)
 	p.pumps.Add(2)
 	go func() { defer p.pumps.Done(); p.pump.Copy(splitFirstLine(process.Stdout, first)) }()
@@ -71,10 +71,10 @@ func (p *Conn) launch(ctx context.Context, env []string) (*launch.Process, strin
 		return process, "", failure(unit.Handshake, "handler %s could not be started because it closed its standard output without a handshake", c.Handler)
 	}
 	exit := p.Exit()
+	if exit.Reason == unit.Refused {
+		return process, "", failure(exit.Reason, "handler %s is not started because %s", c.Handler, exit.Text)
+	}
 	if exit.Reason == unit.ExitCode {
-		if why := p.ownReason(process.Exit().Code); why != "" {
-			return process, "", failure(unit.Refused, "handler %s is not started because %s", c.Handler, why)
-		}
 		if why := p.attempt().WhyEnded(process.Exit().Code); why != "" {
 			return process, "", failure(exit.Reason, "handler %s could not be started because %s", c.Handler, why)
 		}

@@ -107,3 +107,31 @@ func root(t testing.TB) string {
 		dir = filepath.Dir(dir)
 	}
 }
+
+// BarePython is a Python that is new enough. Without one the test skips.
+func BarePython(t testing.TB) string {
+	t.Helper()
+	python, err := exec.LookPath("python3")
+	if err == nil {
+		err = exec.Command(python, "-c", "import sys; sys.exit(sys.version_info < (3, 10))").Run()
+	}
+	if err != nil {
+		t.Skip("there is no python3 of version 3.10 or newer")
+	}
+	return python
+}
+
+// PythonProject is Project with an environment that has what the SDK for Python needs, as `make test` installs it. Without
+// it the test skips.
+func PythonProject(t testing.TB, files map[string]string) string {
+	t.Helper()
+	venv := filepath.Join(root(t), "pluginsdk", "python", ".venv")
+	if _, err := os.Stat(filepath.Join(venv, "bin", "python")); err != nil {
+		t.Skip("what pluginsdk/python needs is not installed: run make test")
+	}
+	dir := Project(t, files)
+	if err := os.Symlink(venv, filepath.Join(dir, ".venv")); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}

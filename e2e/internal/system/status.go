@@ -30,8 +30,8 @@ type Agent struct {
 // Handler is one handler of a Status.
 type Handler struct {
 	Name, State, Reason, Path, SHA256, Isolation string
-	Generation, Restarts              int
-	Processes                         []struct {
+	Generation, Restarts                         int
+	Processes                                    []struct {
 		PID       int
 		State     string
 		Running   int

@@ -1,0 +1,40 @@
+package agent
+
+import "time"
+
+// Meters are told how long things take. Their members may be nil; they are called often, so they must be quick.
+type Meters struct {
+	// Published: a message was published, from the first attempt until the network had acknowledged it.
+	Published func(took time.Duration)
+	// Delivered: the network has the outcome of a task; since it was decided, and since the task arrived.
+	Delivered func(agent string, took, total time.Duration)
+}
+
+// undelivered says since when each outcome waits for the network to acknowledge it, by the id of its task.
+type undelivered map[string]time.Time
+
+// oldest is the time of the one that has waited longest, zero when there is none.
+func (u undelivered) oldest() (oldest time.Time) {
+	for _, since := range u {
+		if oldest.IsZero() || since.Before(oldest) {
+			oldest = since
+		}
+	}
+	return oldest
+}
+
+// OldestOutcome is since when the outcome that has waited longest waits for the network to acknowledge it; zero when none
+// does.
+func (a *Agent) OldestOutcome() time.Time {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.outbox.oldest()
+}
+
+// meterDelivery tells how long an outcome took.
+func (j *job) meterDelivery(decided time.Time) {
+	if told := j.agent.cfg.Meters.Delivered; told != nil && !decided.IsZero() {
+		now := j.agent.cfg.Now()
+		told(j.agent.name(), now.Sub(decided), now.Sub(j.since))
+	}
+}
