@@ -16,6 +16,7 @@ import (
 	"github.com/blocksd/blocksd/network/backend"
 	"github.com/blocksd/blocksd/network/card"
 	"github.com/blocksd/blocksd/network/wire"
+	"github.com/blocksd/blocksd/runtime/calls"
 	"github.com/blocksd/blocksd/runtime/journal"
 )
 
@@ -46,6 +47,8 @@ type Config struct {
 	// Journal keeps tasks and outcomes over a crash. Without one, nil, a crash loses the outcomes of tasks in flight,
 	// control messages that were sent meanwhile, and which tasks were done already; and each start is a new instance.
 	Journal *journal.Journal
+	// Calls gives tasks to other agents, where handlers ask for that; nil when they may not.
+	Calls *calls.Pool
 	// Slots limits the tasks of all agents together; nil for no such limit.
 	Slots Slots
 	// Events carries what becomes of the agent and of its tasks to whoever reads it; nil for nobody.

@@ -8,6 +8,7 @@ import (
 
 	"github.com/blocksd/blocksd/dispatch"
 	"github.com/blocksd/blocksd/network/wire"
+	"github.com/blocksd/blocksd/runtime/calls"
 	"github.com/blocksd/blocksd/runtime/journal"
 	"github.com/blocksd/blocksd/runtime/task"
 )
@@ -35,6 +36,10 @@ type job struct {
 	withdrawn bool
 	// announced: TaskAccepted was emitted.
 	announced bool
+
+	// calls are those of the task to other agents; nil before the first one, and callsOver after the last.
+	calls     *calls.Task
+	callsOver bool
 
 	// streamsOver: the task gets no more streams. streamTable.mu guards it.
 	streamsOver bool
@@ -284,6 +289,7 @@ func (j *job) performLocked(action task.Action) {
 // cannot be made durable it is published all the same: waiting would lose more.
 func (j *job) concludeLocked(t wire.Terminal) {
 	j.emitAcceptedLocked()
+	j.endCallsLocked()
 	j.endStreamsLocked(t)
 	last := outgoing{body: wire.TerminalEvent(j.task.ID, t), last: true}
 	publish := func(error) {
