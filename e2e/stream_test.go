@@ -344,6 +344,42 @@ two tokens: PermissionDenied: the metadata blocksd-host-token is not the token o
 	n.Stop(t)
 }
 
+// TestHandlerDoesNotTakeItsStream: what a handler has asked for and does not take holds up neither the end of its task nor
+// other streams, and neither do streams that it leaves behind.
+func TestHandlerDoesNotTakeItsStream(t *testing.T) {
+	n := bin.Dev(t, bin.TestPlugins())
+	c := consumer(t, n.Env)
+	deaf := c.submit("badhandler", "stream-deaf", 5)
+	s := c.stream(deaf, "upper")
+	text := strings.Repeat("x", 30_000)
+	for seq := range 150 {
+		err := c.WriteStream(c.ctx, s, map[string]any{"type": "stream_data", "protocolVersion": "2026-05-01", "streamId": s.ID, "seq": seq, "ts": 1, "encoding": "utf8", "chunks": []string{text}})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	leaking := c.submit("badhandler", "stream-leak", 5)
+	c.stream(leaking, "upper")
+	other := c.submit("badhandler", "stream-misuse", 5)
+	if all, _ := c.read(c.stream(other, "ticks"), func(all string) bool { return all != "" }); all != `{"good":2}` {
+		t.Errorf("another stream of the same process brings %q", all)
+	}
+	for _, task := range []system.Submitted{deaf, leaking, other} {
+		c.cancel(task)
+		if end := c.end(task); end != "canceled" {
+			t.Errorf("it ends %s", end)
+		}
+	}
+	system.Eventually(t, system.CallDeadline, "nothing is left of the tasks", func() bool {
+		r := n.Run(t, n.Env, "tasks", "--json")
+		return r.Code == 0 && strings.TrimSpace(r.Stdout) == "[]"
+	})
+	if end := c.end(c.submit("badhandler", "none", 0)); end != "completed" {
+		t.Errorf("the next task ends %s", end)
+	}
+	n.Stop(t)
+}
+
 // matches compares a line with one in which N stands for a number and SAID for some words.
 func matches(got, want string) bool {
 	if before, _, ok := strings.Cut(want, "SAID"); ok {

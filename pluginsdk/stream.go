@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"runtime/debug"
+	"slices"
 	"time"
 
 	"google.golang.org/grpc/codes"
@@ -83,6 +84,7 @@ type Stream struct {
 	// External is what another process needs to write the stream; nil for every other stream.
 	External *External
 
+	owner  *Task
 	ctx    context.Context
 	task   string
 	client handlerv1.HostServiceClient
@@ -106,7 +108,7 @@ var (
 	ErrStreamFull = errors.New("the stream is full")
 )
 
-// CreateStream sets up a live stream. It fails when the consumer has not asked for streams (see [Task.HasStream]), and when
+// CreateStream sets up a live stream; for a shared stream that the task has it returns that. It fails when the consumer has not asked for streams (see [Task.HasStream]), and when
 // the card does not declare the stream so.
 //
 // All that the stream does ends with ctx. That is usually the context of Run; a pipe task that goes on after Run has
@@ -138,13 +140,19 @@ func (t *Task) CreateStream(ctx context.Context, o StreamOptions) (*Stream, erro
 	s := &Stream{
 		ID: m.GetStreamId(), Declared: m.GetDeclaredStream(), Channel: m.GetChannel(), Shared: m.GetShared(), Created: m.GetCreated(),
 		Direction: keyOf(directions, m.GetDirection()), Format: keyOf(formats, m.GetFormat()),
-		ctx: ctx, task: t.ID, client: client, auth: t.host.authorized, onGap: o.OnGap,
+		owner: t, ctx: ctx, task: t.ID, client: client, auth: t.host.authorized, onGap: o.OnGap,
 	}
 	if e := m.GetExternal(); e != nil {
 		s.External = &External{e.GetToken(), e.GetPublishKey(), e.GetSubscribeKey(), e.GetOrigin(), e.GetExpires().AsTime()}
 	}
 	s.out.init(s)
 	t.mu.Lock()
+	i := slices.IndexFunc(t.streams, func(o *Stream) bool { return o.ID == s.ID })
+	if i >= 0 && !s.Created { // it has it already
+		s = t.streams[i]
+		t.mu.Unlock()
+		return s, nil
+	}
 	t.streams = append(t.streams, s)
 	t.mu.Unlock()
 	if o.OnActivate != nil && s.Created && m.GetFirst() {
@@ -250,6 +258,9 @@ func (s *Stream) end(ctx context.Context, failure string) error {
 	written := s.out.close(ctx)
 	_, err := s.client.EndStream(s.auth(ctx), &handlerv1.EndStreamRequest{TaskId: s.task, StreamId: s.ID, Failure: failure})
 	s.in.close()
+	s.owner.mu.Lock()
+	s.owner.streams = slices.DeleteFunc(slices.Clone(s.owner.streams), func(o *Stream) bool { return o == s })
+	s.owner.mu.Unlock()
 	if err == nil && written == nil {
 		return nil
 	}

@@ -3,6 +3,8 @@ package main
 import (
 	"encoding/json"
 	"errors"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -27,18 +29,21 @@ func TestLimit(t *testing.T) {
 func TestBroadcast(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := &broadcaster{}
+		var mu sync.Mutex // guards got
 		var got []string
 		record := func(name string) func(any) error {
 			return func(v any) error {
 				text, err := json.Marshal(v)
+				mu.Lock()
+				defer mu.Unlock()
 				got = append(got, name+" "+string(text))
 				return err
 			}
 		}
-		over := false
+		var over atomic.Bool
 		one := record("one")
 		leaveOne := b.add(&member{func(v any) error {
-			if over {
+			if over.Load() {
 				return errors.New("the task has ended")
 			}
 			return one(v)
@@ -46,7 +51,7 @@ func TestBroadcast(t *testing.T) {
 		leaveTwo := b.add(&member{record("two")}, time.Second)
 		time.Sleep(1500 * time.Millisecond)
 		synctest.Wait()
-		over = true
+		over.Store(true)
 		time.Sleep(time.Second)
 		leaveOne()
 		leaveTwo()
@@ -55,6 +60,8 @@ func TestBroadcast(t *testing.T) {
 		synctest.Wait()
 		leaveThree()
 		synctest.Wait()
+		mu.Lock()
+		defer mu.Unlock()
 		want := []string{
 			`one {"tick":1,"kind":"broadcast"}`, `one {"tick":2,"kind":"broadcast"}`, `two {"tick":3,"kind":"broadcast"}`,
 			`three {"tick":4,"kind":"broadcast"}`,

@@ -42,6 +42,9 @@ func (h *streamHandle) Info() dispatch.StreamInfo {
 	t.mu.Lock()
 	first := h.first
 	t.mu.Unlock()
+	if o == nil { // it was looked up after its end
+		return dispatch.StreamInfo{ID: h.id, Channel: wire.StreamChannel(t.agent.name(), h.id)}
+	}
 	i := dispatch.StreamInfo{
 		ID: h.id, Declared: h.spec.Declared, Direction: h.spec.Direction, Format: h.spec.Format, Shared: h.spec.Affinity == wire.Shared,
 		Channel: o.channel, First: first,

@@ -88,12 +88,21 @@ func (t *streamTable) newOpenStream(life context.Context, kill context.CancelFun
 		return nil, err
 	}
 	if o.writer != nil {
-		o.running.Go(func() { _ = o.writer.Run(life) }) // what ends it is said by OnError and by each write
+		o.run(o.writer.Run) // what ends it is said by OnError and by each write
 	}
 	if o.reader != nil {
-		o.running.Go(func() { _ = o.reader.Run(life) })
+		o.run(o.reader.Run)
 	}
 	return o, nil
+}
+
+// run runs the writer or the reader in a goroutine of the agent's, which stop waits for too.
+func (o *openStream) run(f func(context.Context) error) {
+	o.running.Add(1)
+	o.table.agent.work.Go(func() {
+		defer o.running.Done()
+		_ = f(o.life)
+	})
 }
 
 // maxStreamItem bounds one item of a stream, in bytes.

@@ -119,6 +119,9 @@ func (o *openStream) watchToken(g wire.StreamGrant) {
 		return
 	}
 	o.renewal = time.AfterFunc(time.Duration(renewShare*float64(life)), func() {
+		if o.life.Err() != nil {
+			return
+		}
 		t.agent.work.Go(func() {
 			ctx, cancel := context.WithTimeout(o.life, t.agent.cfg.Timeouts.StreamSetup)
 			defer cancel()

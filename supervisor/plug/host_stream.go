@@ -203,31 +203,53 @@ func itemsOf(items []*handlerv1.StreamItem) (out []dispatch.StreamItem, size int
 	return out, size, nil
 }
 
-// ReadStream implements the host service.
+// ReadStream implements the host service. A handler that does not take what it gets holds up nothing but this call, which
+// ends with the task.
 func (h *host) ReadStream(r *handlerv1.ReadStreamRequest, stream grpc.ServerStreamingServer[handlerv1.ReadStreamResponse]) error {
-	return h.onStream(stream.Context(), r.GetTaskId(), r.GetStreamId(), func(ctx context.Context, s dispatch.Stream) error {
-		next, done, err := s.Read()
-		if err != nil {
+	a, err := h.task(r.GetTaskId())
+	if err != nil {
+		return err
+	}
+	return h.within(a.over, func() error {
+		ctx := stream.Context()
+		var next func(context.Context) (dispatch.StreamBatch, error)
+		var done func()
+		err := a.use(ctx, func(_ context.Context, port dispatch.TaskPort) error {
+			s, err := port.Stream(r.GetStreamId())
+			if err == nil {
+				next, done, err = s.Read()
+			}
 			return err
+		})
+		if err != nil {
+			return streamAnswer(err)
 		}
 		defer done()
 		for {
-			batch, err := next(ctx)
-			if err != nil {
+			var batch dispatch.StreamBatch
+			err := a.use(ctx, func(ctx context.Context, _ dispatch.TaskPort) (err error) {
+				batch, err = next(ctx)
 				return err
+			})
+			if err != nil {
+				return streamAnswer(err)
 			}
-			m := &handlerv1.ReadStreamResponse{Items: messages(batch.Items)}
-			if batch.Lost > 0 {
-				m.Gap = &handlerv1.StreamGap{Messages: batch.Lost}
-			}
-			if batch.End != nil {
-				m.End = &handlerv1.StreamEnd{Reason: batch.End.Reason, Detail: text(batch.End.Detail)}
-			}
-			if err := stream.Send(m); err != nil || m.End != nil {
+			if err := stream.Send(readAnswer(batch)); err != nil || batch.End != nil {
 				return err
 			}
 		}
 	})
+}
+
+func readAnswer(batch dispatch.StreamBatch) *handlerv1.ReadStreamResponse {
+	m := &handlerv1.ReadStreamResponse{Items: messages(batch.Items)}
+	if batch.Lost > 0 {
+		m.Gap = &handlerv1.StreamGap{Messages: batch.Lost}
+	}
+	if batch.End != nil {
+		m.End = &handlerv1.StreamEnd{Reason: batch.End.Reason, Detail: text(batch.End.Detail)}
+	}
+	return m
 }
 
 // messages are items for a handler.

@@ -24,6 +24,7 @@ func init() {
 	faults["stream-flood"] = floodStream
 	faults["stream-crash"] = crashInStream
 	faults["stream-leak"] = leakStream
+	faults["stream-deaf"] = ignoreStream
 }
 
 // misuseStreams asks the host service by hand for what it must refuse, and answers with what it said, a line each; in
@@ -167,6 +168,27 @@ func crashInStream(ctx context.Context, t *pluginsdk.Task, argument string) erro
 		return nil
 	}
 	return syscall.Kill(os.Getpid(), syscall.SIGKILL)
+}
+
+// ignoreStream asks for what the consumer writes and never takes it.
+func ignoreStream(ctx context.Context, t *pluginsdk.Task, _ string) error {
+	s, err := t.CreateStream(ctx, pluginsdk.StreamOptions{Declared: "upper"})
+	if err != nil {
+		return err
+	}
+	conn, err := grpc.NewClient("unix:"+os.Getenv("BLOCKSD_HOST_SOCKET"), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	call := metadata.AppendToOutgoingContext(context.Background(), "blocksd-host-token", os.Getenv("BLOCKSD_HOST_TOKEN"))
+	if _, err := handlerv1.NewHostServiceClient(conn).ReadStream(call, &handlerv1.ReadStreamRequest{TaskId: t.ID, StreamId: s.ID}); err != nil {
+		return err
+	}
+	t.Status("deaf")
+	<-ctx.Done()
+	time.Sleep(time.Second) // and still does not take it
+	return ctx.Err()
 }
 
 // leakStream leaves streams open, with a reader that waits and a writer that goes on after its task.
