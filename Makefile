@@ -10,7 +10,7 @@ export PATH := $(CURDIR)/$(TOOLS):$(PATH)
 RACE      = $(shell scripts/race)
 
 # Reference handlers are what users get; fixtures are handlers that exist for tests only.
-HANDLERS := echo adder echostream bidichat stocksim advancedstream chat
+HANDLERS := echo adder orchestrator echostream bidichat stocksim advancedstream chat
 FIXTURES := sleeper badhandler scripted
 
 PYTHON_PB := pluginsdk/python/blocksd/_pb
@@ -25,6 +25,7 @@ help:
 	@echo "make bench     measure, as ratios in one run"
 	@echo "make soak      kill the daemon 200 times under load (BLOCKSD_SOAK=N: N times) and look at every task"
 	@echo "make interop   test against Blocks' own SDK (installs it from PyPI, under its own licence, into e2e/interop/.cache)"
+	@echo "make package   deb and rpm for amd64 and arm64 in bin/packages, the same bytes for the same commit"
 	@echo "make generate  generate code from proto/, after a change there"
 
 # Modes are set whatever the umask is: a plugins directory that others may write to is refused by the daemon, and so is
@@ -76,8 +77,13 @@ check-proto: $(TOOLS)/buf $(TOOLS)/protoc-gen-go $(TOOLS)/python-proto
 	@diff -r -x __pycache__ $(PYTHON_PB) $(TOOLS)/generated-python || { echo "generated code is out of date: run 'make generate' and commit the result"; exit 1; }
 	@scripts/generated unchanged || { echo "proto/checked.sum is out of date: run 'make generate' and commit the result"; exit 1; }
 
-check-go: pluginsdk/node/node_modules e2e/interop/pubnub/node_modules e2e/interop/.cache/pubnub-10.8.0 e2e/interop/.cache/python-sdk
+check-go: $(TOOLS)/nfpm pluginsdk/node/node_modules pluginsdk/python/.venv examples/rust/target/release/wordcount e2e/interop/pubnub/node_modules e2e/interop/.cache/pubnub-10.8.0
 	@$(GO) run ./scripts/gotest $(RACE) ./...
+
+# The version is that of the tag; between two tags it is that of the next release with the commit.
+.PHONY: package
+package: $(TOOLS)/nfpm
+	scripts/package "$(BIN)/packages"
 
 bench:
 	scripts/bench
@@ -85,7 +91,7 @@ bench:
 soak:
 	BLOCKSD_SOAK=$${BLOCKSD_SOAK:-200} $(GO) test -run '^TestKill$$' -v -count 1 -timeout 60m ./e2e
 
-interop: check-needs e2e/interop/.cache/blocks-1.0.23 e2e/interop/.cache/blocks-0.1.67 e2e/interop/.cache/cli
+interop: check-needs pluginsdk/python/.venv e2e/interop/.cache/blocks-1.0.23 e2e/interop/.cache/blocks-0.1.67 e2e/interop/.cache/cli
 	@echo "The Blocks SDK and CLI come under a licence of their own; they are used unmodified and never shipped with blocksd."
 	@BLOCKSD_INTEROP=1 $(GO) run ./scripts/gotest $(RACE) ./e2e/interop/blocks/...
 
@@ -102,8 +108,8 @@ baseline: $(TOOLS)/buf
 	@echo "* $$(date -u +%Y-%m-%d): $(REASON)" >>proto/baseline.md
 	@$(MAKE) --no-print-directory generate
 
-# Tools are pinned: buf and staticcheck in tools/go.mod, the protoc plugins in go.mod.
-tools: $(TOOLS)/buf $(TOOLS)/staticcheck $(TOOLS)/protoc-gen-go
+# Tools are pinned: buf, staticcheck and nfpm in tools/go.mod, the protoc plugins in go.mod.
+tools: $(TOOLS)/buf $(TOOLS)/staticcheck $(TOOLS)/nfpm $(TOOLS)/protoc-gen-go
 
 $(TOOLS)/buf: tools/go.mod tools/go.sum
 	@mkdir -p $(TOOLS)
@@ -114,6 +120,11 @@ $(TOOLS)/staticcheck: tools/go.mod tools/go.sum
 	@mkdir -p $(TOOLS)
 	@cd tools && ../scripts/fetch "what staticcheck is built from" honnef.co/go/tools/cmd/staticcheck
 	@scripts/step "building staticcheck, once" $(GO) build -C tools -trimpath -o "$(CURDIR)/$@" honnef.co/go/tools/cmd/staticcheck
+
+$(TOOLS)/nfpm: tools/go.mod tools/go.sum
+	@mkdir -p $(TOOLS)
+	@cd tools && ../scripts/fetch "what nfpm is built from" github.com/goreleaser/nfpm/v2/cmd/nfpm
+	@scripts/step "building nfpm, once" $(GO) build -C tools -trimpath -o "$(CURDIR)/$@" github.com/goreleaser/nfpm/v2/cmd/nfpm
 
 $(TOOLS)/protoc-gen-go: go.mod
 	@mkdir -p $(TOOLS)
@@ -138,6 +149,11 @@ pluginsdk/node/node_modules: pluginsdk/node/package-lock.json
 	  cd pluginsdk/node && npm ci --no-audit --no-fund --loglevel=error && touch node_modules; \
 	else echo "npm is not installed: the tests with handlers in Node.js will skip"; fi
 
+examples/rust/target/release/wordcount: examples/rust/Cargo.lock $(wildcard examples/rust/src/*.rs) $(wildcard proto/blocks/handler/v1/*.proto)
+	@if command -v cargo >/dev/null; then \
+	  scripts/step "building the example in Rust, and fetching what it needs" cargo build --quiet --release --locked --manifest-path examples/rust/Cargo.toml; \
+	else echo "cargo is not installed: the test with a handler in Rust will skip"; fi
+
 # pip is called by python: the first line of its script cannot hold a path with a space.
 e2e/interop/.cache/pubnub-10.8.0: e2e/interop/pubnub/requirements.txt
 	@if python3 -c 'import venv, ensurepip' 2>/dev/null; then \
@@ -146,7 +162,7 @@ e2e/interop/.cache/pubnub-10.8.0: e2e/interop/pubnub/requirements.txt
 	else echo "python3 with venv is not installed: the tests with the PyPI package pubnub will skip"; fi
 
 # What pluginsdk/python needs and is tested with.
-e2e/interop/.cache/python-sdk: pluginsdk/python/requirements-test.txt
+pluginsdk/python/.venv: pluginsdk/python/requirements-test.txt
 	@if python3 -c 'import venv, ensurepip, sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null; then \
 	  echo "fetching what pluginsdk/python is tested with into $@" && \
 	  python3 -m venv $@ && $@/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r $< && touch $@; \
@@ -167,4 +183,4 @@ e2e/interop/.cache/cli: e2e/interop/blocks/cli/package-lock.json
 	@touch $@
 
 clean:
-	rm -rf "$(BIN)" $(TOOLS) e2e/interop/.cache e2e/interop/pubnub/node_modules pluginsdk/node/node_modules
+	rm -rf "$(BIN)" $(TOOLS) e2e/interop/.cache e2e/interop/pubnub/node_modules pluginsdk/node/node_modules pluginsdk/python/.venv examples/rust/target

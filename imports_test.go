@@ -39,6 +39,7 @@ var rooms = []struct {
 
 	{"runtime", []string{"dispatch", "event", "network", "internal"}, "the runtime must be usable with any dispatcher, also without handler processes"},
 	{"runtime/agent", []string{"runtime", "dispatch", "event", "network", "client", "internal"}, "like runtime; it also makes the calls that handlers ask for, as a consumer"},
+	{"runtime/calls", []string{"dispatch", "client", "network", "internal"}, "calls other agents as a consumer, for handlers that ask for it"},
 	{"supervisor", []string{"dispatch", "event", "network/wire", "network/card", "proto", "internal"}, "the supervisor runs handlers, whoever gives it the tasks, and never reaches the network"},
 	{"dispatch", []string{"network/wire", "internal"}, "runtime and supervisor meet here without knowing each other"},
 
@@ -50,13 +51,14 @@ var rooms = []struct {
 
 	{"proto", nil, "a contract depends on nothing"},
 	{"pluginsdk", []string{"proto"}, "handlers of other people import it; it must stay small and stable"},
+	{"pluginsdk/plugintest", []string{"supervisor", "dispatch", "network/card", "network/wire"}, "tests of handlers run them as the daemon does"},
 	{"handlers", []string{"pluginsdk"}, "a reference handler uses what every handler has"},
 	{"handlers/exec", []string{"pluginsdk", "internal/nearest", "internal/textfile"}, "also reads a file that people write"},
 	{"handlers/internal", []string{"pluginsdk", "proto"}, "a handler for tests also breaks the contract, by hand"},
 
 	{"internal", nil, "what several packages share depends on none of them"},
 	{"internal/testutil", []string{"internal", "sandbox", "network"}, "tests run against the sandbox"},
-	{"deploy", nil, "files for packagers, with a test"},
+	{"deploy", []string{"internal"}, "files for packagers, with tests that look at the program"},
 	{"scripts", nil, "what the Makefile calls"},
 	{"e2e", []string{"internal"}, "drives the real programs from outside"},
 }

@@ -40,6 +40,8 @@ type Config struct {
 	// Closed are files and directories that no handler may open, beside its own program and sockets. Sockets
 	// are hidden where that is possible.
 	Closed, Sockets []string
+	// Users gives handlers users of their own, where the daemon is root; nil does not.
+	Users *launch.Users
 	// Hold is how long a task waits for a process while one is expected; defaultHold when zero.
 	Hold time.Duration
 	// MaxArtifactBytes bounds one artifact of a handler; wire.MaxArtifactBytes, the most that the network takes, when zero.
@@ -61,6 +63,8 @@ type HandlerConfig struct {
 	// Interpreter is executed instead of the file, "" when the file is a program; Args then name the file.
 	Interpreter string
 	Args        []string
+	// Needed are files and directories of the daemon that it may read.
+	Needed []string
 	// Variables are variables of this handler alone, KEY=value. One that every handler gets counts more.
 	Variables []string
 	Dir       string // working directory; "" is the root directory

@@ -289,7 +289,7 @@ func (p *planner) keptProject(s catalog.Skip) bool {
 // asProject has the handler of a project run in its directory, by what runs its language. What it has to be given to do so
 // comes before the arguments that the configuration adds.
 func (p *planner) asProject(f catalog.Found, hc *supervisor.HandlerConfig) {
-	hc.Interpreter, hc.Variables = f.Project.Interpreter, f.Project.Environment
+	hc.Interpreter, hc.Variables, hc.Needed = f.Project.Interpreter, f.Project.Environment, f.Project.Needed
 	hc.Args = append(slices.Clone(f.Project.Args), hc.Args...)
 	if hc.Dir == "" {
 		hc.Dir = f.Dir

@@ -26,6 +26,8 @@ type Project struct {
 	// Interpreter and Args start the handler; both are empty for a file that is a program itself.
 	Interpreter string
 	Args        []string
+	// Needed are files and directories that what runs it reads.
+	Needed []string
 	// Content is the checksum of the card and of all source files.
 	Content string
 	// Environment are the variables of the project's .env file, KEY=value, without those of the network.
@@ -44,6 +46,8 @@ type Runner struct {
 	Interpreter string
 	// Missing says what to do when there is no interpreter.
 	Missing string
+	// Needed are files and directories that it reads.
+	Needed []string
 	// Installed are files that change when what the runner needs is installed; a change starts its handlers again.
 	Installed []string
 	// Args of the interpreter, for the handler in a file of a directory.
@@ -147,6 +151,7 @@ func (s *scan) handlerOf(root, abs string, c card.Card, runners []Runner) (f Fou
 	if f.Project.Interpreter, reason = r.interpreter(abs); reason != "" {
 		return f, reason
 	}
+	f.Project.Needed = r.Needed
 	f.Project.Args = r.Args(abs, path, c.HandlerExport)
 	return f, ""
 }

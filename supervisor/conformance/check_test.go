@@ -61,8 +61,8 @@ func TestCheck(t *testing.T) {
 	}
 	for path, want := range map[string]string{
 		"check_test.go": "cannot be a handler because it is not executable: chmod 0755 it",
-		"nowhere":      "cannot be a handler because it cannot be read: no such file or directory",
-		"/bin/true":    "handler true could not be started because it ended with exit code 0 before its handshake",
+		"nowhere":       "cannot be a handler because it cannot be read: no such file or directory",
+		"/bin/true":     "handler true could not be started because it ended with exit code 0 before its handshake",
 		plugins.Alias(t, "badhandler", "badhandler-wrong-version"): "handler badhandler-wrong-version could not be started because ",
 	} {
 		if _, err := check(t, path); err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "\n") {

@@ -180,6 +180,20 @@ func (p *Plan) kept(spec Spec) []string {
 	if spec.Dir != "" && below(realPath(spec.Dir)) {
 		out = append(out, realPath(spec.Dir))
 	}
+	return append(out, p.needed(spec)...)
+}
+
+// needed are those of spec.Needed that are below a closed path. They may belong to several handlers, so none may change them.
+func (p *Plan) needed(spec Spec) (out []string) {
+	for _, path := range spec.Needed {
+		path = realPath(path)
+		if _, err := os.Stat(path); err != nil {
+			continue
+		}
+		if slices.ContainsFunc(p.machine.Closed, func(c string) bool { return path != c && within(path, c) }) {
+			out = append(out, path)
+		}
+	}
 	return out
 }
 

@@ -17,6 +17,8 @@ type Config struct {
 	Argv0   string // the program's name as it sees it itself; "" is Path
 	Args    []string
 	Dir     string // working directory, "" is the root directory
+	// Needed are files and directories that it reads, although they may be below closed ones.
+	Needed []string
 	// Environment is what the process sees in addition to what the protocol needs.
 	Environment []string
 	Spawner     *launch.Spawner
@@ -33,6 +35,8 @@ type Config struct {
 	MTLS bool
 	// MaxArtifactBytes bounds one artifact; wire.MaxArtifactBytes, the most that the network takes, when zero.
 	MaxArtifactBytes int64
+	// Spool counts the unfinished artifacts of all processes of the handler; nil counts those of this one.
+	Spool *Spool
 	// OnAnotherProcess reports whether a task runs on another process; nil means none does.
 	OnAnotherProcess func(taskID string) bool
 }
