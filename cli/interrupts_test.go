@@ -7,6 +7,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/creack/pty"
 )
 
 func TestSignals(t *testing.T) {
@@ -56,5 +58,32 @@ func TestWarningPrinter(t *testing.T) {
 	log.Warn("subscription lost", "attempt", 1, "err", errors.New("no\nroute"))
 	if got, want := out.String(), "warning: subscription lost: no route\n"; got != want {
 		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+// A SIGHUP is a request to reload once somebody has asked for those, unless the terminal is gone.
+func TestHangups(t *testing.T) {
+	h := &hangups{signals: make(chan struct{}, 1)}
+	if h.take() {
+		t.Error("nobody has asked, but it is taken")
+	}
+	h.asked.Store(true)
+	if !h.take() || !h.take() || len(h.signals) != 1 {
+		t.Errorf("two at once are not one: %d", len(h.signals))
+	}
+	master, slave, err := pty.Open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer slave.Close()
+	h.terminal = slave
+	if !h.take() {
+		t.Error("with its terminal it is not taken")
+	}
+	if err := master.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if h.take() {
+		t.Error("the terminal was closed, but it is taken for a request to reload")
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"sync"
 	"time"
 
 	tea "charm.land/bubbletea/v2"
@@ -138,11 +139,19 @@ func (a *app) topScreen(ctx context.Context, source topSource, first topSnapshot
 		lines:    func(handler string) ([]string, error) { return source.lines(ctx, handler) },
 	}
 	m.state.news(first)
-	p := tea.NewProgram(m, tea.WithContext(ctx), tea.WithInput(in), tea.WithOutput(out), tea.WithEnvironment(a.Env), tea.WithoutSignalHandler())
+	p := tea.NewProgram(m, tea.WithInput(in), tea.WithOutput(out), tea.WithEnvironment(a.Env), tea.WithoutSignalHandler())
+	ended := make(chan struct{})
+	var watcher sync.WaitGroup
+	watcher.Go(func() {
+		select {
+		case <-ctx.Done(): // a signal is a normal end, too, and gives the terminal back
+			p.Quit()
+		case <-ended:
+		}
+	})
 	_, err := p.Run()
-	if ctx.Err() != nil { // a signal is a normal end, too
-		return nil
-	}
+	close(ended)
+	watcher.Wait()
 	return err
 }
 

@@ -12,7 +12,7 @@ import (
 
 const (
 	// topSmall is the least terminal that is drawn on.
-	topSmallWidth, topSmallHeight = 20, 6
+	topSmallWidth, topSmallHeight = 30, 6
 	// topAside is how many rows a list shows that has not the focus, if there is room.
 	topAside = 3
 )

@@ -136,7 +136,8 @@ func New(cfg Config) (*Daemon, error) {
 	}
 	d.current.Store(&c)
 	d.log = d.events.Follow(d.loggedTypes()...)
-	d.reloads = newReloads(cfg.Loaded)
+	d.reloads.loaded.Store(&cfg.Loaded)
+	d.reloads.applied = make(chan struct{}, 1)
 	group, err := lookUpGroup(c.Control.OperatorGroup)
 	if err != nil {
 		return nil, err

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/blocksd/blocksd/daemon/config"
 	"github.com/blocksd/blocksd/daemon/control"
@@ -22,14 +23,10 @@ import (
 
 // reloads are what reloads need to know of each other.
 type reloads struct {
-	mu     *sync.Mutex // held by the reload under way; guards loaded
-	loaded *config.Loaded
+	mu     sync.Mutex // held by the reload under way, also while it waits
+	loaded atomic.Pointer[config.Loaded]
 	// applied holds a value when settings have been applied that the watcher of files has not seen.
 	applied chan struct{}
-}
-
-func newReloads(l config.Loaded) reloads {
-	return reloads{mu: new(sync.Mutex), loaded: &l, applied: make(chan struct{}, 1)}
 }
 
 // States of the event of a reload.
@@ -60,7 +57,7 @@ func (d *Daemon) Reload(ctx context.Context) (*controlv1.ReloadResponse, error) 
 	before := d.settings()
 	changes := config.Changes(before, loaded.Config)
 	now := config.Applicable(before, loaded.Config)
-	*d.reloads.loaded = loaded
+	d.reloads.loaded.Store(&loaded)
 	d.apply(before, now, group)
 	r := &controlv1.ReloadResponse{Warnings: loaded.Warnings}
 	for _, c := range changes {
@@ -149,10 +146,8 @@ func levelOf(changes []config.Change) slog.Level {
 
 // ShowConfig implements control.Daemon.
 func (d *Daemon) ShowConfig() []*controlv1.ConfigValue {
-	d.reloads.mu.Lock()
-	defer d.reloads.mu.Unlock()
 	var out []*controlv1.ConfigValue
-	for _, v := range d.reloads.loaded.With(d.settings()).Values() {
+	for _, v := range d.reloads.loaded.Load().With(d.settings()).Values() {
 		out = append(out, &controlv1.ConfigValue{Key: v.Key, Value: v.Text, Source: v.Origin.Source, Where: v.Origin.Where})
 	}
 	return out

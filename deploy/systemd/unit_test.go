@@ -40,8 +40,10 @@ func installed(t *testing.T) string {
 		t.Fatal(err)
 	}
 	text := read(t)
-	if !strings.Contains(text, "\nExecStart=/usr/bin/blocksd run\n") {
-		t.Fatal("ExecStart is not /usr/bin/blocksd run")
+	for _, line := range []string{"ExecStart=/usr/bin/blocksd run", "ExecReload=/usr/bin/blocksd reload"} {
+		if !strings.Contains(text, "\n"+line+"\n") {
+			t.Fatalf("%s is missing", line)
+		}
 	}
 	path := filepath.Join(t.TempDir(), unit)
 	if err := os.WriteFile(path, []byte(strings.ReplaceAll(text, "/usr/bin/blocksd", self)), 0o644); err != nil {
