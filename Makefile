@@ -10,7 +10,7 @@ export PATH := $(CURDIR)/$(TOOLS):$(PATH)
 RACE      = $(shell scripts/race)
 
 # Reference handlers are what users get; fixtures are handlers that exist for tests only.
-HANDLERS := echo adder echostream bidichat stocksim advancedstream chat
+HANDLERS := echo adder orchestrator echostream bidichat stocksim advancedstream chat
 FIXTURES := sleeper badhandler scripted
 
 PYTHON_PB := pluginsdk/python/blocksd/_pb
@@ -77,7 +77,7 @@ check-proto: $(TOOLS)/buf $(TOOLS)/protoc-gen-go $(TOOLS)/python-proto
 	@diff -r -x __pycache__ $(PYTHON_PB) $(TOOLS)/generated-python || { echo "generated code is out of date: run 'make generate' and commit the result"; exit 1; }
 	@scripts/generated unchanged || { echo "proto/checked.sum is out of date: run 'make generate' and commit the result"; exit 1; }
 
-check-go: $(TOOLS)/nfpm pluginsdk/node/node_modules e2e/interop/pubnub/node_modules e2e/interop/.cache/pubnub-10.8.0 e2e/interop/.cache/python-sdk
+check-go: $(TOOLS)/nfpm pluginsdk/node/node_modules pluginsdk/python/.venv e2e/interop/pubnub/node_modules e2e/interop/.cache/pubnub-10.8.0
 	@$(GO) run ./scripts/gotest $(RACE) ./...
 
 # The version is that of the tag; between two tags it is that of the next release with the commit.
@@ -91,7 +91,7 @@ bench:
 soak:
 	BLOCKSD_SOAK=$${BLOCKSD_SOAK:-200} $(GO) test -run '^TestKill$$' -v -count 1 -timeout 60m ./e2e
 
-interop: check-needs e2e/interop/.cache/blocks-1.0.23 e2e/interop/.cache/blocks-0.1.67 e2e/interop/.cache/cli
+interop: check-needs pluginsdk/python/.venv e2e/interop/.cache/blocks-1.0.23 e2e/interop/.cache/blocks-0.1.67 e2e/interop/.cache/cli
 	@echo "The Blocks SDK and CLI come under a licence of their own; they are used unmodified and never shipped with blocksd."
 	@BLOCKSD_INTEROP=1 $(GO) run ./scripts/gotest $(RACE) ./e2e/interop/blocks/...
 
@@ -157,7 +157,7 @@ e2e/interop/.cache/pubnub-10.8.0: e2e/interop/pubnub/requirements.txt
 	else echo "python3 with venv is not installed: the tests with the PyPI package pubnub will skip"; fi
 
 # What pluginsdk/python needs and is tested with.
-e2e/interop/.cache/python-sdk: pluginsdk/python/requirements-test.txt
+pluginsdk/python/.venv: pluginsdk/python/requirements-test.txt
 	@if python3 -c 'import venv, ensurepip, sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null; then \
 	  echo "fetching what pluginsdk/python is tested with into $@" && \
 	  python3 -m venv $@ && $@/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r $< && touch $@; \
@@ -178,4 +178,4 @@ e2e/interop/.cache/cli: e2e/interop/blocks/cli/package-lock.json
 	@touch $@
 
 clean:
-	rm -rf "$(BIN)" $(TOOLS) e2e/interop/.cache e2e/interop/pubnub/node_modules pluginsdk/node/node_modules
+	rm -rf "$(BIN)" $(TOOLS) e2e/interop/.cache e2e/interop/pubnub/node_modules pluginsdk/node/node_modules pluginsdk/python/.venv

@@ -22,6 +22,7 @@ import (
 	"github.com/blocksd/blocksd/event"
 	"github.com/blocksd/blocksd/network/card"
 	"github.com/blocksd/blocksd/network/deployment"
+	"github.com/blocksd/blocksd/runtime/calls"
 	"github.com/blocksd/blocksd/runtime/journal"
 	"github.com/blocksd/blocksd/supervisor"
 	"github.com/blocksd/blocksd/supervisor/launch"
@@ -34,6 +35,8 @@ type Config struct {
 	Key     func(keyFile string) (string, error)
 	Version string
 	Log     *slog.Logger
+	// Quiet keeps events and the output of handlers out of Log: whoever runs the daemon shows them in another way.
+	Quiet bool
 	// Getenv reads NOTIFY_SOCKET, WATCHDOG_USEC and WATCHDOG_PID; nil when systemd is not to be told anything.
 	Getenv func(string) string
 	// Settle is how long the plugins directories must be quiet before a change is looked at; 500 ms when zero.
@@ -99,6 +102,7 @@ type Daemon struct {
 	metricsListener net.Listener
 
 	network  *locator
+	calls    *calls.Pool
 	keys     keyWatch
 	sessions sessions
 	inbox    *inbox
@@ -131,7 +135,7 @@ func New(cfg Config) (*Daemon, error) {
 		final: make(chan struct{}), unreachable: make(chan struct{}), notify: newNotifier(cfg.Getenv, os.Getpid(), cfg.Log),
 	}
 	d.current.Store(&c)
-	d.log = d.events.Follow(loggedTypes(cfg.Log)...)
+	d.log = d.events.Follow(d.loggedTypes()...)
 	d.reloads = newReloads(cfg.Loaded)
 	group, err := lookUpGroup(c.Control.OperatorGroup)
 	if err != nil {
@@ -143,6 +147,9 @@ func New(cfg Config) (*Daemon, error) {
 		kept:  keptDocument{filepath.Join(c.StateDir, deploymentFile), cfg.Log}, log: cfg.Log,
 		waiting: d.explain, moved: d.sessions.renew,
 		known: make(chan struct{}), suspected: make(chan struct{}, 1),
+	}
+	if d.calls, err = calls.New(calls.Config{Deployment: d.network.deployment, Log: cfg.Log}); err != nil {
+		return nil, err
 	}
 	d.taskSlots = newTaskSlots(c.Limits.Tasks)
 	if d.lock, err = lockState(c.StateDir); err != nil {
@@ -167,6 +174,7 @@ func New(cfg Config) (*Daemon, error) {
 // Close releases what New took. Run does it itself.
 func (d *Daemon) Close() error {
 	d.log.Close()
+	d.calls.Close()
 	return errors.Join(d.endFleet(), d.closeMetrics(), d.listener.Close(), d.journal.Close(), d.lock.release())
 }
 
@@ -182,8 +190,12 @@ func (d *Daemon) newFleet(c config.Config) (*supervisor.Fleet, error) {
 	if err != nil {
 		return nil, err
 	}
+	output := d.cfg.Log
+	if d.cfg.Quiet {
+		output = slog.New(slog.DiscardHandler)
+	}
 	return supervisor.New(supervisor.Config{
-		Log: d.cfg.Log, Events: d.events, RuntimeDir: filepath.Join(c.StateDir, "run"),
+		Log: d.cfg.Log, OutputLog: output, Events: d.events, RuntimeDir: filepath.Join(c.StateDir, "run"),
 		Shim: shim(), Cgroup: c.Isolation.Cgroup, Closed: closedFiles(d.cfg), Sockets: []string{c.Socket}, Users: users,
 		OnCards: d.inbox.describe, OnUsed: d.inbox.use,
 	})
@@ -301,6 +313,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	stopExtending()
 	stopSide()
 	side.Wait()
+	d.calls.Close()
 	d.network.close()
 	stopControl()
 	stopLog()

@@ -215,6 +215,9 @@ func (p *planner) add(h config.Handler, f catalog.Found) {
 		p.asProject(f, &hc)
 	}
 	isolate(h, &hc)
+	if f.Project != nil {
+		hc.Limits.Keep = f.Project.Keep
+	}
 	p.configuredPin[h.Name] = hc.SHA256 != ""
 	if hc.SHA256 == "" {
 		sum, certain := p.survey.Pins.Of(h.Name)

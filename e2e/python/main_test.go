@@ -40,7 +40,7 @@ func TestMain(m *testing.M) {
 // interpreter is a Python that has what the package needs, as `make test` installs it. Without it the test skips.
 func interpreter(t *testing.T) string {
 	t.Helper()
-	path, err := filepath.Abs(filepath.Join(root, "e2e", "interop", ".cache", "python-sdk", "bin", "python"))
+	path, err := filepath.Abs(filepath.Join(root, "pluginsdk", "python", ".venv", "bin", "python"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -26,6 +26,8 @@ type Project struct {
 	// Interpreter and Args start the handler; both are empty for a file that is a program itself.
 	Interpreter string
 	Args        []string
+	// Keep are directories of the daemon that the handler runs from.
+	Keep []string
 	// Content is the checksum of the card and of all source files.
 	Content string
 	// Environment are the variables of the project's .env file, KEY=value, without those of the network.
@@ -46,6 +48,8 @@ type Runner struct {
 	Missing string
 	// Installed are files that change when what the runner needs is installed; a change starts its handlers again.
 	Installed []string
+	// Keep are directories of the daemon that its handlers run from.
+	Keep []string
 	// Args of the interpreter, for the handler in a file of a directory.
 	Args func(dir, file, export string) []string
 }
@@ -147,6 +151,7 @@ func (s *scan) handlerOf(root, abs string, c card.Card, runners []Runner) (f Fou
 	if f.Project.Interpreter, reason = r.interpreter(abs); reason != "" {
 		return f, reason
 	}
+	f.Project.Keep = r.Keep
 	f.Project.Args = r.Args(abs, path, c.HandlerExport)
 	return f, ""
 }

@@ -24,6 +24,9 @@ type Limits struct {
 	// ReadPaths and WritePaths, when either is set, are the only files that the handler may open, except its own program
 	// and directory, its private sockets, and what programs need to run at all (systemPaths).
 	ReadPaths, WritePaths []string
+	// Keep are directories of the daemon that the handler runs from: they stay open to it, though they are among its closed
+	// files.
+	Keep []string
 
 	// User is a name or a number; "" is the daemon's own user.
 	User string
@@ -116,6 +119,7 @@ type Plan struct {
 	walls    walls
 	read     []string
 	write    []string
+	keep     []string
 	user     *account
 	env      []string // hints for the handler's runtime
 }
@@ -207,6 +211,7 @@ func (l Limits) PlanFor(m *Machine, subject Subject) (*Plan, error) {
 			p.read, p.write = l.ReadPaths, l.WritePaths
 		}
 	}
+	p.keep = l.Keep
 	p.walls = m.wallsOf(l.Level, p.user != nil, p.UID() == 0)
 	p.Level, p.Open = p.walls.level, p.walls.open
 	if noUser != "" {

@@ -163,7 +163,7 @@ func opened(dir string, closed []string) []string {
 }
 
 // kept lists what a handler needs although it is below a closed path: its program, the scripts beside one that runs in
-// place, and its working directory.
+// place, what its limits keep open, and its working directory.
 func (p *Plan) kept(spec Spec) []string {
 	closed := p.machine.Closed
 	below := func(path string) bool {
@@ -175,6 +175,11 @@ func (p *Plan) kept(spec Spec) []string {
 		out = append(out, program)
 		if dir := filepath.Dir(program); below(dir) && (spec.Argv0 == "" || realPath(spec.Argv0) == program) {
 			out = append(out, dir)
+		}
+	}
+	for _, path := range p.keep {
+		if below(realPath(path)) {
+			out = append(out, realPath(path))
 		}
 	}
 	if spec.Dir != "" && below(realPath(spec.Dir)) {

@@ -168,21 +168,7 @@ func sendFile(in dispatch.Input, stream grpc.ServerStreamingServer[handlerv1.Dow
 
 // PublishArtifact implements the host service.
 func (h *host) PublishArtifact(stream grpc.ClientStreamingServer[handlerv1.PublishArtifactRequest, handlerv1.PublishArtifactResponse]) error {
-	var first *handlerv1.PublishArtifactRequest
-	late, stop := deadline(firstMessage)
-	defer stop()
-	received := make(chan error, 1)
-	err := h.within(late, func() error {
-		m, err := stream.Recv()
-		first = m
-		received <- err
-		return err
-	})
-	select {
-	case err = <-received: // first is ours now
-	default:
-		return status.Error(codes.DeadlineExceeded, errOverdue.Error())
-	}
+	first, err := firstOf(h, stream.Recv)
 	if err == io.EOF {
 		return missingChunk()
 	}

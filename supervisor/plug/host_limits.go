@@ -169,12 +169,35 @@ func (h *host) within(over <-chan struct{}, f func() error) error {
 	}
 }
 
+// firstOf receives the first message of a call, which says what task it is for, and waits for it only so long.
+func firstOf[M any](h *host, receive func() (M, error)) (first M, err error) {
+	late, stop := deadline(firstMessage)
+	defer stop()
+	type result struct {
+		message M
+		err     error
+	}
+	received := make(chan result, 1)
+	_ = h.within(late, func() error {
+		m, err := receive()
+		received <- result{m, err}
+		return err
+	})
+	select {
+	case r := <-received:
+		return r.message, r.err
+	default:
+		return first, status.Error(codes.DeadlineExceeded, errOverdue.Error())
+	}
+}
+
 // transfer is a kind of stream of which a task may have only so many.
 type transfer int
 
 const (
 	downloading transfer = iota
 	publishing
+	calling
 	transfers // how many kinds there are
 )
 

@@ -3,6 +3,7 @@ package blocks
 import (
 	"encoding/json"
 	"fmt"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -104,8 +105,8 @@ var intended = map[string]difference{
 	},
 }
 
-// TestDifferential gives each task to the SDK's provider and to blocksd with an equivalent handler, driven by the SDK's
-// own TaskClient: what is on the task's channel is the same, but for what is intended.
+// TestDifferential gives each task to the SDK's provider, to blocksd with an equivalent handler, and to blocksd with the same
+// project, driven by the SDK's own TaskClient: what is on the task's channel is the same, but for what is intended.
 func TestDifferential(t *testing.T) {
 	cards := writeCards(t)
 	for _, version := range versions {
@@ -118,13 +119,17 @@ func TestDifferential(t *testing.T) {
 			_, env = bin.Sandbox(t, cards)
 			plugins := system.PluginDir(t, map[string]string{"scripted": filepath.Join(bin.TestPlugins(), "scripted")}, nil)
 			bin.Daemon(t, env, plugins)
-			ours := consume(t, version, env)
+			handler := consume(t, version, env)
 
-			both := [2][]<-chan outcome{theirs.transcripts(trials, true), ours.transcripts(trials, false)}
+			_, env = bin.Sandbox(t, cards)
+			bin.Daemon(t, env, t.TempDir(), "--project", sameProject(t, filepath.Join(cards, "scripted.json")))
+			project := consume(t, version, env)
+
+			all := [3][]<-chan outcome{theirs.transcripts(trials, true), handler.transcripts(trials, false), project.transcripts(trials, false)}
 			used := map[string]bool{}
 			for i, trial := range trials {
-				t.Run(trial.name, func(t *testing.T) {
-					theirs, ours := <-both[0][i], <-both[1][i]
+				theirs := <-all[0][i]
+				same := func(t *testing.T, ours outcome) {
 					if theirs.err != nil || ours.err != nil {
 						t.Fatalf("with the SDK's provider: %v; with blocksd: %v", theirs.err, ours.err)
 					}
@@ -143,7 +148,9 @@ func TestDifferential(t *testing.T) {
 					if !slices.Equal(lost, d.theirs) || !slices.Equal(added, d.ours) {
 						t.Errorf("the intended difference is another one:\nonly with the SDK's provider: %q\nonly with blocksd: %q", lost, added)
 					}
-				})
+				}
+				t.Run(trial.name, func(t *testing.T) { same(t, <-all[1][i]) })
+				t.Run(trial.name+", as a project", func(t *testing.T) { same(t, <-all[2][i]) })
 			}
 			for name := range intended {
 				if !used[name] {
@@ -152,6 +159,20 @@ func TestDifferential(t *testing.T) {
 			}
 		})
 	}
+}
+
+// sameProject is what the SDK's provider runs, as a directory.
+func sameProject(t *testing.T, card string) string {
+	t.Helper()
+	files := map[string]string{}
+	for name, from := range map[string]string{"agent-card.json": card, "handler.py": filepath.Join(here(t), "handler.py")} {
+		b, err := os.ReadFile(from)
+		if err != nil {
+			t.Fatal(err)
+		}
+		files[name] = string(b)
+	}
+	return system.PythonProject(t, files)
 }
 
 // transcripts gives every trial to the provider of c's network; theirs says that it is the SDK's.

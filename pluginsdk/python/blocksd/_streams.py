@@ -16,8 +16,9 @@ from .errors import HostError
 DIRECTIONS = ("", "outbound", "inbound", "bidirectional")
 FORMATS = ("", "bytes", "events")
 
-# A write holds at most so many bytes, well below the limit of a message.
+# A write holds at most so many bytes, and a longer piece of a stream of bytes is cut.
 MAX_WRITE = 4 << 20
+MAX_ITEM = 1 << 20
 
 
 class StreamCore:
@@ -58,7 +59,7 @@ class StreamCore:
         await self.work.host.call("activate the stream", "ActivateStream", request)
 
     async def write(self, items: Iterable[Any], flush: bool = False, wait: bool = True) -> None:
-        encoded = [item_of(self.format, item) for item in items]
+        encoded = [item_of(self.format, piece) for item in items for piece in _pieces(self.format, item)]
         async with self._writing:
             for batch in _batches(encoded):
                 request = host_pb2.WriteStreamRequest(task_id=self.work.id, stream_id=self.id, items=batch, no_wait=not wait)
@@ -76,6 +77,7 @@ class StreamCore:
                     request = host_pb2.ReadStreamRequest(task_id=self.work.id, stream_id=self.id)
                     self._call = self.work.host.start("ReadStream", request)
                 self._reading = asyncio.ensure_future(self._call.read())
+                self._reading.add_done_callback(_nobody_reads_on)
             try:
                 answer = await before(self.work.canceled, self._reading)
             except grpc.RpcError as err:
@@ -114,6 +116,12 @@ class StreamCore:
         self.end_reason = self.end_reason or "closed"
 
 
+def _nobody_reads_on(reading: asyncio.Future[Any]) -> None:
+    """An error that comes when nobody reads any more is no news."""
+    if not reading.cancelled():
+        reading.exception()
+
+
 def _number(names: tuple[str, ...], name: str | None, what: str) -> Any:
     try:
         return names.index(name or "")
@@ -146,6 +154,14 @@ def value_of(format: str, item: host_pb2.StreamItem) -> Any:
     if kind == "text":
         return item.text.encode()
     return item.data
+
+
+def _pieces(format: str, value: Any) -> Iterable[Any]:
+    """A long value of a stream of bytes in pieces: what is read is all of them, one behind the other."""
+    if format == "events" or not isinstance(value, (str, bytes, bytearray, memoryview)) or len(value) <= MAX_ITEM // 4:
+        return [value]
+    length = MAX_ITEM // 4 if isinstance(value, str) else MAX_ITEM  # a character has up to 4 bytes
+    return [value[start : start + length] for start in range(0, len(value), length)]
 
 
 def _batches(items: list[host_pb2.StreamItem]) -> Iterable[list[host_pb2.StreamItem]]:

@@ -30,6 +30,7 @@ class Work:
         self.id: str = message.task_id
         self.host = host
         self.loop = loop
+        self.final = False  # a pipe task ends with the answer
         self.cancel_event = threading.Event()
         self.cancel_reason = ""
         self.canceled = asyncio.Event()
@@ -58,7 +59,7 @@ class Work:
     def finish(self, err: BaseException | None = None) -> None:
         """Ends the task. Only the first end counts."""
         if err is None:
-            message = handler_pb2.StartTaskResponse(result=handler_pb2.Result())
+            message = handler_pb2.StartTaskResponse(result=handler_pb2.Result(final=self.final))
         else:
             public, private = texts(err)
             message = handler_pb2.StartTaskResponse(error=handler_pb2.Error(public_message=public, private_message=private))

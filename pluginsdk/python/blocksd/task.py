@@ -86,6 +86,11 @@ class BaseTask:
         """Shows a text to the consumer. The daemon publishes at most one a second and keeps the latest."""
         self._work.status(text)
 
+    def complete(self) -> None:
+        """Lets a pipe task end when the handler returns. Without it the task goes on, and its streams with it, until its time
+        is over, somebody ends it, or end is called."""
+        self._work.final = True
+
     def text(self, id: str = "") -> str:
         """The text of the first part called id that has one; of the first text at all without an id."""
         for part in self.parts:

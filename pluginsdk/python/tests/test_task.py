@@ -236,6 +236,12 @@ def test_a_task_that_runs_already_is_refused(start: Any) -> None:
     assert call.end().HasField("result")
 
 
+def test_a_pipe_task_ends_with_its_handler_if_that_says_so(start: Any) -> None:
+    p = start("def handler(task):\n    if task.parts: task.complete()")
+    assert p.start(text("x"), kind=2).end().result.final
+    assert not p.start(kind=2, id="t2").end().result.final
+
+
 def test_a_pipe_task_ends_late(start: Any) -> None:
     host = Host()
     p = start(
