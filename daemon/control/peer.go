@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 	"google.golang.org/grpc/credentials"
@@ -62,41 +61,19 @@ func peerOfConn(conn net.Conn, owned func(pid int) bool) (Peer, error) {
 	if err != nil {
 		return Peer{}, fmt.Errorf("read peer credentials: %w", err)
 	}
-	var cred *unix.Ucred
-	var groups []uint32
+	var p Peer
 	var credErr error
-	if err := raw.Control(func(fd uintptr) {
-		if cred, credErr = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED); credErr == nil {
-			groups = peerGroups(int(fd))
-		}
-	}); err != nil {
+	if err := raw.Control(func(fd uintptr) { p, credErr = askPeer(int(fd)) }); err != nil {
 		return Peer{}, fmt.Errorf("read peer credentials: %w", err)
 	}
 	if credErr != nil {
 		return Peer{}, fmt.Errorf("read peer credentials: %w", credErr)
 	}
-	p := Peer{PID: cred.Pid, UID: cred.Uid, Groups: append(groups, cred.Gid)}
 	if owned != nil && p.PID > 0 { // the number is 0 for a process outside of our container
 		// One that has ended may have been anything's, and left its connection to it.
 		p.Handler = owned(int(p.PID)) || errors.Is(unix.Kill(int(p.PID), 0), unix.ESRCH)
 	}
 	return p, nil
-}
-
-// maxPeerGroups is more groups than a user has; with more than the kernel's answer has room for, a peer counts as in none.
-const maxPeerGroups = 1024
-
-// peerGroups are the supplementary groups of the peer of a Unix socket (SO_PEERGROUPS). A kernel that does not tell them
-// makes nobody an operator.
-func peerGroups(fd int) []uint32 {
-	gids := make([]uint32, maxPeerGroups)
-	size := uint32(len(gids)) * 4
-	_, _, errno := unix.Syscall6(unix.SYS_GETSOCKOPT, uintptr(fd), unix.SOL_SOCKET, unix.SO_PEERGROUPS,
-		uintptr(unsafe.Pointer(&gids[0])), uintptr(unsafe.Pointer(&size)), 0)
-	if errno != 0 {
-		return nil
-	}
-	return gids[:size/4]
 }
 
 func (peerCredentials) ClientHandshake(context.Context, string, net.Conn) (net.Conn, credentials.AuthInfo, error) {

@@ -75,12 +75,12 @@ func InJournal(f *os.File, journalStream string) bool {
 		return false
 	}
 	st, ok := info.Sys().(*syscall.Stat_t)
-	return ok && st.Dev == dev && st.Ino == ino
+	return ok && uint64(st.Dev) == dev && st.Ino == ino
 }
 
 // IsTerminal reports whether f is a terminal.
 func IsTerminal(f *os.File) bool {
-	_, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS)
+	_, err := unix.IoctlGetTermios(int(f.Fd()), getTermios)
 	return err == nil
 }
 

@@ -3,7 +3,6 @@ package backend
 import (
 	"context"
 	"encoding/json"
-	"fmt"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -157,5 +156,5 @@ func anyText(raw json.RawMessage) string {
 	if json.Unmarshal(raw, &text) == nil {
 		return text
 	}
-	return strings.TrimSpace(fmt.Sprintf("%s", raw))
+	return strings.TrimSpace(string(raw))
 }

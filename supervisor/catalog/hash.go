@@ -77,7 +77,7 @@ func (h *Hashes) Of(path string) (string, error) {
 		return "", err
 	}
 	st := info.Sys().(*syscall.Stat_t)
-	id := identity{uint64(st.Dev), st.Ino, st.Size, time.Unix(st.Ctim.Unix())}
+	id := identity{uint64(st.Dev), st.Ino, st.Size, changeTime(st)}
 	h.mu.Lock()
 	k, ok := h.known[path]
 	h.mu.Unlock()

@@ -12,8 +12,6 @@ import (
 	"slices"
 	"strings"
 	"syscall"
-
-	"golang.org/x/sys/unix"
 )
 
 // Start is a program that could not be started.
@@ -113,7 +111,7 @@ func (s Start) loader(path string, errno syscall.Errno) string {
 		if p.Type != debugelf.PT_INTERP {
 			continue
 		}
-		b, err := io.ReadAll(io.LimitReader(p.Open(), syscall.PathMax))
+		b, err := io.ReadAll(io.LimitReader(p.Open(), maxPath))
 		if err != nil {
 			return ""
 		}
@@ -222,10 +220,4 @@ func firstBytes(path string) ([]byte, error) {
 		err = nil
 	}
 	return head[:n], err
-}
-
-// noexec reports whether nothing may be executed from the file system of a file.
-func noexec(path string) bool {
-	var st unix.Statfs_t
-	return unix.Statfs(path, &st) == nil && st.Flags&unix.ST_NOEXEC != 0
 }

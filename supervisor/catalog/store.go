@@ -15,8 +15,6 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/blocksd/blocksd/internal/atomicfile"
 )
 
@@ -57,8 +55,7 @@ func OpenStore(dir string) (*Store, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return fail(err)
 	}
-	var st unix.Statfs_t
-	if err := unix.Statfs(dir, &st); err == nil && st.Flags&unix.ST_NOEXEC != 0 {
+	if noexec(dir) {
 		return fail(errors.New("its file system is mounted noexec, so programs cannot run from it: choose another state_dir"))
 	}
 	s := &Store{dir: dir, records: map[string]*record{}, accepted: map[string]string{}}
@@ -170,7 +167,7 @@ func awaitClosed(path string) error {
 	}
 	defer f.Close() // and with it goes the lease
 	for deadline := time.Now().Add(inherited); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
-		if _, err := unix.FcntlInt(f.Fd(), unix.F_SETLEASE, unix.F_RDLCK); !errors.Is(err, unix.EAGAIN) {
+		if leased(f) {
 			break
 		}
 	}

@@ -77,7 +77,7 @@ func trail(b *strings.Builder, path string, file bool) {
 			}
 			rest = append(strings.Split(target, "/"), rest...)
 		case file && len(rest) == 0:
-			fmt.Fprintf(b, " %v %d %d.%d %d.%d", info.Mode(), info.Size(), st.Mtim.Sec, st.Mtim.Nsec, st.Ctim.Sec, st.Ctim.Nsec)
+			fmt.Fprintf(b, " %v %d %d %d", info.Mode(), info.Size(), info.ModTime().UnixNano(), changeTime(st).UnixNano())
 			return
 		default:
 			at = next

@@ -74,6 +74,9 @@ func (m *Machine) lacksNamespaces() string {
 
 // Probe looks at the machine. cgroup is "auto", "off", or the path of a control group that the daemon may use alone.
 func Probe(shim, cgroup string) *Machine {
+	if !shimWorks {
+		shim = ""
+	}
 	m := &Machine{Shim: shim, Privileged: os.Geteuid() == 0}
 	m.Landlock, m.NoLandlock = probeLandlock()
 	m.namespaces = sync.OnceValue(func() string { return probeNamespaces(shim) })
@@ -89,22 +92,6 @@ func (m *Machine) Close() {
 	if m != nil && m.Cgroups != nil {
 		m.Cgroups.Close()
 	}
-}
-
-// probeLandlock returns the version of the kernel's landlock, or 0 and why it cannot be used.
-func probeLandlock() (version int, why string) {
-	v, _, errno := unix.Syscall(unix.SYS_LANDLOCK_CREATE_RULESET, 0, 0, unix.LANDLOCK_CREATE_RULESET_VERSION)
-	switch errno {
-	case 0:
-		return int(v), ""
-	case unix.ENOSYS:
-		return 0, noLandlock
-	case unix.EOPNOTSUPP:
-		return 0, "landlock is switched off: add it to the list lsm= of the kernel's parameters"
-	case unix.EPERM, unix.EACCES:
-		return 0, "a filter of system calls forbids landlock: add the calls landlock_create_ruleset, landlock_add_rule and landlock_restrict_self to SystemCallFilter= of the unit"
-	}
-	return 0, "landlock cannot be used: " + errno.Error()
 }
 
 const noLandlock = "the kernel has no landlock"

@@ -55,12 +55,7 @@ func (e Exit) String() string {
 func (p *Process) wait() {
 	pid := p.proc.Pid
 	// Look without reaping: the number of the process, and so of its group, stays ours until the whole group is dead.
-	for {
-		err := unix.Waitid(unix.P_PID, pid, nil, unix.WEXITED|unix.WNOWAIT, nil)
-		if err != unix.EINTR {
-			break
-		}
-	}
+	awaitEnd(pid)
 	p.mu.Lock()
 	_ = unix.Kill(-pid, unix.SIGKILL)
 	if p.group != nil {

@@ -192,10 +192,7 @@ func (s *Spawner) begin(spec Spec, g *group, born bool) (_ *Process, err error) 
 	p := &Process{Stdout: outR, Stderr: errR, uid: spec.Plan.UID(), group: g, mark: spec.Mark, done: make(chan struct{}), cleaned: make(chan struct{})}
 	path, argv := spec.Path, spec.argv()
 	files := []*os.File{null, outW, errW}
-	sys := &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGKILL}
-	if g != nil && born {
-		sys.UseCgroupFD, sys.CgroupFD = true, int(g.dir.Fd())
-	}
+	sys := attributes(g, born)
 	var shimW *os.File
 	if spec.Plan != nil && spec.Plan.machine.Shim != "" {
 		enter := ""

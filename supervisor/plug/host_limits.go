@@ -88,7 +88,7 @@ func freeTemp() int64 {
 	if err := unix.Statfs(os.TempDir(), &st); err != nil {
 		return spoolBytes * spoolShare
 	}
-	return int64(st.Bavail) * st.Bsize
+	return int64(st.Bavail) * int64(st.Bsize)
 }
 
 // ownListener takes the connections of a handler's own processes, up to a number, and a few of others.

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net"
 
-	"golang.org/x/sys/unix"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
@@ -18,21 +17,26 @@ import (
 	handlerv1 "github.com/blocksd/blocksd/proto/blocks/handler/v1"
 )
 
-// peerOf returns SO_PEERCRED of a Unix socket: the process at the other end, which for a connection that we made is the
-// one that listens.
-func peerOf(conn net.Conn) (*unix.Ucred, error) {
+// credential is who is at the other end of a Unix socket.
+type credential struct {
+	Pid int32
+	Uid uint32
+}
+
+// peerOf asks the kernel for the process at the other end of a Unix socket, which for a connection that we made is the one
+// that listens.
+func peerOf(conn net.Conn) (cred credential, err error) {
 	uc, ok := conn.(*net.UnixConn)
 	if !ok {
-		return nil, fmt.Errorf("connection of type %T has no peer credentials", conn)
+		return cred, fmt.Errorf("connection of type %T has no peer credentials", conn)
 	}
 	raw, err := uc.SyscallConn()
 	if err != nil {
-		return nil, err
+		return cred, err
 	}
-	var cred *unix.Ucred
 	var credErr error
-	if err := raw.Control(func(fd uintptr) { cred, credErr = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED) }); err != nil {
-		return nil, err
+	if err := raw.Control(func(fd uintptr) { cred, credErr = askPeer(int(fd)) }); err != nil {
+		return cred, err
 	}
 	return cred, credErr
 }

@@ -1,0 +1,28 @@
+package catalog
+
+import (
+	"errors"
+	"os"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// maxPath is the longest path that the kernel takes.
+const maxPath = syscall.PathMax
+
+// changeTime is when a file, or what is noted about it, has last changed.
+func changeTime(st *syscall.Stat_t) time.Time { return time.Unix(st.Ctim.Unix()) }
+
+// noexec reports whether nothing may be executed from the file system of a file.
+func noexec(path string) bool {
+	var st unix.Statfs_t
+	return unix.Statfs(path, &st) == nil && st.Flags&unix.ST_NOEXEC != 0
+}
+
+// leased takes a lease for reading on a file; false while somebody has it open for writing.
+func leased(f *os.File) bool {
+	_, err := unix.FcntlInt(f.Fd(), unix.F_SETLEASE, unix.F_RDLCK)
+	return !errors.Is(err, unix.EAGAIN)
+}

@@ -1,0 +1,44 @@
+package launch
+
+import (
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// What only Linux has, for the files that every system compiles; system_other.go has it for the others.
+
+// shimWorks: a process can limit itself before it turns into a handler.
+const shimWorks = true
+
+// probeLandlock returns the version of the kernel's landlock, or 0 and why it cannot be used.
+func probeLandlock() (version int, why string) {
+	v, _, errno := unix.Syscall(unix.SYS_LANDLOCK_CREATE_RULESET, 0, 0, unix.LANDLOCK_CREATE_RULESET_VERSION)
+	switch errno {
+	case 0:
+		return int(v), ""
+	case unix.ENOSYS:
+		return 0, noLandlock
+	case unix.EOPNOTSUPP:
+		return 0, "landlock is switched off: add it to the list lsm= of the kernel's parameters"
+	case unix.EPERM, unix.EACCES:
+		return 0, "a filter of system calls forbids landlock: add the calls landlock_create_ruleset, landlock_add_rule and landlock_restrict_self to SystemCallFilter= of the unit"
+	}
+	return 0, "landlock cannot be used: " + errno.Error()
+}
+
+// awaitEnd waits until a process of ours has ended, without reaping it.
+func awaitEnd(pid int) {
+	for unix.Waitid(unix.P_PID, pid, nil, unix.WEXITED|unix.WNOWAIT, nil) == unix.EINTR {
+	}
+}
+
+// attributes are how a process starts: in a session of its own, ended with the thread that starts it, and inside of its
+// control group where it is born in it.
+func attributes(g *group, born bool) *syscall.SysProcAttr {
+	sys := &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGKILL}
+	if g != nil && born {
+		sys.UseCgroupFD, sys.CgroupFD = true, int(g.dir.Fd())
+	}
+	return sys
+}
