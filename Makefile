@@ -25,6 +25,7 @@ help:
 	@echo "make bench     measure, as ratios in one run"
 	@echo "make soak      kill the daemon 200 times under load (BLOCKSD_SOAK=N: N times) and look at every task"
 	@echo "make interop   test against Blocks' own SDK (installs it from PyPI, under its own licence, into e2e/interop/.cache)"
+	@echo "make package   deb and rpm for amd64 and arm64 in bin/packages, the same bytes for the same commit"
 	@echo "make generate  generate code from proto/, after a change there"
 
 # Modes are set whatever the umask is: a plugins directory that others may write to is refused by the daemon, and so is
@@ -76,8 +77,13 @@ check-proto: $(TOOLS)/buf $(TOOLS)/protoc-gen-go $(TOOLS)/python-proto
 	@diff -r -x __pycache__ $(PYTHON_PB) $(TOOLS)/generated-python || { echo "generated code is out of date: run 'make generate' and commit the result"; exit 1; }
 	@scripts/generated unchanged || { echo "proto/checked.sum is out of date: run 'make generate' and commit the result"; exit 1; }
 
-check-go: pluginsdk/node/node_modules pluginsdk/python/.venv e2e/interop/pubnub/node_modules e2e/interop/.cache/pubnub-10.8.0
+check-go: $(TOOLS)/nfpm pluginsdk/node/node_modules pluginsdk/python/.venv e2e/interop/pubnub/node_modules e2e/interop/.cache/pubnub-10.8.0
 	@$(GO) run ./scripts/gotest $(RACE) ./...
+
+# The version is that of the tag; between two tags it is that of the next release with the commit.
+.PHONY: package
+package: $(TOOLS)/nfpm
+	scripts/package "$(BIN)/packages"
 
 bench:
 	scripts/bench
@@ -102,8 +108,8 @@ baseline: $(TOOLS)/buf
 	@echo "* $$(date -u +%Y-%m-%d): $(REASON)" >>proto/baseline.md
 	@$(MAKE) --no-print-directory generate
 
-# Tools are pinned: buf and staticcheck in tools/go.mod, the protoc plugins in go.mod.
-tools: $(TOOLS)/buf $(TOOLS)/staticcheck $(TOOLS)/protoc-gen-go
+# Tools are pinned: buf, staticcheck and nfpm in tools/go.mod, the protoc plugins in go.mod.
+tools: $(TOOLS)/buf $(TOOLS)/staticcheck $(TOOLS)/nfpm $(TOOLS)/protoc-gen-go
 
 $(TOOLS)/buf: tools/go.mod tools/go.sum
 	@mkdir -p $(TOOLS)
@@ -114,6 +120,11 @@ $(TOOLS)/staticcheck: tools/go.mod tools/go.sum
 	@mkdir -p $(TOOLS)
 	@cd tools && ../scripts/fetch "what staticcheck is built from" honnef.co/go/tools/cmd/staticcheck
 	@scripts/step "building staticcheck, once" $(GO) build -C tools -trimpath -o "$(CURDIR)/$@" honnef.co/go/tools/cmd/staticcheck
+
+$(TOOLS)/nfpm: tools/go.mod tools/go.sum
+	@mkdir -p $(TOOLS)
+	@cd tools && ../scripts/fetch "what nfpm is built from" github.com/goreleaser/nfpm/v2/cmd/nfpm
+	@scripts/step "building nfpm, once" $(GO) build -C tools -trimpath -o "$(CURDIR)/$@" github.com/goreleaser/nfpm/v2/cmd/nfpm
 
 $(TOOLS)/protoc-gen-go: go.mod
 	@mkdir -p $(TOOLS)

@@ -57,7 +57,7 @@ var rooms = []struct {
 
 	{"internal", nil, "what several packages share depends on none of them"},
 	{"internal/testutil", []string{"internal", "sandbox", "network"}, "tests run against the sandbox"},
-	{"deploy", nil, "files for packagers, with a test"},
+	{"deploy", []string{"internal"}, "files for packagers, with tests that look at the program"},
 	{"scripts", nil, "what the Makefile calls"},
 	{"e2e", []string{"internal"}, "drives the real programs from outside"},
 }

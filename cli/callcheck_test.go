@@ -69,7 +69,7 @@ func TestCallRefuses(t *testing.T) {
 		}
 	})
 	t.Run("a key in a line of its own", func(t *testing.T) {
-		key := (&app{Invocation{Env: env}}).getenv("BLOCKS_API_KEY")
+		key := (&app{Invocation: Invocation{Env: env}}).getenv("BLOCKS_API_KEY")
 		r := runCLI(t, append(env, "BLOCKS_API_KEY=\ufeff"+key+"\n"), Interrupts{}, "call", "parrot", "hello")
 		if r.code != 0 {
 			t.Errorf("%+v", r)

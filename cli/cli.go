@@ -52,10 +52,11 @@ func Main() int {
 
 // Run runs one command to its end and returns its exit code.
 func Run(ctx context.Context, in Invocation) int {
-	a := &app{in}
+	a := &app{Invocation: in}
 	root := newRoot(a)
 	root.SetArgs(in.Args)
 	cmd, err := root.ExecuteContextC(ctx)
+	err = a.withDevHint(err)
 	code := exitCodeOf(cmd, err)
 	a.report(explain(err), code)
 	return code
@@ -81,7 +82,11 @@ func (a *app) report(lines []string, code int) {
 }
 
 // app is what all commands share.
-type app struct{ Invocation }
+type app struct {
+	Invocation
+	// nowhere: a command needs a network, and nothing names one. said: what dimOnce says has been said.
+	nowhere, said bool
+}
 
 func (a *app) getenv(name string) string {
 	value := ""
@@ -110,6 +115,7 @@ func newRoot(a *app) *cobra.Command {
 			return unknownCommand(cmd, args[0])
 		},
 	}
+	root.PersistentPreRun = func(cmd *cobra.Command, _ []string) { a.adoptDev(cmd) }
 	root.SetIn(a.Stdin)
 	root.SetOut(a.Stdout)
 	root.SetErr(a.Stderr)
@@ -119,7 +125,7 @@ func newRoot(a *app) *cobra.Command {
 	root.Flags().Bool("version", false, "show the version")
 	for _, c := range []func(*app) *cobra.Command{
 		newDev, newSandbox, newRun, newCall, newFollow, newCalls,
-		newStatus, newHandlers, newTasks, newCancel, newRestart, newHandler, newLogs, newEvents, newDrain, newUndrain, newReload, newDebug,
+		newStatus, newHandlers, newTasks, newCancel, newRestart, newHandler, newLogs, newEvents, newTop, newDrain, newUndrain, newReload, newDebug,
 		newRegister, newUnregister, newAgents, newWhoami,
 		newCheck, newConfig, newDoctor, newMan, newVersion,
 	} {

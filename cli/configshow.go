@@ -9,7 +9,6 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/blocksd/blocksd/daemon/config"
-	"github.com/blocksd/blocksd/daemon/control"
 )
 
 const configShowHelp = `Show every key of the configuration with its value and where that comes from: a default, a file with its line, a variable or a
@@ -99,7 +98,7 @@ func (a *app) offlineValues(flags *settingFlags) ([]valueForm, error) {
 func (a *app) runningValues(cmd *cobra.Command, socket string) ([]valueForm, error) {
 	ctx, cancel := a.interruptible(cmd.Context())
 	defer cancel()
-	c, err := control.Dial(ctx, a.socketPath(socket))
+	c, err := a.dialDaemon(ctx, socket)
 	if err != nil {
 		return nil, because(ctx, err)
 	}

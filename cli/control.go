@@ -40,6 +40,10 @@ func (d daemonCommand[Answer]) command(a *app) *cobra.Command {
 	})
 }
 
+func (a *app) addSocketFlag(cmd *cobra.Command, socket *string) {
+	cmd.Flags().StringVar(socket, "socket", "", "control socket of the daemon (default $BLOCKSD_SOCKET, else "+config.Default().Socket+")")
+}
+
 // socketPath is the control socket of the daemon to ask, given the value of --socket.
 func (a *app) socketPath(given string) string {
 	return cmp.Or(given, a.getenv("BLOCKSD_SOCKET"), config.Default().Socket)
@@ -50,11 +54,11 @@ func (a *app) controlCommand(cmd *cobra.Command, run func(ctx context.Context, c
 	var asJSON bool
 	var socket string
 	cmd.Flags().BoolVar(&asJSON, "json", false, "machine-readable output")
-	cmd.Flags().StringVar(&socket, "socket", "", "control socket of the daemon (default $BLOCKSD_SOCKET, else "+config.Default().Socket+")")
+	a.addSocketFlag(cmd, &socket)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		ctx, cancel := a.interruptible(cmd.Context())
 		defer cancel()
-		c, err := control.Dial(ctx, a.socketPath(socket))
+		c, err := a.dialDaemon(ctx, socket)
 		if err != nil {
 			return because(ctx, err)
 		}

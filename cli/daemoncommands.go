@@ -16,17 +16,6 @@ import (
 
 // The commands that make one call to a running daemon. A new one is a function here and its name in newRoot.
 
-func newStatus(a *app) *cobra.Command {
-	return daemonCommand[statusForm]{
-		use: "status", short: "Show whether the daemon is ready, its agents, handlers and tasks",
-		call: func(ctx context.Context, c *control.Client, _ []string) (statusForm, error) {
-			s, err := c.Status(ctx)
-			return formOfStatus(s), err
-		},
-		show: func(w io.Writer, s statusForm) error { return printStatus(w, s, time.Now()) },
-	}.command(a)
-}
-
 func newHandlers(a *app) *cobra.Command {
 	return daemonCommand[[]handlerForm]{
 		use: "handlers", short: "Show the handlers and their processes",
@@ -35,10 +24,10 @@ func newHandlers(a *app) *cobra.Command {
 			return formOfHandlers(hs), err
 		},
 		show: func(w io.Writer, hs []handlerForm) error {
-			if err := printHandlers(w, hs, time.Now()); err != nil {
+			if err := a.screen().handlers(w, hs, time.Now(), handlerPathColumns); err != nil {
 				return err
 			}
-			return printHandlerReasons(w, hs)
+			return a.screen().handlerReasons(w, hs)
 		},
 	}.command(a)
 }
@@ -50,7 +39,7 @@ func newTasks(a *app) *cobra.Command {
 			ts, err := c.Tasks(ctx)
 			return formOfTasks(ts), err
 		},
-		show: func(w io.Writer, ts []taskForm) error { return printTasks(w, ts, time.Now()) },
+		show: func(w io.Writer, ts []taskForm) error { return a.screen().tasks(w, ts, time.Now()) },
 	}.command(a)
 }
 

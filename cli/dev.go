@@ -4,19 +4,20 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
 
-	"github.com/blocksd/blocksd/client"
 	"github.com/blocksd/blocksd/daemon"
 	"github.com/blocksd/blocksd/daemon/config"
-	"github.com/blocksd/blocksd/network/card"
-	"github.com/blocksd/blocksd/network/wire"
 	"github.com/blocksd/blocksd/runtime/agent"
 	"github.com/blocksd/blocksd/sandbox"
 )
@@ -24,10 +25,11 @@ import (
 const (
 	// devReadyTimeout bounds the wait for agents to come online; after it dev continues without the rest.
 	devReadyTimeout = 10 * time.Second
-	// exampleTimeout bounds one example task: the env file, which scripts wait for, is written after the examples.
+	// exampleTimeout bounds one example task.
 	exampleTimeout = 10 * time.Second
-	// devEnvFile is the name of the env file in the state directory.
-	devEnvFile = "dev.env"
+	// devEnvFile is the name of the env file in the state directory, devKeysFile that of the keys of the network.
+	devEnvFile  = "dev.env"
+	devKeysFile = "network-keys.json"
 )
 
 type devOptions struct {
@@ -40,7 +42,8 @@ func newDev(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "dev", Short: "Try handlers: a private network and the daemon, in one process", Args: argsOfUse, Example: "  blocksd dev --plugins DIR",
 		Long: "Try handlers: run a private network and the daemon in one process. The command registers each handler's card, sends each\n" +
-			"agent its example input, then runs until Ctrl-C. It writes the variables that clients need to dev.env in the state directory.",
+			"agent its example input, and shows what happens until Ctrl-C. The other commands find the network by themselves; what other\n" +
+			"programs need is in dev.env in the state directory. LOG_LEVEL=info shows the log, too.",
 	}
 	f := cmd.Flags()
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
@@ -52,15 +55,17 @@ func newDev(a *app) *cobra.Command {
 	f.StringArrayVar(&o.plugins, "plugins", o.plugins, "directory of handler programs; may be repeated")
 	f.StringArrayVar(&o.projects, "project", nil, "directory of a project with its agent-card.json; may be repeated; then there are no other handlers without --plugins")
 	f.StringVar(&o.agents, "agents", "", "directory of more cards (*.json) to register, for external providers")
-	f.StringVar(&o.listen, "listen", "127.0.0.1:0", "loopback address of the network; port 0 for any free port")
+	f.StringVar(&o.listen, "listen", "", "loopback address of the network; port 0 for any free port (default "+devListen+" or, if that is taken, any free port)")
 	f.StringVar(&o.stateDir, "state-dir", "", "state directory (default $XDG_STATE_HOME/blocksd/dev, else ~/.local/state/blocksd/dev)")
 	return cmd
 }
 
 func (a *app) dev(ctx context.Context, o devOptions) error {
 	defer surviveBrokenPipes()()
-	if err := checkListen(o.listen); err != nil {
-		return err
+	if o.listen != "" {
+		if err := checkListen(o.listen); err != nil {
+			return err
+		}
 	}
 	cards, err := a.loadCards(o.agents)
 	if err != nil {
@@ -85,7 +90,7 @@ func (a *app) dev(ctx context.Context, o devOptions) error {
 		return err
 	}
 	defer closeLog()
-	network, err := sandbox.New(sandbox.Config{Listen: o.listen, Log: log.With("part", "sandbox"), Version: version()})
+	network, note, err := a.devNetwork(o.listen, settings.StateDir, log)
 	if err != nil {
 		return err
 	}
@@ -101,7 +106,7 @@ func (a *app) dev(ctx context.Context, o devOptions) error {
 	}
 
 	d, err := daemon.New(daemon.Config{
-		Settings: settings, Loaded: loaded, Version: version(), Log: log, Level: level,
+		Settings: settings, Loaded: loaded, Version: version(), Log: log, Level: level, Quiet: !a.wantsLog(),
 		Key:     func(string) (string, error) { return network.APIKey(), nil },
 		OnAgent: network.Register, WarnUntrusted: true,
 	})
@@ -114,6 +119,7 @@ func (a *app) dev(ctx context.Context, o devOptions) error {
 	envFile := filepath.Join(settings.StateDir, devEnvFile)
 	removeStale(envFile)
 
+	began := time.Now()
 	daemonCtx, stopDaemon := a.interruptible(ctx)
 	defer stopDaemon()
 	daemonDone := make(chan error, 1)
@@ -122,6 +128,8 @@ func (a *app) dev(ctx context.Context, o devOptions) error {
 		stopDaemon() // ends the waits below
 		daemonDone <- err
 	}()
+	show := newDevShow(out, a.style(), a.wantsLog())
+	showing := show.start(context.WithoutCancel(ctx), d)
 
 	err = func() error {
 		for _, c := range cards {
@@ -129,17 +137,19 @@ func (a *app) dev(ctx context.Context, o devOptions) error {
 				return err
 			}
 		}
-		fmt.Fprintf(out, "network   %s (on this machine only)\n", network.URL())
-		a.tryAgents(daemonCtx, d, network, settings, cards, out)
-		if daemonCtx.Err() != nil {
+		show.say("network", ordinary, "%s (%s)", network.URL(), note)
+		if !show.agents(daemonCtx, d, network, cards) {
 			return nil
 		}
 		vars := append(slices.Clone(network.Env()), sandbox.EnvVar{Name: "BLOCKSD_SOCKET", Value: settings.Socket})
 		if err := sandbox.WriteEnvFile(envFile, vars); err != nil {
 			return err
 		}
-		fmt.Fprintf(out, "\nIn another terminal:\n  set -a; . %s; set +a\n  %s status\nPress Ctrl-C to drain and exit.\n", shellWord(envFile), programName())
+		fmt.Fprint(out, a.devHint(o, envFile))
+		var examples sync.WaitGroup
+		examples.Go(func() { show.tryExamples(daemonCtx, d, network) })
 		out.run(daemonCtx, d)
+		examples.Wait()
 		return nil
 	}()
 	if err != nil {
@@ -147,7 +157,52 @@ func (a *app) dev(ctx context.Context, o devOptions) error {
 	}
 	daemonErr := <-daemonDone
 	removeStale(envFile) // nothing in it works now
+	showing()
+	if err == nil && daemonErr == nil {
+		show.summary(formOfStatus(d.Status()).Tasks, time.Since(began))
+	}
 	return errors.Join(err, daemonErr, closeNetwork())
+}
+
+// devListen is where the network of dev is unless another address is given or this one is taken: a shell that knows it
+// need not learn another one at each start.
+const devListen = "127.0.0.1:3002"
+
+// devNetwork opens the network, with the keys that it had the last time. note says for people what is particular about
+// its address.
+func (a *app) devNetwork(listen, stateDir string, log *slog.Logger) (network *sandbox.Sandbox, note string, err error) {
+	const local = "on this machine only"
+	if err := os.MkdirAll(stateDir, 0o700); err != nil {
+		return nil, "", fmt.Errorf("use state directory %s: %w", stateDir, err)
+	}
+	open := func(address string) (*sandbox.Sandbox, error) {
+		return sandbox.New(sandbox.Config{Listen: address, KeysFile: filepath.Join(stateDir, devKeysFile), Log: log.With("part", "sandbox"), Version: version()})
+	}
+	if listen != "" {
+		network, err = open(listen)
+		return network, local, err
+	}
+	if network, err = open(devListen); errors.Is(err, syscall.EADDRINUSE) {
+		_, port, _ := net.SplitHostPort(devListen)
+		note = ", because port " + port + " is taken"
+		network, err = open("127.0.0.1:0")
+	}
+	return network, local + note, err
+}
+
+// wantsLog says whether the user asks for the log, besides what dev itself shows.
+func (a *app) wantsLog() bool {
+	return a.getenv("LOG_LEVEL") != "" || a.getenv("BLOCKSD_LOG__LEVEL") != ""
+}
+
+// devHint says how to use the network from elsewhere. In the usual state directory commands find it by themselves.
+func (a *app) devHint(o devOptions, envFile string) string {
+	source := fmt.Sprintf("  set -a; . %s; set +a\n", shellWord(envFile))
+	name := shellWord(programName())
+	if o.stateDir != "" {
+		return fmt.Sprintf("\nIn another terminal:\n%s  %s status\nPress Ctrl-C to drain and exit.\n\n", source, name)
+	}
+	return fmt.Sprintf("\nIn another terminal:\n  %s status\nFor other programs:\n%sPress Ctrl-C to drain and exit.\n\n", name, source)
 }
 
 // devSettings are the defaults with the user's variables for logs and limits. Variables about the network do not count:
@@ -158,9 +213,7 @@ func (a *app) devSettings(o devOptions) (config.Loaded, error) {
 		return config.Loaded{}, err
 	}
 	flags := map[string]any{"state_dir": dir, "plugins.dirs": o.plugins, "projects": o.projects, "log.format": "text"}
-	if isTerminal(a.Stdout) {
-		flags["log.level"] = a.logLevel("warn") // people read the events instead of the log
-	}
+	flags["log.level"] = a.logLevel("error") // what happens is shown without the log
 	var environ []string
 	for _, kv := range a.Env {
 		if !strings.HasPrefix(kv, "BLOCKS_") && !strings.HasPrefix(kv, "BLOCKSD_NETWORK__") && !strings.HasPrefix(kv, "BLOCKSD_PUBNUB_ORIGIN=") {
@@ -200,79 +253,6 @@ func removeStale(path string) {
 func stopDaemonNow(stop context.CancelFunc, d *daemon.Daemon) {
 	stop()
 	d.CancelNow()
-}
-
-// tryAgents waits for the agents, then sends one task to each agent that has an example input.
-func (a *app) tryAgents(ctx context.Context, d *daemon.Daemon, network *sandbox.Sandbox, settings config.Config, outside []card.Card, out *liveLine) {
-	wait, cancel := context.WithTimeout(ctx, devReadyTimeout)
-	_ = d.WaitSettled(wait) // the states below show which agents are not online
-	cancel()
-	if ctx.Err() != nil {
-		return
-	}
-	for _, c := range outside {
-		fmt.Fprintf(out, "agent     %s is registered, for an external provider\n", c.AgentName)
-	}
-	reachable := map[string]bool{}
-	for _, ag := range d.Status().Agents {
-		reachable[ag.Name] = ag.State == agent.StateOnline
-		fmt.Fprintf(out, "agent     %s is %s\n", ag.Name, ag.State)
-	}
-	for _, r := range d.Status().Reasons {
-		fmt.Fprintf(out, "! %s\n", printable(r))
-	}
-	c, err := client.New(ctx, client.Options{
-		CDMURL: network.CDMURL(), PubNubOrigin: network.Addr(), APIKey: network.APIKey(), Getenv: func(string) string { return "" }, // of another network
-	})
-	if err != nil {
-		fmt.Fprintf(out, "! examples cannot be sent: %s\n", err)
-		return
-	}
-	defer c.Close()
-	for _, example := range d.Examples() {
-		if ctx.Err() != nil {
-			return
-		}
-		if !reachable[example.Agent] {
-			continue // the reason is shown above
-		}
-		// The agent is online before the network knows it, and the network would queue a task that comes in between.
-		wait, cancel := context.WithTimeout(ctx, devReadyTimeout)
-		_ = network.AwaitInstance(wait, example.Agent) // without an instance the task says what is missing
-		cancel()
-		fmt.Fprintf(out, "\nexample for %s\n", example.Agent)
-		if err := a.sendExample(ctx, c, example, out); err != nil && ctx.Err() == nil {
-			fmt.Fprintf(out, "  ! %s\n", printable(err.Error()))
-		}
-	}
-}
-
-func (a *app) sendExample(ctx context.Context, c *client.Client, example daemon.Example, out *liveLine) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, exampleTimeout, fmt.Errorf("the example did not end within %s", exampleTimeout))
-	defer cancel()
-	req := client.Message{Agent: example.Agent}
-	for _, p := range example.Parts {
-		if p.Text == nil {
-			return fmt.Errorf("the example of input %s is not a text", p.PartID)
-		}
-		part := client.Text(p.PartID, *p.Text)
-		part.MIMEType = p.ContentType
-		req.Parts = append(req.Parts, part)
-		fmt.Fprintf(out, "  sent: %s\n", printable(wire.CutText(*p.Text, 200)))
-	}
-	s, err := c.Send(ctx, req)
-	if err != nil {
-		return err
-	}
-	defer s.Close()
-	printer := callPrinter{results: out, notes: out, errors: out, indent: "  "}
-	if err := printer.submitted(s, example.Agent); err != nil {
-		return err
-	}
-	if _, err := (watchOptions{}).watch(ctx, s, &printer); err != nil {
-		return because(ctx, err)
-	}
-	return nil
 }
 
 // shellWord quotes a path for a shell, if it needs quotes.

@@ -56,6 +56,8 @@ type handlerForm struct {
 	// Isolation is user, namespace, landlock or none, "" before the first start; IsolationOpen says what it leaves open here.
 	Isolation     string   `json:"isolation"`
 	IsolationOpen []string `json:"isolationOpen"`
+	// Version is what the handler says of itself; "" if it says nothing.
+	Version string `json:"version"`
 }
 
 type crashForm struct {
@@ -119,7 +121,7 @@ func formOfHandlers(hs []*controlv1.Handler) []handlerForm {
 	for _, h := range hs {
 		f := handlerForm{
 			h.GetName(), h.GetState(), h.GetReason(), h.GetPath(), h.GetSha256(), h.GetGeneration(), h.GetRestarts(), []processForm{}, h.GetNotice(), append([]string{}, h.GetSkippedLimits()...), nil,
-			h.GetIsolation(), append([]string{}, h.GetIsolationOpen()...),
+			h.GetIsolation(), append([]string{}, h.GetIsolationOpen()...), h.GetVersion(),
 		}
 		if c := h.GetCrash(); c != nil {
 			f.Crash = &crashForm{c.GetTime().AsTime(), c.Pid, c.GetReason(), c.GetText(), append([]string{}, c.GetPanic()...)}

@@ -62,6 +62,16 @@ func (l *liveLine) set(line string) {
 	fmt.Fprint(l.w, eraseLine+line)
 }
 
+// width is that of the terminal, 80 when it does not say.
+func (l *liveLine) width() int {
+	if f, ok := l.w.(*os.File); ok {
+		if n := terminalWidth(f); n > 1 {
+			return n
+		}
+	}
+	return defaultWidth
+}
+
 // run shows the daemon's counters until ctx ends.
 func (l *liveLine) run(ctx context.Context, d *daemon.Daemon) {
 	if !l.terminal {
@@ -72,7 +82,8 @@ func (l *liveLine) run(ctx context.Context, d *daemon.Daemon) {
 	defer tick.Stop()
 	for {
 		n, all, s := online(d)
-		l.set(fmt.Sprintf("%d of %d agents online, %d running, %d completed, %d failed, %d canceled", n, all, s.Tasks.Running, s.Tasks.Completed, s.Tasks.Failed, s.Tasks.Canceled))
+		text := fmt.Sprintf("%d of %d agents online, %d running, %d completed, %d failed, %d canceled", n, all, s.Tasks.Running, s.Tasks.Completed, s.Tasks.Failed, s.Tasks.Canceled)
+		l.set(cut(text, l.width()-1)) // in the last column a terminal would go to the next line
 		select {
 		case <-ctx.Done():
 			l.set("")

@@ -103,6 +103,7 @@ type logPrinter struct {
 	json  bool
 	crash bool // with the last lines of a crash
 	all   bool // of all handlers; each line names its handler
+	bare  bool // without time and level
 	n     int
 }
 
@@ -118,7 +119,9 @@ func (p *logPrinter) print(r *controlv1.LogsResponse) error {
 	if f.Missed > 0 {
 		fmt.Fprintf(&b, "… %s came too fast to be shown\n", counted(f.Missed, "line"))
 	}
-	fmt.Fprint(&b, f.Time.Local().Format("15:04:05.000"))
+	if !p.bare {
+		fmt.Fprint(&b, f.Time.Local().Format("15:04:05.000"))
+	}
 	if f.Type == "crash" {
 		fmt.Fprintf(&b, " CRASH %s\n", printable(f.Message))
 		if p.crash { // otherwise its lines are above
@@ -128,7 +131,9 @@ func (p *logPrinter) print(r *controlv1.LogsResponse) error {
 			section(&b, "its last lines", f.Lines)
 		}
 	} else {
-		fmt.Fprintf(&b, " %-5s", f.Level)
+		if !p.bare {
+			fmt.Fprintf(&b, " %-5s", f.Level)
+		}
 		if p.all {
 			fmt.Fprintf(&b, " %s", printable(f.Handler))
 		}
@@ -154,7 +159,11 @@ func (p *logPrinter) print(r *controlv1.LogsResponse) error {
 			section(&b, printable(a.GetKey()), strings.Split(strings.TrimRight(a.GetValue(), "\n"), "\n"))
 		}
 	}
-	_, err := io.WriteString(p.w, b.String())
+	text := b.String()
+	if p.bare {
+		text = strings.TrimPrefix(text, " ")
+	}
+	_, err := io.WriteString(p.w, text)
 	return err
 }
 

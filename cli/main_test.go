@@ -112,6 +112,16 @@ func TestScripts(t *testing.T) {
 					ts.Getenv("BLOCKSD_PUBNUB_ORIGIN"), ts.Getenv("MINE"), time.Now().Add(100*time.Hour).Format(time.RFC3339)), 0o600))
 				ts.Setenv("BLOCKS_CDM_URL", "")
 			},
+			// samekeys FILE FILE: the keys in two env files are the same.
+			"samekeys": func(ts *testscript.TestScript, _ bool, args []string) {
+				var keys [2]string
+				for i, path := range args {
+					keys[i] = regexp.MustCompile(`(?m)^(BLOCKS_API_KEY|BLOCKSD_SANDBOX_[A-Z_]*)=.*$`).FindString(ts.ReadFile(path))
+				}
+				if keys[0] == "" || keys[0] != keys[1] {
+					ts.Fatalf("%q and %q", keys[0], keys[1])
+				}
+			},
 			// sourced PATH: sets the variables of an env file.
 			"sourced": func(ts *testscript.TestScript, _ bool, args []string) {
 				for line := range lines(ts.ReadFile(args[0])) {

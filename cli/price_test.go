@@ -63,7 +63,7 @@ func TestPriceText(t *testing.T) {
 
 func TestConfirm(t *testing.T) {
 	for answer, want := range map[string]bool{"y\n": true, " YES \n": true, "n\n": false, "\n": false, "": false, "yeah\n": false} {
-		a := &app{Invocation{Stdin: strings.NewReader(answer), Stderr: &bytes.Buffer{}}}
+		a := &app{Invocation: Invocation{Stdin: strings.NewReader(answer), Stderr: &bytes.Buffer{}}}
 		if got := a.confirm(context.Background(), "Sure?"); got != want {
 			t.Errorf("%q: %v", answer, got)
 		}

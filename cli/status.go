@@ -1,8 +1,10 @@
 package cli
 
 import (
+	"cmp"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -10,69 +12,125 @@ import (
 
 // What the commands that ask a daemon print for people.
 
-func printStatus(w io.Writer, s statusForm, now time.Time) error {
-	ready := "ready"
-	if !s.Ready {
-		ready = "not ready"
+func (s screen) status(w io.Writer, st statusForm, now time.Time) error {
+	ready, how := "ready", good
+	if !st.Ready {
+		ready, how = "not ready", odd
 	}
-	t := s.Tasks
-	fmt.Fprintf(w, "blocksd %s, pid %d: %s\n", printable(s.Version), s.PID, ready)
-	fmt.Fprintf(w, "tasks: %d running, %d accepted, %d completed, %d failed, %d canceled", t.Running, t.Accepted, t.Completed, t.Failed, t.Canceled)
+	if err := s.text(w, how, "", fmt.Sprintf("blocksd %s, pid %d: %s", st.Version, st.PID, ready)); err != nil {
+		return err
+	}
+	t := st.Tasks
+	counts := fmt.Sprintf("%d running, %d accepted, %d completed, %d failed, %d canceled", t.Running, t.Accepted, t.Completed, t.Failed, t.Canceled)
 	if t.Outbox > 0 {
-		fmt.Fprintf(w, ", %s not delivered yet", counted(t.Outbox, "outcome"))
+		counts += fmt.Sprintf(", %s not delivered yet", counted(t.Outbox, "outcome"))
 	}
-	fmt.Fprintln(w)
-	if len(s.Agents) > 0 {
+	if err := s.text(w, ordinary, "tasks: ", counts); err != nil {
+		return err
+	}
+	if len(st.Agents) > 0 {
 		fmt.Fprintln(w)
-		rows := [][]string{{"AGENT", "STATE", "TASKS", "BILLING", "HANDLER", "INSTANCE"}}
-		for _, a := range s.Agents {
-			rows = append(rows, []string{a.Name, a.State, fmt.Sprintf("%d/%d", a.Running, a.Concurrency), a.BillingMode, a.Handler, a.InstanceID})
-		}
-		if err := table(w, rows); err != nil {
+		if err := s.agents(w, st.Agents); err != nil {
 			return err
 		}
 	}
-	if len(s.Handlers) > 0 {
+	if len(st.Handlers) > 0 {
 		fmt.Fprintln(w)
-		if err := printHandlers(w, s.Handlers, now); err != nil {
+		if err := s.handlers(w, st.Handlers, now, handlerColumns); err != nil {
 			return err
 		}
 	}
-	if len(s.Reasons) > 0 {
+	if len(st.Reasons) > 0 {
 		fmt.Fprintln(w)
-		for _, r := range s.Reasons {
-			fmt.Fprintln(w, "! "+printable(r))
+		for _, r := range st.Reasons {
+			if err := s.text(w, odd, "! ", r); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
 }
 
-func printHandlers(w io.Writer, hs []handlerForm, now time.Time) error {
-	rows := [][]string{{"HANDLER", "STATE", "ISOLATION", "RESTARTS", "PROCESSES", "PATH"}}
-	for _, h := range hs {
-		var ps []string
-		for _, p := range h.Processes {
-			text := fmt.Sprintf("%d (%s, %s", p.PID, p.State, bytesText(p.RSSBytes))
-			if !p.StartedAt.IsZero() && p.StartedAt.Unix() > 0 {
-				text += ", up " + age(now.Sub(p.StartedAt))
-			}
-			ps = append(ps, text+")")
-		}
-		rows = append(rows, []string{h.Name, h.State, h.Isolation, strconv.FormatInt(h.Restarts, 10), strings.Join(ps, " "), h.Path})
+var agentColumns = []column{{title: "AGENT"}, {title: "STATE"}, {title: "TASKS"}, {title: "BILLING", rank: 2}, {title: "HANDLER", rank: 1}, {title: "INSTANCE", rank: 3}}
+
+func (s screen) agents(w io.Writer, as []agentForm) error {
+	var rows [][]cell
+	for _, a := range as {
+		rows = append(rows, []cell{
+			{text: a.Name}, {a.State, stateTone(a.State)}, {text: fmt.Sprintf("%d/%d", a.Running, a.Concurrency)}, {text: a.BillingMode},
+			{text: a.Handler}, {text: a.InstanceID},
+		})
 	}
-	if err := table(w, rows); err != nil {
+	return s.grid(w, agentColumns, rows)
+}
+
+// stateTone is how the state of an agent, handler or task looks.
+func stateTone(state string) tone {
+	switch state {
+	case "online", "ready", "idle", "running", "completed":
+		return good
+	case "failed", "quarantined":
+		return bad
+	}
+	return odd
+}
+
+// handlerColumns are in the order of printing; handlerPathColumns are for those who want to know which file it is.
+var (
+	handlerColumns = []column{
+		{title: "HANDLER"}, {title: "STATE"}, {title: "VERSION", rank: 2}, {title: "SHA256", rank: 3}, {title: "ISOLATION", rank: 5},
+		{title: "RESTARTS", rank: 1}, {title: "PID"}, {title: "MEMORY", rank: 4}, {title: "UP", rank: 4}, {title: "PATH", rank: 6, tail: true},
+	}
+	handlerPathColumns = func() []column {
+		columns := slices.Clone(handlerColumns)
+		columns[len(columns)-1].rank = 1
+		columns[5].rank = 2
+		return columns
+	}()
+)
+
+// shortSum is how many digits of a checksum people see; --json has all.
+const shortSum = 12
+
+func (s screen) handlers(w io.Writer, hs []handlerForm, now time.Time, columns []column) error {
+	var rows [][]cell
+	for _, h := range hs {
+		pids, memory, since := []string{}, int64(0), time.Time{}
+		for _, p := range h.Processes {
+			pids = append(pids, strconv.Itoa(int(p.PID)))
+			memory += p.RSSBytes
+			if known := p.StartedAt.Unix() > 0; known && (since.IsZero() || p.StartedAt.Before(since)) {
+				since = p.StartedAt
+			}
+		}
+		size, up := "", ""
+		if memory > 0 {
+			size = bytesText(memory)
+		}
+		if !since.IsZero() {
+			up = age(now.Sub(since))
+		}
+		rows = append(rows, []cell{
+			{text: h.Name}, {h.State, stateTone(h.State)}, {text: h.Version}, {text: h.SHA256[:min(shortSum, len(h.SHA256))]}, {text: h.Isolation},
+			{text: strconv.FormatInt(h.Restarts, 10)}, {text: strings.Join(pids, " ")}, {text: size}, {text: up}, {text: h.Path},
+		})
+	}
+	if err := s.grid(w, columns, rows); err != nil {
 		return err
 	}
 	for _, h := range hs {
 		if c := h.Crash; c != nil {
-			fmt.Fprintf(w, "last crash, %s ago: %s; see blocksd logs --crash %s\n", age(now.Sub(c.Time)), printable(c.Message), printable(h.Name))
+			text := fmt.Sprintf("last crash, %s ago: %s; see blocksd logs --crash %s", age(now.Sub(c.Time)), c.Message, h.Name)
+			if err := s.text(w, ordinary, "", text); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
 }
 
-// printHandlerReasons prints what is wrong with handlers; blocksd status has it among the reasons of the daemon.
-func printHandlerReasons(w io.Writer, hs []handlerForm) error {
+// handlerReasons prints what is wrong with handlers; blocksd status has it among the reasons of the daemon.
+func (s screen) handlerReasons(w io.Writer, hs []handlerForm) error {
 	var texts []string
 	for _, h := range hs {
 		if h.Reason != "" {
@@ -89,19 +147,21 @@ func printHandlerReasons(w io.Writer, hs []handlerForm) error {
 		}
 	}
 	for _, text := range texts {
-		if _, err := fmt.Fprintln(w, "! "+printable(text)); err != nil {
+		if err := s.text(w, odd, "! ", text); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func printTasks(w io.Writer, ts []taskForm, now time.Time) error {
+var taskColumns = []column{{title: "TASK"}, {title: "AGENT"}, {title: "STATE"}, {title: "AGE"}, {title: "LEFT", rank: 1}, {title: "PID", rank: 2}}
+
+func (s screen) tasks(w io.Writer, ts []taskForm, now time.Time) error {
 	if len(ts) == 0 {
 		_, err := fmt.Fprintln(w, "no tasks")
 		return err
 	}
-	rows := [][]string{{"TASK", "AGENT", "STATE", "AGE", "LEFT", "PID"}}
+	var rows [][]cell
 	for _, t := range ts {
 		left, pid := "", ""
 		if t.Deadline != nil {
@@ -110,7 +170,9 @@ func printTasks(w io.Writer, ts []taskForm, now time.Time) error {
 		if t.PID != nil {
 			pid = strconv.Itoa(int(*t.PID))
 		}
-		rows = append(rows, []string{t.TaskID, t.Agent, t.State, age(now.Sub(t.Since)), left, pid})
+		rows = append(rows, []cell{
+			{text: t.TaskID}, {text: t.Agent}, {t.State, stateTone(t.State)}, {text: age(now.Sub(t.Since))}, {text: cmp.Or(left, "-")}, {text: pid},
+		})
 	}
-	return table(w, rows)
+	return s.grid(w, taskColumns, rows)
 }

@@ -2,13 +2,19 @@ package cli
 
 import (
 	"bytes"
+	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
+	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
 	"google.golang.org/protobuf/types/known/timestamppb"
+	"pgregory.net/rapid"
 
 	controlv1 "github.com/blocksd/blocksd/proto/blocks/control/v1"
 )
@@ -47,7 +53,7 @@ func sampleStatus() *controlv1.StatusResponse {
 		},
 		Handlers: []*controlv1.Handler{
 			{
-				Name: "echo", State: "ready", Path: "/usr/lib/blocksd/plugins/echo", Sha256: "ab12", Generation: 2, Restarts: 1, Isolation: "landlock", IsolationOpen: []string{"it \x1b[31mmay"},
+				Name: "echo", State: "ready", Path: "/usr/lib/blocksd/plugins/echo", Sha256: "ab12" + strings.Repeat("0", 60), Version: "1.4.2", Generation: 2, Restarts: 1, Isolation: "landlock", IsolationOpen: []string{"it \x1b[31mmay"},
 				Processes: []*controlv1.Process{{Pid: 4712, State: "ready", Running: 3, StartedAt: timestamppb.New(now.Add(-90 * time.Minute)), RssBytes: 15 << 20}},
 			},
 			{Name: "evil", State: "quarantined", Reason: "it printed \x1b[31mred", Path: "/usr/lib/blocksd/plugins/evil", Restarts: 5},
@@ -64,25 +70,99 @@ func sampleTasks() []*controlv1.Task {
 	}
 }
 
+// TestFormsForPeople: at each width every line fits.
 func TestFormsForPeople(t *testing.T) {
 	var out bytes.Buffer
-	for _, step := range []func() error{
-		func() error { return printStatus(&out, formOfStatus(sampleStatus()), now) },
-		func() error { return printStatus(&out, formOfStatus(&controlv1.StatusResponse{Ready: true}), now) },
-		func() error { return printTasks(&out, formOfTasks(sampleTasks()), now) },
-		func() error { return printTasks(&out, formOfTasks(nil), now) },
-	} {
-		if err := step(); err != nil {
-			t.Fatal(err)
+	for _, width := range []int{50, 80, 200} {
+		s := screen{width: width}
+		fmt.Fprintf(&out, "==== %d columns\n", width)
+		for _, step := range []func() error{
+			func() error { return s.status(&out, formOfStatus(sampleStatus()), now) },
+			func() error { return s.status(&out, formOfStatus(&controlv1.StatusResponse{Ready: true}), now) },
+			func() error {
+				return s.handlers(&out, formOfHandlers(sampleStatus().Handlers), now, handlerPathColumns)
+			},
+			func() error { return s.tasks(&out, formOfTasks(sampleTasks()), now) },
+			func() error { return s.tasks(&out, formOfTasks(nil), now) },
+		} {
+			begin := out.Len()
+			if err := step(); err != nil {
+				t.Fatal(err)
+			}
+			for line := range strings.Lines(out.String()[begin:]) {
+				if n := utf8.RuneCountInString(strings.TrimSuffix(line, "\n")); n > width {
+					t.Errorf("%d columns in place of %d: %s", n, width, line)
+				}
+			}
+			out.WriteString("----\n")
 		}
-		out.WriteString("----\n")
 	}
 	golden(t, "people.golden", out.Bytes())
 }
 
+// Colours are for terminals, and change nothing else.
+func TestColours(t *testing.T) {
+	var plain, coloured bytes.Buffer
+	if err := errors.Join((screen{width: 80}).status(&plain, formOfStatus(sampleStatus()), now), (screen{80, style{true}}).status(&coloured, formOfStatus(sampleStatus()), now)); err != nil {
+		t.Fatal(err)
+	}
+	if bytes.Contains(plain.Bytes(), []byte("\x1b")) {
+		t.Error("there are escapes without colours")
+	}
+	if !bytes.Contains(coloured.Bytes(), []byte("\x1b[32monline\x1b[0m")) {
+		t.Errorf("no colours: %q", coloured.String())
+	}
+	if got := regexp.MustCompile("\x1b\\[[0-9]*m").ReplaceAllString(coloured.String(), ""); got != plain.String() {
+		t.Errorf("with colours the text is another: %s", cmp.Diff(plain.String(), got))
+	}
+}
+
+func TestWrap(t *testing.T) {
+	for _, c := range []struct {
+		text  string
+		width int
+		want  []string
+	}{
+		{"", 10, []string{"! "}}, {"a b", 0, []string{"! a b"}}, {"aaa bbb ccc", 9, []string{"! aaa bbb", "  ccc"}},
+		{"aaaaaaaaaaaa b", 9, []string{"! aaaaaaa", "  aaaaa b"}}, {"aaaaaaa b", 9, []string{"! aaaaaaa", "  b"}},
+	} {
+		if d := cmp.Diff(c.want, wrap("! ", c.text, c.width)); d != "" {
+			t.Errorf("%q in %d: %s", c.text, c.width, d)
+		}
+	}
+}
+
+// TestGridFits: whatever is in a grid, no line is wider than the screen as long as every column has its least.
+func TestGridFits(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		s := screen{width: rapid.IntRange(20, 120).Draw(t, "width")}
+		columns := []column{{title: "NAME"}, {title: "STATE"}, {title: "A LONG TITLE", rank: 2}, {title: "PATH", rank: rapid.IntRange(0, 3).Draw(t, "rank"), tail: true}}
+		var rows [][]cell
+		for range rapid.IntRange(0, 5).Draw(t, "rows") {
+			var row []cell
+			for range columns {
+				row = append(row, cell{text: rapid.StringN(0, 60, -1).Draw(t, "text")})
+			}
+			rows = append(rows, row)
+		}
+		var out bytes.Buffer
+		if err := s.grid(&out, columns, rows); err != nil {
+			t.Fatal(err)
+		}
+		if n := strings.Count(out.String(), "\n"); n != len(rows)+1 {
+			t.Fatalf("%d lines for %d rows", n, len(rows))
+		}
+		for line := range strings.Lines(out.String()) {
+			if n := utf8.RuneCountInString(strings.TrimSuffix(line, "\n")); n > s.width {
+				t.Fatalf("%d columns in place of %d: %q", n, s.width, line)
+			}
+		}
+	})
+}
+
 func TestFormsForMachines(t *testing.T) {
 	var out bytes.Buffer
-	a := &app{Invocation{Stdout: &out}}
+	a := &app{Invocation: Invocation{Stdout: &out}}
 	for _, v := range []any{
 		formOfStatus(sampleStatus()), formOfStatus(&controlv1.StatusResponse{}), formOfHandlers(nil), formOfTasks(sampleTasks()), formOfTasks(nil),
 	} {

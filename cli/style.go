@@ -2,6 +2,7 @@ package cli
 
 import (
 	"os"
+	"strconv"
 	"strings"
 	"unicode/utf8"
 
@@ -49,12 +50,15 @@ func terminalWidth(f *os.File) int {
 	return int(size.Col)
 }
 
-// width is that of standard output: a terminal's, else 80.
+// width is that of standard output: a terminal's, else COLUMNS or 80.
 func (a *app) width() int {
 	if f, ok := a.Stdout.(*os.File); ok && isTerminal(f) {
 		if n := terminalWidth(f); n > 0 {
 			return n
 		}
+	}
+	if n, err := strconv.Atoi(a.getenv("COLUMNS")); err == nil && n > 0 {
+		return n
 	}
 	return defaultWidth
 }

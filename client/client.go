@@ -13,6 +13,7 @@ import (
 	"github.com/blocksd/blocksd/network/backend"
 	"github.com/blocksd/blocksd/network/deployment"
 	"github.com/blocksd/blocksd/network/link"
+	"github.com/blocksd/blocksd/network/stream"
 	"github.com/blocksd/blocksd/network/wire"
 )
 
@@ -30,6 +31,8 @@ type Client struct {
 	// transport is what all links share; shared is the same where it is ours to free.
 	transport http.RoundTripper
 	shared    *link.SharedTransport
+	// streamUsers names this side of each stream.
+	streamUsers stream.UserIDs
 
 	mu       sync.Mutex // guards the fields below
 	closed   bool

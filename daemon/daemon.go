@@ -35,6 +35,8 @@ type Config struct {
 	Key     func(keyFile string) (string, error)
 	Version string
 	Log     *slog.Logger
+	// Quiet keeps events and the output of handlers out of Log: whoever runs the daemon shows them in another way.
+	Quiet bool
 	// Getenv reads NOTIFY_SOCKET, WATCHDOG_USEC and WATCHDOG_PID; nil when systemd is not to be told anything.
 	Getenv func(string) string
 	// Settle is how long the plugins directories must be quiet before a change is looked at; 500 ms when zero.
@@ -133,7 +135,7 @@ func New(cfg Config) (*Daemon, error) {
 		final: make(chan struct{}), unreachable: make(chan struct{}), notify: newNotifier(cfg.Getenv, os.Getpid(), cfg.Log),
 	}
 	d.current.Store(&c)
-	d.log = d.events.Follow(loggedTypes(cfg.Log)...)
+	d.log = d.events.Follow(d.loggedTypes()...)
 	d.reloads = newReloads(cfg.Loaded)
 	group, err := lookUpGroup(c.Control.OperatorGroup)
 	if err != nil {
@@ -188,8 +190,12 @@ func (d *Daemon) newFleet(c config.Config) (*supervisor.Fleet, error) {
 	if err != nil {
 		return nil, err
 	}
+	output := d.cfg.Log
+	if d.cfg.Quiet {
+		output = slog.New(slog.DiscardHandler)
+	}
 	return supervisor.New(supervisor.Config{
-		Log: d.cfg.Log, Events: d.events, RuntimeDir: filepath.Join(c.StateDir, "run"),
+		Log: d.cfg.Log, OutputLog: output, Events: d.events, RuntimeDir: filepath.Join(c.StateDir, "run"),
 		Shim: shim(), Cgroup: c.Isolation.Cgroup, Closed: closedFiles(d.cfg), Sockets: []string{c.Socket}, Users: users,
 		OnCards: d.inbox.describe, OnUsed: d.inbox.use,
 	})

@@ -169,13 +169,16 @@ func (d *Daemon) SetLogLevel(level string) (previous string, err error) {
 	}
 	previous = strings.ToLower(d.cfg.Level.Level().String())
 	d.cfg.Level.Set(to)
-	d.log.SetTypes(loggedTypes(d.cfg.Log)...)
+	d.log.SetTypes(d.loggedTypes()...)
 	return previous, nil
 }
 
 // loggedTypes are what the log reads of the events at its level: what happens to single tasks is debug output.
-func loggedTypes(log *slog.Logger) []event.Type {
-	if log.Enabled(context.Background(), slog.LevelDebug) {
+func (d *Daemon) loggedTypes() []event.Type {
+	if d.cfg.Quiet {
+		return []event.Type{event.ConfigReloaded} // which nothing else shows
+	}
+	if d.cfg.Log.Enabled(context.Background(), slog.LevelDebug) {
 		return event.Types()
 	}
 	return event.States()

@@ -66,7 +66,7 @@ func (d *Daemon) handlerForms(all []supervisor.HandlerStatus) []*controlv1.Handl
 			Name: h.Name, State: h.State, Reason: h.Reason, Notice: d.noticeOf(h), Path: h.Path, Sha256: h.SHA256, Generation: h.Generation, Restarts: h.Restarts,
 		}
 		r.SkippedLimits = h.Skipped
-		r.Isolation, r.IsolationOpen = h.Isolation, h.Open
+		r.Isolation, r.IsolationOpen, r.Version = h.Isolation, h.Open, h.Version
 		if h.Crash != nil {
 			r.Crash = crash(h.Name, *h.Crash)
 			r.Crash.Lines = nil // many, and for those who ask

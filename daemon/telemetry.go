@@ -70,8 +70,10 @@ func (d *Daemon) snapshot() metrics.Snapshot {
 		agents[i] = a
 		c := a.Counts
 		s.Outbox += c.Outbox
-		if s.OldestOutcome.IsZero() || !a.OldestOutcome.IsZero() && a.OldestOutcome.Before(s.OldestOutcome) {
-			s.OldestOutcome = a.OldestOutcome
+		if running := slot.get(); running != nil {
+			if since := running.OldestOutcome(); s.OldestOutcome.IsZero() || !since.IsZero() && since.Before(s.OldestOutcome) {
+				s.OldestOutcome = since
+			}
 		}
 		s.Agents = append(s.Agents, metrics.Agent{
 			Name: a.Name, State: a.State, Running: a.Running,

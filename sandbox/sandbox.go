@@ -56,6 +56,9 @@ type Config struct {
 	// StateDir, if not empty, is a directory in which the network is kept: its keys, agents, tasks, events and files
 	// are there again when it is started the next time. BlobDir is not used then.
 	StateDir string
+	// KeysFile, if not empty, is a file that keeps nothing but the keys of the network, so that what knows them works with
+	// the next network, too. It is not used together with StateDir.
+	KeysFile string
 	Version  string
 }
 

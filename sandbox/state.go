@@ -77,7 +77,7 @@ func newIdentity() identity {
 func (s *Sandbox) openState() (identity, error) {
 	dir := s.cfg.StateDir
 	if dir == "" {
-		return newIdentity(), nil
+		return keptIdentity(s.cfg.KeysFile)
 	}
 	fail := func(err error) (identity, error) {
 		return identity{}, errors.Join(fmt.Errorf("keep the sandbox in %s: %w", dir, err), s.state.close())

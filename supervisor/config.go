@@ -22,6 +22,8 @@ const defaultHold = 5 * time.Second
 // Config of a fleet.
 type Config struct {
 	Log *slog.Logger
+	// OutputLog gets what handlers write; nil is Log.
+	OutputLog *slog.Logger
 	// Events is the bus for what happens to the handlers; nil makes a private one.
 	Events *event.Bus
 	// RuntimeDir is a short private directory for sockets, created and swept here. When the path of a socket in it would

@@ -30,8 +30,9 @@ type HandlerStatus struct {
 	Open      []string
 	// Crash is what is known of the last process that ended without being asked to; nil when there was none.
 	Crash      *logpump.Crash
-	Generation int64 // counts the binaries that it has had, from 1
-	Restarts   int64 // after a failure, since the daemon started
+	Generation int64  // counts the binaries that it has had, from 1
+	Restarts   int64  // after a failure, since the daemon started
+	Version    string // as it says itself, "" when it says none or has not run yet
 	Processes  []ProcessStatus
 }
 
@@ -63,6 +64,9 @@ func (h *handler) status() HandlerStatus {
 	}
 	if c, ok := h.fleet.buffer.Crash(h.name); ok {
 		s.Crash = &c
+	}
+	if conn := g.anyConnLocked(); conn != nil {
+		s.Version = conn.Description().Version
 	}
 	for _, g := range h.generationsLocked() {
 		ids := make([]int64, 0, len(g.processes))

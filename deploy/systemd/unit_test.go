@@ -44,7 +44,7 @@ func installed(t *testing.T) string {
 		t.Fatal("ExecStart is not /usr/bin/blocksd run")
 	}
 	path := filepath.Join(t.TempDir(), unit)
-	if err := os.WriteFile(path, []byte(strings.Replace(text, "/usr/bin/blocksd", self, 1)), 0o644); err != nil {
+	if err := os.WriteFile(path, []byte(strings.ReplaceAll(text, "/usr/bin/blocksd", self)), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	return path

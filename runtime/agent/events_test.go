@@ -78,7 +78,7 @@ func TestTaskEvents(t *testing.T) {
 
 			a.control(startTask("good", ""))
 			running := st.next(t)
-			events.want("task_accepted good", "task_started good test pid")
+			events.want("task_accepted good took", "task_started good test pid")
 			a.control(startTask("more", ""))
 			events.want("task_refused more " + wire.ReasonAtCapacity)
 			running.result <- nil
@@ -87,7 +87,7 @@ func TestTaskEvents(t *testing.T) {
 
 			a.control(startTask("bad", ""))
 			st.next(t).result <- &dispatch.TaskFailure{Kind: dispatch.HandlerError, Public: "No.", Private: "why not"}
-			events.want("task_accepted bad", "task_started bad test pid", "task_ended bad test failed No. took")
+			events.want("task_accepted bad took", "task_started bad test pid", "task_ended bad test failed No. took")
 			n.terminal("bad")
 
 			a.control(startTask("unwanted", ""))
@@ -95,7 +95,7 @@ func TestTaskEvents(t *testing.T) {
 			a.control(`{"type":"TerminateTask","taskId":"unwanted"}`)
 			running.asked(t)
 			running.result <- errors.New("terminated")
-			events.want("task_accepted unwanted", "task_started unwanted test pid", "task_ended unwanted test canceled "+wire.ReasonTerminated+" took")
+			events.want("task_accepted unwanted took", "task_started unwanted test pid", "task_ended unwanted test canceled "+wire.ReasonTerminated+" took")
 		})
 	}
 }

@@ -87,7 +87,7 @@ func (a *Agent) newJob(s *session, acc acceptance, clockOffset time.Duration) *j
 	}
 	j.channel = taskChannel{
 		name: wire.TaskChannel(t.OrgID, t.ID), token: start.WriteToken, meta: wire.EventMeta(a.name(), t.ID, ""),
-		abandonArtifacts: abandon,
+		abandonArtifacts: abandon, begun: make(chan struct{}),
 		release: func() {
 			expire()
 			end()
@@ -101,10 +101,13 @@ func (a *Agent) newJob(s *session, acc acceptance, clockOffset time.Duration) *j
 				o.artifact(artifacts)
 				return
 			case o.streams != nil:
-				j.awaitStreams(publishing, o.streams)
+				j.awaitStreams(publishing, *o.streams)
 				return
 			}
 			j.publish(publishing, o)
+			if o.first {
+				close(j.channel.begun)
+			}
 			if o.last {
 				j.post(task.TerminalDone{})
 			}
@@ -242,7 +245,7 @@ func (j *job) performLocked(action task.Action) {
 	id := j.task.ID
 	switch act := action.(type) {
 	case task.PublishRunning:
-		j.channel.outbox.put(outgoing{body: wire.RunningEvent(id)})
+		j.channel.outbox.put(outgoing{body: wire.RunningEvent(id), first: true})
 	case task.PublishStatus:
 		j.channel.outbox.put(outgoing{body: wire.StatusEvent(id, act.Text), replaceable: true})
 	case task.PublishArtifact:
@@ -287,9 +290,7 @@ func (j *job) performLocked(action task.Action) {
 func (j *job) concludeLocked(t wire.Terminal) {
 	j.emitAcceptedLocked()
 	j.endCallsLocked()
-	if endings := j.session.streams.over(j); len(endings) > 0 {
-		j.channel.outbox.put(outgoing{streams: endings})
-	}
+	j.endStreamsLocked(t)
 	last := outgoing{body: wire.TerminalEvent(j.task.ID, t), last: true}
 	publish := func(error) {
 		j.emitEnded(t)

@@ -23,6 +23,14 @@ func (u undelivered) oldest() (oldest time.Time) {
 	return oldest
 }
 
+// OldestOutcome is since when the outcome that has waited longest waits for the network to acknowledge it; zero when none
+// does.
+func (a *Agent) OldestOutcome() time.Time {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.outbox.oldest()
+}
+
 // meterDelivery tells how long an outcome took.
 func (j *job) meterDelivery(decided time.Time) {
 	if told := j.agent.cfg.Meters.Delivered; told != nil && !decided.IsZero() {

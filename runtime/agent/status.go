@@ -28,8 +28,6 @@ type Status struct {
 	// Running tasks hold a slot of Concurrency.
 	Running, Concurrency int
 	Counts               Counts
-	// OldestOutcome is since when the outcome that has waited longest waits for the network; zero when none does.
-	OldestOutcome time.Time
 }
 
 // Counts since the agent was made.
@@ -75,7 +73,6 @@ func (a *Agent) Status() Status {
 	s := Status{
 		Name: a.name(), InstanceID: a.cfg.InstanceID, Handler: a.cfg.Handler,
 		Running: a.tasks.running, Concurrency: a.cfg.Card.Concurrency, Counts: a.counts,
-		OldestOutcome: a.outbox.oldest(),
 	}
 	if a.conn.session != nil {
 		s.BillingMode = a.conn.session.mode

@@ -22,6 +22,7 @@ type Config struct {
 	Spawner     *launch.Spawner
 	Dirs        *launch.SocketDirs
 	Log         *slog.Logger
+	OutputLog   *slog.Logger    // gets what the process writes; nil is Log
 	Buffer      *logpump.Buffer // keeps what the process writes; nil keeps nothing but the last lines
 	Timeouts    Timeouts
 	// Limits of the process, kept as far as Machine can; nil keeps none but the process group.
@@ -36,6 +37,13 @@ type Config struct {
 	Spool *Spool
 	// OnAnotherProcess reports whether a task runs on another process; nil means none does.
 	OnAnotherProcess func(taskID string) bool
+}
+
+func (c Config) outputLog() *slog.Logger {
+	if c.OutputLog != nil {
+		return c.OutputLog
+	}
+	return c.Log
 }
 
 // Description is what a handler says about itself.

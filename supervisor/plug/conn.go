@@ -59,7 +59,7 @@ func Start(ctx context.Context, c Config) (*Conn, error) {
 	}
 	p := &Conn{config: c, timeouts: c.Timeouts.Filled(), output: output{pumped: make(chan struct{})}}
 	var err error
-	if p.pump, err = logpump.New(logpump.Config{Log: c.Log, Buffer: c.Buffer, Handler: c.Handler}); err != nil {
+	if p.pump, err = logpump.New(logpump.Config{Log: c.outputLog(), Buffer: c.Buffer, Handler: c.Handler}); err != nil {
 		return nil, failure(unit.Spawn, "handler %s could not be started: %v", c.Handler, err)
 	}
 	if err := p.start(ctx); err != nil {

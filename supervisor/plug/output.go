@@ -39,7 +39,7 @@ func (p *Conn) launch(ctx context.Context, env []string) (*launch.Process, strin
 		return nil, "", failure(unit.Spawn, "handler %s could not be started: %v", c.Handler, err)
 	}
 	p.process.Store(process)
-	p.pump.SetProcess(process.PID(), c.Log.With("handler", c.Handler, "pid", process.PID()))
+	p.pump.SetProcess(process.PID(), c.outputLog().With("handler", c.Handler, "pid", process.PID()))
 	first := make(chan string, 1)
 	p.pumps.Add(2)
 	go func() { defer p.pumps.Done(); p.pump.Copy(splitFirstLine(process.Stdout, first)) }()

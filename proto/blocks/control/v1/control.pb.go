@@ -355,6 +355,8 @@ type Handler struct {
 	Isolation string `protobuf:"bytes,23,opt,name=isolation,proto3" json:"isolation,omitempty"`
 	// What that does not keep away on this machine: one sentence each.
 	IsolationOpen []string `protobuf:"bytes,24,rep,name=isolation_open,json=isolationOpen,proto3" json:"isolation_open,omitempty"`
+	// The version that it says it has; empty when it says none.
+	Version       string `protobuf:"bytes,30,opt,name=version,proto3" json:"version,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -478,6 +480,13 @@ func (x *Handler) GetIsolationOpen() []string {
 		return x.IsolationOpen
 	}
 	return nil
+}
+
+func (x *Handler) GetVersion() string {
+	if x != nil {
+		return x.Version
+	}
+	return ""
 }
 
 type RestartHandlerRequest struct {
@@ -2599,7 +2608,7 @@ const file_blocks_control_v1_control_proto_rawDesc = "" +
 	"\fbilling_mode\x18\x05 \x01(\tR\vbillingMode\x12\x18\n" +
 	"\ahandler\x18\x06 \x01(\tR\ahandler\x12\x18\n" +
 	"\arunning\x18\a \x01(\x05R\arunning\x12 \n" +
-	"\vconcurrency\x18\b \x01(\x05R\vconcurrency\"\xa1\x03\n" +
+	"\vconcurrency\x18\b \x01(\x05R\vconcurrency\"\xbb\x03\n" +
 	"\aHandler\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05state\x18\x02 \x01(\tR\x05state\x12\x16\n" +
@@ -2615,7 +2624,8 @@ const file_blocks_control_v1_control_proto_rawDesc = "" +
 	"\x05crash\x18\x15 \x01(\v2\x18.blocks.control.v1.CrashR\x05crash\x12\x16\n" +
 	"\x06notice\x18\x16 \x01(\tR\x06notice\x12\x1c\n" +
 	"\tisolation\x18\x17 \x01(\tR\tisolation\x12%\n" +
-	"\x0eisolation_open\x18\x18 \x03(\tR\risolationOpen\"+\n" +
+	"\x0eisolation_open\x18\x18 \x03(\tR\risolationOpen\x12\x18\n" +
+	"\aversion\x18\x1e \x01(\tR\aversion\"+\n" +
 	"\x15RestartHandlerRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\"\x18\n" +
 	"\x16RestartHandlerResponse\",\n" +
