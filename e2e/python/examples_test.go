@@ -55,9 +55,12 @@ func shape(t *testing.T, events []system.Event) string {
 
 func TestExamples(t *testing.T) {
 	t.Parallel()
-	names := []string{"echo", "adder", "echo_stream"}
+	names := []string{"echo", "adder", "echo_stream", "chat", "stock_sim", "bidi_chat", "advanced_stream", "orchestrator"}
 	plugins := pack(t, names...)
 	for _, name := range names {
+		if name == "orchestrator" { // there is nobody that it could call
+			continue
+		}
 		if r := bin.Run(t, nil, "handler", "check", filepath.Join(plugins, name+"_python")); r.Code != 0 {
 			t.Errorf("handler check of %s ends with %d:\n%s%s", name, r.Code, r.Stdout, r.Stderr)
 		}
@@ -73,10 +76,36 @@ func TestExamples(t *testing.T) {
 		{"adder_python", []string{"--json-part", `{"a": 2, "b": 3.5}`}, 0, `artifact application/json {"a": 2, "b": 3.5, "sum": 5.5}` + "\nterminal completed"},
 		{"adder_python", []string{"--json-part", `{"a": 2, "b": true}`}, 4, "terminal failed The request needs a number b."},
 		{"echo_stream_python", []string{"--text", "one two"}, 0, "artifact text/plain one two\nterminal completed"},
+		{"chat_python", []string{"--text", "hi", "--part", "conversation=test"}, 0, `artifact text/plain You said "hi", and that is the first thing you tell me.` + "\nterminal completed"},
+		{"chat_python", []string{"--text", "yes", "--part", "conversation=test"}, 0, `artifact text/plain You said "yes". Before that, you said "hi". That makes 2 messages.` + "\nterminal completed"},
+		{"orchestrator_python", []string{"--json-part", `{"text": "x", "a": 1, "b": 2}`}, 0,
+			"status asking two agents\n" + `artifact application/json {"echo": "x", "adder": {"a": 1, "b": 2, "sum": 3}}` + "\nterminal completed"},
 	} {
 		task := n.Call(t, c.agent, c.args...)
 		if got := shape(t, task.Events); got != c.want || task.Code != c.code {
 			t.Errorf("%s %q: exit %d, events\n%s\nwant exit %d, events\n%s\n%s", c.agent, c.args, task.Code, got, c.code, c.want, task.Stderr)
+		}
+	}
+	messages := filepath.Join(t.TempDir(), "messages")
+	if err := os.WriteFile(messages, []byte("{\"text\":\"hello\"}\n{\"text\":\"bye\"}\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		agent string
+		args  []string
+		code  int
+		want  []string
+	}{
+		{"echo_stream_python", []string{"--text", "one two", "--stream"}, 0, []string{`one\n`, `two\n`, `"reason":"ended"`, `"state":"completed"`}},
+		{"advanced_stream_python", []string{"--text", "2", "--pipe", "1", "--stream"}, 0, []string{"event #1", "event #2", `chunk 2\n`, `"kind":"broadcast"`, `"state":"completed"`}},
+		{"bidi_chat_python", []string{"--pipe", "1", "--stream", "--send", "chat=" + messages}, 0, []string{"OPENING GREETING", "HELLO", "BYE", `"state":"completed"`}},
+		{"stock_sim_python", []string{"--text", "A,B", "--pipe", "1", "--stream", "--timeout", "4s"}, 6, []string{`"symbol":"A"`, `"symbol":"B"`, `"state":"canceled"`}},
+	} {
+		task := n.Call(t, c.agent, c.args...)
+		for _, text := range c.want {
+			if !strings.Contains(task.Stdout, text) || task.Code != c.code {
+				t.Errorf("%s %q: exit %d, want %d; looked for %q in\n%s\n%s", c.agent, c.args, task.Code, c.code, text, task.Stdout, task.Stderr)
+			}
 		}
 	}
 	if log := n.Run(t, n.Env, "logs", "adder_python").Stdout; !strings.Contains(log, "adding") || !strings.Contains(log, "b=3.5") {

@@ -6,7 +6,6 @@ The server runs in a thread of its own, so that the main thread is free for what
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import signal
 import sys
@@ -24,8 +23,6 @@ LOAD_BEFORE_HANDSHAKE = 7.0
 
 # The exit code of a handler that knows why it cannot work.
 UNUSABLE = 78
-
-log = logging.getLogger("blocksd")
 
 
 def give_up(sentence: str) -> NoReturn:

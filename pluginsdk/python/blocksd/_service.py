@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import weakref
 from dataclasses import dataclass, field
 from typing import Any, Callable
@@ -16,7 +15,6 @@ from ._pb import handler_pb2
 from ._version import VERSION
 from ._work import Work
 
-log = logging.getLogger("blocksd")
 
 # Cancellations that overtook the start of their task are kept up to this number.
 MAX_EARLY = 1024

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import collections
-import logging
 import threading
 from typing import Any, AsyncIterator, Callable, Coroutine, TypeVar
 
@@ -18,7 +17,6 @@ from .artifact import Artifact, read_some
 from .errors import Canceled, TaskEnded, cut, texts
 
 T = TypeVar("T")
-log = logging.getLogger("blocksd")
 
 # A message for the daemon, or None to only mark a place in the order; whether it is a status; who waits for it.
 Item = tuple["handler_pb2.StartTaskResponse | None", bool, "asyncio.Future[int] | None"]

@@ -15,7 +15,7 @@ from typing import Any, Mapping, Optional, Sequence, Union
 from ._calls import CallCore, Input, inputs_of
 from ._streams import StreamCore
 from ._work import Work
-from .artifact import Artifact, artifacts_of
+from .artifact import artifacts_of
 from .calls import AsyncCall, Call
 from .errors import Canceled, Error
 from .streams import AsyncStream, ExternalStream, Stream

@@ -6,7 +6,7 @@ import sys
 from typing import Any
 
 import pytest
-from daemon import Host, text
+from daemon import text
 from test_project import SAY, answers
 
 
