@@ -10,8 +10,10 @@ export PATH := $(CURDIR)/$(TOOLS):$(PATH)
 RACE      = $(shell scripts/race)
 
 # Reference handlers are what users get; fixtures are handlers that exist for tests only.
-HANDLERS := echo adder echostream bidichat stocksim advancedstream chat
+HANDLERS := echo adder orchestrator echostream bidichat stocksim advancedstream chat
 FIXTURES := sleeper badhandler scripted
+
+PYTHON_PB := pluginsdk/python/blocksd/_pb
 
 .NOTPARALLEL:
 .PHONY: help build run test bench soak interop generate baseline check-needs check-format check-lint check-generated check-go tools clean
@@ -64,15 +66,17 @@ check-generated:
 	@if test -z "$$CI" && scripts/generated unchanged; then :; else $(MAKE) --no-print-directory check-proto; fi
 
 .PHONY: check-proto
-check-proto: $(TOOLS)/buf $(TOOLS)/protoc-gen-go
+check-proto: $(TOOLS)/buf $(TOOLS)/protoc-gen-go $(TOOLS)/python-proto
 	cd proto && buf lint
 	@cd proto && buf breaking --against baseline.binpb || { echo "the contract breaks what was released: see proto/baseline.md"; exit 1; }
 	@rm -rf $(TOOLS)/generated && mkdir -p $(TOOLS)/generated && cp -r proto $(TOOLS)/generated/ && cd $(TOOLS)/generated/proto && buf generate
 	@cd proto && buf build --exclude-source-info --path blocks/handler/v1 -o - | cmp -s - ../pluginsdk/node/lib/handler.binpb || { echo "pluginsdk/node/lib/handler.binpb is out of date: run 'make generate' and commit the result"; exit 1; }
 	@diff -r proto $(TOOLS)/generated/proto || { echo "generated code is out of date: run 'make generate' and commit the result"; exit 1; }
+	@rm -rf $(TOOLS)/generated-python && cp -r $(PYTHON_PB) $(TOOLS)/generated-python && scripts/python-proto $(TOOLS)/python-proto/bin/python $(TOOLS)/generated-python
+	@diff -r -x __pycache__ $(PYTHON_PB) $(TOOLS)/generated-python || { echo "generated code is out of date: run 'make generate' and commit the result"; exit 1; }
 	@scripts/generated unchanged || { echo "proto/checked.sum is out of date: run 'make generate' and commit the result"; exit 1; }
 
-check-go: pluginsdk/node/node_modules examples/rust/target/release/wordcount e2e/interop/pubnub/node_modules e2e/interop/.cache/pubnub-10.8.0
+check-go: pluginsdk/node/node_modules examples/rust/target/release/wordcount e2e/interop/pubnub/node_modules e2e/interop/.cache/pubnub-10.8.0 e2e/interop/.cache/python-sdk
 	@$(GO) run ./scripts/gotest $(RACE) ./...
 
 bench:
@@ -85,9 +89,10 @@ interop: check-needs e2e/interop/.cache/blocks-1.0.23 e2e/interop/.cache/blocks-
 	@echo "The Blocks SDK and CLI come under a licence of their own; they are used unmodified and never shipped with blocksd."
 	@BLOCKSD_INTEROP=1 $(GO) run ./scripts/gotest $(RACE) ./e2e/interop/blocks/...
 
-generate: $(TOOLS)/buf $(TOOLS)/protoc-gen-go
+generate: $(TOOLS)/buf $(TOOLS)/protoc-gen-go $(TOOLS)/python-proto
 	cd proto && buf lint && buf breaking --against baseline.binpb && buf generate
 	cd proto && buf build --exclude-source-info --path blocks/handler/v1 -o ../pluginsdk/node/lib/handler.binpb
+	scripts/python-proto $(TOOLS)/python-proto/bin/python $(PYTHON_PB)
 	@scripts/generated accept
 
 # The contract that was released last, which later ones must not break.
@@ -114,6 +119,11 @@ $(TOOLS)/protoc-gen-go: go.mod
 	@mkdir -p $(TOOLS)
 	GOBIN="$(CURDIR)/$(TOOLS)" $(GO) install google.golang.org/protobuf/cmd/protoc-gen-go google.golang.org/grpc/cmd/protoc-gen-go-grpc
 
+$(TOOLS)/python-proto: pluginsdk/python/requirements-generate.txt
+	@echo "fetching protoc for Python into $@"
+	@python3 -m venv $@ && $@/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r $<
+	@touch $@
+
 # Clients that nobody here wrote. Without npm the tests that need it skip and say so.
 e2e/interop/pubnub/node_modules: e2e/interop/pubnub/package-lock.json
 	@if command -v npm >/dev/null; then \
@@ -139,6 +149,13 @@ e2e/interop/.cache/pubnub-10.8.0: e2e/interop/pubnub/requirements.txt
 	  echo "fetching the PyPI package pubnub 10.8.0 and what it needs into $@" && \
 	  python3 -m venv $@ && $@/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r $< && touch $@; \
 	else echo "python3 with venv is not installed: the tests with the PyPI package pubnub will skip"; fi
+
+# What pluginsdk/python needs and is tested with.
+e2e/interop/.cache/python-sdk: pluginsdk/python/requirements-test.txt
+	@if python3 -c 'import venv, ensurepip, sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null; then \
+	  echo "fetching what pluginsdk/python is tested with into $@" && \
+	  python3 -m venv $@ && $@/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r $< && touch $@; \
+	else echo "python3 3.10 or newer with venv is not installed: the tests with handlers in Python will skip"; fi
 
 e2e/interop/.cache/blocks-%: e2e/interop/blocks/requirements-%.txt
 	@echo "fetching the PyPI package blocks-network $* and what it needs into $@"

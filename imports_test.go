@@ -33,11 +33,13 @@ var rooms = []struct {
 	{"daemon/config", []string{"network/wire", "internal"}, "settings are read before anything runs, and by the commands"},
 	{"daemon/roster", []string{"daemon/config", "supervisor", "network/card", "network/wire", "internal"}, "decides what is served, and neither serves nor looks"},
 	{"daemon/control", []string{"proto", "internal"}, "the control API knows the daemon by an interface, so that its client stays small"},
+	{"daemon/metrics", []string{"event"}, "metrics count events and a snapshot; they know nothing else of the daemon"},
 	{"daemon/runners", []string{"pluginsdk/node", "pluginsdk/python", "supervisor/catalog", "network", "internal"}, "unpacks what the binary carries of other languages"},
 	{"daemon/logging", []string{"internal"}, "everything writes to the log"},
 
 	{"runtime", []string{"dispatch", "event", "network", "internal"}, "the runtime must be usable with any dispatcher, also without handler processes"},
 	{"runtime/agent", []string{"runtime", "dispatch", "event", "network", "client", "internal"}, "like runtime; it also makes the calls that handlers ask for, as a consumer"},
+	{"runtime/calls", []string{"dispatch", "client", "network", "internal"}, "calls other agents as a consumer, for handlers that ask for it"},
 	{"supervisor", []string{"dispatch", "event", "network/wire", "network/card", "proto", "internal"}, "the supervisor runs handlers, whoever gives it the tasks, and never reaches the network"},
 	{"dispatch", []string{"network/wire", "internal"}, "runtime and supervisor meet here without knowing each other"},
 

@@ -14,7 +14,6 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/blocksd/blocksd/client"
 	"github.com/blocksd/blocksd/dispatch"
 	"github.com/blocksd/blocksd/event"
 	"github.com/blocksd/blocksd/internal/testutil/sandboxtest"
@@ -230,19 +229,6 @@ func TestDefaultInput(t *testing.T) {
 	} {
 		if got := defaultInput(c.inputs, c.kind); got != c.want {
 			t.Errorf("%s: %q, want %q", c.name, got, c.want)
-		}
-	}
-}
-
-func TestEventLine(t *testing.T) {
-	for _, c := range []struct{ raw, want string }{
-		{"{ \"type\": \"progress\",\n \"x\": \"<\" }", `{"type":"progress","x":"<","timetoken":"17"}`},
-		{`{"type":"progress","timetoken":"forged"}`, `{"timetoken":"17","type":"progress"}`},
-		{`{}`, `{"timetoken":"17"}`},
-	} {
-		b, err := eventLine(client.Event{Event: wire.Event{Raw: json.RawMessage(c.raw)}, Timetoken: "17"})
-		if err != nil || string(b) != c.want+"\n" {
-			t.Errorf("%s: %s, %v", c.raw, b, err)
 		}
 	}
 }

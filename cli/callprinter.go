@@ -64,14 +64,11 @@ func (p *callPrinter) submitted(s *client.Session, agent string) error {
 
 func (p *callPrinter) event(e client.Event) error {
 	if p.asJSON {
-		b, err := eventLine(e)
+		b, err := e.JSON()
 		if err != nil {
 			return err
 		}
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		_, err = p.results.Write(b)
-		return err
+		return p.write(append(b, '\n'))
 	}
 	switch e.Type {
 	case wire.EventProgress:
@@ -206,28 +203,4 @@ func (p *callPrinter) line(v any) error {
 	enc := json.NewEncoder(p.results)
 	enc.SetEscapeHTML(false)
 	return enc.Encode(v)
-}
-
-// eventLine is the event as it was received, on one line, with its timetoken.
-func eventLine(e client.Event) ([]byte, error) {
-	var members map[string]json.RawMessage
-	if err := json.Unmarshal(e.Raw, &members); err != nil {
-		return nil, fmt.Errorf("print event of task %s: %w", e.TaskID, err)
-	}
-	timetoken, err := json.Marshal(e.Timetoken)
-	if err != nil {
-		return nil, err
-	}
-	if _, taken := members["timetoken"]; taken || len(members) == 0 { // ours wins; the order of the others is lost
-		members["timetoken"] = timetoken
-		b, err := json.Marshal(members)
-		return append(b, '\n'), err
-	}
-	var b bytes.Buffer
-	if err := json.Compact(&b, e.Raw); err != nil {
-		return nil, err
-	}
-	b.Truncate(b.Len() - 1) // the closing brace
-	fmt.Fprintf(&b, `,"timetoken":%s}`+"\n", timetoken)
-	return b.Bytes(), nil
 }

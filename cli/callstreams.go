@@ -97,7 +97,7 @@ func (v *streamView) closed(ref *client.StreamRef, reason string, gaps int64, wh
 	}
 	text := fmt.Sprintf("stream %s %s", ref.Name(), reason)
 	if gaps > 0 {
-		text += fmt.Sprintf(", %s lost by the network", counted(gaps, "message"))
+		text += ", with " + counted(gaps, "gap")
 	}
 	if why != nil && reason != unavailable {
 		text += ": " + why.Error()

@@ -57,7 +57,7 @@ func (a *app) run(ctx context.Context, sources config.Sources) error {
 	}
 	d, err := a.open(ctx, daemon.Config{
 		Settings: settings, Loaded: loaded, Reload: func() (config.Loaded, error) { return config.Read(sources.Again()) },
-		Key: key, KeyExpires: keys.Expires, Version: version(), Log: log, Level: level, Getenv: a.getenv,
+		Key: key, KeyExpires: keys.Expires, Version: version(), Log: log, Level: level, Getenv: a.getenv, OwnUsers: true,
 	})
 	if d == nil || err != nil {
 		return err

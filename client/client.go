@@ -8,12 +8,12 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
-	"net/url"
 	"sync"
 
 	"github.com/blocksd/blocksd/network/backend"
 	"github.com/blocksd/blocksd/network/deployment"
 	"github.com/blocksd/blocksd/network/link"
+	"github.com/blocksd/blocksd/network/stream"
 	"github.com/blocksd/blocksd/network/wire"
 )
 
@@ -28,9 +28,11 @@ type Client struct {
 	api      *backend.Client
 	consumer *backend.Consumer
 	userID   string
-	// transport is what all links share; own are those that Close has to free.
+	// transport is what all links share; shared is the same where it is ours to free.
 	transport http.RoundTripper
-	own       []*http.Transport
+	shared    *link.SharedTransport
+	// streamUsers names this side of each stream.
+	streamUsers stream.UserIDs
 
 	mu       sync.Mutex // guards the fields below
 	closed   bool
@@ -48,8 +50,10 @@ func New(ctx context.Context, o Options) (*Client, error) {
 	if err != nil {
 		return fail(err)
 	}
-	network, err := s.deployment.Fetch(ctx, s.HTTP)
-	if err != nil {
+	network := deployment.Deployment{}
+	if s.Deployment != nil {
+		network = *s.Deployment
+	} else if network, err = s.deployment.Fetch(ctx, s.HTTP); err != nil {
 		return fail(err)
 	}
 	c := &Client{
@@ -76,13 +80,8 @@ func (c *Client) open(ctx context.Context) (err error) {
 	case hc != nil:
 		c.transport = http.DefaultTransport
 	default:
-		shared := link.NewSharedTransport(ctx, origin)
-		c.transport, c.own = shared, append(c.own, shared)
-		if !sameHost(origin, c.network.BackendURL) {
-			shared = link.NewSharedTransport(ctx, c.network.BackendURL)
-			c.own = append(c.own, shared)
-		}
-		hc = &http.Client{Transport: shared}
+		c.shared = link.NewSharedTransport(ctx, origin, c.network.BackendURL)
+		c.transport, hc = c.shared, &http.Client{Transport: c.shared}
 	}
 	if c.api, err = c.network.NewBackend(hc, c.log); err != nil {
 		return err
@@ -92,13 +91,6 @@ func (c *Client) open(ctx context.Context) (err error) {
 	}
 	c.userID, err = c.consumer.UserID(ctx)
 	return err
-}
-
-// sameHost reports whether two addresses are served by one peer, so that they may share connections.
-func sameHost(a, b string) bool {
-	u, err := url.Parse(a)
-	v, err2 := url.Parse(b)
-	return err == nil && err2 == nil && u.Scheme == v.Scheme && u.Host == v.Host
 }
 
 // Close ends every session and the renewal of the token. It does not cancel tasks; Cancel of a session works even then,
@@ -122,8 +114,8 @@ func (c *Client) Close() {
 }
 
 func (c *Client) freeConnections() {
-	for _, t := range c.own {
-		t.CloseIdleConnections()
+	if c.shared != nil {
+		c.shared.CloseIdleConnections()
 	}
 }
 
@@ -153,7 +145,7 @@ func (c *Client) link(keys wire.Keyset) (*link.Link, error) {
 		return l, nil
 	}
 	l, err := link.New(link.Config{
-		Origin: c.network.Origin, Secure: c.network.Secure, Keys: keys, UserID: "blocks-task-" + randomHex(6), Log: c.log, Transport: c.transport,
+		Origin: c.network.Origin, Secure: c.network.Secure, Keys: keys, UserID: newUserID(), Log: c.log, Transport: c.transport,
 	})
 	if err != nil {
 		return nil, err
@@ -221,8 +213,9 @@ func (c *Client) forgetMode(agent string) {
 	c.mu.Unlock()
 }
 
-func randomHex(n int) string {
-	b := make([]byte, n)
+// newUserID makes up who somebody is on PubNub.
+func newUserID() string {
+	b := make([]byte, 6)
 	rand.Read(b) // never fails
-	return hex.EncodeToString(b)
+	return "blocks-task-" + hex.EncodeToString(b)
 }

@@ -27,7 +27,7 @@ func (c *Client) Connect(ctx context.Context, taskID string, options ...Option) 
 	if err != nil {
 		return fail(err)
 	}
-	s.taskID, s.agent = taskID, row.AgentName
+	s.taskID, s.agent, s.returned = taskID, row.AgentName, true
 	if row.State.Final() {
 		s.known = row.State
 	}

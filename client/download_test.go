@@ -242,3 +242,48 @@ func TestArtifactsSoFar(t *testing.T) {
 		t.Errorf("%+v, %v", d, err)
 	}
 }
+
+// A part that a program has left behind is removed; one that is being written is not touched.
+func TestAbandonedParts(t *testing.T) {
+	w := newWorld(t)
+	content := varied(100_000)
+	s, _ := w.uploaded(content)
+	dir := t.TempDir()
+	part := filepath.Join(dir, "big.bin.blocksd-part")
+	if err := os.WriteFile(part, []byte("half"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var during []string
+	var other error
+	saved := make(chan []string, 1)
+	first := true
+	progress := client.SaveProgress(func(client.Artifact, int64) {
+		if !first {
+			return
+		}
+		first = false
+		entries, _ := os.ReadDir(dir)
+		for _, e := range entries {
+			during = append(during, e.Name())
+		}
+		var paths []string // somebody else saves the same meanwhile
+		paths, other = s.Save(within(t), dir)
+		saved <- paths
+	})
+	paths, err := s.Save(within(t), dir, progress)
+	if err != nil || other != nil {
+		t.Fatal(err, other)
+	}
+	if d := cmp.Diff([]string{"big.bin.blocksd-part"}, during); d != "" {
+		t.Error(d)
+	}
+	for _, p := range append(paths, <-saved...) {
+		if b, err := os.ReadFile(p); err != nil || string(b) != content {
+			t.Errorf("%s: %d bytes, %v", p, len(b), err)
+		}
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil || len(entries) != 2 {
+		t.Errorf("%v, %v", entries, err)
+	}
+}

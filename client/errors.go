@@ -174,6 +174,9 @@ func refused(e *RPCError) error {
 
 // temporary reports whether the same request may succeed later: nothing was answered, or the network is overloaded.
 func temporary(err error) bool {
+	if e, ok := errors.AsType[*AuthRefreshFailedError](err); ok {
+		err = e.Cause // and not the refusal that called for a new token
+	}
 	if e, ok := errors.AsType[*link.StatusError](err); ok {
 		return e.Status == http.StatusRequestTimeout || e.Status == http.StatusTooManyRequests || e.Status >= 500
 	}

@@ -1,7 +1,9 @@
 package client
 
 import (
+	"bytes"
 	"encoding/json"
+	"fmt"
 	"strconv"
 	"time"
 
@@ -73,4 +75,27 @@ func endOf(taskID string, state State) Event {
 		State  State     `json:"state"`
 	}{EventTerminal, taskID, state})
 	return Event{Event: wire.Event{Type: EventTerminal, TaskID: taskID, State: state, Raw: raw}}
+}
+
+// JSON is the event as it was received, compact, with the member timetoken.
+func (e Event) JSON() (json.RawMessage, error) {
+	var members map[string]json.RawMessage
+	if err := json.Unmarshal(e.Raw, &members); err != nil {
+		return nil, fmt.Errorf("encode an event of task %s: %w", e.TaskID, err)
+	}
+	timetoken, err := json.Marshal(e.Timetoken)
+	if err != nil {
+		return nil, err
+	}
+	if _, taken := members["timetoken"]; taken || len(members) == 0 { // ours wins; the order of the others is lost
+		members["timetoken"] = timetoken
+		return json.Marshal(members)
+	}
+	var b bytes.Buffer
+	if err := json.Compact(&b, e.Raw); err != nil {
+		return nil, err
+	}
+	b.Truncate(b.Len() - 1) // the closing brace
+	fmt.Fprintf(&b, `,"timetoken":%s}`, timetoken)
+	return b.Bytes(), nil
 }

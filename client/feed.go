@@ -12,6 +12,10 @@ import (
 const (
 	// maxRenewals is how many new tokens in a row may be refused before the session gives up.
 	maxRenewals = 3
+	// maxFailures is how often in a row a poll may get an answer that no later one should differ from, such as 404.
+	maxFailures = 8
+	// rememberedMessages are remembered by the subscription to drop duplicates; the session knows all of them itself.
+	rememberedMessages = 16
 	// snapshotTimeout bounds the read of history for a snapshot, whose caller gives no context.
 	snapshotTimeout = 15 * time.Second
 	// replayCursor is a timetoken from which on the network delivers whatever it still keeps for subscribers.
@@ -148,13 +152,21 @@ func (s *Session) tryCatchUp(ctx context.Context) (cursor string, err error) {
 func (s *Session) live(ctx context.Context, cursor string) error {
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
-	renewals, lost := 0, false // in a row
+	renewals, failures, lost := 0, 0, false // in a row
 	err := s.link.Subscribe(ctx, link.SubscribeConfig{
 		Channels: []string{s.channel}, Cursor: cursor, Token: s.currentToken,
-		OnState: func(state link.State, _ error) {
+		UserID:   newUserID(), // a user's poll is answered at once when the same user polls the same channel again
+		Remember: rememberedMessages, Replays: cursor == replayCursor,
+		OnAnswer: func(string) { failures = 0 },
+		OnState: func(state link.State, err error) {
 			switch state {
 			case link.Lost:
 				lost = true
+				if !temporary(err) {
+					if failures++; failures == maxFailures {
+						stop(err)
+					}
+				}
 			case link.Connected:
 				renewals = 0
 				if !lost {

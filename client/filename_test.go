@@ -9,7 +9,7 @@ import (
 func TestFileName(t *testing.T) {
 	for sent, want := range map[string]string{
 		"": "artifact-3", ".": "artifact-3", "...": "artifact-3", "a/": "artifact-3", "/etc/passwd": "passwd", `..\..\x.txt`: "x.txt",
-		"a\x00b\nc": "abc", " x ": "x", ".profile": "profile", ". .x": "x", "ü\xff.txt": "ü.txt",
+		"a\x00b\nc": "abc", " x ": "x", ".profile": "profile", ". .x": "x", "a.blocksd-part.blocksd-part": "a", ".blocksd-part": "artifact-3", "ü\xff.txt": "ü.txt",
 		strings.Repeat("ü", 200) + ".json": strings.Repeat("ü", 97) + ".json",
 	} {
 		if got := fileName(sent, 3); got != want {

@@ -634,6 +634,42 @@ func TestTokenCannotBeRenewed(t *testing.T) {
 	})
 }
 
+// The token of a session is refused when the client's own has expired and cannot be renewed for the moment.
+func TestBothTokensEnd(t *testing.T) {
+	virtually(t, func(t *testing.T, w *world) {
+		end := make(chan struct{})
+		w.provide("echo", client.Free, func(j *job) { j.await(end); done(j) })
+		s := w.send(w.client(), client.Message{Agent: "echo", Parts: text("x")})
+		ended := make(chan error)
+		go func() {
+			_, err := s.Wait(t.Context())
+			ended <- err
+		}()
+		time.Sleep(time.Second)
+		w.sb.ExpireTokens(false)
+		w.fault(fault.Rule{Endpoint: "refresh", Action: fault.Drop})
+		w.fault(fault.Rule{Endpoint: "subscribe", Channel: "u.*", Status: 403, Held: true, Times: 2})
+		time.Sleep(5 * time.Minute)
+		w.sb.Faults().Clear()
+		close(end)
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// What answers is not PubNub, or does not know the channel: the session ends and says so, and does not try for ever.
+func TestAnswersThatMakeNoSense(t *testing.T) {
+	virtually(t, func(t *testing.T, w *world) {
+		w.provide("echo", client.Free, untilCanceled)
+		s := w.send(w.client(), client.Message{Agent: "echo", Parts: text("x")})
+		w.fault(fault.Rule{Endpoint: "subscribe", Channel: "u.*", Status: 404, Held: true})
+		if _, err := s.Wait(t.Context()); err == nil || !strings.Contains(err.Error(), "status 404") {
+			t.Errorf("%v", err)
+		}
+	})
+}
+
 // C33: the network refuses for good.
 func TestFinalRefusals(t *testing.T) {
 	w := newWorld(t, func(*sandbox.Config) {})

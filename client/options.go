@@ -46,6 +46,8 @@ type Options struct {
 	// in use until the network refuses it. It must not call Close. May be nil.
 	OnAuthError func(error)
 
+	// Deployment is the network, for programs that have resolved it already; nil has New resolve it from what follows.
+	Deployment *deployment.Deployment
 	// CDMURL is the address of the deployment document: BLOCKS_CDM_URL, else that of the public network.
 	CDMURL string
 	// BackendURL is the address of the Blocks API: BLOCKS_BACKEND_URL, else as the document says.

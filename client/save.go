@@ -17,8 +17,9 @@ import (
 // maxSameName bounds how many files with the same name Save writes into one directory.
 const maxSameName = 10_000
 
-// partSuffix ends the name of a file that is still being written. It is removed when its download fails.
-const partSuffix = ".part"
+// partSuffix ends the name of a file that is still being written, and of no other. It is removed when its download fails,
+// or, where the whole program was ended, by the next Save of that name.
+const partSuffix = ".blocksd-part"
 
 // Save downloads the artifacts that the task has published so far into dir, and returns their paths in the order of
 // publication. It creates dir if needed. It uses only the last element of a file name, so that it never writes outside
@@ -93,15 +94,16 @@ func (s *Session) saveOne(ctx context.Context, root *os.Root, a Artifact, o save
 		return "", err
 	}
 	defer body.Close()
-	part, temporary, err := createNew(root, name, partSuffix)
+	part, temporary, unlock, err := createPart(root, name)
 	if err != nil {
 		return "", err
 	}
+	defer unlock()
 	_, err = io.Copy(part, &countedReader{Reader: body, a: a, progress: o.progress})
 	if closeErr := part.Close(); err == nil && closeErr != nil {
 		err = fmt.Errorf("write %s: %w", temporary, closeErr)
 	}
-	if err == nil {
+	if err == nil { // still locked
 		name, err = moveNew(root, temporary, name)
 	}
 	if err != nil {
@@ -111,11 +113,52 @@ func (s *Session) saveOne(ctx context.Context, root *os.Root, a Artifact, o save
 	return name, nil
 }
 
-// createNew creates a file that does not exist yet: name.ext, "name (2).ext", "name (3).ext" and so on, each with the
-// suffix.
-func createNew(root *os.Root, name, suffix string) (f *os.File, created string, err error) {
+// createPart creates the file that name is written to until it is complete, and locks it until unlock.
+func createPart(root *os.Root, name string) (f *os.File, created string, unlock func(), err error) {
 	err = firstFree(name, func(try string) (err error) {
-		created = try + suffix
+		created = try + partSuffix
+		removeAbandoned(root, created)
+		if f, err = root.OpenFile(created, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644); err != nil {
+			return err
+		}
+		var locked bool
+		if unlock, locked = lock(f); !locked { // somebody takes it for an abandoned one
+			f.Close()
+			return fs.ErrExist
+		}
+		return nil
+	})
+	return f, created, unlock, err
+}
+
+// removeAbandoned removes a part whose program has ended: nobody has it locked.
+func removeAbandoned(root *os.Root, part string) {
+	if !canLock {
+		return // it may be in use
+	}
+	f, err := root.Open(part)
+	if err != nil {
+		return
+	}
+	defer f.Close()
+	unlock, locked := lock(f)
+	if !locked {
+		return
+	}
+	defer unlock()
+	mine, err := f.Stat()
+	if err != nil || !mine.Mode().IsRegular() {
+		return
+	}
+	if now, err := root.Lstat(part); err == nil && os.SameFile(mine, now) {
+		_ = root.Remove(part) // what cannot be removed stays, and the next name is taken
+	}
+}
+
+// createNew creates a file that does not exist yet: name.ext, "name (2).ext", "name (3).ext" and so on.
+func createNew(root *os.Root, name string) (f *os.File, created string, err error) {
+	err = firstFree(name, func(try string) (err error) {
+		created = try
 		f, err = root.OpenFile(created, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
 		return err
 	})
@@ -135,7 +178,7 @@ func moveNew(root *os.Root, from, name string) (got string, err error) {
 		return "", err
 	}
 	// A file system without hard links: the name is taken first.
-	f, got, err := createNew(root, name, "")
+	f, got, err := createNew(root, name)
 	if err != nil {
 		return "", err
 	}
@@ -170,6 +213,9 @@ func fileName(sent string, index int) string {
 		}
 		return r
 	}, name)
+	for strings.HasSuffix(name, partSuffix) {
+		name = strings.TrimSuffix(name, partSuffix)
+	}
 	name = strings.TrimLeft(strings.TrimSpace(name), ". ")
 	if name == "" {
 		return "artifact-" + strconv.Itoa(index)

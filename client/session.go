@@ -22,6 +22,8 @@ type Session struct {
 	// Set once, before the caller gets the session.
 	taskID, agent, channel, pushConfigID string
 	queued, idempotent                   bool
+	// returned means that the task was sent before, so that others may have written its streams.
+	returned bool
 	// known is the final state that the network named when the session began, empty for none.
 	known State
 	// role of the read token, empty for the consumer's.

@@ -3,35 +3,72 @@ package client
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"iter"
+
+	"github.com/blocksd/blocksd/network/stream"
+	"github.com/blocksd/blocksd/network/wire"
 )
 
-// streamSet are the streams that have been announced, in that order. The session's lock guards it.
+// StreamFormat says what a stream carries.
+type StreamFormat = wire.StreamFormat
+
+// The formats.
+const (
+	FormatBytes  = wire.FormatBytes  // bytes or text
+	FormatEvents = wire.FormatEvents // one JSON value at a time
+)
+
+// StreamDirection says who writes a stream.
+type StreamDirection = wire.StreamDirection
+
+// The directions. Those of a StreamRef and a Stream are seen from the consumer: Inbound is written by the agent and read
+// here.
+const (
+	Inbound       = wire.Inbound
+	Outbound      = wire.Outbound
+	Bidirectional = wire.Bidirectional
+)
+
+// StreamAffinity says whether a stream belongs to one task or to all tasks of an agent.
+type StreamAffinity = wire.StreamAffinity
+
+// The affinities.
+const (
+	Dedicated = wire.Dedicated
+	Shared    = wire.Shared
+)
+
+// streamSet are the streams of a session. The session's lock guards it.
 type streamSet struct {
-	refs []*StreamRef
+	refs []*StreamRef // in the order of their announcements
 	byID map[string]*StreamRef
+	open []*Stream // in the order in which they were opened, also those that have ended
+	// stopDrain ends the wait for what is under way after the end of the task; nil before the end.
+	stopDrain context.CancelFunc
+	drained   chan struct{} // closed when that wait is over
 }
 
 // announceLocked notes the streams that an event announces. Only the first announcement of a stream counts.
 func (s *Session) announceLocked(e Event) {
-	if e.Type != EventProgress || e.StreamEvent != streamStarted {
+	if e.Type != EventProgress {
 		return
 	}
-	found, problems := decodeAnnouncements(e.Raw)
-	for _, err := range problems {
-		s.client.log.Warn("ignored a stream", "task", s.taskID, "err", err)
+	found, dropped, ok := wire.DecodeStreamStarted(e.Raw)
+	if !ok {
+		return
+	}
+	for _, err := range dropped {
+		s.client.log.Warn(err.Error(), "task", s.taskID)
 	}
 	for _, a := range found {
-		if s.streams.byID[a.id] != nil {
+		if s.streams.byID[a.ID] != nil {
 			continue
 		}
 		if s.streams.byID == nil {
 			s.streams.byID = make(map[string]*StreamRef)
 		}
 		ref := &StreamRef{session: s, a: a}
-		s.streams.byID[a.id] = ref
+		s.streams.byID[a.ID] = ref
 		s.streams.refs = append(s.streams.refs, ref)
 	}
 }
@@ -48,12 +85,11 @@ func (s *Session) Streams() []*StreamRef {
 // WaitStream waits for a stream by the name that the agent's card gives it, or by its id. An empty name is the only one
 // there is, or the first to come.
 func (s *Session) WaitStream(ctx context.Context, name string) (*StreamRef, error) {
-	var found *StreamRef
 	several := false
-	err := s.follow(ctx, func() bool {
+	found, err := s.waitStream(ctx, func() (found *StreamRef) {
 		found, several = s.streams.find(name)
-		return found != nil || several
-	})
+		return found
+	}, func() bool { return several })
 	switch {
 	case several:
 		return nil, fmt.Errorf("wait for a stream of task %s: there are several: give the name of one", s.taskID)
@@ -65,6 +101,39 @@ func (s *Session) WaitStream(ctx context.Context, name string) (*StreamRef, erro
 	return found, nil
 }
 
+// WaitStreamFunc waits for the first stream for which is returns true. is is called once for each stream.
+func (s *Session) WaitStreamFunc(ctx context.Context, is func(*StreamRef) bool) (*StreamRef, error) {
+	seen := 0
+	found, err := s.waitStream(ctx, func() *StreamRef {
+		for seen < len(s.streams.refs) {
+			ref := s.streams.refs[seen]
+			seen++
+			s.mu.Unlock() // is may ask the session
+			ok := is(ref)
+			s.mu.Lock()
+			if ok {
+				return ref
+			}
+		}
+		return nil
+	}, func() bool { return false })
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("wait for a stream: %w", err)
+	case found == nil:
+		return nil, fmt.Errorf("wait for a stream of task %s: the task has ended without it", s.taskID)
+	}
+	return found, nil
+}
+
+func (s *Session) waitStream(ctx context.Context, look func() *StreamRef, hopeless func() bool) (found *StreamRef, err error) {
+	err = s.follow(ctx, func() bool {
+		found = look()
+		return found != nil || hopeless()
+	})
+	return found, err
+}
+
 func (l *streamSet) find(name string) (found *StreamRef, several bool) {
 	if name == "" {
 		if len(l.refs) == 1 {
@@ -73,42 +142,71 @@ func (l *streamSet) find(name string) (found *StreamRef, several bool) {
 		return nil, len(l.refs) > 1
 	}
 	for _, r := range l.refs {
-		if r.a.declared == name {
+		if r.a.Declared == name {
 			return r, false
 		}
 	}
 	return l.byID[name], false
 }
 
-// drainStreams begins the drain window. It is called once, when the terminal event has come.
-func (s *Session) drainStreams() {}
-
-// closeStreams ends every open stream. It may be called more than once.
-func (s *Session) closeStreams() {}
-
 // StreamRef is a stream that has been announced and may be opened.
 type StreamRef struct {
 	session *Session
-	a       announcement
+	a       wire.AnnouncedStream
+	stream  *Stream // what Open has returned; the session's lock guards it
 }
 
 // ID names the stream in the network.
-func (r *StreamRef) ID() string { return r.a.id }
+func (r *StreamRef) ID() string { return r.a.ID }
 
 // Name is that of the stream in the agent's card, else its id.
-func (r *StreamRef) Name() string { return firstNonEmpty(r.a.declared, r.a.id) }
+func (r *StreamRef) Name() string { return firstNonEmpty(r.a.Declared, r.a.ID) }
 
 // Format says what the stream carries.
-func (r *StreamRef) Format() StreamFormat { return r.a.format }
+func (r *StreamRef) Format() StreamFormat { return r.a.Format }
 
-// Direction says who writes the stream.
-func (r *StreamRef) Direction() StreamDirection { return r.a.direction }
+// Direction says who writes the stream, seen from here.
+func (r *StreamRef) Direction() StreamDirection { return r.a.Direction.Inverted() }
 
 // Shared reports whether the stream belongs to all tasks of the agent.
-func (r *StreamRef) Shared() bool { return r.a.shared }
+func (r *StreamRef) Shared() bool { return r.a.Affinity == Shared }
 
 // Metadata is what the agent says about the stream: an object, nil for none.
-func (r *StreamRef) Metadata() json.RawMessage { return r.a.metadata }
+func (r *StreamRef) Metadata() json.RawMessage { return r.a.Metadata }
+
+// hasEndMarker reports whether the writer says when the stream is over.
+func (r *StreamRef) hasEndMarker() bool { return wire.HasEndMarker(r.a.Direction, r.a.Affinity) }
+
+// IsOpen reports whether the stream has been opened and has not ended.
+func (r *StreamRef) IsOpen() bool {
+	r.session.mu.Lock()
+	defer r.session.mu.Unlock()
+	return r.stream != nil && !r.stream.over()
+}
+
+// StreamDescriptor is all that is known of a stream.
+type StreamDescriptor struct {
+	TaskID, StreamID, AgentName, Channel string
+	// DeclaredStream is its name in the agent's card; may be empty.
+	DeclaredStream string
+	// AgentDirection is seen from the agent, LocalDirection from here.
+	AgentDirection, LocalDirection StreamDirection
+	Format                         StreamFormat
+	Affinity                       StreamAffinity
+	// Metadata is an object, nil for none.
+	Metadata json.RawMessage
+	// Token permits this side of the stream to whoever has it.
+	Token string
+}
+
+// Descriptor returns all that is known of the stream.
+func (r *StreamRef) Descriptor() StreamDescriptor {
+	return StreamDescriptor{
+		TaskID: r.session.taskID, StreamID: r.a.ID, AgentName: r.session.agent, Channel: r.a.Channel, DeclaredStream: r.a.Declared,
+		AgentDirection: r.a.Direction, LocalDirection: r.a.Direction.Inverted(), Format: r.a.Format, Affinity: r.a.Affinity,
+		Metadata: r.a.Metadata, Token: r.a.Token,
+	}
+}
 
 // StreamUnavailableError says that a stream was not opened before its task ended.
 type StreamUnavailableError struct {
@@ -122,65 +220,13 @@ func (e *StreamUnavailableError) Error() string {
 	return fmt.Sprintf("open stream %q of task %s: the task has ended as %s, and streams are not kept: look at its artifacts", firstNonEmpty(e.DeclaredStream, e.StreamID), e.TaskID, e.TerminalState)
 }
 
-var errNoStreams = errors.New("this version cannot open streams yet")
+// StreamError is trouble between an open stream and the network.
+type StreamError = stream.Error
 
-// Open opens the stream. The same stream is returned to everybody who opens it.
-func (r *StreamRef) Open(ctx context.Context) (*Stream, error) {
-	s := r.session
-	s.mu.Lock()
-	end, ended := s.log.end()
-	s.mu.Unlock()
-	if ended {
-		return nil, &StreamUnavailableError{TaskID: s.taskID, StreamID: r.a.id, DeclaredStream: r.a.declared, TerminalState: end.State}
-	}
-	return nil, fmt.Errorf("open stream %q of task %s: %w", r.Name(), s.taskID, errNoStreams)
-}
-
-// EndReason says why a stream is over.
-type EndReason string
-
-// Stream is an open stream.
-type Stream struct{ ref *StreamRef }
-
-// ID names the stream in the network.
-func (r *Stream) ID() string { return r.ref.ID() }
-
-// Name is that of the stream in the agent's card, else its id.
-func (r *Stream) Name() string { return r.ref.Name() }
-
-// Format says what the stream carries.
-func (r *Stream) Format() StreamFormat { return r.ref.Format() }
-
-// EndReason says why the stream is over, empty as long as it is not.
-func (r *Stream) EndReason() EndReason { return "" }
-
-// Bytes yields what the other side has written, in its pieces.
-func (r *Stream) Bytes(ctx context.Context) iter.Seq2[[]byte, error] { return none[[]byte] }
-
-// Text yields what the other side has written as text, and never splits a character.
-func (r *Stream) Text(ctx context.Context) iter.Seq2[string, error] { return none[string] }
-
-// Events yields the values that the other side has written.
-func (r *Stream) Events(ctx context.Context) iter.Seq2[json.RawMessage, error] {
-	return none[json.RawMessage]
-}
-
-func none[T any](yield func(T, error) bool) {
-	var zero T
-	yield(zero, errNoStreams)
-}
-
-// Write sends bytes. It waits while the network is slow.
-func (r *Stream) Write(ctx context.Context, p []byte) error { return errNoStreams }
-
-// WriteText sends a text.
-func (r *Stream) WriteText(ctx context.Context, text string) error { return errNoStreams }
-
-// WriteEvent sends a value that encodes to JSON.
-func (r *Stream) WriteEvent(ctx context.Context, v any) error { return errNoStreams }
-
-// Flush waits until the network has acknowledged what was written.
-func (r *Stream) Flush(ctx context.Context) error { return errNoStreams }
-
-// End says that no more will be written.
-func (r *Stream) End(ctx context.Context) error { return errNoStreams }
+// Errors of streams.
+var (
+	// ErrStreamEnded: the stream was ended on this side, or opening it comes too late.
+	ErrStreamEnded = stream.ErrEnded
+	// ErrStreamFull: TryWrite has no room, because the network takes less than is written.
+	ErrStreamFull = stream.ErrFull
+)

@@ -232,6 +232,7 @@ type job struct {
 	ctx      context.Context // ends with the test
 	canceled chan struct{}   // closed by a cancel, or at the end of the test
 	once     sync.Once
+	running  *sync.WaitGroup // of the provider
 }
 
 func (j *job) cancel() { j.once.Do(func() { close(j.canceled) }) }
@@ -279,7 +280,12 @@ func (j *job) end(state wire.TaskState) {
 // provide serves an agent: for each task it publishes running, then calls work.
 func (w *world) provide(name string, mode wire.BillingMode, work func(j *job)) {
 	w.t.Helper()
-	c, err := card.Parse([]byte(strings.NewReplacer("NAME", name, "MODE", string(mode)).Replace(cardText)))
+	w.provideCard(cardText, name, mode, work)
+}
+
+func (w *world) provideCard(text, name string, mode wire.BillingMode, work func(j *job)) {
+	w.t.Helper()
+	c, err := card.Parse([]byte(strings.NewReplacer("NAME", name, "MODE", string(mode)).Replace(text)))
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -318,7 +324,7 @@ func (w *world) provide(name string, mode wire.BillingMode, work func(j *job)) {
 			}
 			switch msg.Type {
 			case wire.TypeStartTask:
-				j := &job{t: w.t, link: l, session: session, start: msg.Start, ctx: ctx, canceled: make(chan struct{})}
+				j := &job{t: w.t, link: l, session: session, start: msg.Start, ctx: ctx, canceled: make(chan struct{}), running: &running}
 				running.Go(func() { <-ctx.Done(); j.cancel() })
 				jobs[msg.TaskID] = j
 				running.Go(func() {

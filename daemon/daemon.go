@@ -22,8 +22,10 @@ import (
 	"github.com/blocksd/blocksd/event"
 	"github.com/blocksd/blocksd/network/card"
 	"github.com/blocksd/blocksd/network/deployment"
+	"github.com/blocksd/blocksd/runtime/calls"
 	"github.com/blocksd/blocksd/runtime/journal"
 	"github.com/blocksd/blocksd/supervisor"
+	"github.com/blocksd/blocksd/supervisor/launch"
 )
 
 // Config of a Daemon. Settings, Key and Log are required.
@@ -50,6 +52,8 @@ type Config struct {
 	Loaded config.Loaded
 	// Level is that of Log; nil when it cannot be changed.
 	Level *slog.LevelVar
+	// OwnUsers gives each handler a user of its own, where the daemon is root.
+	OwnUsers bool
 	// OnAgent is called before an agent is started; an error keeps it from being served.
 	OnAgent func(card.Card) error
 }
@@ -96,6 +100,7 @@ type Daemon struct {
 	metricsListener net.Listener
 
 	network  *locator
+	calls    *calls.Pool
 	keys     keyWatch
 	sessions sessions
 	inbox    *inbox
@@ -141,6 +146,9 @@ func New(cfg Config) (*Daemon, error) {
 		waiting: d.explain, moved: d.sessions.renew,
 		known: make(chan struct{}), suspected: make(chan struct{}, 1),
 	}
+	if d.calls, err = calls.New(calls.Config{Deployment: d.network.deployment, Log: cfg.Log}); err != nil {
+		return nil, err
+	}
 	d.taskSlots = newTaskSlots(c.Limits.Tasks)
 	if d.lock, err = lockState(c.StateDir); err != nil {
 		return nil, err
@@ -164,6 +172,7 @@ func New(cfg Config) (*Daemon, error) {
 // Close releases what New took. Run does it itself.
 func (d *Daemon) Close() error {
 	d.log.Close()
+	d.calls.Close()
 	return errors.Join(d.endFleet(), d.closeMetrics(), d.listener.Close(), d.journal.Close(), d.lock.release())
 }
 
@@ -175,11 +184,27 @@ func (d *Daemon) endFleet() error {
 }
 
 func (d *Daemon) newFleet(c config.Config) (*supervisor.Fleet, error) {
+	users, err := openUsers(d.cfg)
+	if err != nil {
+		return nil, err
+	}
 	return supervisor.New(supervisor.Config{
 		Log: d.cfg.Log, Events: d.events, RuntimeDir: filepath.Join(c.StateDir, "run"),
-		Shim: shim(), Cgroup: c.Isolation.Cgroup, Closed: closedFiles(d.cfg), Sockets: []string{c.Socket},
+		Shim: shim(), Cgroup: c.Isolation.Cgroup, Closed: closedFiles(d.cfg), Sockets: []string{c.Socket}, Users: users,
 		OnCards: d.inbox.describe, OnUsed: d.inbox.use,
 	})
+}
+
+// usersFile in the state directory says which user each handler has.
+const usersFile = "users"
+
+// openUsers is nil when handlers get no users of their own.
+func openUsers(cfg Config) (*launch.Users, error) {
+	first, last, err := cfg.Settings.Isolation.UserRange()
+	if err != nil || last == 0 || !cfg.OwnUsers || os.Geteuid() != 0 {
+		return nil, err
+	}
+	return launch.OpenUsers(filepath.Join(cfg.Settings.StateDir, usersFile), first, last)
 }
 
 // closedFiles are the files of the daemon that no handler may open.
@@ -282,6 +307,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	stopExtending()
 	stopSide()
 	side.Wait()
+	d.calls.Close()
 	d.network.close()
 	stopControl()
 	stopLog()

@@ -53,6 +53,12 @@ func (l *locator) get() located {
 	return l.now
 }
 
+// deployment is where the network is; false as long as that is not known.
+func (l *locator) deployment() (deployment.Deployment, bool) {
+	now := l.get()
+	return now.Deployment, now.client != nil
+}
+
 // suspect says that the network may have moved. It never blocks.
 func (l *locator) suspect() {
 	select {

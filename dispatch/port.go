@@ -32,6 +32,8 @@ type TaskPort interface {
 	// End ends a pipe task whose handler has returned: it failed, or is completed when failure is nil. The error says why
 	// it cannot be ended.
 	End(failure *TaskFailure) error
+
+	Caller
 }
 
 // ErrNotDetached answers End for a task that is no pipe task or whose handler has not returned, ErrTaskOver whatever
@@ -41,8 +43,8 @@ var (
 	ErrTaskOver    = errors.New("the task is over")
 )
 
-// NoStreams is the part of a TaskPort that a port without streams can embed.
-type NoStreams struct{}
+// NoStreams is the part of a TaskPort that a port without streams, and without calls, can embed.
+type NoStreams struct{ NoCalls }
 
 // CreateStream implements TaskPort.
 func (NoStreams) CreateStream(context.Context, StreamRequest) (Stream, bool, error) {

@@ -264,6 +264,7 @@ func (s *Stream) end(ctx context.Context, failure string) error {
 func (t *Task) EndTask(ctx context.Context, err error) error {
 	client, failed := t.host.dial()
 	if failed == nil {
+		t.drain(ctx) // what was written before counts
 		r := &handlerv1.EndTaskRequest{TaskId: t.ID}
 		if err != nil {
 			public, secret := texts(err)

@@ -214,7 +214,7 @@ func (s *Stream) writeEvent(v any, wait bool) error {
 	if b, ok := v.([]byte); ok {
 		return s.write(EventsFormat, &handlerv1.StreamItem{Item: &handlerv1.StreamItem_EventData{EventData: bytes.Clone(b)}}, wait)
 	}
-	b, err := json.Marshal(v)
+	b, err := encode(v)
 	switch {
 	case err != nil:
 		return fmt.Errorf("write to stream %s: the event cannot be encoded: %w", s.ID, err)
@@ -222,6 +222,23 @@ func (s *Stream) writeEvent(v any, wait bool) error {
 		return fmt.Errorf("write to stream %s: a string cannot be an event: wrap it in an object", s.ID)
 	}
 	return s.write(EventsFormat, &handlerv1.StreamItem{Item: &handlerv1.StreamItem_EventJson{EventJson: b}}, wait)
+}
+
+// encode is json.Marshal without the escapes for HTML, which only cost room here.
+func encode(v any) ([]byte, error) {
+	if raw, ok := v.(json.RawMessage); ok {
+		if !json.Valid(raw) {
+			return nil, errors.New("it is not JSON")
+		}
+		return bytes.TrimSpace(raw), nil
+	}
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	if err := e.Encode(v); err != nil {
+		return nil, err
+	}
+	return bytes.TrimSpace(b.Bytes()), nil
 }
 
 // Flush returns when the network has acknowledged everything that was written before.

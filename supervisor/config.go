@@ -38,6 +38,8 @@ type Config struct {
 	// Closed are files and directories that no handler may open, beside its own program and sockets. Sockets
 	// are hidden where that is possible.
 	Closed, Sockets []string
+	// Users gives handlers users of their own, where the daemon is root; nil does not.
+	Users *launch.Users
 	// Hold is how long a task waits for a process while one is expected; defaultHold when zero.
 	Hold time.Duration
 	// MaxArtifactBytes bounds one artifact of a handler; wire.MaxArtifactBytes, the most that the network takes, when zero.

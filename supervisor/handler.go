@@ -6,6 +6,7 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/blocksd/blocksd/supervisor/plug"
 	"github.com/blocksd/blocksd/supervisor/queue"
 	"github.com/blocksd/blocksd/supervisor/rollout"
 )
@@ -17,6 +18,7 @@ type handler struct {
 	fleet *Fleet
 	name  string
 	log   *slog.Logger
+	spool plug.Spool // of all its processes
 
 	work sync.WaitGroup // every goroutine that works for the handler
 	// announcing is held while the cards of a generation are handed on, so that those of the latest come last. It is taken

@@ -190,10 +190,10 @@ func (g *generation) connect(ctx context.Context) (*plug.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return plug.Start(ctx, plugConfig(f, g.config))
+	return plug.Start(ctx, plugConfig(f, g.config, &g.h.spool))
 }
 
-func plugConfig(f *Fleet, c HandlerConfig) plug.Config {
+func plugConfig(f *Fleet, c HandlerConfig, spool *plug.Spool) plug.Config {
 	c.MaxArtifactBytes = cmp.Or(c.MaxArtifactBytes, f.config.MaxArtifactBytes)
 	if c.Environment == nil {
 		c.Environment = f.config.Environment
@@ -207,7 +207,7 @@ func plugConfig(f *Fleet, c HandlerConfig) plug.Config {
 		Handler: c.Name, Path: path, Argv0: argv0, Args: c.Args, Dir: c.Dir, Needed: c.Needed,
 		Environment: launch.Merge(launch.Environment(os.Environ(), c.Environment), c.Variables),
 		Spawner:     f.spawner, Dirs: f.dirs, Log: f.config.Log, Buffer: f.buffer, Timeouts: c.Timeouts.Filled(), OnAnotherProcess: f.tasks.assigned,
-		Limits: c.Limits, Machine: f.machine, MTLS: c.MTLS, MaxArtifactBytes: c.MaxArtifactBytes,
+		Limits: c.Limits, Machine: f.machine, MTLS: c.MTLS, MaxArtifactBytes: c.MaxArtifactBytes, Spool: spool,
 	}
 }
 

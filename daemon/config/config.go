@@ -108,6 +108,7 @@ type Handler struct {
 // Isolation is what each process of a handler may use, and where its limits are enforced.
 type Isolation struct {
 	ProcessLimits `koanf:",squash"`
+	Users         string `koanf:"users" default:"60600-61183" reload:"daemon" doc:"Numbers of users and groups that blocksd run gives to handlers, one each, where it runs as root.\nNothing else may use them. Empty: handlers run as root unless they have a user."`
 	Cgroup        string `koanf:"cgroup" default:"auto" reload:"daemon" doc:"Control group below which each handler gets its own: auto for the daemon's, if systemd delegates it\n(Delegate=), off, or a path below /sys/fs/cgroup that only this daemon uses."`
 }
 

@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/url"
 	"path/filepath"
+	"strconv"
 	"strings"
 )
 
@@ -122,6 +123,9 @@ func validate(c Config) Problems {
 	if why := WrongListen(c.Telemetry.Listen); why != "" {
 		add("telemetry.listen", `key "telemetry.listen" %s`, why)
 	}
+	if _, _, err := c.Isolation.UserRange(); err != nil {
+		add("isolation.users", `key "isolation.users" %v`, err)
+	}
 	if g := c.Isolation.Cgroup; g != "auto" && g != "off" && !strings.HasPrefix(filepath.Clean(g), "/sys/fs/cgroup/") {
 		add("isolation.cgroup", `key "isolation.cgroup" must be auto, off, or a path below /sys/fs/cgroup, not %q`, g)
 	}
@@ -133,4 +137,18 @@ func validate(c Config) Problems {
 		}
 	}
 	return ps
+}
+
+// UserRange is the first and last number of Users; both are 0 for none.
+func (i Isolation) UserRange() (first, last uint32, err error) {
+	if i.Users == "" {
+		return 0, 0, nil
+	}
+	from, to, ok := strings.Cut(i.Users, "-")
+	a, err1 := strconv.ParseUint(from, 10, 32)
+	b, err2 := strconv.ParseUint(to, 10, 32)
+	if !ok || err1 != nil || err2 != nil || a < 1000 || b < a || b >= 1<<31 {
+		return 0, 0, fmt.Errorf("must be two numbers of at least 1000, like 60600-61183, not %q", i.Users)
+	}
+	return uint32(a), uint32(b), nil
 }

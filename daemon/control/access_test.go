@@ -290,7 +290,7 @@ func TestOtherUsers(t *testing.T) {
 
 // TestGuards: both interceptors ask authorize, with the peer of the connection. Without a connection nobody may call.
 func TestGuards(t *testing.T) {
-	s := &Server{cfg: ServerConfig{Log: slog.New(slog.DiscardHandler), UID: 7}}
+	s := &Server{cfg: ServerConfig{Log: slog.New(slog.DiscardHandler), UID: 7}, calls: counts{operators: 1, each: 1}}
 	as := func(uid uint32) context.Context {
 		return peer.NewContext(t.Context(), &peer.Peer{AuthInfo: peerInfo{Peer: Peer{UID: uid}}})
 	}

@@ -105,12 +105,23 @@ func serve(t *testing.T, d Daemon, uid uint32) string { return serveGroup(t, d, 
 // serveGroup does the same with a group of operators.
 func serveGroup(t *testing.T, d Daemon, uid uint32, operators Group) string {
 	t.Helper()
+	return serveAll(t, d, uid, operators, nil)
+}
+
+// serveOwned is serve for a daemon with handlers.
+func serveOwned(t *testing.T, d Daemon, uid uint32, owned func(int) bool) string {
+	t.Helper()
+	return serveAll(t, d, uid, Group{}, owned)
+}
+
+func serveAll(t *testing.T, d Daemon, uid uint32, operators Group, owned func(int) bool) string {
+	t.Helper()
 	path := filepath.Join(t.TempDir(), "s")
 	l, err := Listen(t.Context(), path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := NewServer(ServerConfig{Listener: l, Daemon: d, Log: slog.New(slog.DiscardHandler), UID: uid, Operators: func() Group { return operators }})
+	s, err := NewServer(ServerConfig{Listener: l, Daemon: d, Log: slog.New(slog.DiscardHandler), UID: uid, Owned: owned, Operators: func() Group { return operators }})
 	if err != nil {
 		t.Fatal(err)
 	}

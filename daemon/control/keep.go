@@ -42,7 +42,7 @@ func (s *Server) keep(ctx context.Context, g *grpc.Server) {
 			listener = again.(*net.UnixListener)
 			s.cfg.Log.Warn("the control socket had been removed and was made again", "socket", path)
 			lost = false
-			s.serving.Go(func() { _ = g.Serve(again) }) // ends with g
+			s.serving.Go(func() { _ = g.Serve(s.fair(again)) }) // ends with g
 		case !lost && ctx.Err() == nil:
 			lost = true
 			s.cfg.Log.Error("the control socket was removed and cannot be made again", "socket", path, "err", err)

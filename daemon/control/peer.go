@@ -38,13 +38,29 @@ type peerCredentials struct {
 }
 
 func (c peerCredentials) ServerHandshake(conn net.Conn) (net.Conn, credentials.AuthInfo, error) {
+	known, ok := conn.(*knownConn)
+	if !ok {
+		p, err := peerOfConn(conn, c.owned)
+		if err != nil {
+			return nil, nil, err
+		}
+		known = &knownConn{peer: p}
+	}
+	return conn, peerInfo{
+		CommonAuthInfo: credentials.CommonAuthInfo{SecurityLevel: credentials.PrivacyAndIntegrity},
+		Peer:           known.peer,
+	}, nil
+}
+
+// peerOfConn asks the kernel who is at the other end of a connection, and owned whether that is a handler.
+func peerOfConn(conn net.Conn, owned func(pid int) bool) (Peer, error) {
 	u, ok := conn.(*net.UnixConn)
 	if !ok {
-		return nil, nil, errors.New("control connection is not a Unix socket")
+		return Peer{}, errors.New("control connection is not a Unix socket")
 	}
 	raw, err := u.SyscallConn()
 	if err != nil {
-		return nil, nil, fmt.Errorf("read peer credentials: %w", err)
+		return Peer{}, fmt.Errorf("read peer credentials: %w", err)
 	}
 	var cred *unix.Ucred
 	var groups []uint32
@@ -54,20 +70,17 @@ func (c peerCredentials) ServerHandshake(conn net.Conn) (net.Conn, credentials.A
 			groups = peerGroups(int(fd))
 		}
 	}); err != nil {
-		return nil, nil, fmt.Errorf("read peer credentials: %w", err)
+		return Peer{}, fmt.Errorf("read peer credentials: %w", err)
 	}
 	if credErr != nil {
-		return nil, nil, fmt.Errorf("read peer credentials: %w", credErr)
+		return Peer{}, fmt.Errorf("read peer credentials: %w", credErr)
 	}
 	p := Peer{PID: cred.Pid, UID: cred.Uid, Groups: append(groups, cred.Gid)}
-	if c.owned != nil && p.PID > 0 { // the number is 0 for a process outside of our container
+	if owned != nil && p.PID > 0 { // the number is 0 for a process outside of our container
 		// One that has ended may have been anything's, and left its connection to it.
-		p.Handler = c.owned(int(p.PID)) || errors.Is(unix.Kill(int(p.PID), 0), unix.ESRCH)
+		p.Handler = owned(int(p.PID)) || errors.Is(unix.Kill(int(p.PID), 0), unix.ESRCH)
 	}
-	return conn, peerInfo{
-		CommonAuthInfo: credentials.CommonAuthInfo{SecurityLevel: credentials.PrivacyAndIntegrity},
-		Peer:           p,
-	}, nil
+	return p, nil
 }
 
 // maxPeerGroups is more groups than a user has; with more than the kernel's answer has room for, a peer counts as in none.

@@ -80,6 +80,9 @@ type ServerConfig struct {
 type Server struct {
 	controlv1.UnimplementedControlServiceServer
 	cfg     ServerConfig
+	open    counts // connections
+	calls   counts
+	refused refusals
 	serving sync.WaitGroup // one goroutine for each listener, and the one of keep
 }
 
@@ -88,12 +91,17 @@ func NewServer(cfg ServerConfig) (*Server, error) {
 	if cfg.Listener == nil || cfg.Daemon == nil || cfg.Log == nil {
 		return nil, errors.New("control server needs a listener, a daemon and a log")
 	}
-	return &Server{cfg: cfg}, nil
+	return &Server{
+		cfg:   cfg,
+		open:  counts{operators: operatorConnections, each: userConnections, others: otherConnections},
+		calls: counts{operators: operatorCalls, each: userCalls},
+	}, nil
 }
 
 // Run serves until ctx ends, lets calls in progress finish for a moment, and removes the socket.
 func (s *Server) Run(ctx context.Context) error {
-	g := grpc.NewServer(grpc.Creds(peerCredentials{s.cfg.Owned}), grpc.MaxRecvMsgSize(maxRequestBytes), grpc.ForceServerCodecV2(newTextCodec()),
+	g := grpc.NewServer(grpc.Creds(peerCredentials{s.cfg.Owned}), grpc.MaxRecvMsgSize(maxRequestBytes), grpc.MaxConcurrentStreams(connectionStreams), grpc.ConnectionTimeout(greeting),
+		grpc.MaxHeaderListSize(maxRequestBytes), grpc.ForceServerCodecV2(newTextCodec()),
 		grpc.UnaryInterceptor(s.guard), grpc.StreamInterceptor(s.guardStream))
 	controlv1.RegisterControlServiceServer(g, s)
 	healthgrpc.RegisterHealthServer(g, health.NewServer())
@@ -101,7 +109,7 @@ func (s *Server) Run(ctx context.Context) error {
 	defer s.serving.Wait()
 	defer stop()
 	served := make(chan error, 1)
-	s.serving.Go(func() { served <- g.Serve(s.cfg.Listener) })
+	s.serving.Go(func() { served <- g.Serve(s.fair(s.cfg.Listener)) })
 	s.serving.Go(func() { s.keep(keeping, g) })
 	select {
 	case err := <-served:
@@ -116,12 +124,22 @@ func (s *Server) Run(ctx context.Context) error {
 	return nil
 }
 
+// fair is a listener that keeps some callers from using up the connections of others.
+func (s *Server) fair(l net.Listener) net.Listener {
+	return &fairListener{Listener: l, owned: s.cfg.Owned, operators: operators{uid: s.cfg.UID}, open: &s.open}
+}
+
 // guard stands before every call with one answer: it checks the caller, bounds the time, and keeps a mistake in one call
 // from ending the daemon and its tasks.
 func (s *Server) guard(ctx context.Context, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (resp any, err error) {
 	if err := s.admit(ctx, info.FullMethod); err != nil {
 		return nil, err
 	}
+	leave, err := s.enter(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
 	if timeout := rules[info.FullMethod].timeout; timeout > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, timeout)
@@ -136,6 +154,11 @@ func (s *Server) guardStream(srv any, stream grpc.ServerStream, info *grpc.Strea
 	if err := s.admit(stream.Context(), info.FullMethod); err != nil {
 		return err
 	}
+	leave, err := s.enter(stream.Context())
+	if err != nil {
+		return err
+	}
+	defer leave()
 	defer s.recoverPanic(info.FullMethod, &err)
 	return next(srv, stream)
 }
@@ -148,7 +171,9 @@ func (s *Server) admit(ctx context.Context, method string) error {
 		who.group = s.cfg.Operators()
 	}
 	if refusal := authorize(method, p, known, who); refusal != "" {
-		s.cfg.Log.Warn("control call refused", "method", method, "uid", p.UID, "pid", p.PID)
+		if log, unsaid := s.refused.say(time.Now()); log {
+			s.cfg.Log.Warn("control call refused", "method", method, "uid", p.UID, "pid", p.PID, "refused_before", unsaid)
+		}
 		return status.Error(codes.PermissionDenied, refusal)
 	}
 	if rules[method].access != reads {

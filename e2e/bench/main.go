@@ -2,7 +2,7 @@
 // driver, first to Blocks' own SDK as provider (where `make interop` has installed it), then to blocksd. Network,
 // provider and driver share the machine. Absolute numbers move with the machine; the ratios are what to watch.
 //
-// usage: bench -bin DIR [-tasks N]
+// usage: bench -bin DIR [-tasks N] [-streams]
 package main
 
 import (
@@ -22,15 +22,16 @@ import (
 func main() {
 	bin := flag.String("bin", "bin", "directory that make build filled")
 	tasks := flag.Int("tasks", 4000, "request tasks to send to blocksd with 16 in flight")
+	streams := flag.Bool("streams", false, "measure the costs of streams only")
 	flag.Parse()
 	debug.SetGCPercent(800) // the driver shares the machine with what is measured
-	if err := run(*bin, *tasks); err != nil {
+	if err := run(*bin, *tasks, *streams); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
 }
 
-func run(bin string, tasks int) error {
+func run(bin string, tasks int, streamsOnly bool) error {
 	work, err := os.MkdirTemp("", "blocksd-bench-")
 	if err != nil {
 		return err
@@ -41,6 +42,13 @@ func run(bin string, tasks int) error {
 		return err
 	}
 
+	if streamsOnly {
+		streams, err := measureStreams(bin, filepath.Join(work, "streams"))
+		if err == nil {
+			streams.report()
+		}
+		return err
+	}
 	if err := preparePlugins(bin, filepath.Join(work, "plugins")); err != nil {
 		return err
 	}
@@ -52,7 +60,12 @@ func run(bin string, tasks int) error {
 	if err != nil {
 		return fmt.Errorf("measure blocksd: %w", err)
 	}
+	streams, err := measureStreams(bin, filepath.Join(work, "streams"))
+	if err != nil {
+		return fmt.Errorf("measure the streams of blocksd: %w", err)
+	}
 	report(sdk, ours)
+	streams.report()
 	return nil
 }
 

@@ -93,7 +93,9 @@ func (n *network) rpc(method string, params, result any) error {
 }
 
 // submit sends one task.
-func (n *network) submit(agent, text string) (sent, error) {
+func (n *network) submit(agent, text string) (sent, error) { return n.submitWith(agent, text, nil) }
+
+func (n *network) submitWith(agent, text string, extensions map[string]any) (sent, error) {
 	var answer struct {
 		Result struct {
 			TaskID     string
@@ -106,9 +108,13 @@ func (n *network) submit(agent, text string) (sent, error) {
 		}
 		Error json.RawMessage
 	}
-	err := n.rpc("SendMessage", map[string]any{
+	params := map[string]any{
 		"agentName": agent, "billingMode": "free", "ownerId": "", "requestParts": []map[string]string{{"partId": "request", "text": text}},
-	}, &answer)
+	}
+	if extensions != nil {
+		params["extensions"] = extensions
+	}
+	err := n.rpc("SendMessage", params, &answer)
 	if err == nil && answer.Result.TaskID == "" {
 		err = fmt.Errorf("SendMessage: %s", answer.Error)
 	}

@@ -5,8 +5,9 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/blocksd/blocksd/pluginsdk"
 	"go.uber.org/goleak"
+
+	"github.com/blocksd/blocksd/pluginsdk"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }

@@ -6,8 +6,9 @@ import (
 	"os"
 	"testing"
 
-	"github.com/blocksd/blocksd/pluginsdk"
 	"go.uber.org/goleak"
+
+	"github.com/blocksd/blocksd/pluginsdk"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }

@@ -36,7 +36,7 @@ type SubscribeConfig struct {
 	// Replays says that the cursor is meant to be older than what the network keeps: missing messages are no surprise.
 	Replays bool
 	// OnState is called at each change of state, and in the states Lost and Denied at each further failure. It is called
-	// from the loop, before the next request, and must not block.
+	// from the loop, before the next request, and must not block for long: the next request waits for it.
 	OnState func(State, error)
 	// OnDenied gets a new token after a refusal. On nil the loop goes on from its cursor, on an error it calls again
 	// later. A nil OnDenied means that the loop only waits and tries again.

@@ -4,7 +4,7 @@ import (
 	"context"
 	"net"
 	"net/http"
-	"strings"
+	"net/url"
 	"time"
 )
 
@@ -42,26 +42,47 @@ func newTransport() *http.Transport {
 	}
 }
 
-// NewSharedTransport returns a transport whose requests share few connections, for somebody with very many polls. It
-// speaks HTTP/2 where the peer does, and else HTTP/1.1. Over TLS the two sides agree; a peer that is reached without TLS is
-// asked once, now, at address, the beginning of its URLs.
-func NewSharedTransport(ctx context.Context, address string) *http.Transport {
-	t := newTransport()
-	t.Protocols = new(http.Protocols)
-	t.Protocols.SetHTTP1(true)
-	t.Protocols.SetHTTP2(true)
+// SharedTransport carries requests over few connections, for somebody with very many polls. It speaks HTTP/2 where the
+// peer does, and else HTTP/1.1.
+type SharedTransport struct {
+	agreed *http.Transport // over TLS the two sides agree; without it HTTP/1.1
+	plain  *http.Transport // HTTP/2 without TLS
+	// speaks are the hosts that speak HTTP/2 without TLS.
+	speaks map[string]bool
+}
+
+// NewSharedTransport asks the peers that are reached without TLS, at the beginnings of their URLs, whether they speak
+// HTTP/2. Nothing is asked over TLS.
+func NewSharedTransport(ctx context.Context, addresses ...string) *SharedTransport {
+	t := &SharedTransport{agreed: newTransport(), speaks: map[string]bool{}}
 	// A dead connection is found as soon as one of HTTP/1.1 is.
-	t.HTTP2 = &http.HTTP2Config{SendPingTimeout: deadPath - pingTimeout, PingTimeout: pingTimeout}
-	if strings.HasPrefix(address, "http://") {
-		plain := t.Clone()
-		plain.Protocols.SetHTTP1(false)
-		plain.Protocols.SetUnencryptedHTTP2(true)
-		if answersHTTP2(ctx, plain, address) {
-			return plain
+	t.agreed.HTTP2 = &http.HTTP2Config{SendPingTimeout: deadPath - pingTimeout, PingTimeout: pingTimeout}
+	t.agreed.Protocols = new(http.Protocols)
+	t.agreed.Protocols.SetHTTP1(true)
+	t.agreed.Protocols.SetHTTP2(true)
+	t.plain = t.agreed.Clone()
+	t.plain.Protocols = new(http.Protocols)
+	t.plain.Protocols.SetUnencryptedHTTP2(true)
+	for _, address := range addresses {
+		if u, err := url.Parse(address); err == nil && u.Scheme == "http" && !t.speaks[u.Host] {
+			t.speaks[u.Host] = answersHTTP2(ctx, t.plain, address)
 		}
-		plain.CloseIdleConnections()
 	}
 	return t
+}
+
+// RoundTrip implements http.RoundTripper.
+func (t *SharedTransport) RoundTrip(r *http.Request) (*http.Response, error) {
+	if r.URL.Scheme == "http" && t.speaks[r.URL.Host] {
+		return t.plain.RoundTrip(r)
+	}
+	return t.agreed.RoundTrip(r)
+}
+
+// CloseIdleConnections frees what no request uses.
+func (t *SharedTransport) CloseIdleConnections() {
+	t.agreed.CloseIdleConnections()
+	t.plain.CloseIdleConnections()
 }
 
 const (

@@ -18,7 +18,8 @@ type flight struct {
 	id    string
 	slice int
 	parts []partState
-	acked int // parts
+	sent  []time.Time // when each was sent last
+	acked int         // parts
 	// generation grows each time all pieces are sent again.
 	generation int
 	started    time.Time
@@ -63,6 +64,9 @@ func (f *flight) find(s partState) int {
 	}
 	return -1
 }
+
+// setParts makes the parts.
+func (f *flight) setParts(n int) { f.parts, f.sent = make([]partState, n), make([]time.Time, n) }
 
 // again makes all pieces go out again, as another message: readers forget pieces that the rest does not follow soon.
 func (f *flight) again(now time.Time, suffix string) {

@@ -27,7 +27,7 @@ type (
 	}
 	// caughtUp: everything that the network has up to a timetoken has arrived.
 	caughtUp struct{ timetoken string }
-	// network: it can be reached, or not.
+	// network: messages can arrive, or not.
 	network struct{ up bool }
 	// closing: nothing more will arrive.
 	closing struct{}
@@ -151,7 +151,7 @@ func (s *lanes) Step(e lanesEvent, now time.Time) []lanesAction {
 
 func (s *lanes) arrived(out []lanesAction, e arrived, now time.Time) []lanesAction {
 	m, tt := e.m, timetoken(e.timetoken)
-	l := s.lane(e.sender, m)
+	out, l := s.lane(out, e.sender, m)
 	if m.Kind == wire.StreamPiece {
 		if s.ordered && l.stale(m, tt) {
 			return out
@@ -220,8 +220,8 @@ func (l *lane) published(unacked int64, now time.Time) {
 	l.acked = max(l.acked, unacked)
 }
 
-// lane returns the one of a sender.
-func (s *lanes) lane(sender string, m wire.StreamMessage) *lane {
+// lane returns the one of a sender, and makes room for it.
+func (s *lanes) lane(out []lanesAction, sender string, m wire.StreamMessage) ([]lanesAction, *lane) {
 	l := s.bySender[sender]
 	if l == nil {
 		first := s.format.FirstSeq()
@@ -233,17 +233,18 @@ func (s *lanes) lane(sender string, m wire.StreamMessage) *lane {
 		s.order = append(s.order, l)
 		if len(s.order) > maxLanes {
 			oldest := s.order[0]
+			out = s.flush(out, oldest)
 			s.order = slices.Delete(s.order, 0, 1)
 			delete(s.bySender, oldest.sender)
 			s.groups.forget(oldest)
 		}
-		return l
+		return out, l
 	}
 	if n := len(s.order); n > 1 && s.order[n-1] != l {
 		i := slices.Index(s.order, l)
 		s.order = append(slices.Delete(s.order, i, i+1), l)
 	}
-	return l
+	return out, l
 }
 
 // stale reports whether a message was delivered or given up before, and is not the beginning of a new life of its sender.

@@ -2,13 +2,14 @@ package stream
 
 import "time"
 
-// pacer says when the next message may go out. It is a token bucket. With a fixed rate it always holds; otherwise there
-// is no limit until the network says that it gets too much, and from then on one that is looked for: the rate falls at
-// each such answer and rises again while there is none.
+// pacer says when the next message may go out. It is a token bucket. A fixed rate always holds. Otherwise the rate is the
+// highest that readers can follow, until the network says that it gets too much: from then on the rate falls at each such
+// answer and rises again while there is none.
 type pacer struct {
-	fixed bool
-	rate  float64 // messages a second, 0 for no limit
-	burst float64
+	fixed   bool
+	rate    float64 // messages a second
+	ceiling float64
+	burst   float64
 	// tokens as of at.
 	tokens float64
 	at     time.Time
@@ -20,26 +21,34 @@ type pacer struct {
 }
 
 const (
+	// fastest is the highest rate. The network keeps 100 messages of a channel, so a reader that does not ask for 50 ms
+	// may miss some.
+	fastest = 2000.0
 	// slowest is the rate below which the pacer does not look: what PubNub advises for one channel at the least.
 	slowest = 10.0
 	// slower is by how much the rate falls when the network gets too much, faster by how much it rises in a second.
 	slower, faster = 0.75, 1.15
-	// unlimited is the rate above which there is no limit any more.
-	unlimited = 2000.0
+	// fastBurst is how many messages may go out at once at the highest rate.
+	fastBurst = 64
+	// slowBurst is how many, when the network has said that it gets too much.
+	slowBurst = 10
 )
 
 func newPacer(rate float64, burst int) pacer {
-	return pacer{fixed: rate > 0, rate: rate, burst: float64(burst), tokens: float64(burst)}
+	if rate > 0 {
+		return pacer{fixed: true, rate: rate, ceiling: rate, burst: float64(burst), tokens: float64(burst)}
+	}
+	return pacer{rate: fastest, ceiling: fastest, burst: fastBurst, tokens: fastBurst}
 }
 
-// paced reports whether there is a limit.
-func (p *pacer) paced() bool { return p.rate > 0 }
+// paced reports whether the channel gets less than readers can follow.
+func (p *pacer) paced() bool { return p.fixed || p.rate < p.ceiling }
 
 // ready returns when the next message may go out: now or later.
 func (p *pacer) ready(now time.Time) time.Time {
 	p.refill(now)
 	at := now
-	if p.rate > 0 && p.tokens < 1 {
+	if p.tokens < 1 {
 		at = now.Add(time.Duration((1 - p.tokens) / p.rate * float64(time.Second)))
 	}
 	if p.hold.After(at) {
@@ -51,9 +60,7 @@ func (p *pacer) ready(now time.Time) time.Time {
 // took counts a message that goes out now.
 func (p *pacer) took(now time.Time) {
 	p.refill(now)
-	if p.rate > 0 {
-		p.tokens--
-	}
+	p.tokens--
 	p.second++
 }
 
@@ -70,9 +77,9 @@ func (p *pacer) refill(now time.Time) {
 		if d >= 2*time.Second {
 			p.last = 0
 		}
-		if p.rate > 0 && !p.fixed && !now.Before(p.hold) {
-			if p.rate *= faster; p.rate > unlimited {
-				p.rate = 0
+		if p.paced() && !p.fixed && !now.Before(p.hold) {
+			if p.rate = min(p.rate*faster, p.ceiling); p.rate == p.ceiling {
+				p.burst = fastBurst
 			}
 		}
 	}
@@ -88,9 +95,8 @@ func (p *pacer) throttled(now time.Time, wait time.Duration) {
 		return
 	}
 	rate := p.rate
-	if rate == 0 {
-		rate = float64(max(p.second, p.last))
+	if !p.paced() {
+		rate = min(rate, float64(max(p.second, p.last)))
 	}
-	p.rate = max(slowest, rate*slower)
-	p.tokens = 0
+	p.rate, p.burst, p.tokens = max(slowest, rate*slower), slowBurst, 0
 }

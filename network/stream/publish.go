@@ -30,12 +30,9 @@ func (w *Writer) publish(ctx context.Context, p publish) {
 	}
 	e := describe(err, w.cfg.Endpoint.Channel, w.cfg.Now())
 	w.mu.Lock()
-	told := w.troubled || w.closed
-	w.troubled = true
-	if e.Fatal {
-		told = w.closed
-		w.finishLocked(e)
-	} else {
+	told := w.closed || w.dying || w.troubled && !e.Fatal
+	w.troubled, w.dying = true, w.dying || e.Fatal
+	if !e.Fatal {
 		var wait time.Duration
 		if s, ok := errors.AsType[*link.StatusError](err); ok {
 			wait = s.RetryAfter
@@ -43,12 +40,14 @@ func (w *Writer) publish(ctx context.Context, p publish) {
 		w.stepLocked(failed{ref: p.ref, throttled: statusOf(err) == http.StatusTooManyRequests, wait: wait})
 	}
 	w.mu.Unlock()
-	if told {
-		return
+	if !told {
+		w.cfg.Log.Debug("publishing on a stream failed", "channel", e.Channel, "fatal", e.Fatal, "err", err)
+		if w.cfg.OnError != nil {
+			w.cfg.OnError(e)
+		}
 	}
-	w.cfg.Log.Debug("publishing on a stream failed", "channel", e.Channel, "fatal", e.Fatal, "err", err)
-	if w.cfg.OnError != nil {
-		w.cfg.OnError(e)
+	if e.Fatal && !told {
+		w.finish(e)
 	}
 }
 

@@ -138,6 +138,21 @@ func (r *Reader) receive(ctx context.Context, m link.Received) {
 		return
 	}
 	r.step(arrived{sender, m.Timetoken, message})
+	if r.full() {
+		r.step(network{false}) // nothing is asked for, so nothing is missing
+		r.awaitRoom(ctx)
+		r.step(network{true})
+	}
+}
+
+func (r *Reader) full() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.end == nil && r.queued > r.cfg.Queue
+}
+
+// awaitRoom waits until there is room in the queue, or the stream is over.
+func (r *Reader) awaitRoom(ctx context.Context) {
 	for {
 		r.mu.Lock()
 		if r.end != nil || r.queued <= r.cfg.Queue {
@@ -316,16 +331,15 @@ func (r *Reader) report(e *Error, reason EndReason) {
 	r.mu.Lock()
 	told := r.trouble && !e.Fatal || r.end != nil
 	r.trouble = true
-	if e.Fatal && !errors.Is(e.Err, link.ErrClosed) {
-		r.finishLocked(&End{Reason: reason, Detail: e.Err.Error(), Err: e})
-	}
 	r.mu.Unlock()
-	if told {
-		return
+	if !told {
+		r.cfg.Log.Debug("reading a stream failed", "channel", e.Channel, "fatal", e.Fatal, "err", e.Err)
+		if r.cfg.OnError != nil {
+			r.cfg.OnError(e)
+		}
 	}
-	r.cfg.Log.Debug("reading a stream failed", "channel", e.Channel, "fatal", e.Fatal, "err", e.Err)
-	if r.cfg.OnError != nil {
-		r.cfg.OnError(e)
+	if e.Fatal && !errors.Is(e.Err, link.ErrClosed) {
+		r.finish(&End{Reason: reason, Detail: e.Err.Error(), Err: e})
 	}
 }
 

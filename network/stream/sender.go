@@ -17,8 +17,12 @@ import (
 // that grows while all goes well.
 //
 // A message must not arrive so long after its successor that readers have given it up. So nothing new is sent while
-// something has to be sent again, and a message in pieces is alone on its way: the next one follows when the network
-// has acknowledged all of it. Sending again is harmless, because readers drop numbers that they have seen.
+// something has to be sent again, and a message in pieces is not complete before the network has acknowledged all of the
+// one before: of the pieces of the next one, the last waits for that. Sending again is harmless, because readers drop
+// numbers that they have seen.
+//
+// The network keeps 100 messages for readers and says nothing of how far they are. So fewer are under way when answers
+// take longer than they did: what makes them slow, on the way or on a busy machine, is likely to make readers slow.
 
 // senderEvent is what happened.
 type senderEvent interface{ senderEvent() }
@@ -73,8 +77,14 @@ func (finished) senderAction()     {}
 
 // Limits of the decisions.
 const (
-	// firstPieces is how many pieces may be under way at first.
+	// firstPieces is how many pieces may be under way at first, and at the least.
 	firstPieces = 8
+	// lasting is how many pieces of a backlog have arrived before pieces become larger.
+	lasting = 64
+	// crowdedBy is how much longer than twice the shortest time answers take when the way is crowded.
+	crowdedBy = 10 * time.Millisecond
+	// forgetShortest is for how long the shortest time counts.
+	forgetShortest = 30 * time.Second
 	// maxPieceAge is for how long a message may be on its way in pieces before all of them are sent again: readers forget
 	// pieces after 30 s.
 	maxPieceAge = 20 * time.Second
@@ -99,7 +109,13 @@ type sender struct {
 	flying  int // parts under way
 	window  int
 	pieces  int
+	lasted  int // pieces of the present backlog that have arrived
 	pace    pacer
+
+	took       time.Duration // how long answers take, on average
+	shortest   time.Duration // how long the fastest one took, 0 before the first
+	shortestAt time.Time
+	fewerAt    time.Time // when fewer were allowed for the last time
 
 	failures int       // in a row
 	retryAt  time.Time // not before
@@ -129,7 +145,7 @@ func (s *sender) Step(e senderEvent, now time.Time) []senderAction {
 	case flush:
 		s.urgent = len(s.queue)
 	case sent:
-		out = s.sent(out, e.ref)
+		out = s.sent(out, e.ref, now)
 	case failed:
 		s.failed(e, now)
 	case ending:
@@ -155,7 +171,7 @@ func (s *sender) wrote(elements []element, now time.Time) {
 }
 
 // sent notes that a part has arrived.
-func (s *sender) sent(out []senderAction, r ref) []senderAction {
+func (s *sender) sent(out []senderAction, r ref, now time.Time) []senderAction {
 	f := s.flight(r)
 	if f == nil || f.parts[r.part] != underWay && f.parts[r.part] != retrying {
 		return out
@@ -166,8 +182,14 @@ func (s *sender) sent(out []senderAction, r ref) []senderAction {
 	}
 	f.parts[r.part] = done
 	f.acked++
-	if f.acked == len(f.parts) && f.multipart() && s.failures == 0 && len(s.queue) > 0 {
-		s.pieces = min(2*s.pieces, s.limits.Pieces)
+	s.measure(now.Sub(f.sent[r.part]), now)
+	if s.failures > 0 || len(s.queue) == 0 {
+		s.lasted = 0
+	} else if f.multipart() {
+		s.lasted++
+	}
+	if f.multipart() && s.lasted > 0 && !s.crowded() {
+		s.pieces = min(s.pieces+1, s.limits.Pieces)
 	}
 	for len(s.flights) > 0 && s.flights[0].acked == len(s.flights[0].parts) {
 		f := s.flights[0]
@@ -179,12 +201,29 @@ func (s *sender) sent(out []senderAction, r ref) []senderAction {
 			s.ended = true
 			return append(out, finished{})
 		}
-		if s.full() {
+		if s.full() && !s.crowded() {
 			s.window = min(s.window+1, s.limits.Window)
 		}
 	}
 	return out
 }
+
+// measure notes how long an answer took, and allows fewer under way if that has become long.
+func (s *sender) measure(took time.Duration, now time.Time) {
+	if s.shortest == 0 || took < s.shortest || now.Sub(s.shortestAt) > forgetShortest {
+		s.shortest, s.shortestAt = took, now
+	}
+	if s.took == 0 {
+		s.took = took
+	}
+	s.took += (took - s.took) / 8
+	if s.crowded() && now.Sub(s.fewerAt) > s.took {
+		s.window, s.pieces, s.fewerAt = 1, max(s.pieces*3/4, min(firstPieces, s.limits.Pieces)), now
+	}
+}
+
+// crowded reports whether answers take much longer than they could.
+func (s *sender) crowded() bool { return s.took > 2*s.shortest+crowdedBy }
 
 // failed notes that a part must be sent again. Those that were under way together fail together, so only the first one,
 // and one that was sent again, makes the pause longer.
@@ -241,6 +280,7 @@ func (s *sender) advance(out []senderAction, now time.Time) []senderAction {
 		} else {
 			f.parts[part] = underWay
 		}
+		f.sent[part] = now
 		s.flying++
 		out = append(out, publish{ref{f.at.Seq, part, f.generation}, f.message(s.head, part)})
 	}
@@ -256,13 +296,15 @@ func (s *sender) choose(now time.Time) (f *flight, part int, at time.Time) {
 		}
 		return f, part, at
 	}
-	for _, f := range s.flights {
-		if part := f.find(waiting); part >= 0 {
-			if s.flying >= s.pieces {
-				return nil, 0, at
-			}
-			return f, part, at
+	for i, f := range s.flights {
+		part := f.find(waiting)
+		if part < 0 {
+			continue
 		}
+		if s.flying >= s.pieces || i > 0 && part == len(f.parts)-1 {
+			return nil, 0, at
+		}
+		return f, part, at
 	}
 	switch {
 	case len(s.queue) == 0 && len(s.flights) == 0 && s.over:
@@ -274,9 +316,13 @@ func (s *sender) choose(now time.Time) (f *flight, part int, at time.Time) {
 	case len(s.queue) == 0:
 		return nil, 0, at
 	case len(s.flights) > 0:
-		// Beside others only a whole message goes out, and only if neither it nor one of them is in pieces. A network that
-		// gets too much gets one after the other.
-		if len(s.flights) >= s.window || s.pace.paced() || !s.full() || !s.fits(s.queue[0]) || s.flights[len(s.flights)-1].multipart() {
+		// Beside others only a whole message goes out, or one in pieces beside one in pieces. A network that gets too much
+		// gets one after the other.
+		pieces := !s.fits(s.queue[0])
+		switch {
+		case s.pace.paced() || pieces != s.flights[0].multipart():
+			return nil, 0, at
+		case pieces && (len(s.flights) > 1 || s.flying >= s.pieces), !pieces && (len(s.flights) >= s.window || !s.full()):
 			return nil, 0, at
 		}
 	case s.limits.MaxLatency > 0 && s.urgent == 0 && !s.over && s.pending < s.limits.Bundle && !s.full():
@@ -345,7 +391,11 @@ func (s *sender) makeFlight(now time.Time) *flight {
 	var b batch
 	slice := 0
 	if !s.fits(s.queue[0]) {
-		slice = wire.SliceBytes(s.limits.MaxMessage)
+		largest := s.limits.MaxMessage
+		if s.lasted >= lasting {
+			largest = s.limits.MaxPiece
+		}
+		slice = wire.SliceBytes(largest)
 		room = s.pieces*slice - s.envelope()
 	}
 	for _, e := range s.queue {
@@ -356,6 +406,9 @@ func (s *sender) makeFlight(now time.Time) *flight {
 		b = with
 	}
 	f := &flight{at: s.stamp(now), count: b.count, cost: b.cost, started: now}
+	if slice > 0 {
+		f.at.Unacked = f.at.Seq // it is complete only when all before are
+	}
 	n, base64 := b.size()
 	f.body = make([]byte, 0, n+s.envelope())
 	f.body = s.head.AppendStart(f.body, f.at, base64)
@@ -366,7 +419,7 @@ func (s *sender) makeFlight(now time.Time) *flight {
 		f.slice, f.id = slice, pieceID(now, f.at.Seq, s.suffix)
 		parts = (len(f.body) + slice - 1) / slice
 	}
-	f.parts = make([]partState, parts)
+	f.setParts(parts)
 	s.take(b)
 	s.flights = append(s.flights, f)
 	return f
@@ -403,7 +456,8 @@ func (s *sender) stamp(now time.Time) wire.StreamStamp {
 
 // makeEnd makes the end marker.
 func (s *sender) makeEnd(now time.Time) *flight {
-	f := &flight{at: s.stamp(now), parts: make([]partState, 1), end: true, started: now}
+	f := &flight{at: s.stamp(now), end: true, started: now}
+	f.setParts(1)
 	f.body = s.head.AppendEnd(nil, f.at, s.failure)
 	s.flights = append(s.flights, f)
 	return f

@@ -20,7 +20,7 @@ import (
 )
 
 // patience is how long a test waits for what must happen.
-const patience = 30 * time.Second
+const patience = 2 * time.Minute
 
 var keys = wire.Keyset{PublishKey: "pub-c-test", SubscribeKey: "sub-c-test"}
 

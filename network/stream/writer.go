@@ -61,6 +61,7 @@ type Writer struct {
 	stats    WriterStats
 	acked    int64 // items
 	troubled bool  // OnError has been told
+	dying    bool  // OnError is being told of the end
 }
 
 // waiter is a write that waits for room.

@@ -14,6 +14,8 @@ type taskChannel struct {
 	name, token string // the token allows to write
 	meta        []byte
 	outbox      queue
+	// begun closes when the first event has been sent, or never will be.
+	begun chan struct{}
 	// abandonArtifacts ends the publishing of artifacts; release frees all contexts of the job.
 	abandonArtifacts, release context.CancelFunc
 

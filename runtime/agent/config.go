@@ -16,6 +16,7 @@ import (
 	"github.com/blocksd/blocksd/network/backend"
 	"github.com/blocksd/blocksd/network/card"
 	"github.com/blocksd/blocksd/network/wire"
+	"github.com/blocksd/blocksd/runtime/calls"
 	"github.com/blocksd/blocksd/runtime/journal"
 )
 
@@ -46,6 +47,8 @@ type Config struct {
 	// Journal keeps tasks and outcomes over a crash. Without one, nil, a crash loses the outcomes of tasks in flight,
 	// control messages that were sent meanwhile, and which tasks were done already; and each start is a new instance.
 	Journal *journal.Journal
+	// Calls gives tasks to other agents, where handlers ask for that; nil when they may not.
+	Calls *calls.Pool
 	// Slots limits the tasks of all agents together; nil for no such limit.
 	Slots Slots
 	// Events carries what becomes of the agent and of its tasks to whoever reads it; nil for nobody.
@@ -102,6 +105,9 @@ type Timeouts struct {
 	CallEnd time.Duration
 	// StreamSetup is how long the network may take to answer a request for a stream. Default 15 s.
 	StreamSetup time.Duration
+	// StreamOpen is how long the consumer has at least to open a stream that the task writes, before the task is over.
+	// Default 1 s.
+	StreamOpen time.Duration
 	// StreamEnd is how long what was written to a stream may take to be sent when the stream ends. Default 30 s.
 	StreamEnd time.Duration
 	// InFlight is how long the publish of an artifact that is not wanted any more still has to be answered. Default 1 s.
@@ -143,6 +149,7 @@ func (t Timeouts) withDefaults() Timeouts {
 		{&t.Terminals, 10 * time.Second},
 		{&t.CallEnd, 5 * time.Second},
 		{&t.StreamSetup, 15 * time.Second},
+		{&t.StreamOpen, time.Second},
 		{&t.StreamEnd, 30 * time.Second},
 		{&t.InFlight, time.Second}, {&t.Refusal, time.Minute},
 		{&t.WriteToken, 24 * time.Hour},

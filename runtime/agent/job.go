@@ -8,6 +8,7 @@ import (
 
 	"github.com/blocksd/blocksd/dispatch"
 	"github.com/blocksd/blocksd/network/wire"
+	"github.com/blocksd/blocksd/runtime/calls"
 	"github.com/blocksd/blocksd/runtime/journal"
 	"github.com/blocksd/blocksd/runtime/task"
 )
@@ -35,6 +36,10 @@ type job struct {
 	withdrawn bool
 	// announced: TaskAccepted was emitted.
 	announced bool
+
+	// calls are those of the task to other agents; nil before the first one, and callsOver after the last.
+	calls     *calls.Task
+	callsOver bool
 
 	// streamsOver: the task gets no more streams. streamTable.mu guards it.
 	streamsOver bool
@@ -82,7 +87,7 @@ func (a *Agent) newJob(s *session, acc acceptance, clockOffset time.Duration) *j
 	}
 	j.channel = taskChannel{
 		name: wire.TaskChannel(t.OrgID, t.ID), token: start.WriteToken, meta: wire.EventMeta(a.name(), t.ID, ""),
-		abandonArtifacts: abandon,
+		abandonArtifacts: abandon, begun: make(chan struct{}),
 		release: func() {
 			expire()
 			end()
@@ -96,10 +101,13 @@ func (a *Agent) newJob(s *session, acc acceptance, clockOffset time.Duration) *j
 				o.artifact(artifacts)
 				return
 			case o.streams != nil:
-				j.awaitStreams(publishing, o.streams)
+				j.awaitStreams(publishing, *o.streams)
 				return
 			}
 			j.publish(publishing, o)
+			if o.first {
+				close(j.channel.begun)
+			}
 			if o.last {
 				j.post(task.TerminalDone{})
 			}
@@ -237,7 +245,7 @@ func (j *job) performLocked(action task.Action) {
 	id := j.task.ID
 	switch act := action.(type) {
 	case task.PublishRunning:
-		j.channel.outbox.put(outgoing{body: wire.RunningEvent(id)})
+		j.channel.outbox.put(outgoing{body: wire.RunningEvent(id), first: true})
 	case task.PublishStatus:
 		j.channel.outbox.put(outgoing{body: wire.StatusEvent(id, act.Text), replaceable: true})
 	case task.PublishArtifact:
@@ -281,9 +289,8 @@ func (j *job) performLocked(action task.Action) {
 // cannot be made durable it is published all the same: waiting would lose more.
 func (j *job) concludeLocked(t wire.Terminal) {
 	j.emitAcceptedLocked()
-	if endings := j.session.streams.over(j); len(endings) > 0 {
-		j.channel.outbox.put(outgoing{streams: endings})
-	}
+	j.endCallsLocked()
+	j.endStreamsLocked(t)
 	last := outgoing{body: wire.TerminalEvent(j.task.ID, t), last: true}
 	publish := func(error) {
 		j.emitEnded(t)

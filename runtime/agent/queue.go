@@ -11,12 +11,14 @@ type outgoing struct {
 	body []byte
 	// replaceable: a status that gives way to a newer one when too much waits.
 	replaceable bool
+	// first: the event that the task runs.
+	first bool
 	// last: the terminal event.
 	last bool
 	// artifact publishes an artifact and answers whoever brought it.
 	artifact func(ctx context.Context)
-	// streams close when streams of the task have ended, which what follows waits for.
-	streams []<-chan struct{}
+	// streams are what follows waits for.
+	streams *streamHold
 }
 
 // queue sends what a task publishes, one after the other. A goroutine exists only while there is something to send, so

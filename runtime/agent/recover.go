@@ -74,6 +74,9 @@ func (a *Agent) recoverTask(ctx context.Context, s *session, e *journal.Entry) {
 		}
 		a.emitEnded(event.Event{TaskID: e.Task.ID, Duration: a.cfg.Now().Sub(e.Task.Accepted)}, outcome)
 	}
+	if len(e.Task.Streams) > 0 {
+		a.endLostStreams(ctx, s, e.Task)
+	}
 	// A token that should have expired is tried all the same: only the network knows how long it is really good.
 	left := max(e.Task.Accepted.Add(a.cfg.Timeouts.WriteToken).Sub(a.cfg.Now()), a.cfg.Timeouts.Refusal)
 	ctx, cancel := context.WithTimeout(ctx, min(left, a.cfg.Timeouts.WriteToken))

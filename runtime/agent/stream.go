@@ -12,6 +12,7 @@ import (
 	"github.com/blocksd/blocksd/dispatch"
 	"github.com/blocksd/blocksd/internal/retry"
 	"github.com/blocksd/blocksd/network/stream"
+	"github.com/blocksd/blocksd/network/wire"
 	"github.com/blocksd/blocksd/runtime/streams"
 	"github.com/blocksd/blocksd/runtime/task"
 )
@@ -41,6 +42,8 @@ type streamTable struct {
 	handles  map[handleKey]*streamHandle
 	// endings are what the terminals of tasks wait for; of a task that is over there are none.
 	endings map[string][]<-chan struct{}
+	// written is when a task that is not over got its latest stream that it writes.
+	written map[string]time.Time
 }
 
 type handleKey struct{ stream, task string }
@@ -48,7 +51,7 @@ type handleKey struct{ stream, task string }
 func newStreamTable(a *Agent, s *session) *streamTable {
 	return &streamTable{
 		agent: a, session: s, registry: streams.NewRegistry(a.name(), streams.Limits{PerTask: maxTaskStreams, InAll: maxAgentStreams}),
-		open: map[string]*openStream{}, handles: map[handleKey]*streamHandle{}, endings: map[string][]<-chan struct{}{},
+		open: map[string]*openStream{}, handles: map[handleKey]*streamHandle{}, endings: map[string][]<-chan struct{}{}, written: map[string]time.Time{},
 	}
 }
 
@@ -208,8 +211,8 @@ func (t *streamTable) fail(open *openStream, reason string) {
 }
 
 // over takes all streams away from a task that has its outcome, and lets it get no more. It returns what the terminal
-// event has to wait for.
-func (t *streamTable) over(j *job) (endings []<-chan struct{}) {
+// event has to wait for, and when the task got the latest stream that it wrote; zero for none.
+func (t *streamTable) over(j *job) (endings []<-chan struct{}, written time.Time) {
 	t.mu.Lock()
 	j.streamsOver = true
 	var rest []*openStream // that others go on with
@@ -226,9 +229,11 @@ func (t *streamTable) over(j *job) (endings []<-chan struct{}) {
 	}
 	endings = append(endings, t.endings[j.task.ID]...)
 	delete(t.endings, j.task.ID)
+	written = t.written[j.task.ID]
+	delete(t.written, j.task.ID)
 	t.mu.Unlock()
 	after()
-	return endings
+	return endings, written
 }
 
 // flush sends what was written to a stream, within a while.
@@ -259,6 +264,9 @@ func (t *streamTable) performLocked(actions []streams.Action) (after func()) {
 				h.open = t.open[act.Stream]
 				close(h.answered)
 				h.emitOpened()
+				if h.spec.Direction.Writes() && !h.job.streamsOver {
+					t.written[act.Task] = time.Now()
+				}
 			}
 			if h.waiters == 0 {
 				later = append(later, t.forsakenLocked(h))
@@ -274,6 +282,9 @@ func (t *streamTable) performLocked(actions []streams.Action) (after func()) {
 			h.closed = true
 			detached = append(detached, h)
 			h.emitClosed()
+			if h.spec.Marked() && !h.job.streamsOver { // with its outcome the task is noted as a whole
+				t.noteStreamsLocked(h.job, nil)
+			}
 		case streams.FailTask:
 			// Its handle was detached just before.
 			h := detached[len(detached)-1]
@@ -330,12 +341,33 @@ func (t *streamTable) end(o *openStream) {
 	after()
 }
 
-// awaitStreams holds the terminal event back until the streams of the task have ended, but not for ever.
-func (j *job) awaitStreams(ctx context.Context, endings []<-chan struct{}) {
+// streamHold is what the terminal event of a task waits for.
+type streamHold struct {
+	endings []<-chan struct{}
+	// until: a consumer can open a stream only while its task runs, and one that has just learned of it needs a moment.
+	until time.Time
+}
+
+// endStreamsLocked ends the streams of a task that has its outcome, and holds the terminal event back meanwhile. Somebody
+// who has canceled the task does not come to open its streams.
+func (j *job) endStreamsLocked(t wire.Terminal) {
+	endings, written := j.session.streams.over(j)
+	hold := streamHold{endings: endings}
+	if !written.IsZero() && t.State != wire.Canceled {
+		hold.until = written.Add(j.agent.cfg.Timeouts.StreamOpen)
+	}
+	if len(endings) > 0 || time.Now().Before(hold.until) {
+		j.channel.outbox.put(outgoing{streams: &hold})
+	}
+}
+
+// awaitStreams waits until the streams of the task have ended, but not for ever.
+func (j *job) awaitStreams(ctx context.Context, hold streamHold) {
+	_ = retry.Pause(ctx, time.Until(hold.until))
 	// An end has a deadline of its own.
 	timer := time.NewTimer(2 * j.agent.cfg.Timeouts.StreamEnd)
 	defer timer.Stop()
-	for _, ended := range endings {
+	for _, ended := range hold.endings {
 		select {
 		case <-ended:
 		case <-timer.C:

@@ -25,9 +25,10 @@ type streamHandle struct {
 
 	// streamTable.mu guards what follows. Once answered has closed, open stays as it is.
 	open    *openStream
-	first   bool // its set-up made the stream
-	waiters int  // calls that wait for the answer
-	used    bool // somebody has it
+	first   bool        // its set-up made the stream
+	made    *openStream // that is in the journal; nil for one that needs no note
+	waiters int         // calls that wait for the answer
+	used    bool        // somebody has it
 	closed  bool
 }
 

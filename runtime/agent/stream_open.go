@@ -20,6 +20,7 @@ type openStream struct {
 	table   *streamTable
 	id      string
 	channel string
+	userID  string
 	spec    streams.Spec
 	token   atomic.Pointer[string]
 	expires time.Time
@@ -44,12 +45,12 @@ type openStream struct {
 func (t *streamTable) newOpenStream(life context.Context, kill context.CancelFunc, s streams.SetUp, g wire.StreamGrant) (*openStream, error) {
 	a := t.agent
 	o := &openStream{
-		table: t, id: s.Stream, channel: g.Channel, spec: s.Spec, life: life, kill: kill, ended: make(chan struct{}),
+		table: t, id: s.Stream, channel: g.Channel, userID: t.users.Next(a.name()), spec: s.Spec, life: life, kill: kill, ended: make(chan struct{}),
 		expires: a.cfg.Now().Add(time.Duration(g.TTLMinutes) * time.Minute),
 	}
 	o.token.Store(&g.Token)
 	end := stream.Endpoint{
-		Link: t.session.link, Channel: g.Channel, UserID: t.users.Next(a.name()), Token: func() string { return *o.token.Load() },
+		Link: t.session.link, Channel: g.Channel, UserID: o.userID, Token: func() string { return *o.token.Load() },
 	}
 	log := a.log.With("stream", o.id)
 	var onDenied func(context.Context) error

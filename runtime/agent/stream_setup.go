@@ -21,6 +21,10 @@ const defaultRunningTime = time.Hour
 // setUp does what the registry asks of the network, and answers it.
 func (t *streamTable) setUp(s streams.SetUp, h *streamHandle) {
 	life, end := t.session.work()
+	select {
+	case <-h.job.channel.begun: // what the network publishes about the stream follows that the task runs
+	case <-life.Done():
+	}
 	grant, err := t.handshake(life, s, h.job, h.metadata)
 	if err != nil {
 		end()
@@ -41,6 +45,7 @@ func (t *streamTable) setUp(s streams.SetUp, h *streamHandle) {
 		t.answer(s.Number, nil, streamFault(dispatch.StreamUnavailable, "stream %s cannot be opened: %v", s.Stream, err))
 		return
 	}
+	t.noteStream(life, h, open)
 	t.answer(s.Number, open, nil)
 	if s.Spec.Affinity == wire.Shared {
 		open.watchToken(grant)
@@ -50,6 +55,9 @@ func (t *streamTable) setUp(s streams.SetUp, h *streamHandle) {
 // handshake asks the network about a stream with the write token of a task. It is tried again while the network does not
 // answer; the answer itself, a refusal, is final.
 func (t *streamTable) handshake(ctx context.Context, s streams.SetUp, j *job, metadata json.RawMessage) (wire.StreamGrant, error) {
+	if j.decided() {
+		return wire.StreamGrant{}, dispatch.ErrTaskOver
+	}
 	fail := func(err error) (wire.StreamGrant, error) {
 		return wire.StreamGrant{}, streamFault(dispatch.StreamUnavailable, "set up stream %s of task %s: %v", s.Stream, j.task.ID, err)
 	}

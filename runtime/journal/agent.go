@@ -20,6 +20,17 @@ type Task struct {
 	BillingMode wire.BillingMode
 	// Accepted is kept to the millisecond.
 	Accepted time.Time
+	// Streams are the live streams of the task that are open and whose readers wait for a mark of the end.
+	Streams []Stream
+}
+
+// Stream is a live stream that the task has open.
+type Stream struct {
+	ID      string
+	Channel string
+	Format  wire.StreamFormat
+	// UserID is who writes it, Token what permits that.
+	UserID, Token string
 }
 
 // Finished is a task whose outcome the network has acknowledged, or that was given up.

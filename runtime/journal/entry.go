@@ -21,6 +21,12 @@ func (e *Entry) Note(o wire.Terminal) {
 	e.agent.journal.post(post{kind: decided, agent: e.agent, entry: e, done: Finished{Outcome: o}})
 }
 
+// Update records the task as it is now, with its streams. durable is called as by Accept, and may be nil: then it becomes
+// durable some time later. What cannot be written is not written later either.
+func (e *Entry) Update(t Task, durable func(error)) {
+	e.agent.journal.postOrAnswer(post{kind: updated, agent: e.agent, entry: e, task: t, durable: durable})
+}
+
 // Flush has the journal write now what was posted. It does not wait.
 func (e *Entry) Flush() { e.agent.journal.wakeOwner() }
 

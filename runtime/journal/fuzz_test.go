@@ -15,6 +15,7 @@ func FuzzRecords(f *testing.F) {
 	o := wire.Terminal{State: wire.Failed, Error: "why", Reason: "r", CompletionReason: "c", Version: "v"}
 	f.Add(appendTask(nil, Task{ID: "id", Message: []byte(`{"type":"StartTask"}`), Timetoken: "17", Accepted: time.UnixMilli(1_777_000_000_000), BillingMode: wire.Paid}))
 	f.Add(oldTask)
+	f.Add(appendTask(nil, Task{ID: "id", Accepted: time.UnixMilli(1), Streams: []Stream{{"id-1", "stream.a.id-1", wire.FormatBytes, "a-stream-0001-ab", "token"}, {}}}))
 	f.Add(appendOutcome(nil, o))
 	f.Add(appendFinished(nil, Finished{ID: "id", Outcome: o}))
 	f.Add(appendTexts(nil, "channel", "17"))

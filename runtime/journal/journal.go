@@ -111,7 +111,7 @@ type post struct {
 	kind    postKind
 	agent   *AgentJournal
 	entry   *Entry
-	task    Task     // of an acceptance
+	task    Task     // of an acceptance and an update
 	done    Finished // of a task that is finished; its Outcome also of a decision
 	text    string   // of an instance id
 	read    func(*view) error
@@ -122,6 +122,7 @@ type postKind int
 
 const (
 	accepted postKind = iota + 1
+	updated
 	decided
 	finished
 	dropped

@@ -116,6 +116,7 @@ func (j *Journal) keepUnwritten(b batch, tried bool) {
 			if tried {
 				j.unwritten = append(j.unwritten, post{kind: dropped, agent: p.agent, entry: p.entry})
 			}
+		case p.kind == updated: // by then it would say what is over
 		case p.entry == nil || !p.entry.void:
 			j.unwritten = append(j.unwritten, p)
 		}

@@ -16,8 +16,10 @@ import (
 // still be read.
 const (
 	recordVersion = 1
-	// taskVersion is that of tasks, which name their billing mode since 2.
-	taskVersion = 2
+	// taskVersion is that of tasks, which name their billing mode since 2 and their streams since 3. A task without streams
+	// is written in the form 2, which earlier programs can read.
+	taskVersion       = 3
+	streamlessVersion = 2
 )
 
 var errRecord = errors.New("the record is damaged")
@@ -28,12 +30,26 @@ func appendText[T ~string | ~[]byte](b []byte, s T) []byte {
 }
 
 func appendTask(b []byte, t Task) []byte {
-	b = append(b, taskVersion)
+	version := byte(taskVersion)
+	if len(t.Streams) == 0 {
+		version = streamlessVersion
+	}
+	b = append(b, version)
 	b = binary.AppendVarint(b, t.Accepted.UnixMilli())
 	b = appendText(b, t.ID)
 	b = appendText(b, t.Timetoken)
 	b = appendText(b, t.Message)
-	return appendText(b, t.BillingMode)
+	b = appendText(b, t.BillingMode)
+	if version == streamlessVersion {
+		return b
+	}
+	b = binary.AppendVarint(b, int64(len(t.Streams)))
+	for _, s := range t.Streams {
+		for _, text := range [...]string{s.ID, s.Channel, string(s.Format), s.UserID, s.Token} {
+			b = appendText(b, text)
+		}
+	}
+	return b
 }
 
 func decodeTask(b []byte) (Task, error) {
@@ -42,6 +58,12 @@ func decodeTask(b []byte) (Task, error) {
 	t.Message = []byte(r.text())
 	if r.version >= 2 {
 		t.BillingMode = wire.BillingMode(r.text())
+	}
+	if r.version >= 3 {
+		for n := r.varint(); n > 0 && !r.bad; n-- {
+			s := Stream{ID: r.text(), Channel: r.text(), Format: wire.StreamFormat(r.text()), UserID: r.text(), Token: r.text()}
+			t.Streams = append(t.Streams, s)
+		}
 	}
 	return t, r.end()
 }

@@ -111,6 +111,12 @@ func (s *store) put(o *buckets, p post) error {
 	switch p.kind {
 	case accepted:
 		return o.tasks.Put(key, s.sealed(o, "tasks", key, appendTask(nil, p.task)))
+	case updated:
+		// Only what is there can change: the task may be over by now.
+		if p.entry.void || o.tasks.Get(key) == nil {
+			return nil
+		}
+		return o.tasks.Put(key, s.sealed(o, "tasks", key, appendTask(nil, p.task)))
 	case decided:
 		if p.entry.void {
 			return nil

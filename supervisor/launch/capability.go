@@ -14,12 +14,18 @@ var rootMay = []uintptr{
 	unix.CAP_SETPCAP, unix.CAP_NET_BIND_SERVICE, unix.CAP_NET_RAW, unix.CAP_SYS_CHROOT, unix.CAP_AUDIT_WRITE, unix.CAP_SETFCAP,
 }
 
-// keepCapabilities gives up all capabilities but those listed, for this thread and whatever it executes.
-func keepCapabilities(kept []uintptr) error {
-	var keep [2]uint32
-	for _, c := range kept {
-		keep[c/32] |= 1 << (c % 32)
+// capabilitySet is a set in the form of the kernel.
+func capabilitySet(all []uintptr) (set [2]uint32) {
+	for _, c := range all {
+		set[c/32] |= 1 << (c % 32)
 	}
+	return set
+}
+
+// boundCapabilities keeps this thread, and whatever it executes, from ever getting others than those listed. It must come
+// before a change of user, which takes away the right to.
+func boundCapabilities(kept []uintptr) error {
+	keep := capabilitySet(kept)
 	for c := uintptr(0); c <= 63; c++ {
 		if keep[c/32]&(1<<(c%32)) != 0 {
 			continue
@@ -30,6 +36,12 @@ func keepCapabilities(kept []uintptr) error {
 		}
 	}
 	_ = unix.Prctl(unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) // a kernel without it has none
+	return nil
+}
+
+// keepCapabilities gives up all capabilities that this thread has but those listed.
+func keepCapabilities(kept []uintptr) error {
+	keep := capabilitySet(kept)
 	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 	var has [2]unix.CapUserData
 	if err := unix.Capget(&header, &has[0]); err != nil {

@@ -1,6 +1,7 @@
 package launch
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -47,6 +48,8 @@ type Machine struct {
 	NoLandlock string
 	// Privileged: the daemon may become another user.
 	Privileged bool
+	// Users gives handlers users of their own; nil when they get none.
+	Users *Users
 	// Closed are files and directories that no handler may open: canonical paths, none below another. Its own program and
 	// its own sockets, which are in them, each handler keeps.
 	Closed []string
@@ -141,8 +144,11 @@ type setting struct{ file, value string }
 // ErrRefused is the error of Plan for strict limits that the machine cannot keep.
 var ErrRefused = errors.New("the limits are strict")
 
-// Plan decides how the limits are kept. A nil machine keeps none.
-func (l Limits) Plan(m *Machine) (*Plan, error) {
+// Plan decides how the limits of any program are kept. A nil machine keeps none.
+func (l Limits) Plan(m *Machine) (*Plan, error) { return l.PlanFor(m, Subject{}) }
+
+// PlanFor decides how the limits of a handler are kept. A nil machine keeps none.
+func (l Limits) PlanFor(m *Machine, subject Subject) (*Plan, error) {
 	if m == nil {
 		m = &Machine{NoCgroups: "there are no control groups", NoLandlock: noLandlock}
 	}
@@ -168,6 +174,10 @@ func (l Limits) Plan(m *Machine) (*Plan, error) {
 			p.user = &a
 		}
 	}
+	noUser := ""
+	if l.User == "" {
+		p.user, noUser = m.ownUser(subject, l)
+	}
 	if l.MemoryBytes > 0 {
 		p.env = append(p.env, "GOMEMLIMIT="+strconv.FormatInt(l.MemoryBytes/10*9, 10))
 		if why := m.lacks("memory"); why == "" {
@@ -184,7 +194,7 @@ func (l Limits) Plan(m *Machine) (*Plan, error) {
 			p.settings = append(p.settings, setting{"pids.max", strconv.Itoa(l.Processes)})
 		case p.user != nil && p.user.UID != 0:
 			p.rlimits = append(p.rlimits, rlimit{unix.RLIMIT_NPROC, uint64(l.Processes)})
-			skip("processes are limited for user %s as a whole, by RLIMIT_NPROC, because %s", l.User, why)
+			skip("processes are limited for user %s as a whole, by RLIMIT_NPROC, because %s", cmp.Or(l.User, strconv.Itoa(p.UID())), why)
 		default:
 			skip("the number of processes is not limited because %s, and the handler has no user of its own", why)
 		}
@@ -212,6 +222,9 @@ func (l Limits) Plan(m *Machine) (*Plan, error) {
 	}
 	p.walls = m.wallsOf(l.Level, p.user != nil, p.UID() == 0)
 	p.Level, p.Open = p.walls.level, p.walls.open
+	if noUser != "" {
+		p.Open = append([]string{noUser}, p.Open...)
+	}
 	if least := l.least(); !p.Level.atLeast(least) {
 		why := "its isolation would be " + string(p.Level) + " instead of " + string(least)
 		if len(p.Open) > 0 {

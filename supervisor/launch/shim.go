@@ -85,6 +85,17 @@ func (o *order) become(path string, argv []string) error {
 			return step("guard files", err)
 		}
 	}
+	if o.Capabilities != nil {
+		if err := boundCapabilities(o.Capabilities); err != nil {
+			return step("bound capabilities", err)
+		}
+	}
+	program := -1
+	if o.Account != nil { // while it can be opened; see below
+		if isELF(path) {
+			program, _ = unix.Open(path, unix.O_PATH|unix.O_CLOEXEC, 0)
+		}
+	}
 	if a := o.Account; a != nil {
 		if err := syscall.Setgroups(nil); err != nil {
 			return step("give up groups", err)
@@ -113,6 +124,10 @@ func (o *order) become(path string, argv []string) error {
 		if err := lower(r); err != nil {
 			return step(fmt.Sprintf("set resource limit %d", r.Resource), err)
 		}
+	}
+	// The user may not be allowed to come to the program, but is to execute it.
+	if program >= 0 && unix.Faccessat(unix.AT_FDCWD, path, unix.X_OK, unix.AT_EACCESS) != nil {
+		path = "/proc/self/fd/" + strconv.Itoa(program)
 	}
 	return syscall.Exec(path, argv, environ)
 }

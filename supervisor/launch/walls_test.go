@@ -350,3 +350,93 @@ func TestOwnTemp(t *testing.T) {
 		}
 	}
 }
+
+func TestUsers(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "users")
+	open := func() *Users {
+		t.Helper()
+		u, err := OpenUsers(file, 61100, 61102)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return u
+	}
+	u := open()
+	got := map[string]uint32{}
+	for _, name := range []string{"a", "b", "a", "c"} {
+		of, err := u.of(name)
+		if err != nil || of.UID != of.GID || got[name] != 0 && got[name] != of.UID {
+			t.Errorf("%s: %+v, %v", name, of, err)
+		}
+		got[name] = of.UID
+	}
+	if d := cmp.Diff(map[string]uint32{"a": 61100, "b": 61101, "c": 61102}, got); d != "" {
+		t.Error(d)
+	}
+	if _, err := u.of("d"); err == nil || err.Error() != "all users from 61100 to 61102 are taken" {
+		t.Errorf("one too many: %v", err)
+	}
+	if of, err := open().of("b"); err != nil || of.UID != 61101 {
+		t.Errorf("after a restart: %+v, %v", of, err)
+	}
+	if err := os.WriteFile(file, []byte("{"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := OpenUsers(file, 61100, 61102); err == nil {
+		t.Error("a damaged file was taken for an empty one")
+	}
+}
+
+// A handler with a user of its own runs from a place that only root can come to, and owns nothing else.
+func TestOwnUser(t *testing.T) {
+	needRoot(t)
+	c, s := newScene(t), spawner(t)
+	users, err := OpenUsers(filepath.Join(c.base, "users"), 61100, 61110)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.machine.Users = users
+	program := filepath.Join(c.state, "handlers", "sum")
+	sh, err := os.ReadFile("/bin/sh")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, err := range []error{os.WriteFile(program, sh, 0o555), os.Chmod(c.state, 0o700), os.Chmod(c.key, 0o644)} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, level := range []Level{Auto, OwnUser} {
+		p, err := (Limits{Level: level, Strict: level == OwnUser}).PlanFor(c.machine, Subject{Handler: "h", Path: program})
+		if err != nil || p.Level != OwnUser || p.UID() != 61100 || !p.OwnTemp() || len(p.Open) > 0 {
+			t.Fatalf("%s: %+v, %v", level, p, err)
+		}
+		proc, err := s.Spawn(t.Context(), Spec{
+			Path: program, Plan: p, Env: []string{"PATH=/usr/bin:/bin"},
+			Args: []string{"-c", "id -u; id -G; grep CapBnd /proc/self/status; cat " + c.key + " " + c.state + "/journal.key 2>/dev/null; echo x >>/etc/hosts || echo refused; touch /tmp/x-$$ && rm /tmp/x-$$ && echo tmp"},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		go io.Copy(io.Discard, proc.Stderr)
+		out, _ := io.ReadAll(proc.Stdout)
+		ended(t, proc)
+		proc.Close()
+		want := "61100\n61100\nCapBnd:\t0000000000000000\nrefused\ntmp\n"
+		if string(out) != want {
+			t.Errorf("%s: %q", level, out)
+		}
+	}
+	// What it cannot come to keeps it from having a user, and the level says so.
+	script := filepath.Join(c.base, "script")
+	if err := os.WriteFile(script, []byte("#!/bin/sh\n"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	p, err := (Limits{}).PlanFor(c.machine, Subject{Handler: "s", Path: script})
+	if err != nil || p.Level == OwnUser || p.Foreign() || !strings.Contains(strings.Join(p.Open, ""), "the handler has no user of its own because it may not use "+c.base) {
+		t.Errorf("out of reach: %+v, %v", p, err)
+	}
+	if _, err := (Limits{Level: OwnUser, Strict: true}).PlanFor(c.machine, Subject{Handler: "s", Path: script}); !errors.Is(err, ErrRefused) {
+		t.Errorf("out of reach, strictly: %v", err)
+	}
+}

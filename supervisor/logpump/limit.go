@@ -5,10 +5,12 @@ import (
 	"time"
 )
 
-// The rate that a process may log at. Lines above it are counted and dropped; crash records still have them.
+// The rate that a process may log at. Lines above it are counted and dropped; crash records still have them. A long line
+// counts as several, one for each lineCost bytes that it has begun.
 const (
-	Rate  = 500  // lines a second
-	Burst = 2000 // lines at once
+	lineCost = 2 << 10
+	Rate     = 500  // lines a second
+	Burst    = 2000 // lines at once
 	// reserved lines of a burst are for errors: a flood of small talk does not hide why a handler failed.
 	reserved = 200
 	// reportAfter is how long dropped lines are counted before a record says how many they were.
@@ -25,8 +27,8 @@ type limiter struct {
 	closed  bool
 }
 
-// allow takes a token, or counts a dropped line and schedules report.
-func (l *limiter) allow(now time.Time, urgent bool, report func()) bool {
+// allow takes the tokens of a line of so many bytes, or counts a dropped line and schedules report.
+func (l *limiter) allow(now time.Time, size int, urgent bool, report func()) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.at.IsZero() {
@@ -35,12 +37,13 @@ func (l *limiter) allow(now time.Time, urgent bool, report func()) bool {
 		l.tokens = min(Burst, l.tokens+d.Seconds()*Rate)
 	}
 	l.at = now
-	floor := 1.0
+	cost := float64(1 + max(size-1, 0)/lineCost)
+	floor := cost
 	if !urgent {
 		floor += reserved
 	}
 	if l.tokens >= floor {
-		l.tokens--
+		l.tokens -= cost
 		return true
 	}
 	l.dropped++

@@ -120,7 +120,7 @@ func (p *Pump) line(s *source, line []byte, cut bool) {
 		e.Level = max(e.Level, slog.LevelError)
 		p.panics.add(line, first)
 	}
-	if p.limit.allow(p.now(), e.Level >= slog.LevelError, func() { p.reportDropped(false) }) {
+	if p.limit.allow(p.now(), len(line), e.Level >= slog.LevelError, func() { p.reportDropped(false) }) {
 		p.write(e, cut)
 	}
 }

@@ -301,3 +301,19 @@ func FuzzParse(f *testing.F) {
 		p.Copy(bytes.NewReader(line))
 	})
 }
+
+// A line that is long counts as several: the log is bounded in bytes as well.
+func TestLongLinesCost(t *testing.T) {
+	var l limiter
+	now := time.Unix(0, 0)
+	taken := 0
+	for range Burst {
+		if l.allow(now, MaxLine, true, func() {}) {
+			taken++
+		}
+	}
+	if bytes := taken * MaxLine; bytes > Burst*lineCost || bytes < Burst*lineCost/2 {
+		t.Errorf("%d bytes at once", bytes)
+	}
+	l.take(true)
+}

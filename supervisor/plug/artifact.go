@@ -17,6 +17,8 @@ const spoolAbove = 1 << 20
 // assembler puts the chunks of one artifact after another together.
 type assembler struct {
 	limit   int64
+	handler *Spool // what the handler has of them altogether
+	taken   int64  // of that, by this one
 	open    bool
 	current wire.Artifact
 	spool   *os.File // nil while the chunks are in memory; it has no name any more, so it goes with its last user
@@ -40,6 +42,10 @@ func (a *assembler) add(c *handlerv1.ArtifactChunk) (*wire.Artifact, error) {
 	if a.size+int64(len(c.GetData())) > a.limit {
 		return nil, fmt.Errorf("an artifact is larger than %d bytes, the most that is taken", a.limit)
 	}
+	if err := a.handler.take(int64(len(c.GetData())), a.limit); err != nil {
+		return nil, err
+	}
+	a.taken += int64(len(c.GetData()))
 	a.size += int64(len(c.GetData()))
 	switch {
 	case c.GetLast() && a.size == int64(len(c.GetData())):
@@ -89,5 +95,6 @@ func (a *assembler) close() {
 		_ = a.spool.Close() // it has no name any more, whatever the error
 		a.spool = nil
 	}
-	a.size = 0
+	a.handler.give(a.taken)
+	a.size, a.taken = 0, 0
 }

@@ -14,6 +14,7 @@ type assignment struct {
 	started chan struct{}      // closed when the handler's call has been sent, or never will be
 	settled chan struct{}      // closed when the process has the task no more
 	final   bool               // the handler's result ends also a pipe task; set before the result is known
+	over    chan struct{}      // closed when the task has ended
 
 	mu       sync.Mutex
 	ended    bool                       // guarded by mu
@@ -23,10 +24,14 @@ type assignment struct {
 	uses     sync.WaitGroup             // Add only under mu while not ended
 	heard    int64                      // guarded by mu; how many messages of the handler's answer have had their effect
 	more     chan struct{}              // guarded by mu; closed when heard grows; nil when nothing waits for that
+
+	transfers [transfers]int // guarded by mu; under way, by kind
 }
 
 func newAssignment(port dispatch.TaskPort, cancel context.CancelFunc) *assignment {
-	return &assignment{port: port, cancel: cancel, started: make(chan struct{}), settled: make(chan struct{})}
+	return &assignment{
+		port: port, cancel: cancel, started: make(chan struct{}), settled: make(chan struct{}), over: make(chan struct{}),
+	}
 }
 
 // hear says that the first n messages of the handler's answer have had their effect.
@@ -106,6 +111,7 @@ func (a *assignment) use(ctx context.Context, f func(context.Context, dispatch.T
 func (a *assignment) end() {
 	a.mu.Lock()
 	a.ended = true
+	close(a.over)
 	a.cancel()
 	for _, cancel := range a.cancels {
 		cancel()

@@ -262,7 +262,7 @@ func (k *call) run(p *Conn, ctx, work context.Context, task *wire.Task, a *assig
 // converse reads the handler's messages until the outcome is known; over says that the call has ended with it. What the
 // handler has sent is published whatever becomes of the call: only the end of the task stops that.
 func (k *call) converse(p *Conn, work context.Context, stream grpc.ServerStreamingClient[handlerv1.StartTaskResponse], task *wire.Task, a *assignment) (over bool, err error) {
-	chunks := assembler{limit: p.config.MaxArtifactBytes}
+	chunks := assembler{limit: p.config.MaxArtifactBytes, handler: p.config.Spool}
 	defer chunks.close()
 	for heard := int64(0); ; heard++ {
 		a.hear(heard)
@@ -272,7 +272,7 @@ func (k *call) converse(p *Conn, work context.Context, stream grpc.ServerStreami
 		}
 		switch e := m.GetEvent().(type) {
 		case *handlerv1.StartTaskResponse_Status:
-			_ = a.own(func(port dispatch.TaskPort) error { port.Status(e.Status); return nil })
+			_ = a.own(func(port dispatch.TaskPort) error { port.Status(foreign(e.Status, maxReason)); return nil })
 		case *handlerv1.StartTaskResponse_Artifact:
 			artifact, err := chunks.add(e.Artifact)
 			if err != nil {
@@ -305,11 +305,11 @@ func (k *call) converse(p *Conn, work context.Context, stream grpc.ServerStreami
 
 // handlerFailure is the failure that a handler has reported.
 func handlerFailure(e *handlerv1.Error) *dispatch.TaskFailure {
-	public := strings.TrimSpace(wire.CutText(e.GetPublicMessage(), wire.MaxTextBytes))
+	public := strings.TrimSpace(foreign(e.GetPublicMessage(), wire.MaxTextBytes))
 	if public == "" {
 		public = publicError
 	}
-	return &dispatch.TaskFailure{Kind: dispatch.HandlerError, Public: public, Private: e.GetPrivateMessage()}
+	return &dispatch.TaskFailure{Kind: dispatch.HandlerError, Public: public, Private: foreign(e.GetPrivateMessage(), maxPrivate)}
 }
 
 // explain puts why a task failed beside what the handler wrote, for whoever looks there. The end of a process is a record
@@ -379,11 +379,11 @@ func (p *Conn) broken(task *wire.Task, err error) *dispatch.TaskFailure {
 	case (code == codes.Unavailable || code == codes.Canceled || code == codes.Internal) && p.endedSoon():
 		return p.crash(task, "in")
 	case code == codes.Unavailable:
-		return &dispatch.TaskFailure{Kind: dispatch.HandlerCrash, Public: publicCrash, Private: fmt.Sprintf("the connection to handler %s (pid %d) broke in task %s: %v", name, p.PID(), task.ID, err)}
+		return &dispatch.TaskFailure{Kind: dispatch.HandlerCrash, Public: publicCrash, Private: foreign(fmt.Sprintf("the connection to handler %s (pid %d) broke in task %s: %v", name, p.PID(), task.ID, err), maxPrivate)}
 	case code == codes.Canceled: // by us
 		return &dispatch.TaskFailure{Kind: dispatch.CallEnded, Public: publicEnded, Private: fmt.Sprintf("the call of task %s on handler %s was cut off", task.ID, name)}
 	}
-	return &dispatch.TaskFailure{Kind: dispatch.HandlerSilent, Public: publicSilent, Private: fmt.Sprintf("handler %s ended the call of task %s with an error of gRPC: %v", name, task.ID, err)}
+	return &dispatch.TaskFailure{Kind: dispatch.HandlerSilent, Public: publicSilent, Private: foreign(fmt.Sprintf("handler %s ended the call of task %s with an error of gRPC: %v", name, task.ID, err), maxPrivate)}
 }
 
 // tailLines of a crashed process go into the private text of its tasks.
@@ -400,7 +400,7 @@ func (p *Conn) crash(task *wire.Task, when string) *dispatch.TaskFailure {
 	if tail := p.Tail(tailLines); len(tail) > 0 {
 		private += "; its last lines were:\n" + strings.Join(tail, "\n")
 	}
-	return &dispatch.TaskFailure{Kind: dispatch.HandlerCrash, Public: publicCrash, Private: private}
+	return &dispatch.TaskFailure{Kind: dispatch.HandlerCrash, Public: publicCrash, Private: foreign(private, maxPrivate)}
 }
 
 // CancelTask asks the handler to end a task. It returns once the handler has been asked. A handler that does not know

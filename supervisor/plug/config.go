@@ -34,6 +34,8 @@ type Config struct {
 	MTLS bool
 	// MaxArtifactBytes bounds one artifact; wire.MaxArtifactBytes, the most that the network takes, when zero.
 	MaxArtifactBytes int64
+	// Spool counts the unfinished artifacts of all processes of the handler; nil counts those of this one.
+	Spool *Spool
 	// OnAnotherProcess reports whether a task runs on another process; nil means none does.
 	OnAnotherProcess func(taskID string) bool
 }

@@ -54,6 +54,9 @@ func Start(ctx context.Context, c Config) (*Conn, error) {
 	if c.MaxArtifactBytes <= 0 {
 		c.MaxArtifactBytes = wire.MaxArtifactBytes
 	}
+	if c.Spool == nil {
+		c.Spool = &Spool{}
+	}
 	p := &Conn{config: c, timeouts: c.Timeouts.Filled(), output: output{pumped: make(chan struct{})}}
 	var err error
 	if p.pump, err = logpump.New(logpump.Config{Log: c.Log, Buffer: c.Buffer, Handler: c.Handler}); err != nil {
@@ -82,7 +85,7 @@ func Start(ctx context.Context, c Config) (*Conn, error) {
 }
 
 func (p *Conn) start(ctx context.Context) (err error) {
-	if p.plan, err = p.config.Limits.Plan(p.config.Machine); err != nil {
+	if p.plan, err = p.config.Limits.PlanFor(p.config.Machine, p.subject()); err != nil {
 		return failure(unit.Refused, "handler %s is not started because %v", p.config.Handler, err)
 	}
 	if p.dir, err = p.config.Dirs.NewFor(p.plan); err != nil {
@@ -92,7 +95,7 @@ func (p *Conn) start(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	if p.host, err = newHost(p.dir, token, p, p.plan, p.config.OnAnotherProcess, p.config.MaxArtifactBytes); err != nil {
+	if p.host, err = newHost(p.dir, token, p, p.plan, p.config.OnAnotherProcess, p.config.MaxArtifactBytes, p.config.Spool); err != nil {
 		return err
 	}
 	hctx, cancel := context.WithTimeoutCause(ctx, p.timeouts.Handshake, errHandshakeTimeout)
@@ -103,6 +106,11 @@ func (p *Conn) start(ctx context.Context) (err error) {
 	dctx, cancel := context.WithTimeout(ctx, p.timeouts.Describe)
 	defer cancel()
 	return p.describe(dctx)
+}
+
+func (p *Conn) subject() launch.Subject {
+	c := p.config
+	return launch.Subject{Handler: c.Handler, Path: c.Path, Dir: c.Dir, Args: c.Args}
 }
 
 // Description of the handler.

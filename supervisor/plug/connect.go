@@ -113,7 +113,13 @@ func (p *Conn) environment(protocol []string, token string) ([]string, error) {
 		if err := os.Lchown(temp, p.plan.UID(), p.plan.GID()); err != nil {
 			return nil, fmt.Errorf("its temporary directory could not be given to it: %w", err)
 		}
-		env = append(slices.DeleteFunc(env, func(kv string) bool { return strings.HasPrefix(kv, "TMPDIR=") }), "TMPDIR="+temp)
+		own := []string{"TMPDIR=" + temp}
+		if p.plan.Foreign() { // that of the daemon's user is not its
+			own = append(own, "HOME="+temp)
+		}
+		env = append(slices.DeleteFunc(env, func(kv string) bool {
+			return slices.ContainsFunc(own, func(o string) bool { name, _, _ := strings.Cut(o, "="); return strings.HasPrefix(kv, name+"=") })
+		}), own...)
 	}
 	for _, kv := range protocol {
 		if !strings.HasPrefix(kv, plugin.EnvUnixSocketDir+"=") {

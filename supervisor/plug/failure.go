@@ -22,7 +22,7 @@ type Failure struct {
 func (f *Failure) Error() string { return f.Text }
 
 func failure(r unit.Reason, format string, args ...any) *Failure {
-	return &Failure{Reason: r, Text: fmt.Sprintf(format, args...)}
+	return &Failure{Reason: r, Text: foreign(fmt.Sprintf(format, args...), maxReason)}
 }
 
 // withTail adds the last line of output, which often says what is wrong.

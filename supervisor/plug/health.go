@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	plugin "github.com/hashicorp/go-plugin"
@@ -23,9 +24,13 @@ func (p *Conn) describe(ctx context.Context) error {
 	case status.Code(err) == codes.Unimplemented:
 	case err != nil:
 		return p.startFailure(err, failure(unit.Describe, "handler %s could not be started because it failed to describe itself: %s", name, words(err)))
+	case len(d.GetAgentCardsJson()) > maxCards:
+		return failure(unit.Describe, "handler %s could not be started because it describes %d agents, and may have %d: put their cards into files, or into several handlers", name, len(d.GetAgentCardsJson()), maxCards)
+	case slices.ContainsFunc(d.GetAgentCardsJson(), func(card []byte) bool { return len(card) > maxCardBytes }):
+		return failure(unit.Describe, "handler %s could not be started because one of its agent cards has more than %d bytes", name, maxCardBytes)
 	default:
 		p.description = Description{
-			Name: d.GetName(), Version: d.GetVersion(), SDK: d.GetSdk(), Cards: d.GetAgentCardsJson(), Described: true,
+			Name: foreign(d.GetName(), maxName), Version: foreign(d.GetVersion(), maxName), SDK: foreign(d.GetSdk(), maxName), Cards: d.GetAgentCardsJson(), Described: true,
 			Cancel: d.GetCapabilities().GetCancel(), Idempotent: d.GetCapabilities().GetIdempotent(),
 		}
 	}
@@ -69,7 +74,7 @@ func (e *checkError) Unwrap() error { return e.err }
 // words is the message of a gRPC error, and the name of its code if it has none, as it often is in Python.
 func words(err error) string {
 	s := status.Convert(err)
-	return cmp.Or(s.Message(), "gRPC error "+s.Code().String())
+	return cmp.Or(foreign(s.Message(), maxReason), "gRPC error "+s.Code().String())
 }
 
 // Watch checks the health until ctx ends or the process does, which returns nil, or until too many checks in a row were

@@ -34,16 +34,19 @@ type host struct {
 	maxArtifact int64
 	// waiting are the bytes of writes to streams that have not been answered.
 	waiting atomic.Int64
+	spool   *Spool
+
+	left sync.WaitGroup // what calls have begun and left behind
 
 	mu    sync.Mutex
 	tasks map[string]*assignment // guarded by mu
 }
 
-func newHost(dir, token string, o owner, plan *launch.Plan, onAnotherProcess func(string) bool, maxArtifact int64) (*host, error) {
+func newHost(dir, token string, o owner, plan *launch.Plan, onAnotherProcess func(string) bool, maxArtifact int64, spool *Spool) (*host, error) {
 	if onAnotherProcess == nil {
 		onAnotherProcess = func(string) bool { return false }
 	}
-	h := &host{path: filepath.Join(dir, "host"), served: make(chan struct{}), onAnotherProcess: onAnotherProcess, maxArtifact: maxArtifact, tasks: map[string]*assignment{}}
+	h := &host{path: filepath.Join(dir, "host"), served: make(chan struct{}), onAnotherProcess: onAnotherProcess, maxArtifact: maxArtifact, spool: spool, tasks: map[string]*assignment{}}
 	listener, err := net.Listen("unix", h.path)
 	if err != nil {
 		return nil, fmt.Errorf("open the host service: %w", err)
@@ -55,14 +58,15 @@ func newHost(dir, token string, o owner, plan *launch.Plan, onAnotherProcess fun
 		}
 	}
 	h.server = grpc.NewServer(
-		grpc.Creds(&hostCredentials{owner: o, uid: plan.UID()}),
+		grpc.Creds(&hostCredentials{}),
 		grpc.MaxRecvMsgSize(MaxMessage), grpc.MaxSendMsgSize(MaxMessage),
-		grpc.StreamInterceptor(authorizeStream(token)), grpc.UnaryInterceptor(authorizeUnary(token)),
+		grpc.MaxConcurrentStreams(maxStreams), grpc.ConnectionTimeout(connectTimeout), grpc.MaxHeaderListSize(maxPrivate), grpc.WaitForHandlers(true),
+		grpc.ChainStreamInterceptor(authorizeStream(token), limitStreams()), grpc.UnaryInterceptor(authorizeUnary(token)),
 	)
 	handlerv1.RegisterHostServiceServer(h.server, h)
 	go func() {
 		defer close(h.served)
-		_ = h.server.Serve(listener) // ends by stop
+		_ = h.server.Serve(newOwnListener(listener, o, plan.UID())) // ends by stop
 	}()
 	return h, nil
 }
@@ -70,6 +74,7 @@ func newHost(dir, token string, o owner, plan *launch.Plan, onAnotherProcess fun
 func (h *host) stop() {
 	h.server.Stop()
 	<-h.served
+	h.left.Wait()
 }
 
 // assign is false when the task is here already.
@@ -112,17 +117,33 @@ func (h *host) DownloadInput(r *handlerv1.DownloadInputRequest, stream grpc.Serv
 	if err != nil {
 		return err
 	}
-	return answer(a.use(stream.Context(), func(ctx context.Context, port dispatch.TaskPort) error {
-		in, err := port.Input(ctx, int(r.GetPartIndex()))
+	end, err := a.begin(downloading)
+	if err != nil {
+		return answer(err)
+	}
+	return h.within(a.over, func() error {
+		defer end()
+		ctx, cancel := context.WithCancel(stream.Context()) // the body is read as long as the call lasts, which ends with the task
+		defer cancel()
+		var in dispatch.Input
+		err := a.use(ctx, func(task context.Context, port dispatch.TaskPort) error {
+			stop := context.AfterFunc(task, cancel)
+			defer stop()
+			var err error
+			if in, err = port.Input(ctx, int(r.GetPartIndex())); err != nil {
+				return status.Errorf(codes.InvalidArgument, "input %d cannot be read: %v", r.GetPartIndex(), err)
+			}
+			return nil
+		})
 		if err != nil {
-			return status.Errorf(codes.InvalidArgument, "input %d cannot be read: %v", r.GetPartIndex(), err)
+			return answer(err)
 		}
 		defer in.Body.Close()
-		// A reader that stopped must end when the task does.
+		// A reader that stopped must end when the call does.
 		stop := context.AfterFunc(ctx, func() { in.Body.Close() })
 		defer stop()
-		return sendFile(in, stream)
-	}))
+		return answer(sendFile(in, stream))
+	})
 }
 
 func sendFile(in dispatch.Input, stream grpc.ServerStreamingServer[handlerv1.DownloadInputResponse]) error {
@@ -147,41 +168,58 @@ func sendFile(in dispatch.Input, stream grpc.ServerStreamingServer[handlerv1.Dow
 
 // PublishArtifact implements the host service.
 func (h *host) PublishArtifact(stream grpc.ClientStreamingServer[handlerv1.PublishArtifactRequest, handlerv1.PublishArtifactResponse]) error {
-	chunks := assembler{limit: h.maxArtifact}
+	first, err := firstOf(h, stream.Recv)
+	if err == io.EOF {
+		return missingChunk()
+	}
+	if err != nil {
+		return err
+	}
+	a, err := h.task(first.GetTaskId())
+	if err != nil {
+		return err
+	}
+	end, err := a.begin(publishing)
+	if err != nil {
+		return answer(err)
+	}
+	return h.within(a.over, func() error {
+		defer end()
+		return h.publish(a, first, stream)
+	})
+}
+
+func missingChunk() error {
+	return status.Error(codes.InvalidArgument, "the last chunk of the artifact is missing")
+}
+
+// publish takes an artifact of a task from its first message on.
+func (h *host) publish(a *assignment, m *handlerv1.PublishArtifactRequest, stream grpc.ClientStreamingServer[handlerv1.PublishArtifactRequest, handlerv1.PublishArtifactResponse]) error {
+	chunks := assembler{limit: h.maxArtifact, handler: h.spool}
 	defer chunks.close()
-	var a *assignment
-	var after int64
+	after := m.GetAfterResponses()
 	for {
-		m, err := stream.Recv()
-		if err == io.EOF {
-			return status.Error(codes.InvalidArgument, "the last chunk of the artifact is missing")
-		}
-		if err != nil {
-			return err
-		}
-		if a == nil {
-			if a, err = h.task(m.GetTaskId()); err != nil {
-				return err
-			}
-			after = m.GetAfterResponses()
-		}
 		artifact, err := chunks.add(m.GetChunk())
 		if err != nil {
 			return status.Error(codes.InvalidArgument, err.Error())
 		}
-		if artifact == nil {
-			continue
-		}
-		err = a.use(stream.Context(), func(ctx context.Context, port dispatch.TaskPort) error {
-			if err := a.after(ctx, after); err != nil {
-				return err
+		if artifact != nil {
+			err = a.use(stream.Context(), func(ctx context.Context, port dispatch.TaskPort) error {
+				if err := a.after(ctx, after); err != nil {
+					return err
+				}
+				return port.Artifact(ctx, *artifact)
+			})
+			if err != nil {
+				return answer(err)
 			}
-			return port.Artifact(ctx, *artifact)
-		})
-		if err != nil {
-			return answer(err)
+			return stream.SendAndClose(&handlerv1.PublishArtifactResponse{})
 		}
-		return stream.SendAndClose(&handlerv1.PublishArtifactResponse{})
+		if m, err = stream.Recv(); err == io.EOF {
+			return missingChunk()
+		} else if err != nil {
+			return err
+		}
 	}
 }
 

@@ -26,7 +26,7 @@ import (
 const patience = 20 * time.Second
 
 // plugins are the real handlers, built when the first test needs them.
-var plugins = testplugin.New("echo", "badhandler", "sleeper")
+var plugins = testplugin.New("echo", "badhandler", "sleeper", "hostile")
 
 func TestMain(m *testing.M) {
 	launch.Shim(os.Args)

@@ -52,11 +52,9 @@ func checkPeer(conn net.Conn, o owner, uid int) error {
 	return nil
 }
 
-// hostCredentials are the transport credentials of the host service: no encryption; who calls is known by SO_PEERCRED.
-type hostCredentials struct {
-	owner owner
-	uid   int // of the handler
-}
+// hostCredentials are the transport credentials of the host service: no encryption; who calls is known by SO_PEERCRED, which
+// its listener has looked at.
+type hostCredentials struct{}
 
 type hostAuth struct {
 	credentials.CommonAuthInfo
@@ -67,9 +65,10 @@ func (hostAuth) AuthType() string { return "peercred" }
 
 func (c *hostCredentials) ServerHandshake(conn net.Conn) (net.Conn, credentials.AuthInfo, error) {
 	// A stranger is let in only to hear PERMISSION_DENIED for each call: a closed connection would look like a fault.
+	own, _ := conn.(*ownConn)
 	return conn, hostAuth{
 		CommonAuthInfo: credentials.CommonAuthInfo{SecurityLevel: credentials.NoSecurity},
-		allowed:        checkPeer(conn, c.owner, c.uid) == nil,
+		allowed:        own != nil && own.allowed,
 	}, nil
 }
 

@@ -17,6 +17,7 @@ type Consumer struct {
 	base      string
 	origin    string
 	subscribe string
+	publish   string
 	http      *http.Client
 
 	mu    sync.Mutex // guards what follows
@@ -31,13 +32,13 @@ type Submitted struct{ ID, Channel, Token string }
 func NewConsumer(ctx context.Context, env Env) (*Consumer, error) {
 	c := &Consumer{env: env, origin: "http://" + env.Get("BLOCKSD_PUBNUB_ORIGIN"), http: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 64}}}
 	var cdm struct {
-		Playground struct{ SubscribeKey string }
+		Playground struct{ SubscribeKey, PublishKey string }
 		API        struct{ BaseURL string }
 	}
 	if err := Exchange(ctx, c.http, http.MethodGet, env.Get("BLOCKS_CDM_URL"), "", nil, &cdm); err != nil {
 		return nil, err
 	}
-	c.base, c.subscribe = cdm.API.BaseURL, cdm.Playground.SubscribeKey
+	c.base, c.subscribe, c.publish = cdm.API.BaseURL, cdm.Playground.SubscribeKey, cdm.Playground.PublishKey
 	return c, nil
 }
 
@@ -46,6 +47,10 @@ func (c *Consumer) Close() { c.http.CloseIdleConnections() }
 
 // Submit sends a task with one text part.
 func (c *Consumer) Submit(ctx context.Context, agent, text string) (Submitted, error) {
+	return c.submit(ctx, agent, text, nil)
+}
+
+func (c *Consumer) submit(ctx context.Context, agent, text string, extensions map[string]any) (Submitted, error) {
 	bearer, err := c.bearer(ctx)
 	if err != nil {
 		return Submitted{}, err
@@ -62,9 +67,12 @@ func (c *Consumer) Submit(ctx context.Context, agent, text string) (Submitted, e
 		}
 		Error json.RawMessage
 	}
+	params := map[string]any{"agentName": agent, "billingMode": "free", "ownerId": "", "requestParts": []map[string]string{{"partId": "request", "text": text}}}
+	if extensions != nil {
+		params["extensions"] = extensions
+	}
 	err = Exchange(ctx, c.http, http.MethodPost, c.base+"/api/v1/rpc", bearer, map[string]any{
-		"jsonrpc": "2.0", "id": "1", "method": "SendMessage",
-		"params": map[string]any{"agentName": agent, "billingMode": "free", "ownerId": "", "requestParts": []map[string]string{{"partId": "request", "text": text}}},
+		"jsonrpc": "2.0", "id": "1", "method": "SendMessage", "params": params,
 	}, &answer)
 	if err == nil && answer.Result.TaskID == "" {
 		err = fmt.Errorf("SendMessage to %s: %s", agent, answer.Error)

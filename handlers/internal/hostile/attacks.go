@@ -23,6 +23,9 @@ import (
 // attack is something that a handler does to others. The argument is the rest of the request behind the name.
 type attack func(ctx context.Context, t *pluginsdk.Task, argument string) error
 
+// settle is how long a refusal may take on a busy machine.
+const settle = 10 * time.Second
+
 // attacks by name, which is the first word of the request.
 var attacks = map[string]attack{
 	// sh runs a script and answers with what it wrote.
@@ -72,7 +75,25 @@ var attacks = map[string]attack{
 			return err
 		})
 	},
-	// artifacts begins so many artifacts of some MiB and ends none.
+	// leak opens so many downloads, reads none, and ends without closing them.
+	"leak": func(ctx context.Context, t *pluginsdk.Task, argument string) error {
+		client, _, err := hostClient()
+		if err != nil {
+			return err
+		}
+		forever := metadata.AppendToOutgoingContext(context.WithoutCancel(ctx), "blocksd-host-token", os.Getenv("BLOCKSD_HOST_TOKEN"))
+		for range atoi(argument) {
+			s, err := client.DownloadInput(forever, &handlerv1.DownloadInputRequest{TaskId: t.ID, PartIndex: 1})
+			if err == nil {
+				_, err = s.Recv()
+			}
+			if err != nil {
+				return err
+			}
+		}
+		return t.Send(pluginsdk.Text("done"))
+	},
+	// artifacts begins so many artifacts of some MiB, of a byte for 0, and ends none.
 	"artifacts": func(ctx context.Context, t *pluginsdk.Task, argument string) error {
 		n, mib, _ := strings.Cut(argument, " ")
 		return streams(ctx, t, atoi(n), func(ctx context.Context, client handlerv1.HostServiceClient) error {
@@ -81,19 +102,22 @@ var attacks = map[string]attack{
 				return err
 			}
 			info := &handlerv1.ArtifactInfo{FileName: "endless"}
+			size := 1 << 20
+			if atoi(mib) == 0 {
+				mib, size = "1", 1
+			}
 			for range atoi(mib) {
-				if s.Send(&handlerv1.PublishArtifactRequest{TaskId: t.ID, Chunk: &handlerv1.ArtifactChunk{Info: info, Data: make([]byte, 1<<20)}}) != nil {
+				if s.Send(&handlerv1.PublishArtifactRequest{TaskId: t.ID, Chunk: &handlerv1.ArtifactChunk{Info: info, Data: make([]byte, size)}}) != nil {
 					return s.RecvMsg(new(handlerv1.PublishArtifactResponse))
 				}
 				info = nil
 			}
-			time.Sleep(time.Second) // a refusal of the last message takes a moment
 			ended := make(chan error, 1)
 			go func() { ended <- s.RecvMsg(new(handlerv1.PublishArtifactResponse)) }()
 			select {
 			case err := <-ended:
 				return err
-			case <-time.After(time.Second):
+			case <-time.After(settle): // an artifact that was let in has no answer yet
 				return nil
 			}
 		})
@@ -119,14 +143,13 @@ var attacks = map[string]attack{
 // streams begins so many calls of the host service at once, and answers how many of them were let in and what the others
 // were told.
 func streams(ctx context.Context, t *pluginsdk.Task, n int, begin func(context.Context, handlerv1.HostServiceClient) error) error {
-	conn, err := grpc.NewClient("unix:"+os.Getenv("BLOCKSD_HOST_SOCKET"), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	client, conn, err := hostClient()
 	if err != nil {
 		return err
 	}
 	defer conn.Close()
-	ctx, cancel := context.WithTimeout(metadata.AppendToOutgoingContext(ctx, "blocksd-host-token", os.Getenv("BLOCKSD_HOST_TOKEN")), 20*time.Second)
+	ctx, cancel := context.WithTimeout(metadata.AppendToOutgoingContext(ctx, "blocksd-host-token", os.Getenv("BLOCKSD_HOST_TOKEN")), 40*time.Second)
 	defer cancel()
-	client := handlerv1.NewHostServiceClient(conn)
 	var all sync.WaitGroup
 	var mu sync.Mutex
 	in, told := 0, map[string]int{}
@@ -145,4 +168,13 @@ func streams(ctx context.Context, t *pluginsdk.Task, n int, begin func(context.C
 	all.Wait()
 	t.Status(fmt.Sprint("holding ", in))
 	return t.Send(pluginsdk.Text(fmt.Sprintf("%d in, %v", in, told)))
+}
+
+// hostClient is a connection to the host service of its own.
+func hostClient() (handlerv1.HostServiceClient, *grpc.ClientConn, error) {
+	conn, err := grpc.NewClient("unix:"+os.Getenv("BLOCKSD_HOST_SOCKET"), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		return nil, nil, err
+	}
+	return handlerv1.NewHostServiceClient(conn), conn, nil
 }

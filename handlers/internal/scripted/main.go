@@ -64,6 +64,7 @@ var steps = map[string]func(*work, json.RawMessage) error{
 	"until_cancel": step((*work).untilCancel),
 	"raise_cancel": step((*work).raiseCancel),
 	"fail":         step(func(_ *work, text string) error { return errors.New(text) }),
+	"call":         step((*work).call),
 }
 
 func step[T any](do func(*work, T) error) func(*work, json.RawMessage) error {

@@ -55,7 +55,7 @@ func (p *Plugins) build() {
 	if p.dir, p.err = os.MkdirTemp("", "testplugin"); p.err != nil {
 		return
 	}
-	packages := map[string]string{"echo": "handlers/echo", "adder": "handlers/adder", "sleeper": "handlers/internal/sleeper", "badhandler": "handlers/internal/badhandler"}
+	packages := map[string]string{"echo": "handlers/echo", "adder": "handlers/adder", "sleeper": "handlers/internal/sleeper", "badhandler": "handlers/internal/badhandler", "hostile": "handlers/internal/hostile"}
 	for _, name := range p.names {
 		cmd := exec.Command("go", "build", "-trimpath", "-o", filepath.Join(p.dir, name), module+packages[name])
 		cmd.Stderr = os.Stderr

@@ -26,7 +26,7 @@ from . import task_pb2 as blocks_dot_handler_dot_v1_dot_task__pb2
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1f\x62locks/handler/v1/handler.proto\x12\x11\x62locks.handler.v1\x1a\x1c\x62locks/handler/v1/task.proto\x1a\x1egoogle/protobuf/duration.proto\"\x11\n\x0f\x44\x65scribeRequest\"\x8f\x01\n\x10\x44\x65scribeResponse\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x0b\n\x03sdk\x18\x03 \x01(\t\x12\x18\n\x10\x61gent_cards_json\x18\x04 \x03(\x0c\x12\x35\n\x0c\x63\x61pabilities\x18\x05 \x01(\x0b\x32\x1f.blocks.handler.v1.Capabilities\"2\n\x0c\x43\x61pabilities\x12\x12\n\nidempotent\x18\x01 \x01(\x08\x12\x0e\n\x06\x63\x61ncel\x18\x02 \x01(\x08\"9\n\x10StartTaskRequest\x12%\n\x04task\x18\x01 \x01(\x0b\x32\x17.blocks.handler.v1.Task\"\xbc\x01\n\x11StartTaskResponse\x12\x10\n\x06status\x18\x01 \x01(\tH\x00\x12\x34\n\x08\x61rtifact\x18\x02 \x01(\x0b\x32 .blocks.handler.v1.ArtifactChunkH\x00\x12+\n\x06result\x18\x03 \x01(\x0b\x32\x19.blocks.handler.v1.ResultH\x00\x12)\n\x05\x65rror\x18\x04 \x01(\x0b\x32\x18.blocks.handler.v1.ErrorH\x00\x42\x07\n\x05\x65vent\"\x08\n\x06Result\"8\n\x05\x45rror\x12\x16\n\x0epublic_message\x18\x01 \x01(\t\x12\x17\n\x0fprivate_message\x18\x02 \x01(\t\"\x7f\n\x11\x43\x61ncelTaskRequest\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12/\n\x06reason\x18\x02 \x01(\x0e\x32\x1f.blocks.handler.v1.CancelReason\x12(\n\x05grace\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"\x14\n\x12\x43\x61ncelTaskResponse2\x9a\x02\n\x0eHandlerService\x12S\n\x08\x44\x65scribe\x12\".blocks.handler.v1.DescribeRequest\x1a#.blocks.handler.v1.DescribeResponse\x12X\n\tStartTask\x12#.blocks.handler.v1.StartTaskRequest\x1a$.blocks.handler.v1.StartTaskResponse0\x01\x12Y\n\nCancelTask\x12$.blocks.handler.v1.CancelTaskRequest\x1a%.blocks.handler.v1.CancelTaskResponseB>Z<github.com/blocksd/blocksd/proto/blocks/handler/v1;handlerv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1f\x62locks/handler/v1/handler.proto\x12\x11\x62locks.handler.v1\x1a\x1c\x62locks/handler/v1/task.proto\x1a\x1egoogle/protobuf/duration.proto\"\x11\n\x0f\x44\x65scribeRequest\"\x8f\x01\n\x10\x44\x65scribeResponse\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x0b\n\x03sdk\x18\x03 \x01(\t\x12\x18\n\x10\x61gent_cards_json\x18\x04 \x03(\x0c\x12\x35\n\x0c\x63\x61pabilities\x18\x05 \x01(\x0b\x32\x1f.blocks.handler.v1.Capabilities\"2\n\x0c\x43\x61pabilities\x12\x12\n\nidempotent\x18\x01 \x01(\x08\x12\x0e\n\x06\x63\x61ncel\x18\x02 \x01(\x08\"9\n\x10StartTaskRequest\x12%\n\x04task\x18\x01 \x01(\x0b\x32\x17.blocks.handler.v1.Task\"\xbc\x01\n\x11StartTaskResponse\x12\x10\n\x06status\x18\x01 \x01(\tH\x00\x12\x34\n\x08\x61rtifact\x18\x02 \x01(\x0b\x32 .blocks.handler.v1.ArtifactChunkH\x00\x12+\n\x06result\x18\x03 \x01(\x0b\x32\x19.blocks.handler.v1.ResultH\x00\x12)\n\x05\x65rror\x18\x04 \x01(\x0b\x32\x18.blocks.handler.v1.ErrorH\x00\x42\x07\n\x05\x65vent\"\x17\n\x06Result\x12\r\n\x05\x66inal\x18\x01 \x01(\x08\"8\n\x05\x45rror\x12\x16\n\x0epublic_message\x18\x01 \x01(\t\x12\x17\n\x0fprivate_message\x18\x02 \x01(\t\"\x7f\n\x11\x43\x61ncelTaskRequest\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12/\n\x06reason\x18\x02 \x01(\x0e\x32\x1f.blocks.handler.v1.CancelReason\x12(\n\x05grace\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"\x14\n\x12\x43\x61ncelTaskResponse2\x9a\x02\n\x0eHandlerService\x12S\n\x08\x44\x65scribe\x12\".blocks.handler.v1.DescribeRequest\x1a#.blocks.handler.v1.DescribeResponse\x12X\n\tStartTask\x12#.blocks.handler.v1.StartTaskRequest\x1a$.blocks.handler.v1.StartTaskResponse0\x01\x12Y\n\nCancelTask\x12$.blocks.handler.v1.CancelTaskRequest\x1a%.blocks.handler.v1.CancelTaskResponseB>Z<github.com/blocksd/blocksd/proto/blocks/handler/v1;handlerv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -45,13 +45,13 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_STARTTASKRESPONSE']._serialized_start=393
   _globals['_STARTTASKRESPONSE']._serialized_end=581
   _globals['_RESULT']._serialized_start=583
-  _globals['_RESULT']._serialized_end=591
-  _globals['_ERROR']._serialized_start=593
-  _globals['_ERROR']._serialized_end=649
-  _globals['_CANCELTASKREQUEST']._serialized_start=651
-  _globals['_CANCELTASKREQUEST']._serialized_end=778
-  _globals['_CANCELTASKRESPONSE']._serialized_start=780
-  _globals['_CANCELTASKRESPONSE']._serialized_end=800
-  _globals['_HANDLERSERVICE']._serialized_start=803
-  _globals['_HANDLERSERVICE']._serialized_end=1085
+  _globals['_RESULT']._serialized_end=606
+  _globals['_ERROR']._serialized_start=608
+  _globals['_ERROR']._serialized_end=664
+  _globals['_CANCELTASKREQUEST']._serialized_start=666
+  _globals['_CANCELTASKREQUEST']._serialized_end=793
+  _globals['_CANCELTASKRESPONSE']._serialized_start=795
+  _globals['_CANCELTASKRESPONSE']._serialized_end=815
+  _globals['_HANDLERSERVICE']._serialized_start=818
+  _globals['_HANDLERSERVICE']._serialized_end=1100
 # @@protoc_insertion_point(module_scope)

@@ -55,8 +55,10 @@ class StartTaskResponse(_message.Message):
     def __init__(self, status: _Optional[str] = ..., artifact: _Optional[_Union[_task_pb2.ArtifactChunk, _Mapping]] = ..., result: _Optional[_Union[Result, _Mapping]] = ..., error: _Optional[_Union[Error, _Mapping]] = ...) -> None: ...
 
 class Result(_message.Message):
-    __slots__ = ()
-    def __init__(self) -> None: ...
+    __slots__ = ("final",)
+    FINAL_FIELD_NUMBER: _ClassVar[int]
+    final: bool
+    def __init__(self, final: bool = ...) -> None: ...
 
 class Error(_message.Message):
     __slots__ = ("public_message", "private_message")

@@ -82,7 +82,7 @@ class CreateStreamRequest(_message.Message):
     def __init__(self, task_id: _Optional[str] = ..., declared_stream: _Optional[str] = ..., direction: _Optional[_Union[StreamDirection, str]] = ..., format: _Optional[_Union[StreamFormat, str]] = ..., metadata_json: _Optional[bytes] = ..., external: bool = ..., grace: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
 
 class CreateStreamResponse(_message.Message):
-    __slots__ = ("stream_id", "declared_stream", "direction", "format", "shared", "created", "channel", "external")
+    __slots__ = ("stream_id", "declared_stream", "direction", "format", "shared", "created", "channel", "external", "first")
     STREAM_ID_FIELD_NUMBER: _ClassVar[int]
     DECLARED_STREAM_FIELD_NUMBER: _ClassVar[int]
     DIRECTION_FIELD_NUMBER: _ClassVar[int]
@@ -91,6 +91,7 @@ class CreateStreamResponse(_message.Message):
     CREATED_FIELD_NUMBER: _ClassVar[int]
     CHANNEL_FIELD_NUMBER: _ClassVar[int]
     EXTERNAL_FIELD_NUMBER: _ClassVar[int]
+    FIRST_FIELD_NUMBER: _ClassVar[int]
     stream_id: str
     declared_stream: str
     direction: StreamDirection
@@ -99,7 +100,8 @@ class CreateStreamResponse(_message.Message):
     created: bool
     channel: str
     external: ExternalStream
-    def __init__(self, stream_id: _Optional[str] = ..., declared_stream: _Optional[str] = ..., direction: _Optional[_Union[StreamDirection, str]] = ..., format: _Optional[_Union[StreamFormat, str]] = ..., shared: bool = ..., created: bool = ..., channel: _Optional[str] = ..., external: _Optional[_Union[ExternalStream, _Mapping]] = ...) -> None: ...
+    first: bool
+    def __init__(self, stream_id: _Optional[str] = ..., declared_stream: _Optional[str] = ..., direction: _Optional[_Union[StreamDirection, str]] = ..., format: _Optional[_Union[StreamFormat, str]] = ..., shared: bool = ..., created: bool = ..., channel: _Optional[str] = ..., external: _Optional[_Union[ExternalStream, _Mapping]] = ..., first: bool = ...) -> None: ...
 
 class ExternalStream(_message.Message):
     __slots__ = ("token", "publish_key", "subscribe_key", "origin", "expires")

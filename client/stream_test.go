@@ -1,0 +1,810 @@
+package client_test
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/blocksd/blocksd/client"
+	"github.com/blocksd/blocksd/network/link"
+	"github.com/blocksd/blocksd/network/stream"
+	"github.com/blocksd/blocksd/network/wire"
+	"github.com/blocksd/blocksd/sandbox/fault"
+)
+
+// streamCard declares a stream of each kind.
+var streamCard = strings.Replace(cardText, `"io":`, `"streams":{
+"_default":{"direction":"outbound","format":"bytes"},"ticks":{"direction":"outbound","format":"events"},
+"upload":{"direction":"inbound","format":"bytes"},"orders":{"direction":"inbound","format":"events"},
+"chat":{"direction":"bidirectional","format":"bytes"},
+"news":{"direction":"outbound","format":"bytes","affinity":"shared"}},"io":`, 1)
+
+// open is a stream as the provider sees it.
+type open struct {
+	*stream.Writer
+	reader *stream.Reader
+}
+
+// stream sets up a stream of the task and lets the provider's side of it run until the end of the test.
+func (j *job) stream(declared string, n int) open {
+	s := wire.StreamSetup{
+		TaskID: j.start.Task.ID, OrgID: j.start.Task.OrgID, AgentName: "echo", StreamID: fmt.Sprintf("%s-%d", j.start.Task.ID, n),
+		Direction: wire.Outbound, Format: wire.FormatBytes, Affinity: wire.Dedicated, TaskKind: j.start.Task.Kind, DurationMinutes: 60,
+		Declared: declared, Phase: wire.PhaseEmbedded, Metadata: json.RawMessage(`{"n":1}`),
+	}
+	switch declared {
+	case "ticks":
+		s.Format = wire.FormatEvents
+	case "upload":
+		s.Direction = wire.Inbound
+	case "orders":
+		s.Direction, s.Format = wire.Inbound, wire.FormatEvents
+	case "chat":
+		s.Direction = wire.Bidirectional
+	case "news":
+		s.Affinity, s.StreamID = wire.Shared, "news"
+	}
+	body, err := s.Encode()
+	if err != nil {
+		j.t.Error(err)
+		return open{}
+	}
+	_, err = j.link.Publish(j.ctx, link.Message{Channel: wire.SetupChannel(s.OrgID, s.TaskID), Token: j.start.WriteToken, Body: body})
+	status, ok := errors.AsType[*link.StatusError](err)
+	if !ok {
+		j.t.Errorf("set-up: %v", err)
+		return open{}
+	}
+	grant, err := wire.DecodeSetupAnswer(status.Status, status.Body, s.Phase)
+	if err != nil {
+		j.t.Errorf("set-up of %s: %v", declared, err)
+		return open{}
+	}
+	var ids stream.UserIDs
+	e := stream.Endpoint{Link: j.link, Channel: grant.Channel, UserID: ids.Next("echo"), Token: func() string { return grant.Token }}
+	var o open
+	marker := wire.HasEndMarker(s.Direction, s.Affinity)
+	if s.Direction.Writes() {
+		o.Writer, err = stream.NewWriter(stream.WriterConfig{Endpoint: e, StreamID: s.StreamID, Format: s.Format, EndMarker: marker, FirstSeq: stream.FirstSeq(s.Format, s.Affinity == wire.Shared, time.Now())})
+		if err != nil {
+			j.t.Error(err)
+		}
+		j.running.Go(func() { _ = o.Run(j.ctx) })
+	}
+	if s.Direction.Reads() {
+		o.reader, err = stream.NewReader(stream.ReaderConfig{Endpoint: e, Format: s.Format, EndMarker: marker, IgnoreOwn: s.Direction == wire.Bidirectional})
+		if err != nil {
+			j.t.Error(err)
+		}
+		j.running.Go(func() { _ = o.reader.Run(j.ctx) })
+	}
+	return o
+}
+
+func (j *job) check(err error) {
+	if err != nil && j.ctx.Err() == nil {
+		j.t.Errorf("provider: %v", err)
+	}
+}
+
+func streaming(agent string) client.Message {
+	return client.Message{Agent: agent, Parts: text("x"), Stream: client.StreamOn}
+}
+
+func piping(agent string) client.Message {
+	m := streaming(agent)
+	m.Duration = 10 * time.Minute
+	return m
+}
+
+func (w *world) stream(s *client.Session, name string, o ...client.StreamOption) *client.Stream {
+	w.t.Helper()
+	ref, err := s.WaitStream(within(w.t), name)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	r, err := ref.Open(within(w.t), o...)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return r
+}
+
+func chunks(t testing.TB, r *client.Stream) (all []string) {
+	t.Helper()
+	for b, err := range r.Bytes(within(t)) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, string(b))
+	}
+	return all
+}
+
+func TestStreamIsReadToItsEnd(t *testing.T) {
+	w := newWorld(t)
+	opened := make(chan struct{})
+	w.provideCard(streamCard, "echo", client.Free, func(j *job) {
+		o := j.stream("_default", 1)
+		<-opened
+		for _, s := range []string{"one ", "", "two"} {
+			j.check(o.Write(j.ctx, stream.Text(s)))
+		}
+		j.check(o.End(j.ctx))
+		j.end(wire.Completed)
+	})
+	s := w.send(w.client(), streaming("echo"))
+	ref, err := s.WaitStream(within(t), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := ref.Descriptor()
+	if d.TaskID != s.TaskID() || d.AgentName != "echo" || d.AgentDirection != client.Outbound || d.LocalDirection != client.Inbound || d.Format != client.FormatBytes ||
+		d.Affinity != client.Dedicated || d.DeclaredStream != "_default" || d.Channel == "" || d.Token == "" || string(d.Metadata) != `{"n":1}` {
+		t.Errorf("descriptor %+v", d)
+	}
+	if ref.IsOpen() {
+		t.Error("it is open before it was opened")
+	}
+	r := w.stream(s, "_default")
+	if again, err := ref.Open(within(t)); err != nil || again != r || !ref.IsOpen() {
+		t.Errorf("a second Open returns another stream: %v", err)
+	}
+	close(opened)
+	if got := chunks(t, r); !slices.Equal(got, []string{"one ", "", "two"}) {
+		t.Errorf("read %q", got)
+	}
+	if r.EndReason() != client.StreamEnded || r.Gaps() != 0 || r.Name() != "_default" {
+		t.Errorf("ended as %q with %d gaps", r.EndReason(), r.Gaps())
+	}
+	if again := chunks(t, r); again != nil {
+		t.Errorf("read %q after the end", again)
+	}
+	if _, err := ref.Open(within(t)); !errors.Is(err, client.ErrStreamEnded) {
+		t.Errorf("opened after the end: %v", err)
+	}
+	if err := r.Write(within(t), []byte("x")); err == nil {
+		t.Error("wrote a stream that can only be read")
+	}
+}
+
+func TestStreamOfEvents(t *testing.T) {
+	w := newWorld(t)
+	w.provideCard(streamCard, "echo", client.Free, func(j *job) {
+		o := j.stream("ticks", 1)
+		j.check(o.Write(j.ctx, stream.Event([]byte(`{"n": 1}`)), stream.Event([]byte(`[2]`)), stream.Event([]byte(`null`)), stream.BinaryEvent([]byte{1, 2})))
+		j.check(o.End(j.ctx))
+		<-j.canceled
+		j.end(wire.Canceled)
+	})
+	s := w.send(w.client(), piping("echo"))
+	var got []string
+	for v, err := range w.stream(s, "ticks").Events(within(t)) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		got = append(got, string(v))
+	}
+	if want := []string{`{"n":1}`, `[2]`, `null`, `{"$binary":"AQI="}`}; !slices.Equal(got, want) {
+		t.Errorf("read %q", got)
+	}
+	if err := s.Cancel(within(t)); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestTextNeverSplitsACharacter(t *testing.T) {
+	w := newWorld(t)
+	w.provideCard(streamCard, "echo", client.Free, func(j *job) {
+		o := j.stream("_default", 1)
+		for _, b := range []string{"a\xe2", "\x82", "\xac!", "\xff", "ä", "\xf0\x9f"} {
+			j.check(o.Write(j.ctx, stream.Bytes([]byte(b))))
+			j.check(o.Flush(j.ctx))
+		}
+		j.check(o.End(j.ctx))
+	})
+	s := w.send(w.client(), streaming("echo"))
+	var got []string
+	for text, err := range w.stream(s, "").Text(within(t)) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		got = append(got, text)
+	}
+	if want := []string{"a", "€!", "\ufffd", "ä", "\ufffd"}; !slices.Equal(got, want) {
+		t.Errorf("read %q, want %q", got, want)
+	}
+}
+
+func TestStreamIsAReader(t *testing.T) {
+	w := newWorld(t)
+	want := strings.Repeat("0123456789\xff", 20_000)
+	w.provideCard(streamCard, "echo", client.Free, func(j *job) {
+		o := j.stream("_default", 1)
+		for b := []byte(want); len(b) > 0; {
+			n := min(len(b), 7000)
+			j.check(o.Write(j.ctx, stream.Bytes(b[:n])))
+			b = b[n:]
+		}
+		j.check(o.End(j.ctx))
+	})
+	s := w.send(w.client(), streaming("echo"))
+	got, err := io.ReadAll(w.stream(s, ""))
+	if err != nil || string(got) != want {
+		t.Errorf("read %d bytes of %d: %v", len(got), len(want), err)
+	}
+}
+
+// TestUpload: the consumer writes, and the agent reads the marker when it ends.
+func TestUpload(t *testing.T) {
+	w := newWorld(t)
+	read := make(chan []string, 2)
+	w.provideCard(streamCard, "echo", client.Free, func(j *job) {
+		bytes, events := j.stream("upload", 1), j.stream("orders", 2)
+		for _, o := range []open{bytes, events} {
+			var all []string
+			for {
+				d, err := o.reader.Next(j.ctx)
+				if err != nil {
+					if end, ok := errors.AsType[*stream.End](err); !ok || end.Reason != stream.Ended {
+						j.t.Errorf("the agent's side ends with %v", err)
+					}
+					break
+				}
+				for _, i := range d.Items {
+					all = append(all, string(i.Data)+string(i.Event))
+				}
+			}
+			read <- all
+		}
+		j.end(wire.Completed)
+	})
+	s := w.send(w.client(), piping("echo"))
+	upload, orders := w.stream(s, "upload"), w.stream(s, "orders")
+	check := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Error(err)
+		}
+	}
+	check(upload.Write(within(t), []byte("\xffbytes")))
+	check(upload.WriteText(within(t), "text"))
+	check(upload.TryWrite([]byte("more")))
+	if err := upload.WriteEvent(within(t), 1); err == nil {
+		t.Error("an event went into bytes")
+	}
+	check(upload.Flush(within(t)))
+	check(upload.End(within(t)))
+	check(upload.End(within(t)))
+	if err := upload.Write(within(t), []byte("late")); !errors.Is(err, client.ErrStreamEnded) {
+		t.Errorf("wrote after the end: %v", err)
+	}
+	check(orders.WriteEvent(within(t), map[string]int{"n": 1}))
+	check(orders.Write(within(t), []byte("b")))
+	if err := orders.WriteText(within(t), "text"); err == nil {
+		t.Error("a text went into events")
+	}
+	if err := orders.WriteEvent(within(t), "text"); err == nil {
+		t.Error("a JSON text went into events")
+	}
+	check(orders.End(within(t)))
+	for b, err := range upload.Bytes(within(t)) {
+		if err == nil {
+			t.Errorf("read %q from a stream that is written here", b)
+		}
+	}
+	if got, want := <-read, []string{"\xffbytes", "text", "more"}; !slices.Equal(got, want) {
+		t.Errorf("the agent read %q", got)
+	}
+	if got, want := <-read, []string{`{"n":1}`, `{"$binary":"Yg=="}`}; !slices.Equal(got, want) {
+		t.Errorf("the agent read %q", got)
+	}
+	if upload.EndReason() != client.StreamEnded {
+		t.Errorf("the upload ended as %q", upload.EndReason())
+	}
+}
+
+// TestConversation: both write one stream, and neither reads its own.
+func TestConversation(t *testing.T) {
+	w := newWorld(t)
+	w.provideCard(streamCard, "echo", client.Free, func(j *job) {
+		o := j.stream("chat", 1)
+		for {
+			d, err := o.reader.Next(j.ctx)
+			if err != nil {
+				return
+			}
+			for _, i := range d.Items {
+				if string(i.Data) == "bye" {
+					j.end(wire.Completed)
+					return
+				}
+				j.check(o.Write(j.ctx, stream.Text("you said "+string(i.Data))))
+			}
+		}
+	})
+	s := w.send(w.client(), piping("echo"))
+	r := w.stream(s, "chat")
+	n := 0
+	if err := r.WriteText(within(t), "hello 0"); err != nil {
+		t.Fatal(err)
+	}
+	for b, err := range r.Bytes(within(t)) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if want := fmt.Sprintf("you said hello %d", n); string(b) != want {
+			t.Fatalf("read %q, want %q", b, want)
+		}
+		n++
+		answer := fmt.Sprintf("hello %d", n)
+		if n == 5 {
+			answer = "bye"
+		}
+		if err := r.WriteText(within(t), answer); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n != 5 || r.EndReason() != client.StreamDrained {
+		t.Errorf("%d answers, ended as %q", n, r.EndReason())
+	}
+}
+
+// TestPayloadsKeepTheirBoundaries: small and large payloads, an empty one among them, come back as they were written.
+func TestPayloadsKeepTheirBoundaries(t *testing.T) {
+	sizes := []int{0, 1024, 1024, 16384, 65536}
+	payload := func(n int) []byte {
+		b := make([]byte, n)
+		for i := range b {
+			b[i] = byte(i*7 + n)
+		}
+		return b
+	}
+	w := newWorld(t)
+	w.provideCard(streamCard, "echo", client.Free, func(j *job) {
+		out, in := j.stream("_default", 1), j.stream("upload", 2)
+		for {
+			d, err := in.reader.Next(j.ctx)
+			if err != nil {
+				break
+			}
+			for _, i := range d.Items {
+				j.check(out.Write(j.ctx, stream.Bytes(i.Data)))
+			}
+		}
+		j.check(out.End(j.ctx))
+		j.end(wire.Completed)
+	})
+	s := w.send(w.client(), piping("echo"))
+	up, down := w.stream(s, "upload"), w.stream(s, "_default")
+	want := sha256.New()
+	for _, n := range sizes {
+		want.Write(payload(n))
+		if err := up.Write(within(t), payload(n)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := up.End(within(t)); err != nil {
+		t.Fatal(err)
+	}
+	got, lengths := sha256.New(), []int{}
+	for _, c := range chunks(t, down) {
+		got.Write([]byte(c))
+		lengths = append(lengths, len(c))
+	}
+	if !slices.Equal(lengths, sizes) || hex.EncodeToString(got.Sum(nil)) != hex.EncodeToString(want.Sum(nil)) {
+		t.Errorf("pieces of %v bytes came back", lengths)
+	}
+}
+
+func TestOpenIsRefusedAfterTheEnd(t *testing.T) {
+	w := newWorld(t)
+	w.provideCard(streamCard, "echo", client.Free, func(j *job) {
+		o := j.stream("_default", 1)
+		j.check(o.Write(j.ctx, stream.Text("x")))
+		j.check(o.End(j.ctx))
+		j.end(wire.Completed)
+	})
+	c := w.client()
+	s := w.send(c, streaming("echo"))
+	if _, err := s.Wait(within(t)); err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range []*client.Session{s, w.connect(c, s.TaskID())} {
+		refs := s.Streams()
+		if len(refs) != 1 {
+			t.Fatalf("%d streams", len(refs))
+		}
+		_, err := refs[0].Open(within(t))
+		gone, ok := errors.AsType[*client.StreamUnavailableError](err)
+		if !ok || gone.TaskID != s.TaskID() || gone.StreamID != refs[0].ID() || gone.DeclaredStream != "_default" || gone.TerminalState != client.Completed {
+			t.Errorf("opened after the end: %+v", err)
+		}
+		if open := s.OpenAll(within(t)); len(open) != 0 {
+			t.Errorf("%d streams opened after the end", len(open))
+		}
+	}
+}
+
+// TestLateReader: who connects later gets what the network still has, and no false end on a shared stream.
+func TestLateReader(t *testing.T) {
+	w := newWorld(t)
+	written := make(chan struct{})
+	w.provideCard(streamCard, "echo", client.Free, func(j *job) {
+		own, shared := j.stream("_default", 1), j.stream("news", 0)
+		for n := range 20 {
+			for _, o := range []open{own, shared} {
+				j.check(o.Write(j.ctx, stream.Text(fmt.Sprint(n))))
+				j.check(o.Flush(j.ctx))
+			}
+		}
+		close(written)
+		<-j.canceled
+		j.check(own.End(j.ctx))
+		j.check(shared.End(j.ctx))
+		j.end(wire.Canceled)
+	})
+	c := w.client()
+	first := w.send(c, piping("echo"))
+	<-written
+	s := w.connect(c, first.TaskID())
+	if _, err := s.WaitStream(within(t), "news"); err != nil {
+		t.Fatal(err)
+	}
+	open := s.OpenAll(within(t))
+	if len(open) != 2 || open[0].Name() != "_default" || open[1].Name() != "news" {
+		t.Fatalf("opened %d streams", len(open))
+	}
+	for _, r := range open {
+		n := 0
+		for b, err := range r.Bytes(within(t)) {
+			if err != nil || string(b) != fmt.Sprint(n) {
+				t.Fatalf("%s: read %q after %d items: %v", r.Name(), b, n, err)
+			}
+			if n++; n == 20 {
+				break
+			}
+		}
+		if r.EndReason() != "" || r.Gaps() != 0 {
+			t.Errorf("%s: ended as %q, %d gaps", r.Name(), r.EndReason(), r.Gaps())
+		}
+	}
+	if err := s.Cancel(within(t)); err != nil {
+		t.Fatal(err)
+	}
+	if rest := chunks(t, open[0]); rest != nil || open[0].EndReason() != client.StreamEnded {
+		t.Errorf("then read %q, ended as %q", rest, open[0].EndReason())
+	}
+	if rest := chunks(t, open[1]); rest != nil || open[1].EndReason() != client.StreamDrained {
+		t.Errorf("then read %q, ended as %q", rest, open[1].EndReason())
+	}
+}
+
+func TestWaitStream(t *testing.T) {
+	w := newWorld(t)
+	w.provideCard(streamCard, "echo", client.Free, func(j *job) {
+		j.stream("ticks", 1)
+		j.stream("ticks", 2)
+		<-j.canceled
+		j.end(wire.Canceled)
+	})
+	s := w.send(w.client(), piping("echo"))
+	second, err := s.WaitStreamFunc(within(t), func(r *client.StreamRef) bool {
+		return strings.HasSuffix(r.ID(), "-2") && r.Format() == client.FormatEvents
+	})
+	if err != nil || second.Name() != "ticks" {
+		t.Fatal(second, err)
+	}
+	if byID, err := s.WaitStream(within(t), second.ID()); err != nil || byID != second {
+		t.Errorf("by id: %v", err)
+	}
+	if byName, err := s.WaitStream(within(t), "ticks"); err != nil || byName == second {
+		t.Errorf("by name: %v", err)
+	}
+	if _, err := s.WaitStream(within(t), ""); err == nil {
+		t.Error("one of several was chosen")
+	}
+	short, cancel := context.WithCancel(within(t))
+	cancel()
+	if _, err := s.WaitStream(short, "other"); !errors.Is(err, context.Canceled) {
+		t.Errorf("waited for another: %v", err)
+	}
+	never := make(chan error, 2)
+	go func() { _, err := s.WaitStream(within(t), "other"); never <- err }()
+	go func() {
+		_, err := s.WaitStreamFunc(within(t), func(*client.StreamRef) bool { return false })
+		never <- err
+	}()
+	if err := s.Cancel(within(t)); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if err := <-never; err == nil || !strings.Contains(err.Error(), "has ended without it") {
+			t.Errorf("waited for a stream that never came: %v", err)
+		}
+	}
+}
+
+// TestMalformedAnnouncements: what cannot be used is left out, and the first announcement of a stream counts.
+func TestMalformedAnnouncements(t *testing.T) {
+	w := newWorld(t)
+	entry := func(members string) string {
+		return `{"direction":"outbound","format":"bytes","affinity":"dedicated","channel":"c","token":"first"` + members + `}`
+	}
+	w.provideCard(streamCard, "echo", client.Free, func(j *job) {
+		for _, streams := range []string{
+			`{"a":` + entry("") + `,"no-object":5,"no-affinity":` + entry(`,"affinity":null`) + `,"no-format":` + entry(`,"format":"text"`) +
+				`,"no-direction":` + entry(`,"direction":"sideways"`) + `,"no-channel":` + entry(`,"channel":""`) + `,"no-token":` + entry(`,"token":""`) + `,"not.an.id":` + entry("") + `}`,
+			`{"a":` + entry(`,"token":"second"`) + `,"b":` + entry(`,"metadata":[1]`) + `}`, `[]`, `null`,
+		} {
+			j.publish([]byte(`{"type":"progress","taskId":"` + j.start.Task.ID + `","streamEvent":"stream_started","declaredStream":7,"streams":` + streams + `}`))
+		}
+		j.end(wire.Completed)
+	})
+	s := w.send(w.client(), streaming("echo"))
+	if _, err := s.Wait(within(t)); err != nil {
+		t.Fatal(err)
+	}
+	var ids []string
+	for _, r := range s.Streams() {
+		ids = append(ids, r.ID())
+		if r.Descriptor().Token != "first" || r.Name() != r.ID() || r.Metadata() != nil {
+			t.Errorf("%+v", r.Descriptor())
+		}
+	}
+	if !slices.Equal(ids, []string{"a", "b"}) {
+		t.Errorf("streams %q", ids)
+	}
+}
+
+// TestStreamUsers: this side is called after whom the credential belongs to, differently for each stream.
+func TestStreamUsers(t *testing.T) {
+	w := newWorld(t)
+	w.provideCard(streamCard, "echo", client.Free, func(j *job) {
+		j.stream("upload", 1)
+		j.stream("orders", 2)
+		<-j.canceled
+		j.end(wire.Canceled)
+	})
+	c := w.client()
+	s := w.send(c, piping("echo"))
+	up, orders := w.stream(s, "upload"), w.stream(s, "orders")
+	if err := errors.Join(up.WriteText(within(t), "x"), up.Flush(within(t)), orders.WriteEvent(within(t), 1), orders.Flush(within(t))); err != nil {
+		t.Fatal(err)
+	}
+	var users []string
+	for _, r := range w.spy.find("/publish/", "stream_") {
+		q := r.URL.Query()
+		var meta map[string]string
+		if err := json.Unmarshal([]byte(q.Get("meta")), &meta); err != nil || meta["sender"] != q.Get("uuid") || meta["protocolVersion"] != wire.ProtocolVersion {
+			t.Errorf("meta %s of user %s", q.Get("meta"), q.Get("uuid"))
+		}
+		if q.Get("store") != "0" || r.Method != http.MethodPost {
+			t.Errorf("%s with store=%s", r.Method, q.Get("store"))
+		}
+		users = append(users, q.Get("uuid"))
+	}
+	if len(users) != 2 || users[0] == users[1] || !strings.HasPrefix(users[0], c.UserID()+"-stream-000") {
+		t.Errorf("users %q", users)
+	}
+}
+
+// TestDrain: after the end of the task a stream that nobody ends is over when the window is.
+func TestDrain(t *testing.T) {
+	for _, tc := range []struct {
+		name   string
+		window time.Duration
+		ends   bool // the agent ends the stream, a while after the end of its task
+		reason client.EndReason
+		after  time.Duration
+	}{
+		{"window", 10 * time.Second, false, client.StreamDrained, 10 * time.Second},
+		{"ended in time", 10 * time.Second, true, client.StreamEnded, 3 * time.Second},
+		{"no window", 0, false, client.StreamDrained, 0},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newVirtualWorld(t)
+				w.provideCard(streamCard, "echo", client.Free, func(j *job) {
+					o := j.stream("_default", 1)
+					j.stream("upload", 2)
+					j.check(o.Write(j.ctx, stream.Text("x")))
+					<-j.canceled
+					j.end(wire.Canceled)
+					if tc.ends {
+						select {
+						case <-time.After(3 * time.Second):
+							j.check(o.End(j.ctx))
+						case <-j.ctx.Done():
+						}
+					}
+				})
+				s := w.send(w.client(), piping("echo"), client.DrainWindow(tc.window))
+				r, up := w.stream(s, "_default"), w.stream(s, "upload")
+				if err := s.Cancel(context.Background()); err != nil {
+					t.Fatal(err)
+				}
+				if _, err := s.Wait(context.Background()); err != nil {
+					t.Fatal(err)
+				}
+				begin := time.Now()
+				<-r.Done()
+				if took := time.Since(begin); took < tc.after || took > tc.after+time.Second || r.EndReason() != tc.reason {
+					t.Errorf("over after %v as %q", took, r.EndReason())
+				}
+				<-up.Done() // what is only written does not wait for anything
+				if took := time.Since(begin); took > tc.after+time.Second || up.EndReason() != client.StreamEnded {
+					t.Errorf("the upload is over after %v as %q", took, up.EndReason())
+				}
+				if err := up.WriteText(context.Background(), "late"); err == nil {
+					t.Error("wrote after the end of the task")
+				}
+			})
+		})
+	}
+}
+
+// TestRevokedStream: a refusal in mid-stream ends it with an error that says so, and the callback gets the category.
+func TestRevokedStream(t *testing.T) {
+	w := newWorld(t)
+	w.provideCard(streamCard, "echo", client.Free, func(j *job) {
+		o := j.stream("_default", 1)
+		in := j.stream("upload", 2)
+		j.check(o.Write(j.ctx, stream.Text("x")))
+		_, _ = in.reader.Next(j.ctx)
+		<-j.canceled
+		j.end(wire.Canceled)
+	})
+	s := w.send(w.client(), piping("echo"))
+	reported := make(chan *client.StreamError, 10)
+	r := w.stream(s, "_default", client.OnStreamError(func(e *client.StreamError) { reported <- e }))
+	up := w.stream(s, "upload")
+	var failure error
+	for b, err := range r.Bytes(within(t)) {
+		if failure = err; err == nil && string(b) == "x" {
+			w.fault(fault.Rule{Endpoint: "subscribe", Channel: "stream.*", Status: http.StatusForbidden, Held: true})
+			w.fault(fault.Rule{Endpoint: "publish", Channel: "stream.*", Status: http.StatusForbidden})
+		}
+	}
+	end, ok := errors.AsType[*stream.End](failure)
+	if !ok || end.Reason != client.StreamRevoked || r.EndReason() != client.StreamRevoked {
+		t.Errorf("reading ends with %v, as %q", failure, r.EndReason())
+	}
+	for e := range reported {
+		if e.Fatal {
+			if e.Category != stream.AccessDenied || r.Trouble() != e || e.Channel == "" || e.Time.IsZero() {
+				t.Errorf("reported %+v", e)
+			}
+			break
+		}
+	}
+	if err := up.WriteText(within(t), "x"); err != nil {
+		t.Fatal(err)
+	}
+	<-up.Done()
+	if err := up.Flush(within(t)); err == nil || up.EndReason() != client.StreamRevoked {
+		t.Errorf("writing ends with %v, as %q", err, up.EndReason())
+	}
+}
+
+// TestCloseEndsStreams: what was written is sent with its end, and waiting readers are told.
+func TestCloseEndsStreams(t *testing.T) {
+	w := newWorld(t)
+	read := make(chan []stream.Item, 1)
+	w.provideCard(streamCard, "echo", client.Free, func(j *job) {
+		j.stream("_default", 1)
+		in := j.stream("upload", 2)
+		var all []stream.Item
+		for {
+			d, err := in.reader.Next(j.ctx)
+			if err != nil {
+				break
+			}
+			all = append(all, d.Items...)
+		}
+		read <- all
+		<-j.canceled
+	})
+	s := w.send(w.client(), piping("echo"))
+	r, up := w.stream(s, "_default"), w.stream(s, "upload")
+	for n := range 100 {
+		if err := up.WriteText(within(t), fmt.Sprint(n)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var reading sync.WaitGroup
+	for range 2 {
+		reading.Go(func() {
+			for b, err := range r.Bytes(within(t)) {
+				if !errors.Is(err, client.ErrClosed) {
+					t.Errorf("read %q, %v", b, err)
+				}
+			}
+		})
+	}
+	s.Close()
+	reading.Wait()
+	if all := <-read; len(all) != 100 {
+		t.Errorf("the agent read %d of 100", len(all))
+	}
+	if _, err := r.Ref().Open(within(t)); !errors.Is(err, client.ErrStreamEnded) {
+		t.Errorf("opened after Close: %v", err)
+	}
+	if r.EndReason() != client.StreamClosed || up.EndReason() != client.StreamEnded {
+		t.Errorf("ended as %q and %q", r.EndReason(), up.EndReason())
+	}
+}
+
+// TestWrittenAgain: who comes back to a task and writes again does not repeat the numbers of the first time.
+func TestWrittenAgain(t *testing.T) {
+	w := newWorld(t)
+	read := make(chan string, 1)
+	w.provideCard(streamCard, "echo", client.Free, func(j *job) {
+		in := j.stream("chat", 1)
+		var all strings.Builder
+		for !strings.HasSuffix(all.String(), "!") {
+			d, err := in.reader.Next(j.ctx)
+			if err != nil {
+				j.check(err)
+				return
+			}
+			for _, i := range d.Items {
+				all.Write(i.Data)
+			}
+		}
+		read <- all.String()
+		<-j.canceled
+	})
+	c := w.client()
+	first := w.send(c, piping("echo"))
+	one := w.stream(first, "chat")
+	if err := errors.Join(one.WriteText(within(t), "one "), one.Flush(within(t))); err != nil {
+		t.Fatal(err)
+	}
+	first.Close()
+	two := w.stream(w.connect(c, first.TaskID()), "chat")
+	if err := errors.Join(two.WriteText(within(t), "two"), two.WriteText(within(t), "!"), two.Flush(within(t))); err != nil {
+		t.Fatal(err)
+	}
+	if got := <-read; got != "one two!" {
+		t.Errorf("the agent read %q", got)
+	}
+}
+
+// TestEnvironmentOfStreams: the variables of the Blocks SDKs set limits, and what cannot be used is left out.
+func TestEnvironmentOfStreams(t *testing.T) {
+	w := newWorld(t)
+	w.provideCard(streamCard, "echo", client.Free, func(j *job) {
+		in := j.stream("upload", 1)
+		_, _ = in.reader.Next(j.ctx)
+		<-j.canceled
+	})
+	o := w.options()
+	o.Getenv = func(name string) string {
+		return map[string]string{"STREAM_MAX_MESSAGE_SIZE": "1000", "STREAM_BUNDLE_SIZE": "many"}[name]
+	}
+	up := w.stream(w.send(w.clientOf(o), piping("echo")), "upload")
+	if err := errors.Join(up.Write(within(t), make([]byte, 5000)), up.Flush(within(t))); err != nil {
+		t.Fatal(err)
+	}
+	pieces := w.spy.find("/publish/", "multipart")
+	for _, p := range pieces {
+		if len(p.body) > 1000 {
+			t.Errorf("a piece of %d bytes", len(p.body))
+		}
+	}
+	if len(pieces) < 5 {
+		t.Errorf("%d pieces", len(pieces))
+	}
+}

@@ -1,0 +1,120 @@
+package client
+
+import (
+	"context"
+	"sync"
+	"time"
+)
+
+// Waits at the end of streams.
+const (
+	// endTimeout is how long what was written may take to be acknowledged when a stream or its session is closed.
+	endTimeout = 3 * time.Second
+	// quietTimeout is after how long of silence a stream that nothing ends is over, once its task is.
+	quietTimeout = 2 * time.Second
+	// quietCheck is how often that is looked at.
+	quietCheck = 250 * time.Millisecond
+)
+
+// Close ends the stream on this side: what was written is sent, with the end marker if one is due, for three seconds at
+// the most; what has arrived and was not read is lost. It may be called more than once.
+func (r *Stream) Close() {
+	r.endWriting()
+	if r.reader != nil {
+		r.reader.End(StreamClosed, "")
+	}
+	if r.writer != nil {
+		r.writer.Close(ErrClosed)
+	}
+	r.cancel()
+	r.running.Wait()
+}
+
+// endWriting ends what is written here, as far as the network lets it in time.
+func (r *Stream) endWriting() {
+	if r.writer == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), endTimeout)
+	defer cancel()
+	_ = r.writer.End(ctx) // Trouble says why it could not be
+}
+
+// drainStreams gives open streams time to bring what is under way. It is called once, when the terminal event has come,
+// and returns at once.
+func (s *Session) drainStreams() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed || len(s.streams.open) == 0 {
+		return
+	}
+	open := append([]*Stream(nil), s.streams.open...)
+	ctx, cancel := context.WithCancel(context.Background())
+	s.streams.stopDrain, s.streams.drained = cancel, make(chan struct{})
+	go func() { // ends with the window, or closeStreams, which waits for it
+		defer close(s.streams.drained)
+		defer cancel()
+		var draining sync.WaitGroup
+		for _, r := range open {
+			draining.Go(func() { r.drain(ctx, s.drain) })
+		}
+		draining.Wait()
+	}()
+}
+
+// drain waits for the end of the stream, at most as long as the window.
+func (r *Stream) drain(ctx context.Context, window time.Duration) {
+	var writing sync.WaitGroup
+	defer writing.Wait()
+	writing.Go(func() { // nobody reads it any more, so it must not hold anything up
+		r.endWriting()
+		if r.writer != nil {
+			r.writer.Close(ErrClosed)
+		}
+	})
+	if r.reader == nil {
+		return
+	}
+	over := time.NewTimer(window)
+	defer over.Stop()
+	look := time.NewTicker(quietCheck)
+	defer look.Stop()
+	heard, since := r.reader.Stats(), time.Now()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-r.reader.Arrived():
+			return
+		case <-over.C:
+			r.reader.End(StreamDrained, "")
+			return
+		case <-look.C:
+			if now := r.reader.Stats(); now.Items != heard.Items || now.Waiting > 0 {
+				heard, since = now, time.Now()
+			}
+			// Only where nothing else ends it: elsewhere the end marker may still come.
+			if !r.ref.hasEndMarker() && time.Since(since) >= quietTimeout {
+				r.reader.End(StreamDrained, "")
+				return
+			}
+		}
+	}
+}
+
+// closeStreams closes every open stream. It may be called more than once.
+func (s *Session) closeStreams() {
+	s.mu.Lock()
+	open := append([]*Stream(nil), s.streams.open...)
+	stop, drained := s.streams.stopDrain, s.streams.drained
+	s.mu.Unlock()
+	var closing sync.WaitGroup
+	for _, r := range open {
+		closing.Go(r.Close)
+	}
+	closing.Wait()
+	if stop != nil {
+		stop()
+		<-drained
+	}
+}

@@ -1,0 +1,60 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"strings"
+
+	"github.com/blocksd/blocksd/pluginsdk"
+)
+
+// callStep is the argument of the step that calls another agent: the types of its events and its outputs are the answer.
+type callStep struct {
+	Agent, Text string
+	// Size bytes are sent as a file, in the part "file".
+	Size     int
+	Detached bool
+	// Leave closes the session without waiting for the end.
+	Leave bool
+}
+
+func (w *work) call(c callStep) error {
+	m := pluginsdk.Message{Agent: c.Agent, Detached: c.Detached, Parts: []pluginsdk.Input{pluginsdk.TextInput("request", c.Text)}}
+	if c.Size > 0 {
+		o := output{Size: c.Size}
+		m.Parts = append(m.Parts, pluginsdk.FileInput("file", "pattern.bin", bytes.NewReader(o.artifact().Data)))
+	}
+	s, err := w.Call(w.ctx, m)
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	w.Status("called " + s.TaskID())
+	if c.Leave {
+		return nil
+	}
+	var types []string
+	var end pluginsdk.CallEvent
+	for e, err := range s.Events(w.ctx) {
+		if err != nil {
+			return err
+		}
+		types, end = append(types, e.Type), e
+	}
+	if !end.Completed() {
+		return fmt.Errorf("%s: %s", end.State, end.Error)
+	}
+	if err := w.text(strings.Join(types, " ")); err != nil {
+		return err
+	}
+	for _, a := range s.Artifacts() {
+		data, err := s.Download(w.ctx, a)
+		if err != nil {
+			return err
+		}
+		if err := w.text(string(data)); err != nil {
+			return err
+		}
+	}
+	return nil
+}

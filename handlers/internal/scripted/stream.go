@@ -1,0 +1,127 @@
+package main
+
+import (
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"io"
+
+	"github.com/blocksd/blocksd/pluginsdk"
+)
+
+// streamStep is the argument of the steps about streams.
+type streamStep struct {
+	Name     string
+	Chunks   []json.RawMessage
+	Metadata any
+	// End is true when it is left out.
+	End *bool
+	// Repeat writes the chunks so often.
+	Repeat int
+}
+
+func init() {
+	steps["write"] = step((*work).write)
+	steps["collect"] = step((*work).collect)
+	steps["converse"] = step((*work).converse)
+	steps["external"] = step((*work).external)
+	steps["pace"] = step((*work).pace)
+	steps["detach"] = step((*work).detach)
+	steps["complete"] = step(func(w *work, _ bool) error { w.Complete(); return nil })
+}
+
+// write opens a stream and writes chunks to it: texts and {"hex": …} as bytes, or any value as an event.
+func (w *work) write(a streamStep) error {
+	s, err := w.CreateStream(w.ctx, pluginsdk.StreamOptions{Declared: a.Name, Metadata: a.Metadata})
+	if err != nil {
+		return err
+	}
+	for range max(1, a.Repeat) {
+		for _, chunk := range a.Chunks {
+			if err := writeChunk(s, chunk); err != nil {
+				return err
+			}
+		}
+	}
+	if a.End != nil && !*a.End {
+		return nil
+	}
+	return s.End(w.ctx)
+}
+
+func writeChunk(s *pluginsdk.Stream, chunk json.RawMessage) error {
+	var binary struct{ Hex *string }
+	if json.Unmarshal(chunk, &binary) == nil && binary.Hex != nil {
+		b, err := hex.DecodeString(*binary.Hex)
+		if err != nil {
+			return err
+		}
+		if s.Format == pluginsdk.EventsFormat {
+			return s.WriteEvent(b)
+		}
+		_, err = s.Write(b)
+		return err
+	}
+	if s.Format == pluginsdk.EventsFormat {
+		return s.WriteEvent(chunk)
+	}
+	var text string
+	if err := json.Unmarshal(chunk, &text); err != nil {
+		return err
+	}
+	return s.WriteText(text)
+}
+
+// collect reads an inbound stream to its end and adds what came to the answer.
+func (w *work) collect(a streamStep) error {
+	s, err := w.CreateStream(w.ctx, pluginsdk.StreamOptions{Declared: a.Name, Direction: pluginsdk.Inbound})
+	if err != nil {
+		return err
+	}
+	b, err := io.ReadAll(s)
+	if err != nil {
+		return err
+	}
+	return w.text(string(b))
+}
+
+// converse answers each event of a bidirectional stream, until the event "bye".
+func (w *work) converse(a streamStep) error {
+	s, err := w.CreateStream(w.ctx, pluginsdk.StreamOptions{Declared: a.Name, Direction: pluginsdk.Bidirectional, Format: pluginsdk.EventsFormat})
+	if err != nil {
+		return err
+	}
+	heard := 0
+	for event, err := range s.Events() {
+		if err != nil {
+			return err
+		}
+		heard++
+		var said struct{ Say string }
+		if json.Unmarshal(event, &said) == nil && said.Say == "bye" {
+			break
+		}
+		if err := s.WriteEvent(map[string]any{"heard": event}); err != nil {
+			return err
+		}
+	}
+	if err := s.End(w.ctx); err != nil {
+		return err
+	}
+	return w.text(fmt.Sprintf("heard %d", heard))
+}
+
+// external opens a stream for a writer elsewhere, announces it, and says whether there is a token for that.
+func (w *work) external(a streamStep) error {
+	s, err := w.CreateStream(w.ctx, pluginsdk.StreamOptions{Declared: a.Name, External: true})
+	if err != nil {
+		return err
+	}
+	if err := s.Activate(w.ctx, a.Metadata); err != nil {
+		return err
+	}
+	if s.External == nil || s.External.Token == "" {
+		return w.text("no token")
+	}
+	return w.text("token")
+}

@@ -1,0 +1,524 @@
+package stream_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/blocksd/blocksd/network/stream"
+	"github.com/blocksd/blocksd/sandbox/access"
+	"github.com/blocksd/blocksd/sandbox/pubsub"
+	"github.com/blocksd/blocksd/sandbox/switches"
+)
+
+// delay adds a time to each publish.
+func delay(d time.Duration) hook {
+	return func(r *http.Request, _ []byte, pass func() (*http.Response, error)) (*http.Response, error) {
+		select {
+		case <-time.After(d):
+			return pass()
+		case <-r.Context().Done():
+			return nil, r.Context().Err()
+		}
+	}
+}
+
+// mangle changes the messages of the answers to polls.
+func mangle(change func([]json.RawMessage) []json.RawMessage) hook {
+	return func(_ *http.Request, _ []byte, pass func() (*http.Response, error)) (*http.Response, error) {
+		resp, err := pass()
+		if err != nil || resp.StatusCode != http.StatusOK {
+			return resp, err
+		}
+		b, err := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		if err != nil {
+			return nil, err
+		}
+		var answer struct {
+			T json.RawMessage   `json:"t"`
+			M []json.RawMessage `json:"m"`
+		}
+		if err := json.Unmarshal(b, &answer); err != nil {
+			return nil, err
+		}
+		answer.M = change(answer.M)
+		if b, err = json.Marshal(answer); err != nil {
+			return nil, err
+		}
+		resp.Body, resp.ContentLength = io.NopCloser(bytes.NewReader(b)), int64(len(b))
+		return resp, nil
+	}
+}
+
+// later is a copy of an entry with another time of the network, as of a message that was published twice.
+func later(entry json.RawMessage, n int) json.RawMessage {
+	var m map[string]json.RawMessage
+	_ = json.Unmarshal(entry, &m)
+	m["p"] = json.RawMessage(fmt.Sprintf(`{"t":"9%016d","r":1}`, n))
+	b, _ := json.Marshal(m)
+	return b
+}
+
+// TestIntact: everything arrives as it was written though 1 % of the messages come twice and 2 % in another order.
+func TestIntact(t *testing.T) {
+	for _, d := range []time.Duration{20 * time.Millisecond, 100 * time.Millisecond} {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(t, true)
+			dice := rand.New(rand.NewPCG(1, 2))
+			var mu sync.Mutex
+			twice, swapped := 0, 0
+			w.wire.set(delay(d), mangle(func(m []json.RawMessage) (out []json.RawMessage) {
+				mu.Lock()
+				defer mu.Unlock()
+				dice := rand.New(rand.NewPCG(uint64(twice), uint64(len(m))))
+				for i := 0; i < len(m); i++ {
+					switch {
+					case dice.IntN(100) < 1 || twice == 0:
+						twice++
+						out = append(out, m[i], later(m[i], twice))
+					case (dice.IntN(100) < 2 || swapped == 0) && i+1 < len(m):
+						swapped++
+						out = append(out, m[i+1], m[i])
+						i++
+					default:
+						out = append(out, m[i])
+					}
+				}
+				return out
+			}))
+			r, sw := w.reader(), w.writer()
+			var want, got []byte
+			var reading sync.WaitGroup
+			reading.Go(func() { got = all(t, r).bytes() })
+			for len(want) < 2<<20 {
+				data := make([]byte, dice.IntN(40_000))
+				for i := range data {
+					data[i] = byte(dice.Uint32())
+				}
+				want = append(want, data...)
+				must(t, sw.Write(context.Background(), stream.Bytes(data)))
+			}
+			must(t, sw.End(context.Background()))
+			reading.Wait()
+			if !bytes.Equal(want, got) || r.Stats().Gaps != 0 || r.Ended().Reason != stream.Ended {
+				t.Errorf("%d of %d bytes arrived, %d gaps, ended as %v", len(got), len(want), r.Stats().Gaps, r.Ended())
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			if twice == 0 || swapped == 0 {
+				t.Errorf("%d messages came twice and %d in another order", twice, swapped)
+			}
+		})
+	}
+}
+
+// TestLoss: a reader reports what is missing, yields the rest and ends.
+func TestLoss(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, true)
+		w.wire.set(nil, mangle(func(m []json.RawMessage) []json.RawMessage {
+			return slices.DeleteFunc(m, func(e json.RawMessage) bool { return bytes.Contains(e, []byte("lost")) })
+		}))
+		r, sw := w.reader(), w.writer()
+		for _, s := range []string{"a", "lost", "lost", "b", "lost"} {
+			must(t, sw.Write(within(t), stream.Text(s)))
+			must(t, sw.Flush(within(t)))
+		}
+		must(t, sw.End(within(t)))
+		g := all(t, r)
+		if c := g.chunks(); !slices.Equal(c, []string{"a", "b"}) || g.end.Reason != stream.Ended {
+			t.Errorf("read %q, ended as %v", c, g.end)
+		}
+		if len(g.gaps) != 2 || g.gaps[0].From != 1 || g.gaps[0].To != 2 || g.gaps[1].From != 4 || g.gaps[1].Messages() != 1 || g.gaps[0].Reason != stream.GapLost {
+			t.Errorf("gaps %+v", g.gaps)
+		}
+		if s := r.Stats(); s.Gaps != 2 || s.Lost != 3 || s.Items != 2 {
+			t.Errorf("%+v", s)
+		}
+	})
+}
+
+// TestOutage: the network is away for 25 s in mid-stream. Everything arrives.
+func TestOutage(t *testing.T) {
+	for _, size := range []int{100, 100_000} { // whole messages, and messages in pieces
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(t, true)
+			r := w.reader()
+			var troubles []*stream.Error
+			var mu sync.Mutex
+			sw := w.writer(func(c *stream.WriterConfig) {
+				c.OnError = func(e *stream.Error) {
+					mu.Lock()
+					defer mu.Unlock()
+					troubles = append(troubles, e)
+				}
+			})
+			var want []string
+			write := func(n int) {
+				for range n {
+					s := strings.Repeat(string(rune('a'+len(want)%26)), size) + fmt.Sprint(len(want))
+					want = append(want, s)
+					must(t, sw.Write(context.Background(), stream.Text(s)))
+				}
+			}
+			var got []string
+			var reading sync.WaitGroup
+			reading.Go(func() { got = all(t, r).chunks() })
+			write(20)
+			must(t, sw.Flush(context.Background()))
+			begin := time.Now()
+			gone := func(_ *http.Request, _ []byte, pass func() (*http.Response, error)) (*http.Response, error) {
+				if time.Since(begin) < 25*time.Second {
+					return nil, errReset
+				}
+				return pass()
+			}
+			w.wire.set(gone, gone)
+			write(9) // fewer than the buffer holds
+			must(t, sw.End(context.Background()))
+			if took := time.Since(begin); took < 25*time.Second || took > 32*time.Second {
+				t.Errorf("sent after %v", took)
+			}
+			reading.Wait()
+			if !slices.Equal(got, want) {
+				t.Errorf("%d of %d items arrived, %d gaps", len(got), len(want), r.Stats().Gaps)
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			if len(troubles) != 1 || troubles[0].Fatal {
+				t.Errorf("reported %v", troubles)
+			}
+		})
+	}
+}
+
+// TestUnreliableNetwork: one request in five fails, before or after it had its effect.
+func TestUnreliableNetwork(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, true)
+		var mu sync.Mutex
+		dice := rand.New(rand.NewPCG(3, 4))
+		roll := func(n int) int {
+			mu.Lock()
+			defer mu.Unlock()
+			return dice.IntN(n)
+		}
+		bad := func(_ *http.Request, _ []byte, pass func() (*http.Response, error)) (*http.Response, error) {
+			time.Sleep(time.Duration(roll(30)) * time.Millisecond)
+			switch roll(15) {
+			case 0:
+				return answer(http.StatusServiceUnavailable, "busy"), nil
+			case 1:
+				_, _ = pass()
+				return nil, errReset
+			case 2:
+				return answer(http.StatusOK, "<html>"), nil
+			}
+			return pass()
+		}
+		w.wire.set(bad, bad)
+		r, sw := w.reader(), w.writer()
+		var want []string
+		var got got
+		var reading sync.WaitGroup
+		reading.Go(func() { got = all(t, r) })
+		for n := range 300 {
+			s := strings.Repeat(fmt.Sprint(n, " "), 1+roll(200))
+			if n%100 == 50 {
+				s = strings.Repeat("x", 60_000)
+			}
+			want = append(want, s)
+			must(t, sw.Write(context.Background(), stream.Text(s)))
+			time.Sleep(time.Duration(roll(40)) * time.Millisecond)
+		}
+		must(t, sw.End(context.Background()))
+		reading.Wait()
+		if !slices.Equal(got.chunks(), want) || len(got.gaps) != 0 {
+			t.Errorf("%d of %d items arrived, gaps %v", len(got.items), len(want), got.gaps)
+		}
+		if sw.Stats().Retries < 10 {
+			t.Errorf("%+v", sw.Stats())
+		}
+	})
+}
+
+// TestThrottled: a network that takes 15 messages a second gets about as many, and everything arrives.
+func TestThrottled(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, true, switches.PubNub{PublishRate: 15})
+		w.wire.record()
+		r, sw := w.reader(), w.writer()
+		want := strings.Repeat("0123456789", 200_000)
+		var got string
+		var reading sync.WaitGroup
+		reading.Go(func() { got = string(all(t, r).bytes()) })
+		begin := time.Now()
+		for n := 0; n < len(want); n += 1000 {
+			must(t, sw.Write(context.Background(), stream.Text(want[n:n+1000])))
+		}
+		must(t, sw.End(context.Background()))
+		took := time.Since(begin).Seconds()
+		reading.Wait()
+		if got != want || r.Stats().Gaps != 0 {
+			t.Errorf("%d of %d bytes arrived, %d gaps", len(got), len(want), r.Stats().Gaps)
+		}
+		if rate := float64(len(w.published())) / took; rate < 8 || rate > 15.5 {
+			t.Errorf("%.1f messages a second", rate)
+		}
+	})
+}
+
+// TestSlowReader: a reader whose items nobody takes stops asking, keeps its memory, and reports what the network did not
+// keep. Nobody else notices.
+func TestSlowReader(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, true)
+		slow := w.reader(func(c *stream.ReaderConfig) { c.Queue = 100_000 })
+		quick := w.reader()
+		sw := w.writer()
+		item := strings.Repeat("x", 16_000)
+		const items = 500
+		var got got
+		var reading sync.WaitGroup
+		reading.Go(func() { got = all(t, quick) })
+		for range items {
+			must(t, sw.Write(context.Background(), stream.Text(item)))
+			must(t, sw.Flush(context.Background()))
+			time.Sleep(10 * time.Millisecond)
+		}
+		must(t, sw.End(context.Background()))
+		reading.Wait()
+		if len(got.items) != items || len(got.gaps) != 0 {
+			t.Errorf("the quick reader got %d of %d items, gaps %v", len(got.items), items, got.gaps)
+		}
+		if s := slow.Stats(); s.Waiting > 100_000+20_000 {
+			t.Errorf("%d bytes wait", s.Waiting)
+		}
+		late := all(t, slow)
+		missing := int64(0)
+		for _, g := range late.gaps {
+			missing += g.Messages()
+		}
+		if missing == 0 || int64(len(late.items))+missing != items || late.end.Reason != stream.Ended {
+			t.Errorf("%d items and %d missing of %d, ended as %v", len(late.items), missing, items, late.end)
+		}
+	})
+}
+
+// TestSlowReaderMissesNothingThatWaits: while the reader does not ask, what it lacks is not given up.
+func TestSlowReaderMissesNothingThatWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, true)
+		publish := func(seq int) {
+			body := fmt.Sprintf(`{"type":"stream_data","seq":%d,"ts":%d,"chunks":["%d"]}`, seq, seq+1, seq)
+			w.space.Publish(pubsub.Publication{Channel: channel, Publisher: "sdk", Body: []byte(body)})
+		}
+		publish(2)
+		publish(0)
+		r := w.reader(func(c *stream.ReaderConfig) { c.Queue, c.EndMarker = 1, false })
+		synctest.Wait()
+		publish(1)
+		time.Sleep(5 * time.Second)
+		if g := next(t, r, 3); !slices.Equal(g.chunks(), []string{"0", "1", "2"}) || len(g.gaps) != 0 {
+			t.Errorf("read %q, gaps %v", g.chunks(), g.gaps)
+		}
+	})
+}
+
+// TestBackPressure: while the network hangs, writes wait for room and memory is bounded.
+func TestBackPressure(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, true)
+		release := make(chan struct{})
+		w.wire.set(func(r *http.Request, _ []byte, pass func() (*http.Response, error)) (*http.Response, error) {
+			select {
+			case <-release:
+				return pass()
+			case <-r.Context().Done():
+				return nil, r.Context().Err()
+			}
+		}, nil)
+		r := w.reader()
+		sw := w.writer(func(c *stream.WriterConfig) { c.Limits.Buffer = 10_000 })
+		item := stream.Text(strings.Repeat("x", 900))
+		full := 0
+		for sw.TryWrite(item) == nil {
+			full++
+		}
+		if full < 10 || full > 13 { // one more is under way
+			t.Errorf("%d items were taken", full)
+		}
+		if err := sw.TryWrite(item); err != stream.ErrFull {
+			t.Errorf("a full buffer says %v", err)
+		}
+		short, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		if err := sw.Write(short, item); err != context.DeadlineExceeded {
+			t.Errorf("a write that may not wait returns %v", err)
+		}
+		if err := sw.Flush(short); err != context.DeadlineExceeded {
+			t.Errorf("a flush that may not wait returns %v", err)
+		}
+		var writing sync.WaitGroup
+		for range 20 {
+			writing.Go(func() {
+				if err := sw.Write(context.Background(), item); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		synctest.Wait()
+		if got := sw.Stats().Items; got != int64(full) {
+			t.Errorf("%d items were taken beyond the buffer", got-int64(full))
+		}
+		close(release)
+		writing.Wait()
+		must(t, sw.End(context.Background()))
+		if g := all(t, r); len(g.items) != full+20 {
+			t.Errorf("%d of %d items arrived", len(g.items), full+20)
+		}
+	})
+}
+
+// TestTokenEnds: when the token's life is over, the writer gets another one, or fails and says so.
+func TestTokenEnds(t *testing.T) {
+	for _, renews := range []bool{true, false} {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(t, true)
+			token := w.token(access.Write, time.Minute)
+			var mu sync.Mutex
+			var fatal *stream.Error
+			r := w.reader()
+			sw := w.writer(func(c *stream.WriterConfig) {
+				c.Endpoint.Token = func() string {
+					mu.Lock()
+					defer mu.Unlock()
+					return token
+				}
+				c.OnError = func(e *stream.Error) { fatal = e }
+				if renews {
+					c.OnDenied = func(context.Context) error {
+						fresh := w.token(access.Write, time.Hour)
+						mu.Lock()
+						defer mu.Unlock()
+						token = fresh
+						return nil
+					}
+				}
+			})
+			must(t, sw.Write(within(t), stream.Text("a")))
+			must(t, sw.Flush(within(t)))
+			time.Sleep(2 * time.Minute)
+			must(t, sw.Write(context.Background(), stream.Text("b")))
+			err := sw.Flush(context.Background())
+			if !renews {
+				if err == nil || fatal == nil || !fatal.Fatal || fatal.Category != stream.AccessDenied || sw.Err() != error(fatal) {
+					t.Errorf("flush: %v, reported %+v", err, fatal)
+				}
+				<-sw.Done()
+				for name, err := range map[string]error{"write": sw.Write(context.Background(), stream.Text("c")), "flush": sw.Flush(context.Background()), "end": sw.End(context.Background())} {
+					if err != error(fatal) {
+						t.Errorf("%s after that: %v", name, err)
+					}
+				}
+				return
+			}
+			must(t, err)
+			must(t, sw.End(context.Background()))
+			if g := all(t, r); !slices.Equal(g.chunks(), []string{"a", "b"}) || fatal != nil {
+				t.Errorf("read %q, reported %v", g.chunks(), fatal)
+			}
+		})
+	}
+}
+
+// TestReaderIsRefused: a refusal ends the reader, a request that makes no sense too; trouble does not.
+func TestReaderIsRefused(t *testing.T) {
+	for status, want := range map[int]struct {
+		reason   stream.EndReason
+		category stream.Category
+	}{
+		http.StatusForbidden:          {stream.Revoked, stream.AccessDenied},
+		http.StatusBadRequest:         {stream.Failed, stream.BadRequest},
+		http.StatusServiceUnavailable: {stream.Ended, stream.NetworkIssues},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(t, true)
+			sw := w.writer()
+			must(t, sw.Write(within(t), stream.Text("a")))
+			var errs []*stream.Error
+			var mu sync.Mutex
+			r := w.reader(func(c *stream.ReaderConfig) {
+				c.OnError = func(e *stream.Error) {
+					mu.Lock()
+					defer mu.Unlock()
+					errs = append(errs, e)
+				}
+			})
+			next(t, r, 1)
+			synctest.Wait() // for the next poll
+			begin := time.Now()
+			w.wire.set(nil, func(_ *http.Request, _ []byte, pass func() (*http.Response, error)) (*http.Response, error) {
+				if time.Since(begin) > 5*time.Second {
+					return pass()
+				}
+				return answer(status, `{"message":"no"}`), nil
+			})
+			must(t, sw.Write(within(t), stream.Text("b"))) // ends the poll under way
+			synctest.Wait()
+			must(t, sw.End(within(t)))
+			g := all(t, r)
+			if g.end.Reason != want.reason || len(errs) != 1 || errs[0].Category != want.category || errs[0].Fatal == (want.reason == stream.Ended) {
+				t.Errorf("status %d: ended as %v, reported %v", status, g.end, errs)
+			}
+			if len(g.items) != 1 {
+				t.Errorf("status %d: %d items of what had arrived", status, len(g.items))
+			}
+		})
+	}
+}
+
+// TestNewTokenOfReader: a reader that can get another token goes on, as long as the network takes one.
+func TestNewTokenOfReader(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, true)
+		token := w.token(access.Read, time.Minute)
+		renewals := 0
+		r := w.reader(func(c *stream.ReaderConfig) {
+			c.Endpoint.Token = func() string { return token }
+			c.OnDenied = func(context.Context) error {
+				if renews := renewals; renews == 1 {
+					return fmt.Errorf("the task is over")
+				}
+				renewals++
+				token = w.token(access.Read, time.Minute)
+				return nil
+			}
+		})
+		sw := w.writer()
+		must(t, sw.Write(within(t), stream.Text("a")))
+		next(t, r, 1)
+		time.Sleep(90 * time.Second)
+		must(t, sw.Write(context.Background(), stream.Text("b")))
+		if d, err := r.Next(context.Background()); err != nil || string(d.Items[0].Data) != "b" {
+			t.Errorf("%v, %v", d, err)
+		}
+		time.Sleep(5 * time.Minute)
+		must(t, sw.Write(context.Background(), stream.Text("c")))
+		_, err := r.Next(context.Background())
+		if end, ok := err.(*stream.End); !ok || end.Reason != stream.Revoked {
+			t.Errorf("without another token: %v", err)
+		}
+	})
+}

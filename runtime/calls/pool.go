@@ -1,0 +1,217 @@
+// Package calls gives tasks to other agents on behalf of handlers, as a consumer with the API key of the calling agent. The
+// key stays here: a handler sees neither it nor a token.
+package calls
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/blocksd/blocksd/client"
+	"github.com/blocksd/blocksd/dispatch"
+	"github.com/blocksd/blocksd/network/deployment"
+)
+
+const (
+	// DefaultMaxOpen is how many calls of one task may be under way at once, DefaultMaxSent how many it may send in all.
+	DefaultMaxOpen = 64
+	DefaultMaxSent = 10_000
+	// DefaultMaxDepth is how deeply calls may be nested: a task that nobody here has sent has depth 0.
+	DefaultMaxDepth = 8
+	// idle is how long the credentials of a key are kept without a call: renewing them costs a request a minute.
+	idle = time.Minute
+	// connectTimeout bounds getting them, cancelTimeout the request to cancel a task that is not wanted any more.
+	connectTimeout = 30 * time.Second
+	cancelTimeout  = 10 * time.Second
+	// maxKnown is of how many tasks the depth is remembered.
+	maxKnown = 100_000
+)
+
+// Config of a Pool.
+type Config struct {
+	// Deployment says where the network is; false as long as that is not known.
+	Deployment func() (deployment.Deployment, bool)
+	// MaxOpen, MaxSent and MaxDepth are the defaults when zero.
+	MaxOpen, MaxSent, MaxDepth int
+	Log                        *slog.Logger // nil to discard
+}
+
+// Pool makes the calls of all agents. Agents with the same API key share its credentials and connections, which are there
+// only while they are used.
+type Pool struct {
+	cfg Config
+
+	mu      sync.Mutex // guards what follows
+	closed  bool
+	clients map[account]*shared
+	depths  depths
+	work    sync.WaitGroup // Add only under mu while not closed
+}
+
+// account is whose credentials a call uses, and where.
+type account struct {
+	apiKey  string
+	network deployment.Deployment
+}
+
+// shared is a client with those who use it.
+type shared struct {
+	users int         // guarded by Pool.mu
+	timer *time.Timer // guarded by Pool.mu; runs while there are no users
+
+	connect sync.Mutex // held while client is made
+	client  *client.Client
+}
+
+// New makes a Pool. Nothing is connected before the first call.
+func New(cfg Config) (*Pool, error) {
+	if cfg.Deployment == nil {
+		return nil, errors.New("make calls to other agents: Config.Deployment is missing")
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	for _, limit := range []struct {
+		of  *int
+		def int
+	}{{&cfg.MaxOpen, DefaultMaxOpen}, {&cfg.MaxSent, DefaultMaxSent}, {&cfg.MaxDepth, DefaultMaxDepth}} {
+		if *limit.of <= 0 {
+			*limit.of = limit.def
+		}
+	}
+	return &Pool{cfg: cfg, clients: map[account]*shared{}, depths: newDepths(maxKnown)}, nil
+}
+
+// Close ends what calls are under way and waits for it. No call may begin after it.
+func (p *Pool) Close() {
+	p.mu.Lock()
+	p.closed = true
+	clients := p.clients
+	p.clients = nil
+	p.mu.Unlock()
+	p.work.Wait() // what is canceled needs the clients
+	for _, s := range clients {
+		if s.timer != nil {
+			s.timer.Stop()
+		}
+		s.connect.Lock()
+		if s.client != nil {
+			s.client.Close()
+		}
+		s.connect.Unlock()
+	}
+}
+
+// background runs f, which Close waits for; after Close it does nothing.
+func (p *Pool) background(f func()) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.closed {
+		p.work.Go(f)
+	}
+}
+
+var errClosed = &dispatch.CallError{Fault: dispatch.CallUnavailable, Text: "the daemon is stopping"}
+
+// acquire returns the client of a key. release must follow when the error is nil.
+func (p *Pool) acquire(ctx context.Context, apiKey string) (c *client.Client, release func(), err error) {
+	network, known := p.cfg.Deployment()
+	if !known {
+		return nil, nil, &dispatch.CallError{Fault: dispatch.CallUnavailable, Text: "the network has not been reached yet"}
+	}
+	of := account{apiKey, network}
+	p.mu.Lock()
+	if p.closed {
+		p.mu.Unlock()
+		return nil, nil, errClosed
+	}
+	s := p.clients[of]
+	if s == nil {
+		s = &shared{}
+		p.clients[of] = s
+	}
+	s.users++
+	if s.timer != nil {
+		s.timer.Stop()
+		s.timer = nil
+	}
+	p.mu.Unlock()
+	release = func() { p.release(of, s) }
+	if c, err = s.get(ctx, of, p.cfg.Log); err != nil {
+		release()
+		return nil, nil, fault("connect to the network", err)
+	}
+	return c, release, nil
+}
+
+// get makes the client when it is not there. Everybody else who needs it waits.
+func (s *shared) get(ctx context.Context, of account, log *slog.Logger) (*client.Client, error) {
+	s.connect.Lock()
+	defer s.connect.Unlock()
+	if s.client != nil {
+		return s.client, nil
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, connectTimeout, fmt.Errorf("it did not answer within %s", connectTimeout))
+	defer cancel()
+	c, err := client.New(ctx, client.Options{
+		Deployment: &of.network, APIKey: of.apiKey, Log: log, Getenv: func(string) string { return "" },
+	})
+	if err == nil {
+		s.client = c
+	}
+	return c, err
+}
+
+func (p *Pool) release(of account, s *shared) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if s.users--; s.users == 0 && !p.closed {
+		s.timer = time.AfterFunc(idle, func() { p.expire(of, s) })
+	}
+}
+
+// expire closes a client that nobody has used for a while.
+func (p *Pool) expire(of account, s *shared) {
+	p.mu.Lock()
+	if p.closed || s.users > 0 || p.clients[of] != s {
+		p.mu.Unlock()
+		return
+	}
+	delete(p.clients, of)
+	p.work.Add(1)
+	p.mu.Unlock()
+	defer p.work.Done()
+	s.connect.Lock()
+	defer s.connect.Unlock()
+	if s.client != nil {
+		s.client.Close()
+	}
+}
+
+// depths remembers how deeply the tasks that were sent from here are nested. The network has no field for it, so a chain
+// that leaves this daemon and comes back begins anew.
+type depths struct {
+	of    map[string]int
+	order []string // the oldest first, as a ring
+	next  int
+}
+
+func newDepths(size int) depths { return depths{of: map[string]int{}, order: make([]string, 0, size)} }
+
+func (d *depths) set(task string, depth int) {
+	if _, known := d.of[task]; known {
+		d.of[task] = max(d.of[task], depth)
+		return
+	}
+	d.of[task] = depth
+	if len(d.order) < cap(d.order) {
+		d.order = append(d.order, task)
+		return
+	}
+	delete(d.of, d.order[d.next])
+	d.order[d.next] = task
+	d.next = (d.next + 1) % len(d.order)
+}
