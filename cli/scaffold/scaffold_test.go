@@ -64,9 +64,9 @@ func TestMakeMistakes(t *testing.T) {
 	}
 	for want, p := range map[string]Project{
 		`there is no language "nod", did you mean "node"?`: {Dir: "a", Language: "nod"},
-		"is there and not empty":                            {Dir: full, Language: "go"},
-		`the name "a b" cannot be that of an agent`:         {Dir: filepath.Join(t.TempDir(), "a b"), Language: "go"},
-		`the name "-x" cannot`:                              {Dir: "-x", Language: "exec"},
+		"is there and not empty":                           {Dir: full, Language: "go"},
+		`the name "a b" cannot be that of an agent`:        {Dir: filepath.Join(t.TempDir(), "a b"), Language: "go"},
+		`the name "-x" cannot`:                             {Dir: "-x", Language: "exec"},
 	} {
 		if _, err := Make(p); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%+v: %v, want %q", p, err, want)
