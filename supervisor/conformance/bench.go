@@ -79,6 +79,9 @@ func (b *Bench) Close() {
 	_ = b.dirs.Close() // nothing depends on it: the directory is temporary
 }
 
+// patience is more than a daemon has by default: a machine that builds and tests may be very busy.
+const patience = 3 * slowStart
+
 // Handler is a handler process on a bench.
 type Handler struct {
 	conn *plug.Conn
@@ -97,7 +100,7 @@ func (b *Bench) Start(ctx context.Context, p Program) (*Handler, error) {
 	}
 	conn, err := plug.Start(ctx, plug.Config{
 		Handler: p.name(), Path: path, Args: p.Args, Dir: p.Dir, Environment: launch.Merge(launch.Environment(os.Environ(), p.Environment), p.Variables),
-		Spawner: b.spawner, Dirs: b.dirs, Log: b.log,
+		Spawner: b.spawner, Dirs: b.dirs, Log: b.log, Timeouts: plug.Timeouts{Handshake: patience},
 	})
 	if err != nil {
 		return nil, err

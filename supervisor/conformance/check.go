@@ -89,7 +89,11 @@ func Check(ctx context.Context, p Program, o Options) (Report, error) {
 	s.Start = s.handler.Took
 	d := s.handler.Description
 	s.Name, s.Version, s.SDK, s.Described, s.Cancel, s.Idempotent = d.Name, d.Version, d.SDK, d.Described, d.Cancel, d.Idempotent
-	s.add(Result{Check: "start", State: OK, Took: s.Start})
+	r := Result{Check: "start", State: OK, Took: s.Start}
+	if s.Start > slowStart {
+		r.State, r.Detail = Warn, fmt.Sprintf("a daemon waits %v for the handshake, unless it is configured to wait longer", slowStart)
+	}
+	s.add(r)
 	s.cards(d.Cards)
 	if !d.Cancel {
 		s.Notes = append(s.Notes, "it does not say that it understands CancelTask, so a canceled task is cut off after the grace")
@@ -128,6 +132,9 @@ func (s *suite) health(ctx context.Context) {
 	r.Took = time.Since(at)
 	s.add(r)
 }
+
+// slowStart is how long a daemon waits for a handshake by default.
+const slowStart = 10 * time.Second
 
 // slowStop is more than a handler without tasks should need to end.
 const slowStop = 2 * time.Second

@@ -113,9 +113,8 @@ export class Stream {
           }
         }
       }
-    })().finally(() => {
-      this.#flushing = undefined;
-    });
+      this.#flushing = undefined; // at once: who waited for a write may write again before anything else runs
+    })();
   }
 
   #batch() {

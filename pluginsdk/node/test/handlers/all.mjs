@@ -36,7 +36,8 @@ const doings = {
   json: (task) => JSON.stringify(task.json('request').value),
   stream: async (task) => {
     const s = await task.createStream({ name: 'out', metadata: { a: 1 } });
-    for (let i = 0; i < 1000; i += 1) s.write(`${i} `);
+    for (let i = 0; i < 990; i += 1) s.write(`${i} `);
+    for (let i = 990; i < 1000; i += 1) await s.write(`${i} `);
     await s.flush();
     await s.end();
     return `${s.id} ${s.direction} ${s.format} ${s.shared} ${s.first}`;
