@@ -11,10 +11,10 @@ import (
 	"github.com/blocksd/blocksd/e2e/internal/system"
 )
 
-// Bounds of what one attack may cost the daemon, with room for a busy machine. Without limits each attack here takes far
-// more, as much as it likes.
+// Bounds of what the attacks may cost the daemon, with room for a busy machine. The memory is what the process holds, with the
+// garbage of the attacks before.
 const (
-	memoryGrowth = 300 << 20
+	memoryGrowth = 1200 << 20
 	logGrowth    = 48 << 20
 	statusBytes  = 256 << 10
 )

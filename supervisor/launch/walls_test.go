@@ -2,7 +2,9 @@ package launch
 
 import (
 	"errors"
+	"fmt"
 	"io"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -311,6 +313,22 @@ func TestSessions(t *testing.T) {
 		for _, l := range []Level{Landlock, Namespace} {
 			if out := output(t, s, Spec{Plan: plan(t, Limits{Level: l}, m)}, "kill -9 "+pid+" || echo refused"); !strings.HasSuffix(out, "refused") {
 				t.Errorf("killing a sibling behind %s: %q", l, out)
+			}
+		}
+	}
+	// Nor does it reach an abstract socket of others.
+	name := fmt.Sprintf("walls-test-%d", os.Getpid())
+	l, err := net.Listen("unix", "@"+name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	if python, err := exec.LookPath("python3"); err == nil && m.Landlock >= landlockScopes {
+		env := []string{"HOME=" + os.Getenv("HOME")}
+		connect := python + ` -c 'import socket; socket.socket(socket.AF_UNIX).connect("\0` + name + `")' 2>/dev/null && echo connected || echo refused`
+		for level, want := range map[Level]string{NoWalls: "connected", Landlock: "refused", Namespace: "refused"} {
+			if out := output(t, s, Spec{Env: env, Plan: plan(t, Limits{Level: level}, m)}, connect); !strings.HasSuffix(out, want) {
+				t.Errorf("an abstract socket behind %s: %q", level, out)
 			}
 		}
 	}

@@ -62,7 +62,9 @@ func newHost(dir, token string, o owner, plan *launch.Plan, onAnotherProcess fun
 	h.server = grpc.NewServer(
 		grpc.Creds(&hostCredentials{}),
 		grpc.MaxRecvMsgSize(MaxMessage), grpc.MaxSendMsgSize(MaxMessage),
-		grpc.StatsHandler(newReceiver(maxReceiving)), grpc.MaxConcurrentStreams(maxStreams), grpc.ConnectionTimeout(connectTimeout), grpc.MaxHeaderListSize(maxPrivate), grpc.WaitForHandlers(true),
+		grpc.StatsHandler(newReceiver(maxReceiving)),
+		grpc.InitialWindowSize(streamWindow), // a fixed one: gRPC's own choice grows to 16 MiB for each call
+		grpc.MaxConcurrentStreams(maxStreams), grpc.ConnectionTimeout(connectTimeout), grpc.MaxHeaderListSize(maxPrivate), grpc.WaitForHandlers(true),
 		grpc.ChainStreamInterceptor(authorizeStream(token), limitStreams()), grpc.UnaryInterceptor(authorizeUnary(token)),
 	)
 	handlerv1.RegisterHostServiceServer(h.server, h)

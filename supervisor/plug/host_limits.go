@@ -21,11 +21,12 @@ import (
 
 // What one handler may make the daemon hold. Each is far above what a handler needs that means well.
 const (
-	maxConnections = 64   // of a process's own to its host socket
-	maxStrangers   = 4    // of everybody else, who hears only that they have no business there
-	maxStreams     = 4096 // calls of the host service at once, of one process
-	maxTransfers   = 32   // downloads at once of one task, and as many artifacts
-	maxGreeting    = 16   // calls of a process whose first message is being received
+	maxConnections = 64       // of a process's own to its host socket
+	maxStrangers   = 4        // of everybody else, who hears only that they have no business there
+	streamWindow   = 64 << 10 // bytes of a call that are taken before anybody reads them
+	maxStreams     = 4096     // calls of the host service at once, of one process
+	maxTransfers   = 32       // downloads at once of one task, and as many artifacts
+	maxGreeting    = 16       // calls of a process whose first message is being received
 	maxCards       = 64
 	maxCardBytes   = 1 << 20
 	maxName        = 256      // bytes of a name or version of a handler
