@@ -77,7 +77,7 @@ check-proto: $(TOOLS)/buf $(TOOLS)/protoc-gen-go $(TOOLS)/python-proto
 	@diff -r -x __pycache__ $(PYTHON_PB) $(TOOLS)/generated-python || { echo "generated code is out of date: run 'make generate' and commit the result"; exit 1; }
 	@scripts/generated unchanged || { echo "proto/checked.sum is out of date: run 'make generate' and commit the result"; exit 1; }
 
-check-go: $(TOOLS)/nfpm pluginsdk/node/node_modules pluginsdk/python/.venv e2e/interop/pubnub/node_modules e2e/interop/.cache/pubnub-10.8.0
+check-go: $(TOOLS)/nfpm pluginsdk/node/node_modules pluginsdk/python/.venv examples/rust/target/release/wordcount e2e/interop/pubnub/node_modules e2e/interop/.cache/pubnub-10.8.0
 	@$(GO) run ./scripts/gotest $(RACE) ./...
 
 # The version is that of the tag; between two tags it is that of the next release with the commit.
@@ -149,6 +149,11 @@ pluginsdk/node/node_modules: pluginsdk/node/package-lock.json
 	  cd pluginsdk/node && npm ci --no-audit --no-fund --loglevel=error && touch node_modules; \
 	else echo "npm is not installed: the tests with handlers in Node.js will skip"; fi
 
+examples/rust/target/release/wordcount: examples/rust/Cargo.lock $(wildcard examples/rust/src/*.rs) $(wildcard proto/blocks/handler/v1/*.proto)
+	@if command -v cargo >/dev/null; then \
+	  scripts/step "building the example in Rust, and fetching what it needs" cargo build --quiet --release --locked --manifest-path examples/rust/Cargo.toml; \
+	else echo "cargo is not installed: the test with a handler in Rust will skip"; fi
+
 # pip is called by python: the first line of its script cannot hold a path with a space.
 e2e/interop/.cache/pubnub-10.8.0: e2e/interop/pubnub/requirements.txt
 	@if python3 -c 'import venv, ensurepip' 2>/dev/null; then \
@@ -178,4 +183,4 @@ e2e/interop/.cache/cli: e2e/interop/blocks/cli/package-lock.json
 	@touch $@
 
 clean:
-	rm -rf "$(BIN)" $(TOOLS) e2e/interop/.cache e2e/interop/pubnub/node_modules pluginsdk/node/node_modules pluginsdk/python/.venv
+	rm -rf "$(BIN)" $(TOOLS) e2e/interop/.cache e2e/interop/pubnub/node_modules pluginsdk/node/node_modules pluginsdk/python/.venv examples/rust/target

@@ -77,7 +77,7 @@ func (a *app) report(lines []string, code int) {
 		}
 	}
 	for _, line := range lines {
-		fmt.Fprintln(a.Stderr, "blocksd: "+line)
+		fmt.Fprintln(a.Stderr, "blocksd: "+printableLines(line)) // errors repeat texts of others
 	}
 }
 

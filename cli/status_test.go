@@ -177,4 +177,20 @@ func TestPrintable(t *testing.T) {
 	if got, want := printable("a\nb\t\x1b[2J\u009bü\u2028😀"), "a b \uFFFD[2J\uFFFDü\uFFFD😀"; got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
+	if got, want := printable("a\u202eb\u2066c\u200bd\u00ade\ufefff\xffg"), "a\uFFFDb\uFFFDc\uFFFDd\uFFFDe\uFFFDf\uFFFDg"; got != want {
+		t.Errorf("what cannot be seen: %q, want %q", got, want)
+	}
+	if got, want := printableLines("a\n\x1b[2Jb"), "a\n\uFFFD[2Jb"; got != want {
+		t.Errorf("lines: %q, want %q", got, want)
+	}
+}
+
+// TestErrorsDoNotControlTheTerminal: an error repeats what somebody has written.
+func TestErrorsDoNotControlTheTerminal(t *testing.T) {
+	var out bytes.Buffer
+	a := &app{Invocation{Stderr: &out}}
+	a.report([]string{"it failed: \x1b]0;owned\a\u202e"}, 1)
+	if got := out.String(); strings.ContainsAny(got, "\x1b\a\u202e") || !strings.HasPrefix(got, "blocksd: it failed: ") {
+		t.Errorf("%q", got)
+	}
 }

@@ -9,17 +9,27 @@ import (
 	"unicode"
 )
 
-// printable makes foreign text safe for a terminal: one line without control characters.
+// printable makes foreign text safe for a terminal: one line without characters that control it, or that cannot be seen,
+// or that change the order of others.
 func printable(s string) string {
 	return strings.Map(func(r rune) rune {
 		switch {
 		case r == '\n' || r == '\t' || r == '\r':
 			return ' '
-		case unicode.IsControl(r) || r == '\u2028' || r == '\u2029':
+		case unicode.In(r, unicode.Cc, unicode.Cf, unicode.Zl, unicode.Zp):
 			return '\uFFFD'
 		}
 		return r
-	}, s)
+	}, strings.ToValidUTF8(s, "\uFFFD"))
+}
+
+// printableLines is printable for a text of several lines.
+func printableLines(s string) string {
+	lines := strings.Split(s, "\n")
+	for i, line := range lines {
+		lines[i] = printable(line)
+	}
+	return strings.Join(lines, "\n")
 }
 
 // table prints rows in columns; an empty cell is a dash.

@@ -26,7 +26,12 @@ type RPCError struct {
 	err error // with the whole sentence
 }
 
-func (e *RPCError) Error() string { return e.err.Error() }
+func (e *RPCError) Error() string {
+	if e.err == nil { // made by somebody else, perhaps for a test
+		return fmt.Sprintf("%s was refused by the network: %s (code %d)", e.Method, e.Message, e.Code)
+	}
+	return e.err.Error()
+}
 
 func (e *RPCError) Unwrap() error { return e.err }
 

@@ -290,7 +290,7 @@ func TestUpload(t *testing.T) {
 	if err := upload.Write(within(t), []byte("late")); !errors.Is(err, client.ErrStreamEnded) {
 		t.Errorf("wrote after the end: %v", err)
 	}
-	check(orders.WriteEvent(within(t), map[string]int{"n": 1}))
+	check(orders.WriteEvent(within(t), map[string]string{"n": "<1>"}))
 	check(orders.Write(within(t), []byte("b")))
 	if err := orders.WriteText(within(t), "text"); err == nil {
 		t.Error("a text went into events")
@@ -307,7 +307,7 @@ func TestUpload(t *testing.T) {
 	if got, want := <-read, []string{"\xffbytes", "text", "more"}; !slices.Equal(got, want) {
 		t.Errorf("the agent read %q", got)
 	}
-	if got, want := <-read, []string{`{"n":1}`, `{"$binary":"Yg=="}`}; !slices.Equal(got, want) {
+	if got, want := <-read, []string{`{"n":"<1>"}`, `{"$binary":"Yg=="}`}; !slices.Equal(got, want) {
 		t.Errorf("the agent read %q", got)
 	}
 	if upload.EndReason() != client.StreamEnded {
@@ -779,6 +779,17 @@ func TestWrittenAgain(t *testing.T) {
 	}
 	if got := <-read; got != "one two!" {
 		t.Errorf("the agent read %q", got)
+	}
+	var numbers []int64 // readers of other people have one order for all writers
+	for _, r := range w.spy.find("/publish/", "stream_data") {
+		m, err := wire.DecodeStreamMessage([]byte(r.body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		numbers = append(numbers, m.Seq)
+	}
+	if !slices.IsSorted(numbers) || numbers[0] != 0 || numbers[len(numbers)-1] < 1e15 {
+		t.Errorf("numbers %d", numbers)
 	}
 }
 

@@ -1,6 +1,7 @@
 package client
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -50,11 +51,13 @@ func (r *Stream) WriteEvent(ctx context.Context, v any) error {
 }
 
 func (r *Stream) event(v any) (stream.Item, error) {
-	b, err := json.Marshal(v)
-	if err != nil {
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false) // <, > and & go as they are
+	if err := enc.Encode(v); err != nil {
 		return stream.Item{}, fmt.Errorf("write stream %q: the event does not encode to JSON: %w", r.Name(), err)
 	}
-	return stream.Event(b), nil
+	return stream.Event(b.Bytes()), nil
 }
 
 // TryWrite is Write that does not wait: it returns ErrStreamFull where the network takes less than is written.

@@ -65,6 +65,12 @@ func (p *programs) survey(c config.Config, before roster.Plan) roster.Plan {
 		if h.Path == "" {
 			continue
 		}
+		if skip, found := p.scanner.Check(h.Name, h.Path); found {
+			s.Skipped = append(s.Skipped, skip)
+			if !skip.Used {
+				continue
+			}
+		}
 		if sum, err := p.hashes.Of(h.Path); err == nil { // else the start says it
 			s.Hashes[h.Path] = sum
 		}

@@ -191,3 +191,12 @@ func TestNodeProjectWithoutPackages(t *testing.T) {
 		t.Errorf("answered %q", got)
 	}
 }
+
+// replaceOnce replaces a text that must be there.
+func replaceOnce(t *testing.T, text, old, by string) string {
+	t.Helper()
+	if !strings.Contains(text, old) {
+		t.Fatalf("there is no %q in\n%s", old, text)
+	}
+	return strings.Replace(text, old, by, 1)
+}

@@ -63,6 +63,8 @@ type HandlerConfig struct {
 	// Interpreter is executed instead of the file, "" when the file is a program; Args then name the file.
 	Interpreter string
 	Args        []string
+	// Needed are files and directories of the daemon that it may read.
+	Needed []string
 	// Variables are variables of this handler alone, KEY=value. One that every handler gets counts more.
 	Variables []string
 	Dir       string // working directory; "" is the root directory

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/go-viper/mapstructure/v2"
 	"github.com/knadh/koanf/providers/confmap"
@@ -109,7 +110,19 @@ func Read(s Sources) (Loaded, error) {
 		return l, ps
 	}
 	l.Config = c
+	l.Warnings = append(l.Warnings, doubts(c)...)
 	return l, nil
+}
+
+// networkGrace is how long the network waits for the end of a task that it has canceled before it ends the task itself.
+const networkGrace = 30 * time.Second
+
+// doubts are what a valid configuration may not be meant to say.
+func doubts(c Config) (warnings []string) {
+	if c.CancelGrace >= networkGrace {
+		warnings = append(warnings, fmt.Sprintf(`key "cancel_grace" is %s: the network ends a canceled task itself after %s, so its consumer may see two outcomes: choose less`, c.CancelGrace, networkGrace))
+	}
+	return warnings
 }
 
 // inherited is the layer of the lists whose entries leave out keys that they inherit from a table: its final values.

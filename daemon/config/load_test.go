@@ -289,3 +289,13 @@ func TestWrongOrigin(t *testing.T) {
 		}
 	}
 }
+
+// A grace as long as the network's own is valid, and a reason to think again.
+func TestLongCancelGrace(t *testing.T) {
+	for grace, want := range map[string]int{"29s": 0, "30s": 1} {
+		_, warnings, err := Load(Sources{Flags: map[string]any{"cancel_grace": grace}})
+		if err != nil || len(warnings) != want {
+			t.Errorf("%s: %q, %v", grace, warnings, err)
+		}
+	}
+}

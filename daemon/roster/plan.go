@@ -177,6 +177,8 @@ func (p *planner) findHandlers() {
 		switch {
 		case h.Path == "" && ok:
 			p.add(h, f)
+		case h.Path != "" && p.skipped(h.Name, h.Path):
+			p.keep(h.Name) // why it is not loaded anew is among what was skipped
 		case h.Path != "":
 			if ok && f.Path == h.Path {
 				p.cardBeside[h.Name] = f.CardPath
@@ -204,6 +206,11 @@ func (p *planner) findHandlers() {
 	}
 }
 
+// skipped reports whether the file of a handler may not be used.
+func (p *planner) skipped(name, path string) bool {
+	return slices.ContainsFunc(p.survey.Skipped, func(s catalog.Skip) bool { return !s.Used && s.Name == name && s.Path == path })
+}
+
 // add plans a handler, if it may run.
 func (p *planner) add(h config.Handler, f catalog.Found) {
 	hc := supervisor.HandlerConfig{
@@ -215,9 +222,6 @@ func (p *planner) add(h config.Handler, f catalog.Found) {
 		p.asProject(f, &hc)
 	}
 	isolate(h, &hc)
-	if f.Project != nil {
-		hc.Limits.Keep = f.Project.Keep
-	}
 	p.configuredPin[h.Name] = hc.SHA256 != ""
 	if hc.SHA256 == "" {
 		sum, certain := p.survey.Pins.Of(h.Name)
@@ -292,7 +296,7 @@ func (p *planner) keptProject(s catalog.Skip) bool {
 // asProject has the handler of a project run in its directory, by what runs its language. What it has to be given to do so
 // comes before the arguments that the configuration adds.
 func (p *planner) asProject(f catalog.Found, hc *supervisor.HandlerConfig) {
-	hc.Interpreter, hc.Variables = f.Project.Interpreter, f.Project.Environment
+	hc.Interpreter, hc.Variables, hc.Needed = f.Project.Interpreter, f.Project.Environment, f.Project.Needed
 	hc.Args = append(slices.Clone(f.Project.Args), hc.Args...)
 	if hc.Dir == "" {
 		hc.Dir = f.Dir

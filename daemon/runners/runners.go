@@ -59,12 +59,13 @@ func (r Runners) All() []catalog.Runner {
 		{
 			Language: "Python", Extensions: []string{".py"}, Own: filepath.Join(".venv", "bin", "python"), Interpreter: "python3",
 			Missing: "install Python 3.10 or newer, or make an environment .venv in the project",
-			Keep:    []string{filepath.Join(r.Dir, "python")},
+			Needed:  []string{filepath.Join(r.Dir, "python")},
 			Args:    func(dir, _, _ string) []string { return []string{filepath.Join(r.Dir, "python", "run.py"), dir} },
 		},
 		{
 			Language: "JavaScript or TypeScript", Extensions: []string{".js", ".mjs", ".cjs", ".ts", ".mts"},
-			Interpreter: "node", Missing: "install Node.js 20 or newer", Keep: []string{filepath.Join(r.Dir, "node")},
+			Interpreter: "node", Missing: "install Node.js 20 or newer",
+			Needed:    []string{filepath.Join(r.Dir, "node")},
 			Installed: []string{filepath.Join(r.Dir, "node", "node_modules", ".package-lock.json")},
 			Args: func(dir, file, export string) []string {
 				args := []string{filepath.Join(r.Dir, "node", "run.mjs"), "--project", dir, "--file", file}

@@ -112,6 +112,11 @@ func TestParseEvent(t *testing.T) {
 		`{"artifact":{"text":"","mimeType":"text/plain"}}`: true,
 		`{"artifact":{"data":"AAE="}}`:                     true,
 		`{"artifact":{"path":"out.png","outputId":"o"}}`:   true,
+		`{"stream":{"text":"a"}}`:                          true,
+		`{"stream":{"name":"quotes","event":{"a":1}}}`:     true,
+		`{"stream":{"end":true}}`:                          true,
+		`{"stream":{}}`:                                    false,
+		`{"stream":{"text":"a","end":true}}`:               false,
 		`{"error":"no"}`:                                   true,
 		`{}`:                                               false,
 		`{"status":"a","error":"b"}`:                       false,
@@ -131,7 +136,7 @@ func FuzzParseEvent(f *testing.F) {
 	f.Add(`{"artifact":{"data":"AAE="}}`)
 	f.Fuzz(func(t *testing.T, line string) {
 		e, err := parseEvent([]byte(line))
-		if err == nil && e.Status == nil && e.Artifact == nil && e.Error == nil {
+		if err == nil && e.Status == nil && e.Artifact == nil && e.Error == nil && e.Stream == nil {
 			t.Errorf("%q is an event of no kind", line)
 		}
 	})

@@ -72,6 +72,17 @@ type eventForm struct {
 	Status   *string       `json:"status"`
 	Artifact *artifactForm `json:"artifact"`
 	Error    *string       `json:"error"`
+	Stream   *streamForm   `json:"stream"`
+}
+
+// streamForm writes into a stream, which it makes when it is the first: exactly one of text, data, event and end.
+type streamForm struct {
+	// Name is the key in the card, which may be left out when the card declares one stream.
+	Name  string          `json:"name"`
+	Text  *string         `json:"text"`
+	Data  []byte          `json:"data"` // base64
+	Event json.RawMessage `json:"event"`
+	End   bool            `json:"end"`
 }
 
 // artifactForm is an artifact: exactly one of text, data and path.
@@ -95,27 +106,26 @@ func parseEvent(line []byte) (eventForm, error) {
 	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
 		return eventForm{}, errors.New("there is something behind the JSON object")
 	}
-	n := 0
-	for _, there := range []bool{e.Status != nil, e.Artifact != nil, e.Error != nil} {
-		if there {
+	if count(e.Status != nil, e.Artifact != nil, e.Error != nil, e.Stream != nil) != 1 {
+		return eventForm{}, errors.New("it must have exactly one of status, artifact, stream and error")
+	}
+	if a := e.Artifact; a != nil && count(a.Text != nil, a.Data != nil, a.Path != "") != 1 {
+		return eventForm{}, errors.New("an artifact must have exactly one of text, data and path")
+	}
+	if s := e.Stream; s != nil && count(s.Text != nil, s.Data != nil, s.Event != nil, s.End) != 1 {
+		return eventForm{}, errors.New("what is written into a stream must have exactly one of text, data, event and end")
+	}
+	return e, nil
+}
+
+// count is how many are true.
+func count(all ...bool) (n int) {
+	for _, b := range all {
+		if b {
 			n++
 		}
 	}
-	if n != 1 {
-		return eventForm{}, errors.New("it must have exactly one of status, artifact and error")
-	}
-	if a := e.Artifact; a != nil {
-		n := 0
-		for _, there := range []bool{a.Text != nil, a.Data != nil, a.Path != ""} {
-			if there {
-				n++
-			}
-		}
-		if n != 1 {
-			return eventForm{}, errors.New("an artifact must have exactly one of text, data and path")
-		}
-	}
-	return e, nil
+	return n
 }
 
 // notUnderstood is for the consumer; the log has the line.
@@ -124,6 +134,7 @@ const notUnderstood = "The program gave an answer that is not understood."
 // events publishes the lines of a program as they come. An error line fails the task when the program has ended.
 func (r *runner) events(ctx context.Context, t *pluginsdk.Task, from io.Reader) error {
 	var failed error
+	streams := streams{task: t, made: map[string]*pluginsdk.Stream{}}
 	err := eachLine(from, func(line []byte) error {
 		if len(bytes.TrimSpace(line)) == 0 || ctx.Err() != nil {
 			return nil
@@ -137,6 +148,8 @@ func (r *runner) events(ctx context.Context, t *pluginsdk.Task, from io.Reader) 
 			t.Status(*e.Status)
 		case e.Error != nil:
 			failed = errors.New(*e.Error)
+		case e.Stream != nil:
+			return streams.write(ctx, *e.Stream)
 		default:
 			return r.send(t, *e.Artifact)
 		}
@@ -170,4 +183,35 @@ func (r *runner) send(t *pluginsdk.Task, a artifactForm) error {
 		}
 	}
 	return t.Send(out)
+}
+
+// streams are those of a task.
+type streams struct {
+	task *pluginsdk.Task
+	made map[string]*pluginsdk.Stream // by the name that the program uses
+}
+
+// write does what a line says. To a program whose caller wants no streams they make no difference.
+func (s streams) write(ctx context.Context, f streamForm) error {
+	if !s.task.HasStream {
+		return nil
+	}
+	to := s.made[f.Name]
+	if to == nil {
+		var err error
+		if to, err = s.task.CreateStream(ctx, pluginsdk.StreamOptions{Declared: f.Name}); err != nil {
+			return err
+		}
+		s.made[f.Name] = to
+	}
+	switch {
+	case f.End:
+		return to.End(ctx)
+	case f.Text != nil:
+		return to.WriteText(*f.Text)
+	case f.Data != nil:
+		_, err := to.Write(f.Data)
+		return err
+	}
+	return to.WriteEvent(f.Event)
 }

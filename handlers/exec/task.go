@@ -93,6 +93,7 @@ func (r *runner) run(ctx context.Context, t *pluginsdk.Task) error {
 	if public, err := outcome(state, r.settings.Errors, lastLine); err != nil {
 		return pluginsdk.Private(public, err)
 	}
+	t.Complete() // when the program has ended a pipe task is over, too
 	switch r.settings.Output {
 	case asFiles:
 		return sendFiles(t, w.output)

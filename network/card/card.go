@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -117,7 +118,7 @@ func Parse(doc []byte) (Card, error) {
 
 // Load is Parse of a file; its errors name the path.
 func Load(path string) (Card, error) {
-	doc, err := os.ReadFile(path)
+	doc, err := read(path)
 	if os.IsNotExist(err) {
 		return Card{}, fmt.Errorf("read agent card %s: there is no such file", path)
 	}
@@ -129,6 +130,28 @@ func Load(path string) (Card, error) {
 		return Card{}, fmt.Errorf("agent card %s is not valid: %w", path, err)
 	}
 	return c, nil
+}
+
+// maxFile is the largest card that is read.
+const maxFile = 1 << 20
+
+// read reads a card. A file of another kind is not opened: a pipe might never let go of its reader.
+func read(path string) ([]byte, error) {
+	info, err := os.Stat(path)
+	switch {
+	case err != nil:
+		return nil, err
+	case !info.Mode().IsRegular():
+		return nil, fmt.Errorf("%s is not a file", path)
+	case info.Size() > maxFile:
+		return nil, fmt.Errorf("%s has %d bytes, and a card may have %d", path, info.Size(), maxFile)
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return io.ReadAll(io.LimitReader(f, maxFile))
 }
 
 // cardSuffix is how the card beside a built handler is called: NAME.agent-card.json beside NAME.

@@ -148,6 +148,21 @@ func (w *watch) end() {
 	w.cancel(nil)
 }
 
+// progress is the body of an answer that may not stand still.
+type progress struct {
+	io.ReadCloser
+	watch *watch
+	stall time.Duration
+}
+
+func (p *progress) Read(b []byte) (int, error) {
+	n, err := p.ReadCloser.Read(b)
+	if n > 0 {
+		p.watch.timer.Reset(p.stall)
+	}
+	return n, err
+}
+
 // download is the body of a file. Only one goroutine may read it.
 type download struct {
 	body  io.ReadCloser

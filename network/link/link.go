@@ -62,6 +62,8 @@ type Timeouts struct {
 	Request time.Duration
 	// Poll bounds one long poll; the network answers after 280 s at the latest. Default 300 s.
 	Poll time.Duration
+	// Answer is how long the answer to a poll may stand still once it has begun. Default 20 s.
+	Answer time.Duration
 	// Presence bounds one presence update or heartbeat, so that two of them fit into the presence timeout. Default 5 s.
 	Presence time.Duration
 	// PresenceGap is the shortest time between two presence updates; a change after a longer pause goes out at once.
@@ -87,6 +89,7 @@ func (t Timeouts) withDefaults() Timeouts {
 	}
 	def(&t.Request, 10*time.Second)
 	def(&t.Poll, 300*time.Second)
+	def(&t.Answer, 20*time.Second)
 	def(&t.Presence, 5*time.Second)
 	def(&t.PresenceGap, 5*time.Millisecond)
 	def(&t.Leave, 3*time.Second)

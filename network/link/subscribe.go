@@ -168,7 +168,14 @@ func (s *subscription) send(ctx context.Context, r request) pollEvent {
 	}
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{WroteHeaders: func() { l.polled.Store(l.cfg.Now().UnixNano()) }})
+	// A poll may wait for minutes, but an answer that has begun comes at once or never: without this the agent would be deaf
+	// for the rest of those minutes.
+	ctx, stalled := newWatch(ctx, timeout)
+	defer stalled.end()
+	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+		WroteHeaders:         func() { l.polled.Store(l.cfg.Now().UnixNano()) },
+		GotFirstResponseByte: func() { stalled.timer.Reset(l.cfg.Timeouts.Answer) },
+	})
 	req, err := l.newRequest(ctx, "/v2/subscribe/"+url.PathEscape(l.cfg.Keys.SubscribeKey)+"/"+s.channels+"/0", q, s.c.Token())
 	if err != nil {
 		return failed{err}
@@ -179,6 +186,7 @@ func (s *subscription) send(ctx context.Context, r request) pollEvent {
 	}
 	l.polled.Store(0)
 	defer resp.Body.Close()
+	resp.Body = &progress{resp.Body, stalled, l.cfg.Timeouts.Answer}
 	if resp.StatusCode != http.StatusOK {
 		body, _ := readBounded(resp, maxAnswer)
 		return refused{&StatusError{Op: "subscribe", Channel: strings.Join(s.c.Channels, ","), Status: resp.StatusCode, Body: body}, retry.After(resp.Header, maxRetryAfter)}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"math/rand/v2"
 	"net/http"
@@ -62,6 +63,33 @@ func TestSubscribeSendsWhatTheNetworkNeeds(t *testing.T) {
 	if !strings.Contains(sent[1], "tr=") {
 		t.Errorf("poll %s without region", sent[1])
 	}
+}
+
+// An answer that begins and then stands still is given up long before the poll is: nothing is lost, and nobody is deaf.
+func TestSubscribeGivesUpAnAnswerThatStandsStill(t *testing.T) {
+	var left atomic.Int32
+	stuck := make(chan struct{}, 1)
+	n := newNetwork(t, func(s *setup) {
+		s.front = func(next http.Handler) http.Handler {
+			return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if !strings.HasPrefix(r.URL.Path, "/v2/subscribe/") || r.URL.Query().Get("tt") == "0" || left.Add(-1) < 0 {
+					next.ServeHTTP(w, r)
+					return
+				}
+				_, _ = io.WriteString(w, `{"t":{"t":"1`)
+				w.(http.Flusher).Flush()
+				stuck <- struct{}{}
+				<-r.Context().Done()
+			})
+		}
+	})
+	left.Store(1)
+	l := n.link(func(c *link.Config) { c.Timeouts.Answer, c.Timeouts.Poll = 100*time.Millisecond, time.Hour })
+	ls := n.listen(l, link.SubscribeConfig{Channels: []string{"c"}})
+	ls.until(link.Connected)
+	<-stuck
+	n.publish("c", "0")
+	ls.expect(0, 1)
 }
 
 // Every fault once, in the middle of a stream of messages: nothing may be lost, doubled or reordered.

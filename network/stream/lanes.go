@@ -207,6 +207,9 @@ func (s *lanes) marked(out []lanesAction, l *lane, m wire.StreamMessage, tt uint
 	}
 	if l.end < 0 {
 		l.end, l.endTT, l.failure = max(m.Seq, l.next), tt, m.Failure
+		for seq := range l.held { // what has come counts
+			l.end = max(l.end, seq+1)
+		}
 		l.published(m.Unacked, now)
 	}
 	return out

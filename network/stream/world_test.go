@@ -150,13 +150,6 @@ func (g got) bytes() (b []byte) {
 	return b
 }
 
-func (g got) events() (e []string) {
-	for _, i := range g.items {
-		e = append(e, string(i.Event))
-	}
-	return e
-}
-
 func (g got) chunks() (c []string) {
 	for _, i := range g.items {
 		c = append(c, string(i.Data))

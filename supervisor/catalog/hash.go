@@ -3,16 +3,43 @@ package catalog
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
+	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"sync"
 	"syscall"
 	"time"
 )
 
+// maxProgram is the largest program that is read. A sparse file can claim any size, and would be read for hours.
+const maxProgram = 4 << 30
+
+// openFile opens a regular file of at most maxProgram bytes. Anything else, a pipe say, might never let go of its reader.
+func openFile(path string) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	info, err := f.Stat()
+	switch {
+	case err != nil:
+	case !info.Mode().IsRegular():
+		err = errors.New("it is not a file")
+	case info.Size() > maxProgram:
+		err = fmt.Errorf("it has %d bytes, and a program may have %d", info.Size(), int64(maxProgram))
+	}
+	if err != nil {
+		f.Close()
+		return nil, &fs.PathError{Op: "open", Path: path, Err: err}
+	}
+	return f, nil
+}
+
 // Hash returns the SHA-256 of a file in hexadecimal.
 func Hash(path string) (string, error) {
-	f, err := os.Open(path)
+	f, err := openFile(path)
 	if err != nil {
 		return "", err
 	}

@@ -29,7 +29,7 @@ const maxInterpreterLine = 256
 // kindOf looks at the beginning of a file. reason is the end of a sentence that begins with what was tried, and says why it
 // cannot run on this machine.
 func kindOf(path string) (kind Kind, reason string) {
-	f, err := os.Open(path)
+	f, err := openFile(path)
 	if err != nil {
 		return 0, fmt.Sprintf("it cannot be read: %v", plain(err))
 	}

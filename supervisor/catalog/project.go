@@ -26,8 +26,8 @@ type Project struct {
 	// Interpreter and Args start the handler; both are empty for a file that is a program itself.
 	Interpreter string
 	Args        []string
-	// Keep are directories of the daemon that the handler runs from.
-	Keep []string
+	// Needed are files and directories that what runs it reads.
+	Needed []string
 	// Content is the checksum of the card and of all source files.
 	Content string
 	// Environment are the variables of the project's .env file, KEY=value, without those of the network.
@@ -46,10 +46,10 @@ type Runner struct {
 	Interpreter string
 	// Missing says what to do when there is no interpreter.
 	Missing string
+	// Needed are files and directories that it reads.
+	Needed []string
 	// Installed are files that change when what the runner needs is installed; a change starts its handlers again.
 	Installed []string
-	// Keep are directories of the daemon that its handlers run from.
-	Keep []string
 	// Args of the interpreter, for the handler in a file of a directory.
 	Args func(dir, file, export string) []string
 }
@@ -151,7 +151,7 @@ func (s *scan) handlerOf(root, abs string, c card.Card, runners []Runner) (f Fou
 	if f.Project.Interpreter, reason = r.interpreter(abs); reason != "" {
 		return f, reason
 	}
-	f.Project.Keep = r.Keep
+	f.Project.Needed = r.Needed
 	f.Project.Args = r.Args(abs, path, c.HandlerExport)
 	return f, ""
 }

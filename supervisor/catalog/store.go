@@ -128,7 +128,7 @@ func (s *Store) has(sum string) bool {
 
 // copy brings a file into the store. A copy that was interrupted is never taken for a whole one.
 func (s *Store) copy(file, sum string) error {
-	in, err := os.Open(file)
+	in, err := openFile(file)
 	if err != nil {
 		return err
 	}

@@ -33,6 +33,34 @@ func (s *scan) distrustPath(dir string) string {
 	}
 }
 
+// Check says why a program that the configuration names by its path is not to be run, or only with a warning; found is
+// false when it may be run, or does not exist. It is held to the same rule as what lies in a plugins directory.
+func (sc *Scanner) Check(name, path string) (skip Skip, found bool) {
+	real, err := filepath.EvalSymlinks(path)
+	if err != nil {
+		return Skip{}, false // the start says it
+	}
+	info, err := os.Lstat(real)
+	if err != nil {
+		return Skip{}, false
+	}
+	s := scan{uid: uint32(os.Getuid()), accounts: sc.accounts}
+	if !info.Mode().IsRegular() {
+		return Skip{Path: path, Name: name, Reason: fmt.Sprintf("handler %s is not loaded because %s is not a file", name, path)}, true
+	}
+	reason := s.distrustPath(filepath.Dir(real))
+	if reason == "" {
+		reason = s.distrust(real, info)
+	}
+	switch {
+	case reason == "":
+		return Skip{}, false
+	case sc.WarnOnly:
+		return Skip{Path: path, Name: name, Used: true, Reason: fmt.Sprintf("blocksd run does not use %s because %s", path, reason)}, true
+	}
+	return Skip{Path: path, Name: name, Reason: fmt.Sprintf("handler %s is not loaded because %s", name, reason)}, true
+}
+
 // distrust says who else may change a file or directory, "" when only root and the daemon's own user may.
 func (s *scan) distrust(path string, info fs.FileInfo) string {
 	if uid := owner(info); uid != 0 && uid != s.uid {

@@ -1,10 +1,12 @@
 package catalog
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -107,5 +109,51 @@ func TestWarnOnly(t *testing.T) {
 	}
 	if strings.Join(got, "\n") != strings.Join(want, "\n") {
 		t.Errorf("got\n%s", strings.Join(got, "\n"))
+	}
+}
+
+// A program that the configuration names is held to the same rule as one in a plugins directory.
+func TestConfiguredPrograms(t *testing.T) {
+	base := t.TempDir()
+	program, open, fifo := filepath.Join(base, "p"), filepath.Join(base, "open"), filepath.Join(base, "fifo")
+	for _, err := range []error{
+		os.WriteFile(program, []byte("#!/bin/sh\n"), 0o755), os.WriteFile(open, []byte("#!/bin/sh\n"), 0o755), os.Chmod(open, 0o757),
+		syscall.Mkfifo(fifo, 0o755), os.Symlink(open, filepath.Join(base, "link")), os.Mkdir(filepath.Join(base, "d"), 0o777), os.Chmod(filepath.Join(base, "d"), 0o777),
+		os.WriteFile(filepath.Join(base, "d", "p"), []byte("#!/bin/sh\n"), 0o755),
+	} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	for path, want := range map[string]string{
+		program: "", filepath.Join(base, "nothing"): "", open: "may be written by its group or by others", filepath.Join(base, "link"): "may be written by its group or by others",
+		filepath.Join(base, "d", "p"): "may be written by its group or by others", fifo: "is not a file",
+	} {
+		skip, found := new(Scanner).Check("h", path)
+		if found != (want != "") || !strings.Contains(skip.Reason, want) || found && (skip.Used || skip.Name != "h" || skip.Path != path) {
+			t.Errorf("%s: %+v", path, skip)
+		}
+	}
+	if skip, found := (&Scanner{WarnOnly: true}).Check("h", open); !found || !skip.Used {
+		t.Errorf("only a warning: %+v", skip)
+	}
+}
+
+// What is no ordinary file, or claims to be endless, is not read.
+func TestHashRefuses(t *testing.T) {
+	base := t.TempDir()
+	fifo, giant := filepath.Join(base, "fifo"), filepath.Join(base, "giant")
+	f, err := os.Create(giant)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if err := errors.Join(syscall.Mkfifo(fifo, 0o644), f.Truncate(1<<40)); err != nil {
+		t.Fatal(err)
+	}
+	for path, want := range map[string]string{fifo: "it is not a file", "/dev/zero": "it is not a file", base: "it is not a file", giant: "a program may have 4294967296"} {
+		if _, err := Hash(path); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v", path, err)
+		}
 	}
 }

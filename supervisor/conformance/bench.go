@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/blocksd/blocksd/dispatch"
+	"github.com/blocksd/blocksd/network/card"
 	"github.com/blocksd/blocksd/network/wire"
 	"github.com/blocksd/blocksd/supervisor/catalog"
 	"github.com/blocksd/blocksd/supervisor/launch"
@@ -117,6 +118,9 @@ type Task struct {
 	wire.Task
 	// Files are the bytes of the parts that carry a file, by their index.
 	Files map[int][]byte
+	// Streams are those that the card declares; Inbound is what the consumer writes into each that it may write.
+	Streams map[string]card.Stream
+	Inbound []dispatch.StreamItem
 	// OnStatus is called with each status; nil for none.
 	OnStatus func(text string)
 }
@@ -125,6 +129,7 @@ type Task struct {
 type Outcome struct {
 	Statuses  []string
 	Artifacts []Artifact
+	Streams   []Stream
 	// Err is nil when the handler succeeded; a *dispatch.TaskFailure when it failed.
 	Err  error
 	Took time.Duration
@@ -143,7 +148,11 @@ func (h *Handler) Do(ctx context.Context, t Task) Outcome {
 	err := h.conn.Do(ctx, &t.Task, p, plug.Hooks{})
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return Outcome{p.statuses, p.artifacts, err, time.Since(at)}
+	o := Outcome{Statuses: p.statuses, Artifacts: p.artifacts, Err: err, Took: time.Since(at)}
+	for _, s := range p.streams {
+		o.Streams = append(o.Streams, s.result())
+	}
+	return o
 }
 
 // Cancel asks the handler to end a task.
@@ -153,12 +162,14 @@ func (h *Handler) Cancel(ctx context.Context, taskID string, reason dispatch.Can
 
 // port takes what a handler publishes, in place of the network.
 type port struct {
-	dispatch.NoStreams
+	dispatch.NoStreams // for what is no stream in it
+
 	task Task
 
 	mu        sync.Mutex // guards what follows
 	statuses  []string
 	artifacts []Artifact
+	streams   []*stream
 }
 
 // Dispatched implements dispatch.TaskPort.

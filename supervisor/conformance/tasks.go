@@ -43,6 +43,7 @@ func (s *suite) tasks(ctx context.Context) {
 		}
 		if a.example(ctx) {
 			a.concurrency(ctx)
+			a.streams(ctx)
 		}
 		a.cancel(ctx)
 		a.odd(ctx, "no inputs", nil)
@@ -161,6 +162,29 @@ func (a agent) concurrency(ctx context.Context) {
 			r.State, r.Detail = Fail, fmt.Sprintf("of %d tasks at the same time, which the card allows, one failed: %s", n, why(o.Err))
 			break
 		}
+	}
+	a.add(r)
+}
+
+// streams runs the example for a caller that wants streams, who writes nothing and ends what it may write.
+func (a agent) streams(ctx context.Context) {
+	if len(a.card.Streams) == 0 {
+		return
+	}
+	t := a.task(a.parts)
+	t.HasStream, t.Streams = true, a.card.Streams
+	o := a.within(ctx, t)
+	r := Result{Check: a.of("streams", a.card), State: OK, Took: o.Took}
+	written := 0
+	for _, s := range o.Streams {
+		written += len(s.Written)
+	}
+	r.Detail = fmt.Sprintf("%d made, %d written", len(o.Streams), written)
+	switch {
+	case o.Err != nil:
+		r.State, r.Detail = Fail, "the task with the examples of the card failed for a caller that wants streams: "+why(o.Err)
+	case len(o.Streams) == 0:
+		r.State, r.Detail = Warn, "the card declares streams and the task made none"
 	}
 	a.add(r)
 }

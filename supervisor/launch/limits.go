@@ -24,9 +24,6 @@ type Limits struct {
 	// ReadPaths and WritePaths, when either is set, are the only files that the handler may open, except its own program
 	// and directory, its private sockets, and what programs need to run at all (systemPaths).
 	ReadPaths, WritePaths []string
-	// Keep are directories of the daemon that the handler runs from: they stay open to it, though they are among its closed
-	// files.
-	Keep []string
 
 	// User is a name or a number; "" is the daemon's own user.
 	User string
@@ -132,7 +129,6 @@ type Plan struct {
 	walls    walls
 	read     []string
 	write    []string
-	keep     []string
 	user     *account
 	env      []string // hints for the handler's runtime
 }
@@ -224,7 +220,6 @@ func (l Limits) PlanFor(m *Machine, subject Subject) (*Plan, error) {
 			p.read, p.write = l.ReadPaths, l.WritePaths
 		}
 	}
-	p.keep = l.Keep
 	p.walls = m.wallsOf(l.Level, p.user != nil, p.UID() == 0)
 	p.Level, p.Open = p.walls.level, p.walls.open
 	if noUser != "" {
@@ -298,10 +293,10 @@ func (p *Plan) environment(env []string) []string {
 }
 
 // systemPaths are open for reading to every handler whose files are guarded: what programs, interpreters and TLS need.
-// Not the whole of /etc and /proc: there are secrets in them.
+// Not the whole of /etc: there are secrets in it.
 var systemPaths = []string{
 	"/usr", "/lib", "/lib32", "/lib64", "/bin", "/sbin", "/sys/fs/cgroup", "/sys/devices/system/cpu", "/sys/kernel/mm/transparent_hugepage",
-	"/proc/self", "/proc/cpuinfo", "/proc/meminfo", "/proc/stat", "/proc/sys", "/proc/filesystems", "/proc/version", "/proc/loadavg", "/proc/uptime",
+	"/proc", // where landlock keeps a handler from what is private in other processes
 	"/etc/ssl", "/etc/pki", "/etc/ca-certificates", "/etc/ca-certificates.conf", "/etc/resolv.conf", "/etc/hosts", "/etc/host.conf", "/etc/nsswitch.conf",
 	"/etc/gai.conf", "/etc/services", "/etc/protocols", "/etc/passwd", "/etc/group", "/etc/localtime", "/etc/timezone", "/etc/ld.so.cache", "/etc/ld.so.conf",
 	"/etc/ld.so.conf.d", "/etc/alternatives", "/etc/mime.types", "/etc/os-release", "/run/systemd/resolve",
@@ -331,7 +326,7 @@ func (p *Plan) guard(spec Spec) *guard {
 			g.ReadOnly = []string{groupsRoot}
 		}
 	}
-	g.Read = append(g.Read, p.kept(spec)...)
+	g.Read = slices.Concat(g.Read, spec.kept(p.machine.Closed), spec.needed(p.machine.Closed))
 	if spec.Private != "" {
 		g.Write = append(g.Write, spec.Private)
 	}

@@ -22,6 +22,8 @@ import (
 type mask struct {
 	Closed []string
 	Keep   []string // of the handler's own: its program and its sockets
+	// ReadOnly are those of Keep that it may not change.
+	ReadOnly []string
 }
 
 // mask is what a process is not to see; nil when it is not hidden.
@@ -29,7 +31,17 @@ func (p *Plan) mask(spec Spec) *mask {
 	if !p.walls.mask {
 		return nil
 	}
-	m := &mask{Closed: canonical(append(slices.Clone(p.machine.Closed), p.machine.Sockets...)), Keep: p.kept(spec)}
+	closed := append(slices.Clone(p.machine.Closed), p.machine.Sockets...)
+	own := slices.Concat(spec.needs(), spec.Needed)
+	if spec.Private != "" {
+		own = append(own, realPath(spec.Private))
+	}
+	if p.Foreign() {
+		closed = append(closed, hurdles(own, *p.user)...)
+	}
+	m := &mask{Closed: canonical(closed)}
+	m.ReadOnly = spec.needed(m.Closed)
+	m.Keep = append(spec.kept(m.Closed), m.ReadOnly...)
 	if spec.Private != "" {
 		m.Keep = append(m.Keep, realPath(spec.Private))
 	}
@@ -174,8 +186,31 @@ func (m *mask) hideDir(closed string, open map[string]int) error {
 		if err := unix.Mount("/proc/self/fd/"+strconv.Itoa(fd), path, "", unix.MS_BIND, ""); err != nil {
 			return err
 		}
+		if slices.Contains(m.ReadOnly, path) {
+			if err := readOnly(path); err != nil {
+				return err
+			}
+		}
 	}
 	return unix.Mount("", closed, "", unix.MS_REMOUNT|unix.MS_BIND|unix.MS_RDONLY|emptyFlags, "")
+}
+
+// readOnly forbids to write to what is mounted at a path. In a user namespace the flags that a mount has already must stay.
+func readOnly(path string) error {
+	var st unix.Statfs_t
+	if err := unix.Statfs(path, &st); err != nil {
+		return err
+	}
+	flags := uintptr(unix.MS_REMOUNT | unix.MS_BIND | unix.MS_RDONLY)
+	for of, flag := range map[int64]uintptr{
+		unix.ST_NOSUID: unix.MS_NOSUID, unix.ST_NODEV: unix.MS_NODEV, unix.ST_NOEXEC: unix.MS_NOEXEC, unix.ST_NOATIME: unix.MS_NOATIME,
+		unix.ST_NODIRATIME: unix.MS_NODIRATIME, unix.ST_RELATIME: unix.MS_RELATIME,
+	} {
+		if int64(st.Flags)&of != 0 {
+			flags |= flag
+		}
+	}
+	return unix.Mount("", path, "", flags, "")
 }
 
 // probeArgument is a hidden first argument: the shim tries to hide a directory, and says how that went.

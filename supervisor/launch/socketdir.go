@@ -131,6 +131,16 @@ func (d *SocketDirs) NewFor(p *Plan) (string, error) {
 	if !p.Foreign() {
 		return d.New()
 	}
+	if p.walls.mask { // which leads its user there
+		dir, err := d.New()
+		if err == nil {
+			if err = os.Lchown(dir, p.UID(), p.GID()); err != nil {
+				os.Remove(dir)
+				return "", fmt.Errorf("give the socket directory %s to user %d: %w", dir, p.UID(), plain(err))
+			}
+		}
+		return dir, err
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.open == "" {
@@ -140,7 +150,7 @@ func (d *SocketDirs) NewFor(p *Plan) (string, error) {
 	}
 	dir, err := os.MkdirTemp(d.open, processDir)
 	if err == nil {
-		if err = os.Chown(dir, p.UID(), p.GID()); err != nil {
+		if err = os.Lchown(dir, p.UID(), p.GID()); err != nil {
 			os.Remove(dir)
 		}
 	}

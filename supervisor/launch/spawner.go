@@ -28,6 +28,8 @@ type Spec struct {
 
 	// Plan limits the process; nil does not.
 	Plan *Plan
+	// Needed are files and directories that the process reads, although they may be below closed ones.
+	Needed []string
 	// Private is a directory that the process may use whatever its limits say.
 	Private string
 	// Mark is an entry of Env that no other process has: what carries it was started by the process.

@@ -161,11 +161,10 @@ func (m *Machine) outOfReach(s Subject, a account) string {
 					need = 0o4
 				}
 			}
-			// What is hidden is replaced by directories that everybody may pass.
-			if !(hidden && at != path && m.hides(at)) && !may(at, a, need) {
+			if !may(at, a, need) {
 				return at
 			}
-			if at == filepath.Dir(at) {
+			if hidden || at == filepath.Dir(at) { // directories on the way are replaced by ones that everybody may pass: see hurdles
 				break
 			}
 		}
@@ -173,14 +172,24 @@ func (m *Machine) outOfReach(s Subject, a account) string {
 	return ""
 }
 
-// hides reports whether a directory is closed, or below one that is.
-func (m *Machine) hides(dir string) bool {
-	for _, c := range m.Closed {
-		if within(dir, c) {
-			return true
+// hurdles are the directories on the way to paths that a user may not pass, the first on each way. What is behind them is
+// closed to the user anyway, so they may be hidden like the daemon's own.
+func hurdles(paths []string, a account) (dirs []string) {
+	for _, path := range paths {
+		found := ""
+		for at := filepath.Dir(path); ; at = filepath.Dir(at) {
+			if !may(at, a, 0o1) {
+				found = at
+			}
+			if at == filepath.Dir(at) {
+				break
+			}
+		}
+		if found != "" && found != "/" {
+			dirs = append(dirs, found)
 		}
 	}
-	return false
+	return dirs
 }
 
 // may reports whether the mode of a file lets a user do something, in the bits of others.

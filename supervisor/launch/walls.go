@@ -162,30 +162,51 @@ func opened(dir string, closed []string) []string {
 	return out
 }
 
-// kept lists what a handler needs although it is below a closed path: its program, the scripts beside one that runs in
-// place, what its limits keep open, and its working directory.
-func (p *Plan) kept(spec Spec) []string {
-	closed := p.machine.Closed
-	below := func(path string) bool {
-		return slices.ContainsFunc(closed, func(c string) bool { return path != c && within(path, c) })
+// needs are the files of its own that a handler cannot do without: its program, what is beside one that runs in place, the
+// files among its arguments with what is beside them, and its working directory.
+func (s Spec) needs() []string {
+	program := realPath(s.Path)
+	needs := []string{program}
+	if s.Argv0 == "" || realPath(s.Argv0) == program {
+		needs = append(needs, filepath.Dir(program), realPath(filepath.Dir(s.Path)))
 	}
-	program := realPath(spec.Path)
-	var out []string
-	if below(program) {
-		out = append(out, program)
-		if dir := filepath.Dir(program); below(dir) && (spec.Argv0 == "" || realPath(spec.Argv0) == program) {
-			out = append(out, dir)
+	for _, arg := range s.Args {
+		if !filepath.IsAbs(arg) {
+			continue
+		}
+		if info, err := os.Stat(arg); err == nil {
+			needs = append(needs, realPath(arg))
+			if info.Mode().IsRegular() {
+				needs = append(needs, filepath.Dir(realPath(arg)))
+			}
 		}
 	}
-	for _, path := range p.keep {
-		if below(realPath(path)) {
-			out = append(out, realPath(path))
+	if s.Dir != "" {
+		needs = append(needs, realPath(s.Dir))
+	}
+	slices.Sort(needs)
+	return slices.Compact(needs)
+}
+
+// kept lists what a handler needs although it is below a closed path.
+func (s Spec) kept(closed []string) (kept []string) {
+	for _, path := range s.needs() {
+		if slices.ContainsFunc(closed, func(c string) bool { return path != c && within(path, c) }) {
+			kept = append(kept, path)
 		}
 	}
-	if spec.Dir != "" && below(realPath(spec.Dir)) {
-		out = append(out, realPath(spec.Dir))
+	return kept
+}
+
+// needed are those of Needed that are below a closed path. They may belong to several handlers, so none may change them.
+func (s Spec) needed(closed []string) (needed []string) {
+	for _, path := range s.Needed {
+		path = realPath(path)
+		if _, err := os.Stat(path); err == nil && slices.ContainsFunc(closed, func(c string) bool { return path != c && within(path, c) }) {
+			needed = append(needed, path)
+		}
 	}
-	return out
+	return needed
 }
 
 // OwnTemp reports whether a process needs a temporary directory of its own, in its private one, because it may not make
@@ -196,6 +217,11 @@ func (p *Plan) OwnTemp() bool {
 	}
 	temp := realPath(os.TempDir())
 	return p.walls.landlock && !p.walls.mask && slices.ContainsFunc(p.machine.Closed, func(c string) bool { return within(c, temp) })
+}
+
+// OwnHome reports whether a process needs a home of its own, because the one at path is not for it.
+func (p *Plan) OwnHome(path string) bool {
+	return p.Foreign() || path != "" && (p.walls.mask || p.walls.landlock) && slices.ContainsFunc(p.machine.Closed, func(c string) bool { return within(realPath(path), c) })
 }
 
 // capabilities are those that remain to a process; nil for all that there are.

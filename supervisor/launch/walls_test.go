@@ -221,6 +221,34 @@ func TestWallsKeepThePrograms(t *testing.T) {
 	})
 }
 
+// What runs a handler's language can be read although it lies in the closed directory, and not be changed: others run by it
+// too. What does not exist does not keep the handler from starting.
+func TestWallsLetNeededFilesBeRead(t *testing.T) {
+	eachWall(t, func(t *testing.T, l Limits) {
+		c, s := newScene(t), spawner(t)
+		sdk := filepath.Join(c.state, "sdk", "lua")
+		if err := os.MkdirAll(sdk, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(sdk, "run"), []byte("run it"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		spec := Spec{Plan: plan(t, l, c.machine), Private: c.private, Needed: []string{sdk, filepath.Join(c.state, "gone")}}
+		for script, want := range map[string]string{
+			"cat " + sdk + "/run":                                       "run it",
+			"echo x 2>&- >" + sdk + "/run || echo no":                   "no",
+			"touch " + sdk + "/new 2>&- || echo no":                     "no",
+			"rm " + sdk + "/run 2>&- || echo no":                        "no",
+			"cat " + c.state + "/journal.key 2>&- || echo no":           "no",
+			"echo mine >" + c.private + "/x && cat " + c.private + "/x": "mine",
+		} {
+			if got := output(t, s, spec, script); got != want {
+				t.Errorf("%s: %q, want %q", script, got, want)
+			}
+		}
+	})
+}
+
 // Languages that look around on the machine work behind the walls.
 func TestWallsAndLanguages(t *testing.T) {
 	programs := map[string][]string{
@@ -317,8 +345,12 @@ func TestOwnTemp(t *testing.T) {
 		{&Machine{Shim: "/shim", Landlock: 7, Closed: m.Closed, namespaces: func() string { return "" }}, Limits{}, false},
 		{&Machine{Shim: "/shim", Landlock: 7, Closed: []string{"/var/lib/x"}, namespaces: m.namespaces}, Limits{}, false},
 	} {
-		if got := plan(t, tt.limits, tt.machine).OwnTemp(); got != tt.want {
+		p := plan(t, tt.limits, tt.machine)
+		if got := p.OwnTemp(); got != tt.want {
 			t.Errorf("%+v: %v", tt.limits, got)
+		}
+		if walled := p.walls.mask || p.walls.landlock; p.OwnHome(tt.machine.Closed[0]) != walled || p.OwnHome("/root") || p.OwnHome("") {
+			t.Errorf("%+v: a home of its own where there is another, or none where it is closed", tt.limits)
 		}
 	}
 }
@@ -397,6 +429,35 @@ func TestOwnUser(t *testing.T) {
 		want := "61100\n61100\nCapBnd:\t0000000000000000\nrefused\ntmp\n"
 		if string(out) != want {
 			t.Errorf("%s: %q", level, out)
+		}
+	}
+	// A script among its arguments, and what is beside it, in a directory that its user may not pass.
+	secluded := filepath.Join(c.base, "secluded", "project")
+	for _, err := range []error{
+		os.MkdirAll(secluded, 0o755), os.WriteFile(filepath.Join(secluded, "main.sh"), []byte("id -u; . "+secluded+"/lib.sh; ls "+filepath.Dir(secluded)), 0o644),
+		os.WriteFile(filepath.Join(secluded, "lib.sh"), []byte("echo lib\n"), 0o644), os.WriteFile(filepath.Join(c.base, "secluded", "private"), nil, 0o644),
+		os.Chmod(filepath.Dir(secluded), 0o700),
+	} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if c.machine.lacksNamespaces() == "" {
+		args := []string{filepath.Join(secluded, "main.sh")}
+		p, err := (Limits{}).PlanFor(c.machine, Subject{Handler: "h", Path: "/bin/sh", Args: args})
+		if err != nil || p.Level != OwnUser {
+			t.Fatalf("a secluded script: %+v, %v", p, err)
+		}
+		proc, err := s.Spawn(t.Context(), Spec{Path: "/bin/sh", Args: args, Plan: p, Env: []string{"PATH=/usr/bin:/bin"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		go io.Copy(io.Discard, proc.Stderr)
+		out, _ := io.ReadAll(proc.Stdout)
+		ended(t, proc)
+		proc.Close()
+		if string(out) != "61100\nlib\nproject\n" {
+			t.Errorf("a secluded script: %q", out)
 		}
 	}
 	// What it cannot come to keeps it from having a user, and the level says so.

@@ -42,10 +42,12 @@ func (a *assembler) add(c *handlerv1.ArtifactChunk) (*wire.Artifact, error) {
 	if a.size+int64(len(c.GetData())) > a.limit {
 		return nil, fmt.Errorf("an artifact is larger than %d bytes, the most that is taken", a.limit)
 	}
-	if err := a.handler.take(int64(len(c.GetData())), a.limit); err != nil {
-		return nil, err
+	if !c.GetLast() || a.size > 0 { // the usual case, one chunk, is finished as it comes
+		if err := a.handler.take(int64(len(c.GetData())), a.limit); err != nil {
+			return nil, err
+		}
+		a.taken += int64(len(c.GetData()))
 	}
-	a.taken += int64(len(c.GetData()))
 	a.size += int64(len(c.GetData()))
 	switch {
 	case c.GetLast() && a.size == int64(len(c.GetData())):

@@ -17,6 +17,8 @@ type Config struct {
 	Argv0   string // the program's name as it sees it itself; "" is Path
 	Args    []string
 	Dir     string // working directory, "" is the root directory
+	// Needed are files and directories that it reads, although they may be below closed ones.
+	Needed []string
 	// Environment is what the process sees in addition to what the protocol needs.
 	Environment []string
 	Spawner     *launch.Spawner

@@ -105,21 +105,21 @@ func (p *Conn) dispense() error {
 // environment is the whole environment of the process.
 func (p *Conn) environment(protocol []string, token string) ([]string, error) {
 	env := append([]string{}, p.config.Environment...)
-	if p.plan.OwnTemp() {
-		temp := filepath.Join(p.dir, "tmp")
-		if err := os.Mkdir(temp, 0o700); err != nil {
-			return nil, fmt.Errorf("a temporary directory could not be made for it: %w", err)
+	temp, home := p.plan.OwnTemp(), p.plan.OwnHome(variable(env, "HOME"))
+	if temp || home {
+		own := filepath.Join(p.dir, "tmp")
+		if err := os.Mkdir(own, 0o700); err != nil {
+			return nil, fmt.Errorf("a directory for temporary files could not be made for it: %w", err)
 		}
-		if err := os.Lchown(temp, p.plan.UID(), p.plan.GID()); err != nil {
-			return nil, fmt.Errorf("its temporary directory could not be given to it: %w", err)
+		if err := os.Lchown(own, p.plan.UID(), p.plan.GID()); err != nil {
+			return nil, fmt.Errorf("its directory for temporary files could not be given to it: %w", err)
 		}
-		own := []string{"TMPDIR=" + temp}
-		if p.plan.Foreign() { // that of the daemon's user is not its
-			own = append(own, "HOME="+temp)
+		if temp {
+			env = withVariable(env, "TMPDIR", own)
 		}
-		env = append(slices.DeleteFunc(env, func(kv string) bool {
-			return slices.ContainsFunc(own, func(o string) bool { name, _, _ := strings.Cut(o, "="); return strings.HasPrefix(kv, name+"=") })
-		}), own...)
+		if home {
+			env = withVariable(env, "HOME", own)
+		}
 	}
 	for _, kv := range protocol {
 		if !strings.HasPrefix(kv, plugin.EnvUnixSocketDir+"=") {
@@ -132,6 +132,20 @@ func (p *Conn) environment(protocol []string, token string) ([]string, error) {
 		handlerv1.HostSocketVariable+"="+p.host.path,
 		p.mark,
 	), nil
+}
+
+// variable is the value of a variable, "" when there is none.
+func variable(env []string, name string) string {
+	for _, kv := range env {
+		if value, ok := strings.CutPrefix(kv, name+"="); ok {
+			return value
+		}
+	}
+	return ""
+}
+
+func withVariable(env []string, name, value string) []string {
+	return append(slices.DeleteFunc(env, func(kv string) bool { return strings.HasPrefix(kv, name+"=") }), name+"="+value)
 }
 
 func newToken() (string, error) {

@@ -36,6 +36,8 @@ type host struct {
 	waiting atomic.Int64
 	spool   *Spool
 
+	greeting chan struct{} // holds a value for each call whose first message is being received
+
 	left sync.WaitGroup // what calls have begun and left behind
 
 	mu    sync.Mutex
@@ -46,7 +48,7 @@ func newHost(dir, token string, o owner, plan *launch.Plan, onAnotherProcess fun
 	if onAnotherProcess == nil {
 		onAnotherProcess = func(string) bool { return false }
 	}
-	h := &host{path: filepath.Join(dir, "host"), served: make(chan struct{}), onAnotherProcess: onAnotherProcess, maxArtifact: maxArtifact, spool: spool, tasks: map[string]*assignment{}}
+	h := &host{path: filepath.Join(dir, "host"), served: make(chan struct{}), onAnotherProcess: onAnotherProcess, maxArtifact: maxArtifact, spool: spool, greeting: make(chan struct{}, maxGreeting), tasks: map[string]*assignment{}}
 	listener, err := net.Listen("unix", h.path)
 	if err != nil {
 		return nil, fmt.Errorf("open the host service: %w", err)

@@ -25,6 +25,7 @@ const (
 	maxStrangers   = 4    // of everybody else, who hears only that they have no business there
 	maxStreams     = 4096 // calls of the host service at once, of one process
 	maxTransfers   = 32   // downloads at once of one task, and as many artifacts
+	maxGreeting    = 16   // calls of a process whose first message is being received
 	maxCards       = 64
 	maxCardBytes   = 1 << 20
 	maxName        = 256      // bytes of a name or version of a handler
@@ -177,8 +178,15 @@ func firstOf[M any](h *host, receive func() (M, error)) (first M, err error) {
 		message M
 		err     error
 	}
+	// It can be large, and whose it is says only the message itself: so only a few are received at once.
+	select {
+	case h.greeting <- struct{}{}:
+	case <-late:
+		return first, status.Error(codes.DeadlineExceeded, errOverdue.Error())
+	}
 	received := make(chan result, 1)
 	_ = h.within(late, func() error {
+		defer func() { <-h.greeting }()
 		m, err := receive()
 		received <- result{m, err}
 		return err

@@ -121,14 +121,21 @@ func BarePython(t testing.TB) string {
 	return python
 }
 
-// PythonProject is Project with an environment that has what the SDK for Python needs, as `make test` installs it. Without
-// it the test skips.
-func PythonProject(t testing.TB, files map[string]string) string {
+// PythonEnvironment is an environment with what the SDK for Python needs, as `make test` installs it. Without it the test
+// skips.
+func PythonEnvironment(t testing.TB) string {
 	t.Helper()
 	venv := filepath.Join(root(t), "pluginsdk", "python", ".venv")
 	if _, err := os.Stat(filepath.Join(venv, "bin", "python")); err != nil {
 		t.Skip("what pluginsdk/python needs is not installed: run make test")
 	}
+	return venv
+}
+
+// PythonProject is Project with an environment that has what the SDK for Python needs.
+func PythonProject(t testing.TB, files map[string]string) string {
+	t.Helper()
+	venv := PythonEnvironment(t)
 	dir := Project(t, files)
 	if err := os.Symlink(venv, filepath.Join(dir, ".venv")); err != nil {
 		t.Fatal(err)

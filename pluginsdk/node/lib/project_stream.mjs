@@ -44,7 +44,7 @@ export class ProjectStream {
 
   /** Runs what the handler wants to be done with the stream, beside it. */
   activated(callback) {
-    if (!callback) return;
+    if (!callback || !this.#stream.first) return; // the task that made the stream has called it
     Promise.resolve().then(() => callback(this)).catch(async (err) => {
       log.error('onActivate of a stream failed', { task: this.#task.id, stream: this.streamId, error: err?.stack ?? String(err) });
       this.#active = false;

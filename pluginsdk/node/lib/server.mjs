@@ -153,7 +153,7 @@ class Service {
         await task.send(artifactOf(value));
       }
       await task.close();
-      return { result: {} };
+      return { result: task.result };
     } catch (err) {
       await task.close();
       return { error: textsOf(err) };

@@ -36,6 +36,8 @@ export class Stream {
     this.format = nameOf(FORMATS, made.format);
     this.shared = Boolean(made.shared);
     this.created = Boolean(made.created);
+    /** This task made the stream: no other had it then. */
+    this.first = Boolean(made.first);
     this.channel = made.channel;
     this.external = made.external && {
       token: made.external.token,
@@ -127,9 +129,14 @@ export class Stream {
     return this.#queue.splice(0, n);
   }
 
+  /** Resolves when the daemon has taken, or refused, everything that was written so far. */
+  async settled() {
+    while (this.#flushing) await this.#flushing;
+  }
+
   /** Resolves when the network has acknowledged everything that was written so far. */
   async flush() {
-    while (this.#flushing) await this.#flushing;
+    await this.settled();
     if (this.#failure) throw this.#failure;
     await this.#host.unary('WriteStream', { task_id: this.#taskId, stream_id: this.id, flush: true }, `flush the stream ${this.name}`);
   }
@@ -137,7 +144,7 @@ export class Stream {
   /** Sends what was written, then ends the stream for this task. To repeat it is harmless. */
   async end() {
     this.#ended = true;
-    while (this.#flushing) await this.#flushing;
+    await this.settled();
     await this.#host.unary('EndStream', { task_id: this.#taskId, stream_id: this.id }, `end the stream ${this.name}`);
   }
 

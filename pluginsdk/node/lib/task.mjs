@@ -12,6 +12,8 @@ export class Task {
   #send;
   #sent = 0;
   #ended = false;
+  #final = false;
+  #streams = [];
   #sending = Promise.resolve();
 
   /** send takes one response of the task and resolves when there is room for the next. */
@@ -95,13 +97,28 @@ export class Task {
   }
 
   /** Sets up a stream to or from the consumer. */
-  createStream(options) {
-    return Stream.create(this.#host, this.id, options, this.signal);
+  async createStream(options) {
+    const stream = await Stream.create(this.#host, this.id, options, this.signal);
+    this.#streams.push(stream);
+    return stream;
   }
 
   /** Submits a task to another agent. */
   call(agentName, parts, options) {
     return Call.submit(this.#host, this.id, agentName, typeof parts === 'string' ? [{ id: 'request', text: parts }] : parts, options);
+  }
+
+  /**
+   * A pipe task is over when run returns. Otherwise it goes on, with its streams and calls, until its time is over, somebody
+   * ends it, or end is called.
+   */
+  complete() {
+    this.#final = true;
+  }
+
+  /** The last message of a task that succeeded. */
+  get result() {
+    return { final: this.#final };
   }
 
   /** Publishes the end of a pipe task whose run has returned: completed, or failed with an error. */
@@ -125,6 +142,7 @@ export class Task {
   async close() {
     this.#ended = true;
     await this.#sending;
+    await Promise.all(this.#streams.map((stream) => stream.settled()));
   }
 }
 

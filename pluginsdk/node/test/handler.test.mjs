@@ -1,0 +1,199 @@
+import assert from 'node:assert/strict';
+import { fileURLToPath } from 'node:url';
+import { test } from 'node:test';
+
+import { artifacts, serveHandler, start } from './daemon.mjs';
+
+const ALL = fileURLToPath(new URL('./handlers/all.mjs', import.meta.url));
+const request = (text, ...more) => ({ parts: [{ part_id: 'request', text }, ...more] });
+const end = (messages) => messages.at(-1);
+
+test('handshake, description, health and shutdown', async (t) => {
+  const h = await serveHandler(t, [ALL]);
+  assert.match(h.handshake, /^1\|1\|unix\|\/.*\|grpc\|$/);
+  assert.equal(h.stdout, `${h.handshake}\n`, 'nothing else is on standard output');
+  const d = await h.ask('Describe');
+  assert.equal(d.name, 'all');
+  assert.equal(d.version, '1.2.3');
+  assert.match(d.sdk, /^blocksd-node\//);
+  assert.deepEqual(d.capabilities, { idempotent: true, cancel: true });
+  assert.equal(JSON.parse(d.agent_cards_json[0]).identity.agentName, 'all');
+  assert.deepEqual([...await h.ask('Check', Buffer.alloc(0))], [8, 1]);
+  await h.ask('Shutdown', Buffer.alloc(0));
+  assert.deepEqual(await h.exited, { code: 0, signal: null });
+});
+
+test('SIGTERM ends it', async (t) => {
+  const h = await serveHandler(t, [ALL]);
+  h.child.kill('SIGTERM');
+  assert.deepEqual(await h.exited, { code: 0, signal: null });
+});
+
+test('started by a person it says what it is', async () => {
+  const h = start([ALL], { BLOCKS_HANDLER_COOKIE: '' });
+  assert.equal((await h.exited).code, 1);
+  assert.match(h.stderr, /is a Blocks handler and does nothing by itself/);
+});
+
+test('results and errors', async (t) => {
+  const h = await serveHandler(t, [ALL]);
+  const [shouted] = artifacts(await h.run(request('shout hello')));
+  assert.equal(shouted.data.toString(), 'HELLO');
+  assert.equal(shouted.mime_type, 'text/plain');
+  assert.deepEqual(end(await h.run(request('nothing'))), { result: { final: false } });
+  assert.equal(artifacts(await h.run(request('{"value": [1, "ü"]}')))[0].data.toString(), '[1,"ü"]');
+  const failed = end(await h.run(request('fail it broke')));
+  assert.equal(failed.error.public_message, 'it broke');
+  assert.match(failed.error.private_message, /all\.mjs/);
+  const hidden = end(await h.run(request('private')));
+  assert.equal(hidden.error.public_message, 'Sorry.');
+  assert.match(hidden.error.private_message, /the disk is full/);
+  assert.equal(Buffer.byteLength(end(await h.run(request(`fail ${'ü'.repeat(9000)}`))).error.public_message) <= 8 << 10, true);
+  assert.deepEqual(end(await h.run({ ...request('pipe'), kind: 'TASK_KIND_PIPE' })), { result: { final: true } });
+  await assert.rejects(h.run({ ...request('nothing'), task_id: '' }), /task without id/);
+});
+
+test('artifacts are cut into pieces', async (t) => {
+  const h = await serveHandler(t, [ALL]);
+  for (const [text, size] of [['big 0', 0], ['big 262144', 262144], ['big 262145', 262145], ['big 3000000', 3000000], ['pieces 0', 0], ['pieces 60000', 600000]]) {
+    const [a] = artifacts(await h.run(request(text)));
+    assert.equal(a.data.length, size, text);
+    assert.equal(a.whole, true);
+    assert.equal(a.pieces, Math.max(1, Math.ceil(size / 262144)));
+  }
+});
+
+test('what is published while the task goes on keeps its place', async (t) => {
+  const published = [];
+  const h = await serveHandler(t, [ALL], {
+    PublishArtifact(call, done) {
+      call.on('data', (m) => published.push(m));
+      call.on('end', () => done(null, {}));
+    },
+  });
+  const messages = await h.run(request('order'));
+  assert.deepEqual(messages.map((m) => Object.keys(m)[0]), ['status', 'artifact', 'status', 'result']);
+  assert.equal(published[0].task_id, 'task_1');
+  assert.equal(published[0].after_responses, 2);
+  assert.equal(published[0].chunk.data.toString(), 'published');
+  assert.equal(published[0].chunk.last, true);
+});
+
+test('cancellation, also before its task', async (t) => {
+  const h = await serveHandler(t, [ALL]);
+  const messages = await h.run(request('wait'), (m) => {
+    if (m.status) h.ask('CancelTask', { task_id: 'task_1', reason: 'CANCEL_REASON_EXPIRED' });
+  });
+  assert.equal(end(messages).error.public_message, 'ended by expired');
+  await h.ask('CancelTask', { task_id: 'task_2', reason: 'CANCEL_REASON_DRAIN' });
+  assert.equal(end(await h.run({ ...request('wait'), task_id: 'task_2' })).error.public_message, 'ended by drain');
+  const cut = h.run({ ...request('wait'), task_id: 'task_3' }, (m, call) => call.cancel());
+  await assert.rejects(cut, /CANCELLED/i);
+  assert.deepEqual(end(await h.run(request('nothing'))), { result: { final: false } }, 'the process goes on');
+});
+
+test('files of inputs', async (t) => {
+  const h = await serveHandler(t, [ALL], {
+    DownloadInput(call) {
+      assert.deepEqual(call.request, { task_id: 'task_1', part_index: 1 });
+      call.write({ file: { name: 'd.txt' }, data: Buffer.from('con') });
+      call.write({ data: Buffer.from('tent') });
+      call.end();
+    },
+  });
+  const doc = { part_id: 'doc', file: { name: 'd.txt', mime_type: 'text/plain', size: 7 } };
+  assert.equal(artifacts(await h.run(request('file', doc)))[0].data.toString(), 'd.txt: content');
+  assert.equal(end(await h.run(request('file'))).error.public_message, 'the input "doc" has no file');
+});
+
+test('streams are written in order and read to their end', async (t) => {
+  const written = [];
+  let ended = false;
+  let calls = 0;
+  const h = await serveHandler(t, [ALL], {
+    CreateStream(call, done) {
+      const name = call.request.declared_stream;
+      if (!name) return done({ code: 9, details: 'the caller did not ask for streams' });
+      if (name === 'out') assert.deepEqual(JSON.parse(call.request.metadata_json), { a: 1 });
+      return done(null, {
+        stream_id: 'task_1-1', declared_stream: name, channel: 'stream.a.task_1-1', created: true, first: true,
+        direction: name === 'in' ? 'STREAM_DIRECTION_INBOUND' : 'STREAM_DIRECTION_OUTBOUND', format: name === 'in' ? 'STREAM_FORMAT_EVENTS' : 'STREAM_FORMAT_BYTES',
+      });
+    },
+    WriteStream(call, done) {
+      calls += 1;
+      written.push(...(call.request.items ?? []).map((i) => i.text));
+      setImmediate(done, null, {});
+    },
+    EndStream(call, done) {
+      ended = true;
+      done(null, {});
+    },
+    ReadStream(call) {
+      call.write({ items: [{ event_json: Buffer.from('{"a":1}') }, { event_json: Buffer.from('"text"') }] });
+      call.write({ gap: { messages: 2 }, items: [{ event_json: Buffer.from('null') }] });
+      call.write({ end: { reason: 'ended' } });
+      call.end();
+    },
+  });
+  const [about] = artifacts(await h.run(request('stream')));
+  assert.equal(about.data.toString(), 'task_1-1 outbound bytes false true');
+  assert.equal(written.join(''), Array.from({ length: 1000 }, (_, i) => `${i} `).join(''));
+  assert.ok(calls < 50, `${calls} calls for 1000 writes`);
+  assert.ok(ended);
+  const [read] = artifacts(await h.run(request('read')));
+  assert.deepEqual(JSON.parse(read.data), [[{ a: 1 }, 'text', null], 2, 'ended']);
+  assert.match(end(await h.run(request('full'))).error.public_message, /the caller did not ask for streams/);
+});
+
+test('calls to other agents', async (t) => {
+  const seen = { data: 0 };
+  const h = await serveHandler(t, [ALL], {
+    CallAgent(call) {
+      call.on('data', (m) => {
+        if (m.call) seen.call = m.call;
+        else {
+          assert.equal(m.part_index, 1);
+          seen.data += m.data.length;
+        }
+      });
+      call.on('end', () => {
+        call.write({ submitted: { task_id: 'task_9', queued: true } });
+        for (const event of [{ type: 'progress', state: 'running' }, { type: 'artifact', artifactRef: { kind: 'file' } }, { type: 'terminal', state: 'completed' }]) {
+          call.write({ event_json: Buffer.from(JSON.stringify({ taskId: 'task_9', ...event })) });
+        }
+        call.end();
+      });
+    },
+    DownloadCallArtifact(call) {
+      assert.deepEqual(call.request, { task_id: 'task_1', called_task_id: 'task_9', artifact_index: 0 });
+      call.write({ info: { mime_type: 'text/x' }, data: Buffer.from('by') });
+      call.write({ data: Buffer.from('tes') });
+      call.end();
+    },
+    ControlCall(call, done) {
+      seen.verb = call.request.verb;
+      done(null, {});
+    },
+  });
+  const [result] = artifacts(await h.run(request('call')));
+  assert.deepEqual(JSON.parse(result.data), ['task_9', true, ['progress', 'artifact', 'terminal'], 'completed', 'bytes', 'text/x']);
+  assert.equal(seen.call.agent_name, 'other');
+  assert.equal(seen.call.idempotency_key, 'k');
+  assert.deepEqual(seen.call.parts.map((p) => [p.part_id, p.text, p.file?.size]), [['request', 'hi', undefined], ['doc', undefined, 600000]]);
+  assert.equal(seen.data, 600000);
+  assert.equal(seen.verb, 'cancel');
+});
+
+test('records reach the log with their level', async (t) => {
+  const h = await serveHandler(t, [ALL]);
+  await h.run(request('log'));
+  const after = await h.run(request('nothing'));
+  assert.deepEqual(end(after), { result: { final: false } }, 'a rejected promise does not end the process');
+  const lines = h.stderr.trim().split('\n').map((line) => JSON.parse(line));
+  const find = (msg) => lines.find((line) => line.msg.startsWith(msg));
+  assert.equal(find('printed before').level, 'INFO');
+  assert.deepEqual(find('careful'), { level: 'WARN', msg: 'careful', task: 'task_1', n: 1 });
+  assert.equal(find('an error { deep: true }').level, 'ERROR');
+  assert.match(find('a promise was rejected').error, /nobody looks/);
+});

@@ -1,0 +1,80 @@
+// A handler that does what the text of its request names.
+
+import { CanceledError, PublicError, serve } from '../../lib/index.mjs';
+
+console.log('printed before the handshake');
+
+const doings = {
+  shout: (task, word) => word.toUpperCase(),
+  nothing: () => undefined,
+  order: async (task) => {
+    task.status('one');
+    await task.send({ data: 'first', outputId: 'a', fileName: 'a.txt' });
+    await task.publish({ data: 'published', mimeType: 'text/plain' });
+    task.status('two');
+  },
+  big: async (task, size) => {
+    await task.send({ data: Buffer.alloc(Number(size), 'x') });
+  },
+  pieces: async (task, count) => {
+    await task.send({ body: (function* () { for (let i = 0; i < Number(count); i += 1) yield '0123456789'; })() });
+  },
+  fail: (task, text) => { throw new Error(text); },
+  private: () => { throw new PublicError('Sorry.', new Error('the disk is full')); },
+  wait: async (task) => {
+    task.status('waiting');
+    await new Promise((resolve, reject) => {
+      const over = () => reject(task.signal.reason);
+      if (task.signal.aborted) over();
+      else task.signal.addEventListener('abort', over, { once: true });
+    }).catch((err) => {
+      if (!(err instanceof CanceledError)) throw err;
+      throw new Error(`ended by ${err.reason}`);
+    });
+  },
+  file: async (task) => `${task.file('doc').name}: ${(await task.file('doc').bytes()).toString()}`,
+  json: (task) => JSON.stringify(task.json('request').value),
+  stream: async (task) => {
+    const s = await task.createStream({ name: 'out', metadata: { a: 1 } });
+    for (let i = 0; i < 1000; i += 1) s.write(`${i} `);
+    await s.flush();
+    await s.end();
+    return `${s.id} ${s.direction} ${s.format} ${s.shared} ${s.first}`;
+  },
+  read: async (task) => {
+    const s = await task.createStream({ name: 'in' });
+    const got = [];
+    for await (const value of s) got.push(value);
+    return JSON.stringify([got, s.missed, s.endReason]);
+  },
+  full: async (task) => {
+    const s = await task.createStream();
+    await s.write('a');
+  },
+  call: async (task) => {
+    const call = await task.call('other', [{ id: 'request', text: 'hi' }, { id: 'doc', file: Buffer.alloc(600_000, 'y'), fileName: 'y.txt' }], { idempotencyKey: 'k' });
+    const types = [];
+    for await (const event of call) types.push(event.type);
+    const end = await call.result();
+    const { data, mimeType } = await call.download(0);
+    await call.cancel();
+    return JSON.stringify([call.taskId, call.queued, types, end.state, data.toString(), mimeType]);
+  },
+  log: (task) => {
+    task.log.warn('careful', { n: 1 });
+    console.error('an error', { deep: true });
+    Promise.reject(new Error('nobody looks'));
+    return 'logged';
+  },
+  pipe: (task) => { task.complete(); },
+};
+
+serve({
+  name: 'all', version: '1.2.3', idempotent: true, cards: [{ identity: { agentName: 'all' } }],
+  run(task) {
+    const text = task.text('request') ?? '';
+    const [name, ...rest] = text.startsWith('{') ? ['json'] : text.split(' ');
+    if (!(name in doings)) throw new Error(`there is no ${name}`);
+    return doings[name](task, rest.join(' '));
+  },
+});
