@@ -182,18 +182,8 @@ func (s *textSink) close() error {
 	return s.out.write([]byte("\uFFFD"))
 }
 
-// printableText makes foreign text safe for a terminal and keeps its lines.
-func printableText(s string) string {
-	var b strings.Builder
-	for line := range strings.SplitAfterSeq(s, "\n") {
-		text, ended := strings.CutSuffix(line, "\n")
-		b.WriteString(printable(strings.TrimSuffix(text, "\r")))
-		if ended {
-			b.WriteByte('\n')
-		}
-	}
-	return b.String()
-}
+// printableText is printableLines for text whose lines end as on Windows, too.
+func printableText(s string) string { return printableLines(strings.ReplaceAll(s, "\r\n", "\n")) }
 
 func compactJSON(v json.RawMessage) []byte {
 	var b bytes.Buffer

@@ -68,7 +68,8 @@ func TestHangups(t *testing.T) {
 		t.Error("nobody has asked, but it is taken")
 	}
 	h.asked.Store(true)
-	if !h.take() || !h.take() || len(h.signals) != 1 {
+	taken := []bool{h.take(), h.take()}
+	if !taken[0] || !taken[1] || len(h.signals) != 1 {
 		t.Errorf("two at once are not one: %d", len(h.signals))
 	}
 	master, slave, err := pty.Open()

@@ -188,7 +188,7 @@ func TestPrintable(t *testing.T) {
 // TestErrorsDoNotControlTheTerminal: an error repeats what somebody has written.
 func TestErrorsDoNotControlTheTerminal(t *testing.T) {
 	var out bytes.Buffer
-	a := &app{Invocation{Stderr: &out}}
+	a := &app{Invocation: Invocation{Stderr: &out}}
 	a.report([]string{"it failed: \x1b]0;owned\a\u202e"}, 1)
 	if got := out.String(); strings.ContainsAny(got, "\x1b\a\u202e") || !strings.HasPrefix(got, "blocksd: it failed: ") {
 		t.Errorf("%q", got)

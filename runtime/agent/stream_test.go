@@ -46,9 +46,6 @@ type streamed struct {
 	id     string
 	events <-chan wire.Event
 	keys   wire.Keyset
-
-	mu     sync.Mutex
-	before []wire.Event // that were seen while something else was waited for
 }
 
 // streamTask submits a task that wants streams, and waits for its handler.
