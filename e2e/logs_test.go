@@ -94,6 +94,7 @@ func TestLogs(t *testing.T) {
 	wantSentence(t, n.Run(t, n.Env, "logs", "nobody"), 1, `there is no handler "nobody": see blocksd handlers`)
 	wantSentence(t, n.Run(t, n.Env, "logs", "--crash"), 2, "needs the name of a handler")
 	r := n.Run(t, n.Env, "status")
+	r.Stdout = strings.Join(strings.Fields(r.Stdout), " ") // it is broken into lines
 	if !strings.Contains(r.Stdout, "last crash, ") || !strings.Contains(r.Stdout, "ended with exit code 2; see blocksd logs --crash badhandler") {
 		t.Errorf("status says nothing of the crash: %s", r.Stdout)
 	}

@@ -105,6 +105,20 @@ func TestWatchdogAbort(t *testing.T) {
 	}
 }
 
+// openDir is a directory that handlers may write to, whichever user they have.
+func openDir(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "blocksd-open-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	if err := os.Chmod(dir, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
 // TestProcessOne: as process 1 of a container blocksd reaps orphans, passes signals on and ends as the daemon ends.
 func TestProcessOne(t *testing.T) {
 	unshare := func(args ...string) *exec.Cmd {
@@ -121,7 +135,7 @@ func TestProcessOne(t *testing.T) {
 	}
 
 	_, env := bin.Sandbox(t, bin.Plugins())
-	plugins, marks := system.PluginDir(t, map[string]string{"echo": filepath.Join(bin.Plugins(), "echo")}, nil), t.TempDir()
+	plugins, marks := system.PluginDir(t, map[string]string{"echo": filepath.Join(bin.Plugins(), "echo")}, nil), openDir(t)
 	const orphans = 5
 	script := fmt.Sprintf("#!/bin/sh\nfor i in 1 2 3 4 5; do (sh -c 'sleep 0.1; : > %s/$0' $i &) ; done\nexec sleep 1000\n", marks)
 	if err := os.WriteFile(filepath.Join(plugins, "forks"), []byte(script), 0o755); err != nil {

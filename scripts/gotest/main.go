@@ -28,7 +28,7 @@ const (
 	// atOnce is how many packages build or run at the same time on two cores.
 	atOnce = "4"
 	// timeout of one package.
-	timeout = "9m"
+	timeout = "25m"
 	// silence after which a line says that the tests go on.
 	silence = 15 * time.Second
 )

@@ -125,7 +125,7 @@ func BarePython(t testing.TB) string {
 // skips.
 func PythonEnvironment(t testing.TB) string {
 	t.Helper()
-	venv := filepath.Join(root(t), "e2e", "interop", ".cache", "python-sdk")
+	venv := filepath.Join(root(t), "pluginsdk", "python", ".venv")
 	if _, err := os.Stat(filepath.Join(venv, "bin", "python")); err != nil {
 		t.Skip("what pluginsdk/python needs is not installed: run make test")
 	}
