@@ -170,7 +170,7 @@ func (s *subscription) send(ctx context.Context, r request) pollEvent {
 	defer cancel()
 	// A poll may wait for minutes, but an answer that has begun comes at once or never: without this the agent would be deaf
 	// for the rest of those minutes.
-	ctx, stalled := newWatch(ctx, timeout)
+	ctx, stalled := newWatch(ctx, timeout+l.cfg.Timeouts.Answer) // behind the deadline, until an answer has begun
 	defer stalled.end()
 	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
 		WroteHeaders:         func() { l.polled.Store(l.cfg.Now().UnixNano()) },
@@ -192,6 +192,9 @@ func (s *subscription) send(ctx context.Context, r request) pollEvent {
 		return refused{&StatusError{Op: "subscribe", Channel: strings.Join(s.c.Channels, ","), Status: resp.StatusCode, Body: body}, retry.After(resp.Header, maxRetryAfter)}
 	}
 	body, err := readBounded(resp, maxPoll)
+	if err != nil && errors.Is(context.Cause(ctx), errStalled) {
+		err = errStalled
+	}
 	if err != nil {
 		return failed{err}
 	}
