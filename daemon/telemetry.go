@@ -57,7 +57,7 @@ func (d *Daemon) meters() agent.Meters {
 	if d.metrics == nil {
 		return agent.Meters{}
 	}
-	return agent.Meters{Published: d.metrics.Published, Delivered: d.metrics.Delivered}
+	return agent.Meters{Published: d.metrics.Published, Delivered: d.metrics.Delivered, Streamed: d.metrics.Streamed}
 }
 
 // snapshot is the daemon for the metrics.

@@ -8,6 +8,8 @@ type Meters struct {
 	Published func(took time.Duration)
 	// Delivered: the network has the outcome of a task; since it was decided, and since the task arrived.
 	Delivered func(agent string, took, total time.Duration)
+	// Streamed: so many bytes of a live stream were written by a handler, or read by one, which is inbound.
+	Streamed func(agent string, inbound bool, bytes int)
 }
 
 // undelivered says since when each outcome waits for the network to acknowledge it, by the id of its task.

@@ -94,9 +94,27 @@ func (h *streamHandle) Write(ctx context.Context, items []dispatch.StreamItem, w
 		}
 	}
 	if wait {
-		return o.fault(o.writer.Write(ctx, out...))
+		err = o.writer.Write(ctx, out...)
+	} else {
+		err = o.writer.TryWrite(out...)
 	}
-	return o.fault(o.writer.TryWrite(out...))
+	if err == nil {
+		h.count(false, items)
+	}
+	return o.fault(err)
+}
+
+// count tells the meters how much went through the stream.
+func (h *streamHandle) count(inbound bool, items []dispatch.StreamItem) {
+	streamed := h.table.agent.cfg.Meters.Streamed
+	if streamed == nil {
+		return
+	}
+	bytes := 0
+	for _, i := range items {
+		bytes += len(i.Data)
+	}
+	streamed(h.table.agent.name(), inbound, bytes)
 }
 
 // item makes of what a handler writes what the network gets.
@@ -139,7 +157,14 @@ func (h *streamHandle) Read() (next func(ctx context.Context) (dispatch.StreamBa
 	case !o.reading.CompareAndSwap(false, true):
 		return nil, nil, streamFault(dispatch.StreamClosed, "stream %s is being read already", h.id)
 	}
-	return o.next, func() { o.reading.Store(false) }, nil
+	next = func(ctx context.Context) (dispatch.StreamBatch, error) {
+		b, err := o.next(ctx)
+		if len(b.Items) > 0 {
+			h.count(true, b.Items)
+		}
+		return b, err
+	}
+	return next, func() { o.reading.Store(false) }, nil
 }
 
 // next waits for what comes next from the consumer.
