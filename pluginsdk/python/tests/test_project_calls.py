@@ -45,7 +45,7 @@ def handler(task, ctx):
         inline, file = session.list_artifacts()
         return say(
             session.task_id, session.queued, session.is_closed, session.state, end.state,
-            seen[-4:], late, session.download_artifact(inline).data, session.download_artifact(file),
+            [s for s in seen if s in ("inline", "file")], seen[-2:], late, session.download_artifact(inline).data, session.download_artifact(file),
             [p.rsplit("/", 1)[1] for p in session.save_artifacts("{tmp_path}/saved")],
             ctx.task_client.get_task("called-1").state, [t.agent_name for t in ctx.task_client.list_tasks().tasks],
         )
@@ -54,7 +54,7 @@ def handler(task, ctx):
     )
     assert answers(p.start()) == [
         "called-1", "True", "True", "completed", "completed",
-        "['artifact', 'file', 'terminal', 'completed']", "['completed', 'inline', 'file']", "b'hi'",
+        "['inline', 'file']", "['terminal', 'completed']", "['completed', 'inline', 'file']", "b'hi'",
         "DownloadedArtifact(data=b'result 1', mime_type='text/plain', file_name='r.txt')",
         "['artifact-0', 'r.txt']", "completed", "['other']",
     ]
