@@ -2,12 +2,10 @@ package cli
 
 import (
 	"errors"
-	"os"
 
 	"github.com/spf13/cobra"
 
 	"github.com/blocksd/blocksd/cli/doctor"
-	"github.com/blocksd/blocksd/daemon/logging"
 )
 
 func newDoctor(a *app) *cobra.Command {
@@ -43,7 +41,7 @@ func newDoctor(a *app) *cobra.Command {
 		if asJSON {
 			err = a.printJSON(results)
 		} else {
-			err = doctor.Print(a.Stdout, results, a.colors())
+			err = doctor.Print(a.Stdout, results, a.style().on)
 		}
 		if err == nil && doctor.Failed(results) {
 			err = &exitError{code: exitFailure, err: errors.New("a check failed"), silent: true}
@@ -51,10 +49,4 @@ func newDoctor(a *app) *cobra.Command {
 		return err
 	}
 	return cmd
-}
-
-// colors reports whether standard output is a terminal whose user has nothing against colors.
-func (a *app) colors() bool {
-	f, ok := a.Stdout.(*os.File)
-	return ok && logging.IsTerminal(f) && a.getenv("NO_COLOR") == "" && a.getenv("TERM") != "dumb"
 }

@@ -65,7 +65,7 @@ func (s *Session) read(ctx context.Context) error {
 		return err
 	}
 	if s.known != "" {
-		// History does not hold the end, perhaps because it is not kept for ever, but the network says that there is one.
+		// History does not hold the end, perhaps because it was kept only for a time, but the network says that there is one.
 		s.take(endOf(s.taskID, s.known))
 		return nil
 	}

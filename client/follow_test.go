@@ -61,7 +61,7 @@ func whole(middle ...string) []string {
 	return slices.Concat([]string{"request", "progress running"}, middle, []string{"terminal completed"})
 }
 
-// C27: a task that ended before anybody followed it is told from history alone.
+// C27: the events of a task that ended before anybody followed it come from history alone.
 func TestFastAgent(t *testing.T) {
 	w := newWorld(t)
 	ended := make(chan struct{})

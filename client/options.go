@@ -205,7 +205,7 @@ func wrongURL(address string) string {
 	return ""
 }
 
-// consumer is how package backend is told to authenticate.
+// consumer says how package backend authenticates.
 func (s *settings) consumer() backend.ConsumerConfig {
 	cfg := backend.ConsumerConfig{APIKey: s.APIKey, Anonymous: s.Anonymous, OnError: s.OnAuthError, Header: s.Header}
 	if e := s.TokenEndpoint; e != nil {
