@@ -37,6 +37,7 @@ type callOptions struct {
 	piped          bool // --pipe was given
 	pipe           int
 	idempotencyKey string
+	traceparent    string
 }
 
 func newCall(a *app) *cobra.Command {
@@ -67,6 +68,7 @@ func newCall(a *app) *cobra.Command {
 	f.IntVar(&o.pipe, "pipe", 0, "make it a pipe task of this many minutes")
 	o.flags(f, "cancel the task if it has not ended after this time, such as 30s (default: wait indefinitely)")
 	f.StringVar(&o.idempotencyKey, "idempotency-key", "", "repeat a call with the same key to get the same task")
+	f.StringVar(&o.traceparent, "traceparent", "", "W3C trace context of the caller, for an agent that is traced")
 	return cmd
 }
 
@@ -163,6 +165,9 @@ func (o callOptions) check() error {
 	case !utf8.ValidString(o.idempotencyKey):
 		return errors.New("--idempotency-key is not valid UTF-8: choose another key")
 	}
+	if _, ok := wire.ParseTraceparent(o.traceparent); !ok && o.traceparent != "" {
+		return fmt.Errorf("--traceparent must be a W3C trace context such as 00-TRACE-SPAN-01, not %q", o.traceparent)
+	}
 	return nil
 }
 
@@ -187,7 +192,7 @@ func (a *app) consumer() (client.Options, error) {
 
 // request builds the task. The agent's card decides which inputs --text and --json-part are for.
 func (a *app) request(ctx context.Context, c *client.Client, o callOptions, out *callPrinter) (client.Message, error) {
-	r := client.Message{Agent: o.agent, IdempotencyKey: o.idempotencyKey}
+	r := client.Message{Agent: o.agent, IdempotencyKey: o.idempotencyKey, Traceparent: o.traceparent}
 	if o.streams() || len(o.sends) > 0 {
 		r.Stream = client.StreamOn
 	}

@@ -136,7 +136,7 @@ func (m *Metrics) Committed(took time.Duration) { m.commits.Observe(took.Seconds
 func (m *Metrics) Published(took time.Duration) { m.publishes.Observe(took.Seconds()) }
 
 // Delivered counts the outcome of a task that the network has acknowledged.
-func (m *Metrics) Delivered(agent string, took, total time.Duration) {
+func (m *Metrics) Delivered(agent, _ string, took, total time.Duration) {
 	m.observe(agent, phasePublish, took)
 	m.observe(agent, phaseTotal, total)
 }

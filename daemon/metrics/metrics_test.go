@@ -179,7 +179,7 @@ func TestEventsAreCounted(t *testing.T) {
 		event.Event{Type: event.TaskEnded, Agent: "a", TaskID: "from before the restart"},
 		crash, crash, event.Event{Type: event.ProcessExited, Handler: "h"},
 	)
-	w.Delivered("a", time.Second, 2*time.Second)
+	w.Delivered("a", "1", time.Second, 2*time.Second)
 	has(t, w.scrape(t),
 		`blocksd_task_duration_seconds_count{agent="a",phase="admit"} 2`, `blocksd_task_duration_seconds_count{agent="a",phase="queue"} 2`,
 		`blocksd_task_duration_seconds_count{agent="a",phase="handler"} 1`, `blocksd_task_duration_seconds_sum{agent="a",phase="publish"} 1`,
