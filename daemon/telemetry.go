@@ -112,6 +112,12 @@ func (d *Daemon) trace(ctx context.Context) {
 func (d *Daemon) snapshot() metrics.Snapshot {
 	s := metrics.Snapshot{EventsMissed: d.events.Missed()}
 	slots, handlers := d.served.all(), d.fleet.Status()
+	ends := map[string]time.Time{}
+	for _, k := range d.keys.all() {
+		for _, name := range k.agents {
+			ends[name] = k.ends
+		}
+	}
 	agents := make([]agent.Status, len(slots))
 	for i, slot := range slots {
 		a := slot.status()
@@ -125,7 +131,7 @@ func (d *Daemon) snapshot() metrics.Snapshot {
 		}
 		s.Agents = append(s.Agents, metrics.Agent{
 			Name: a.Name, State: a.State, Running: a.Running,
-			Completed: c.Completed, Failed: c.Failed, Canceled: c.Canceled, Refused: c.Refused,
+			Completed: c.Completed, Failed: c.Failed, Canceled: c.Canceled, Refused: c.Refused, KeyEnds: ends[a.Name],
 		})
 	}
 	for _, h := range handlers {

@@ -12,6 +12,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
 	collectorpb "go.opentelemetry.io/proto/slim/otlp/collector/trace/v1"
 	tracepb "go.opentelemetry.io/proto/slim/otlp/trace/v1"
 	"google.golang.org/protobuf/proto"
@@ -65,6 +66,13 @@ func TestMetrics(t *testing.T) {
 		}
 		return !strings.Contains(body, "blocksd_journal_commit_seconds_count 0\n") && !strings.Contains(body, "blocksd_publish_seconds_count 0\n")
 	})
+	problems, err := promlint.New(strings.NewReader(body)).Lint()
+	if err != nil {
+		t.Error(err)
+	}
+	for _, p := range problems {
+		t.Errorf("%s: %s", p.Metric, p.Text)
+	}
 	if err := d.Drain(t.Context()); err != nil {
 		t.Fatal(err)
 	}

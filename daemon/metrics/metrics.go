@@ -43,6 +43,8 @@ type Agent struct {
 	Name, State                          string
 	Running                              int
 	Completed, Failed, Canceled, Refused int64
+	// KeyEnds is when its API key ends; zero for never, and where nobody knows.
+	KeyEnds time.Time
 }
 
 // Handler is one handler.
