@@ -14,7 +14,6 @@ import (
 
 	"github.com/blocksd/blocksd/client"
 	"github.com/blocksd/blocksd/daemon/config"
-	"github.com/blocksd/blocksd/network/deployment"
 	"github.com/blocksd/blocksd/network/wire"
 )
 
@@ -171,23 +170,15 @@ func (o callOptions) check() error {
 	return nil
 }
 
-// consumer returns how to reach the network that the environment names, with its API key.
+// consumer returns how to reach the network, and the key for it: those of the environment, else of the stored login.
 func (a *app) consumer() (client.Options, error) {
-	network := deployment.FromEnvironment(a.getenv)
-	for _, address := range []struct{ variable, why string }{
-		{"BLOCKS_CDM_URL", config.WrongURL(network.CDMURL)},
-		{"BLOCKS_BACKEND_URL", config.WrongURL(network.BackendURL)},
-		{"BLOCKSD_PUBNUB_ORIGIN", config.WrongOrigin(network.PubNubOrigin)},
-	} {
-		if address.why != "" {
-			return client.Options{}, fmt.Errorf("the variable %s %s", address.variable, address.why)
-		}
-	}
-	key, err := config.KeyOfEnvironment(a.getenv)
+	where, found, err := a.credentials()
 	if errors.Is(err, config.ErrNoKey) {
-		err = errNoKey // a consumer reads no other source
+		err = errNoKey
 	}
-	return client.Options{APIKey: key, Getenv: a.getenv}, err
+	return client.Options{
+		APIKey: found.Key, CDMURL: where.CDMURL, BackendURL: where.BackendURL, PubNubOrigin: where.PubNubOrigin, Getenv: a.getenv,
+	}, err
 }
 
 // request builds the task. The agent's card decides which inputs --text and --json-part are for.
