@@ -63,6 +63,7 @@ var rooms = []struct {
 	{"scripts", nil, "what the Makefile calls"},
 	{"scripts/sbom", []string{"pluginsdk/node", "pluginsdk/python", "internal"}, "also says what the program carries of other languages"},
 	{"e2e", []string{"internal"}, "drives the real programs from outside"},
+	{"e2e/bench", []string{"e2e/internal", "proto", "internal"}, "also watches a daemon as many clients at once would"},
 }
 
 // forbidden lists what must not be reached, directly or through other packages of any kind, with the reason.

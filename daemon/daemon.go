@@ -115,6 +115,8 @@ type Daemon struct {
 	// final closes when every agent has been refused for good.
 	final    chan struct{}
 	stopping atomic.Bool
+	// watchers are how many follow the events.
+	watchers atomic.Int64
 	// operators is the group whose members may change things.
 	operators atomic.Pointer[control.Group]
 	// unreachable closes when the control socket is lost and another start would bring it back.

@@ -2,7 +2,7 @@
 // driver, first to Blocks' own SDK as provider (where `make interop` has installed it), then to blocksd. Network,
 // provider and driver share the machine. Absolute numbers move with the machine; the ratios are what to watch.
 //
-// usage: bench -bin DIR [-tasks N] [-streams]
+// usage: bench -bin DIR [-tasks N] [-streams | -watchers]
 package main
 
 import (
@@ -23,15 +23,16 @@ func main() {
 	bin := flag.String("bin", "bin", "directory that make build filled")
 	tasks := flag.Int("tasks", 4000, "request tasks to send to blocksd with 16 in flight")
 	streams := flag.Bool("streams", false, "measure the costs of streams only")
+	watchers := flag.Bool("watchers", false, "measure the effect of watchers of the events only")
 	flag.Parse()
 	debug.SetGCPercent(800) // the driver shares the machine with what is measured
-	if err := run(*bin, *tasks, *streams); err != nil {
+	if err := run(*bin, *tasks, *streams, *watchers); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
 }
 
-func run(bin string, tasks int, streamsOnly bool) error {
+func run(bin string, tasks int, streamsOnly, watchersOnly bool) error {
 	work, err := os.MkdirTemp("", "blocksd-bench-")
 	if err != nil {
 		return err
@@ -46,6 +47,13 @@ func run(bin string, tasks int, streamsOnly bool) error {
 		streams, err := measureStreams(bin, filepath.Join(work, "streams"))
 		if err == nil {
 			streams.report()
+		}
+		return err
+	}
+	if watchersOnly {
+		watched, err := measureWatchers(bin, filepath.Join(work, "watched"))
+		if err == nil {
+			watched.report()
 		}
 		return err
 	}
@@ -64,8 +72,13 @@ func run(bin string, tasks int, streamsOnly bool) error {
 	if err != nil {
 		return fmt.Errorf("measure the streams of blocksd: %w", err)
 	}
+	watched, err := measureWatchers(bin, filepath.Join(work, "watched"))
+	if err != nil {
+		return fmt.Errorf("measure the effect of watchers: %w", err)
+	}
 	report(sdk, ours)
 	streams.report()
+	watched.report()
 	return nil
 }
 
