@@ -1,7 +1,6 @@
 package roster
 
 import (
-	"fmt"
 	"reflect"
 	"strings"
 	"testing"
@@ -85,6 +84,6 @@ func change(t *testing.T, path string, v reflect.Value) {
 			v.SetString("/other")
 		}
 	default:
-		t.Fatal(fmt.Sprintf("the key %s has the type %s", path, v.Type()))
+		t.Fatalf("the key %s has the type %s", path, v.Type())
 	}
 }
