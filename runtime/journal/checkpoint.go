@@ -96,7 +96,8 @@ func (s *store) recover() error {
 		}
 		return fmt.Errorf("%w: make %s readable and writable for this user, or free space on its disk", bare(err), path)
 	}
-	if s.pending = left; left.empty() && state.open {
+	s.keep(left)
+	if left.empty() && state.open {
 		return nil
 	}
 	if err := s.checkpoint(batch{}, true); err != nil {
@@ -132,6 +133,26 @@ func (s *store) findLog(path string, state logState) error {
 	return os.Chmod(path, 0o600)
 }
 
+// keep adds what the log has now. Of a task that is over, what it was is not needed any more.
+func (s *store) keep(b batch) {
+	if s.begun == nil {
+		s.begun = map[taskKey]int{}
+	}
+	for _, p := range b.posts {
+		switch p.kind {
+		case accepted:
+			s.begun[keyOf(p)] = len(s.pending.posts)
+		case finished, dropped:
+			if at, ok := s.begun[keyOf(p)]; ok {
+				s.pending.posts[at].task = Task{}
+			}
+		}
+		p.durable = nil
+		s.pending.posts = append(s.pending.posts, p)
+	}
+	s.pending.cursors = append(s.pending.cursors, b.cursors...)
+}
+
 // checkpoint writes what only the log has, and then b, to the store as one step. open says that the log will be used on.
 func (s *store) checkpoint(b batch, open bool) error {
 	all := s.pending
@@ -153,6 +174,7 @@ func (s *store) checkpoint(b batch, open bool) error {
 		}
 		return bare(err)
 	}
+	clear(s.begun)
 	clear(s.pending.posts) // for the collector of garbage
 	clear(s.pending.cursors)
 	s.pending.posts, s.pending.cursors = s.pending.posts[:0], s.pending.cursors[:0]

@@ -56,8 +56,9 @@ type store struct {
 	db   *bolt.DB
 	seal *sealer
 	log  *logFile // nil when db is
-	// pending is what only the log has.
+	// pending is what only the log has; begun are the places of acceptances in it.
 	pending batch
+	begun   map[taskKey]int
 	frame   []byte // of the last batch, before it was sealed
 	// counts of finished tasks by agent, to bound them.
 	finished map[string]int
@@ -190,7 +191,7 @@ func (s *store) close() error {
 		errs = append(errs, s.log.close())
 		s.log = nil
 	}
-	s.pending = batch{}
+	s.pending, s.begun = batch{}, nil
 	if db := s.db; db != nil {
 		s.db = nil
 		errs = append(errs, guard(db.Close))
@@ -236,8 +237,7 @@ func (s *store) commit(b batch) error {
 		s.frame = appendFrame(s.frame[:0], b)
 		if written, err := s.log.append(s.frame); written {
 			if err == nil {
-				s.pending.posts = append(s.pending.posts, b.posts...)
-				s.pending.cursors = append(s.pending.cursors, b.cursors...)
+				s.keep(b)
 			}
 			return bare(err)
 		}
