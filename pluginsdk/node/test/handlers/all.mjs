@@ -53,7 +53,7 @@ const doings = {
     await s.write('a');
   },
   call: async (task) => {
-    const call = await task.call('other', [{ id: 'request', text: 'hi' }, { id: 'doc', file: Buffer.alloc(600_000, 'y'), fileName: 'y.txt' }], { idempotencyKey: 'k' });
+    const call = await task.call('other', [{ id: 'request', text: 'hi' }, { id: 'doc', file: Buffer.alloc(600_000, 'y'), fileName: 'y.txt' }], { idempotencyKey: 'k', traceContext: task.traceContext });
     const types = [];
     for await (const event of call) types.push(event.type);
     const end = await call.result();
