@@ -10,7 +10,7 @@ import { fileURLToPath, pathToFileURL } from 'node:url';
 import { parseArgs } from 'node:util';
 
 import { lookIn } from './lib/dependencies.mjs';
-import { missing, quiet, serve, unusable } from './lib/server.mjs';
+import { advise, missing, quiet, serve, serving, unusable } from './lib/server.mjs';
 
 const here = path.dirname(fileURLToPath(import.meta.url));
 
@@ -26,6 +26,7 @@ async function main() {
   const [major] = process.versions.node.split('.').map(Number);
   if (major < 20) return unusable(`Node.js ${process.versions.node} is too old: install version 20 or newer`);
   quiet();
+  advise(install);
   lookIn(values.project);
   module.register('./lib/hooks.mjs', import.meta.url, { data: { project: values.project } });
   const name = path.relative(values.project, values.file);
@@ -35,6 +36,7 @@ async function main() {
   } catch (err) {
     return notLoaded(err, values.project, name);
   }
+  if (serving()) return serving(); // the file is a handler with this package, and serves itself
   const found = exported(loaded, values.export);
   if (typeof found !== 'function') {
     const names = Object.keys(loaded).filter((key) => typeof loaded[key] === 'function');
@@ -44,7 +46,7 @@ async function main() {
     );
   }
   const { handlerOf } = await import('./lib/project.mjs');
-  return serve({ ...handlerOf(found, agentName(values.project)), install });
+  return serve(handlerOf(found, agentName(values.project)));
 }
 
 /** The export of the card's name; a CommonJS module has its exports below default. */

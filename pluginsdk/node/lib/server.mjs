@@ -29,6 +29,16 @@ export function unusable(text) {
 }
 
 let handshake;
+let served;
+let advice;
+
+/** The serving that has begun, undefined for none. */
+export const serving = () => served;
+
+/** What to do where a package that this one needs is missing. */
+export function advise(text) {
+  advice = text;
+}
 
 /** Has everything that is printed go to the log. To be called before anything of the user's runs. */
 export function quiet() {
@@ -36,7 +46,12 @@ export function quiet() {
 }
 
 /** Serves a handler to the daemon that started this process. */
-export async function serve(handler) {
+export function serve(handler) {
+  served = begin(handler);
+  return served;
+}
+
+async function begin(handler) {
   if (typeof handler === 'function') handler = { run: handler };
   if (typeof handler?.run !== 'function') throw new TypeError('serve needs a handler with a function run');
   const name = path.basename(process.argv[1] ?? 'handler');
@@ -55,7 +70,7 @@ export async function serve(handler) {
   try {
     parts = contract();
   } catch (err) {
-    return unusable(missing(err, handler.install));
+    return unusable(missing(err, advice));
   }
   const service = new Service(handler, new Host());
   const server = new parts.grpc.Server(limits);
@@ -126,7 +141,9 @@ class Service {
     if (this.#running.has(id)) return refuse(grpc.status.ALREADY_EXISTS, `task ${id} runs already`);
     const abort = new AbortController();
     this.#running.set(id, abort);
-    call.on('cancelled', () => abort.abort(new CanceledError('ended')));
+    call.on('cancelled', () => { // gRPC says that of calls that have been answered, too
+      if (this.#running.get(id) === abort) abort.abort(new CanceledError('ended'));
+    });
     call.on('error', () => {}); // the daemon is gone, or the call has ended
     if (this.#early.has(id)) {
       abort.abort(new CanceledError(this.#early.get(id)));
