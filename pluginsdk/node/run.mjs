@@ -9,7 +9,9 @@ import process from 'node:process';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import { parseArgs } from 'node:util';
 
+import { contract } from './lib/contract.mjs';
 import { lookIn } from './lib/dependencies.mjs';
+import { handlerOf } from './lib/project.mjs';
 import { advise, missing, quiet, serve, serving, unusable } from './lib/server.mjs';
 
 const here = path.dirname(fileURLToPath(import.meta.url));
@@ -32,7 +34,10 @@ async function main() {
   const name = path.relative(values.project, values.file);
   let loaded;
   try {
-    loaded = await import(pathToFileURL(values.file).href);
+    const loading = import(pathToFileURL(values.file).href);
+    loading.catch(() => {}); // it is awaited below
+    prepare(); // while the thread of the hooks finds and translates the file
+    loaded = await loading;
   } catch (err) {
     return notLoaded(err, values.project, name);
   }
@@ -45,8 +50,16 @@ async function main() {
         'export it, or correct runtime.handlerExport in agent-card.json',
     );
   }
-  const { handlerOf } = await import('./lib/project.mjs');
   return serve(handlerOf(found, agentName(values.project)));
+}
+
+/** Loads what serving needs; what is missing is said later. */
+function prepare() {
+  try {
+    contract();
+  } catch {
+    // the handler may have another reason not to start, which comes first
+  }
 }
 
 /** The export of the card's name; a CommonJS module has its exports below default. */
