@@ -113,6 +113,21 @@ export function missing(err, advice = 'npm install') {
   return `the package ${name} is not installed: ${advice}`;
 }
 
+/** Sends a response, and resolves when there is room for the next. */
+async function send(call, message) {
+  if (call.cancelled) throw new CanceledError('ended');
+  if (call.write(message)) return;
+  await new Promise((resolve, reject) => {
+    const drained = () => end(resolve);
+    const cancelled = () => end(() => reject(new CanceledError('ended')));
+    const end = (settle) => {
+      call.off('drain', drained).off('cancelled', cancelled);
+      settle();
+    };
+    call.on('drain', drained).on('cancelled', cancelled);
+  });
+}
+
 class Service {
   #handler;
   #host;
@@ -149,11 +164,7 @@ class Service {
       abort.abort(new CanceledError(this.#early.get(id)));
       this.#early.delete(id);
     }
-    const send = (message) => new Promise((resolve, reject) => {
-      if (call.cancelled) reject(new CanceledError('ended'));
-      else call.write(message, (err) => (err ? reject(err) : resolve()));
-    });
-    const task = new Task(t, this.#host, abort.signal, send);
+    const task = new Task(t, this.#host, abort.signal, (message) => send(call, message));
     const end = await this.#run(task);
     this.#forget(id);
     if (!call.cancelled) {
