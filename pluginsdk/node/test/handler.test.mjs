@@ -186,6 +186,18 @@ test('calls to other agents', async (t) => {
   assert.equal(seen.verb, 'cancel');
 });
 
+test('a cancel wakes who waits for a called task', async (t) => {
+  const h = await serveHandler(t, [ALL], {
+    CallAgent(call) {
+      call.on('data', () => call.write({ submitted: { task_id: 'task_9' } }));
+    },
+  });
+  const messages = await h.run(request('hang'), (m) => {
+    if (m.status) h.ask('CancelTask', { task_id: 'task_1', reason: 'CANCEL_REASON_USER' });
+  });
+  assert.equal(end(messages).error.public_message, 'woken by user');
+});
+
 test('records reach the log with their level', async (t) => {
   const h = await serveHandler(t, [ALL]);
   await h.run(request('log'));
