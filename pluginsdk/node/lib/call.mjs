@@ -1,7 +1,7 @@
 // Tasks that a handler submits to other agents.
 
 import { bytesOf, pieces } from './artifact.mjs';
-import { duration, entriesOf, parseJSON } from './contract.mjs';
+import { duration, parseJSON } from './contract.mjs';
 import { HostError, unlessAborted } from './errors.mjs';
 import { hostError, write } from './host.mjs';
 
@@ -38,7 +38,7 @@ export class Call {
           task_id: owner, agent_name: agentName, parts: parts.map(partOf),
           duration: options.durationMinutes ? duration(options.durationMinutes * 60_000) : undefined,
           idempotency_key: options.idempotencyKey ?? '', owner_id: options.ownerId ?? '', detached: Boolean(options.detached),
-          trace_context: entriesOf(options.traceContext),
+          trace_context: options.traceContext ?? {},
         },
       });
       for (const [index, part] of parts.entries()) {

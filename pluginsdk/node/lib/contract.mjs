@@ -43,15 +43,6 @@ export function duration(ms) {
   return { seconds, nanos: Math.round((ms - seconds * 1000) * 1e6) };
 }
 
-/** A map field, which the loader gives as a list of entries, as an object; and the other way round. */
-export function objectOf(entries) {
-  return Object.fromEntries((entries ?? []).map(({ key = '', value = '' }) => [key, value]));
-}
-
-export function entriesOf(object) {
-  return Object.entries(object ?? {}).map(([key, value]) => ({ key, value: String(value) }));
-}
-
 /** What a failed call says, without gRPC's code in front of it. */
 export function detailOf(err) {
   return err?.details || err?.message || String(err);

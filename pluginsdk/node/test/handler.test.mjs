@@ -176,11 +176,11 @@ test('calls to other agents', async (t) => {
       done(null, {});
     },
   });
-  const [result] = artifacts(await h.run({ ...request('call'), trace_context: [{ key: 'traceparent', value: '00-1' }] }));
+  const [result] = artifacts(await h.run({ ...request('call'), trace_context: { traceparent: '00-1' } }));
   assert.deepEqual(JSON.parse(result.data), ['task_9', true, ['progress', 'artifact', 'terminal'], 'completed', 'bytes', 'text/x']);
   assert.equal(seen.call.agent_name, 'other');
   assert.equal(seen.call.idempotency_key, 'k');
-  assert.deepEqual(seen.call.trace_context, [{ key: 'traceparent', value: '00-1' }]);
+  assert.deepEqual(seen.call.trace_context, { traceparent: '00-1' });
   assert.deepEqual(seen.call.parts.map((p) => [p.part_id, p.text, p.file?.size]), [['request', 'hi', undefined], ['doc', undefined, 600000]]);
   assert.equal(seen.data, 600000);
   assert.equal(seen.verb, 'cancel');
