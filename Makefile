@@ -92,7 +92,7 @@ bench:
 soak:
 	BLOCKSD_SOAK=$${BLOCKSD_SOAK:-200} $(GO) test -run '^TestKill$$' -v -count 1 -timeout 60m ./e2e
 
-interop: check-needs pluginsdk/python/.venv e2e/interop/.cache/blocks-1.0.23 e2e/interop/.cache/blocks-0.1.67 e2e/interop/.cache/cli
+interop: check-needs pluginsdk/node/node_modules pluginsdk/python/.venv e2e/interop/.cache/blocks-1.0.23 e2e/interop/.cache/blocks-0.1.67 e2e/interop/.cache/cli
 	@echo "The Blocks SDK and CLI come under a licence of their own; they are used unmodified and never shipped with blocksd."
 	@BLOCKSD_INTEROP=1 $(GO) run ./scripts/gotest $(RACE) ./e2e/interop/blocks/...
 

@@ -63,6 +63,7 @@ var rooms = []struct {
 	{"deploy", []string{"internal"}, "files for packagers, with tests that look at the program"},
 	{"scripts", nil, "what the Makefile calls"},
 	{"e2e", []string{"internal"}, "drives the real programs from outside"},
+	{"e2e/bench/sessions", []string{"client"}, "is an application of package client, to be measured"},
 }
 
 // forbidden lists what must not be reached, directly or through other packages of any kind, with the reason.

@@ -129,6 +129,9 @@ func (w *work) callbacks() (said []string, err error) {
 		return nil, err
 	}
 	defer s.Close()
+	if _, err := w.follow(s, "running 0"); err != nil { // before, a provider may end the task without its handler
+		return nil, err
+	}
 	if err := s.Cancel(w.ctx); err != nil {
 		return nil, err
 	}

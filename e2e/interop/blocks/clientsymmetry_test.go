@@ -2,7 +2,6 @@ package blocks
 
 import (
 	"bytes"
-	"crypto/sha256"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -10,52 +9,8 @@ import (
 	"sync"
 
 	"github.com/blocksd/blocksd/client"
+	"github.com/blocksd/blocksd/internal/testutil"
 )
-
-// The digests that every direction must come to, whatever the two sides are written in.
-const (
-	digestOfPayloads = "5 pieces 83968 bytes e6dbed690bf6a1e1"
-	digestOfEvents   = "13 pieces 416 bytes b241aa20b4bcf2d1"
-)
-
-// payloads are those of symmetry.py.
-func payloads() (pieces [][]byte, events []json.RawMessage) {
-	generated, state := make([]byte, 64<<10), uint32(0xbeef)
-	for i := range generated {
-		state = (state*1103515245 + 12345) & 0x7fffffff
-		generated[i] = byte(state)
-	}
-	pieces = [][]byte{{}, make([]byte, 1024), bytes.Repeat([]byte{0xff}, 1024), bytes.Repeat([]byte{'B'}, 16384), generated}
-	for _, text := range []string{
-		`{"b":true,"n":42,"nullValue":null,"s":"hello","type":"primitive"}`,
-		`{"meta":{"count":7,"deep":{"x":{"y":"z"}},"tags":["a","b","c"]},"type":"nested"}`,
-		"{\"text\":\"emoji \U0001f680 RTL \u05de\u05d1\u05d7\u05df\",\"type\":\"special\"}",
-	} {
-		events = append(events, json.RawMessage(text))
-	}
-	for i := range 10 {
-		events = append(events, json.RawMessage(fmt.Sprintf(`{"i":%d,"type":"batch"}`, i)))
-	}
-	return pieces, events
-}
-
-func digestOf[T ~[]byte](pieces []T) string {
-	sum, n := sha256.New(), 0
-	for _, p := range pieces {
-		sum.Write(p)
-		n += len(p)
-	}
-	return fmt.Sprintf("%d pieces %d bytes %x", len(pieces), n, sum.Sum(nil)[:8])
-}
-
-// canonical is a JSON value with its members in order and no space.
-func canonical(text json.RawMessage) (json.RawMessage, error) {
-	var v any
-	if err := json.Unmarshal(text, &v); err != nil {
-		return nil, err
-	}
-	return json.Marshal(v)
-}
 
 // symmetry: both sides write the same payloads and events, and read them, all at the same time.
 func (w *work) symmetry() ([]string, error) {
@@ -64,7 +19,7 @@ func (w *work) symmetry() ([]string, error) {
 		return nil, err
 	}
 	defer s.Close()
-	pieces, events := payloads()
+	pieces, events := testutil.SymmetricPayloads()
 	var (
 		all  sync.WaitGroup
 		mu   sync.Mutex
@@ -78,7 +33,7 @@ func (w *work) symmetry() ([]string, error) {
 					return "", err
 				}
 			}
-			return "sent bytes: " + digestOf(pieces), stream.End(w.ctx)
+			return "sent bytes: " + testutil.DigestOf(pieces), stream.End(w.ctx)
 		},
 		"c_to_p_events": func(stream *client.Stream) (string, error) {
 			for _, e := range events {
@@ -86,7 +41,7 @@ func (w *work) symmetry() ([]string, error) {
 					return "", err
 				}
 			}
-			return "sent events: " + digestOf(events), stream.End(w.ctx)
+			return "sent events: " + testutil.DigestOf(events), stream.End(w.ctx)
 		},
 		"p_to_c_bytes": func(stream *client.Stream) (string, error) {
 			var got [][]byte
@@ -96,20 +51,20 @@ func (w *work) symmetry() ([]string, error) {
 				}
 				got = append(got, bytes.Clone(b))
 			}
-			return "got bytes: " + digestOf(got), nil
+			return "got bytes: " + testutil.DigestOf(got), nil
 		},
 		"p_to_c_events": func(stream *client.Stream) (string, error) {
 			var got []json.RawMessage
 			for e, err := range stream.Events(w.ctx) {
 				if err == nil {
-					e, err = canonical(e)
+					e, err = testutil.Canonical(e)
 				}
 				if err != nil {
 					return "", err
 				}
 				got = append(got, e)
 			}
-			return "got events: " + digestOf(got), nil
+			return "got events: " + testutil.DigestOf(got), nil
 		},
 	} {
 		all.Go(func() {

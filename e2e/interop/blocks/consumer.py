@@ -313,6 +313,7 @@ def callbacks(**args):
     session.on_artifact(note("on_artifact"))
     session.on_cancel_requested(note("on_cancel_requested"))
     session.on_terminal(note("on_terminal"))
+    await_line(c, session.task_id, "running 0")  # before, a provider may end the task without its handler
     session.cancel()
     session.wait_for_terminal(timeout=DEADLINE)
     return said

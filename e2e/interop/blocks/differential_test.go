@@ -25,8 +25,7 @@ type trial struct {
 	maybe string
 }
 
-// trials are about everything that a provider publishes or answers to; those of streams are left to the scenarios until
-// blocksd has them.
+// trials are about everything that a provider publishes or answers to. What it writes to streams is in streammessages_test.go.
 var trials = []trial{
 	{"text", args{"steps": steps{give("hello ü")}}, nil, "", ""},
 	{"nothing", args{"steps": steps{}}, nil, "", ""},
@@ -62,6 +61,12 @@ var trials = []trial{
 	{"pipe fails", args{"task_kind": "pipe", "duration": 5, "steps": steps{{"fail": "broken pipe"}}}, nil, "", ""},
 	{"pipe expires", args{"task_kind": "pipe", "duration": 1, "steps": steps{ready, {"await_cancel": 90}}}, nil, "", ""},
 	{"pipe expires when detached", args{"task_kind": "pipe", "duration": 1, "steps": steps{ready}}, nil, "", ""},
+	{"stream", args{"task_kind": "pipe", "duration": 5, "steps": steps{{"write": args{"name": "log", "chunks": []any{"x"}, "metadata": args{"a": []any{1, "ü"}}}}, ready, untilCancel}}, []string{"cancel"}, "status ready", ""},
+	{"several streams", args{"task_kind": "pipe", "duration": 5, "steps": steps{{"write": args{"name": "log", "chunks": []any{"x"}}}, {"write": args{"name": "log", "chunks": []any{}}}, {"write": args{"name": "ticks", "chunks": []any{1}, "end": false}}, ready, untilCancel}}, []string{"cancel"}, "status ready", ""},
+	{"stream left open when detached", args{"task_kind": "pipe", "duration": 5, "steps": steps{{"write": args{"name": "ticks", "chunks": []any{1}, "end": false}}, done}}, []string{"terminate"}, "artifact", ""},
+	{"shared stream", args{"task_kind": "pipe", "duration": 5, "steps": steps{{"write": args{"name": "feed", "chunks": []any{1}, "end": false}}, done}}, []string{"cancel"}, "artifact", ""},
+	{"stream written elsewhere", args{"task_kind": "pipe", "duration": 5, "steps": steps{{"external": args{"name": "ticks", "metadata": args{"by": "another"}}}}}, []string{"cancel"}, "artifact", ""},
+	{"failure with a stream open", args{"task_kind": "pipe", "duration": 5, "steps": steps{{"write": args{"name": "log", "chunks": []any{"x"}, "end": false}}, {"fail": "broken stream"}}}, nil, "", ""},
 }
 
 // difference is what we want to be another way than with the SDK's provider.
@@ -216,6 +221,12 @@ func normal(event map[string]any) string {
 	for _, key := range []string{"taskId", "ts"} {
 		if event[key] != nil {
 			event[key] = "…"
+		}
+	}
+	streams, _ := event["streams"].(map[string]any)
+	for _, s := range streams {
+		if s, ok := s.(map[string]any); ok && s["token"] != nil {
+			s["token"] = "…"
 		}
 	}
 	refs := []any{event["artifactRef"]}

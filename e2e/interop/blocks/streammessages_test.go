@@ -16,6 +16,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/blocksd/blocksd/e2e/internal/system"
+	"github.com/blocksd/blocksd/internal/testutil"
 )
 
 // writing is one stream that each provider's handler writes, and what its messages are to say.
@@ -280,5 +281,5 @@ func describe(messages []message) ([]string, error) {
 			lines = append(lines, name+" "+strings.Join(slices.Sorted(maps.Keys(sets[name])), " "))
 		}
 	}
-	return append(lines, "elements: "+digestOf(elements)), nil
+	return append(lines, "elements: "+testutil.DigestOf(elements)), nil
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/blocksd/blocksd/e2e/internal/system"
+	"github.com/blocksd/blocksd/internal/testutil"
 )
 
 // TestStreams: users of the SDK and of package client read and write the streams of the SDK's own provider, of handlers that
@@ -131,7 +132,7 @@ var streamScenarios = []scenario{
 		[]string{`read {"n": 1}`, `read {"n": 2}`, "read [3]", "ends canceled"}, nil},
 }
 
-var symmetric = []string{"got bytes: " + digestOfPayloads, "got events: " + digestOfEvents, "sent bytes: " + digestOfPayloads, "sent events: " + digestOfEvents}
+var symmetric = []string{"got bytes: " + testutil.DigestOfPayloads, "got events: " + testutil.DigestOfEvents, "sent bytes: " + testutil.DigestOfPayloads, "sent events: " + testutil.DigestOfEvents}
 
 // The pieces of {"type": "stream_events", "seq": 2, "events": [{"n": 2}, [3]], …}, with spaces.
 const (
