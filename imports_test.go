@@ -62,6 +62,7 @@ var rooms = []struct {
 	{"internal/testutil", []string{"internal", "sandbox", "network"}, "tests run against the sandbox"},
 	{"deploy", []string{"internal"}, "files for packagers, with tests that look at the program"},
 	{"scripts", nil, "what the Makefile calls"},
+	{"scripts/sbom", []string{"pluginsdk/node", "pluginsdk/python", "internal"}, "also says what the program carries of other languages"},
 	{"e2e", []string{"internal"}, "drives the real programs from outside"},
 	{"e2e/bench/sessions", []string{"client"}, "is an application of package client, to be measured"},
 }

@@ -1,6 +1,9 @@
 package agent
 
-import "time"
+import (
+	"sync/atomic"
+	"time"
+)
 
 // Meters are told how long things take. Their members may be nil; they are called often, so they must be quick.
 type Meters struct {
@@ -11,6 +14,9 @@ type Meters struct {
 	// Streamed: so many bytes of a live stream were written by a handler, or read by one, which is inbound.
 	Streamed func(agent string, inbound bool, bytes int)
 }
+
+// traffic counts live streams: those that tasks have now, and the bytes of all that there have been.
+type traffic struct{ open, inbound, outbound atomic.Int64 }
 
 // undelivered says since when each outcome waits for the network to acknowledge it, by the id of its task.
 type undelivered map[string]time.Time
