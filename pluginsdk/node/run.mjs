@@ -109,7 +109,9 @@ async function notLoaded(err, project, name) {
   if (err instanceof SyntaxError) {
     const where = placeOf(err.stack) ?? placeOf(checked(path.join(project, name)));
     const at = where ? `${path.relative(project, where.file)}, line ${where.line}` : name;
-    return unusable(`${at} cannot be loaded: ${text.replace(`${path.join(project, name)}: `, '')}`);
+    const untranslated = /\.[mc]?tsx?$/.test(name) && text === 'Invalid or unexpected token';
+    const why = untranslated ? `${text}: of TypeScript types are removed and enums translated; compile decorators and the like before` : text;
+    return unusable(`${at} cannot be loaded: ${why.replace(`${path.join(project, name)}: `, '')}`);
   }
   process.stderr.write(`${err?.stack ?? text}\n`);
   process.stderr.write(`${name} cannot be loaded: ${text.replaceAll(/\s*\n\s*/g, ' ')}\n`, () => process.exit(1));

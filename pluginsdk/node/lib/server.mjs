@@ -63,7 +63,7 @@ async function begin(handler) {
     process.exit(1);
   }
   if (process.env.PLUGIN_CLIENT_CERT) {
-    return unusable('the SDK for Node.js has no encrypted connections: set mtls to false for this handler');
+    return unusable('the package for Node.js has no encrypted connections: remove mtls from this handler in the configuration');
   }
   quiet();
   let parts;
