@@ -55,6 +55,7 @@ var rooms = []struct {
 	{"pluginsdk/plugintest", []string{"supervisor", "dispatch", "network/card", "network/wire"}, "tests of handlers run them as the daemon does"},
 	{"handlers", []string{"pluginsdk"}, "a reference handler uses what every handler has"},
 	{"handlers/exec", []string{"pluginsdk", "internal/nearest", "internal/textfile"}, "also reads a file that people write"},
+	{"examples", []string{"pluginsdk"}, "an example uses what every handler has"},
 	{"handlers/internal", []string{"pluginsdk", "proto"}, "a handler for tests also breaks the contract, by hand"},
 
 	{"internal", nil, "what several packages share depends on none of them"},
@@ -64,6 +65,7 @@ var rooms = []struct {
 	{"scripts/sbom", []string{"pluginsdk/node", "pluginsdk/python", "internal"}, "also says what the program carries of other languages"},
 	{"e2e", []string{"internal"}, "drives the real programs from outside"},
 	{"e2e/bench", []string{"e2e/internal", "proto", "internal"}, "also watches a daemon as many clients at once would"},
+	{"e2e/bench/sessions", []string{"client"}, "is an application of package client, to be measured"},
 }
 
 // forbidden lists what must not be reached, directly or through other packages of any kind, with the reason.

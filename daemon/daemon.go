@@ -202,7 +202,7 @@ func (d *Daemon) newFleet(c config.Config) (*supervisor.Fleet, error) {
 	}
 	return supervisor.New(supervisor.Config{
 		Log: d.cfg.Log, OutputLog: output, Events: d.events, RuntimeDir: filepath.Join(c.StateDir, "run"),
-		Shim: shim(), Cgroup: c.Isolation.Cgroup, Closed: closedFiles(d.cfg), Sockets: []string{c.Socket}, Users: users,
+		Shim: launch.Self(), Cgroup: c.Isolation.Cgroup, Closed: closedFiles(d.cfg), Sockets: []string{c.Socket}, Users: users,
 		OnCards: d.inbox.describe, OnUsed: d.inbox.use,
 	})
 }
@@ -227,18 +227,6 @@ func closedFiles(cfg Config) []string {
 		closed = append(closed, a.KeyFile)
 	}
 	return closed
-}
-
-// self is this program as the launch shim. By this name it is found when its file was replaced meanwhile, too.
-const self = "/proc/self/exe"
-
-// shim is this program, if it knows how to be one: a program of tests may not.
-func shim() string {
-	path, err := os.Executable()
-	if err != nil || filepath.Ext(path) == ".test" {
-		return ""
-	}
-	return self
 }
 
 // explain says in every agent that waits for the network why it does.
