@@ -25,10 +25,10 @@ type prepared struct {
 	payload string
 }
 
-func prepare(t *testing.T) prepared {
+func prepare(t *testing.T, packages bool) prepared {
 	t.Helper()
 	p := prepared{root: debian(t), payload: filepath.Join(t.TempDir(), "payload.ext4")}
-	payload(t, p.payload)
+	payload(t, p.payload, packages)
 	return p
 }
 
