@@ -2,7 +2,7 @@
 // driver, first to Blocks' own SDK as provider (where `make interop` has installed it), then to blocksd. Network,
 // provider and driver share the machine. Absolute numbers move with the machine; the ratios are what to watch.
 //
-// usage: bench -bin DIR [-tasks N] [-streams]
+// usage: bench -bin DIR [-tasks N] [-streams | -languages]
 package main
 
 import (
@@ -23,15 +23,16 @@ func main() {
 	bin := flag.String("bin", "bin", "directory that make build filled")
 	tasks := flag.Int("tasks", 4000, "request tasks to send to blocksd with 16 in flight")
 	streams := flag.Bool("streams", false, "measure the costs of streams only")
+	languages := flag.Bool("languages", false, "measure the handlers of each language only")
 	flag.Parse()
 	debug.SetGCPercent(800) // the driver shares the machine with what is measured
-	if err := run(*bin, *tasks, *streams); err != nil {
+	if err := run(*bin, *tasks, *streams, *languages); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
 }
 
-func run(bin string, tasks int, streamsOnly bool) error {
+func run(bin string, tasks int, streamsOnly, languagesOnly bool) error {
 	work, err := os.MkdirTemp("", "blocksd-bench-")
 	if err != nil {
 		return err
@@ -42,6 +43,9 @@ func run(bin string, tasks int, streamsOnly bool) error {
 		return err
 	}
 
+	if languagesOnly {
+		return measureLanguages(bin, filepath.Join(work, "languages"))
+	}
 	if streamsOnly {
 		streams, err := measureStreams(bin, filepath.Join(work, "streams"))
 		if err == nil {
@@ -66,7 +70,7 @@ func run(bin string, tasks int, streamsOnly bool) error {
 	}
 	report(sdk, ours)
 	streams.report()
-	return nil
+	return measureLanguages(bin, filepath.Join(work, "languages"))
 }
 
 // result is what one provider achieved.

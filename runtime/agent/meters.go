@@ -7,7 +7,7 @@ type Meters struct {
 	// Published: a message was published, from the first attempt until the network had acknowledged it.
 	Published func(took time.Duration)
 	// Delivered: the network has the outcome of a task; since it was decided, and since the task arrived.
-	Delivered func(agent string, took, total time.Duration)
+	Delivered func(agent, taskID string, took, total time.Duration)
 	// Streamed: so many bytes of a live stream were written by a handler, or read by one, which is inbound.
 	Streamed func(agent string, inbound bool, bytes int)
 }
@@ -37,6 +37,6 @@ func (a *Agent) OldestOutcome() time.Time {
 func (j *job) meterDelivery(decided time.Time) {
 	if told := j.agent.cfg.Meters.Delivered; told != nil && !decided.IsZero() {
 		now := j.agent.cfg.Now()
-		told(j.agent.name(), now.Sub(decided), now.Sub(j.since))
+		told(j.agent.name(), j.task.ID, now.Sub(decided), now.Sub(j.since))
 	}
 }

@@ -125,7 +125,7 @@ func TestDifferential(t *testing.T) {
 			bin.Daemon(t, env, t.TempDir(), "--project", sameProject(t, filepath.Join(cards, "scripted.json")))
 			project := consume(t, version, env)
 
-			all := [3][]<-chan outcome{theirs.transcripts(trials, true), handler.transcripts(trials, false), project.transcripts(trials, false)}
+			all := [3][]<-chan outcome{transcripts(theirs, trials, true), transcripts(handler, trials, false), transcripts(project, trials, false)}
 			used := map[string]bool{}
 			for i, trial := range trials {
 				theirs := <-all[0][i]
@@ -165,7 +165,7 @@ func TestDifferential(t *testing.T) {
 func sameProject(t *testing.T, card string) string {
 	t.Helper()
 	files := map[string]string{}
-	for name, from := range map[string]string{"agent-card.json": card, "handler.py": filepath.Join(here(t), "handler.py")} {
+	for name, from := range map[string]string{"agent-card.json": card, "handler.py": filepath.Join(here(t), "handler.py"), "symmetry.py": filepath.Join(here(t), "symmetry.py")} {
 		b, err := os.ReadFile(from)
 		if err != nil {
 			t.Fatal(err)
@@ -175,8 +175,8 @@ func sameProject(t *testing.T, card string) string {
 	return system.PythonProject(t, files)
 }
 
-// transcripts gives every trial to the provider of c's network; theirs says that it is the SDK's.
-func (c *consumer) transcripts(trials []trial, theirs bool) []<-chan outcome {
+// transcripts has c give every trial to the provider of its network; theirs says that it is the SDK's.
+func transcripts(c user, trials []trial, theirs bool) []<-chan outcome {
 	turns := make(chan struct{}, atOnce)
 	var out []<-chan outcome
 	for _, trial := range trials {
@@ -195,6 +195,9 @@ func (c *consumer) transcripts(trials []trial, theirs bool) []<-chan outcome {
 			var raw []map[string]any
 			e := outcome{err: c.do("transcript", a, &raw)}
 			for _, event := range raw {
+				if id, ok := event["taskId"].(string); ok {
+					e.task = id
+				}
 				line := normal(event)
 				if trial.maybe == "" || !strings.Contains(line, trial.maybe) || event["type"] == "request" {
 					e.lines = append(e.lines, line)

@@ -1,9 +1,9 @@
-// The messages and services of the handler contract, read from the descriptors that `make generate` writes. Messages have
-// the field names of the contract (task_id), enums are texts, numbers of 64 bits are numbers.
+// The services of the handler contract, from the descriptors that `make generate` writes.
 
 import { readFileSync } from 'node:fs';
 
-import { grpcPackages } from './dependencies.mjs';
+import { need } from './dependencies.mjs';
+import { services } from './messages.mjs';
 
 /** One message, in bytes. */
 export const MAX_MESSAGE = 16 << 20;
@@ -17,13 +17,9 @@ let loaded;
 /** grpc and the definitions of the two services. */
 export function contract() {
   if (!loaded) {
-    const { grpc, loader } = grpcPackages();
-    const definitions = loader.loadFileDescriptorSetFromBuffer(
-      readFileSync(new URL('./handler.binpb', import.meta.url)),
-      { longs: Number, enums: String, defaults: false },
-    );
+    const definitions = services(readFileSync(new URL('./handler.binpb', import.meta.url)));
     loaded = {
-      grpc,
+      grpc: need('@grpc/grpc-js'),
       HandlerService: definitions['blocks.handler.v1.HandlerService'],
       HostService: definitions['blocks.handler.v1.HostService'],
     };
@@ -45,6 +41,15 @@ export function milliseconds(duration) {
 export function duration(ms) {
   const seconds = Math.floor(ms / 1000);
   return { seconds, nanos: Math.round((ms - seconds * 1000) * 1e6) };
+}
+
+/** A map field, which the loader gives as a list of entries, as an object; and the other way round. */
+export function objectOf(entries) {
+  return Object.fromEntries((entries ?? []).map(({ key = '', value = '' }) => [key, value]));
+}
+
+export function entriesOf(object) {
+  return Object.entries(object ?? {}).map(([key, value]) => ({ key, value: String(value) }));
 }
 
 /** What a failed call says, without gRPC's code in front of it. */

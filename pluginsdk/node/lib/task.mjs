@@ -2,7 +2,7 @@
 
 import { chunks } from './artifact.mjs';
 import { Call } from './call.mjs';
-import { milliseconds, parseJSON } from './contract.mjs';
+import { milliseconds, objectOf, parseJSON } from './contract.mjs';
 import { cut, TaskEndedError } from './errors.mjs';
 import { logger } from './log.mjs';
 import { Stream } from './stream.mjs';
@@ -32,7 +32,7 @@ export class Task {
     this.deadline = t.deadline && new Date((t.deadline.seconds ?? 0) * 1000 + (t.deadline.nanos ?? 0) / 1e6);
     this.hasStream = Boolean(t.has_stream);
     this.consumerPublicKey = t.consumer_public_key || undefined;
-    this.traceContext = t.trace_context ?? {};
+    this.traceContext = objectOf(t.trace_context);
     this.signal = signal;
     this.log = logger({ task: this.id });
   }
@@ -105,7 +105,7 @@ export class Task {
 
   /** Submits a task to another agent. */
   call(agentName, parts, options) {
-    return Call.submit(this.#host, this.id, agentName, typeof parts === 'string' ? [{ id: 'request', text: parts }] : parts, options);
+    return Call.submit(this.#host, this.id, agentName, typeof parts === 'string' ? [{ id: 'request', text: parts }] : parts, options, this.signal);
   }
 
   /**
