@@ -21,6 +21,8 @@ const variable = "BLOCKSD_SYSTEMD"
 const (
 	smokeDeadline = 20 * time.Minute
 	fullDeadline  = 90 * time.Minute
+	// commandDeadline is for what is done before: fetching Debian, building.
+	commandDeadline = 20 * time.Minute
 )
 
 func TestMain(m *testing.M) {
