@@ -2,7 +2,7 @@
 // driver, first to Blocks' own SDK as provider (where `make interop` has installed it), then to blocksd. Network,
 // provider and driver share the machine. Absolute numbers move with the machine; the ratios are what to watch.
 //
-// usage: bench -bin DIR [-tasks N] [-streams | -sessions]
+// usage: bench -bin DIR [-tasks N] [-streams | -sessions | -languages]
 package main
 
 import (
@@ -24,15 +24,16 @@ func main() {
 	tasks := flag.Int("tasks", 4000, "request tasks to send to blocksd with 16 in flight")
 	streams := flag.Bool("streams", false, "measure streams only")
 	sessions := flag.Bool("sessions", false, "measure the sessions of consumers only")
+	languages := flag.Bool("languages", false, "measure the handlers of each language only")
 	flag.Parse()
 	debug.SetGCPercent(800) // the driver shares the machine with what is measured
-	if err := run(*bin, *tasks, *streams, *sessions); err != nil {
+	if err := run(*bin, *tasks, *streams, *sessions, *languages); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
 }
 
-func run(bin string, tasks int, streamsOnly, sessionsOnly bool) error {
+func run(bin string, tasks int, streamsOnly, sessionsOnly, languagesOnly bool) error {
 	work, err := os.MkdirTemp("", "blocksd-bench-")
 	if err != nil {
 		return err
@@ -43,6 +44,9 @@ func run(bin string, tasks int, streamsOnly, sessionsOnly bool) error {
 		return err
 	}
 
+	if languagesOnly {
+		return measureLanguages(bin, filepath.Join(work, "languages"))
+	}
 	if sessionsOnly {
 		return runSessions(bin, work)
 	}
@@ -64,7 +68,10 @@ func run(bin string, tasks int, streamsOnly, sessionsOnly bool) error {
 	if err := runSessions(bin, work); err != nil {
 		return err
 	}
-	return runStreams(bin, work)
+	if err := runStreams(bin, work); err != nil {
+		return err
+	}
+	return measureLanguages(bin, filepath.Join(work, "languages"))
 }
 
 // runSessions measures what it costs to follow tasks.
