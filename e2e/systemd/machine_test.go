@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -25,10 +26,10 @@ type prepared struct {
 	payload string
 }
 
-func prepare(t *testing.T) prepared {
+func prepare(t *testing.T, packages bool) prepared {
 	t.Helper()
 	p := prepared{root: debian(t), payload: filepath.Join(t.TempDir(), "payload.ext4")}
-	payload(t, p.payload)
+	payload(t, p.payload, packages)
 	return p
 }
 
@@ -61,6 +62,7 @@ func (m machine) run(t *testing.T, test string, deadline time.Duration) {
 		"-drive", "if=none,id=root,format=raw,cache=unsafe,file="+m.disk, "-device", "nvme-ns,bus=nvme,nsid=1,drive=root",
 		"-drive", "if=none,id=payload,format=raw,readonly=on,file="+m.payload, "-device", "nvme-ns,bus=nvme,nsid=2,drive=payload",
 		"-serial", "file:"+m.console, "-serial", "stdio")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} // no machine outlives its test
 	var said strings.Builder
 	cmd.Stderr = &said
 	line, err := cmd.StdoutPipe()

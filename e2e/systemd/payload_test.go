@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"testing"
 
 	"github.com/blocksd/blocksd/e2e/internal/system"
@@ -30,8 +31,8 @@ var projectFiles = []string{"deploy/systemd", "docs/operations.md", "docs/blocks
 // plugins are the handlers that the machine has, by the directory of bin that they are in.
 var plugins = map[string][]string{"plugins": {"echo", "adder"}, "testplugins": {"sleeper"}}
 
-// payload makes the disk with the project, as it is here, and the tests.
-func payload(t *testing.T, disk string) {
+// payload makes the disk with the project, as it is here, and the tests; on request with two packages, one newer than the other.
+func payload(t *testing.T, disk string, packages bool) {
 	t.Helper()
 	const top = "../.."
 	built, err := system.Build(top)
@@ -55,6 +56,11 @@ func payload(t *testing.T, disk string) {
 	}
 	for _, file := range projectFiles {
 		put(t, filepath.Join(top, file), filepath.Join(project, file))
+	}
+	if packages {
+		for where, version := range map[string]string{"bin/packages": "0.0.1", "next": "0.0.2"} {
+			commandIn(t, top, []string{"VERSION=" + version}, "scripts/package", filepath.Join(project, where), runtime.GOARCH)
+		}
 	}
 	if err := os.WriteFile(filepath.Join(dir, "start"), []byte(start), 0o755); err != nil {
 		t.Fatal(err)

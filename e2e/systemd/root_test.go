@@ -129,7 +129,7 @@ func command(t *testing.T, name string, args ...string) string {
 
 func commandIn(t *testing.T, dir string, env []string, name string, args ...string) string {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), smokeDeadline)
+	ctx, cancel := context.WithTimeout(t.Context(), commandDeadline)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.Dir, cmd.Env = dir, append(os.Environ(), env...)

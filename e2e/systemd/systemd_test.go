@@ -21,6 +21,8 @@ const variable = "BLOCKSD_SYSTEMD"
 const (
 	smokeDeadline = 20 * time.Minute
 	fullDeadline  = 90 * time.Minute
+	// commandDeadline is for what is done before: fetching Debian, building.
+	commandDeadline = 20 * time.Minute
 )
 
 func TestMain(m *testing.M) {
@@ -36,6 +38,14 @@ func TestService(t *testing.T) {
 	if err := sources.Track(); err != nil {
 		t.Fatal(err)
 	}
-	made := prepare(t)
-	t.Run("smoke", func(t *testing.T) { made.machine(t).run(t, "TestSmoke", smokeDeadline) })
+	full := os.Getenv(variable) == "full"
+	made := prepare(t, full)
+	by := made.machine(t)
+	if !t.Run("smoke", func(t *testing.T) { by.run(t, "TestSmoke", smokeDeadline) }) || !full {
+		return
+	}
+	// The same disk again. Each time the power was cut before.
+	t.Run("faults", func(t *testing.T) { by.run(t, "TestFaults", fullDeadline) })
+	t.Run("after the power cut", func(t *testing.T) { by.run(t, "TestAfterPowerCut", fullDeadline) })
+	t.Run("package", func(t *testing.T) { made.machine(t).run(t, "TestPackage", fullDeadline) })
 }

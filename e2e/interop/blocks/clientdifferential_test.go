@@ -124,6 +124,11 @@ func TestClientTranscripts(t *testing.T) {
 								t.Fatal(err)
 							}
 						}
+						// The SDK's provider may publish a status after the end, and its consumer shows it. For package client the
+						// end is the last event.
+						if i := slices.IndexFunc(all[0], func(e map[string]any) bool { return e["type"] == "terminal" }); i >= 0 {
+							all[0] = all[0][:i+1]
+						}
 						if diff := cmp.Diff(all[0], all[1]); diff != "" {
 							t.Errorf("of task %s package client (+) sees something else than the SDK's consumer (-):\n%s", id, diff)
 						}

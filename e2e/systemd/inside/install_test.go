@@ -16,8 +16,12 @@ const (
 	handlers = "/usr/lib/blocksd/plugins"
 	// settings are in a file of their own: blocksd.yaml belongs to the package, and need not exist.
 	settings = "/etc/blocksd/conf.d/test.yaml"
+	// moreTime gives the start of the daemon more time, because the processor is emulated.
+	moreTime = "/etc/systemd/system/blocksd.service.d/test.conf"
 	// networkEnv is what a client of the network needs.
 	networkEnv = "/run/network/env"
+	// networkState is where the network keeps its tasks.
+	networkState = "/var/lib/network/network.json"
 )
 
 // networkUnit is a Blocks Network on loopback. It has a program of its own, which no upgrade replaces.
@@ -132,20 +136,33 @@ func bringHandlers(t *testing.T) {
 		ok(t, "install", "-m", "0755", filepath.Join(project, "bin", name), handlers)
 		ok(t, "install", "-m", "0644", filepath.Join(project, "bin", name+".agent-card.json"), handlers)
 	}
-	ok(t, "mkdir", "-p", filepath.Dir(settings))
+	ok(t, "mkdir", "-p", filepath.Dir(settings), filepath.Dir(moreTime))
+	write(t, moreTime, "[Service]\nTimeoutStartSec=5min\n")
+	ok(t, "systemctl", "daemon-reload")
 	write(t, settings, configuration(""))
 }
 
-// configuration is what a machine without the public network says, with every kind of limit, and further lines.
+// configuration is what a machine without the public network says, with time for handlers on an emulated processor, every kind
+// of limit, and further lines.
 func configuration(further string) string {
 	return `network:
   cdm_url: ` + network.Get("BLOCKS_CDM_URL") + `
   pubnub_origin: ` + network.Get("BLOCKSD_PUBNUB_ORIGIN") + `
+timeouts: {handler_handshake: 2m, handler_describe: 2m, handler_health: 30s}
 handlers:
   - {name: echo, files: 1024}
   - {name: hostile, memory_mib: 96, processes: 60, cpu_percent: 150}
   - {name: sleeper, read_paths: [/srv], write_paths: [/var/tmp]}
 ` + further
+}
+
+// installPackage follows the manual's lines for a package.
+func installPackage(t *testing.T) {
+	blocks := manual(t, "## As a service")
+	if len(blocks) < 2 || !strings.HasPrefix(blocks[1][0], "dpkg -i ") {
+		t.Fatalf("the manual's second block does not install a package: %q", blocks)
+	}
+	follow(t, blocks[1])
 }
 
 // installByHand follows the manual's own lines.

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/blocksd/blocksd/e2e/internal/system"
 )
@@ -68,12 +69,18 @@ func ready(t *testing.T) {
 	}
 }
 
-// awaitReady waits as the manual has a script wait.
+// awaitReady waits as the manual has a script wait. A handler that has failed too often does not come back for ten minutes.
 func awaitReady(t testing.TB) {
 	t.Helper()
-	r := run(t, "blocksd", "status", "--wait", "READY", "--timeout", "4m")
-	if r.code != 0 {
-		t.Fatalf("the daemon is not ready: %d %s%s\n%s", r.code, r.out, r.err, run(t, "systemctl", "status", "--no-pager", "blocksd").out)
+	for end := time.Now().Add(deadline); ; {
+		r := run(t, "blocksd", "status", "--wait", "READY", "--timeout", "1m")
+		if r.code == 0 {
+			return
+		}
+		gaveUp := strings.Contains(run(t, "blocksd", "handlers", "--json").out, `"quarantined"`)
+		if gaveUp || time.Now().After(end) || property(t, "ActiveState") == "failed" {
+			t.Fatalf("the daemon is not ready: %d %s%s\n%s", r.code, r.out, r.err, run(t, "systemctl", "status", "--no-pager", "blocksd").out)
+		}
 	}
 }
 

@@ -15,7 +15,7 @@ import (
 )
 
 // deadline is how long anything may take here. The machine is emulated, and the one around it may be busy: it bounds hangs.
-const deadline = 5 * time.Minute
+const deadline = 10 * time.Minute
 
 // step runs one step. If it fails, what the journal has of it is shown.
 func step(t *testing.T, name string, f func(t *testing.T)) bool {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/base64"
 	"fmt"
+	"net/http"
 	"testing"
 
 	"github.com/blocksd/blocksd/e2e/internal/system"
@@ -38,4 +39,11 @@ func decode(data string) string {
 		return string(b)
 	}
 	return data
+}
+
+// httpClient for the administrator's side of the network.
+func httpClient(t *testing.T) *http.Client {
+	client := &http.Client{Transport: &http.Transport{}}
+	t.Cleanup(client.CloseIdleConnections)
+	return client
 }
