@@ -16,7 +16,7 @@ FIXTURES := sleeper badhandler scripted
 PYTHON_PB := pluginsdk/python/blocksd/_pb
 
 .NOTPARALLEL:
-.PHONY: help build run test bench soak interop e2e-systemd e2e-systemd-smoke generate baseline check-needs check-format check-lint check-generated check-go tools clean
+.PHONY: help build run test bench soak interop e2e-systemd e2e-systemd-smoke generate baseline check-needs check-format check-size check-lint check-generated check-go tools clean
 
 help:
 	@echo "make build     bin/blocksd, bin/blocksd-exec, bin/plugins and bin/testplugins"
@@ -56,8 +56,12 @@ check-needs:
 	@scripts/needs
 	@scripts/fetch "what blocksd is built from and tested with" -test ./...
 
-check-format:
+check-format: check-size
 	@out=$$(git ls-files -z '*.go' | xargs -0 gofmt -l); test -z "$$out" || { echo "not formatted by gofmt: $$out"; exit 1; }
+
+# What is this large was built, and does not belong into the repository.
+check-size:
+	@out=$$(git ls-files -z | xargs -0 -I{} find {} -maxdepth 0 -size +1024k); test -z "$$out" || { echo "larger than a MiB: $$out: remove it with 'git rm --cached'"; exit 1; }
 
 # -checks and settings are staticcheck's own. It asks the go command to compile: with the race detector, like the tests.
 check-lint: $(TOOLS)/staticcheck
