@@ -61,7 +61,7 @@ check-format: check-size
 
 # What is this large was built, and does not belong into the repository.
 check-size:
-	@out=$$(git ls-files -z | xargs -0 -I{} find {} -maxdepth 0 -size +1024k); test -z "$$out" || { echo "larger than a MiB: $$out: remove it with 'git rm --cached'"; exit 1; }
+	@out=$$(git ls-files -z | xargs -0 sh -c 'find "$$@" -maxdepth 0 -size +1024k' sh); test -z "$$out" || { echo "larger than a MiB: $$out: remove it with 'git rm --cached'"; exit 1; }
 
 # -checks and settings are staticcheck's own. It asks the go command to compile: with the race detector, like the tests.
 check-lint: $(TOOLS)/staticcheck
