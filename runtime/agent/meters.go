@@ -3,6 +3,8 @@ package agent
 import (
 	"sync/atomic"
 	"time"
+
+	"github.com/blocksd/blocksd/network/wire"
 )
 
 // Meters are told how long things take. Their members may be nil; they are called often, so they must be quick.
@@ -43,6 +45,6 @@ func (a *Agent) OldestOutcome() time.Time {
 func (j *job) meterDelivery(decided time.Time) {
 	if told := j.agent.cfg.Meters.Delivered; told != nil && !decided.IsZero() {
 		now := j.agent.cfg.Now()
-		told(j.agent.name(), j.task.ID, now.Sub(decided), now.Sub(j.since))
+		told(j.agent.name(), wire.CutText(j.task.ID, maxLoggedID), now.Sub(decided), now.Sub(j.since))
 	}
 }
