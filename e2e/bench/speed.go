@@ -286,7 +286,7 @@ func reportSpeeds(theirs, ours *speeds, large *transfer) {
 	row("lone write to a stream → read, p99", "ms", "", func(s *speeds) float64 { return ms(quantile(s.lone, .99)) }, false)
 	intact := "intact"
 	if !large.intact {
-		intact = fmt.Sprintf("NOT INTACT, %d bytes were lost,", large.lost)
+		intact = fmt.Sprintf("NOT INTACT (%d bytes were lost)", large.lost)
 	}
 	fmt.Printf("%-51s %10s %10.4g %-8s %s, %.0f MB in %s\n", "the same with 1 % twice, 2 % in another order", "", float64(large.bytes)/1e6/large.took.Seconds(), "MB/s",
 		intact, float64(large.bytes)/1e6, large.took.Round(time.Millisecond))
