@@ -35,10 +35,10 @@ func newHandlerCheck(a *app) *cobra.Command {
 	c := handlerCheck{app: a}
 	cmd := &cobra.Command{
 		Use: "check BINARY|DIR [ARGUMENT]…", Short: "Start a handler on its own and see whether it keeps the contract",
-		Long: "Start a handler as the daemon would and see whether it keeps the contract: its description, its cards, the task of the\n" +
-			"card's examples, as many tasks at once as the card allows, cancellation, odd and large inputs, its health, its end. It\n" +
-			"stands behind the same walls. This needs no daemon and no network. A directory with an agent-card.json is a project; any other is a plugins directory, and\n" +
-			"each handler in it is checked. Exits with 1 when something is wrong.",
+		Long: "Start a handler as the daemon would, behind the same walls, and see whether it keeps the contract: its description, its\n" +
+			"cards, the task of the card's examples, as many tasks at once as the card allows, cancellation, odd and large inputs, its\n" +
+			"health, its end. This needs no daemon and no network. A directory with an agent-card.json is a project; any other is a\n" +
+			"plugins directory, and each handler in it is checked. Exits with 1 when something is wrong.",
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {
 				return usagef("%s needs an argument: use blocksd handler check BINARY, or a directory", commandName(cmd))

@@ -11,6 +11,9 @@ import (
 	"github.com/blocksd/blocksd/supervisor/launch"
 )
 
+// checkUsers is how many handlers of a directory get users of their own while they are checked.
+const checkUsers = 64
+
 // buildWalls has handlers checked behind the walls that blocksd run would put around them. Control groups are left out: a
 // daemon may have them. release follows.
 func (c *handlerCheck) buildWalls() (release func(), err error) {
@@ -23,11 +26,10 @@ func (c *handlerCheck) buildWalls() (release func(), err error) {
 		return nil, err
 	}
 	settings := loaded.Config
-	dir, err := c.devStateDir(c.stateDir)
-	if err != nil {
-		return nil, err
+	closed := []string{settings.StateDir, settings.Network.APIKeyFile}
+	if dir, err := c.devStateDir(c.stateDir); err == nil { // without one there is nothing in it
+		closed = append(closed, dir)
 	}
-	closed := []string{settings.StateDir, dir, settings.Network.APIKeyFile}
 	for _, a := range settings.Agents {
 		closed = append(closed, a.KeyFile)
 	}
@@ -35,7 +37,7 @@ func (c *handlerCheck) buildWalls() (release func(), err error) {
 	release = machine.Close
 	first, last, err := settings.Isolation.UserRange()
 	if err == nil && last != 0 && os.Geteuid() == 0 {
-		// Its users are nobody's afterwards: what they own is gone with the bench.
+		// The users come from the end of the range: a daemon gives out those at its beginning to handlers that may run now.
 		var temp string
 		if temp, err = os.MkdirTemp("", "blocksd-check-"); err != nil {
 			return nil, err
@@ -44,7 +46,7 @@ func (c *handlerCheck) buildWalls() (release func(), err error) {
 			machine.Close()
 			_ = os.RemoveAll(temp) // nothing depends on it
 		}
-		machine.Users, err = launch.OpenUsers(filepath.Join(temp, "users"), first, last)
+		machine.Users, err = launch.OpenUsers(filepath.Join(temp, "users"), max(first, last-checkUsers+1), last)
 	}
 	if err != nil {
 		release()
