@@ -54,7 +54,7 @@ type Config struct {
 	Loaded config.Loaded
 	// Level is that of Log; nil when it cannot be changed.
 	Level *slog.LevelVar
-	// OwnUsers gives each handler a user of its own, where the daemon is root.
+	// OwnUsers gives each handler a user of its own, where the daemon is root or has a launcher.
 	OwnUsers bool
 	// OnAgent is called before an agent is started; an error keeps it from being served.
 	OnAgent func(card.Card) error
@@ -197,7 +197,7 @@ func (d *Daemon) newFleet(c config.Config) (*supervisor.Fleet, error) {
 	}
 	return supervisor.New(supervisor.Config{
 		Log: d.cfg.Log, OutputLog: output, Events: d.events, RuntimeDir: filepath.Join(c.StateDir, "run"),
-		Shim: shim(), Cgroup: c.Isolation.Cgroup, Closed: closedFiles(d.cfg), Sockets: []string{c.Socket}, Users: users,
+		Shim: shim(), Cgroup: c.Isolation.Cgroup, Closed: closedFiles(d.cfg), Sockets: []string{c.Socket}, Users: users, Launcher: launcher(d.cfg),
 		OnCards: d.inbox.describe, OnUsed: d.inbox.use,
 	})
 }
@@ -208,10 +208,18 @@ const usersFile = "users"
 // openUsers is nil when handlers get no users of their own.
 func openUsers(cfg Config) (*launch.Users, error) {
 	first, last, err := cfg.Settings.Isolation.UserRange()
-	if err != nil || last == 0 || !cfg.OwnUsers || os.Geteuid() != 0 {
+	if err != nil || last == 0 || !cfg.OwnUsers || os.Geteuid() != 0 && launcher(cfg) == "" {
 		return nil, err
 	}
 	return launch.OpenUsers(filepath.Join(cfg.Settings.StateDir, usersFile), first, last)
+}
+
+// launcher is the socket of the one that starts handlers as other users, "" when there is none to look for.
+func launcher(cfg Config) string {
+	if !cfg.OwnUsers || os.Geteuid() == 0 {
+		return ""
+	}
+	return cfg.Settings.Isolation.Launcher
 }
 
 // closedFiles are the files of the daemon that no handler may open.

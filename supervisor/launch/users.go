@@ -24,6 +24,7 @@ type Subject struct {
 	Handler   string
 	Path, Dir string
 	Args      []string
+	Needed    []string // as in Spec
 }
 
 // Users gives each handler a user of its own, by its name, and remembers which. It is safe for concurrent use.
@@ -112,11 +113,25 @@ func mapped(file string, id uint32) bool {
 	return false
 }
 
+// overflowUID is what the kernel calls users that a user namespace does not know.
+func overflowUID() int {
+	b, err := os.ReadFile("/proc/sys/kernel/overflowuid")
+	if err == nil {
+		if n, err := strconv.Atoi(strings.TrimSpace(string(b))); err == nil {
+			return n
+		}
+	}
+	return 65534 // the unit hides the file
+}
+
 // ownUser finds a user for a handler that has none configured. why says in one sentence that it gets none.
 func (m *Machine) ownUser(s Subject, l Limits) (a *account, why string) {
 	switch {
 	case m.Users == nil || s.Handler == "" || l.Level != "" && l.Level != Auto && l.Level != OwnUser:
 		return nil, ""
+	case m.Launcher != nil:
+	case m.NoLauncher != "":
+		return nil, "the handler has no user of its own because " + m.NoLauncher
 	case !m.Privileged || m.Shim == "":
 		return nil, "" // another level then says what is missing
 	}
@@ -124,7 +139,11 @@ func (m *Machine) ownUser(s Subject, l Limits) (a *account, why string) {
 	if err != nil {
 		return nil, fmt.Sprintf("the handler has no user of its own because %v", err)
 	}
-	if !mapped("/proc/self/uid_map", found.UID) || !mapped("/proc/self/gid_map", found.GID) {
+	if m.Launcher != nil {
+		if !m.Launcher.gives(found.UID) {
+			return nil, fmt.Sprintf("the handler has no user of its own because the launcher gives only users from %d to %d, and not %d: change isolation.users, or the launcher's --users", m.Launcher.first, m.Launcher.last, found.UID)
+		}
+	} else if !mapped("/proc/self/uid_map", found.UID) || !mapped("/proc/self/gid_map", found.GID) {
 		return nil, fmt.Sprintf("the handler has no user of its own because user %d does not exist in this container: give it more users, or set isolation.users", found.UID)
 	}
 	if path := m.outOfReach(s, found); path != "" {
@@ -140,8 +159,11 @@ func (m *Machine) outOfReach(s Subject, a account) string {
 	if s.Dir != "" {
 		paths = append(paths, s.Dir)
 	}
-	if !isELF(s.Path) {
+	if !isELF(s.Path) && m.Launcher == nil { // a launcher hands it over open
 		paths = append(paths, s.Path)
+	}
+	if m.Launcher != nil { // which cannot show it what is closed
+		paths = append(paths, s.Needed...)
 	}
 	for _, arg := range s.Args { // a script behind its interpreter, say
 		if filepath.IsAbs(arg) {
@@ -150,7 +172,7 @@ func (m *Machine) outOfReach(s Subject, a account) string {
 			}
 		}
 	}
-	hidden := m.lacksNamespaces() == ""
+	hidden := m.Launcher == nil && m.lacksNamespaces() == ""
 	for _, path := range paths {
 		path = realPath(path)
 		for at := path; ; at = filepath.Dir(at) {
