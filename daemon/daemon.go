@@ -19,6 +19,7 @@ import (
 	"github.com/blocksd/blocksd/daemon/config"
 	"github.com/blocksd/blocksd/daemon/control"
 	"github.com/blocksd/blocksd/daemon/metrics"
+	"github.com/blocksd/blocksd/daemon/runners"
 	"github.com/blocksd/blocksd/event"
 	"github.com/blocksd/blocksd/network/card"
 	"github.com/blocksd/blocksd/network/deployment"
@@ -165,7 +166,7 @@ func New(cfg Config) (*Daemon, error) {
 	if d.listener, err = control.Listen(context.Background(), c.Socket); err != nil {
 		return nil, errors.Join(err, d.closeMetrics(), d.journal.Close(), d.lock.release())
 	}
-	d.programs = openPrograms(c.StateDir, cfg.WarnUntrusted, cfg.Log)
+	d.programs = openPrograms(c.StateDir, runnersOf(cfg), cfg.WarnUntrusted, cfg.Log)
 	if d.fleet, err = d.newFleet(c); err != nil {
 		return nil, errors.Join(fmt.Errorf("start the handlers: %w", err), d.closeMetrics(), d.listener.Close(), d.journal.Close(), d.lock.release())
 	}
@@ -214,6 +215,11 @@ func openUsers(cfg Config) (*launch.Users, error) {
 	return launch.OpenUsers(filepath.Join(cfg.Settings.StateDir, usersFile), first, last)
 }
 
+// runnersOf are the runners for projects, from which every handler may read and no handler may write.
+func runnersOf(cfg Config) runners.Runners {
+	return runners.For(cfg.Settings.StateDir, cfg.Getenv("CACHE_DIRECTORY"))
+}
+
 // launcher is the socket of the one that starts handlers as other users, "" when there is none to look for.
 func launcher(cfg Config) string {
 	if !cfg.OwnUsers || os.Geteuid() == 0 {
@@ -225,7 +231,7 @@ func launcher(cfg Config) string {
 // closedFiles are the files of the daemon that no handler may open.
 func closedFiles(cfg Config) []string {
 	c := cfg.Settings
-	closed := []string{c.StateDir, c.Network.APIKeyFile, cfg.Getenv("CREDENTIALS_DIRECTORY")}
+	closed := []string{c.StateDir, c.Network.APIKeyFile, cfg.Getenv("CREDENTIALS_DIRECTORY"), runnersOf(cfg).Dir}
 	for _, a := range c.Agents {
 		closed = append(closed, a.KeyFile)
 	}

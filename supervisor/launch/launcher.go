@@ -134,7 +134,7 @@ func (l *Launcher) makeDir(a account) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	answer, err := k.call(wire.Request{Make: &wire.Make{UID: a.UID, GID: a.GID}}, launcherTimeout)
+	answer, err := k.call(wire.Request{Make: &wire.Make{UID: a.UID, GID: a.GID}}, launcherTimeout, nil)
 	if err != nil {
 		return "", err
 	}
@@ -152,6 +152,6 @@ func (l *Launcher) removeDir(dir string) error {
 	if k == nil || k.isLost() {
 		return nil
 	}
-	_, err := k.call(wire.Request{Remove: &wire.Remove{Dir: dir}}, launcherRemoval)
+	_, err := k.call(wire.Request{Remove: &wire.Remove{Dir: dir}}, launcherRemoval, nil)
 	return err
 }

@@ -16,8 +16,10 @@ type link struct {
 	conn *wire.Conn
 	lost chan struct{} // closed when nothing comes from it any more
 
-	mu       sync.Mutex
-	calls    uint64                      // guarded by mu, like what follows; the number of the last one
+	sending sync.Mutex // taken before mu
+	calls   uint64     // guarded by sending; the number of the last one
+
+	mu       sync.Mutex                  // guards what follows
 	waiting  map[uint64]chan wire.Answer // by call
 	children map[uint64]*launchedChild   // by the call of their start
 }
@@ -77,30 +79,35 @@ func (k *link) take(a wire.Answer) {
 
 var errLauncherLost = errors.New("the connection to the launcher was lost")
 
-// number begins a call.
-func (k *link) number() (uint64, chan wire.Answer) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
+// ask sends a request under the next number, which register gets before. The launcher takes them in this order only.
+func (k *link) ask(r wire.Request, register func(call uint64), files ...*os.File) error {
+	k.sending.Lock()
+	defer k.sending.Unlock()
 	k.calls++
-	w := make(chan wire.Answer, 1)
-	k.waiting[k.calls] = w
-	return k.calls, w
+	r.Call = k.calls
+	register(r.Call)
+	return k.conn.Send(r, files...)
 }
 
-// call asks for something and waits for the answer.
-func (k *link) call(r wire.Request, limit time.Duration, files ...*os.File) (wire.Answer, error) {
-	n, w := k.number()
-	r.Call = n
-	return k.await(r, w, limit, files)
-}
-
-func (k *link) await(r wire.Request, w chan wire.Answer, limit time.Duration, files []*os.File) (wire.Answer, error) {
+// call asks for something and waits for the answer. register may be nil.
+func (k *link) call(r wire.Request, limit time.Duration, register func(call uint64), files ...*os.File) (wire.Answer, error) {
+	answer := make(chan wire.Answer, 1)
+	var number uint64
+	err := k.ask(r, func(call uint64) {
+		number = call
+		k.mu.Lock()
+		k.waiting[call] = answer
+		k.mu.Unlock()
+		if register != nil {
+			register(call)
+		}
+	}, files...)
 	forget := func() {
 		k.mu.Lock()
 		defer k.mu.Unlock()
-		delete(k.waiting, r.Call)
+		delete(k.waiting, number)
 	}
-	if err := k.conn.Send(r, files...); err != nil {
+	if err != nil {
 		forget()
 		if errors.Is(err, wire.ErrTooLong) {
 			return wire.Answer{}, fmt.Errorf("its arguments and its environment are too long for the launcher: %w", err)
@@ -111,7 +118,7 @@ func (k *link) await(r wire.Request, w chan wire.Answer, limit time.Duration, fi
 	timer := time.NewTimer(limit)
 	defer timer.Stop()
 	select {
-	case a := <-w:
+	case a := <-answer:
 		if a.Error != "" {
 			return wire.Answer{}, errors.New(a.Error)
 		}
@@ -129,7 +136,7 @@ func (k *link) greet() (*wire.Welcome, error) {
 	if _, uid, err := k.conn.Peer(); err != nil || uid != 0 {
 		return nil, fmt.Errorf("it does not belong to root: %w", errors.Join(err, fmt.Errorf("it belongs to user %d", uid)))
 	}
-	a, err := k.call(wire.Request{Hello: &wire.Hello{Version: wire.Version}}, launcherTimeout)
+	a, err := k.call(wire.Request{Hello: &wire.Hello{Version: wire.Version}}, launcherTimeout, nil)
 	switch {
 	case err != nil:
 		return nil, err
@@ -140,24 +147,22 @@ func (k *link) greet() (*wire.Welcome, error) {
 }
 
 func (k *link) start(s *wire.Start, files []*os.File) (child, error) {
-	n, w := k.number()
-	c := &launchedChild{link: k, call: n, exit: make(chan Exit, 1)}
-	k.mu.Lock()
-	k.children[n] = c // before its end can come
-	k.mu.Unlock()
-	fail := func(err error) (child, error) {
+	c := &launchedChild{link: k, exit: make(chan Exit, 1)}
+	a, err := k.call(wire.Request{Start: s}, launcherTimeout, func(call uint64) {
+		c.call = call
 		k.mu.Lock()
 		defer k.mu.Unlock()
-		delete(k.children, n)
-		return nil, err
-	}
-	a, err := k.await(wire.Request{Call: n, Start: s}, w, launcherTimeout, files)
-	if err != nil {
-		return fail(err)
-	}
-	if a.Started == nil {
+		k.children[call] = c // before its end can come
+	}, files...)
+	if err == nil && a.Started == nil {
 		k.conn.Close() // whatever it has started ends with it
-		return fail(errors.New("the launcher does not say what it has started"))
+		err = errors.New("the launcher does not say what it has started")
+	}
+	if err != nil { // a process that starts late does not find its control group any more
+		k.mu.Lock()
+		defer k.mu.Unlock()
+		delete(k.children, c.call)
+		return nil, err
 	}
 	c.pid = a.Started.PID
 	return c, nil
@@ -192,13 +197,11 @@ func (c *launchedChild) Signal(sig syscall.Signal) error {
 	k := c.link
 	k.mu.Lock()
 	_, lives := k.children[c.call]
-	k.calls++
-	n := k.calls
 	k.mu.Unlock()
 	if !lives || k.isLost() {
 		return nil
 	}
-	if err := k.conn.Send(wire.Request{Call: n, Signal: &wire.Signal{Process: c.call, Signal: int(sig)}}); err != nil {
+	if err := k.ask(wire.Request{Signal: &wire.Signal{Process: c.call, Signal: int(sig)}}, func(uint64) {}); err != nil {
 		k.conn.Close() // which kills
 		return fmt.Errorf("have %v sent to process group %d: %w", sig, c.pid, err)
 	}

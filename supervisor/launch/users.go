@@ -146,6 +146,11 @@ func (m *Machine) ownUser(s Subject, l Limits) (a *account, why string) {
 	} else if !mapped("/proc/self/uid_map", found.UID) || !mapped("/proc/self/gid_map", found.GID) {
 		return nil, fmt.Sprintf("the handler has no user of its own because user %d does not exist in this container: give it more users, or set isolation.users", found.UID)
 	}
+	for _, path := range s.Needed { // without mounts they cannot be shown to it
+		if m.Launcher != nil && barred(realPath(path), found, 0o5) != "" {
+			return nil, fmt.Sprintf("the handler has no user of its own because it needs %s, which other users than the daemon's cannot read: set CacheDirectory=blocksd in its unit", path)
+		}
+	}
 	if path := m.outOfReach(s, found); path != "" {
 		return nil, fmt.Sprintf("the handler has no user of its own because it may not use %s: let others read it and pass the directories above", path)
 	}
@@ -162,9 +167,6 @@ func (m *Machine) outOfReach(s Subject, a account) string {
 	if !isELF(s.Path) && m.Launcher == nil { // a launcher hands it over open
 		paths = append(paths, s.Path)
 	}
-	if m.Launcher != nil { // which cannot show it what is closed
-		paths = append(paths, s.Needed...)
-	}
 	for _, arg := range s.Args { // a script behind its interpreter, say
 		if filepath.IsAbs(arg) {
 			if _, err := os.Stat(arg); err == nil {
@@ -175,23 +177,34 @@ func (m *Machine) outOfReach(s Subject, a account) string {
 	hidden := m.Launcher == nil && m.lacksNamespaces() == ""
 	for _, path := range paths {
 		path = realPath(path)
-		for at := path; ; at = filepath.Dir(at) {
-			need := os.FileMode(0o1) // to pass
-			if at == path {
-				need = 0o5
-				if info, err := os.Stat(at); err == nil && info.Mode().IsRegular() && path != realPath(s.Path) {
-					need = 0o4
-				}
+		need := os.FileMode(0o5)
+		if info, err := os.Stat(path); err == nil && info.Mode().IsRegular() && path != realPath(s.Path) {
+			need = 0o4
+		}
+		if hidden { // directories on the way are replaced by ones that everybody may pass: see hurdles
+			if !may(path, a, need) {
+				return path
 			}
-			if !may(at, a, need) {
-				return at
-			}
-			if hidden || at == filepath.Dir(at) { // directories on the way are replaced by ones that everybody may pass: see hurdles
-				break
-			}
+		} else if at := barred(path, a, need); at != "" {
+			return at
 		}
 	}
 	return ""
+}
+
+// barred returns what keeps a user from a path: the path itself, which it needs so, or a directory on the way; "" for nothing.
+func barred(path string, a account, need os.FileMode) string {
+	if !may(path, a, need) {
+		return path
+	}
+	for at := filepath.Dir(path); ; at = filepath.Dir(at) {
+		if !may(at, a, 0o1) { // to pass
+			return at
+		}
+		if at == filepath.Dir(at) {
+			return ""
+		}
+	}
 }
 
 // hurdles are the directories on the way to paths that a user may not pass, the first on each way. What is behind them is

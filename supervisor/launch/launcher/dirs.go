@@ -137,8 +137,8 @@ func (se *session) removeDir(call uint64, dir string) error {
 	a, ok := se.dirs[dir]
 	delete(se.dirs, dir)
 	se.mu.Unlock()
-	if !ok {
-		return fmt.Errorf("%q is not a private directory of this connection", dir)
+	if !ok { // it went with an earlier connection, perhaps
+		return se.answer(wire.Answer{Call: call, Error: fmt.Sprintf("%q is not a private directory of this connection", dir)})
 	}
 	se.work.Go(func() {
 		if se.answer(failed(wire.Answer{Call: call}, removeDir(se.s.cfg.Dirs, dir, a))) != nil {

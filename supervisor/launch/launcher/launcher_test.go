@@ -16,6 +16,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -77,7 +78,7 @@ func newServer(dir string) (*Server, error) {
 }
 
 // base is a directory that handlers can pass.
-func base(t *testing.T) string {
+func base(t testing.TB) string {
 	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Skip("machine: the tests do not run as root, so no other user can be had")
@@ -92,7 +93,7 @@ func base(t *testing.T) string {
 }
 
 // serve runs a launcher in this process.
-func serve(t *testing.T) (dir string) {
+func serve(t testing.TB) (dir string) {
 	t.Helper()
 	dir = base(t)
 	s, err := newServer(dir)
@@ -118,7 +119,7 @@ type ground struct {
 	dirs    *launch.SocketDirs
 }
 
-func daemon(t *testing.T, dir string) *ground {
+func daemon(t testing.TB, dir string) *ground {
 	t.Helper()
 	shim, err := os.Executable()
 	if err != nil {
@@ -427,12 +428,11 @@ func TestBadMessagesEndTheConnection(t *testing.T) {
 	dir := serve(t)
 	hello := wire.Request{Call: 1, Hello: &wire.Hello{Version: wire.Version}}
 	for name, messages := range map[string][]any{
-		"no greeting":           {wire.Request{Call: 1, Make: &wire.Make{UID: first, GID: first}}},
-		"two greetings":         {hello, wire.Request{Call: 2, Hello: &wire.Hello{Version: wire.Version}}},
-		"the same number":       {hello, wire.Request{Call: 1, Make: &wire.Make{UID: first, GID: first}}},
-		"not a request":         {hello, "what"},
-		"root":                  {hello, wire.Request{Call: 2, Make: &wire.Make{UID: 0, GID: first}}},
-		"a directory of others": {hello, wire.Request{Call: 2, Remove: &wire.Remove{Dir: "/etc"}}},
+		"no greeting":     {wire.Request{Call: 1, Make: &wire.Make{UID: first, GID: first}}},
+		"two greetings":   {hello, wire.Request{Call: 2, Hello: &wire.Hello{Version: wire.Version}}},
+		"the same number": {hello, wire.Request{Call: 1, Make: &wire.Make{UID: first, GID: first}}},
+		"not a request":   {hello, "what"},
+		"root":            {hello, wire.Request{Call: 2, Make: &wire.Make{UID: 0, GID: first}}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := raw(t, dir)
@@ -451,6 +451,60 @@ func TestBadMessagesEndTheConnection(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// Handlers start, are signaled and end at the same time; the launcher takes requests in their order only.
+func TestManyAtOnce(t *testing.T) {
+	g := daemon(t, serve(t))
+	var all sync.WaitGroup
+	for i := range 24 {
+		all.Go(func() {
+			spec := g.spec(t, first+i, "trap 'exit 3' TERM; sleep 600 & wait")
+			dir, err := g.dirs.NewFor(spec.Plan)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			p, err := g.Spawn(t.Context(), spec)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			for range 5 {
+				_ = p.Signal(syscall.SIGCONT)
+			}
+			_ = p.Signal(syscall.SIGKILL)
+			select {
+			case <-p.Done():
+			case <-time.After(patience):
+				t.Error("a process does not end")
+			}
+			p.Close()
+			g.dirs.Remove(spec.Plan, dir)
+			if _, err := os.Stat(dir); err == nil {
+				t.Error("a directory is left")
+			}
+		})
+	}
+	all.Wait()
+}
+
+// What is not of this connection is not removed, and nothing ends.
+func TestDirectoriesOfOthersStay(t *testing.T) {
+	dir := serve(t)
+	kept := filepath.Join(dir, "kept")
+	if err := os.Mkdir(kept, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	g := daemon(t, dir)
+	plan := g.spec(t, first, "").Plan
+	g.dirs.Remove(plan, kept)
+	if _, err := os.Stat(kept); err != nil {
+		t.Error(err)
+	}
+	if ended(t, g.start(t, g.spec(t, first, "exit 5"))).Code != 5 {
+		t.Error("nothing is started any more")
 	}
 }
 
