@@ -4,6 +4,7 @@ package launch
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -102,6 +103,24 @@ func (l *launched) prepare(dir string) (path string, err error) {
 		}
 	}
 	return descriptor(launchedProgram), nil
+}
+
+// shareSocket lets everybody connect to a socket that this process has made. Whoever owns the directory may put something else in its
+// place at any moment, so it is looked at first, and no link is followed.
+func shareSocket(path string) error {
+	fd, err := unix.Open(path, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return err
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFSOCK || int(st.Uid) != os.Geteuid() {
+		return errors.New("something else took its place")
+	}
+	return plain(os.Chmod(descriptor(fd), 0o666))
 }
 
 // enterGroupAt moves this process into the group whose directory is open.

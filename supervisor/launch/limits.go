@@ -301,6 +301,9 @@ func (p *Plan) launcher() *Launcher {
 // Launched reports whether a launcher starts the process, and makes its private directory.
 func (p *Plan) Launched() bool { return p.launcher() != nil }
 
+// ShareSocket lets the process connect to a socket that this one has made in its private directory, which keeps others away.
+func (p *Plan) ShareSocket(path string) error { return shareSocket(path) }
+
 // SeenUID is the user that the process will run as, as this one sees it.
 func (p *Plan) SeenUID() int {
 	if p.Launched() && !mapped("/proc/self/uid_map", p.user.UID) {

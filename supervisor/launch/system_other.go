@@ -96,5 +96,8 @@ func descends(pid int, wanted func(pid int) bool) bool { return pid > 1 && wante
 
 func attributes(*group, bool) *syscall.SysProcAttr { return &syscall.SysProcAttr{Setsid: true} }
 
+// shareSocket is never called, because there is no launcher.
+func shareSocket(string) error { return errors.New(missing) }
+
 // openProgram is never called, because there is no launcher.
 func openProgram(string) (*os.File, error) { return nil, errors.New(missing) }

@@ -54,8 +54,8 @@ func newHost(dir, token string, o owner, plan *launch.Plan, onAnotherProcess fun
 		return nil, fmt.Errorf("open the host service: %w", err)
 	}
 	switch {
-	case plan.Launched(): // its directory keeps others away
-		if err := os.Chmod(h.path, 0o666); err != nil {
+	case plan.Launched():
+		if err := plan.ShareSocket(h.path); err != nil {
 			listener.Close()
 			return nil, fmt.Errorf("open the host service to the handler's user: %w", err)
 		}

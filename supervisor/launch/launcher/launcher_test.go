@@ -454,6 +454,30 @@ func TestBadMessagesEndTheConnection(t *testing.T) {
 	}
 }
 
+func TestOnlyASocketIsShared(t *testing.T) {
+	dir := serve(t)
+	g := daemon(t, dir)
+	plan := g.spec(t, first, "").Plan
+	secret, link, socket := filepath.Join(dir, "secret"), filepath.Join(dir, "link"), filepath.Join(dir, "s")
+	if err := errors.Join(os.WriteFile(secret, nil, 0o600), os.Symlink(socket, link)); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{secret, link} {
+		if err := plan.ShareSocket(path); err == nil {
+			t.Errorf("%s is shared", path)
+		}
+	}
+	if info, err := os.Stat(secret); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("%v, %v", info, err)
+	}
+	if err := plan.ShareSocket(socket); err != nil {
+		t.Error(err)
+	}
+	if info, err := os.Stat(socket); err != nil || info.Mode().Perm() != 0o666 {
+		t.Errorf("%v, %v", info, err)
+	}
+}
+
 // Handlers start, are signaled and end at the same time; the launcher takes requests in their order only.
 func TestManyAtOnce(t *testing.T) {
 	g := daemon(t, serve(t))
