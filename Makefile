@@ -1,4 +1,4 @@
-# Targets for users: build, run, test, bench, soak, interop, generate, clean. `make help` lists them.
+# Targets for users: build, run, test, bench, soak, interop, e2e-systemd, generate, clean. `make help` lists them.
 
 BIN      ?= bin
 # Relative, because names of targets cannot hold a space and the path of this directory may.
@@ -16,7 +16,7 @@ FIXTURES := sleeper badhandler scripted
 PYTHON_PB := pluginsdk/python/blocksd/_pb
 
 .NOTPARALLEL:
-.PHONY: help build run test bench soak interop generate baseline check-needs check-format check-lint check-generated check-go tools clean
+.PHONY: help build run test bench soak interop e2e-systemd e2e-systemd-smoke generate baseline check-needs check-format check-lint check-generated check-go tools clean
 
 help:
 	@echo "make build     bin/blocksd, bin/blocksd-exec, bin/plugins and bin/testplugins"
@@ -25,6 +25,7 @@ help:
 	@echo "make bench     measure, as ratios in one run"
 	@echo "make soak      kill the daemon 200 times under load (BLOCKSD_SOAK=N: N times) and look at every task"
 	@echo "make interop   test against Blocks' own SDK (installs it from PyPI, under its own licence, into e2e/interop/.cache)"
+	@echo "make e2e-systemd  boot a Debian in qemu and try the service there, as the manual says (e2e-systemd-smoke: the first part)"
 	@echo "make package   deb and rpm for amd64 and arm64 in bin/packages, the same bytes for the same commit"
 	@echo "make generate  generate code from proto/, after a change there"
 
@@ -91,7 +92,7 @@ bench:
 soak:
 	BLOCKSD_SOAK=$${BLOCKSD_SOAK:-200} $(GO) test -run '^TestKill$$' -v -count 1 -timeout 60m ./e2e
 
-interop: check-needs pluginsdk/python/.venv e2e/interop/.cache/blocks-1.0.23 e2e/interop/.cache/blocks-0.1.67 e2e/interop/.cache/cli
+interop: check-needs pluginsdk/node/node_modules pluginsdk/python/.venv e2e/interop/.cache/blocks-1.0.23 e2e/interop/.cache/blocks-0.1.67 e2e/interop/.cache/cli
 	@echo "The Blocks SDK and CLI come under a licence of their own; they are used unmodified and never shipped with blocksd."
 	@BLOCKSD_INTEROP=1 $(GO) run ./scripts/gotest $(RACE) ./e2e/interop/blocks/...
 
@@ -100,6 +101,14 @@ generate: $(TOOLS)/buf $(TOOLS)/protoc-gen-go $(TOOLS)/python-proto
 	cd proto && buf build --exclude-source-info --path blocks/handler/v1 -o ../pluginsdk/node/lib/handler.binpb
 	scripts/python-proto $(TOOLS)/python-proto/bin/python $(PYTHON_PB)
 	@scripts/generated accept
+
+# The service as it is shipped, under a systemd that is process 1 of a Debian in qemu. The smoke is what CI runs.
+e2e-systemd-smoke: check-needs
+	@echo "making a Debian, once, and booting it in qemu: this takes some minutes"
+	@BLOCKSD_SYSTEMD=smoke $(GO) run ./scripts/gotest $(RACE) ./e2e/systemd
+
+e2e-systemd: check-needs $(TOOLS)/nfpm
+	BLOCKSD_SYSTEMD=full $(GO) test -v -count 1 -timeout 3h ./e2e/systemd
 
 # The contract that was released last, which later ones must not break.
 baseline: $(TOOLS)/buf
@@ -183,4 +192,4 @@ e2e/interop/.cache/cli: e2e/interop/blocks/cli/package-lock.json
 	@touch $@
 
 clean:
-	rm -rf "$(BIN)" $(TOOLS) e2e/interop/.cache e2e/interop/pubnub/node_modules pluginsdk/node/node_modules pluginsdk/python/.venv examples/rust/target
+	rm -rf "$(BIN)" $(TOOLS) e2e/systemd/.cache e2e/interop/.cache e2e/interop/pubnub/node_modules pluginsdk/node/node_modules pluginsdk/python/.venv examples/rust/target

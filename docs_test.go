@@ -20,7 +20,7 @@ var (
 )
 
 // madeDirs hold what a build or a test makes; they need not exist.
-var madeDirs = []string{"bin", "e2e/interop/.cache"}
+var madeDirs = []string{"bin", "e2e/interop/.cache", "e2e/systemd/.cache"}
 
 // TestDocsNameWhatExists: files, packages and tests are renamed, and documents that name them are forgotten.
 func TestDocsNameWhatExists(t *testing.T) {

@@ -34,6 +34,7 @@ var rooms = []struct {
 	{"daemon/roster", []string{"daemon/config", "supervisor", "network/card", "network/wire", "internal"}, "decides what is served, and neither serves nor looks"},
 	{"daemon/control", []string{"proto", "internal"}, "the control API knows the daemon by an interface, so that its client stays small"},
 	{"daemon/metrics", []string{"event"}, "metrics count events and a snapshot; they know nothing else of the daemon"},
+	{"daemon/tracing", []string{"event", "internal"}, "traces are made of what happens, like metrics"},
 	{"daemon/runners", []string{"pluginsdk/node", "pluginsdk/python", "supervisor/catalog", "network", "internal"}, "unpacks what the binary carries of other languages"},
 	{"daemon/logging", []string{"internal"}, "everything writes to the log"},
 
@@ -56,13 +57,17 @@ var rooms = []struct {
 	{"pluginsdk/plugintest", []string{"supervisor", "dispatch", "network/card", "network/wire"}, "tests of handlers run them as the daemon does"},
 	{"handlers", []string{"pluginsdk"}, "a reference handler uses what every handler has"},
 	{"handlers/exec", []string{"pluginsdk", "internal/nearest", "internal/textfile"}, "also reads a file that people write"},
+	{"examples", []string{"pluginsdk"}, "an example uses what every handler has"},
 	{"handlers/internal", []string{"pluginsdk", "proto"}, "a handler for tests also breaks the contract, by hand"},
 
 	{"internal", nil, "what several packages share depends on none of them"},
 	{"internal/testutil", []string{"internal", "sandbox", "network"}, "tests run against the sandbox"},
 	{"deploy", []string{"internal"}, "files for packagers, with tests that look at the program"},
 	{"scripts", nil, "what the Makefile calls"},
+	{"scripts/sbom", []string{"pluginsdk/node", "pluginsdk/python", "internal"}, "also says what the program carries of other languages"},
 	{"e2e", []string{"internal"}, "drives the real programs from outside"},
+	{"e2e/bench", []string{"e2e/internal", "proto", "internal"}, "also watches a daemon as many clients at once would"},
+	{"e2e/bench/sessions", []string{"client"}, "is an application of package client, to be measured"},
 }
 
 // forbidden lists what must not be reached, directly or through other packages of any kind, with the reason.

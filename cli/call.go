@@ -14,7 +14,6 @@ import (
 
 	"github.com/blocksd/blocksd/client"
 	"github.com/blocksd/blocksd/daemon/config"
-	"github.com/blocksd/blocksd/network/deployment"
 	"github.com/blocksd/blocksd/network/wire"
 )
 
@@ -37,6 +36,7 @@ type callOptions struct {
 	piped          bool // --pipe was given
 	pipe           int
 	idempotencyKey string
+	traceparent    string
 }
 
 func newCall(a *app) *cobra.Command {
@@ -67,6 +67,7 @@ func newCall(a *app) *cobra.Command {
 	f.IntVar(&o.pipe, "pipe", 0, "make it a pipe task of this many minutes")
 	o.flags(f, "cancel the task if it has not ended after this time, such as 30s (default: wait indefinitely)")
 	f.StringVar(&o.idempotencyKey, "idempotency-key", "", "repeat a call with the same key to get the same task")
+	f.StringVar(&o.traceparent, "traceparent", "", "W3C trace context of the caller, for an agent that is traced")
 	return cmd
 }
 
@@ -163,31 +164,26 @@ func (o callOptions) check() error {
 	case !utf8.ValidString(o.idempotencyKey):
 		return errors.New("--idempotency-key is not valid UTF-8: choose another key")
 	}
+	if _, ok := wire.ParseTraceparent(o.traceparent); !ok && o.traceparent != "" {
+		return fmt.Errorf("--traceparent must be a W3C trace context such as 00-TRACE-SPAN-01, not %q", o.traceparent)
+	}
 	return nil
 }
 
-// consumer returns how to reach the network that the environment names, with its API key.
+// consumer returns how to reach the network, and the key for it: those of the environment, else of the stored login.
 func (a *app) consumer() (client.Options, error) {
-	network := deployment.FromEnvironment(a.getenv)
-	for _, address := range []struct{ variable, why string }{
-		{"BLOCKS_CDM_URL", config.WrongURL(network.CDMURL)},
-		{"BLOCKS_BACKEND_URL", config.WrongURL(network.BackendURL)},
-		{"BLOCKSD_PUBNUB_ORIGIN", config.WrongOrigin(network.PubNubOrigin)},
-	} {
-		if address.why != "" {
-			return client.Options{}, fmt.Errorf("the variable %s %s", address.variable, address.why)
-		}
-	}
-	key, err := config.KeyOfEnvironment(a.getenv)
+	where, found, err := a.credentials()
 	if errors.Is(err, config.ErrNoKey) {
-		err = errNoKey // a consumer reads no other source
+		err = errNoKey
 	}
-	return client.Options{APIKey: key, Getenv: a.getenv}, err
+	return client.Options{
+		APIKey: found.Key, CDMURL: where.CDMURL, BackendURL: where.BackendURL, PubNubOrigin: where.PubNubOrigin, Getenv: a.getenv,
+	}, err
 }
 
 // request builds the task. The agent's card decides which inputs --text and --json-part are for.
 func (a *app) request(ctx context.Context, c *client.Client, o callOptions, out *callPrinter) (client.Message, error) {
-	r := client.Message{Agent: o.agent, IdempotencyKey: o.idempotencyKey}
+	r := client.Message{Agent: o.agent, IdempotencyKey: o.idempotencyKey, Traceparent: o.traceparent}
 	if o.streams() || len(o.sends) > 0 {
 		r.Stream = client.StreamOn
 	}

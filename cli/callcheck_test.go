@@ -44,7 +44,7 @@ func TestCallRefuses(t *testing.T) {
 		{"a quoted key", []string{`BLOCKS_API_KEY="bk_secret"`}, []string{"x"}, "call parrot: the variable BLOCKS_API_KEY does not hold an API key: the key is in quotes: leave them out"},
 		{"a key of two words", []string{"BLOCKS_API_KEY=bk secret"}, []string{"x"}, "call parrot: the variable BLOCKS_API_KEY does not hold an API key: it has more than one word or line"},
 		{"a key with a control character", []string{"BLOCKS_API_KEY=bk\x01secret"}, []string{"x"}, "call parrot: the variable BLOCKS_API_KEY does not hold an API key: it has characters that are not visible ASCII"},
-		{"a blank key", []string{"BLOCKS_API_KEY= "}, []string{"x"}, "call parrot: there is no API key: set BLOCKS_API_KEY"},
+		{"a blank key", []string{"BLOCKS_API_KEY= "}, []string{"x"}, "call parrot: there is no API key: set BLOCKS_API_KEY, or log in with blocks login"},
 		{"an address without a host", []string{"BLOCKS_CDM_URL=localhost:80"}, []string{"x"}, `call parrot: the variable BLOCKS_CDM_URL must be an http or https address, not "localhost:80"`},
 		{"an address of another protocol", []string{"BLOCKS_BACKEND_URL=ftp://h"}, []string{"x"}, `call parrot: the variable BLOCKS_BACKEND_URL must be an http or https address, not "ftp://h"`},
 		{"an origin with a scheme", []string{"BLOCKSD_PUBNUB_ORIGIN=http://h"}, []string{"x"}, `call parrot: the variable BLOCKSD_PUBNUB_ORIGIN must be host:port without a scheme, not "http://h"`},

@@ -127,7 +127,7 @@ func newRoot(a *app) *cobra.Command {
 		newDev, newSandbox, newRun, newLauncher, newCall, newFollow, newCalls,
 		newStatus, newHandlers, newTasks, newCancel, newRestart, newHandler, newLogs, newEvents, newTop, newDrain, newUndrain, newReload, newDebug,
 		newRegister, newUnregister, newAgents, newWhoami,
-		newCheck, newConfig, newDoctor, newMan, newVersion,
+		newCard, newCheck, newConfig, newDoctor, newMan, newVersion,
 	} {
 		root.AddCommand(c(a))
 	}

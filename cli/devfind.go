@@ -81,8 +81,8 @@ func (a *app) dialDaemon(ctx context.Context, socket string) (*control.Client, e
 	return nil, fmt.Errorf("%w; to try one on this machine: blocksd dev --plugins DIR", err)
 }
 
-// consumerCommands and registryCommands need a network and a key, and find those of dev. Those of the registry also know a
-// stored login, which comes first.
+// consumerCommands and registryCommands need a network and a key, and find those of dev. All of them know a stored login too:
+// for those of the registry it comes before dev, but a task goes to it only where no dev runs: it may cost money.
 var (
 	consumerCommands = []string{"call", "follow", "calls"}
 	registryCommands = []string{"agents", "register", "unregister", "whoami"}

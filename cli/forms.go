@@ -36,6 +36,10 @@ type agentForm struct {
 	Handler     string `json:"handler"`
 	Running     int32  `json:"running"`
 	Concurrency int32  `json:"concurrency"`
+	// Streams that its tasks have now, and the bytes of all since the agent was made.
+	Streams        int32 `json:"streams"`
+	StreamBytesIn  int64 `json:"streamBytesInbound"`
+	StreamBytesOut int64 `json:"streamBytesOutbound"`
 }
 
 type handlerForm struct {
@@ -111,6 +115,7 @@ func formOfStatus(s *controlv1.StatusResponse) statusForm {
 	for _, a := range s.GetAgents() {
 		f.Agents = append(f.Agents, agentForm{
 			a.GetName(), a.GetState(), a.GetReason(), a.GetInstanceId(), a.GetBillingMode(), a.GetHandler(), a.GetRunning(), a.GetConcurrency(),
+			a.GetStreams(), a.GetStreamBytesInbound(), a.GetStreamBytesOutbound(),
 		})
 	}
 	return f

@@ -27,7 +27,7 @@ type handlerCheck struct {
 	ctx                  context.Context
 	options              conformance.Options
 	args, environment    []string
-	stateDir             string
+	stateDir, config     string
 	asJSON, withoutTasks bool
 }
 
@@ -36,8 +36,8 @@ func newHandlerCheck(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "check BINARY|DIR [ARGUMENT]…", Short: "Start a handler on its own and see whether it keeps the contract",
 		Long: "Start a handler as the daemon would and see whether it keeps the contract: its description, its cards, the task of the\n" +
-			"card's examples, as many tasks at once as the card allows, cancellation, odd and large inputs, its health, its end. This\n" +
-			"needs no daemon and no network. A directory with an agent-card.json is a project; any other is a plugins directory, and\n" +
+			"card's examples, as many tasks at once as the card allows, cancellation, odd and large inputs, its health, its end. It\n" +
+			"stands behind the same walls. This needs no daemon and no network. A directory with an agent-card.json is a project; any other is a plugins directory, and\n" +
 			"each handler in it is checked. Exits with 1 when something is wrong.",
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {
@@ -51,6 +51,7 @@ func newHandlerCheck(a *app) *cobra.Command {
 	f.StringArrayVar(&c.environment, "env", nil, "name of an environment variable to pass to it; may be repeated")
 	f.BoolVar(&c.withoutTasks, "without-tasks", false, "only start and stop it, for a handler whose tasks cost something")
 	f.StringVar(&c.stateDir, "state-dir", "", "where what runs projects is unpacked (default: that of blocksd dev)")
+	f.StringVar(&c.config, "config", "", "configuration file with the limits of the handler (default: those without a configuration)")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		ctx, cancel := a.interruptible(cmd.Context())
 		defer cancel()
@@ -63,6 +64,11 @@ func newHandlerCheck(a *app) *cobra.Command {
 		run := c
 		run.ctx, run.args = ctx, args[1:]
 		run.options = conformance.Options{Log: log, WithoutTasks: c.withoutTasks}
+		release, err := run.buildWalls()
+		if err != nil {
+			return err
+		}
+		defer release()
 		return because(ctx, run.check(args[0]))
 	}
 	return cmd
@@ -178,6 +184,8 @@ type reportForm struct {
 	StartMS    float64      `json:"startMs"`
 	StopMS     float64      `json:"stopMs"`
 	Card       string       `json:"card,omitempty"` // path of the file beside it
+	Isolation  string       `json:"isolation"`
+	Open       []string     `json:"isolationOpen"`
 	Checks     []resultForm `json:"checks"`
 	Problems   []string     `json:"problems"`
 	Notes      []string     `json:"notes"`
@@ -203,7 +211,7 @@ func formOfReport(r conformance.Report) reportForm {
 	f := reportForm{
 		Path: r.Path, SHA256: r.SHA256, Name: r.Name, Version: r.Version, SDK: r.SDK, Described: r.Described, Cancel: r.Cancel, Idempotent: r.Idempotent,
 		Agents: []agentName{}, StartMS: milliseconds(r.Start), StopMS: milliseconds(r.Stop), Card: r.CardPath, Checks: []resultForm{},
-		Problems: append([]string{}, r.Problems...), Notes: append([]string{}, r.Notes...),
+		Isolation: r.Isolation, Open: append([]string{}, r.IsolationOpen...), Problems: append([]string{}, r.Problems...), Notes: append([]string{}, r.Notes...),
 	}
 	for _, c := range r.Agents {
 		f.Agents = append(f.Agents, agentName{c.AgentName, c.Version, c.Concurrency})
@@ -234,6 +242,9 @@ func printReport(w io.Writer, r conformance.Report) error {
 	}
 	if r.CardPath != "" {
 		rows = append(rows, []string{"card", r.CardPath})
+	}
+	if r.Isolation != "" {
+		rows = append(rows, []string{"isolation", strings.Join(append([]string{r.Isolation}, r.IsolationOpen...), ": ")})
 	}
 	for _, c := range r.Agents {
 		rows = append(rows, []string{"agent", fmt.Sprintf("%s %s, concurrency %d", c.AgentName, c.Version, c.Concurrency)})

@@ -55,7 +55,7 @@ func (a *app) openRegistry(ctx context.Context, needsKey bool) (*registry, error
 	if errors.Is(err, config.ErrNoKey) {
 		err = nil
 		if needsKey {
-			err = usagef("there is no API key: set BLOCKS_API_KEY, or log in with blocks login")
+			err = errNoKey
 		}
 	}
 	if err != nil {

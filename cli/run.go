@@ -159,4 +159,5 @@ func (a *app) newLog(c config.Log, out, w io.Writer) (*slog.Logger, *slog.LevelV
 	return logging.New(t)
 }
 
-var errNoKey = errors.New("there is no API key: set BLOCKS_API_KEY")
+// errNoKey is what commands say that ask the network themselves.
+var errNoKey = errors.New("there is no API key: set BLOCKS_API_KEY, or log in with blocks login")

@@ -61,7 +61,14 @@ func (s screen) agents(w io.Writer, as []agentForm) error {
 			{text: a.Handler}, {text: a.InstanceID},
 		})
 	}
-	return s.grid(w, agentColumns, rows)
+	columns := agentColumns
+	if slices.ContainsFunc(as, func(a agentForm) bool { return a.Streams > 0 }) { // most agents have none
+		columns = slices.Insert(slices.Clone(columns), 3, column{title: "STREAMS", rank: 2})
+		for i, a := range as {
+			rows[i] = slices.Insert(rows[i], 3, cell{text: fmt.Sprint(a.Streams)})
+		}
+	}
+	return s.grid(w, columns, rows)
 }
 
 // stateTone is how the state of an agent, handler or task looks.

@@ -49,7 +49,7 @@ func sampleStatus() *controlv1.StatusResponse {
 		},
 		Agents: []*controlv1.Agent{
 			{Name: "adder", State: "connecting", Reason: "Could not connect agent adder: <no answer>; trying again", InstanceId: "AG-adder-1", Handler: "adder", Concurrency: 4},
-			{Name: "echo", State: "online", InstanceId: "AG-echo-2", BillingMode: "free", Handler: "echo", Running: 3, Concurrency: 128},
+			{Name: "echo", State: "online", InstanceId: "AG-echo-2", BillingMode: "free", Handler: "echo", Running: 3, Concurrency: 128, Streams: 2, StreamBytesInbound: 5000, StreamBytesOutbound: 3 << 20},
 		},
 		Handlers: []*controlv1.Handler{
 			{

@@ -3,6 +3,7 @@ package cli
 import (
 	"bytes"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -18,6 +19,8 @@ func sampleTop(width, height int) *topState {
 	status := formOfStatus(sampleStatus())
 	for i := range 40 {
 		status.Tasks.Completed += int64(i % 9 * 3)
+		status.Agents = slices.Clone(status.Agents)
+		status.Agents[1].StreamBytesOut += 12 << 10
 		n := topSnapshot{at: now.Add(time.Duration(i) * time.Second), status: status, tasks: formOfTasks(sampleTasks())}
 		for j := range 12 {
 			n.tasks = append(n.tasks, taskForm{TaskID: fmt.Sprintf("task_%026d", j), Agent: "echo", State: "running", Since: now.Add(-time.Duration(j) * time.Minute)})
@@ -131,6 +134,24 @@ func TestTopKeys(t *testing.T) {
 	s.keys("esc")
 	if s.inside != nil || s.keys("q") != doQuit || s.keys("ctrl+c") != doQuit {
 		t.Error("it does not end")
+	}
+}
+
+// TestStreamRates: an agent that is new, or was made anew, has what it has sent since.
+func TestStreamRates(t *testing.T) {
+	agents := func(a, b int64) []agentForm {
+		return []agentForm{{Name: "a", StreamBytesIn: a}, {Name: "b", StreamBytesOut: b}}
+	}
+	for _, c := range []struct {
+		before, now []agentForm
+		want        map[string]float64
+	}{
+		{agents(100, 50), agents(300, 50), map[string]float64{"a": 100, "b": 0}},
+		{agents(100, 50)[:1], agents(20, 50), map[string]float64{"a": 10, "b": 25}},
+	} {
+		if d := cmp.Diff(c.want, streamRates(c.before, c.now, 2)); d != "" {
+			t.Error(d)
+		}
 	}
 }
 

@@ -46,8 +46,10 @@ type topState struct {
 	style         style
 
 	now topSnapshot
-	// rates are the tasks that ended per second, one for each look, the newest last.
-	rates []float64
+	// rates are the tasks that ended per second, one for each look, the newest last. streamRates are the bytes per second of
+	// the streams of each agent since the look before.
+	rates       []float64
+	streamRates map[string]float64
 
 	focus topSection
 	lists [sections]topList
@@ -108,12 +110,39 @@ func (s *topState) news(n topSnapshot) {
 	if before := s.now; !before.at.IsZero() && before.status.PID == n.status.PID {
 		if seconds := n.at.Sub(before.at).Seconds(); seconds > 0 {
 			s.rates = append(s.rates, max(0, float64(n.ended()-before.ended()))/seconds)
+			s.streamRates = streamRates(before.status.Agents, n.status.Agents, seconds)
 		}
 	}
 	if over := len(s.rates) - topRates; over > 0 {
 		s.rates = s.rates[over:]
 	}
 	s.now = n
+}
+
+// streamRates are the bytes per second between two looks, by agent. An agent that was made anew counts from 0.
+func streamRates(before, now []agentForm, seconds float64) map[string]float64 {
+	then := map[string]int64{}
+	for _, a := range before {
+		then[a.Name] = a.StreamBytesIn + a.StreamBytesOut
+	}
+	rates := map[string]float64{}
+	for _, a := range now {
+		total := a.StreamBytesIn + a.StreamBytesOut
+		if then[a.Name] > total {
+			then[a.Name] = 0
+		}
+		rates[a.Name] = float64(total-then[a.Name]) / seconds
+	}
+	return rates
+}
+
+// streams are those of all agents, and their bytes per second.
+func (s *topState) streams() (open int64, rate float64) {
+	for _, a := range s.now.status.Agents {
+		open += int64(a.Streams)
+		rate += s.streamRates[a.Name]
+	}
+	return open, rate
 }
 
 // key takes a key by the name that the terminal library gives it; text is what it types, "" for none.
@@ -243,7 +272,7 @@ func (s *topState) move(by int) {
 
 // topColumns are the columns of each list.
 var topColumns = [sections][]column{
-	agentsSection:   {{title: "AGENT"}, {title: "STATE"}, {title: "RUNNING"}, {title: "OF", rank: 1}, {title: "HANDLER", rank: 2}, {title: "BILLING", rank: 3}},
+	agentsSection:   {{title: "AGENT"}, {title: "STATE"}, {title: "RUNNING"}, {title: "OF", rank: 1}, {title: "STREAMS", rank: 2}, {title: "BYTES/S", rank: 3}, {title: "HANDLER", rank: 4}, {title: "BILLING", rank: 5}},
 	handlersSection: {{title: "HANDLER"}, {title: "STATE"}, {title: "TASKS"}, {title: "PROCESSES", rank: 2}, {title: "MEMORY", rank: 1}, {title: "RESTARTS", rank: 3}, {title: "VERSION", rank: 4}, {title: "SHA256", rank: 5}},
 	tasksSection:    {{title: "TASK"}, {title: "AGENT"}, {title: "STATE"}, {title: "AGE"}, {title: "LEFT", rank: 1}, {title: "PID", rank: 2}},
 }
@@ -254,7 +283,7 @@ func (s *topState) rows(of topSection) []topRow {
 	switch of {
 	case agentsSection:
 		for _, a := range s.now.status.Agents {
-			rows = append(rows, topRow{a.Name, []topCell{words(a.Name), toned(a.State), numberCell(int64(a.Running)), numberCell(int64(a.Concurrency)), words(a.Handler), words(a.BillingMode)}})
+			rows = append(rows, topRow{a.Name, []topCell{words(a.Name), toned(a.State), numberCell(int64(a.Running)), numberCell(int64(a.Concurrency)), numberCell(int64(a.Streams)), bytesRate(a.Streams, s.streamRates[a.Name]), words(a.Handler), words(a.BillingMode)}})
 		}
 	case handlersSection:
 		for _, h := range s.now.status.Handlers {
@@ -298,6 +327,14 @@ func (s *topState) rows(of topSection) []topRow {
 		return by
 	})
 	return rows
+}
+
+// bytesRate is - for an agent that has no streams and had none in the last second.
+func bytesRate(open int32, rate float64) topCell {
+	if open == 0 && rate == 0 {
+		return words("-")
+	}
+	return topCell{cell{text: bytesText(int64(rate))}, rate}
 }
 
 func words(text string) topCell { return topCell{cell: cell{text: text}} }

@@ -13,6 +13,8 @@ import (
 const (
 	// topSmall is the least terminal that is drawn on.
 	topSmallWidth, topSmallHeight = 30, 6
+	// topStreamsWidth leaves room for bars beside the rate of streams.
+	topStreamsWidth = 60
 	// topAside is how many rows a list shows that has not the focus, if there is room.
 	topAside = 3
 )
@@ -93,6 +95,9 @@ func (s *topState) head() []string {
 		rate = s.rates[n-1]
 	}
 	text := rateText(rate) + " tasks/s "
+	if open, bytes := s.streams(); (open > 0 || bytes > 0) && s.width >= topStreamsWidth {
+		text = fmt.Sprintf("%s tasks/s, %s %s/s ", rateText(rate), counted(open, "stream"), bytesText(int64(bytes)))
+	}
 	return append(lines, text+s.style.of(good, spark(s.rates, s.width-utf8.RuneCountInString(text))), "")
 }
 
@@ -257,6 +262,7 @@ func (s *topState) insideView(room int) []string {
 				add("reason", a.Reason)
 				add("handler", a.Handler)
 				add("running", fmt.Sprintf("%d of %d", a.Running, a.Concurrency))
+				add("streams", fmt.Sprintf("%d now; %s in and %s out in all", a.Streams, bytesText(a.StreamBytesIn), bytesText(a.StreamBytesOut)))
 				add("billing", a.BillingMode)
 				add("instance", a.InstanceID)
 			}

@@ -41,6 +41,9 @@ type Message struct {
 	Push *PushNotification
 	// Retry lets the network repeat the task; nil for its default.
 	Retry *RetryPolicy
+	// Traceparent is the W3C trace context that the task is a part of, for an agent that takes part in traces. It goes with
+	// the first text among the parts; without a text it is left out.
+	Traceparent string
 }
 
 // PushNotification says where the network sends what happens to a task.
@@ -77,6 +80,9 @@ func (m Message) check() error {
 	}
 	if r := m.Retry; r != nil && (r.MaxRetries < 0 || r.ExpiresAfterSec < 0) {
 		return errors.New("Message.Retry has a negative number: use 0 for none")
+	}
+	if _, ok := wire.ParseTraceparent(m.Traceparent); !ok && m.Traceparent != "" {
+		return fmt.Errorf("Message.Traceparent is no W3C trace context: %q", wire.CutText(m.Traceparent, 64))
 	}
 	for _, p := range m.Parts {
 		if err := p.check(); err != nil {

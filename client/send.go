@@ -45,6 +45,9 @@ func (c *Client) Send(ctx context.Context, m Message, options ...Option) (*Sessi
 	if err != nil {
 		return fail(err)
 	}
+	if trace, ok := wire.ParseTraceparent(m.Traceparent); ok {
+		wire.SetCallerTrace(parts, trace)
+	}
 	request := backend.SendRequest{
 		AgentName: m.Agent, BillingMode: mode, Parts: parts, OwnerID: firstNonEmpty(m.OwnerID, c.OwnerID), IdempotencyKey: m.IdempotencyKey,
 		UploadSessionID: uploadSession, ConsumerPublicKey: m.ConsumerPublicKey, Push: optional(m.Push), Retry: optional(m.Retry),

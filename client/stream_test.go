@@ -2,8 +2,6 @@ package client_test
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -358,53 +356,6 @@ func TestConversation(t *testing.T) {
 	}
 	if n != 5 || r.EndReason() != client.StreamDrained {
 		t.Errorf("%d answers, ended as %q", n, r.EndReason())
-	}
-}
-
-// TestPayloadsKeepTheirBoundaries: small and large payloads, an empty one among them, come back as they were written.
-func TestPayloadsKeepTheirBoundaries(t *testing.T) {
-	sizes := []int{0, 1024, 1024, 16384, 65536}
-	payload := func(n int) []byte {
-		b := make([]byte, n)
-		for i := range b {
-			b[i] = byte(i*7 + n)
-		}
-		return b
-	}
-	w := newWorld(t)
-	w.provideCard(streamCard, "echo", client.Free, func(j *job) {
-		out, in := j.stream("_default", 1), j.stream("upload", 2)
-		for {
-			d, err := in.reader.Next(j.ctx)
-			if err != nil {
-				break
-			}
-			for _, i := range d.Items {
-				j.check(out.Write(j.ctx, stream.Bytes(i.Data)))
-			}
-		}
-		j.check(out.End(j.ctx))
-		j.end(wire.Completed)
-	})
-	s := w.send(w.client(), piping("echo"))
-	up, down := w.stream(s, "upload"), w.stream(s, "_default")
-	want := sha256.New()
-	for _, n := range sizes {
-		want.Write(payload(n))
-		if err := up.Write(within(t), payload(n)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := up.End(within(t)); err != nil {
-		t.Fatal(err)
-	}
-	got, lengths := sha256.New(), []int{}
-	for _, c := range chunks(t, down) {
-		got.Write([]byte(c))
-		lengths = append(lengths, len(c))
-	}
-	if !slices.Equal(lengths, sizes) || hex.EncodeToString(got.Sum(nil)) != hex.EncodeToString(want.Sum(nil)) {
-		t.Errorf("pieces of %v bytes came back", lengths)
 	}
 }
 

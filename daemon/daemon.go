@@ -20,6 +20,7 @@ import (
 	"github.com/blocksd/blocksd/daemon/control"
 	"github.com/blocksd/blocksd/daemon/metrics"
 	"github.com/blocksd/blocksd/daemon/runners"
+	"github.com/blocksd/blocksd/daemon/tracing"
 	"github.com/blocksd/blocksd/event"
 	"github.com/blocksd/blocksd/network/card"
 	"github.com/blocksd/blocksd/network/deployment"
@@ -101,6 +102,8 @@ type Daemon struct {
 	// metrics is nil, like its listener, when nobody may ask for them.
 	metrics         *metrics.Metrics
 	metricsListener net.Listener
+	// tracer is nil when tasks are not traced.
+	tracer *tracing.Tracer
 
 	network  *locator
 	calls    *calls.Pool
@@ -113,6 +116,8 @@ type Daemon struct {
 	// final closes when every agent has been refused for good.
 	final    chan struct{}
 	stopping atomic.Bool
+	// watchers are how many follow the events.
+	watchers atomic.Int64
 	// operators is the group whose members may change things.
 	operators atomic.Pointer[control.Group]
 	// unreachable closes when the control socket is lost and another start would bring it back.
@@ -157,18 +162,18 @@ func New(cfg Config) (*Daemon, error) {
 	if d.lock, err = lockState(c.StateDir); err != nil {
 		return nil, err
 	}
-	if err := d.openMetrics(c.Telemetry.Listen); err != nil {
+	if err := d.openTelemetry(c.Telemetry); err != nil {
 		return nil, errors.Join(err, d.lock.release())
 	}
 	if d.journal, err = openJournal(cfg, d.committed); err != nil {
-		return nil, errors.Join(err, d.closeMetrics(), d.lock.release())
+		return nil, errors.Join(err, d.closeTelemetry(), d.lock.release())
 	}
 	if d.listener, err = control.Listen(context.Background(), c.Socket); err != nil {
-		return nil, errors.Join(err, d.closeMetrics(), d.journal.Close(), d.lock.release())
+		return nil, errors.Join(err, d.closeTelemetry(), d.journal.Close(), d.lock.release())
 	}
 	d.programs = openPrograms(c.StateDir, runnersOf(cfg), cfg.WarnUntrusted, cfg.Log)
 	if d.fleet, err = d.newFleet(c); err != nil {
-		return nil, errors.Join(fmt.Errorf("start the handlers: %w", err), d.closeMetrics(), d.listener.Close(), d.journal.Close(), d.lock.release())
+		return nil, errors.Join(fmt.Errorf("start the handlers: %w", err), d.closeTelemetry(), d.listener.Close(), d.journal.Close(), d.lock.release())
 	}
 	return d, nil
 }
@@ -177,7 +182,7 @@ func New(cfg Config) (*Daemon, error) {
 func (d *Daemon) Close() error {
 	d.log.Close()
 	d.calls.Close()
-	return errors.Join(d.endFleet(), d.closeMetrics(), d.listener.Close(), d.journal.Close(), d.lock.release())
+	return errors.Join(d.endFleet(), d.closeTelemetry(), d.listener.Close(), d.journal.Close(), d.lock.release())
 }
 
 // endFleet frees what a fleet holds that was not run.
@@ -198,7 +203,7 @@ func (d *Daemon) newFleet(c config.Config) (*supervisor.Fleet, error) {
 	}
 	return supervisor.New(supervisor.Config{
 		Log: d.cfg.Log, OutputLog: output, Events: d.events, RuntimeDir: filepath.Join(c.StateDir, "run"),
-		Shim: shim(), Cgroup: c.Isolation.Cgroup, Closed: closedFiles(d.cfg), Sockets: []string{c.Socket}, Users: users, Launcher: launcher(d.cfg),
+		Shim: launch.Self(), Cgroup: c.Isolation.Cgroup, Closed: closedFiles(d.cfg), Sockets: []string{c.Socket}, Users: users, Launcher: launcher(d.cfg),
 		OnCards: d.inbox.describe, OnUsed: d.inbox.use,
 	})
 }
@@ -236,18 +241,6 @@ func closedFiles(cfg Config) []string {
 		closed = append(closed, a.KeyFile)
 	}
 	return closed
-}
-
-// self is this program as the launch shim. By this name it is found when its file was replaced meanwhile, too.
-const self = "/proc/self/exe"
-
-// shim is this program, if it knows how to be one: a program of tests may not.
-func shim() string {
-	path, err := os.Executable()
-	if err != nil || filepath.Ext(path) == ".test" {
-		return ""
-	}
-	return self
 }
 
 // explain says in every agent that waits for the network why it does.
@@ -297,7 +290,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 
 	controlDone, err := d.startControl(controlCtx)
 	if err != nil {
-		return errors.Join(err, d.endFleet(), d.closeMetrics(), d.listener.Close())
+		return errors.Join(err, d.endFleet(), d.closeTelemetry(), d.listener.Close())
 	}
 	c := d.settings()
 	d.notify.send(notifyReady, "STATUS=starting")
@@ -308,6 +301,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	side.Go(func() { d.notify.watch(sideCtx, d.alive) })
 	side.Go(func() { d.report(sideCtx) })
 	side.Go(func() { d.serveMetrics(sideCtx) })
+	side.Go(func() { d.trace(sideCtx) })
 	fleetDone := d.startFleet(fleetCtx)
 	d.agents.Go(func() { d.reconcile(agentsCtx) })
 	d.agents.Go(func() { d.network.run(agentsCtx) })

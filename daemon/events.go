@@ -15,10 +15,17 @@ import (
 const (
 	// eventsBatch is how many events go to a watcher in one message, at most.
 	eventsBatch = 256
-	// eventsPause lets events gather before they go out: fifty watchers of thousands of tasks a second must not take the
-	// processor from the tasks.
-	eventsPause = 20 * time.Millisecond
+	// eventsPause lets events gather before they go out. It grows with the number of watchers, one for each eventsShare of
+	// them, up to maxEventsPause: all of them together must not take the processor from the tasks.
+	eventsPause    = 20 * time.Millisecond
+	eventsShare    = 4
+	maxEventsPause = 500 * time.Millisecond
 )
+
+// pauseFor is how long events gather when there are so many watchers.
+func pauseFor(watchers int64) time.Duration {
+	return min(eventsPause*time.Duration(1+watchers/eventsShare), maxEventsPause)
+}
 
 // Events implements control.EventSource. A watcher that does not read holds up its own goroutine only: the bus goes on, and
 // it learns later how much it has missed.
@@ -42,6 +49,8 @@ func (d *Daemon) Events(ctx context.Context, req *controlv1.EventsRequest, send 
 	if !req.GetFollow() {
 		return nil
 	}
+	d.watchers.Add(1)
+	defer d.watchers.Add(-1)
 	pause := time.NewTimer(0)
 	defer pause.Stop()
 	for {
@@ -50,7 +59,7 @@ func (d *Daemon) Events(ctx context.Context, req *controlv1.EventsRequest, send 
 			if err := send(&controlv1.EventsResponse{Items: items}); err != nil {
 				return err
 			}
-			pause.Reset(eventsPause)
+			pause.Reset(pauseFor(d.watchers.Load()))
 			select {
 			case <-pause.C:
 			case <-ctx.Done():

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/blocksd/blocksd/daemon/control"
 	"github.com/blocksd/blocksd/event"
@@ -139,5 +140,14 @@ func TestWatchers(t *testing.T) {
 	}
 	if e := awaitEvent(t, submit(t, network, "echo", "hi"), terminal); e.State != wire.Completed {
 		t.Errorf("a task ended as %s", e.Raw)
+	}
+}
+
+// TestPauseFor: one watcher sees an event soon, and many together are no load.
+func TestPauseFor(t *testing.T) {
+	for watchers, want := range map[int64]time.Duration{1: 20 * time.Millisecond, 3: 20 * time.Millisecond, 50: 260 * time.Millisecond, 10_000: 500 * time.Millisecond} {
+		if got := pauseFor(watchers); got != want {
+			t.Errorf("%d watchers: %s, want %s", watchers, got, want)
+		}
 	}
 }

@@ -61,22 +61,6 @@ func (w *keyWatch) all() []keyEnd {
 	return all
 }
 
-// KeyEnd is when the API key of some agents ends.
-type KeyEnd struct {
-	Agents []string
-	Ends   time.Time
-}
-
-// KeyEnds returns when the API keys in use end, without those that never do or of which nobody knows.
-func (d *Daemon) KeyEnds() (out []KeyEnd) {
-	for _, k := range d.keys.all() {
-		if !k.ends.IsZero() {
-			out = append(out, KeyEnd{k.agents, k.ends})
-		}
-	}
-	return out
-}
-
 // watchKeys asks the network from time to time whether it still takes the agents, and when their keys end, until ctx ends.
 func (d *Daemon) watchKeys(ctx context.Context) {
 	select {

@@ -3,10 +3,12 @@ package daemon
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
 	"os"
+	"os/user"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -37,9 +39,11 @@ func startReloadable(t *testing.T, plugins, text string) *reloadable {
 	r := &reloadable{network: network, file: filepath.Join(t.TempDir(), "blocksd.yaml"), log: &testutil.Buffer{}}
 	writeFile(t, r.file, text)
 	sources := config.Sources{File: r.file, Flags: map[string]any{
-		"state_dir": c.Settings.StateDir, "socket": c.Settings.Socket, "plugins.dirs": []string{plugins},
-		"network.cdm_url": network.CDMURL(), "network.pubnub_origin": network.Addr(),
+		"state_dir": c.Settings.StateDir, "socket": c.Settings.Socket, "network.cdm_url": network.CDMURL(), "network.pubnub_origin": network.Addr(),
 	}}
+	if plugins != "" {
+		sources.Flags["plugins.dirs"] = []string{plugins}
+	}
 	c.Reload = func() (config.Loaded, error) { return config.Read(sources) }
 	var err error
 	if c.Loaded, err = c.Reload(); err != nil {
@@ -107,6 +111,79 @@ func TestReloadLiveKeys(t *testing.T) {
 	// At debug the log had the task that was refused, at info not the one that was completed.
 	if log := r.log.String(); strings.Count(log, `msg="task refused"`) != 1 || strings.Contains(log, `state=completed`) {
 		t.Errorf("log: %s", log)
+	}
+}
+
+// TestReloadMoreLiveKeys: what else counts at once, each by what it does.
+func TestReloadMoreLiveKeys(t *testing.T) {
+	echo, sleeper := handlers(t, "echo"), handlers(t, "internal/sleeper")
+	dirs := func(all ...string) string { return "dirs: [" + strings.Join(all, ", ") + "]" }
+	r := startReloadable(t, "", "plugins: {"+dirs(echo)+"}")
+	r.ready(t)
+	online := func(want string) func() bool {
+		return func() bool {
+			var names []string
+			for _, a := range r.Status().GetAgents() {
+				if a.GetState() == "online" {
+					names = append(names, a.GetName())
+				}
+			}
+			return strings.Join(names, " ") == want
+		}
+	}
+	reasons := func(text string) func() bool {
+		return func() bool { return strings.Contains(strings.Join(r.Status().GetReasons(), "\n"), text) }
+	}
+	kind := func() string {
+		e := awaitEvent(t, submit(t, r.network, "echo", "a text of some length"), func(e wire.Event) bool { return e.Type == wire.EventArtifact })
+		return e.Artifact.Kind
+	}
+
+	r.wants(t, "plugins: {"+dirs(echo, sleeper)+"}", "live plugins.dirs ["+echo+"]→["+echo+", "+sleeper+"]\n")
+	r.until(t, "there is the sleeper", online("echo sleeper"))
+	r.wants(t, "plugins: {autoload: false, "+dirs(echo, sleeper)+"}\nhandlers: [{name: echo}]", "live plugins.autoload true→false\nhandler handlers[echo] none→added\n")
+	r.until(t, "only what is listed is served", online("echo"))
+	r.wants(t, "plugins: {"+dirs(echo)+", require_checksums: true}", "live plugins.dirs ["+echo+", "+sleeper+"]→["+echo+"]\nlive plugins.autoload false→true\nlive plugins.require_checksums false→true\nhandler handlers[echo] there→removed\n")
+	r.until(t, "the checksum is asked for", reasons("plugins.require_checksums is set"))
+
+	if got := kind(); got != wire.RefInline {
+		t.Errorf("a small artifact is %s", got)
+	}
+	r.wants(t, "plugins: {"+dirs(echo)+"}\nlimits: {inline_bytes: 1}", "live plugins.require_checksums true→false\nlive limits.inline_bytes 16384→1\n")
+	if got := kind(); got != wire.RefFile {
+		t.Errorf("an artifact of more than limits.inline_bytes is %s", got)
+	}
+
+	project := t.TempDir()
+	card, err := os.ReadFile(filepath.Join(sleeper, "sleeper.agent-card.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var form map[string]any
+	if err := json.Unmarshal(card, &form); err != nil {
+		t.Fatal(err)
+	}
+	form["runtime"].(map[string]any)["handler"] = "./program"
+	if card, err = json.Marshal(form); err != nil {
+		t.Fatal(err)
+	}
+	writeFile(t, filepath.Join(project, "agent-card.json"), string(card))
+	if err := os.Link(filepath.Join(sleeper, "sleeper"), filepath.Join(project, "program")); err != nil {
+		t.Fatal(err)
+	}
+	base := "plugins: {" + dirs(echo) + "}\nlimits: {inline_bytes: 1}\n"
+	r.wants(t, base+"projects: ["+project+"]", "live projects []→["+project+"]\n")
+	r.until(t, "the project is served", online("echo sleeper"))
+	r.wants(t, base, "live projects ["+project+"]→[]\n")
+	r.until(t, "it is not served any more", online("echo"))
+
+	group, err := user.LookupGroupId("0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.wants(t, base+"control: {operator_group: "+group.Name+"}", "live control.operator_group \"\"→"+group.Name+"\n")
+	if got := *r.operators.Load(); got.Name != group.Name || got.GID != 0 {
+		t.Errorf("operators are %+v", got)
 	}
 }
 

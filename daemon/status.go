@@ -30,6 +30,7 @@ func (d *Daemon) Status() *controlv1.StatusResponse {
 		r.Agents = append(r.Agents, &controlv1.Agent{
 			Name: st.Name, State: st.State, Reason: st.Reason, InstanceId: st.InstanceID, BillingMode: string(st.BillingMode),
 			Handler: st.Handler, Running: int32(st.Running), Concurrency: int32(st.Concurrency),
+			Streams: int32(st.Streams), StreamBytesInbound: st.StreamsInbound, StreamBytesOutbound: st.StreamsOutbound,
 		})
 		r.Tasks.Running += int64(st.Running)
 	}

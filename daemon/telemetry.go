@@ -1,13 +1,25 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
+	"fmt"
 	"sync"
 	"time"
 
+	"github.com/blocksd/blocksd/daemon/config"
 	"github.com/blocksd/blocksd/daemon/metrics"
+	"github.com/blocksd/blocksd/daemon/tracing"
 	"github.com/blocksd/blocksd/runtime/agent"
 )
+
+// openTelemetry prepares what monitoring gets.
+func (d *Daemon) openTelemetry(t config.Telemetry) error {
+	if err := d.openTraces(t.Traces); err != nil {
+		return err
+	}
+	return d.openMetrics(t.Listen)
+}
 
 // openMetrics opens the listener for monitoring, if there is to be one.
 func (d *Daemon) openMetrics(address string) error {
@@ -22,8 +34,11 @@ func (d *Daemon) openMetrics(address string) error {
 	return err
 }
 
-// closeMetrics is for a daemon that was not run.
-func (d *Daemon) closeMetrics() error {
+// closeTelemetry is for a daemon that was not run.
+func (d *Daemon) closeTelemetry() error {
+	if d.tracer != nil {
+		d.tracer.Close()
+	}
 	if d.metrics == nil {
 		return nil
 	}
@@ -53,17 +68,56 @@ func (d *Daemon) committed(took time.Duration) {
 }
 
 // meters are what agents tell how long things take.
-func (d *Daemon) meters() agent.Meters {
-	if d.metrics == nil {
-		return agent.Meters{}
+func (d *Daemon) meters() (m agent.Meters) {
+	if d.metrics != nil {
+		m = agent.Meters{Published: d.metrics.Published, Delivered: d.metrics.Delivered, Streamed: d.metrics.Streamed}
 	}
-	return agent.Meters{Published: d.metrics.Published, Delivered: d.metrics.Delivered, Streamed: d.metrics.Streamed}
+	if counted := m.Delivered; d.tracer != nil {
+		m.Delivered = func(agent, taskID string, took, total time.Duration) {
+			d.tracer.Delivered(taskID)
+			if counted != nil {
+				counted(agent, taskID, took, total)
+			}
+		}
+	}
+	return m
+}
+
+// openTraces prepares the traces of tasks, if they are to be sent anywhere. Nobody has to be there yet.
+func (d *Daemon) openTraces(endpoint string) error {
+	if endpoint == "" {
+		return nil
+	}
+	headers, err := tracing.Headers(d.cfg.Getenv("OTEL_EXPORTER_OTLP_HEADERS"))
+	if err == nil {
+		d.tracer, err = tracing.New(tracing.Config{
+			Endpoint: endpoint, Headers: headers, Service: cmp.Or(d.cfg.Getenv("OTEL_SERVICE_NAME"), "blocksd"), Version: d.cfg.Version,
+			Events: d.events, Log: d.cfg.Log,
+		})
+	}
+	if err != nil {
+		return fmt.Errorf("prepare the traces of tasks: %w: correct that, or leave telemetry.traces out", err)
+	}
+	return nil
+}
+
+// trace sends traces until ctx ends.
+func (d *Daemon) trace(ctx context.Context) {
+	if d.tracer != nil {
+		d.tracer.Run(ctx)
+	}
 }
 
 // snapshot is the daemon for the metrics.
 func (d *Daemon) snapshot() metrics.Snapshot {
 	s := metrics.Snapshot{EventsMissed: d.events.Missed()}
 	slots, handlers := d.served.all(), d.fleet.Status()
+	ends := map[string]time.Time{}
+	for _, k := range d.keys.all() {
+		for _, name := range k.agents {
+			ends[name] = k.ends
+		}
+	}
 	agents := make([]agent.Status, len(slots))
 	for i, slot := range slots {
 		a := slot.status()
@@ -77,7 +131,7 @@ func (d *Daemon) snapshot() metrics.Snapshot {
 		}
 		s.Agents = append(s.Agents, metrics.Agent{
 			Name: a.Name, State: a.State, Running: a.Running,
-			Completed: c.Completed, Failed: c.Failed, Canceled: c.Canceled, Refused: c.Refused,
+			Completed: c.Completed, Failed: c.Failed, Canceled: c.Canceled, Refused: c.Refused, KeyEnds: ends[a.Name],
 		})
 	}
 	for _, h := range handlers {

@@ -27,6 +27,8 @@ type CallRequest struct {
 	OwnerID string
 	// Detached: the called task goes on when the calling task ends, or nobody follows it any more.
 	Detached bool
+	// Traceparent is the W3C trace context of the call; empty for that of the calling task.
+	Traceparent string
 }
 
 // CallPart is one input: a text, or a file where Open is not nil.

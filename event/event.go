@@ -109,8 +109,18 @@ type Event struct {
 	State, Reason string
 	Duration      time.Duration
 
+	// Trace of a TaskAccepted, where tasks are traced; else nil. It must not be changed.
+	Trace *Trace
+
 	// Level is how loud the log says it; the zero value is info.
 	Level slog.Level
 	// Details are further facts for the log.
 	Details []slog.Attr
+}
+
+// Trace says where a task is in a trace: its own span, the one of its handler, and the caller's, which is zero when the
+// trace begins with the task.
+type Trace struct {
+	ID                    [16]byte
+	Task, Handler, Parent [8]byte
 }

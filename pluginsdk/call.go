@@ -29,6 +29,9 @@ type Message struct {
 	OwnerID string
 	// Detached lets the called task go on when this task ends or its session is closed. Otherwise it is canceled then.
 	Detached bool
+	// TraceContext is the W3C trace context of a span of the handler's own (key "traceparent"), as OpenTelemetry's
+	// propagation.TraceContext puts it into a propagation.MapCarrier. Without it the called task belongs to this task.
+	TraceContext map[string]string
 }
 
 // Input is one part of a Message, made by TextInput, JSONInput or FileInput.
@@ -101,7 +104,7 @@ func (t *Task) Call(ctx context.Context, m Message) (*Session, error) {
 	if err != nil {
 		return fail(err)
 	}
-	call := &handlerv1.AgentCall{TaskId: t.ID, AgentName: m.Agent, IdempotencyKey: m.IdempotencyKey, OwnerId: m.OwnerID, Detached: m.Detached}
+	call := &handlerv1.AgentCall{TaskId: t.ID, AgentName: m.Agent, IdempotencyKey: m.IdempotencyKey, OwnerId: m.OwnerID, Detached: m.Detached, TraceContext: m.TraceContext}
 	if m.Duration != 0 {
 		call.Duration = durationpb.New(m.Duration)
 	}

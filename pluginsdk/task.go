@@ -28,7 +28,9 @@ type Task struct {
 	Deadline          time.Time
 	HasStream         bool
 	ConsumerPublicKey string
-	TraceContext      map[string]string
+	// TraceContext is the task's place in a trace, with the W3C key traceparent; empty where nobody traces. For OpenTelemetry:
+	// propagation.TraceContext{}.Extract(ctx, propagation.MapCarrier(t.TraceContext)).
+	TraceContext map[string]string
 
 	host *host
 	// complete: also a pipe task ends with its result.

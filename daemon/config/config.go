@@ -31,7 +31,7 @@ type Config struct {
 
 	Control   Control   `koanf:"control" doc:"The control API."`
 	Log       Log       `koanf:"log" doc:"Logging, to standard error."`
-	Telemetry Telemetry `koanf:"telemetry" doc:"Metrics and health, for monitoring."`
+	Telemetry Telemetry `koanf:"telemetry" doc:"Metrics, health and traces, for monitoring."`
 	Network   Network   `koanf:"network" doc:"The Blocks Network."`
 	Plugins   Plugins   `koanf:"plugins" doc:"Where to find handler programs."`
 	Agents    []Agent   `koanf:"agents" reload:"live" doc:"Agents whose cards are not beside their handlers. A relative path is relative to this file."`
@@ -46,9 +46,10 @@ type Control struct {
 	OperatorGroup string `koanf:"operator_group" reload:"live" doc:"Group of users who may also change things (cancel, restart, drain, reload), as root and the daemon's user may.\nEmpty for none. Who may open the socket is decided by the socket's own group. Under systemd see the operations page."`
 }
 
-// Telemetry configures the listener for monitoring.
+// Telemetry configures what monitoring gets.
 type Telemetry struct {
 	Listen string `koanf:"listen" reload:"daemon" doc:"Where to serve /metrics (Prometheus), /healthz and /readyz: a loopback address such as 127.0.0.1:9464, or\nunix:PATH. Empty for nowhere. Whoever can connect there can read the names of agents and handlers."`
+	Traces string `koanf:"traces" reload:"daemon" env:"OTEL_EXPORTER_OTLP_ENDPOINT" doc:"Where to send a trace of each task: the address of an OpenTelemetry collector that takes OTLP/HTTP, such as\nhttp://127.0.0.1:4318. Empty for nowhere. OTEL_EXPORTER_OTLP_ENDPOINT sets it too."`
 }
 
 // Log configures the log.

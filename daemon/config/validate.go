@@ -79,7 +79,7 @@ func validate(c Config) Problems {
 	} else if err := CheckSocketPath(c.Socket); err != nil {
 		add("socket", "%s", err)
 	}
-	for _, address := range []struct{ key, value string }{{"network.cdm_url", c.Network.CDMURL}, {"network.backend_url", c.Network.BackendURL}} {
+	for _, address := range []struct{ key, value string }{{"network.cdm_url", c.Network.CDMURL}, {"network.backend_url", c.Network.BackendURL}, {"telemetry.traces", c.Telemetry.Traces}} {
 		if why := WrongURL(address.value); why != "" {
 			add(address.key, "key %q %s", address.key, why)
 		}

@@ -43,6 +43,8 @@ type Agent struct {
 	Name, State                          string
 	Running                              int
 	Completed, Failed, Canceled, Refused int64
+	// KeyEnds is when its API key ends; zero for never, and where nobody knows.
+	KeyEnds time.Time
 }
 
 // Handler is one handler.
@@ -138,7 +140,7 @@ func (m *Metrics) Committed(took time.Duration) { m.commits.Observe(took.Seconds
 func (m *Metrics) Published(took time.Duration) { m.publishes.Observe(took.Seconds()) }
 
 // Delivered counts the outcome of a task that the network has acknowledged.
-func (m *Metrics) Delivered(agent string, took, total time.Duration) {
+func (m *Metrics) Delivered(agent, _ string, took, total time.Duration) {
 	m.observe(agent, phasePublish, took)
 	m.observe(agent, phaseTotal, total)
 }

@@ -34,6 +34,7 @@ counter blocksd_handler_restarts_total handler,reason
 counter blocksd_stream_bytes_total agent,direction
 counter blocksd_tasks_total agent,outcome
 gauge blocksd_agent_state agent,state
+gauge blocksd_api_key_end_timestamp_seconds agent
 gauge blocksd_build_info goversion,version
 gauge blocksd_handler_memory_bytes handler
 gauge blocksd_handler_processes handler,state
@@ -55,7 +56,7 @@ type watched struct {
 func watch(t *testing.T) *watched {
 	t.Helper()
 	w := &watched{bus: event.NewBus(event.Config{}), now: Snapshot{
-		Ready: true, Agents: []Agent{{Name: "a", State: "online", Running: 2, Completed: 5, Failed: 1}},
+		Ready: true, Agents: []Agent{{Name: "a", State: "online", Running: 2, Completed: 5, Failed: 1, KeyEnds: time.Unix(2_000_000_000, 0)}},
 		Handlers: []Handler{{Name: "h\xff", Processes: []Process{{PID: os.Getpid(), State: "ready", RSSBytes: 100}, {PID: 0, State: "draining", RSSBytes: 11}}}},
 		Outbox:   3, OldestOutcome: time.Now().Add(-time.Hour), EventsMissed: 9,
 	}}
@@ -179,7 +180,7 @@ func TestEventsAreCounted(t *testing.T) {
 		event.Event{Type: event.TaskEnded, Agent: "a", TaskID: "from before the restart"},
 		crash, crash, event.Event{Type: event.ProcessExited, Handler: "h"},
 	)
-	w.Delivered("a", time.Second, 2*time.Second)
+	w.Delivered("a", "1", time.Second, 2*time.Second)
 	has(t, w.scrape(t),
 		`blocksd_task_duration_seconds_count{agent="a",phase="admit"} 2`, `blocksd_task_duration_seconds_count{agent="a",phase="queue"} 2`,
 		`blocksd_task_duration_seconds_count{agent="a",phase="handler"} 1`, `blocksd_task_duration_seconds_sum{agent="a",phase="publish"} 1`,

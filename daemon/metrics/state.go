@@ -20,9 +20,10 @@ type state struct {
 	m   *Metrics
 	cpu cpuTimes
 
-	ready, agentState, tasks, running *prometheus.Desc
-	processes, memory, cpuSeconds     *prometheus.Desc
-	outbox, oldest, missed            *prometheus.Desc
+	ready, agentState, keyEnds    *prometheus.Desc
+	tasks, running                *prometheus.Desc
+	processes, memory, cpuSeconds *prometheus.Desc
+	outbox, oldest, missed        *prometheus.Desc
 }
 
 func newState(m *Metrics) *state {
@@ -34,6 +35,7 @@ func newState(m *Metrics) *state {
 
 		ready:      desc("ready", "1 when every agent that is served is online."),
 		agentState: desc("agent_state", "1 for the state that the agent is in, 0 for the others.", "agent", "state"),
+		keyEnds:    desc("api_key_end_timestamp_seconds", "When the API key of the agent ends, where that is known.", "agent"),
 		tasks:      desc("tasks_total", "Tasks that have ended, by outcome: completed, failed, canceled, refused.", "agent", "outcome"),
 		running:    desc("tasks_running", "Tasks that hold a slot.", "agent"),
 		processes:  desc("handler_processes", "Processes of the handler, by state.", "handler", "state"),
@@ -48,7 +50,7 @@ func newState(m *Metrics) *state {
 // Describe implements prometheus.Collector.
 func (s *state) Describe(out chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		s.ready, s.agentState, s.tasks, s.running, s.processes, s.memory, s.cpuSeconds, s.outbox, s.oldest, s.missed,
+		s.ready, s.agentState, s.keyEnds, s.tasks, s.running, s.processes, s.memory, s.cpuSeconds, s.outbox, s.oldest, s.missed,
 	} {
 		out <- d
 	}
@@ -74,6 +76,9 @@ func (s *state) Collect(out chan<- prometheus.Metric) {
 	for _, a := range now.Agents {
 		for _, state := range agentStates {
 			gauge(s.agentState, oneIf(a.State == state), a.Name, state)
+		}
+		if !a.KeyEnds.IsZero() {
+			gauge(s.keyEnds, float64(a.KeyEnds.Unix()), a.Name)
 		}
 		gauge(s.running, float64(a.Running), a.Name)
 		counter(s.tasks, float64(a.Completed), a.Name, "completed")

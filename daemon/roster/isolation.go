@@ -6,10 +6,14 @@ import (
 	"github.com/blocksd/blocksd/supervisor/launch"
 )
 
-// isolate gives a handler its limits. Those that its entry leaves out are already those of all.
+// isolate gives a handler its limits.
 func isolate(h config.Handler, to *supervisor.HandlerConfig) {
-	to.MTLS = h.MTLS
-	to.Limits = launch.Limits{
+	to.MTLS, to.Limits = h.MTLS, Limits(h)
+}
+
+// Limits are those of a handler. What its entry leaves out is already what all have.
+func Limits(h config.Handler) launch.Limits {
+	return launch.Limits{
 		MemoryBytes: int64(h.MemoryMiB) << 20,
 		Processes:   h.Processes,
 		CPUPercent:  h.CPUPercent,

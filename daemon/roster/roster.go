@@ -6,7 +6,9 @@ package roster
 import (
 	"cmp"
 	"maps"
+	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/blocksd/blocksd/network/card"
 	"github.com/blocksd/blocksd/supervisor"
@@ -103,7 +105,7 @@ func (d *Decision) want(s State) map[string]Assignment {
 			claims[c.AgentName] = append(claims[c.AgentName], limits.apply(Assignment{Card: c, Handler: h}))
 		}
 		if described && len(cards) == 0 {
-			d.Reasons = append(d.Reasons, Reason{Code: NoAgent, Object: h, Detail: "put a card beside it as " + h + catalog.CardSuffix + ", or have its Describe return one"})
+			d.Reasons = append(d.Reasons, Reason{Code: NoAgent, Object: h, Detail: noCard(h, s.Plan.Handlers)})
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(claims)) {
@@ -119,6 +121,26 @@ func (d *Decision) want(s State) map[string]Assignment {
 		}
 	}
 	return want
+}
+
+// noCard says how a handler gets a card.
+func noCard(name string, handlers []supervisor.HandlerConfig) string {
+	beside := name + catalog.CardSuffix
+	i := slices.IndexFunc(handlers, func(h supervisor.HandlerConfig) bool { return h.Name == name })
+	if i < 0 || filepath.Base(handlers[i].Path) != name { // it has its name from the configuration, so no card belongs beside it
+		return "it has no card: name one in the configuration, under agents, or have its Describe return one"
+	}
+	return "it has no card: blocksd card new " + shellWord(filepath.Join(filepath.Dir(handlers[i].Path), beside)) + " makes one, or have its Describe return one"
+}
+
+// shellWord quotes a path for commands to copy, where it has to be.
+func shellWord(path string) string {
+	if strings.ContainsFunc(path, func(r rune) bool {
+		return !strings.ContainsRune("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789/._-+:@%,", r)
+	}) {
+		return "'" + strings.ReplaceAll(path, "'", `'\''`) + "'"
+	}
+	return path
 }
 
 // elect chooses among handlers that describe themselves as the same agent: the one that is named like the agent, else the

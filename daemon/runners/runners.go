@@ -50,11 +50,12 @@ func openDir(path string) error {
 
 // Unpack writes the SDKs, where they are not there already or differ. What was installed beside them stays.
 func (r Runners) Unpack() error {
-	if err := openDir(r.Dir); err != nil {
-		return fmt.Errorf("unpack the SDKs of other languages into %s: %w", r.Dir, err)
-	}
 	for name, files := range sdks {
-		err := fs.WalkDir(files, ".", func(path string, e fs.DirEntry, err error) error {
+		err := openDir(r.Dir)
+		if err != nil {
+			return fmt.Errorf("unpack the SDK for %s into %s: %w", name, r.Dir, err)
+		}
+		err = fs.WalkDir(files, ".", func(path string, e fs.DirEntry, err error) error {
 			if err != nil {
 				return err
 			}

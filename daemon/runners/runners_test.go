@@ -1,54 +1,108 @@
 package runners
 
 import (
+	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
-
-	"go.uber.org/goleak"
-	"golang.org/x/sys/unix"
+	"time"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
-
-func TestWhereTheyAre(t *testing.T) {
-	for cache, want := range map[string]string{"": "/state/sdk", "/cache": "/cache/sdk", "/cache:/other": "/cache/sdk"} {
-		if got := For("/state", cache).Dir; got != want {
-			t.Errorf("with the cache %q they are in %s, want %s", cache, got, want)
-		}
+// TestUnpack: the SDKs are there as they are in the program, what was installed beside them stays, and what is there
+// already is not written again.
+func TestUnpack(t *testing.T) {
+	r := Runners{Dir: filepath.Join(t.TempDir(), DirName)}
+	if err := r.Unpack(); err != nil {
+		t.Fatal(err)
 	}
-}
-
-// A handler may have another user than the daemon, and must read what runs it.
-func TestEverybodyMayReadThem(t *testing.T) {
-	defer unix.Umask(unix.Umask(0o077))
-	r := Runners{Dir: filepath.Join(t.TempDir(), "sdk")}
-	for range 2 { // the second time everything is there
-		if err := r.Unpack(); err != nil {
+	for name, files := range sdks {
+		if err := fs.WalkDir(files, ".", func(path string, e fs.DirEntry, err error) error {
+			if err != nil || e.IsDir() {
+				return err
+			}
+			want, err := fs.ReadFile(files, path)
+			if err != nil {
+				return err
+			}
+			if got, err := os.ReadFile(filepath.Join(r.Dir, name, path)); err != nil || string(got) != string(want) {
+				t.Errorf("%s/%s is not as in the program: %v", name, path, err)
+			}
+			return nil
+		}); err != nil {
 			t.Fatal(err)
 		}
 	}
-	files := 0
-	err := filepath.WalkDir(r.Dir, func(path string, e os.DirEntry, err error) error {
-		if err != nil {
-			return err
+	installed, changed, same := filepath.Join(r.Dir, "node", "node_modules", "x"), filepath.Join(r.Dir, "python", "run.py"), filepath.Join(r.Dir, "node", "run.mjs")
+	if err := os.MkdirAll(filepath.Dir(installed), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{installed, changed} {
+		if err := os.WriteFile(path, []byte("else"), 0o644); err != nil {
+			t.Fatal(err)
 		}
-		info, err := e.Info()
-		if err != nil {
-			return err
+	}
+	long := time.Unix(1_700_000_000, 0)
+	if err := os.Chtimes(same, long, long); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Unpack(); err != nil {
+		t.Fatal(err)
+	}
+	if b, err := os.ReadFile(installed); err != nil || string(b) != "else" {
+		t.Errorf("what was installed is %q, %v", b, err)
+	}
+	if b, err := os.ReadFile(changed); err != nil || string(b) == "else" {
+		t.Errorf("a changed file stays: %v", err)
+	}
+	if info, err := os.Stat(same); err != nil || !info.ModTime().Equal(long) {
+		t.Errorf("a file that is right was written again: %v", err)
+	}
+}
+
+// TestUnpackRefused: the sentence says what was to be unpacked where.
+func TestUnpackRefused(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	err := Runners{Dir: file}.Unpack()
+	if err == nil || !strings.Contains(err.Error(), "unpack the SDK for ") || !strings.Contains(err.Error(), file) {
+		t.Errorf("unpacked into a file: %v", err)
+	}
+}
+
+// TestAll: each ending of a file has one runner, and what a runner starts is in the program or said to be missing.
+func TestAll(t *testing.T) {
+	r := Runners{Dir: t.TempDir()}
+	if err := r.Unpack(); err != nil {
+		t.Fatal(err)
+	}
+	seen := map[string]string{}
+	for _, runner := range r.All() {
+		if runner.Missing == "" || runner.Interpreter == "" {
+			t.Errorf("%s says nothing of what is missing", runner.Language)
 		}
-		need := os.FileMode(0o044)
-		if e.IsDir() {
-			need = 0o055
-		} else {
-			files++
+		for _, extension := range runner.Extensions {
+			if other := seen[extension]; other != "" {
+				t.Errorf("%s is for %s and for %s", extension, other, runner.Language)
+			}
+			seen[extension] = runner.Language
 		}
-		if info.Mode().Perm()&need != need || info.Mode().Perm()&0o022 != 0 {
-			t.Errorf("%s has the mode %v", path, info.Mode())
+		for _, path := range runner.Needed {
+			if _, err := os.Stat(path); err != nil {
+				t.Errorf("%s needs %v", runner.Language, err)
+			}
 		}
-		return nil
-	})
-	if err != nil || files == 0 {
-		t.Errorf("%d files, %v", files, err)
+		args := runner.Args("/project", "/project/handler", "serve")
+		if !slices.ContainsFunc(args, func(a string) bool { return strings.HasPrefix(a, "/project") }) {
+			t.Errorf("%s is not told of the project: %q", runner.Language, args)
+		}
+		if strings.HasPrefix(args[0], r.Dir) {
+			if _, err := os.Stat(args[0]); err != nil {
+				t.Errorf("%s starts %v", runner.Language, err)
+			}
+		}
 	}
 }

@@ -2,7 +2,7 @@
 // driver, first to Blocks' own SDK as provider (where `make interop` has installed it), then to blocksd. Network,
 // provider and driver share the machine. Absolute numbers move with the machine; the ratios are what to watch.
 //
-// usage: bench -bin DIR [-tasks N] [-streams]
+// usage: bench -bin DIR [-tasks N] [-streams | -sessions | -languages | -watchers]
 package main
 
 import (
@@ -22,16 +22,19 @@ import (
 func main() {
 	bin := flag.String("bin", "bin", "directory that make build filled")
 	tasks := flag.Int("tasks", 4000, "request tasks to send to blocksd with 16 in flight")
-	streams := flag.Bool("streams", false, "measure the costs of streams only")
+	streams := flag.Bool("streams", false, "measure streams only")
+	sessions := flag.Bool("sessions", false, "measure the sessions of consumers only")
+	languages := flag.Bool("languages", false, "measure the handlers of each language only")
+	watchers := flag.Bool("watchers", false, "measure the effect of watchers of the events only")
 	flag.Parse()
 	debug.SetGCPercent(800) // the driver shares the machine with what is measured
-	if err := run(*bin, *tasks, *streams); err != nil {
+	if err := run(*bin, *tasks, *streams, *sessions, *languages, *watchers); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
 }
 
-func run(bin string, tasks int, streamsOnly bool) error {
+func run(bin string, tasks int, streamsOnly, sessionsOnly, languagesOnly, watchersOnly bool) error {
 	work, err := os.MkdirTemp("", "blocksd-bench-")
 	if err != nil {
 		return err
@@ -42,12 +45,17 @@ func run(bin string, tasks int, streamsOnly bool) error {
 		return err
 	}
 
+	if languagesOnly {
+		return measureLanguages(bin, filepath.Join(work, "languages"))
+	}
+	if sessionsOnly {
+		return runSessions(bin, work)
+	}
+	if watchersOnly {
+		return runWatchers(bin, work)
+	}
 	if streamsOnly {
-		streams, err := measureStreams(bin, filepath.Join(work, "streams"))
-		if err == nil {
-			streams.report()
-		}
-		return err
+		return runStreams(bin, work)
 	}
 	if err := preparePlugins(bin, filepath.Join(work, "plugins")); err != nil {
 		return err
@@ -60,12 +68,51 @@ func run(bin string, tasks int, streamsOnly bool) error {
 	if err != nil {
 		return fmt.Errorf("measure blocksd: %w", err)
 	}
-	streams, err := measureStreams(bin, filepath.Join(work, "streams"))
+	report(sdk, ours)
+	if err := runSessions(bin, work); err != nil {
+		return err
+	}
+	if err := runStreams(bin, work); err != nil {
+		return err
+	}
+	if err := measureLanguages(bin, filepath.Join(work, "languages")); err != nil {
+		return err
+	}
+	return runWatchers(bin, work)
+}
+
+// runWatchers measures what watchers of the events cost the tasks.
+func runWatchers(bin, work string) error {
+	watched, err := measureWatchers(bin, filepath.Join(work, "watched"))
+	if err != nil {
+		return fmt.Errorf("measure the effect of watchers: %w", err)
+	}
+	watched.report()
+	return nil
+}
+
+// runSessions measures what it costs to follow tasks.
+func runSessions(bin, work string) error {
+	all, err := measureSessions(bin, filepath.Join(work, "sessions"))
+	if err != nil {
+		return fmt.Errorf("measure sessions: %w", err)
+	}
+	reportSessions(all)
+	return nil
+}
+
+// runStreams measures what streams cost, and how fast they are.
+func runStreams(bin, work string) error {
+	costs, err := measureStreams(bin, filepath.Join(work, "streams"))
 	if err != nil {
 		return fmt.Errorf("measure the streams of blocksd: %w", err)
 	}
-	report(sdk, ours)
-	streams.report()
+	costs.report()
+	theirs, ours, large, err := measureSpeeds(bin, filepath.Join(work, "speed"))
+	if err != nil {
+		return fmt.Errorf("measure the speed of streams: %w", err)
+	}
+	reportSpeeds(theirs, ours, large)
 	return nil
 }
 
@@ -143,11 +190,8 @@ func quantile(d []time.Duration, q float64) time.Duration {
 
 // measureSDK returns nil when the SDK is not installed.
 func measureSDK(bin, work string) (*result, error) {
-	runner, err := filepath.Abs("e2e/interop/.cache/blocks-1.0.23/bin/blocks-run")
-	if err != nil {
-		return nil, err
-	}
-	if _, err := os.Stat(runner); err != nil {
+	runner, installed := installedRunner()
+	if !installed {
 		return nil, nil
 	}
 	net, err := startNetwork(bin, work, "sdk.env")
@@ -180,6 +224,15 @@ func measureSDK(bin, work string) (*result, error) {
 	r.perTask = (sleeper.rss() - before) / burst
 	r.cancel, err = net.end(all, seen)
 	return r, err
+}
+
+// installedRunner is the SDK's own provider, where `make interop` has installed it.
+func installedRunner() (path string, ok bool) {
+	path, err := filepath.Abs("e2e/interop/.cache/blocks-1.0.23/bin/blocks-run")
+	if err == nil {
+		_, err = os.Stat(path)
+	}
+	return path, err == nil
 }
 
 // startSDK has the SDK serve an agent whose card is there, with a handler in Python.

@@ -24,17 +24,8 @@ const (
 // measureStreams has a daemon of its own serve streams that are written at a steady rate.
 func measureStreams(bin, work string) (*streamCosts, error) {
 	plugins := filepath.Join(work, "plugins")
-	if err := os.MkdirAll(plugins, 0o755); err != nil {
+	if err := prepareScripted(bin, plugins); err != nil {
 		return nil, err
-	}
-	for _, f := range []string{"scripted", "scripted.agent-card.json"} {
-		b, err := os.ReadFile(filepath.Join(bin, "testplugins", f))
-		if err == nil {
-			err = os.WriteFile(filepath.Join(plugins, f), b, 0o755)
-		}
-		if err != nil {
-			return nil, err
-		}
 	}
 	net, err := startNetwork(bin, work, "streams.env")
 	if err != nil {
@@ -60,6 +51,23 @@ func measureStreams(bin, work string) (*streamCosts, error) {
 		return nil, fmt.Errorf("%w; the daemon said: %s", err, d.output)
 	}
 	return c, nil
+}
+
+// prepareScripted puts the handler that does what its request says into a directory of its own.
+func prepareScripted(bin, plugins string) error {
+	if err := os.MkdirAll(plugins, 0o755); err != nil {
+		return err
+	}
+	for _, f := range []string{"scripted", "scripted.agent-card.json"} {
+		b, err := os.ReadFile(filepath.Join(bin, "testplugins", f))
+		if err == nil {
+			err = os.WriteFile(filepath.Join(plugins, f), b, 0o755)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // pace has the handler write at a pace, and returns how many cores the daemon needs for it, and how much memory.

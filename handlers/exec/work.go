@@ -188,6 +188,9 @@ const maxVariable = 100 << 10
 // environment are the variables of the task. Texts that no variable can hold are left out: they are on standard input.
 func (w *work) environment() []string {
 	env := []string{"BLOCKS_TASK_ID=" + w.task.ID, "BLOCKS_AGENT_NAME=" + w.task.AgentName, "BLOCKS_OUTPUT_DIR=" + w.output}
+	if trace := w.task.TraceContext["traceparent"]; trace != "" {
+		env = append(env, "TRACEPARENT="+trace)
+	}
 	seen := map[string]bool{}
 	for i, p := range w.task.Parts {
 		if p.ID == "" {

@@ -21,15 +21,16 @@ type pacer struct {
 }
 
 const (
-	// fastest is the highest rate. The network keeps 100 messages of a channel, so a reader that does not ask for 50 ms
+	// fastest is the highest rate. The network keeps 100 messages of a channel, so a reader that does not ask for 40 ms
 	// may miss some.
 	fastest = 2000.0
 	// slowest is the rate below which the pacer does not look: what PubNub advises for one channel at the least.
 	slowest = 10.0
 	// slower is by how much the rate falls when the network gets too much, faster by how much it rises in a second.
 	slower, faster = 0.75, 1.15
-	// fastBurst is how many messages may go out at once at the highest rate.
-	fastBurst = 64
+	// fastBurst is how many messages may go out at once at the highest rate, after a stall: few, so that the 40 ms hold then
+	// as well.
+	fastBurst = 16
 	// slowBurst is how many, when the network has said that it gets too much.
 	slowBurst = 10
 )

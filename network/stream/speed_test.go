@@ -70,3 +70,47 @@ func TestSpeed(t *testing.T) {
 		})
 	}
 }
+
+// TestReadersCanFollow: the network keeps 100 messages of a channel, and says nothing of who has read them. After a stall,
+// too, no more than that go out within the 40 ms that a reader may be busy.
+func TestReadersCanFollow(t *testing.T) {
+	const keeps, busy = 100, 40 * time.Millisecond
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, true)
+		var mu sync.Mutex
+		var sent []time.Time
+		stall := time.Now().Add(time.Second)
+		w.wire.set(func(_ *http.Request, _ []byte, pass func() (*http.Response, error)) (*http.Response, error) {
+			mu.Lock()
+			sent = append(sent, time.Now())
+			mu.Unlock()
+			if d := time.Until(stall); d > 0 && d < 200*time.Millisecond {
+				time.Sleep(d)
+			}
+			time.Sleep(2 * time.Millisecond)
+			return pass()
+		}, nil)
+		sw := w.writer()
+		random := rand.NewChaCha8([32]byte{1})
+		data := make([]byte, 64<<10)
+		for time.Now().Before(stall.Add(time.Second)) {
+			random.Read(data)
+			must(t, sw.Write(context.Background(), stream.Bytes(data)))
+		}
+		must(t, sw.End(context.Background()))
+		most := 0
+		for i, from := range sent {
+			n := 0
+			for _, at := range sent[i:] {
+				if at.Sub(from) < busy {
+					n++
+				}
+			}
+			most = max(most, n)
+		}
+		t.Logf("%d messages, at most %d within %s", len(sent), most, busy)
+		if most > keeps {
+			t.Errorf("%d messages went out within %s: a reader that was busy meanwhile has lost some", most, busy)
+		}
+	})
+}

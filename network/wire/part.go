@@ -55,6 +55,7 @@ type partMembers struct {
 	Text        *string      `json:"text,omitempty"`
 	ContentType string       `json:"contentType,omitempty"`
 	ArtifactRef *ArtifactRef `json:"artifactRef,omitempty"`
+	Traceparent string       `json:"traceparent,omitempty"`
 }
 
 // The two kinds of ArtifactRef.

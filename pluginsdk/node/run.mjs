@@ -9,8 +9,10 @@ import process from 'node:process';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import { parseArgs } from 'node:util';
 
+import { contract } from './lib/contract.mjs';
 import { lookIn } from './lib/dependencies.mjs';
-import { missing, quiet, serve, unusable } from './lib/server.mjs';
+import { handlerOf } from './lib/project.mjs';
+import { advise, missing, quiet, serve, serving, unusable } from './lib/server.mjs';
 
 const here = path.dirname(fileURLToPath(import.meta.url));
 
@@ -26,15 +28,20 @@ async function main() {
   const [major] = process.versions.node.split('.').map(Number);
   if (major < 20) return unusable(`Node.js ${process.versions.node} is too old: install version 20 or newer`);
   quiet();
+  advise(install);
   lookIn(values.project);
   module.register('./lib/hooks.mjs', import.meta.url, { data: { project: values.project } });
   const name = path.relative(values.project, values.file);
   let loaded;
   try {
-    loaded = await import(pathToFileURL(values.file).href);
+    const loading = import(pathToFileURL(values.file).href);
+    loading.catch(() => {}); // it is awaited below
+    prepare(); // while the thread of the hooks finds and translates the file
+    loaded = await loading;
   } catch (err) {
     return notLoaded(err, values.project, name);
   }
+  if (serving()) return serving(); // the file is a handler with this package, and serves itself
   const found = exported(loaded, values.export);
   if (typeof found !== 'function') {
     const names = Object.keys(loaded).filter((key) => typeof loaded[key] === 'function');
@@ -43,8 +50,16 @@ async function main() {
         'export it, or correct runtime.handlerExport in agent-card.json',
     );
   }
-  const { handlerOf } = await import('./lib/project.mjs');
-  return serve({ ...handlerOf(found, agentName(values.project)), install });
+  return serve(handlerOf(found, agentName(values.project)));
+}
+
+/** Loads what serving needs; what is missing is said later. */
+function prepare() {
+  try {
+    contract();
+  } catch {
+    // the handler may have another reason not to start, which comes first
+  }
 }
 
 /** The export of the card's name; a CommonJS module has its exports below default. */
@@ -94,7 +109,9 @@ async function notLoaded(err, project, name) {
   if (err instanceof SyntaxError) {
     const where = placeOf(err.stack) ?? placeOf(checked(path.join(project, name)));
     const at = where ? `${path.relative(project, where.file)}, line ${where.line}` : name;
-    return unusable(`${at} cannot be loaded: ${text.replace(`${path.join(project, name)}: `, '')}`);
+    const untranslated = /\.[mc]?tsx?$/.test(name) && text === 'Invalid or unexpected token';
+    const why = untranslated ? `${text}: of TypeScript types are removed and enums translated; compile decorators and the like before` : text;
+    return unusable(`${at} cannot be loaded: ${why.replace(`${path.join(project, name)}: `, '')}`);
   }
   process.stderr.write(`${err?.stack ?? text}\n`);
   process.stderr.write(`${name} cannot be loaded: ${text.replaceAll(/\s*\n\s*/g, ' ')}\n`, () => process.exit(1));

@@ -46,7 +46,7 @@ type Handler struct {
 // Start starts a program and stops it at the end of the test. Its output is logged when the test fails.
 func Start(t testing.TB, path string, args ...string) *Handler {
 	t.Helper()
-	bench, err := conformance.NewBench(logger(t))
+	bench, err := conformance.NewBench(logger(t), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -40,6 +40,8 @@ type Agent struct {
 
 	// tuned holds what Tune has changed.
 	tuned atomic.Pointer[Tunables]
+	// traffic counts the streams of its tasks.
+	traffic traffic
 
 	// work are the goroutines of tasks: handler calls, publishers, refusals. Run waits for them.
 	work sync.WaitGroup

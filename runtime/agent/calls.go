@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/blocksd/blocksd/dispatch"
+	"github.com/blocksd/blocksd/network/wire"
 )
 
 // Call implements dispatch.Caller.
@@ -36,6 +37,7 @@ func (j *job) caller() (dispatch.Caller, error) {
 	}
 	if j.calls == nil {
 		j.calls = j.agent.cfg.Calls.Task(j.agent.cfg.APIKey, j.task.ID)
+		j.calls.Traceparent = j.task.TraceContext[wire.TraceParent]
 	}
 	return j.calls, nil
 }

@@ -52,7 +52,7 @@ func (j *job) emitAcceptedLocked() {
 		return
 	}
 	j.announced = true
-	j.agent.emit(event.Event{Type: event.TaskAccepted, TaskID: j.task.ID, Duration: j.agent.cfg.Now().Sub(j.since)})
+	j.agent.emit(event.Event{Type: event.TaskAccepted, TaskID: j.task.ID, Duration: j.agent.cfg.Now().Sub(j.since), Trace: j.trace})
 }
 
 func (j *job) emitEnded(t wire.Terminal) {

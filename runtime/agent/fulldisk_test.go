@@ -2,6 +2,7 @@ package agent
 
 import (
 	"bytes"
+	"errors"
 	"os"
 	"strings"
 	"sync"
@@ -19,9 +20,9 @@ import (
 func TestFullDisk(t *testing.T) {
 	n, st := newNetwork(t, true), newStage()
 	var (
-		mu   sync.Mutex
-		file *os.File
-		full bool
+		mu    sync.Mutex
+		files []*os.File // the store and its log
+		full  bool
 	)
 	dir := t.TempDir()
 	j, err := journal.Open(journal.Config{
@@ -32,8 +33,8 @@ func TestFullDisk(t *testing.T) {
 			if full {
 				return nil, &os.PathError{Op: "open", Path: name, Err: unix.ENOSPC}
 			}
-			var err error
-			file, err = os.OpenFile(name, flag, mode)
+			file, err := os.OpenFile(name, flag, mode)
+			files = append(files, file)
 			return file, err
 		},
 	})
@@ -51,12 +52,14 @@ func TestFullDisk(t *testing.T) {
 	running := st.next(t)
 	n.awaitRunning("t1")
 
-	// The file /dev/full of the kernel takes the place of the journal's.
+	// The file /dev/full of the kernel takes the place of the journal's files.
 	mu.Lock()
 	full = true
 	sink, err := os.OpenFile("/dev/full", os.O_RDWR, 0)
 	if err == nil {
-		err = unix.Dup3(int(sink.Fd()), int(file.Fd()), unix.O_CLOEXEC)
+		for _, file := range files {
+			err = errors.Join(err, unix.Dup3(int(sink.Fd()), int(file.Fd()), unix.O_CLOEXEC))
+		}
 		sink.Close()
 	}
 	mu.Unlock()

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/blocksd/blocksd/dispatch"
+	"github.com/blocksd/blocksd/event"
 	"github.com/blocksd/blocksd/network/wire"
 	"github.com/blocksd/blocksd/runtime/calls"
 	"github.com/blocksd/blocksd/runtime/journal"
@@ -36,6 +37,8 @@ type job struct {
 	withdrawn bool
 	// announced: TaskAccepted was emitted.
 	announced bool
+	// trace is nil where tasks are not traced.
+	trace *event.Trace
 
 	// calls are those of the task to other agents; nil before the first one, and callsOver after the last.
 	calls     *calls.Task
@@ -61,6 +64,7 @@ func (a *Agent) newJob(s *session, acc acceptance, clockOffset time.Duration) *j
 	start := acc.order.start
 	t := start.Task
 	t.AgentName = a.name()
+	trace := a.traceOf(&t)
 	cfg := task.Config{Kind: t.Kind, Grace: a.tunables().CancelGrace}
 	if limit := a.cfg.Card.MaxRunningTimeSec; limit != nil && *limit > 0 && t.Kind != wire.Pipe {
 		cfg.Limit = time.Duration(*limit) * time.Second
@@ -71,7 +75,7 @@ func (a *Agent) newJob(s *session, acc acceptance, clockOffset time.Duration) *j
 		t.Deadline = cfg.Expires
 	}
 	j := &job{
-		agent: a, session: s, acceptance: acc, task: t,
+		agent: a, session: s, acceptance: acc, task: t, trace: trace,
 		log:     a.log.With("task", wire.CutText(t.ID, maxLoggedID)),
 		machine: task.New(cfg),
 	}

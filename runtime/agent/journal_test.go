@@ -53,13 +53,15 @@ func both(one, two func(*Config)) func(*Config) {
 // photograph copies a journal in which nothing is being written. The copy is as good as the file after a crash.
 func photograph(t testing.TB, dir string) string {
 	t.Helper()
-	b, err := os.ReadFile(filepath.Join(dir, journal.FileName))
-	if err != nil {
-		t.Fatal(err)
-	}
 	copied := t.TempDir()
-	if err := os.WriteFile(filepath.Join(copied, journal.FileName), b, 0o600); err != nil {
-		t.Fatal(err)
+	for _, name := range []string{journal.FileName, journal.LogName} {
+		b, err := os.ReadFile(filepath.Join(dir, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(copied, name), b, 0o600); err != nil {
+			t.Fatal(err)
+		}
 	}
 	return copied
 }

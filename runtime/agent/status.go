@@ -27,7 +27,10 @@ type Status struct {
 	Handler     string
 	// Running tasks hold a slot of Concurrency.
 	Running, Concurrency int
-	Counts               Counts
+	// Streams are those that tasks have now; the bytes are those of all since the agent was made.
+	Streams                         int
+	StreamsInbound, StreamsOutbound int64
+	Counts                          Counts
 }
 
 // Counts since the agent was made.
@@ -73,6 +76,7 @@ func (a *Agent) Status() Status {
 	s := Status{
 		Name: a.name(), InstanceID: a.cfg.InstanceID, Handler: a.cfg.Handler,
 		Running: a.tasks.running, Concurrency: a.cfg.Card.Concurrency, Counts: a.counts,
+		Streams: int(a.traffic.open.Load()), StreamsInbound: a.traffic.inbound.Load(), StreamsOutbound: a.traffic.outbound.Load(),
 	}
 	if a.conn.session != nil {
 		s.BillingMode = a.conn.session.mode

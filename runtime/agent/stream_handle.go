@@ -104,17 +104,21 @@ func (h *streamHandle) Write(ctx context.Context, items []dispatch.StreamItem, w
 	return o.fault(err)
 }
 
-// count tells the meters how much went through the stream.
+// count notes how much went through the stream.
 func (h *streamHandle) count(inbound bool, items []dispatch.StreamItem) {
-	streamed := h.table.agent.cfg.Meters.Streamed
-	if streamed == nil {
-		return
-	}
 	bytes := 0
 	for _, i := range items {
 		bytes += len(i.Data)
 	}
-	streamed(h.table.agent.name(), inbound, bytes)
+	a := h.table.agent
+	if inbound {
+		a.traffic.inbound.Add(int64(bytes))
+	} else {
+		a.traffic.outbound.Add(int64(bytes))
+	}
+	if streamed := a.cfg.Meters.Streamed; streamed != nil {
+		streamed(a.name(), inbound, bytes)
+	}
 }
 
 // item makes of what a handler writes what the network gets.
@@ -254,10 +258,12 @@ func (h *streamHandle) Fail(ctx context.Context, reason string) error {
 
 // emitOpened and emitClosed say that a task has a stream, and that it has it no more.
 func (h *streamHandle) emitOpened() {
+	h.job.agent.traffic.open.Add(1)
 	h.job.agent.emit(event.Event{Type: event.StreamOpened, TaskID: h.job.task.ID, State: string(h.spec.Direction), Reason: h.id})
 }
 
 func (h *streamHandle) emitClosed() {
+	h.job.agent.traffic.open.Add(-1)
 	state := "ended"
 	if h.open.failure != "" {
 		state = "failed"

@@ -4,8 +4,10 @@ import (
 	"errors"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/blocksd/blocksd/dispatch"
+	"github.com/blocksd/blocksd/internal/testutil"
 	"github.com/blocksd/blocksd/network/stream"
 	"github.com/blocksd/blocksd/network/wire"
 )
@@ -58,6 +60,10 @@ func TestStreamsAreMetered(t *testing.T) {
 	if in.Load() != 5 || out.Load() != int64(len("Hello world")) {
 		t.Errorf("%d bytes in, %d out", in.Load(), out.Load())
 	}
+	if s := a.Status(); s.Streams != 2 || s.StreamsInbound != 5 || s.StreamsOutbound != int64(len("Hello world")) { // a task has its streams until it is over
+		t.Errorf("the status says %+v", s)
+	}
 	task.result <- errors.New("over") // a result would leave the pipe task running
 	task.ending()
+	testutil.Eventually(t, time.Minute, "no stream is left", func() bool { return a.Status().Streams == 0 })
 }

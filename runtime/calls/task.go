@@ -9,12 +9,15 @@ import (
 
 	"github.com/blocksd/blocksd/client"
 	"github.com/blocksd/blocksd/dispatch"
+	"github.com/blocksd/blocksd/network/wire"
 )
 
 // Task makes the calls of one task. It implements dispatch.Caller.
 type Task struct {
 	pool       *Pool
 	apiKey, id string
+	// Traceparent of calls that have none of their own; may be empty. It must not be changed after the first call.
+	Traceparent string
 
 	mu     sync.Mutex // guards what follows
 	ended  bool
@@ -71,7 +74,7 @@ func (t *Task) Call(ctx context.Context, r dispatch.CallRequest) (dispatch.Call,
 		t.end()
 		return nil, err
 	}
-	s, err := c.Send(ctx, message(r))
+	s, err := c.Send(ctx, message(r, t.Traceparent))
 	if err != nil {
 		release()
 		t.end()
@@ -97,8 +100,13 @@ func (t *Task) Call(ctx context.Context, r dispatch.CallRequest) (dispatch.Call,
 	return made, nil
 }
 
-func message(r dispatch.CallRequest) client.Message {
-	m := client.Message{Agent: r.Agent, Duration: r.Duration, IdempotencyKey: r.IdempotencyKey, OwnerID: r.OwnerID}
+func message(r dispatch.CallRequest, traceparent string) client.Message {
+	if _, ok := wire.ParseTraceparent(r.Traceparent); ok { // what a handler makes up must not make its call fail
+		traceparent = r.Traceparent
+	}
+	m := client.Message{
+		Agent: r.Agent, Duration: r.Duration, IdempotencyKey: r.IdempotencyKey, OwnerID: r.OwnerID, Traceparent: traceparent,
+	}
 	for _, p := range r.Parts {
 		part := client.Text(p.ID, p.Text)
 		if p.Open != nil {

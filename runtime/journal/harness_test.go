@@ -12,6 +12,9 @@ import (
 // patience is how long a test waits for something that must happen.
 const patience = 20 * time.Second
 
+// testLogBytes is small, so that tests come to the end of the log.
+const testLogBytes = 16 * logBlock
+
 var testSecret = bytes.Repeat([]byte("k"), minSecretBytes)
 
 // fataler is what testing.TB and rapid.T have in common.
@@ -23,7 +26,7 @@ type fataler interface {
 
 func open(t fataler, dir string, change func(*Config)) *Journal {
 	t.Helper()
-	cfg := Config{Dir: dir, Secret: testSecret, mapBytes: 4096}
+	cfg := Config{Dir: dir, Secret: testSecret, mapBytes: 4096, logBytes: testLogBytes}
 	if change != nil {
 		change(&cfg)
 	}
@@ -117,18 +120,23 @@ func read(t fataler, b *AgentJournal) contents {
 	return c
 }
 
-func image(t fataler, dir string) []byte {
+// image is the content of the store.
+func image(t fataler, dir string) []byte { return fileOf(t, dir, FileName) }
+
+func putImage(t fataler, dir string, content []byte) { putFile(t, dir, FileName, content) }
+
+func fileOf(t fataler, dir, name string) []byte {
 	t.Helper()
-	b, err := os.ReadFile(filepath.Join(dir, FileName))
+	b, err := os.ReadFile(filepath.Join(dir, name))
 	if err != nil {
 		t.Fatal(err)
 	}
 	return b
 }
 
-func putImage(t fataler, dir string, content []byte) {
+func putFile(t fataler, dir, name string, content []byte) {
 	t.Helper()
-	if err := os.WriteFile(filepath.Join(dir, FileName), content, 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, name), content, 0o600); err != nil {
 		t.Fatal(err)
 	}
 }

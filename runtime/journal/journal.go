@@ -4,7 +4,8 @@
 //
 // Nobody waits for the disk: what is to be kept is posted, and a function is called once it is durable. One goroutine
 // writes. While it writes, more is posted; it all goes to disk together with the next write, so that any number of
-// tasks share the cost of one. What is posted becomes durable in its order, never a later post without an earlier one.
+// tasks share the cost of one. What is posted becomes durable in its order, never a later post without an earlier one. It
+// goes to a log first, and from there to the store: log.go, checkpoint.go and store.go say how.
 //
 // The clock is injected: Config.Now is what records are dated and forgotten by. Waits for the disk are real.
 package journal
@@ -19,7 +20,7 @@ import (
 	"time"
 )
 
-// FileName is the name of the journal in its directory.
+// FileName is the name of the journal in its directory. LogName is what belongs to it.
 const FileName = "journal.db"
 
 // Config of a Journal. Dir and Secret are required.
@@ -39,11 +40,13 @@ type Config struct {
 	Log      *slog.Logger // nil to discard
 	Now      func() time.Time
 	Timeouts Timeouts
-	// OpenFile opens the file; nil for os.OpenFile. It is for tests of disks that fail.
+	// OpenFile opens the files; nil for os.OpenFile. It is for tests of disks that fail.
 	OpenFile func(string, int, os.FileMode) (*os.File, error)
 	// mapBytes is how much address space the file gets at first, and how large it is, mostly unused and taking no room;
 	// growing takes a moment each time it doubles. Smaller in tests, which copy it.
 	mapBytes int
+	// logBytes is the size of the log.
+	logBytes int64
 }
 
 // Timeouts bound the waits of a journal; a zero member takes the default.
@@ -148,6 +151,9 @@ func Open(cfg Config) (*Journal, error) {
 	if cfg.mapBytes == 0 {
 		cfg.mapBytes = 16 << 20
 	}
+	if cfg.logBytes == 0 {
+		cfg.logBytes = 2 << 20
+	}
 	if cfg.MaxRemembered <= 0 {
 		cfg.MaxRemembered = 1 << 16
 	}
@@ -191,7 +197,7 @@ func (j *Journal) Close() error {
 	close(j.stop)
 	<-j.ended
 	j.inbox.flushTimer.Stop()
-	err := j.store.close()
+	err := j.store.finish()
 	if _, why := j.Health(); why != nil {
 		err = errors.Join(why, err)
 	}

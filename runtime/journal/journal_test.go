@@ -95,8 +95,9 @@ func TestForgets(t *testing.T) {
 	if got := read(t, b).Finished; len(got) != 1 {
 		t.Errorf("%d are remembered after their time", len(got))
 	}
-	for range 10 { // each write does a share of the work
+	for range 10 { // each checkpoint does a share of the work
 		flush(t, j, b)
+		read(t, b)
 	}
 	shut(t, j)
 	j = open(t, dir, cfg)
@@ -140,19 +141,20 @@ func TestGroupCommit(t *testing.T) {
 func TestFullDisk(t *testing.T) {
 	dir := t.TempDir()
 	var (
-		mu   sync.Mutex
-		file *os.File
+		mu    sync.Mutex
+		files []*os.File // the store and its log
 	)
 	j := open(t, dir, func(c *Config) {
 		c.Timeouts.Retry = 5 * time.Millisecond
+		c.logBytes = 1 << 20
 		c.OpenFile = func(name string, flag int, mode os.FileMode) (*os.File, error) {
 			mu.Lock()
 			defer mu.Unlock()
-			if file != nil && full() {
+			if full() {
 				return nil, &fs.PathError{Op: "open", Path: name, Err: unix.ENOSPC}
 			}
-			var err error
-			file, err = os.OpenFile(name, flag, mode)
+			file, err := os.OpenFile(name, flag, mode)
+			files = append(files, file)
 			return file, err
 		}
 	})
@@ -165,7 +167,9 @@ func TestFullDisk(t *testing.T) {
 	flush(t, j, b)
 
 	mu.Lock()
-	fill(t, file)
+	for _, file := range files {
+		fill(t, file)
+	}
 	mu.Unlock()
 	lost, written := accept(b, Task{ID: "lost", Timetoken: "2"})
 	b.SetCursor(testChannel, "2")

@@ -3,6 +3,7 @@ package journal
 import (
 	"bytes"
 	"cmp"
+	"encoding/binary"
 	"fmt"
 	"os"
 	"testing"
@@ -82,26 +83,24 @@ func TestAgainstModel(t *testing.T) {
 				model.rebind(rt, b)
 			case "crash":
 				flush(rt, j, b)
-				before, beforeContents := image(rt, dir), model.contents()
+				before, beforeContents := imageOf(rt, dir), model.contents()
 				model.made++
 				task := Task{ID: fmt.Sprint("task", model.made), Message: bytes.Repeat([]byte("c"), 5000), Timetoken: model.cursor + "1", Accepted: now}
 				b.Accept(task, nil) // goes to the disk with the cursor, when there is something to wait for
 				b.SetCursor(testChannel, task.Timetoken)
 				flush(rt, j, b)
-				after := image(rt, dir)
+				after := imageOf(rt, dir)
 				shut(rt, j)
-				if torn := tear(rt, before, after); torn != nil {
-					putImage(rt, dir, torn)
-					j = open(rt, dir, cfg)
-					b = agent(rt, j, "worker")
-					check(beforeContents, "after a power loss in a commit")
-				} else {
-					putImage(rt, dir, after)
+				torn, through := tear(rt, before, after)
+				torn.put(rt, dir)
+				j = open(rt, dir, cfg)
+				b = agent(rt, j, "worker")
+				if through {
 					model.entries[model.made] = &modelEntry{task: task}
 					model.cursor = task.Timetoken
-					j = open(rt, dir, cfg)
-					b = agent(rt, j, "worker")
 					check(model.contents(), "after a power loss behind a commit")
+				} else {
+					check(beforeContents, "after a power loss in a commit")
 				}
 				model.rebind(rt, b)
 			}
@@ -112,24 +111,68 @@ func TestAgainstModel(t *testing.T) {
 	})
 }
 
-// tear returns what the disk may hold when the power fails during the commit that turned before into after: of the
-// sectors that are not those of the two head pages any may be old or new, and the head of the commit may be there in
-// part, because it is written when all else is safe. nil means that the commit was through.
-func tear(rt *rapid.T, before, after []byte) []byte {
-	const page, sector = 4096, 512
-	how := rapid.SampledFrom([]string{"data", "head", "through"}).Draw(rt, "power fails in")
-	if how == "through" {
-		return nil
+// journalImage is what the disk holds of a journal.
+type journalImage struct{ store, log []byte }
+
+func imageOf(rt *rapid.T, dir string) journalImage {
+	return journalImage{fileOf(rt, dir, FileName), fileOf(rt, dir, LogName)}
+}
+
+func (i journalImage) put(rt *rapid.T, dir string) {
+	putFile(rt, dir, FileName, i.store)
+	putFile(rt, dir, LogName, i.log)
+}
+
+// tear returns what the disk may hold when the power fails during the commit that turned before into after. A commit
+// writes either the log or the store.
+func tear(rt *rapid.T, before, after journalImage) (torn journalImage, through bool) {
+	torn = after
+	if !bytes.Equal(before.store, after.store) {
+		torn.store, through = tearStore(rt, before.store, after.store)
+		return torn, through
 	}
-	torn := bytes.Clone(after)
-	if how == "data" {
+	torn.log = bytes.Clone(after.log)
+	first := -1
+	sectors(before.log, torn.log, 0, func(at, end int) {
+		if first < 0 {
+			first = at
+		}
+		if rapid.Bool().Draw(rt, "old") {
+			copy(torn.log[at:end], before.log[at:end])
+		}
+	})
+	// What is behind the frame in its last block says nothing.
+	end := first + frameHead + int(binary.BigEndian.Uint32(after.log[first+4:]))
+	return torn, bytes.Equal(torn.log[first:end], after.log[first:end])
+}
+
+// sectors calls changed with the bounds of each sector in which two files differ.
+func sectors(before, after []byte, from int, changed func(at, end int)) {
+	const sector = 512
+	for at := from; at < len(after); at += sector {
+		if end := at + sector; !bytes.Equal(slice(before, at, end), after[at:end]) {
+			changed(at, end)
+		}
+	}
+}
+
+// tearStore tears a checkpoint: of the sectors that are not those of the two head pages any may be old or new, and the
+// head of the commit may be there in part, because it is written when all else is safe.
+func tearStore(rt *rapid.T, before, after []byte) (torn []byte, through bool) {
+	const page = 4096
+	how := rapid.SampledFrom([]string{"data", "head", "through"}).Draw(rt, "power fails in")
+	torn = bytes.Clone(after)
+	switch how {
+	case "through":
+		return torn, true
+	case "data":
 		copy(torn, before[:2*page])
-		for at := 2 * page; at < len(torn); at += sector {
-			if end := at + sector; !bytes.Equal(slice(before, at, end), torn[at:end]) && rapid.Bool().Draw(rt, "old") {
+		sectors(before, torn, 2*page, func(at, end int) {
+			if rapid.Bool().Draw(rt, "old") {
 				copy(torn[at:end], slice(before, at, end))
 			}
-		}
-		return torn
+		})
+		return torn, false
 	}
 	for at := range 2 { // of the head that changed only a part is there
 		old, new := before[at*page:(at+1)*page], torn[at*page:(at+1)*page]
@@ -148,7 +191,7 @@ func tear(rt *rapid.T, before, after []byte) []byte {
 		cut := rapid.IntRange(first+1, last).Draw(rt, "cut")
 		copy(new[cut:], old[cut:])
 	}
-	return torn
+	return torn, false
 }
 
 // slice is b[from:to] of a file, which reads as zero beyond its end.

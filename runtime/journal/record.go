@@ -141,6 +141,16 @@ func (r *reader) varint() int64 {
 	return v
 }
 
+func (r *reader) uvarint() uint64 {
+	v, n := binary.Uvarint(r.b)
+	if r.bad || n <= 0 {
+		r.bad = true
+		return 0
+	}
+	r.b = r.b[n:]
+	return v
+}
+
 func (r *reader) text() string {
 	v, n := binary.Uvarint(r.b)
 	if r.bad || n <= 0 || v > uint64(len(r.b)-n) {

@@ -11,8 +11,8 @@ import (
 	bolterrors "go.etcd.io/bbolt/errors"
 )
 
-// The buckets. A journal has "journal" with the form of the file and a record that only the right key opens, and
-// "agents" with one bucket for each agent:
+// The buckets. A journal has "journal" with the form of the file, a record that only the right key opens and the state of
+// the log, and "agents" with one bucket for each agent:
 //
 //	agents/NAME           "instance" and "cursor"
 //	agents/NAME/tasks     number → accepted task
@@ -28,6 +28,7 @@ var (
 	keyForm     = []byte("form")
 	keyCheck    = []byte("check")
 	keyProbe    = []byte("probe")
+	keyLog      = []byte("log")
 	keyInstance = []byte("instance")
 	keyCursor   = []byte("cursor")
 )
@@ -48,12 +49,17 @@ var (
 	errForeign = errors.New("it is not a journal of this program")
 )
 
-// store is the file. Only the owner goroutine uses it, after Open.
+// store is the file and its log. Only the owner goroutine uses it, after Open.
 type store struct {
 	cfg  Config
 	path string
 	db   *bolt.DB
 	seal *sealer
+	log  *logFile // nil when db is
+	// pending is what only the log has; begun are the places of acceptances in it.
+	pending batch
+	begun   map[taskKey]int
+	frame   []byte // of the last batch, before it was sealed
 	// counts of finished tasks by agent, to bound them.
 	finished map[string]int
 	commits  int
@@ -120,9 +126,12 @@ func (s *store) reopen() error {
 		}
 		return fmt.Errorf("%w: make it readable and writable for this user, or free space on its disk", bare(err))
 	}
-	if err := guard(s.prepare); err != nil {
-		if errors.Is(err, errBroken) {
-			err = unusable(err)
+	if err = guard(s.prepare); err == nil {
+		err = s.recover()
+	}
+	if err != nil {
+		if errors.Is(err, errBroken) && !errors.Is(err, ErrUnusable) {
+			err = unusable(fmt.Errorf("%w: move %s and %s away to start without the tasks in them", err, FileName, LogName))
 		}
 		return errors.Join(err, s.close())
 	}
@@ -175,13 +184,29 @@ func (s *store) prepare() error {
 	})
 }
 
+// close closes the files as they are.
 func (s *store) close() error {
-	if s.db == nil {
-		return nil
+	var errs []error
+	if s.log != nil {
+		errs = append(errs, s.log.close())
+		s.log = nil
 	}
-	db := s.db
-	s.db = nil
-	return guard(db.Close)
+	s.pending, s.begun = batch{}, nil
+	if db := s.db; db != nil {
+		s.db = nil
+		errs = append(errs, guard(db.Close))
+	}
+	return errors.Join(errs...)
+}
+
+// finish moves what is in the log into the store and closes both. What cannot be moved stays in the log.
+func (s *store) finish() error {
+	if s.db != nil {
+		if err := s.checkpoint(batch{}, false); err != nil {
+			s.cfg.Log.Debug("what is in the journal's log could not be moved; the next start does it", "err", err)
+		}
+	}
+	return s.close()
 }
 
 func (b batch) empty() bool { return len(b.posts) == 0 && len(b.cursors) == 0 }
@@ -191,22 +216,33 @@ func (s *store) view(agent string, f func(*view) error) error {
 	if s.db == nil {
 		return errNotOpen
 	}
+	if !s.pending.empty() {
+		if err := s.checkpoint(batch{}, true); err != nil {
+			return err
+		}
+	}
 	return guard(func() error {
 		return s.db.View(func(tx *bolt.Tx) error { return f(&view{s, agent, tx.Bucket(bucketAgents).Bucket([]byte(agent))}) })
 	})
 }
 
-// commit writes b as one step: all of it is on the disk or nothing. An empty batch removes the probe.
+// commit makes b durable as one step: all of it is on the disk or nothing. It goes to the log while that has room, else
+// to the store with all that the log has. An empty batch removes the probe.
 func (s *store) commit(b batch) error {
 	if s.db == nil {
 		return errNotOpen
 	}
 	s.commits++
-	err := guard(func() error { return s.db.Update(func(tx *bolt.Tx) error { return s.apply(tx, b) }) })
-	if errors.Is(err, errBroken) {
-		s.db = nil // its locks are lost
+	if !b.probe && !b.empty() {
+		s.frame = appendFrame(s.frame[:0], b)
+		if written, err := s.log.append(s.frame); written {
+			if err == nil {
+				s.keep(b)
+			}
+			return bare(err)
+		}
 	}
-	return bare(err)
+	return s.checkpoint(b, true)
 }
 
 // guard calls f and turns a panic into an error: the store panics when it meets damage, and reading a mapped file that

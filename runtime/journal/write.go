@@ -10,6 +10,15 @@ import (
 
 // What a commit does to the file.
 
+// taskKey names a task.
+type taskKey struct {
+	agent  string
+	number uint64
+}
+
+func keyOf(p post) taskKey { return taskKey{p.agent.name, p.entry.number} }
+
+// apply writes a batch. Of a task that is over by the end of it only the outcome is written.
 func (s *store) apply(tx *bolt.Tx, b batch) error {
 	j := tx.Bucket(bucketJournal)
 	if b.probe {
@@ -17,28 +26,50 @@ func (s *store) apply(tx *bolt.Tx, b batch) error {
 		if err := j.Put(keyProbe, s.seal.seal(keyProbe, make([]byte, probeBytes))); err != nil {
 			return err
 		}
-	} else if b.empty() {
-		return j.Delete(keyProbe)
+	} else if err := j.Delete(keyProbe); err != nil {
+		return err
 	}
-	open := map[*AgentJournal]*buckets{}
+	over, begun := map[taskKey]bool{}, map[taskKey]bool{}
+	for _, p := range b.posts {
+		if p.kind == finished || p.kind == dropped {
+			over[keyOf(p)] = true
+		}
+	}
+	open := map[string]*buckets{}
 	of := func(agent *AgentJournal) (*buckets, error) {
-		if o := open[agent]; o != nil {
+		if o := open[agent.name]; o != nil {
 			return o, nil
 		}
 		o, err := openBuckets(tx, agent.name)
-		open[agent] = o
+		open[agent.name] = o
 		return o, err
 	}
 	for _, p := range b.posts {
 		o, err := of(p.agent)
-		if err == nil {
-			err = s.put(o, p)
-		}
 		if err != nil {
 			return err
 		}
+		switch p.kind {
+		case accepted:
+			if over[keyOf(p)] {
+				begun[keyOf(p)] = true
+				continue
+			}
+		case updated, decided:
+			if over[keyOf(p)] {
+				continue
+			}
+		}
+		inStore := p.entry == nil || !begun[keyOf(p)]
+		if err := s.put(o, p, inStore); err != nil {
+			return err
+		}
 	}
+	cursors := map[string]cursorOf{} // the last one of each agent counts
 	for _, c := range b.cursors {
+		cursors[c.agent.name] = c
+	}
+	for _, c := range cursors {
 		o, err := of(c.agent)
 		if err == nil {
 			err = o.agent.Put(keyCursor, s.sealed(o, "", keyCursor, appendTexts(nil, c.cursor.channel, c.cursor.timetoken)))
@@ -47,8 +78,8 @@ func (s *store) apply(tx *bolt.Tx, b batch) error {
 			return err
 		}
 	}
-	for agent, o := range open {
-		if err := s.forget(o, agent.name); err != nil {
+	for name, o := range open {
+		if err := s.forget(o, name); err != nil {
 			return err
 		}
 	}
@@ -103,7 +134,8 @@ func address(agent, bucket string, key []byte) []byte {
 	return append(b, key...)
 }
 
-func (s *store) put(o *buckets, p post) error {
+// put writes one post. inStore says that the task that it is about may be in the store.
+func (s *store) put(o *buckets, p post, inStore bool) error {
 	var key []byte
 	if p.entry != nil {
 		key = sequence(p.entry.number)
@@ -122,11 +154,14 @@ func (s *store) put(o *buckets, p post) error {
 			return nil
 		}
 		return o.outcomes.Put(key, s.sealed(o, "outcomes", key, appendOutcome(nil, p.done.Outcome)))
-	case dropped:
-		return errors.Join(o.tasks.Delete(key), o.outcomes.Delete(key))
-	case finished:
-		if err := errors.Join(o.tasks.Delete(key), o.outcomes.Delete(key)); err != nil || p.entry.void {
-			return err
+	case dropped, finished:
+		if inStore {
+			if err := errors.Join(o.tasks.Delete(key), o.outcomes.Delete(key)); err != nil {
+				return err
+			}
+		}
+		if p.kind == dropped || p.entry.void {
+			return nil
 		}
 		n, err := o.finished.NextSequence()
 		if err != nil {

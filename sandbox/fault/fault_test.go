@@ -186,9 +186,24 @@ func TestSkipAndTimes(t *testing.T) {
 	}
 }
 
+// TestEvery: a part of all is hit, the same ones each time.
+func TestEvery(t *testing.T) {
+	s := newStand(t)
+	s.add(Rule{Endpoint: "time", Status: 418, Body: "tea", Skip: 1, Every: 3, Times: 2})
+	var got []int
+	for i := range 12 {
+		if s.hit("GET", "/time/0", "") {
+			got = append(got, i)
+		}
+	}
+	if want := []int{3, 6}; !slices.Equal(got, want) {
+		t.Errorf("hit %v, want %v", got, want)
+	}
+}
+
 func TestRefusedRules(t *testing.T) {
 	for _, r := range []Rule{
-		{}, {Action: "explode"}, {Action: Drop, Endpoint: "nowhere"}, {Status: 99}, {Action: Drop, Skip: -1}, {Delay: Duration(time.Hour)},
+		{}, {Action: "explode"}, {Action: Drop, Endpoint: "nowhere"}, {Status: 99}, {Action: Drop, Skip: -1}, {Action: Drop, Every: -1}, {Delay: Duration(time.Hour)},
 		{Action: Reorder, Endpoint: "publish"}, {Action: Gap, Endpoint: "rpc"},
 	} {
 		if id, err := New(routes).Add(r); err == nil {

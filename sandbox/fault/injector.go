@@ -131,7 +131,7 @@ func (j *Injector) Rules() []Rule {
 // claimLocked counts a hit and says whether the rule applies.
 func (a *active) claimLocked() bool {
 	a.seen++
-	if a.seen <= a.Skip || a.Times > 0 && a.Hits >= a.Times {
+	if a.seen <= a.Skip || a.Every > 1 && (a.seen-a.Skip)%a.Every != 0 || a.Times > 0 && a.Hits >= a.Times {
 		return false
 	}
 	a.Hits++

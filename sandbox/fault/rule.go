@@ -84,8 +84,10 @@ type Rule struct {
 	RPC string `json:"rpc,omitempty"`
 	// Contains is a text in the body of the request, or in the message.
 	Contains string `json:"contains,omitempty"`
-	// Skip lets the first ones through; Times is how many are hit then, 0 for all.
+	// Skip lets the first ones through; of the others the last of every Every is hit, 0 for all; Times is how many are hit at
+	// most, 0 for all.
 	Skip  int `json:"skip,omitempty"`
+	Every int `json:"every,omitempty"`
 	Times int `json:"times,omitempty"`
 
 	Action Action `json:"action,omitempty"`
@@ -124,8 +126,8 @@ func (r *Rule) check(endpoints []string) error {
 		return fmt.Errorf("the endpoint %q is unknown: use pubnub, blocks or one of %s", r.Endpoint, strings.Join(endpoints, ", "))
 	case r.Action == Status && (r.Status < 200 || r.Status > 599):
 		return fmt.Errorf("the status must be from 200 to 599, not %d", r.Status)
-	case r.Skip < 0 || r.Times < 0 || r.CutAfter < 0:
-		return fmt.Errorf("skip, times and cutAfter must not be negative")
+	case r.Skip < 0 || r.Every < 0 || r.Times < 0 || r.CutAfter < 0:
+		return fmt.Errorf("skip, every, times and cutAfter must not be negative")
 	case time.Duration(r.Delay) > maxDelay || time.Duration(r.DelayAnswer) > maxDelay:
 		return fmt.Errorf("a delay is at most %s", maxDelay)
 	case messages && r.Endpoint == "":

@@ -97,7 +97,26 @@ func (s Start) why(path string, errno syscall.Errno, depth int) string {
 	if errno == syscall.EACCES && s.Guarded {
 		return fmt.Sprintf("%s, which is outside its read_paths: add %s to them", what, filepath.Dir(line.program))
 	}
+	if closed := closedToOthers(line.program); closed != "" && errno == syscall.EACCES {
+		return fmt.Sprintf("%s, which the user of the handler may not execute: let others pass %s, or name another one", what, closed)
+	}
 	return ""
+}
+
+// closedToOthers is what on the way to a program, links followed, only some users may pass; "" when all may.
+func closedToOthers(path string) string {
+	path, err := filepath.EvalSymlinks(path)
+	if err != nil {
+		return ""
+	}
+	for at := path; ; at = filepath.Dir(at) {
+		if info, err := os.Stat(at); err != nil || info.Mode().Perm()&0o001 == 0 {
+			return at
+		}
+		if at == filepath.Dir(at) {
+			return ""
+		}
+	}
 }
 
 // loader looks at the program that loads a dynamically linked one.

@@ -88,6 +88,19 @@ func TestWhyNotStartedOfGuarded(t *testing.T) {
 			t.Errorf("%v: %q", errno, got)
 		}
 	}
+	closed := filepath.Join(dir, "closed")
+	if err := os.Mkdir(closed, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	file(t, filepath.Join(closed, "tool"), elf(""), 0o755)
+	if err := os.Symlink(filepath.Join(closed, "tool"), filepath.Join(dir, "link")); err != nil {
+		t.Fatal(err)
+	}
+	file(t, path, "#!"+filepath.Join(dir, "link")+"\n", 0o755)
+	want = "its first line names the interpreter " + filepath.Join(dir, "link") + ", which the user of the handler may not execute: let others pass " + closed + ", or name another one"
+	if got := (Start{Path: path}).WhyNotStarted(syscall.EACCES); got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
 	if got := (Start{Path: "/nowhere", Guarded: true}).WhyNotStarted(syscall.ENOENT); got != "" {
 		t.Errorf("of nothing: %q", got)
 	}

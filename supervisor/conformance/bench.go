@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -28,6 +29,8 @@ type Program struct {
 	Interpreter string
 	Args        []string
 	Dir         string
+	// Needed are files and directories that it reads, although they may be below closed ones.
+	Needed []string
 	// Environment names variables of this process that it gets beside the usual ones; Variables are further ones, KEY=value.
 	Environment, Variables []string
 	// Card is the path of its card; "" for the one beside it, or those that it returns.
@@ -38,7 +41,7 @@ type Program struct {
 func OfProject(f catalog.Found) Program {
 	p := Program{Path: f.Path, Name: f.Name, Dir: f.Dir, Card: f.CardPath}
 	if f.Project != nil {
-		p.Interpreter, p.Args, p.Variables = f.Project.Interpreter, f.Project.Args, f.Project.Environment
+		p.Interpreter, p.Args, p.Variables, p.Needed = f.Project.Interpreter, f.Project.Args, f.Project.Environment, f.Project.Needed
 	}
 	return p
 }
@@ -53,19 +56,23 @@ func (p Program) name() string {
 // Bench starts handlers as a daemon does, without one. Close must follow.
 type Bench struct {
 	log     *slog.Logger
+	walls   *Walls
 	dirs    *launch.SocketDirs
 	spawner *launch.Spawner
 	stop    context.CancelFunc
 	running sync.WaitGroup
 }
 
-// NewBench prepares a bench. What handlers log goes to log.
-func NewBench(log *slog.Logger) (*Bench, error) {
+// NewBench prepares a bench. What handlers log goes to log; nil walls are none.
+func NewBench(log *slog.Logger, walls *Walls) (*Bench, error) {
 	dirs, err := launch.OpenSocketDirs("", "")
 	if err != nil {
 		return nil, err
 	}
-	b := &Bench{log: log, dirs: dirs, spawner: launch.NewSpawner()}
+	b := &Bench{log: log, walls: walls, dirs: dirs, spawner: launch.NewSpawner()}
+	if walls != nil && walls.Machine != nil {
+		walls.Machine.CloseFiles(append(slices.Clone(walls.Closed), dirs.Base()), walls.Sockets)
+	}
 	var spawning context.Context
 	spawning, b.stop = context.WithCancel(context.Background())
 	b.running.Go(func() { _ = b.spawner.Run(spawning) }) // it ends with stop
@@ -98,10 +105,15 @@ func (b *Bench) Start(ctx context.Context, p Program) (*Handler, error) {
 	if p.Interpreter != "" {
 		path = p.Interpreter
 	}
-	conn, err := plug.Start(ctx, plug.Config{
-		Handler: p.name(), Path: path, Args: p.Args, Dir: p.Dir, Environment: launch.Merge(launch.Environment(os.Environ(), p.Environment), p.Variables),
+	c := plug.Config{
+		Handler: p.name(), Path: path, Args: p.Args, Dir: p.Dir, Needed: p.Needed, Environment: launch.Merge(launch.Environment(os.Environ(), p.Environment), p.Variables),
 		Spawner: b.spawner, Dirs: b.dirs, Log: b.log, Timeouts: plug.Timeouts{Handshake: patience},
-	})
+	}
+	if b.walls != nil {
+		c.Machine = b.walls.Machine
+		c.Limits, c.MTLS = b.walls.Of(p.name())
+	}
+	conn, err := plug.Start(ctx, c)
 	if err != nil {
 		return nil, err
 	}

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"syscall"
 	"time"
 
@@ -29,6 +30,9 @@ type Report struct {
 	Start, Stop time.Duration
 	// CardPath is the card in a file, "" when there is none. It counts more than what the program says of itself.
 	CardPath string
+	// Isolation is the level of the walls around it, IsolationOpen what they do not keep, one sentence each; "" without walls.
+	Isolation     string
+	IsolationOpen []string
 	// Results are what the suite found, in its order.
 	Results []Result
 	// Problems are what is wrong with it although it works, one sentence each; Notes what the contract leaves to it.
@@ -58,12 +62,21 @@ const (
 // Options of Check.
 type Options struct {
 	Log *slog.Logger
+	// Walls are those of a daemon; nil for none.
+	Walls *Walls
 	// WithoutTasks only starts the program, and gives it no task.
 	WithoutTasks bool
 }
 
 // Check runs the suite. The error says in one sentence why the program cannot be used as a handler at all.
 func Check(ctx context.Context, p Program, o Options) (Report, error) {
+	if o.Walls == nil {
+		return runSuite(ctx, p, o)
+	}
+	return checkBehind(ctx, p, o)
+}
+
+func runSuite(ctx context.Context, p Program, o Options) (Report, error) {
 	abs, err := filepath.Abs(p.Path)
 	if err != nil {
 		return Report{}, fmt.Errorf("check handler %s: %w", p.Path, err)
@@ -78,7 +91,7 @@ func Check(ctx context.Context, p Program, o Options) (Report, error) {
 	if s.SHA256, err = catalog.Hash(abs); err != nil {
 		return Report{}, fmt.Errorf("check handler %s: %w", abs, err)
 	}
-	bench, err := NewBench(o.Log)
+	bench, err := NewBench(o.Log, o.Walls)
 	if err != nil {
 		return Report{}, err
 	}
@@ -87,6 +100,10 @@ func Check(ctx context.Context, p Program, o Options) (Report, error) {
 		return Report{}, err
 	}
 	s.Start = s.handler.Took
+	if o.Walls != nil {
+		s.Isolation, s.IsolationOpen = s.handler.conn.Isolation()
+		s.IsolationOpen = append(slices.Clone(s.IsolationOpen), s.handler.conn.Skipped()...)
+	}
 	d := s.handler.Description
 	s.Name, s.Version, s.SDK, s.Described, s.Cancel, s.Idempotent = d.Name, d.Version, d.SDK, d.Described, d.Cancel, d.Idempotent
 	r := Result{Check: "start", State: OK, Took: s.Start}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -61,6 +62,18 @@ type Machine struct {
 	Sockets []string
 
 	namespaces func() string // why there are none, "" when there are; nil is asked for never
+}
+
+// self is this program. By this name it is found when its file was replaced meanwhile, too.
+const self = "/proc/self/exe"
+
+// Self is this program as Machine.Shim, "" if it may not know how to be one: a program of tests.
+func Self() string {
+	path, err := os.Executable()
+	if err != nil || filepath.Ext(path) == ".test" {
+		return ""
+	}
+	return self
 }
 
 // CloseFiles closes files, and hides sockets, to all handlers. Call it before the first plan is made.

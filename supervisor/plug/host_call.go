@@ -149,7 +149,7 @@ func (h *host) receive(c *handlerv1.AgentCall, stream grpc.BidiStreamingServer[h
 func (f *callFiles) request(c *handlerv1.AgentCall) dispatch.CallRequest {
 	r := dispatch.CallRequest{
 		Agent: c.GetAgentName(), Duration: c.GetDuration().AsDuration(), IdempotencyKey: c.GetIdempotencyKey(), OwnerID: c.GetOwnerId(),
-		Detached: c.GetDetached(),
+		Detached: c.GetDetached(), Traceparent: c.GetTraceContext()[wire.TraceParent],
 	}
 	for i, p := range c.GetParts() {
 		part := dispatch.CallPart{ID: p.GetPartId(), ContentType: p.GetContentType(), Text: p.GetText()}

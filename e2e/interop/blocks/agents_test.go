@@ -23,6 +23,15 @@ var agents = map[string]func(card map[string]any){
 		c["capabilities"] = args{"taskKinds": []string{"request"}}
 		c["streams"] = args{"_default": args{"direction": "outbound", "format": "events"}}
 	},
+	"symmetry": func(c map[string]any) {
+		c["capabilities"] = args{"taskKinds": []string{"pipe"}}
+		c["streams"] = args{
+			"p_to_c_bytes":  args{"direction": "outbound", "format": "bytes"},
+			"p_to_c_events": args{"direction": "outbound", "format": "events"},
+			"c_to_p_bytes":  args{"direction": "inbound", "format": "bytes"},
+			"c_to_p_events": args{"direction": "inbound", "format": "events"},
+		}
+	},
 	"streamer": func(c map[string]any) {
 		c["capabilities"] = args{"taskKinds": []string{"pipe"}}
 		c["streams"] = args{

@@ -17,6 +17,7 @@ import tempfile
 import threading
 import time
 import traceback
+import urllib.parse
 import urllib.request
 
 from blocks_network import (
@@ -33,6 +34,9 @@ from blocks_network import (
     file_part,
     text_part,
 )
+
+from symmetry import STREAMS
+from symmetry import exchange as both_ways
 
 # Bounds hangs; nothing is measured with it.
 DEADLINE = 120
@@ -285,6 +289,12 @@ def transcript(then=None, when="status ready", patience=DEADLINE, **args):
 
 
 @operation
+def events_of(task, who="free"):
+    """The events of a task that somebody else may have sent."""
+    return history(client(who), task)
+
+
+@operation
 def callbacks(**args):
     """The order of callbacks, and what each was given; the handler begins when it is canceled, after all were set."""
     c, session = send(**args)
@@ -303,6 +313,7 @@ def callbacks(**args):
     session.on_artifact(note("on_artifact"))
     session.on_cancel_requested(note("on_cancel_requested"))
     session.on_terminal(note("on_terminal"))
+    await_line(c, session.task_id, "running 0")  # before, a provider may end the task without its handler
     session.cancel()
     session.wait_for_terminal(timeout=DEADLINE)
     return said
@@ -560,7 +571,7 @@ def write_stream(name, chunks, **args):
     c, session = send(**args)
     stream = session.wait_for_stream(name, timeout=DEADLINE).open()
     for chunk in chunks:
-        stream.write(chunk)
+        stream.write(pattern(chunk["size"]) if isinstance(chunk, dict) else chunk)
     stream.end()
     if args.get("task_kind") == "pipe":
         await_line(c, session.task_id, "artifact")
@@ -599,6 +610,54 @@ def late_stream(name, **args):
         return ["opened"]
     except StreamUnavailableError as e:
         return [f"StreamUnavailableError {e.declared_stream} {e.terminal_state}"]
+
+
+@operation
+def late_reader(name, **args):
+    """Opens a stream when everything has been written to it, and its end as well; tells every element."""
+    c, session = send(**args)
+    await_line(c, session.task_id, "status written")
+    said = [f"read {v}" for v in reading(session.wait_for_stream(name, timeout=DEADLINE).open(), "bytes")]
+    session.cancel()
+    return [*said, f"ends {session.wait_for_terminal(timeout=DEADLINE).state}"]
+
+
+@operation
+def symmetry(**args):
+    """Both sides write the same payloads and events, and read them."""
+    c, session = send(**args)
+    refs = {name: session.wait_for_stream(name, timeout=DEADLINE) for name in STREAMS}
+    said = both_ways(lambda name, **options: refs[name].open(), "c_to_p", "p_to_c").splitlines()
+    await_line(c, session.task_id, "artifact")
+    session.cancel()
+    end = session.wait_for_terminal(timeout=DEADLINE)
+    return [*said, *session.download_artifact(session.list_artifacts()[0]).data.decode().splitlines(), f"ends {end.state}"]
+
+
+@operation
+def external_stream(name, messages, **args):
+    """Reads a stream that is written elsewhere: here, by plain HTTP."""
+    c, session = send(**args)
+    events = session.wait_for_stream(name, timeout=DEADLINE).open().events()
+    await_line(c, session.task_id, "artifact")
+    write_elsewhere(json.loads(session.download_artifact(session.list_artifacts()[0]).data), messages)
+    said = ["read " + json.dumps(e, sort_keys=True) for e in events]
+    session.cancel()
+    return [*said, f"ends {session.wait_for_terminal(timeout=DEADLINE).state}"]
+
+
+def write_elsewhere(writer, messages):
+    with urllib.request.urlopen(os.environ["BLOCKS_CDM_URL"], timeout=DEADLINE) as answer:
+        keys = json.load(answer)["playground"]
+    query = urllib.parse.urlencode(
+        {"store": 0, "uuid": "elsewhere", "auth": writer["token"], "meta": '{"sender":"elsewhere","protocolVersion":"2026-05-01"}'}
+    )
+    path = f"/publish/{keys['publishKey']}/{keys['subscribeKey']}/0/{writer['channel']}/0?{query}"
+    for message in messages:
+        request = urllib.request.Request(
+            "http://" + os.environ["BLOCKSD_PUBNUB_ORIGIN"] + path, json.dumps(message).encode(), {"Content-Type": "application/json"}
+        )
+        urllib.request.urlopen(request, timeout=DEADLINE).close()
 
 
 @operation

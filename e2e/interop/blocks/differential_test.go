@@ -25,8 +25,7 @@ type trial struct {
 	maybe string
 }
 
-// trials are about everything that a provider publishes or answers to; those of streams are left to the scenarios until
-// blocksd has them.
+// trials are about everything that a provider publishes or answers to. What it writes to streams is in streammessages_test.go.
 var trials = []trial{
 	{"text", args{"steps": steps{give("hello ü")}}, nil, "", ""},
 	{"nothing", args{"steps": steps{}}, nil, "", ""},
@@ -62,6 +61,12 @@ var trials = []trial{
 	{"pipe fails", args{"task_kind": "pipe", "duration": 5, "steps": steps{{"fail": "broken pipe"}}}, nil, "", ""},
 	{"pipe expires", args{"task_kind": "pipe", "duration": 1, "steps": steps{ready, {"await_cancel": 90}}}, nil, "", ""},
 	{"pipe expires when detached", args{"task_kind": "pipe", "duration": 1, "steps": steps{ready}}, nil, "", ""},
+	{"stream", args{"task_kind": "pipe", "duration": 5, "steps": steps{{"write": args{"name": "log", "chunks": []any{"x"}, "metadata": args{"a": []any{1, "ü"}}}}, ready, untilCancel}}, []string{"cancel"}, "status ready", ""},
+	{"several streams", args{"task_kind": "pipe", "duration": 5, "steps": steps{{"write": args{"name": "log", "chunks": []any{"x"}}}, {"write": args{"name": "log", "chunks": []any{}}}, {"write": args{"name": "ticks", "chunks": []any{1}, "end": false}}, ready, untilCancel}}, []string{"cancel"}, "status ready", ""},
+	{"stream left open when detached", args{"task_kind": "pipe", "duration": 5, "steps": steps{{"write": args{"name": "ticks", "chunks": []any{1}, "end": false}}, done}}, []string{"terminate"}, "artifact", ""},
+	{"shared stream", args{"task_kind": "pipe", "duration": 5, "steps": steps{{"write": args{"name": "feed", "chunks": []any{1}, "end": false}}, done}}, []string{"cancel"}, "artifact", ""},
+	{"stream written elsewhere", args{"task_kind": "pipe", "duration": 5, "steps": steps{{"external": args{"name": "ticks", "metadata": args{"by": "another"}}}}}, []string{"cancel"}, "artifact", ""},
+	{"failure with a stream open", args{"task_kind": "pipe", "duration": 5, "steps": steps{{"write": args{"name": "log", "chunks": []any{"x"}, "end": false}}, {"fail": "broken stream"}}}, nil, "", ""},
 }
 
 // difference is what we want to be another way than with the SDK's provider.
@@ -125,7 +130,7 @@ func TestDifferential(t *testing.T) {
 			bin.Daemon(t, env, t.TempDir(), "--project", sameProject(t, filepath.Join(cards, "scripted.json")))
 			project := consume(t, version, env)
 
-			all := [3][]<-chan outcome{theirs.transcripts(trials, true), handler.transcripts(trials, false), project.transcripts(trials, false)}
+			all := [3][]<-chan outcome{transcripts(theirs, trials, true), transcripts(handler, trials, false), transcripts(project, trials, false)}
 			used := map[string]bool{}
 			for i, trial := range trials {
 				theirs := <-all[0][i]
@@ -165,7 +170,7 @@ func TestDifferential(t *testing.T) {
 func sameProject(t *testing.T, card string) string {
 	t.Helper()
 	files := map[string]string{}
-	for name, from := range map[string]string{"agent-card.json": card, "handler.py": filepath.Join(here(t), "handler.py")} {
+	for name, from := range map[string]string{"agent-card.json": card, "handler.py": filepath.Join(here(t), "handler.py"), "symmetry.py": filepath.Join(here(t), "symmetry.py")} {
 		b, err := os.ReadFile(from)
 		if err != nil {
 			t.Fatal(err)
@@ -175,8 +180,8 @@ func sameProject(t *testing.T, card string) string {
 	return system.PythonProject(t, files)
 }
 
-// transcripts gives every trial to the provider of c's network; theirs says that it is the SDK's.
-func (c *consumer) transcripts(trials []trial, theirs bool) []<-chan outcome {
+// transcripts has c give every trial to the provider of its network; theirs says that it is the SDK's.
+func transcripts(c user, trials []trial, theirs bool) []<-chan outcome {
 	turns := make(chan struct{}, atOnce)
 	var out []<-chan outcome
 	for _, trial := range trials {
@@ -195,6 +200,9 @@ func (c *consumer) transcripts(trials []trial, theirs bool) []<-chan outcome {
 			var raw []map[string]any
 			e := outcome{err: c.do("transcript", a, &raw)}
 			for _, event := range raw {
+				if id, ok := event["taskId"].(string); ok {
+					e.task = id
+				}
 				line := normal(event)
 				if trial.maybe == "" || !strings.Contains(line, trial.maybe) || event["type"] == "request" {
 					e.lines = append(e.lines, line)
@@ -213,6 +221,12 @@ func normal(event map[string]any) string {
 	for _, key := range []string{"taskId", "ts"} {
 		if event[key] != nil {
 			event[key] = "…"
+		}
+	}
+	streams, _ := event["streams"].(map[string]any)
+	for _, s := range streams {
+		if s, ok := s.(map[string]any); ok && s["token"] != nil {
+			s["token"] = "…"
 		}
 	}
 	refs := []any{event["artifactRef"]}

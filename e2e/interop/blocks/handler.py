@@ -15,9 +15,12 @@ steps, except those about streams, calls and files of this machine, so that one 
     raise_cancel SECONDS   the same, but raise when it is canceled, as code does that is interrupted
     fail TEXT              raise
     write STREAM           open a stream and write chunks to it
-    collect STREAM         open an inbound stream, read it to its end and add what came to the answer
+    collect STREAM         open an inbound stream, read it to its end and add what came to the answer, or its digest
     converse STREAM        open a bidirectional stream and answer each event, until the event "bye"
-    external STREAM        open a stream for a writer elsewhere, announce it, and add whether there is a token for that
+    external STREAM        open a stream for a writer elsewhere, announce it, and add whether there is a token for that;
+                           or publish what the writer needs
+    symmetry true          write the payloads of symmetry.py to two streams, read two others, and add the digests
+    clock STREAM           open a stream and write the time to it, now and then
     call AGENT             send a task to another agent and add the state of its end to the answer
     await_file PATH        wait until a file is there
 
@@ -115,15 +118,25 @@ def write(arg, parts, ctx, answer):
     if "metadata" in arg:
         options["metadata"] = arg["metadata"]
     stream = ctx.create_stream(**options)
-    for value in arg["chunks"]:
-        stream.write(bytes.fromhex(value["hex"]) if isinstance(value, dict) and "hex" in value else value)
+    for _ in range(arg.get("repeat", 1)):
+        for value in arg["chunks"]:
+            stream.write(chunk(value))
     if arg.get("end", True):
         stream.end()
 
 
+def chunk(value):
+    if isinstance(value, dict) and "hex" in value:
+        return bytes.fromhex(value["hex"])
+    if isinstance(value, dict) and "size" in value:
+        return pattern(value["size"])
+    return value
+
+
 def collect(arg, parts, ctx, answer):
     stream = ctx.create_stream(declared_stream=arg["name"], direction="inbound")
-    text(answer, b"".join(stream.bytes()).decode())
+    data = b"".join(stream.bytes())
+    text(answer, f"{len(data)} bytes {hashlib.sha256(data).hexdigest()}" if arg.get("digest") else data.decode())
 
 
 def converse(arg, parts, ctx, answer):
@@ -138,10 +151,27 @@ def converse(arg, parts, ctx, answer):
     text(answer, f"heard {heard}")
 
 
+def clock(arg, parts, ctx, answer):
+    stream = ctx.create_stream(declared_stream=arg["name"])
+    for _ in range(arg["count"]):
+        time.sleep(arg["every"])
+        stream.write({"now": time.time()})
+    stream.end()
+
+
 def external(arg, parts, ctx, answer):
     stream = ctx.create_stream(declared_stream=arg["name"], external=True)
     stream.activate(metadata=arg["metadata"])
+    if arg.get("tell"):
+        ctx.publish_artifact(json.dumps({"channel": stream.channel, "token": stream.token}), mime_type="application/json")
+        return
     text(answer, "token" if stream.token else "no token")
+
+
+def symmetry(arg, parts, ctx, answer):
+    from symmetry import exchange
+
+    text(answer, exchange(lambda name, **options: ctx.create_stream(declared_stream=name, **options), "p_to_c", "c_to_p"))
 
 
 def call(arg, parts, ctx, answer):
@@ -176,7 +206,9 @@ STEPS = {
     "write": write,
     "collect": collect,
     "converse": converse,
+    "clock": clock,
     "external": external,
+    "symmetry": symmetry,
     "call": call,
     "await_file": await_file,
 }

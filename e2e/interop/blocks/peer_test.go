@@ -85,6 +85,8 @@ func (p *process) end() {
 	p.endWith(nil)
 }
 
+func (p *process) kill() { p.endWith(os.Kill) }
+
 // endWith sends a signal, if any, and waits; a program that does not end is killed.
 func (p *process) endWith(sig os.Signal) {
 	if sig != nil {

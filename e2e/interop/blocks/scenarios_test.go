@@ -6,7 +6,6 @@ import (
 	"io"
 	"maps"
 	"net/http"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -292,8 +291,10 @@ func TestScenarios(t *testing.T) {
 					admin(t, env, http.MethodPost, "faults", f)
 				}
 				c := consume(t, consumer, env)
-				said := c.all(scenarios)
-				t.Run("instance lost", func(t *testing.T) { loseInstance(t, provider, env, filepath.Join(cards, "lost.json"), c) })
+				said := all(c, scenarios)
+				t.Run("instance lost", func(t *testing.T) {
+					loseInstance(t, provide(t, provider, env, filepath.Join(cards, "lost.json")).kill, c)
+				})
 				for i, s := range scenarios {
 					t.Run(s.name, func(t *testing.T) {
 						said, want := <-said[i], s.want
@@ -333,13 +334,12 @@ func expected(want, got []string) []string {
 }
 
 // loseInstance kills the only instance of an agent while it works: the network ends the task.
-func loseInstance(t *testing.T, version string, env system.Env, card string, c *consumer) {
-	p := provide(t, version, env, card)
+func loseInstance(t *testing.T, kill func(), c user) {
 	var id, end []string
 	if err := c.do("started", args{"agent": "lost", "steps": steps{ready, {"pause": 300}}}, &id); err != nil {
 		t.Fatal(err)
 	}
-	p.endWith(os.Kill)
+	kill()
 	if err := c.do("end_of", args{"task": id[0]}, &end); err != nil {
 		t.Fatal(err)
 	}
@@ -386,11 +386,12 @@ func served(cards string) []string {
 
 type outcome struct {
 	lines []string
+	task  string // its id, of a transcript
 	err   error
 }
 
-// all starts every scenario, some at a time, and returns where each one's outcome comes.
-func (c *consumer) all(scenarios []scenario) []<-chan outcome {
+// all has somebody start every scenario, some at a time, and returns where each one's outcome comes.
+func all(c user, scenarios []scenario) []<-chan outcome {
 	turns := make(chan struct{}, atOnce)
 	var out []<-chan outcome
 	for _, s := range scenarios {

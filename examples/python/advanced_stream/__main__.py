@@ -48,7 +48,7 @@ broadcast = Broadcast()
 def wanted(task: blocksd.Task) -> int:
     text = next((p.text.strip() for p in task.parts if p.text), "")
     if text and not (text.isdecimal() and int(text) > 0):
-        raise blocksd.Failure("The request is not a number from 1 on.")
+        raise blocksd.Failure("the request is not a number from 1 on")
     return int(text or 0)
 
 

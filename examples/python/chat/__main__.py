@@ -1,4 +1,5 @@
 import collections
+import re
 import threading
 
 import blocksd
@@ -29,13 +30,13 @@ def answer(said: list[str]) -> str:
 def handler(task: blocksd.Task) -> blocksd.Artifact:
     text = task.text("request").strip()
     if not text:
-        raise blocksd.Failure('Say something: the input "request" is empty.')
+        raise blocksd.Failure('say something: the input "request" is empty')
     name = next((p.text for p in task.parts if p.id == "conversation" and p.text), "")
     reply = answer(say((task.org_id, task.owner_id, name), text))
     if task.has_stream:
         with task.stream() as stream:
-            for word in reply.split(" "):
-                stream.write(word + " ")
+            for word in re.findall(r"\S*\s*", reply)[:-1]:
+                stream.write(word)
                 task.sleep(0.02)
     return blocksd.Artifact(reply, output_id="reply")
 

@@ -3,7 +3,7 @@ import blocksd
 
 def handler(task: blocksd.Task) -> str:
     task.status("echoing")
-    return task.text("request")
+    return "Echoed request: " + task.text("request")
 
 
 blocksd.serve(handler, card="agent-card.json")

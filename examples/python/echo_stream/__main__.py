@@ -1,3 +1,5 @@
+import re
+
 import blocksd
 
 
@@ -5,8 +7,8 @@ def handler(task: blocksd.Task) -> str:
     text = task.text("request")
     if task.has_stream:  # the caller asked for streams
         with task.stream() as stream:
-            for word in text.split():
-                stream.write(word + "\n")
+            for word in re.findall(r"\S*\s*", text)[:-1]:  # all together they are the text
+                stream.write(word)
                 task.sleep(0.05)  # raises when the task is canceled
     return text
 

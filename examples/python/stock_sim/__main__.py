@@ -26,9 +26,9 @@ def symbols(task: blocksd.Task) -> list[str]:
     text = task.text("request") if any(p.text for p in task.parts) else "AAPL"
     names = [s.strip().upper() for s in text.split(",") if s.strip()]
     if not names:
-        raise blocksd.Failure("The request names no symbol.")
+        raise blocksd.Failure("the request names no symbol")
     if len(names) > 50:
-        raise blocksd.Failure("At most 50 symbols can be watched at once.")
+        raise blocksd.Failure("at most 50 symbols can be watched at once")
     return names
 
 

@@ -65,6 +65,7 @@ var steps = map[string]func(*work, json.RawMessage) error{
 	"raise_cancel": step((*work).raiseCancel),
 	"fail":         step(func(_ *work, text string) error { return errors.New(text) }),
 	"call":         step((*work).call),
+	"trace":        step(func(w *work, key string) error { return w.text(w.TraceContext[key]) }),
 }
 
 func step[T any](do func(*work, T) error) func(*work, json.RawMessage) error {

@@ -50,6 +50,28 @@ func (w *work) pace(a paceStep) error {
 	}
 }
 
+// clockStep is the argument of the step "clock".
+type clockStep struct {
+	Name  string
+	Count int
+	Every float64
+}
+
+// clock writes the time, now and then, as seconds since 1970.
+func (w *work) clock(a clockStep) error {
+	s, err := w.CreateStream(w.ctx, pluginsdk.StreamOptions{Declared: a.Name})
+	if err != nil {
+		return err
+	}
+	for range a.Count {
+		time.Sleep(duration(a.Every))
+		if err := s.WriteEvent(map[string]any{"now": float64(time.Now().UnixNano()) / 1e9}); err != nil {
+			return err
+		}
+	}
+	return s.End(w.ctx)
+}
+
 func (w *work) keepPace(s *pluginsdk.Stream, a paceStep, every time.Duration) error {
 	text := strings.Repeat("x", a.Size)
 	ticker := time.NewTicker(every)

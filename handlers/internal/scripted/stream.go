@@ -1,6 +1,7 @@
 package main
 
 import (
+	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
@@ -18,6 +19,8 @@ type streamStep struct {
 	End *bool
 	// Repeat writes the chunks so often.
 	Repeat int
+	// Digest adds the digest of what came, Tell publishes what an external writer needs.
+	Digest, Tell bool
 }
 
 func init() {
@@ -25,12 +28,14 @@ func init() {
 	steps["collect"] = step((*work).collect)
 	steps["converse"] = step((*work).converse)
 	steps["external"] = step((*work).external)
+	steps["symmetry"] = step((*work).symmetry)
+	steps["clock"] = step((*work).clock)
 	steps["pace"] = step((*work).pace)
 	steps["detach"] = step((*work).detach)
 	steps["complete"] = step(func(w *work, _ bool) error { w.Complete(); return nil })
 }
 
-// write opens a stream and writes chunks to it: texts and {"hex": …} as bytes, or any value as an event.
+// write opens a stream and writes chunks to it: texts, and {"hex": …} or {"size": …} as bytes, or any value as an event.
 func (w *work) write(a streamStep) error {
 	s, err := w.CreateStream(w.ctx, pluginsdk.StreamOptions{Declared: a.Name, Metadata: a.Metadata})
 	if err != nil {
@@ -50,16 +55,24 @@ func (w *work) write(a streamStep) error {
 }
 
 func writeChunk(s *pluginsdk.Stream, chunk json.RawMessage) error {
-	var binary struct{ Hex *string }
-	if json.Unmarshal(chunk, &binary) == nil && binary.Hex != nil {
-		b, err := hex.DecodeString(*binary.Hex)
-		if err != nil {
-			return err
+	var binary struct {
+		Hex  *string
+		Size *int
+	}
+	if json.Unmarshal(chunk, &binary) == nil && (binary.Hex != nil || binary.Size != nil) {
+		var b []byte
+		if binary.Size != nil {
+			b = output{Size: *binary.Size}.artifact().Data
+		} else {
+			var err error
+			if b, err = hex.DecodeString(*binary.Hex); err != nil {
+				return err
+			}
 		}
 		if s.Format == pluginsdk.EventsFormat {
 			return s.WriteEvent(b)
 		}
-		_, err = s.Write(b)
+		_, err := s.Write(b)
 		return err
 	}
 	if s.Format == pluginsdk.EventsFormat {
@@ -81,6 +94,9 @@ func (w *work) collect(a streamStep) error {
 	b, err := io.ReadAll(s)
 	if err != nil {
 		return err
+	}
+	if a.Digest {
+		return w.text(fmt.Sprintf("%d bytes %x", len(b), sha256.Sum256(b)))
 	}
 	return w.text(string(b))
 }
@@ -111,7 +127,8 @@ func (w *work) converse(a streamStep) error {
 	return w.text(fmt.Sprintf("heard %d", heard))
 }
 
-// external opens a stream for a writer elsewhere, announces it, and says whether there is a token for that.
+// external opens a stream for a writer elsewhere, announces it, and says whether there is a token for that, or publishes
+// what the writer needs.
 func (w *work) external(a streamStep) error {
 	s, err := w.CreateStream(w.ctx, pluginsdk.StreamOptions{Declared: a.Name, External: true})
 	if err != nil {
@@ -119,6 +136,13 @@ func (w *work) external(a streamStep) error {
 	}
 	if err := s.Activate(w.ctx, a.Metadata); err != nil {
 		return err
+	}
+	if a.Tell {
+		b, err := json.Marshal(map[string]string{"channel": s.Channel, "token": s.External.Token})
+		if err != nil {
+			return err
+		}
+		return w.Publish(w.ctx, pluginsdk.Artifact{MIMEType: "application/json", Data: b})
 	}
 	if s.External == nil || s.External.Token == "" {
 		return w.text("no token")

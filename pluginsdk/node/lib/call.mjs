@@ -2,7 +2,7 @@
 
 import { bytesOf, pieces } from './artifact.mjs';
 import { duration, parseJSON } from './contract.mjs';
-import { HostError } from './errors.mjs';
+import { HostError, unlessAborted } from './errors.mjs';
 import { hostError, write } from './host.mjs';
 
 /** The events that end a task. */
@@ -12,21 +12,23 @@ export class Call {
   #host;
   #owner;
   #call;
+  #signal;
   #events = [];
   #over = false;
   #failure;
   #waiting = [];
 
-  constructor(host, owner, call) {
+  constructor(host, owner, call, signal) {
     this.#host = host;
     this.#owner = owner;
     this.#call = call;
+    this.#signal = signal;
   }
 
-  /** Submits a task and resolves when the network has it. */
-  static async submit(host, owner, agentName, parts, options = {}) {
+  /** Submits a task and resolves when the network has it. signal is that of the task which calls. */
+  static async submit(host, owner, agentName, parts, options = {}, signal = undefined) {
     const what = `call the agent ${agentName}`;
-    const call = new Call(host, owner, host.exchange('CallAgent'));
+    const call = new Call(host, owner, host.exchange('CallAgent'), signal);
     const submitted = call.#follow(what);
     submitted.catch(() => {}); // it is awaited below
     options.signal?.addEventListener('abort', () => call.#call.cancel(), { once: true });
@@ -36,6 +38,7 @@ export class Call {
           task_id: owner, agent_name: agentName, parts: parts.map(partOf),
           duration: options.durationMinutes ? duration(options.durationMinutes * 60_000) : undefined,
           idempotency_key: options.idempotencyKey ?? '', owner_id: options.ownerId ?? '', detached: Boolean(options.detached),
+          trace_context: options.traceContext ?? {},
         },
       });
       for (const [index, part] of parts.entries()) {
@@ -82,15 +85,23 @@ export class Call {
     for (const resume of this.#waiting.splice(0)) resume();
   }
 
-  /** Yields every event of the task from its beginning, the terminal last. Several readers each see all of them. */
-  async *[Symbol.asyncIterator]() {
+  /**
+   * Yields every event of the task from its beginning, the terminal last. Several readers each see all of them. Who waits
+   * for one when the calling task is asked to end gets the reason thrown.
+   */
+  [Symbol.asyncIterator]() {
+    return this.follow(this.#signal);
+  }
+
+  /** The events, until the terminal or until a signal. */
+  async *follow(signal) {
     for (let next = 0; ; next += 1) {
       while (next >= this.#events.length) {
         if (this.#over) {
           if (this.#failure) throw this.#failure;
           return;
         }
-        await new Promise((resume) => this.#waiting.push(resume));
+        await unlessAborted(signal, new Promise((resume) => this.#waiting.push(resume)));
       }
       const event = this.#events[next];
       yield event;

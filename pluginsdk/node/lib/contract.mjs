@@ -1,9 +1,9 @@
-// The messages and services of the handler contract, read from the descriptors that `make generate` writes. Messages have
-// the field names of the contract (task_id), enums are texts, numbers of 64 bits are numbers.
+// The services of the handler contract, from the descriptors that `make generate` writes.
 
 import { readFileSync } from 'node:fs';
 
-import { grpcPackages } from './dependencies.mjs';
+import { need } from './dependencies.mjs';
+import { services } from './messages.mjs';
 
 /** One message, in bytes. */
 export const MAX_MESSAGE = 16 << 20;
@@ -17,13 +17,9 @@ let loaded;
 /** grpc and the definitions of the two services. */
 export function contract() {
   if (!loaded) {
-    const { grpc, loader } = grpcPackages();
-    const definitions = loader.loadFileDescriptorSetFromBuffer(
-      readFileSync(new URL('./handler.binpb', import.meta.url)),
-      { longs: Number, enums: String, defaults: false },
-    );
+    const definitions = services(readFileSync(new URL('./handler.binpb', import.meta.url)));
     loaded = {
-      grpc,
+      grpc: need('@grpc/grpc-js'),
       HandlerService: definitions['blocks.handler.v1.HandlerService'],
       HostService: definitions['blocks.handler.v1.HostService'],
     };

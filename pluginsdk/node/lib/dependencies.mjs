@@ -6,11 +6,7 @@ import path from 'node:path';
 import process from 'node:process';
 
 /** The error of require, for what is not installed. */
-export const NOT_FOUND = 'MODULE_NOT_FOUND';
-
-/** The packages that this one needs to serve; TypeScript needs one more. */
-const GRPC = '@grpc/grpc-js';
-const LOADER = '@grpc/proto-loader';
+const NOT_FOUND = 'MODULE_NOT_FOUND';
 
 const places = [import.meta.url];
 
@@ -32,23 +28,4 @@ export function need(name) {
     }
   }
   throw missing;
-}
-
-/** gRPC, and what reads the messages. gRPC brings that along, perhaps where only gRPC itself finds it. */
-export function grpcPackages() {
-  const grpc = need(GRPC);
-  try {
-    return { grpc, loader: need(LOADER) };
-  } catch (err) {
-    if (err.code !== NOT_FOUND) throw err;
-  }
-  for (const place of places) {
-    try {
-      const inside = createRequire(createRequire(place).resolve(GRPC));
-      return { grpc, loader: inside(LOADER) };
-    } catch (err) {
-      if (err.code !== NOT_FOUND) throw err;
-    }
-  }
-  return { grpc, loader: need(LOADER) };
 }

@@ -33,6 +33,22 @@ export class HostError extends Error {
   }
 }
 
+/** What a promise brings, or the reason of the signal if that comes first. */
+export async function unlessAborted(signal, promise) {
+  if (!signal) return promise;
+  let stop;
+  const aborted = new Promise((_, reject) => {
+    stop = () => reject(signal.reason);
+    signal.addEventListener('abort', stop, { once: true });
+    if (signal.aborted) stop();
+  });
+  try {
+    return await Promise.race([promise, aborted]);
+  } finally {
+    signal.removeEventListener('abort', stop);
+  }
+}
+
 const MAX_TEXT = 8 << 10;
 
 /** A text that a message can carry: at most 8 KiB, not cut inside of a character. */

@@ -48,14 +48,18 @@ export class Host {
     });
   }
 
-  /** One request, many answers: an async iterator. To leave it ends the call. */
-  async *stream(method, request, what) {
+  /** One request, many answers: an async iterator. To leave it ends the call, and so does the signal, with its reason. */
+  async *stream(method, request, what, signal) {
     const call = this.#connect()[method](request, this.#metadata);
+    const cancel = () => call.cancel();
+    signal?.addEventListener('abort', cancel, { once: true });
+    if (signal?.aborted) cancel();
     try {
       for await (const answer of call) yield answer;
     } catch (err) {
-      throw hostError(what, err);
+      throw signal?.aborted ? signal.reason : hostError(what, err);
     } finally {
+      signal?.removeEventListener('abort', cancel);
       call.on('error', () => {}); // of the cancellation
       call.cancel();
     }

@@ -46,6 +46,7 @@ export interface Task {
   /** The caller wants streams. */
   readonly hasStream: boolean;
   readonly consumerPublicKey?: string;
+  /** The task's place in a trace (key traceparent), for propagation.extract of OpenTelemetry; empty where nobody traces. */
   readonly traceContext: Record<string, string>;
   /** Aborted with a CanceledError when the task is asked to end. */
   readonly signal: AbortSignal;
@@ -151,6 +152,8 @@ export interface CallOptions {
   ownerId?: string;
   /** It goes on when this task ends. */
   detached?: boolean;
+  /** Of a span of the handler's own, as propagation.inject of OpenTelemetry fills it in; without it the task's. */
+  traceContext?: Record<string, string>;
   signal?: AbortSignal;
 }
 

@@ -102,14 +102,17 @@ export class ProjectStream {
     this.#onError.push(callback);
   }
 
-  /** What the consumer writes; it ends without an error when the stream is revoked or fails, which onError hears. */
+  /**
+   * What the consumer writes; it ends without an error when the stream is revoked or fails, which onError hears, and when
+   * the task is asked to end, so that the handler goes on.
+   */
   async *#read() {
     this.#check();
     if (this.direction === 'outbound') throw new Error('an outbound stream cannot be read');
     try {
       yield* this.#stream;
     } catch (err) {
-      this.#failed(err);
+      if (!this.#task.signal.aborted) this.#failed(err);
     }
   }
 

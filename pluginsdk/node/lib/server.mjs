@@ -29,6 +29,16 @@ export function unusable(text) {
 }
 
 let handshake;
+let served;
+let advice;
+
+/** The serving that has begun, undefined for none. */
+export const serving = () => served;
+
+/** What to do where a package that this one needs is missing. */
+export function advise(text) {
+  advice = text;
+}
 
 /** Has everything that is printed go to the log. To be called before anything of the user's runs. */
 export function quiet() {
@@ -36,7 +46,12 @@ export function quiet() {
 }
 
 /** Serves a handler to the daemon that started this process. */
-export async function serve(handler) {
+export function serve(handler) {
+  served = begin(handler);
+  return served;
+}
+
+async function begin(handler) {
   if (typeof handler === 'function') handler = { run: handler };
   if (typeof handler?.run !== 'function') throw new TypeError('serve needs a handler with a function run');
   const name = path.basename(process.argv[1] ?? 'handler');
@@ -48,14 +63,14 @@ export async function serve(handler) {
     process.exit(1);
   }
   if (process.env.PLUGIN_CLIENT_CERT) {
-    return unusable('the SDK for Node.js has no encrypted connections: set mtls to false for this handler');
+    return unusable('the package for Node.js has no encrypted connections: remove mtls from this handler in the configuration');
   }
   quiet();
   let parts;
   try {
     parts = contract();
   } catch (err) {
-    return unusable(missing(err, handler.install));
+    return unusable(missing(err, advice));
   }
   const service = new Service(handler, new Host());
   const server = new parts.grpc.Server(limits);
@@ -98,6 +113,21 @@ export function missing(err, advice = 'npm install') {
   return `the package ${name} is not installed: ${advice}`;
 }
 
+/** Sends a response, and resolves when there is room for the next. */
+async function send(call, message) {
+  if (call.cancelled) throw new CanceledError('ended');
+  if (call.write(message)) return;
+  await new Promise((resolve, reject) => {
+    const drained = () => end(resolve);
+    const cancelled = () => end(() => reject(new CanceledError('ended')));
+    const end = (settle) => {
+      call.off('drain', drained).off('cancelled', cancelled);
+      settle();
+    };
+    call.on('drain', drained).on('cancelled', cancelled);
+  });
+}
+
 class Service {
   #handler;
   #host;
@@ -126,17 +156,15 @@ class Service {
     if (this.#running.has(id)) return refuse(grpc.status.ALREADY_EXISTS, `task ${id} runs already`);
     const abort = new AbortController();
     this.#running.set(id, abort);
-    call.on('cancelled', () => abort.abort(new CanceledError('ended')));
+    call.on('cancelled', () => { // gRPC says that of calls that have been answered, too
+      if (this.#running.get(id) === abort) abort.abort(new CanceledError('ended'));
+    });
     call.on('error', () => {}); // the daemon is gone, or the call has ended
     if (this.#early.has(id)) {
       abort.abort(new CanceledError(this.#early.get(id)));
       this.#early.delete(id);
     }
-    const send = (message) => new Promise((resolve, reject) => {
-      if (call.cancelled) reject(new CanceledError('ended'));
-      else call.write(message, (err) => (err ? reject(err) : resolve()));
-    });
-    const task = new Task(t, this.#host, abort.signal, send);
+    const task = new Task(t, this.#host, abort.signal, (message) => send(call, message));
     const end = await this.#run(task);
     this.#forget(id);
     if (!call.cancelled) {

@@ -22,14 +22,16 @@ const MAX_BYTES = 1 << 20;
 export class Stream {
   #host;
   #taskId;
+  #signal;
   #queue = [];
   #flushing;
   #failure;
   #ended;
 
-  constructor(host, taskId, made) {
+  constructor(host, taskId, made, signal) {
     this.#host = host;
     this.#taskId = taskId;
+    this.#signal = signal;
     this.id = made.stream_id;
     this.name = made.declared_stream;
     this.direction = nameOf(DIRECTIONS, made.direction);
@@ -62,7 +64,7 @@ export class Stream {
       external: Boolean(options.external),
       grace: options.graceMs ? duration(options.graceMs) : undefined,
     }, `create the stream ${options.name || '_default'}`, signal);
-    return new Stream(host, taskId, made);
+    return new Stream(host, taskId, made, signal);
   }
 
   #item(value) {
@@ -160,9 +162,12 @@ export class Stream {
     }, `activate the stream ${this.name}`);
   }
 
-  /** Yields what the consumer writes: buffers of a stream of bytes, values of a stream of events. One reader at a time. */
+  /**
+   * Yields what the consumer writes: buffers of a stream of bytes, values of a stream of events. One reader at a time. When
+   * the task is asked to end it throws the reason.
+   */
   async *[Symbol.asyncIterator]() {
-    for await (const message of this.#host.stream('ReadStream', { task_id: this.#taskId, stream_id: this.id }, `read the stream ${this.name}`)) {
+    for await (const message of this.#host.stream('ReadStream', { task_id: this.#taskId, stream_id: this.id }, `read the stream ${this.name}`, this.#signal)) {
       this.missed += message.gap?.messages ?? 0;
       for (const item of message.items ?? []) yield valueOf(item);
       if (message.end) {

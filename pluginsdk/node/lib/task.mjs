@@ -105,7 +105,7 @@ export class Task {
 
   /** Submits a task to another agent. */
   call(agentName, parts, options) {
-    return Call.submit(this.#host, this.id, agentName, typeof parts === 'string' ? [{ id: 'request', text: parts }] : parts, options);
+    return Call.submit(this.#host, this.id, agentName, typeof parts === 'string' ? [{ id: 'request', text: parts }] : parts, options, this.signal);
   }
 
   /**

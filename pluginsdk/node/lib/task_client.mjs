@@ -4,6 +4,7 @@ import { mkdir, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 
 import { bytesOf } from './artifact.mjs';
+import { unlessAborted } from './errors.mjs';
 import { log } from './log.mjs';
 
 const TERMINAL = 'terminal';
@@ -29,9 +30,10 @@ export class TaskClient {
     }
     if (taskKind !== 'pipe' && duration !== undefined && duration !== null) throw new RangeError('only a pipe task has a duration');
     const call = await this.#task.call(agentName, (requestParts ?? []).map(partOf), {
+      detached: true, // it goes on when this task ends, as with Blocks' own client; cancel ends it
       durationMinutes: minutes, idempotencyKey: params.idempotencyKey, ownerId: params.ownerId,
     });
-    return new TaskSession(call, params.ownerId ?? this.#task.ownerId);
+    return new TaskSession(call, params.ownerId ?? this.#task.ownerId, this.#task.signal);
   }
 
   getUserId() {
@@ -62,6 +64,7 @@ function partOf(part) {
 
 export class TaskSession {
   #call;
+  #signal;
   #callbacks = { event: [], progress: [], artifact: [], terminal: [], cancel_requested: [], error: [] };
   #artifacts = [];
   #events = [];
@@ -71,8 +74,9 @@ export class TaskSession {
   #failure;
   #waiting = new Set();
 
-  constructor(call, ownerId) {
+  constructor(call, ownerId, signal) {
     this.#call = call;
+    this.#signal = signal;
     this.taskId = call.taskId;
     this.ownerId = ownerId;
     this.queued = call.queued;
@@ -83,7 +87,7 @@ export class TaskSession {
 
   async #follow() {
     try {
-      for await (const event of this.#call) {
+      for await (const event of this.#call.follow()) {
         if (this.#closed) return;
         this.#take(event);
       }
@@ -183,8 +187,12 @@ export class TaskSession {
     throw new Error('blocksd does not pass the streams of called tasks to a handler yet');
   }
 
-  /** Resolves with the terminal event, or fails after a time in milliseconds. */
+  /** Resolves with the terminal event, or fails: after a time in milliseconds, or when the calling task is asked to end. */
   waitForTerminal(timeoutMs) {
+    return unlessAborted(this.#terminal ? undefined : this.#signal, this.#terminalWithin(timeoutMs));
+  }
+
+  #terminalWithin(timeoutMs) {
     return new Promise((resolve, reject) => {
       let timer;
       const look = () => {
@@ -253,7 +261,7 @@ export class TaskSession {
   close() {
     if (this.#closed) return;
     this.#closed = true;
-    if (this.#terminal) this.#call.close();
+    this.#call.close();
     for (const waiter of this.#waiting) waiter();
     for (const kind of Object.keys(this.#callbacks)) this.#callbacks[kind] = [];
   }

@@ -176,13 +176,26 @@ test('calls to other agents', async (t) => {
       done(null, {});
     },
   });
-  const [result] = artifacts(await h.run(request('call')));
+  const [result] = artifacts(await h.run({ ...request('call'), trace_context: { traceparent: '00-1' } }));
   assert.deepEqual(JSON.parse(result.data), ['task_9', true, ['progress', 'artifact', 'terminal'], 'completed', 'bytes', 'text/x']);
   assert.equal(seen.call.agent_name, 'other');
   assert.equal(seen.call.idempotency_key, 'k');
+  assert.deepEqual(seen.call.trace_context, { traceparent: '00-1' });
   assert.deepEqual(seen.call.parts.map((p) => [p.part_id, p.text, p.file?.size]), [['request', 'hi', undefined], ['doc', undefined, 600000]]);
   assert.equal(seen.data, 600000);
   assert.equal(seen.verb, 'cancel');
+});
+
+test('a cancel wakes who waits for a called task', async (t) => {
+  const h = await serveHandler(t, [ALL], {
+    CallAgent(call) {
+      call.on('data', () => call.write({ submitted: { task_id: 'task_9' } }));
+    },
+  });
+  const messages = await h.run(request('hang'), (m) => {
+    if (m.status) h.ask('CancelTask', { task_id: 'task_1', reason: 'CANCEL_REASON_USER' });
+  });
+  assert.equal(end(messages).error.public_message, 'woken by user');
 });
 
 test('records reach the log with their level', async (t) => {

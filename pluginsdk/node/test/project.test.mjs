@@ -64,7 +64,7 @@ function session(events) {
     artifacts: () => events.filter((e) => e.type === 'artifact'),
     download: async (index) => ({ data: Buffer.from(`file ${index}`), mimeType: 'x/y', fileName: '' }),
     control: async (verb) => { call.verb = verb; }, close: () => { call.closed = true; },
-    async *[Symbol.asyncIterator]() { for (const e of events) { await undefined; yield e; } },
+    async *follow() { for (const e of events) { await undefined; yield e; } },
   };
   return [new TaskSession(call, 'o'), call];
 }
@@ -95,10 +95,20 @@ test('a session calls back, late ones too, and waits', async () => {
 });
 
 test('a session that is closed or takes too long stops waiting', async () => {
-  const never = { taskId: 't', artifacts: () => [], close() {}, async *[Symbol.asyncIterator]() { await new Promise(() => {}); } };
+  const never = { taskId: 't', artifacts: () => [], close() {}, async *follow() { await new Promise(() => {}); } };
   const s = new TaskSession(never, 'o');
   await assert.rejects(s.waitForTerminal(10), /did not end within 10 ms/);
   const waiting = s.waitForTerminal();
   s.close();
   await assert.rejects(waiting, /session closed/);
+});
+
+test('who waits for a called task is woken when its own is to end', async () => {
+  const abort = new AbortController();
+  const never = { taskId: 't', artifacts: () => [], close() {}, async *follow() { await new Promise(() => {}); } };
+  const waiting = new TaskSession(never, 'o', abort.signal).waitForTerminal();
+  abort.abort(new CanceledError('user'));
+  await assert.rejects(waiting, (err) => err instanceof CanceledError && err.reason === 'user');
+  const [s] = session([{ type: 'terminal', state: 'completed' }]);
+  assert.equal((await s.waitForTerminal(5000)).state, 'completed');
 });

@@ -77,10 +77,12 @@ class CallCore:
         idempotency_key: str = "",
         owner_id: str = "",
         detached: bool = False,
+        trace_context: Mapping[str, str] | None = None,
     ) -> CallCore:
         core = cls(work)
         request = host_pb2.AgentCall(
-            task_id=work.id, agent_name=agent, idempotency_key=idempotency_key, owner_id=owner_id, detached=detached
+            task_id=work.id, agent_name=agent, idempotency_key=idempotency_key, owner_id=owner_id, detached=detached,
+            trace_context=trace_context or {},
         )
         if minutes is not None:
             if isinstance(minutes, bool) or not isinstance(minutes, int) or not 1 <= minutes <= 43200:

@@ -37,7 +37,7 @@ def run(served: Any, load: Optional[Callable[[], None]] = None) -> NoReturn:
     """Serves until the daemon asks the process to stop. load prepares what served needs; it ends the process itself when it
     fails."""
     if os.environ.get("PLUGIN_CLIENT_CERT"):
-        give_up("the configuration asks for mtls, which the Python package does not offer: remove mtls from this handler")
+        give_up("the package for Python has no encrypted connections: remove mtls from this handler in the configuration")
     directory = os.environ.get("PLUGIN_UNIX_SOCKET_DIR")
     if not directory:
         give_up("PLUGIN_UNIX_SOCKET_DIR is not set, so there is no place for the handler's socket: start it by blocksd")

@@ -29,6 +29,7 @@ class Work:
         self.host = host
         self.loop = loop
         self.final = False  # a pipe task ends with the answer
+        self.lasting = False  # a task that succeeded goes on, with statuses, until it is asked to end
         self.cancel_event = threading.Event()
         self.cancel_reason = ""
         self.canceled = asyncio.Event()
@@ -58,6 +59,9 @@ class Work:
         """Ends the task. Only the first end counts."""
         if err is None:
             message = handler_pb2.StartTaskResponse(result=handler_pb2.Result(final=self.final))
+            if self.lasting:
+                self._on_loop(self.when_canceled, lambda: self._put_last(message))
+                return
         else:
             public, private = texts(err)
             message = handler_pb2.StartTaskResponse(error=handler_pb2.Error(public_message=public, private_message=private))

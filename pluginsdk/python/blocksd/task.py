@@ -176,11 +176,13 @@ class Task(BaseTask):
         minutes: Optional[int] = None,
         idempotency_key: str = "",
         detached: bool = False,
+        trace_context: Optional[Mapping[str, str]] = None,
     ) -> Call:
         """Submits a task to another agent. parts are its inputs by id, or one text for the input "request". minutes make
-        it a pipe task. It is canceled with this task, or when the call is closed, unless it is detached."""
+        it a pipe task. It is canceled with this task, or when the call is closed, unless it is detached. trace_context is
+        that of a span of the handler's own; without it the called task belongs to this one."""
         inputs = inputs_of(parts)
-        return Call(self._work.wait(CallCore.submit(self._work, agent, inputs, minutes, idempotency_key, "", detached)))
+        return Call(self._work.wait(CallCore.submit(self._work, agent, inputs, minutes, idempotency_key, "", detached, trace_context)))
 
     def end(self, error: Union[BaseException, str, None] = None) -> None:
         """Ends a pipe task whose handler has returned."""
@@ -233,9 +235,10 @@ class AsyncTask(BaseTask):
         minutes: Optional[int] = None,
         idempotency_key: str = "",
         detached: bool = False,
+        trace_context: Optional[Mapping[str, str]] = None,
     ) -> AsyncCall:
         """Submits a task to another agent, as Task.call does."""
-        submit = CallCore.submit(self._work, agent, inputs_of(parts), minutes, idempotency_key, "", detached)
+        submit = CallCore.submit(self._work, agent, inputs_of(parts), minutes, idempotency_key, "", detached, trace_context)
         return AsyncCall(await self._work.awaited(submit))
 
     async def end(self, error: Union[BaseException, str, None] = None) -> None:

@@ -25,7 +25,7 @@ def test_call(start: Any, tmp_path: Any) -> None:
         from pathlib import Path
         def handler(task):
             parts = {{"request": {{"a": 1}}, "note": "ü", "raw": b"xyz", "file": Path("{path}")}}
-            with task.call("adder", parts, minutes=5, idempotency_key="k") as call:
+            with task.call("adder", parts, minutes=5, idempotency_key="k", trace_context={{"traceparent": "00-1"}}) as call:
                 kinds = [e["type"] for e in call.events()]
                 return [call.task_id, str(call.queued), " ".join(kinds), call.wait().state, call.text(), *call.result()]
         """,
@@ -38,6 +38,7 @@ def test_call(start: Any, tmp_path: Any) -> None:
     assert (answer[-1][0].mime_type, answer[-1][0].file_name) == ("text/plain", "r.txt")
     first, *pieces = host.all("CallAgent")
     assert (first.call.task_id, first.call.agent_name, first.call.duration.seconds, first.call.detached) == ("t1", "adder", 300, False)
+    assert dict(first.call.trace_context) == {"traceparent": "00-1"}
     assert [(q.part_id, q.text) for q in first.call.parts[:2]] == [("request", '{"a": 1}'), ("note", "ü")]
     assert [(q.part_id, q.file.name, q.file.size) for q in first.call.parts[2:]] == [("raw", "attachment", 3), ("file", "a.bin", 300_000)]
     assert [(q.part_index, len(q.data)) for q in pieces] == [(2, 3), (3, 256 << 10), (3, 300_000 - (256 << 10))]

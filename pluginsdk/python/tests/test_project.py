@@ -20,6 +20,14 @@ def answers(call: Any) -> list[str]:
     return artifacts
 
 
+def lasting(p: Any, call: Any, count: int, id: str = "t1") -> list[str]:
+    """The same of a pipe task, which goes on after so many artifacts until it is asked to end."""
+    while sum(r.HasField("artifact") and r.artifact.last for r in call.responses) < count:
+        call.next()
+    p.cancel(id)
+    return answers(call)
+
+
 # What handlers answer with, in the tests below.
 SAY = """
 def say(*texts):
@@ -66,7 +74,7 @@ def handler(task, ctx):
         duration=Duration(seconds=300),
         deadline=Timestamp(seconds=1_800_000_000, nanos=5_000_000),
     )
-    assert answers(call) == [
+    assert lasting(p, call, 7) == [
         "['StartTask', 't1', 'agent', 'o', 'g', 'pipe', 5, True]",
         "[{'sub': 'x'}, {}, 1800000000005, None]",
         "['request', 'hi', None, None, {'kind': 'math_add'}]",
@@ -220,7 +228,7 @@ def test_a_stream_that_is_left_open_ends_before_the_answer(project: Any) -> None
     p = project(SAY + "def handler(task, ctx):\n    ctx.create_stream(subscribe_grace_ms=0).write('x')\n    return say(1)", host=host)
     assert answers(p.start(has_stream=True)) == ["1"]
     assert len(host.all("EndStream")) == 1
-    assert answers(p.start(has_stream=True, kind=2, id="t2")) == ["1"]
+    assert lasting(p, p.start(has_stream=True, kind=2, id="t2"), 1, "t2") == ["1"]
     assert len(host.all("EndStream")) == 1  # that of the pipe stays open
 
 
@@ -335,5 +343,27 @@ def handler(task, ctx):
 """,
         host=host,
     )
-    assert answers(p.start(has_stream=True, kind=2)) == ["write token", "the stream s1 is written and read by another process", "True", "False"]
+    assert lasting(p, p.start(has_stream=True, kind=2), 4) == ["write token", "the stream s1 is written and read by another process", "True", "False"]
     assert host.all("ActivateStream")[0].metadata_json == b'{"a": 1}'
+
+
+def test_a_pipe_task_goes_on_with_its_statuses(project: Any) -> None:
+    p = project(
+        """
+import threading
+
+def handler(task, ctx):
+    def later():
+        ctx.report_status("later")
+        ctx.cancel_event.wait()
+        ctx.publish_artifact("told", "text/plain")
+
+    threading.Thread(target=later).start()
+    return {"artifacts": [{"data": "returned", "mimeType": "text/plain"}]}
+"""
+    )
+    call = p.start(kind=2)
+    while not any(r.status == "later" for r in call.responses) or not any(r.artifact.last for r in call.responses):
+        call.next()
+    p.cancel()
+    assert call.end().HasField("result")

@@ -52,8 +52,13 @@ const doings = {
     const s = await task.createStream();
     await s.write('a');
   },
+  hang: async (task) => {
+    const call = await task.call('other', 'hi');
+    task.status('called');
+    await call.result().catch((err) => { throw new Error(`woken by ${err.reason}`); });
+  },
   call: async (task) => {
-    const call = await task.call('other', [{ id: 'request', text: 'hi' }, { id: 'doc', file: Buffer.alloc(600_000, 'y'), fileName: 'y.txt' }], { idempotencyKey: 'k' });
+    const call = await task.call('other', [{ id: 'request', text: 'hi' }, { id: 'doc', file: Buffer.alloc(600_000, 'y'), fileName: 'y.txt' }], { idempotencyKey: 'k', traceContext: task.traceContext });
     const types = [];
     for await (const event of call) types.push(event.type);
     const end = await call.result();

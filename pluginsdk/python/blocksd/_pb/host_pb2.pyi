@@ -218,7 +218,14 @@ class CallAgentRequest(_message.Message):
     def __init__(self, call: _Optional[_Union[AgentCall, _Mapping]] = ..., part_index: _Optional[int] = ..., data: _Optional[bytes] = ...) -> None: ...
 
 class AgentCall(_message.Message):
-    __slots__ = ("task_id", "agent_name", "parts", "duration", "idempotency_key", "owner_id", "detached")
+    __slots__ = ("task_id", "agent_name", "parts", "duration", "idempotency_key", "owner_id", "detached", "trace_context")
+    class TraceContextEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
     TASK_ID_FIELD_NUMBER: _ClassVar[int]
     AGENT_NAME_FIELD_NUMBER: _ClassVar[int]
     PARTS_FIELD_NUMBER: _ClassVar[int]
@@ -226,6 +233,7 @@ class AgentCall(_message.Message):
     IDEMPOTENCY_KEY_FIELD_NUMBER: _ClassVar[int]
     OWNER_ID_FIELD_NUMBER: _ClassVar[int]
     DETACHED_FIELD_NUMBER: _ClassVar[int]
+    TRACE_CONTEXT_FIELD_NUMBER: _ClassVar[int]
     task_id: str
     agent_name: str
     parts: _containers.RepeatedCompositeFieldContainer[CallPart]
@@ -233,7 +241,8 @@ class AgentCall(_message.Message):
     idempotency_key: str
     owner_id: str
     detached: bool
-    def __init__(self, task_id: _Optional[str] = ..., agent_name: _Optional[str] = ..., parts: _Optional[_Iterable[_Union[CallPart, _Mapping]]] = ..., duration: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., idempotency_key: _Optional[str] = ..., owner_id: _Optional[str] = ..., detached: bool = ...) -> None: ...
+    trace_context: _containers.ScalarMap[str, str]
+    def __init__(self, task_id: _Optional[str] = ..., agent_name: _Optional[str] = ..., parts: _Optional[_Iterable[_Union[CallPart, _Mapping]]] = ..., duration: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., idempotency_key: _Optional[str] = ..., owner_id: _Optional[str] = ..., detached: bool = ..., trace_context: _Optional[_Mapping[str, str]] = ...) -> None: ...
 
 class CallPart(_message.Message):
     __slots__ = ("part_id", "content_type", "text", "file")

@@ -74,6 +74,8 @@ def run(handler: Callable[..., Any], work: Any, card: Any) -> None:
         raise Failure(f"Agent instance error ({type(err).__name__})") from err
     for artifact in returned(result):
         work.wait(work.send(artifact))
+    # A pipe task goes on when its function has returned, with statuses, too: these need the answer to stay open.
+    work.lasting = work.message.kind == 2
 
 
 def _wait(result: Any) -> Any:

@@ -238,10 +238,15 @@ type Agent struct {
 	BillingMode string `protobuf:"bytes,5,opt,name=billing_mode,json=billingMode,proto3" json:"billing_mode,omitempty"`
 	Handler     string `protobuf:"bytes,6,opt,name=handler,proto3" json:"handler,omitempty"`
 	// Tasks that hold a slot now, of concurrency.
-	Running       int32 `protobuf:"varint,7,opt,name=running,proto3" json:"running,omitempty"`
-	Concurrency   int32 `protobuf:"varint,8,opt,name=concurrency,proto3" json:"concurrency,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Running     int32 `protobuf:"varint,7,opt,name=running,proto3" json:"running,omitempty"`
+	Concurrency int32 `protobuf:"varint,8,opt,name=concurrency,proto3" json:"concurrency,omitempty"`
+	// Live streams that its tasks have now, and the bytes of all that there have been since the agent was made; inbound is
+	// towards the handler.
+	Streams             int32 `protobuf:"varint,9,opt,name=streams,proto3" json:"streams,omitempty"`
+	StreamBytesInbound  int64 `protobuf:"varint,10,opt,name=stream_bytes_inbound,json=streamBytesInbound,proto3" json:"stream_bytes_inbound,omitempty"`
+	StreamBytesOutbound int64 `protobuf:"varint,11,opt,name=stream_bytes_outbound,json=streamBytesOutbound,proto3" json:"stream_bytes_outbound,omitempty"`
+	unknownFields       protoimpl.UnknownFields
+	sizeCache           protoimpl.SizeCache
 }
 
 func (x *Agent) Reset() {
@@ -326,6 +331,27 @@ func (x *Agent) GetRunning() int32 {
 func (x *Agent) GetConcurrency() int32 {
 	if x != nil {
 		return x.Concurrency
+	}
+	return 0
+}
+
+func (x *Agent) GetStreams() int32 {
+	if x != nil {
+		return x.Streams
+	}
+	return 0
+}
+
+func (x *Agent) GetStreamBytesInbound() int64 {
+	if x != nil {
+		return x.StreamBytesInbound
+	}
+	return 0
+}
+
+func (x *Agent) GetStreamBytesOutbound() int64 {
+	if x != nil {
+		return x.StreamBytesOutbound
 	}
 	return 0
 }
@@ -2598,7 +2624,7 @@ const file_blocks_control_v1_control_proto_rawDesc = "" +
 	"\tCondition\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\tR\x04code\x12\x16\n" +
 	"\x06object\x18\x02 \x01(\tR\x06object\x12\x12\n" +
-	"\x04text\x18\x03 \x01(\tR\x04text\"\xe3\x01\n" +
+	"\x04text\x18\x03 \x01(\tR\x04text\"\xe3\x02\n" +
 	"\x05Agent\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05state\x18\x02 \x01(\tR\x05state\x12\x16\n" +
@@ -2608,7 +2634,11 @@ const file_blocks_control_v1_control_proto_rawDesc = "" +
 	"\fbilling_mode\x18\x05 \x01(\tR\vbillingMode\x12\x18\n" +
 	"\ahandler\x18\x06 \x01(\tR\ahandler\x12\x18\n" +
 	"\arunning\x18\a \x01(\x05R\arunning\x12 \n" +
-	"\vconcurrency\x18\b \x01(\x05R\vconcurrency\"\xbb\x03\n" +
+	"\vconcurrency\x18\b \x01(\x05R\vconcurrency\x12\x18\n" +
+	"\astreams\x18\t \x01(\x05R\astreams\x120\n" +
+	"\x14stream_bytes_inbound\x18\n" +
+	" \x01(\x03R\x12streamBytesInbound\x122\n" +
+	"\x15stream_bytes_outbound\x18\v \x01(\x03R\x13streamBytesOutbound\"\xbb\x03\n" +
 	"\aHandler\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05state\x18\x02 \x01(\tR\x05state\x12\x16\n" +

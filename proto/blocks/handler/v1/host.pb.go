@@ -1338,7 +1338,9 @@ type AgentCall struct {
 	// Owner that the network records; empty for the agent's owner.
 	OwnerId string `protobuf:"bytes,6,opt,name=owner_id,json=ownerId,proto3" json:"owner_id,omitempty"`
 	// The called task goes on when the calling task ends or the gRPC call is cancelled.
-	Detached      bool `protobuf:"varint,7,opt,name=detached,proto3" json:"detached,omitempty"`
+	Detached bool `protobuf:"varint,7,opt,name=detached,proto3" json:"detached,omitempty"`
+	// W3C trace context of the call (key "traceparent"); without it, that of the task.
+	TraceContext  map[string]string `protobuf:"bytes,8,rep,name=trace_context,json=traceContext,proto3" json:"trace_context,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1420,6 +1422,13 @@ func (x *AgentCall) GetDetached() bool {
 		return x.Detached
 	}
 	return false
+}
+
+func (x *AgentCall) GetTraceContext() map[string]string {
+	if x != nil {
+		return x.TraceContext
+	}
+	return nil
 }
 
 // CallPart is one input of a called task.
@@ -2027,7 +2036,7 @@ const file_blocks_handler_v1_host_proto_rawDesc = "" +
 	"\n" +
 	"part_index\x18\x02 \x01(\x05R\tpartIndex\x12\x12\n" +
 	"\x04data\x18\x03 \x01(\fR\x04dataB\a\n" +
-	"\x05_call\"\x8d\x02\n" +
+	"\x05_call\"\xa3\x03\n" +
 	"\tAgentCall\x12\x17\n" +
 	"\atask_id\x18\x01 \x01(\tR\x06taskId\x12\x1d\n" +
 	"\n" +
@@ -2036,7 +2045,11 @@ const file_blocks_handler_v1_host_proto_rawDesc = "" +
 	"\bduration\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\bduration\x12'\n" +
 	"\x0fidempotency_key\x18\x05 \x01(\tR\x0eidempotencyKey\x12\x19\n" +
 	"\bowner_id\x18\x06 \x01(\tR\aownerId\x12\x1a\n" +
-	"\bdetached\x18\a \x01(\bR\bdetached\"\x96\x01\n" +
+	"\bdetached\x18\a \x01(\bR\bdetached\x12S\n" +
+	"\rtrace_context\x18\b \x03(\v2..blocks.handler.v1.AgentCall.TraceContextEntryR\ftraceContext\x1a?\n" +
+	"\x11TraceContextEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x96\x01\n" +
 	"\bCallPart\x12\x17\n" +
 	"\apart_id\x18\x01 \x01(\tR\x06partId\x12!\n" +
 	"\fcontent_type\x18\x02 \x01(\tR\vcontentType\x12\x14\n" +
@@ -2109,7 +2122,7 @@ func file_blocks_handler_v1_host_proto_rawDescGZIP() []byte {
 }
 
 var file_blocks_handler_v1_host_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_blocks_handler_v1_host_proto_msgTypes = make([]protoimpl.MessageInfo, 29)
+var file_blocks_handler_v1_host_proto_msgTypes = make([]protoimpl.MessageInfo, 30)
 var file_blocks_handler_v1_host_proto_goTypes = []any{
 	(StreamDirection)(0),                 // 0: blocks.handler.v1.StreamDirection
 	(StreamFormat)(0),                    // 1: blocks.handler.v1.StreamFormat
@@ -2142,61 +2155,63 @@ var file_blocks_handler_v1_host_proto_goTypes = []any{
 	(*DownloadCallArtifactResponse)(nil), // 28: blocks.handler.v1.DownloadCallArtifactResponse
 	(*EndTaskRequest)(nil),               // 29: blocks.handler.v1.EndTaskRequest
 	(*EndTaskResponse)(nil),              // 30: blocks.handler.v1.EndTaskResponse
-	(*File)(nil),                         // 31: blocks.handler.v1.File
-	(*ArtifactChunk)(nil),                // 32: blocks.handler.v1.ArtifactChunk
-	(*durationpb.Duration)(nil),          // 33: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil),        // 34: google.protobuf.Timestamp
-	(*ArtifactInfo)(nil),                 // 35: blocks.handler.v1.ArtifactInfo
-	(*Error)(nil),                        // 36: blocks.handler.v1.Error
+	nil,                                  // 31: blocks.handler.v1.AgentCall.TraceContextEntry
+	(*File)(nil),                         // 32: blocks.handler.v1.File
+	(*ArtifactChunk)(nil),                // 33: blocks.handler.v1.ArtifactChunk
+	(*durationpb.Duration)(nil),          // 34: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil),        // 35: google.protobuf.Timestamp
+	(*ArtifactInfo)(nil),                 // 36: blocks.handler.v1.ArtifactInfo
+	(*Error)(nil),                        // 37: blocks.handler.v1.Error
 }
 var file_blocks_handler_v1_host_proto_depIdxs = []int32{
-	31, // 0: blocks.handler.v1.DownloadInputResponse.file:type_name -> blocks.handler.v1.File
-	32, // 1: blocks.handler.v1.PublishArtifactRequest.chunk:type_name -> blocks.handler.v1.ArtifactChunk
+	32, // 0: blocks.handler.v1.DownloadInputResponse.file:type_name -> blocks.handler.v1.File
+	33, // 1: blocks.handler.v1.PublishArtifactRequest.chunk:type_name -> blocks.handler.v1.ArtifactChunk
 	0,  // 2: blocks.handler.v1.CreateStreamRequest.direction:type_name -> blocks.handler.v1.StreamDirection
 	1,  // 3: blocks.handler.v1.CreateStreamRequest.format:type_name -> blocks.handler.v1.StreamFormat
-	33, // 4: blocks.handler.v1.CreateStreamRequest.grace:type_name -> google.protobuf.Duration
+	34, // 4: blocks.handler.v1.CreateStreamRequest.grace:type_name -> google.protobuf.Duration
 	0,  // 5: blocks.handler.v1.CreateStreamResponse.direction:type_name -> blocks.handler.v1.StreamDirection
 	1,  // 6: blocks.handler.v1.CreateStreamResponse.format:type_name -> blocks.handler.v1.StreamFormat
 	8,  // 7: blocks.handler.v1.CreateStreamResponse.external:type_name -> blocks.handler.v1.ExternalStream
-	34, // 8: blocks.handler.v1.ExternalStream.expires:type_name -> google.protobuf.Timestamp
+	35, // 8: blocks.handler.v1.ExternalStream.expires:type_name -> google.protobuf.Timestamp
 	11, // 9: blocks.handler.v1.WriteStreamRequest.items:type_name -> blocks.handler.v1.StreamItem
 	11, // 10: blocks.handler.v1.ReadStreamResponse.items:type_name -> blocks.handler.v1.StreamItem
 	16, // 11: blocks.handler.v1.ReadStreamResponse.gap:type_name -> blocks.handler.v1.StreamGap
 	17, // 12: blocks.handler.v1.ReadStreamResponse.end:type_name -> blocks.handler.v1.StreamEnd
 	21, // 13: blocks.handler.v1.CallAgentRequest.call:type_name -> blocks.handler.v1.AgentCall
 	22, // 14: blocks.handler.v1.AgentCall.parts:type_name -> blocks.handler.v1.CallPart
-	33, // 15: blocks.handler.v1.AgentCall.duration:type_name -> google.protobuf.Duration
-	31, // 16: blocks.handler.v1.CallPart.file:type_name -> blocks.handler.v1.File
-	24, // 17: blocks.handler.v1.CallAgentResponse.submitted:type_name -> blocks.handler.v1.SubmittedCall
-	35, // 18: blocks.handler.v1.DownloadCallArtifactResponse.info:type_name -> blocks.handler.v1.ArtifactInfo
-	36, // 19: blocks.handler.v1.EndTaskRequest.error:type_name -> blocks.handler.v1.Error
-	2,  // 20: blocks.handler.v1.HostService.DownloadInput:input_type -> blocks.handler.v1.DownloadInputRequest
-	4,  // 21: blocks.handler.v1.HostService.PublishArtifact:input_type -> blocks.handler.v1.PublishArtifactRequest
-	6,  // 22: blocks.handler.v1.HostService.CreateStream:input_type -> blocks.handler.v1.CreateStreamRequest
-	9,  // 23: blocks.handler.v1.HostService.ActivateStream:input_type -> blocks.handler.v1.ActivateStreamRequest
-	12, // 24: blocks.handler.v1.HostService.WriteStream:input_type -> blocks.handler.v1.WriteStreamRequest
-	14, // 25: blocks.handler.v1.HostService.ReadStream:input_type -> blocks.handler.v1.ReadStreamRequest
-	18, // 26: blocks.handler.v1.HostService.EndStream:input_type -> blocks.handler.v1.EndStreamRequest
-	20, // 27: blocks.handler.v1.HostService.CallAgent:input_type -> blocks.handler.v1.CallAgentRequest
-	25, // 28: blocks.handler.v1.HostService.ControlCall:input_type -> blocks.handler.v1.ControlCallRequest
-	27, // 29: blocks.handler.v1.HostService.DownloadCallArtifact:input_type -> blocks.handler.v1.DownloadCallArtifactRequest
-	29, // 30: blocks.handler.v1.HostService.EndTask:input_type -> blocks.handler.v1.EndTaskRequest
-	3,  // 31: blocks.handler.v1.HostService.DownloadInput:output_type -> blocks.handler.v1.DownloadInputResponse
-	5,  // 32: blocks.handler.v1.HostService.PublishArtifact:output_type -> blocks.handler.v1.PublishArtifactResponse
-	7,  // 33: blocks.handler.v1.HostService.CreateStream:output_type -> blocks.handler.v1.CreateStreamResponse
-	10, // 34: blocks.handler.v1.HostService.ActivateStream:output_type -> blocks.handler.v1.ActivateStreamResponse
-	13, // 35: blocks.handler.v1.HostService.WriteStream:output_type -> blocks.handler.v1.WriteStreamResponse
-	15, // 36: blocks.handler.v1.HostService.ReadStream:output_type -> blocks.handler.v1.ReadStreamResponse
-	19, // 37: blocks.handler.v1.HostService.EndStream:output_type -> blocks.handler.v1.EndStreamResponse
-	23, // 38: blocks.handler.v1.HostService.CallAgent:output_type -> blocks.handler.v1.CallAgentResponse
-	26, // 39: blocks.handler.v1.HostService.ControlCall:output_type -> blocks.handler.v1.ControlCallResponse
-	28, // 40: blocks.handler.v1.HostService.DownloadCallArtifact:output_type -> blocks.handler.v1.DownloadCallArtifactResponse
-	30, // 41: blocks.handler.v1.HostService.EndTask:output_type -> blocks.handler.v1.EndTaskResponse
-	31, // [31:42] is the sub-list for method output_type
-	20, // [20:31] is the sub-list for method input_type
-	20, // [20:20] is the sub-list for extension type_name
-	20, // [20:20] is the sub-list for extension extendee
-	0,  // [0:20] is the sub-list for field type_name
+	34, // 15: blocks.handler.v1.AgentCall.duration:type_name -> google.protobuf.Duration
+	31, // 16: blocks.handler.v1.AgentCall.trace_context:type_name -> blocks.handler.v1.AgentCall.TraceContextEntry
+	32, // 17: blocks.handler.v1.CallPart.file:type_name -> blocks.handler.v1.File
+	24, // 18: blocks.handler.v1.CallAgentResponse.submitted:type_name -> blocks.handler.v1.SubmittedCall
+	36, // 19: blocks.handler.v1.DownloadCallArtifactResponse.info:type_name -> blocks.handler.v1.ArtifactInfo
+	37, // 20: blocks.handler.v1.EndTaskRequest.error:type_name -> blocks.handler.v1.Error
+	2,  // 21: blocks.handler.v1.HostService.DownloadInput:input_type -> blocks.handler.v1.DownloadInputRequest
+	4,  // 22: blocks.handler.v1.HostService.PublishArtifact:input_type -> blocks.handler.v1.PublishArtifactRequest
+	6,  // 23: blocks.handler.v1.HostService.CreateStream:input_type -> blocks.handler.v1.CreateStreamRequest
+	9,  // 24: blocks.handler.v1.HostService.ActivateStream:input_type -> blocks.handler.v1.ActivateStreamRequest
+	12, // 25: blocks.handler.v1.HostService.WriteStream:input_type -> blocks.handler.v1.WriteStreamRequest
+	14, // 26: blocks.handler.v1.HostService.ReadStream:input_type -> blocks.handler.v1.ReadStreamRequest
+	18, // 27: blocks.handler.v1.HostService.EndStream:input_type -> blocks.handler.v1.EndStreamRequest
+	20, // 28: blocks.handler.v1.HostService.CallAgent:input_type -> blocks.handler.v1.CallAgentRequest
+	25, // 29: blocks.handler.v1.HostService.ControlCall:input_type -> blocks.handler.v1.ControlCallRequest
+	27, // 30: blocks.handler.v1.HostService.DownloadCallArtifact:input_type -> blocks.handler.v1.DownloadCallArtifactRequest
+	29, // 31: blocks.handler.v1.HostService.EndTask:input_type -> blocks.handler.v1.EndTaskRequest
+	3,  // 32: blocks.handler.v1.HostService.DownloadInput:output_type -> blocks.handler.v1.DownloadInputResponse
+	5,  // 33: blocks.handler.v1.HostService.PublishArtifact:output_type -> blocks.handler.v1.PublishArtifactResponse
+	7,  // 34: blocks.handler.v1.HostService.CreateStream:output_type -> blocks.handler.v1.CreateStreamResponse
+	10, // 35: blocks.handler.v1.HostService.ActivateStream:output_type -> blocks.handler.v1.ActivateStreamResponse
+	13, // 36: blocks.handler.v1.HostService.WriteStream:output_type -> blocks.handler.v1.WriteStreamResponse
+	15, // 37: blocks.handler.v1.HostService.ReadStream:output_type -> blocks.handler.v1.ReadStreamResponse
+	19, // 38: blocks.handler.v1.HostService.EndStream:output_type -> blocks.handler.v1.EndStreamResponse
+	23, // 39: blocks.handler.v1.HostService.CallAgent:output_type -> blocks.handler.v1.CallAgentResponse
+	26, // 40: blocks.handler.v1.HostService.ControlCall:output_type -> blocks.handler.v1.ControlCallResponse
+	28, // 41: blocks.handler.v1.HostService.DownloadCallArtifact:output_type -> blocks.handler.v1.DownloadCallArtifactResponse
+	30, // 42: blocks.handler.v1.HostService.EndTask:output_type -> blocks.handler.v1.EndTaskResponse
+	32, // [32:43] is the sub-list for method output_type
+	21, // [21:32] is the sub-list for method input_type
+	21, // [21:21] is the sub-list for extension type_name
+	21, // [21:21] is the sub-list for extension extendee
+	0,  // [0:21] is the sub-list for field type_name
 }
 
 func init() { file_blocks_handler_v1_host_proto_init() }
@@ -2229,7 +2244,7 @@ func file_blocks_handler_v1_host_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_blocks_handler_v1_host_proto_rawDesc), len(file_blocks_handler_v1_host_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   29,
+			NumMessages:   30,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

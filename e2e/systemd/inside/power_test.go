@@ -1,0 +1,62 @@
+package inside_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"os"
+	"slices"
+	"testing"
+
+	"github.com/blocksd/blocksd/e2e/internal/system"
+)
+
+// left is where the tasks are that ran when the power went.
+const left = "/var/tasks.json"
+
+// leaveTasks starts tasks and leaves them to the power cut, which follows at once.
+func leaveTasks(t *testing.T) {
+	tasks := submit(t, "10m")
+	eventually(t, "all that take long run", func() bool { return status(t).Tasks.Running == sleepers })
+	// The power goes for the daemon. A network that forgets its tasks is another matter: it writes them down with a delay.
+	eventually(t, "the network has saved the tasks", func() bool {
+		saved, err := os.ReadFile(networkState)
+		return err == nil && !slices.ContainsFunc(tasks, func(task system.Submitted) bool { return !bytes.Contains(saved, []byte(task.ID)) })
+	})
+	b, err := json.Marshal(tasks)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.Create(left)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.Write(b); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Sync(); err != nil { // of the daemon's own files nothing is saved by us
+		t.Fatal(err)
+	}
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// endTasks: each task that the power cut hit has one end, and none is done again.
+func endTasks(t *testing.T) {
+	b, err := os.ReadFile(left)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var tasks []system.Submitted
+	if err := json.Unmarshal(b, &tasks); err != nil || len(tasks) == 0 {
+		t.Fatalf("%d tasks, %v", len(tasks), err)
+	}
+	count := ends(t, tasks)
+	t.Logf("ends: %v", count)
+	if count["failed"] == 0 {
+		t.Errorf("no task was hit: %v", count)
+	}
+	if s := status(t); s.Tasks.Running+s.Tasks.Outbox != 0 {
+		t.Errorf("%d tasks run, %d outcomes wait", s.Tasks.Running, s.Tasks.Outbox)
+	}
+}

@@ -1,0 +1,2 @@
+def tidy(text: str) -> str:
+    return " ".join(text.split())
