@@ -41,7 +41,9 @@ var rooms = []struct {
 	{"runtime", []string{"dispatch", "event", "network", "internal"}, "the runtime must be usable with any dispatcher, also without handler processes"},
 	{"runtime/agent", []string{"runtime", "dispatch", "event", "network", "client", "internal"}, "like runtime; it also makes the calls that handlers ask for, as a consumer"},
 	{"runtime/calls", []string{"dispatch", "client", "network", "internal"}, "calls other agents as a consumer, for handlers that ask for it"},
-	{"supervisor", []string{"dispatch", "event", "network/wire", "network/card", "proto", "internal"}, "the supervisor runs handlers, whoever gives it the tasks, and never reaches the network"},
+	{"supervisor", []string{"supervisor/launch/wire", "dispatch", "event", "network/wire", "network/card", "proto", "internal"}, "the supervisor runs handlers, whoever gives it the tasks, and never reaches the network"},
+	{"supervisor/launch/launcher", []string{"supervisor/launch"}, "it has rights that nothing else has, so it is small and knows nothing else"},
+	{"supervisor/launch/wire", nil, "the two ends of a socket meet here"},
 	{"dispatch", []string{"network/wire", "internal"}, "runtime and supervisor meet here without knowing each other"},
 
 	{"event", nil, "everything may report what happens, so reporting depends on nothing"},

@@ -124,7 +124,7 @@ func newRoot(a *app) *cobra.Command {
 	root.SetVersionTemplate(versionText())
 	root.Flags().Bool("version", false, "show the version")
 	for _, c := range []func(*app) *cobra.Command{
-		newDev, newSandbox, newRun, newCall, newFollow, newCalls,
+		newDev, newSandbox, newRun, newLauncher, newCall, newFollow, newCalls,
 		newStatus, newHandlers, newTasks, newCancel, newRestart, newHandler, newLogs, newEvents, newTop, newDrain, newUndrain, newReload, newDebug,
 		newRegister, newUnregister, newAgents, newWhoami,
 		newCard, newCheck, newConfig, newDoctor, newMan, newVersion,

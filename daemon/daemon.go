@@ -19,6 +19,7 @@ import (
 	"github.com/blocksd/blocksd/daemon/config"
 	"github.com/blocksd/blocksd/daemon/control"
 	"github.com/blocksd/blocksd/daemon/metrics"
+	"github.com/blocksd/blocksd/daemon/runners"
 	"github.com/blocksd/blocksd/daemon/tracing"
 	"github.com/blocksd/blocksd/event"
 	"github.com/blocksd/blocksd/network/card"
@@ -55,7 +56,7 @@ type Config struct {
 	Loaded config.Loaded
 	// Level is that of Log; nil when it cannot be changed.
 	Level *slog.LevelVar
-	// OwnUsers gives each handler a user of its own, where the daemon is root.
+	// OwnUsers gives each handler a user of its own, where the daemon is root or has a launcher.
 	OwnUsers bool
 	// OnAgent is called before an agent is started; an error keeps it from being served.
 	OnAgent func(card.Card) error
@@ -170,7 +171,7 @@ func New(cfg Config) (*Daemon, error) {
 	if d.listener, err = control.Listen(context.Background(), c.Socket); err != nil {
 		return nil, errors.Join(err, d.closeTelemetry(), d.journal.Close(), d.lock.release())
 	}
-	d.programs = openPrograms(c.StateDir, cfg.WarnUntrusted, cfg.Log)
+	d.programs = openPrograms(c.StateDir, runnersOf(cfg), cfg.WarnUntrusted, cfg.Log)
 	if d.fleet, err = d.newFleet(c); err != nil {
 		return nil, errors.Join(fmt.Errorf("start the handlers: %w", err), d.closeTelemetry(), d.listener.Close(), d.journal.Close(), d.lock.release())
 	}
@@ -202,7 +203,7 @@ func (d *Daemon) newFleet(c config.Config) (*supervisor.Fleet, error) {
 	}
 	return supervisor.New(supervisor.Config{
 		Log: d.cfg.Log, OutputLog: output, Events: d.events, RuntimeDir: filepath.Join(c.StateDir, "run"),
-		Shim: launch.Self(), Cgroup: c.Isolation.Cgroup, Closed: closedFiles(d.cfg), Sockets: []string{c.Socket}, Users: users,
+		Shim: launch.Self(), Cgroup: c.Isolation.Cgroup, Closed: closedFiles(d.cfg), Sockets: []string{c.Socket}, Users: users, Launcher: launcher(d.cfg),
 		OnCards: d.inbox.describe, OnUsed: d.inbox.use,
 	})
 }
@@ -213,16 +214,29 @@ const usersFile = "users"
 // openUsers is nil when handlers get no users of their own.
 func openUsers(cfg Config) (*launch.Users, error) {
 	first, last, err := cfg.Settings.Isolation.UserRange()
-	if err != nil || last == 0 || !cfg.OwnUsers || os.Geteuid() != 0 {
+	if err != nil || last == 0 || !cfg.OwnUsers || os.Geteuid() != 0 && launcher(cfg) == "" {
 		return nil, err
 	}
 	return launch.OpenUsers(filepath.Join(cfg.Settings.StateDir, usersFile), first, last)
 }
 
+// runnersOf are the runners for projects, from which every handler may read and no handler may write.
+func runnersOf(cfg Config) runners.Runners {
+	return runners.For(cfg.Settings.StateDir, cfg.Getenv("CACHE_DIRECTORY"))
+}
+
+// launcher is the socket of the one that starts handlers as other users, "" when there is none to look for.
+func launcher(cfg Config) string {
+	if !cfg.OwnUsers || os.Geteuid() == 0 {
+		return ""
+	}
+	return cfg.Settings.Isolation.Launcher
+}
+
 // closedFiles are the files of the daemon that no handler may open.
 func closedFiles(cfg Config) []string {
 	c := cfg.Settings
-	closed := []string{c.StateDir, c.Network.APIKeyFile, cfg.Getenv("CREDENTIALS_DIRECTORY")}
+	closed := []string{c.StateDir, c.Network.APIKeyFile, cfg.Getenv("CREDENTIALS_DIRECTORY"), runnersOf(cfg).Dir}
 	for _, a := range c.Agents {
 		closed = append(closed, a.KeyFile)
 	}

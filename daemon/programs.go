@@ -33,9 +33,9 @@ type programs struct {
 }
 
 // openPrograms prepares the store. Without one programs run in place, which is worse but works.
-func openPrograms(stateDir string, warnUntrusted bool, log *slog.Logger) *programs {
+func openPrograms(stateDir string, run runners.Runners, warnUntrusted bool, log *slog.Logger) *programs {
 	p := &programs{
-		stateDir: stateDir, log: log, scanner: catalog.Scanner{WarnOnly: warnUntrusted}, runners: runners.Runners{Dir: filepath.Join(stateDir, runners.DirName)},
+		stateDir: stateDir, log: log, scanner: catalog.Scanner{WarnOnly: warnUntrusted}, runners: run,
 	}
 	p.store, p.storeErr = catalog.OpenStore(filepath.Join(stateDir, storeDir))
 	return p

@@ -137,7 +137,7 @@ func (d *Daemon) snapshot() metrics.Snapshot {
 	for _, h := range handlers {
 		form := metrics.Handler{Name: h.Name}
 		for _, p := range h.Processes {
-			form.Processes = append(form.Processes, metrics.Process{PID: p.PID, State: p.State, RSSBytes: p.RSSBytes})
+			form.Processes = append(form.Processes, metrics.Process{PID: p.PID, State: p.State, RSSBytes: p.RSSBytes, CPUSeconds: p.CPUTime.Seconds()})
 		}
 		s.Handlers = append(s.Handlers, form)
 	}

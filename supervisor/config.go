@@ -40,8 +40,10 @@ type Config struct {
 	// Closed are files and directories that no handler may open, beside its own program and sockets. Sockets
 	// are hidden where that is possible.
 	Closed, Sockets []string
-	// Users gives handlers users of their own, where the daemon is root; nil does not.
-	Users *launch.Users
+	// Users gives handlers users of their own, where the daemon is root or has a launcher; nil does not. Launcher is the socket
+	// of that, "" for none.
+	Users    *launch.Users
+	Launcher string
 	// Hold is how long a task waits for a process while one is expected; defaultHold when zero.
 	Hold time.Duration
 	// MaxArtifactBytes bounds one artifact of a handler; wire.MaxArtifactBytes, the most that the network takes, when zero.

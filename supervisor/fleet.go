@@ -67,6 +67,7 @@ func New(c Config) (*Fleet, error) {
 	f.machine = launch.Probe(c.Shim, c.Cgroup)
 	f.machine.CloseFiles(append(slices.Clone(c.Closed), f.dirs.Base()), c.Sockets)
 	f.machine.Users = c.Users
+	f.machine.UseLauncher(c.Launcher)
 	return f, nil
 }
 

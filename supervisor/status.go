@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/blocksd/blocksd/supervisor/logpump"
+	"github.com/blocksd/blocksd/supervisor/plug"
 	"github.com/blocksd/blocksd/supervisor/unit"
 )
 
@@ -43,6 +44,8 @@ type ProcessStatus struct {
 	Running   int // tasks
 	StartedAt time.Time
 	RSSBytes  int64 // resident memory; 0 when unknown
+	// CPUTime is what it has used where /proc does not say it; 0 when unknown.
+	CPUTime time.Duration
 }
 
 // Status of all handlers, in the order of the configuration.
@@ -68,6 +71,7 @@ func (h *handler) status() HandlerStatus {
 	if conn := g.anyConnLocked(); conn != nil {
 		s.Version = conn.Description().Version
 	}
+	var conns []*plug.Conn // of the processes
 	for _, g := range h.generationsLocked() {
 		ids := make([]int64, 0, len(g.processes))
 		for id, p := range g.processes {
@@ -78,6 +82,7 @@ func (h *handler) status() HandlerStatus {
 		slices.Sort(ids)
 		for _, id := range ids {
 			p := g.processes[id]
+			conns = append(conns, p.conn)
 			s.Processes = append(s.Processes, ProcessStatus{PID: p.pidLocked(), State: h.rollout.ProcessState(g.id, id).String(), Running: h.queue.Running(p), StartedAt: p.startedAt})
 		}
 	}
@@ -98,7 +103,11 @@ func (h *handler) status() HandlerStatus {
 		s.SHA256 = cmp.Or(g.config.Content, g.config.SHA256)
 	}
 	for i := range s.Processes {
-		s.Processes[i].RSSBytes = residentBytes(s.Processes[i].PID)
+		p := &s.Processes[i]
+		if p.RSSBytes = residentBytes(p.PID); p.RSSBytes == 0 { // processes of other users may be hidden
+			p.RSSBytes = conns[i].ResidentBytes()
+			p.CPUTime, _ = conns[i].CPUTime()
+		}
 	}
 	return s
 }

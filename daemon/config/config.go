@@ -109,7 +109,8 @@ type Handler struct {
 // Isolation is what each process of a handler may use, and where its limits are enforced.
 type Isolation struct {
 	ProcessLimits `koanf:",squash"`
-	Users         string `koanf:"users" default:"60600-61183" reload:"daemon" doc:"Numbers of users and groups that blocksd run gives to handlers, one each, where it runs as root.\nNothing else may use them. Empty: handlers run as root unless they have a user."`
+	Users         string `koanf:"users" default:"60600-61183" reload:"daemon" doc:"Numbers of users and groups that blocksd run gives to handlers, one each, where it runs as root or has a launcher.\nNothing else may use them. Empty: handlers run as root unless they have a user."`
+	Launcher      string `koanf:"launcher" default:"/run/blocksd-launcher.sock" reload:"daemon" doc:"Socket of the launcher, which starts handlers as these users where the daemon does not run as root.\nEmpty: there is none."`
 	Cgroup        string `koanf:"cgroup" default:"auto" reload:"daemon" doc:"Control group below which each handler gets its own: auto for the daemon's, if systemd delegates it\n(Delegate=), off, or a path below /sys/fs/cgroup that only this daemon uses."`
 }
 

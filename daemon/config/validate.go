@@ -126,6 +126,9 @@ func validate(c Config) Problems {
 	if _, _, err := c.Isolation.UserRange(); err != nil {
 		add("isolation.users", `key "isolation.users" %v`, err)
 	}
+	if l := c.Isolation.Launcher; l != "" && !filepath.IsAbs(l) {
+		add("isolation.launcher", `key "isolation.launcher" must be an absolute path, or empty, not %q`, l)
+	}
 	if g := c.Isolation.Cgroup; g != "auto" && g != "off" && !strings.HasPrefix(filepath.Clean(g), "/sys/fs/cgroup/") {
 		add("isolation.cgroup", `key "isolation.cgroup" must be auto, off, or a path below /sys/fs/cgroup, not %q`, g)
 	}

@@ -58,6 +58,8 @@ type Process struct {
 	PID      int
 	State    string
 	RSSBytes int64
+	// CPUSeconds counts where /proc does not say what the process has used; 0 when unknown.
+	CPUSeconds float64
 }
 
 // The phases of a task, in the order in which they come. Total is from its arrival until the network has its outcome.

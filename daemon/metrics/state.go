@@ -138,6 +138,9 @@ func (c *cpuTimes) update(handlers []Handler) map[string]float64 {
 		for _, p := range h.Processes {
 			seconds, ok := c.read(p.PID)
 			if !ok {
+				seconds = p.CPUSeconds
+			}
+			if !ok && seconds == 0 {
 				continue
 			}
 			if last := c.last[p.PID]; last <= seconds {

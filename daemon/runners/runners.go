@@ -4,12 +4,14 @@
 package runners
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 
 	"github.com/blocksd/blocksd/internal/atomicfile"
 	"github.com/blocksd/blocksd/pluginsdk/node"
@@ -17,8 +19,16 @@ import (
 	"github.com/blocksd/blocksd/supervisor/catalog"
 )
 
-// DirName is where a daemon unpacks them, in its state directory.
+// DirName is where a daemon unpacks them: in its state directory, or better in a directory that handlers may read, whoever they
+// run as.
 const DirName = "sdk"
+
+// For are the runners of a daemon with a state directory, and perhaps one for what everybody may read (systemd's
+// CacheDirectory=; of several the first counts).
+func For(stateDir, cacheDirs string) Runners {
+	cache, _, _ := strings.Cut(cacheDirs, ":")
+	return Runners{Dir: filepath.Join(cmp.Or(cache, stateDir), DirName)}
+}
 
 // Runners are unpacked below a directory.
 type Runners struct{ Dir string }
@@ -26,16 +36,32 @@ type Runners struct{ Dir string }
 // sdks are what is unpacked, by the directory below Dir.
 var sdks = map[string]fs.FS{"node": node.Files, "python": python.Files}
 
+// openDir makes a directory that others may read, whatever the umask is.
+func openDir(path string) error {
+	if err := os.MkdirAll(path, 0o755); err != nil {
+		return err
+	}
+	info, err := os.Stat(path)
+	if err != nil || info.Mode().Perm()&0o055 == 0o055 {
+		return err
+	}
+	return os.Chmod(path, info.Mode().Perm()|0o055)
+}
+
 // Unpack writes the SDKs, where they are not there already or differ. What was installed beside them stays.
 func (r Runners) Unpack() error {
 	for name, files := range sdks {
-		err := fs.WalkDir(files, ".", func(path string, e fs.DirEntry, err error) error {
+		err := openDir(r.Dir)
+		if err != nil {
+			return fmt.Errorf("unpack the SDK for %s into %s: %w", name, r.Dir, err)
+		}
+		err = fs.WalkDir(files, ".", func(path string, e fs.DirEntry, err error) error {
 			if err != nil {
 				return err
 			}
 			to := filepath.Join(r.Dir, name, filepath.FromSlash(path))
 			if e.IsDir() {
-				return os.MkdirAll(to, 0o755)
+				return openDir(to)
 			}
 			want, err := fs.ReadFile(files, path)
 			if err != nil {

@@ -98,6 +98,8 @@ func TestPackages(t *testing.T) {
 var contents = map[string]string{
 	"./usr/bin/blocksd":                                  "-rwxr-xr-x",
 	"./usr/lib/systemd/system/blocksd.service":           "-rw-r--r--",
+	"./usr/lib/systemd/system/blocksd-launcher.service":  "-rw-r--r--",
+	"./usr/lib/systemd/system/blocksd-launcher.socket":   "-rw-r--r--",
 	"./usr/lib/sysusers.d/blocksd.conf":                  "-rw-r--r--",
 	"./usr/lib/tmpfiles.d/blocksd.conf":                  "-rw-r--r--",
 	"./etc/blocksd/":                                     "drwxr-xr-x",

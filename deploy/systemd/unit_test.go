@@ -18,38 +18,46 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-const unit = "blocksd.service"
+const (
+	unit     = "blocksd.service"
+	launcher = "blocksd-launcher.service"
+	socket   = "blocksd-launcher.socket"
+)
 
-// maxExposure is the highest score of `systemd-analyze security` that we accept; 0 is a fortress, 10 an open door.
-const maxExposure = 1.7
+// maxExposure is the highest score of `systemd-analyze security` that we accept; 0 is a fortress, 10 an open door. What the
+// launcher has beyond the daemon is root, the right to change users, and other users to change to.
+var maxExposure = map[string]float64{unit: 1.7, launcher: 2.2}
 
-func read(t *testing.T) string {
+func read(t *testing.T) string { return text(t, unit) }
+
+func text(t *testing.T, name string) string {
 	t.Helper()
-	b, err := os.ReadFile(unit)
+	b, err := os.ReadFile(name)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return string(b)
 }
 
-// installed copies the unit so that its program exists, which it need not on this machine.
+// installed copies the units so that their program exists, which it need not on this machine, and returns their directory.
 func installed(t *testing.T) string {
 	t.Helper()
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
-	text := read(t)
 	for _, line := range []string{"ExecStart=/usr/bin/blocksd run", "ExecReload=/usr/bin/blocksd reload"} {
-		if !strings.Contains(text, "\n"+line+"\n") {
+		if !strings.Contains(read(t), "\n"+line+"\n") {
 			t.Fatalf("%s is missing", line)
 		}
 	}
-	path := filepath.Join(t.TempDir(), unit)
-	if err := os.WriteFile(path, []byte(strings.ReplaceAll(text, "/usr/bin/blocksd", self)), 0o644); err != nil {
-		t.Fatal(err)
+	dir := t.TempDir()
+	for _, name := range []string{unit, launcher, socket} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(strings.ReplaceAll(text(t, name), "/usr/bin/blocksd", self)), 0o644); err != nil {
+			t.Fatal(err)
+		}
 	}
-	return path
+	return dir
 }
 
 func analyze(t *testing.T, args ...string) string {
@@ -66,19 +74,62 @@ func analyze(t *testing.T, args ...string) string {
 }
 
 func TestUnitIsValid(t *testing.T) {
-	if out := strings.TrimSpace(analyze(t, "verify", installed(t))); out != "" {
+	dir := installed(t)
+	out := analyze(t, "verify", filepath.Join(dir, unit), filepath.Join(dir, launcher), filepath.Join(dir, socket))
+	if out = strings.TrimSpace(out); out != "" {
 		t.Errorf("systemd-analyze verify says:\n%s", out)
 	}
 }
 
-func TestUnitIsHardened(t *testing.T) {
-	out := analyze(t, "security", "--offline=true", "--no-pager", installed(t))
-	m := regexp.MustCompile(`exposure level for \S+: ([0-9.]+)`).FindStringSubmatch(out)
-	if m == nil {
-		t.Fatalf("no score in\n%s", out)
+func TestUnitsAreHardened(t *testing.T) {
+	dir := installed(t)
+	for name, most := range maxExposure {
+		out := analyze(t, "security", "--offline=true", "--no-pager", filepath.Join(dir, name))
+		m := regexp.MustCompile(`exposure level for \S+: ([0-9.]+)`).FindStringSubmatch(out)
+		if m == nil {
+			t.Fatalf("no score in\n%s", out)
+		}
+		if score, err := strconv.ParseFloat(m[1], 64); err != nil || score > most {
+			t.Errorf("exposure of %s %s, at most %.1f is accepted (%v)\n%s", name, m[1], most, err, out)
+		}
 	}
-	if score, err := strconv.ParseFloat(m[1], 64); err != nil || score > maxExposure {
-		t.Errorf("exposure %s, at most %.1f is accepted (%v)\n%s", m[1], maxExposure, err, out)
+}
+
+// Handlers inherit the sandbox of the launcher: what keeps the daemon's handlers away keeps those away as well, but for lines with
+// a reason.
+func TestTheLauncherKeepsHandlersFromWhatTheDaemonDoes(t *testing.T) {
+	other := map[string]string{
+		"PrivateUsers=yes": "there are no users to change to behind it", "ProcSubset=pid": "programs look at memory and processors in /proc",
+		"CapabilityBoundingSet=": "it needs some, and handlers get none", "RemoveIPC=yes": "it is not for root; PrivateIPC= does the same",
+	}
+	sandbox := regexp.MustCompile(`(?m)^(?:Private|Protect|Restrict|NoNew|Capability|Ambient|Lock|RemoveIPC|Keyring|SystemCall|Temporary|Inaccessible|DevicePolicy)\w*=.*$`)
+	lines := sandbox.FindAllString(read(t), -1)
+	if len(lines) < 20 {
+		t.Fatalf("the daemon's unit has only %q", lines)
+	}
+	for _, line := range lines {
+		if other[line] == "" && !strings.Contains(text(t, launcher), "\n"+line+"\n") {
+			t.Errorf("the launcher's unit lacks %s", line)
+		}
+	}
+}
+
+// What the launcher relies on.
+func TestLauncherUnits(t *testing.T) {
+	c := config.Default()
+	for _, line := range []string{
+		"CapabilityBoundingSet=CAP_SETUID CAP_SETGID CAP_KILL CAP_SETPCAP", "Group=blocksd", "UMask=0007", "RuntimeDirectory=blocksd-launcher", "RuntimeDirectoryMode=3771",
+		"ExecStart=/usr/bin/blocksd launcher --daemon-user blocksd --daemon-unit " + unit + " --users " + c.Isolation.Users + " --dirs /run/blocksd-launcher",
+		"PartOf=" + unit, "Before=" + unit,
+	} {
+		if !strings.Contains(text(t, launcher), "\n"+line+"\n") {
+			t.Errorf("%s lacks %s", launcher, line)
+		}
+	}
+	for _, line := range []string{"ListenSequentialPacket=" + c.Isolation.Launcher, "SocketUser=blocksd", "SocketMode=0600"} {
+		if !strings.Contains(text(t, socket), "\n"+line+"\n") {
+			t.Errorf("%s lacks %s", socket, line)
+		}
 	}
 }
 

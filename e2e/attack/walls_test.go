@@ -2,11 +2,14 @@ package attack
 
 import (
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/blocksd/blocksd/e2e/internal/system"
@@ -18,6 +21,52 @@ type ground struct {
 	level, state, socket, key string
 	daemon, victim            int
 	secrets                   []string // what must not be seen
+}
+
+// launched is the level of a daemon that is not root and has a launcher.
+const launched = "user by a launcher"
+
+// startLauncher runs a launcher for a daemon's user, and returns its socket and a control group for that daemon.
+func startLauncher(t *testing.T, dir, program string, uid int) (socket, group string) {
+	t.Helper()
+	for _, mount := range []string{"/sys/fs/cgroup", "/sys/fs/cgroup/unified"} {
+		group = filepath.Join(mount, "blocksd-attack-"+strconv.Itoa(os.Getpid()))
+		if _, err := os.Stat(filepath.Join(mount, "cgroup.procs")); err == nil && os.Mkdir(group, 0o755) == nil {
+			break
+		}
+		group = ""
+	}
+	if group == "" {
+		t.Skip("machine: control groups of version 2 cannot be made")
+	}
+	t.Cleanup(func() {
+		for _, g := range []string{filepath.Join(group, "handlers"), group} {
+			if err := os.Remove(g); err != nil && !errors.Is(err, os.ErrNotExist) {
+				t.Errorf("the control group is left: %v", err)
+			}
+		}
+	})
+	socket, dirs := filepath.Join(dir, "l"), filepath.Join(dir, "dirs")
+	for _, file := range []string{"", "cgroup.procs", "cgroup.subtree_control"} {
+		if err := os.Chown(filepath.Join(group, file), uid, uid); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := errors.Join(os.Mkdir(dirs, 0o700), os.Chown(dirs, 0, uid), syscall.Chmod(dirs, 0o3771)); err != nil {
+		t.Fatal(err)
+	}
+	setpriv, err := exec.LookPath("setpriv")
+	if err != nil {
+		t.Skip("machine: setpriv is not installed")
+	}
+	// Root with the rights that the unit leaves it.
+	p := bin.StartAs(t, setpriv, nil, 0, "--regid", strconv.Itoa(uid), "--clear-groups", "--inh-caps=-all", "--bounding-set=-all,+setuid,+setgid,+kill,+setpcap", "--no-new-privs",
+		program, "launcher", "--socket", socket, "--dirs", dirs, "--daemon-user", strconv.Itoa(uid))
+	system.Eventually(t, system.StartDeadline, "the launcher listens", func() bool { _, err := os.Stat(socket); return err == nil || p.Exited() })
+	if err := os.Chown(socket, uid, uid); err != nil {
+		t.Fatal(err)
+	}
+	return socket, group
 }
 
 // start runs a daemon as a user, with a key file, at a level.
@@ -38,9 +87,18 @@ func start(t *testing.T, uid int, level string) ground {
 		t.Fatal(err)
 	}
 	passable(t, handlers)
+	isolation := "level: " + level + ", cgroup: \"off\""
+	if err := os.WriteFile(program, b, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if level == launched {
+		level = "user"
+		socket, group := startLauncher(t, dirs, program, uid)
+		isolation = "level: user, cgroup: " + group + ", launcher: " + socket
+	}
 	for _, err := range []error{
-		os.WriteFile(program, b, 0o755), os.Mkdir(g.state, 0o700), os.Mkdir(filepath.Dir(g.key), 0o700), os.WriteFile(g.key, []byte(apiKey+"\n"), 0o600),
-		os.WriteFile(config, []byte("network: {api_key_file: "+g.key+"}\nisolation: {level: "+level+", cgroup: \"off\"}\n"), 0o644),
+		os.Mkdir(g.state, 0o700), os.Mkdir(filepath.Dir(g.key), 0o700), os.WriteFile(g.key, []byte(apiKey+"\n"), 0o600),
+		os.WriteFile(config, []byte("network: {api_key_file: "+g.key+"}\nisolation: {"+isolation+"}\n"), 0o644),
 		os.Chown(g.state, uid, uid), os.Chown(filepath.Dir(g.key), uid, uid), os.Chown(g.key, uid, uid),
 	} {
 		if err != nil {
@@ -90,7 +148,7 @@ func TestWalls(t *testing.T) {
 	for _, tt := range []struct {
 		uid   int
 		level string
-	}{{0, "auto"}, {0, "landlock"}, {somebody, "namespace"}, {somebody, "landlock"}} {
+	}{{0, "auto"}, {0, "landlock"}, {somebody, "namespace"}, {somebody, "landlock"}, {somebody, launched}} {
 		t.Run(fmt.Sprintf("%s as %d", tt.level, tt.uid), func(t *testing.T) {
 			g := start(t, tt.uid, tt.level)
 			g.reads(t)

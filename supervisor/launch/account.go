@@ -10,6 +10,12 @@ import (
 // account is a user that a handler runs as, with its main group and no other.
 type account struct{ UID, GID uint32 }
 
+// LookUpUser finds the numbers of a user, and of its main group, by its name or number.
+func LookUpUser(name string) (uid, gid uint32, err error) {
+	a, err := lookupAccount(name)
+	return a.UID, a.GID, err
+}
+
 // lookupAccount finds a user by name or number. A number needs no entry in the user database; its group is the same number
 // then.
 func lookupAccount(name string) (account, error) {

@@ -173,8 +173,8 @@ func oomKills(events string) int64 {
 // has reports whether a process is in the group or below it.
 func (g *group) has(pid int) bool {
 	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/cgroup")
-	if err != nil {
-		return false
+	if err != nil { // it has ended, or processes of other users are hidden
+		return listed(g.path, strconv.Itoa(pid))
 	}
 	for line := range strings.Lines(string(b)) {
 		if path, ok := strings.CutPrefix(strings.TrimSpace(line), "0::"); ok {
@@ -183,6 +183,66 @@ func (g *group) has(pid int) bool {
 		}
 	}
 	return false
+}
+
+// listed reports whether a group, or one below it, lists a process.
+func listed(path, pid string) bool {
+	if contains(path, pid) {
+		return true
+	}
+	entries, _ := os.ReadDir(path)
+	return slices.ContainsFunc(entries, func(e fs.DirEntry) bool { return e.IsDir() && listed(filepath.Join(path, e.Name()), pid) })
+}
+
+// contains reports whether a process is in a group itself.
+func contains(path, pid string) bool {
+	b, err := os.ReadFile(filepath.Join(path, "cgroup.procs"))
+	if err != nil {
+		return false
+	}
+	for line := range strings.Lines(string(b)) {
+		if strings.TrimSpace(line) == pid {
+			return true
+		}
+	}
+	return false
+}
+
+// share lets the daemon's group put processes into the group and kill them, which a launcher does with it.
+func (g *group) share() error {
+	for _, file := range []string{"cgroup.procs", "cgroup.kill"} {
+		err := os.Chmod(filepath.Join(g.path, file), 0o664)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
+}
+
+// residentBytes is the memory of the group that is not only a cache of files; 0 when that is unknown.
+func (g *group) residentBytes() int64 {
+	return value(g.path, "memory.stat", "anon") + value(g.path, "memory.stat", "file_mapped")
+}
+
+// cpuTime is what the group has used; false when that is unknown.
+func (g *group) cpuTime() (time.Duration, bool) {
+	used := value(g.path, "cpu.stat", "usage_usec")
+	return time.Duration(used) * time.Microsecond, used > 0
+}
+
+// value is a number in a file with one name and number a line; 0 when it is not there.
+func value(group, file, name string) int64 {
+	b, err := os.ReadFile(filepath.Join(group, file))
+	if err != nil {
+		return 0
+	}
+	for line := range strings.Lines(string(b)) {
+		if n, ok := strings.CutPrefix(line, name+" "); ok {
+			v, _ := strconv.ParseInt(strings.TrimSpace(n), 10, 64)
+			return v
+		}
+	}
+	return 0
 }
 
 // Removing a group works once the kernel has buried all of its processes.

@@ -3,11 +3,13 @@
 package launch
 
 import (
+	"errors"
 	"os"
 	"slices"
 
 	"github.com/landlock-lsm/go-landlock/landlock"
 	llsys "github.com/landlock-lsm/go-landlock/landlock/syscall"
+	"golang.org/x/sys/unix"
 )
 
 // guard is what landlock leaves open to a handler: what is listed, without what is closed.
@@ -43,6 +45,9 @@ func (g *guard) enforce() error {
 				listed = opened(realPath(path), closed)
 			}
 			for _, p := range listed {
+				if !reachable(p) { // a launcher may not do everything that root may; what it cannot open stays closed
+					continue
+				}
 				rights := file
 				if isDir(p) {
 					rights = dir
@@ -62,6 +67,16 @@ func (g *guard) enforce() error {
 		config = landlock.MustConfig(guarded, landlock.ScopedSet(llsys.ScopeSignal|llsys.ScopeAbstractUnixSocket))
 	}
 	return config.BestEffort().Restrict(rules...)
+}
+
+// reachable reports whether a path can be opened to make a rule of it, or does not exist.
+func reachable(path string) bool {
+	fd, err := unix.Open(path, unix.O_PATH|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return !errors.Is(err, unix.EACCES)
+	}
+	unix.Close(fd)
+	return true
 }
 
 func isDir(path string) bool {

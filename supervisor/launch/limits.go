@@ -51,6 +51,10 @@ type Machine struct {
 	Privileged bool
 	// Users gives handlers users of their own; nil when they get none.
 	Users *Users
+	// Launcher starts processes of other users where the daemon is not Privileged; nil, with the reason in NoLauncher, when there
+	// is none. The reason is empty where nobody would expect one.
+	Launcher   *Launcher
+	NoLauncher string
 	// Closed are files and directories that no handler may open: canonical paths, none below another. Its own program and
 	// its own sockets, which are in them, each handler keeps.
 	Closed []string
@@ -100,9 +104,31 @@ func Probe(shim, cgroup string) *Machine {
 	return m
 }
 
-// Close gives up the control groups. Call it when no process is left.
+// UseLauncher looks for the launcher at a socket, if this machine needs one. What it starts it must be able to end as a whole,
+// so there must be control groups.
+func (m *Machine) UseLauncher(socket string) {
+	if m.Privileged || m.Shim == "" || socket == "" {
+		return
+	}
+	if m.Cgroups == nil {
+		m.NoLauncher = "a launcher is not used without control groups, and " + m.NoCgroups
+		return
+	}
+	var err error
+	if m.Launcher, err = ConnectLauncher(socket); err != nil {
+		m.NoLauncher = err.Error() + ": start blocksd-launcher.socket, and then the daemon again"
+	}
+}
+
+// Close gives up the control groups and the launcher. Call it when no process is left.
 func (m *Machine) Close() {
-	if m != nil && m.Cgroups != nil {
+	if m == nil {
+		return
+	}
+	if m.Launcher != nil {
+		m.Launcher.Close()
+	}
+	if m.Cgroups != nil {
 		m.Cgroups.Close()
 	}
 }
@@ -168,8 +194,12 @@ func (l Limits) PlanFor(m *Machine, subject Subject) (*Plan, error) {
 		case err != nil:
 			return nil, err // to go on as another user than the one wished would be worse than not to start
 		case int(a.UID) == os.Geteuid():
-		case !m.Privileged || m.Shim == "":
-			skip("the handler runs as the daemon's user and not as %s because only root may become another user", l.User)
+		case m.Launcher == nil && (!m.Privileged || m.Shim == ""):
+			why := "only root may become another user"
+			if m.NoLauncher != "" {
+				why = m.NoLauncher
+			}
+			skip("the handler runs as the daemon's user and not as %s because %s", l.User, why)
 		default:
 			p.user = &a
 		}
@@ -221,6 +251,9 @@ func (l Limits) PlanFor(m *Machine, subject Subject) (*Plan, error) {
 		}
 	}
 	p.walls = m.wallsOf(l.Level, p.user != nil, p.UID() == 0)
+	if p.launcher() != nil { // which may not mount anything, and need not: the files are of another user
+		p.walls.mask = false
+	}
 	p.Level, p.Open = p.walls.level, p.walls.open
 	if noUser != "" {
 		p.Open = append([]string{noUser}, p.Open...)
@@ -268,6 +301,28 @@ func (p *Plan) UID() int {
 		return os.Geteuid()
 	}
 	return int(p.user.UID)
+}
+
+// launcher starts the process; nil when this one does it itself.
+func (p *Plan) launcher() *Launcher {
+	if !p.Foreign() {
+		return nil
+	}
+	return p.machine.Launcher
+}
+
+// Launched reports whether a launcher starts the process, and makes its private directory.
+func (p *Plan) Launched() bool { return p.launcher() != nil }
+
+// ShareSocket lets the process connect to a socket that this one has made in its private directory, which keeps others away.
+func (p *Plan) ShareSocket(path string) error { return shareSocket(path) }
+
+// SeenUID is the user that the process will run as, as this one sees it.
+func (p *Plan) SeenUID() int {
+	if p.Launched() && !mapped("/proc/self/uid_map", p.user.UID) {
+		return overflowUID()
+	}
+	return p.UID()
 }
 
 // GID is the group that the process will run as.

@@ -4,11 +4,8 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"sync"
 	"syscall"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 // Process is a started process, the leader of its own session and group.
@@ -17,19 +14,24 @@ type Process struct {
 	// that it started and that left its group still holds them.
 	Stdout, Stderr *os.File
 
-	proc    *os.Process
-	uid     int
+	child   child
+	uid     int           // as this process sees it
 	group   *group        // nil for none
 	shim    *os.File      // says why the shim failed; nil when there is none
 	mark    string        // "" for none
 	done    chan struct{} // closed after exit is set
 	cleaned chan struct{} // closed when nothing of the process is left
 	forget  func()        // called then
+	exit    Exit          // immutable once done is closed
+}
 
-	// mu orders signals and reaping: once the process is reaped its number may be that of another one.
-	mu     sync.Mutex
-	reaped bool // guarded by mu
-	exit   Exit // immutable once done is closed
+// child is a process that was started, by this one or by a launcher.
+type child interface {
+	PID() int
+	// Wait returns when it has ended and its process group was killed. atEnd is called when it has ended.
+	Wait(atEnd func()) Exit
+	// Signal signals its process group; one that has ended is no error.
+	Signal(sig syscall.Signal) error
 }
 
 // Exit is how a process ended.
@@ -53,26 +55,11 @@ func (e Exit) String() string {
 
 // wait ends when the process does, whatever its descendants do with the pipes.
 func (p *Process) wait() {
-	pid := p.proc.Pid
-	// Look without reaping: the number of the process, and so of its group, stays ours until the whole group is dead.
-	awaitEnd(pid)
-	p.mu.Lock()
-	_ = unix.Kill(-pid, unix.SIGKILL)
-	if p.group != nil {
-		p.group.kill()
-	}
-	state, err := p.proc.Wait() // at once: it has ended
-	p.reaped = true
-	p.mu.Unlock()
-
-	p.exit = Exit{Code: -1}
-	if err == nil {
-		ws := state.Sys().(syscall.WaitStatus)
-		p.exit.Code = ws.ExitStatus()
-		if ws.Signaled() {
-			p.exit.Signal = ws.Signal()
+	p.exit = p.child.Wait(func() {
+		if p.group != nil {
+			p.group.kill()
 		}
-	}
+	})
 	if p.group != nil {
 		p.exit.OutOfMemory = p.group.outOfMemory()
 	}
@@ -80,7 +67,7 @@ func (p *Process) wait() {
 	if p.group != nil {
 		_ = p.group.remove() // what cannot be removed now is removed by the next daemon
 	} else {
-		killMarked(p.mark, pid)
+		killMarked(p.mark, p.PID())
 	}
 	p.forget()
 	close(p.cleaned)
@@ -135,11 +122,27 @@ func (p *Process) Close() {
 	}
 }
 
-// UID is the user that the process runs as.
+// UID is the user that the process runs as, as this process sees it: where that knows no others, they all have one number.
 func (p *Process) UID() int { return p.uid }
 
 // PID of the process, also the number of its group.
-func (p *Process) PID() int { return p.proc.Pid }
+func (p *Process) PID() int { return p.child.PID() }
+
+// ResidentBytes is the memory of the process, with what it has started, by its control group; 0 when that is unknown.
+func (p *Process) ResidentBytes() int64 {
+	if p.group == nil {
+		return 0
+	}
+	return p.group.residentBytes()
+}
+
+// CPUTime is what the process and all that it has started have used, by its control group; false when that is unknown.
+func (p *Process) CPUTime() (time.Duration, bool) {
+	if p.group == nil {
+		return 0, false
+	}
+	return p.group.cpuTime()
+}
 
 // Done is closed when the process has ended and its group was killed.
 func (p *Process) Done() <-chan struct{} { return p.done }
@@ -149,18 +152,10 @@ func (p *Process) Exit() Exit { return p.exit }
 
 // Signal sends sig to the whole group. A process that has ended is no error.
 func (p *Process) Signal(sig syscall.Signal) error {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.reaped {
-		return nil
-	}
 	if sig == syscall.SIGKILL && p.group != nil {
 		p.group.kill()
 	}
-	if err := unix.Kill(-p.proc.Pid, sig); err != nil && err != unix.ESRCH {
-		return fmt.Errorf("send %v to process group %d: %w", sig, p.proc.Pid, err)
-	}
-	return nil
+	return p.child.Signal(sig)
 }
 
 // Owns reports whether pid is the process, in its session or control group, or was started below it.
@@ -172,4 +167,4 @@ func (p *Process) Owns(pid int) bool {
 }
 
 // leads reports whether pid is the process or in its session.
-func (p *Process) leads(pid int) bool { return pid == p.proc.Pid || inSession(pid, p.proc.Pid) }
+func (p *Process) leads(pid int) bool { return pid == p.PID() || inSession(pid, p.PID()) }

@@ -37,6 +37,8 @@ type order struct {
 	Dir     string
 	// Capabilities are all that remain; nil leaves those that there are.
 	Capabilities []uintptr
+	// Launched is for a process that a launcher starts.
+	Launched *launched
 }
 
 // Shim turns the process into a handler when it was started for that, and returns otherwise. Call it first in main.
@@ -44,7 +46,8 @@ func Shim(args []string) {
 	if len(args) == 3 && args[1] == probeArgument {
 		tryNamespaces(args[2])
 	}
-	if len(args) < 5 || args[1] != shimArgument {
+	launched := len(args) == 2 && args[1] == launchedArgument
+	if !launched && (len(args) < 5 || args[1] != shimArgument) {
 		return
 	}
 	// The signal at the daemon's death belongs to a thread: the one that executes the handler.
@@ -53,8 +56,12 @@ func Shim(args []string) {
 	_ = unix.CloseRange(shimStatus, math.MaxInt32, unix.CLOSE_RANGE_CLOEXEC)
 	syscall.CloseOnExec(shimStatus) // also on a kernel without the call above
 	var o order
-	err := json.Unmarshal([]byte(args[2]), &o)
-	if err == nil {
+	var err error
+	if launched {
+		if err = o.read(launchedOrder); err == nil {
+			err = o.become("", o.Launched.Args.Strings())
+		}
+	} else if err = json.Unmarshal([]byte(args[2]), &o); err == nil {
 		err = o.become(args[3], args[4:])
 	}
 	var errno syscall.Errno
@@ -68,6 +75,11 @@ func (o *order) become(path string, argv []string) error {
 	if o.Enter != "" { // first: afterwards the shim may not be allowed to, and everything from here on is counted there
 		if err := enterGroup(o.Enter); err != nil {
 			return step("enter the control group "+o.Enter, plain(err))
+		}
+	}
+	if o.Launched != nil && o.Launched.Group {
+		if err := enterGroupAt(launchedGroup); err != nil {
+			return step("enter its control group", plain(err))
 		}
 	}
 	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
@@ -122,6 +134,13 @@ func (o *order) become(path string, argv []string) error {
 		return errors.New("the daemon has ended")
 	}
 	environ := os.Environ()
+	if l := o.Launched; l != nil {
+		var err error
+		if path, err = l.prepare(o.Dir); err != nil {
+			return err
+		}
+		environ = l.Env.Strings()
+	}
 	for _, r := range o.Rlimits { // last: they hold for the shim too
 		if err := lower(r); err != nil {
 			return step(fmt.Sprintf("set resource limit %d", r.Resource), err)

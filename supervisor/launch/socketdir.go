@@ -131,6 +131,13 @@ func (d *SocketDirs) NewFor(p *Plan) (string, error) {
 	if !p.Foreign() {
 		return d.New()
 	}
+	if l := p.launcher(); l != nil {
+		dir, err := l.makeDir(*p.user)
+		if err != nil {
+			return "", fmt.Errorf("make a socket directory for user %d: %w", p.UID(), err)
+		}
+		return dir, nil
+	}
 	if p.walls.mask { // which leads its user there
 		dir, err := d.New()
 		if err == nil {
@@ -158,6 +165,16 @@ func (d *SocketDirs) NewFor(p *Plan) (string, error) {
 		return "", fmt.Errorf("make a socket directory in %s for user %d: %w", d.open, p.UID(), plain(err))
 	}
 	return dir, nil
+}
+
+// Remove removes a directory that NewFor has made for the same plan. What cannot be removed now is removed by the next daemon, or
+// the launcher.
+func (d *SocketDirs) Remove(p *Plan, dir string) {
+	if l := p.launcher(); l != nil {
+		_ = l.removeDir(dir)
+		return
+	}
+	_ = os.RemoveAll(dir)
 }
 
 // openToOthersLocked finds a base that other users can pass through, without seeing what is in it.

@@ -118,14 +118,7 @@ func (s *Spawner) Spawn(ctx context.Context, spec Spec) (_ *Process, err error) 
 		}
 		return nil, err
 	}
-	select {
-	case s.requests <- r:
-	case <-s.done:
-		return fail(ErrStopped)
-	case <-ctx.Done():
-		return fail(fmt.Errorf("start %s: %w", spec.Path, context.Cause(ctx)))
-	}
-	a := <-r.reply // forking does not wait for anything but the kernel
+	a := s.ask(ctx, r)
 	if a.err != nil {
 		return fail(a.err)
 	}
@@ -133,6 +126,22 @@ func (s *Spawner) Spawn(ctx context.Context, spec Spec) (_ *Process, err error) 
 		return nil, fmt.Errorf("start %s: %w", spec.Path, a.process.discard(err))
 	}
 	return a.process, nil
+}
+
+// ask has a process started: by a launcher, or by the thread that forks.
+func (s *Spawner) ask(ctx context.Context, r request) reply {
+	if r.spec.Plan.launcher() != nil {
+		p, err := s.begin(r.spec, r.group, false)
+		return reply{p, err}
+	}
+	select {
+	case s.requests <- r:
+	case <-s.done:
+		return reply{nil, ErrStopped}
+	case <-ctx.Done():
+		return reply{nil, fmt.Errorf("start %s: %w", r.spec.Path, context.Cause(ctx))}
+	}
+	return <-r.reply // forking does not wait for anything but the kernel
 }
 
 // start starts a process inside of its control group. Where the kernel or a filter of system calls (systemd's
@@ -176,11 +185,6 @@ func (s *Spawner) begin(spec Spec, g *group, born bool) (_ *Process, err error) 
 		}
 		return r, w, err
 	}
-	null, err := os.Open(os.DevNull)
-	if err != nil {
-		return nil, fmt.Errorf("start %s: open its standard input: %w", spec.Path, err)
-	}
-	defer null.Close()
 	outR, outW, err := pipe()
 	if err != nil {
 		return nil, fmt.Errorf("start %s: make a pipe for its output: %w", spec.Path, err)
@@ -189,29 +193,19 @@ func (s *Spawner) begin(spec Spec, g *group, born bool) (_ *Process, err error) 
 	if err != nil {
 		return nil, fmt.Errorf("start %s: make a pipe for its errors: %w", spec.Path, err)
 	}
-	p := &Process{Stdout: outR, Stderr: errR, uid: spec.Plan.UID(), group: g, mark: spec.Mark, done: make(chan struct{}), cleaned: make(chan struct{})}
-	path, argv := spec.Path, spec.argv()
-	files := []*os.File{null, outW, errW}
-	sys := attributes(g, born)
+	p := &Process{Stdout: outR, Stderr: errR, uid: spec.Plan.SeenUID(), group: g, mark: spec.Mark, done: make(chan struct{}), cleaned: make(chan struct{})}
 	var shimW *os.File
 	if spec.Plan != nil && spec.Plan.machine.Shim != "" {
-		enter := ""
-		if g != nil && !born {
-			enter = g.path
-		}
-		if path, argv, err = spec.Plan.command(spec, enter); err != nil {
-			return nil, fmt.Errorf("start %s: write its limits: %w", spec.Path, err)
-		}
 		if p.shim, shimW, err = pipe(); err != nil {
 			return nil, fmt.Errorf("start %s: make a pipe for its start: %w", spec.Path, err)
 		}
-		files = append(files, shimW) // becomes descriptor shimStatus
-		if spec.Plan.walls.mask {
-			defer ownNamespace(sys)()
-		}
 	}
-	if p.proc, err = os.StartProcess(path, argv, &os.ProcAttr{Dir: spec.dir(), Env: spec.Env, Files: files, Sys: sys}); err != nil {
-		return nil, fmt.Errorf("start %s: %w", spec.Path, plain(err))
+	if l := spec.Plan.launcher(); l != nil {
+		if p.child, err = l.start(spec, g, outW, errW, shimW); err != nil {
+			return nil, fmt.Errorf("start %s: %w", spec.Path, err)
+		}
+	} else if p.child, err = fork(spec, g, born, outW, errW, shimW); err != nil {
+		return nil, err
 	}
 	outW.Close()
 	errW.Close()
@@ -228,6 +222,36 @@ func (s *Spawner) begin(spec Spec, g *group, born bool) (_ *Process, err error) 
 	}
 	go p.wait() // ends with the process; the owner of the process waits in Close
 	return p, nil
+}
+
+// fork starts a process of our own. shimW is nil without a shim.
+func fork(spec Spec, g *group, born bool, outW, errW, shimW *os.File) (child, error) {
+	null, err := os.Open(os.DevNull)
+	if err != nil {
+		return nil, fmt.Errorf("start %s: open its standard input: %w", spec.Path, err)
+	}
+	defer null.Close()
+	path, argv := spec.Path, spec.argv()
+	files := []*os.File{null, outW, errW}
+	sys := attributes(g, born)
+	if shimW != nil {
+		enter := ""
+		if g != nil && !born {
+			enter = g.path
+		}
+		if path, argv, err = spec.Plan.command(spec, enter); err != nil {
+			return nil, fmt.Errorf("start %s: write its limits: %w", spec.Path, err)
+		}
+		files = append(files, shimW) // becomes descriptor shimStatus
+		if spec.Plan.walls.mask {
+			defer ownNamespace(sys)()
+		}
+	}
+	c, err := StartChild(path, argv, &os.ProcAttr{Dir: spec.dir(), Env: spec.Env, Files: files, Sys: sys})
+	if err != nil {
+		return nil, fmt.Errorf("start %s: %w", spec.Path, err)
+	}
+	return c, nil
 }
 
 // Owns reports whether pid is one of the processes, or was started by one, as far as that can be seen: by its session, its

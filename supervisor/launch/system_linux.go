@@ -1,6 +1,7 @@
 package launch
 
 import (
+	"os"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -42,3 +43,6 @@ func attributes(g *group, born bool) *syscall.SysProcAttr {
 	}
 	return sys
 }
+
+// openProgram opens a file that a launcher is to execute, and nothing else.
+func openProgram(path string) (*os.File, error) { return os.OpenFile(path, unix.O_PATH, 0) }

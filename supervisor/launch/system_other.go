@@ -75,6 +75,10 @@ func (g *group) kill()             {}
 func (g *group) remove() error     { return nil }
 func (g *group) outOfMemory() bool { return false }
 func (g *group) has(int) bool      { return false }
+func (g *group) share() error      { return nil }
+
+func (g *group) residentBytes() int64           { return 0 }
+func (g *group) cpuTime() (time.Duration, bool) { return 0, false }
 
 // killMarked finds nothing: the environment of other processes cannot be read.
 func killMarked(string, int) {}
@@ -91,3 +95,9 @@ func inSession(pid, session int) bool {
 func descends(pid int, wanted func(pid int) bool) bool { return pid > 1 && wanted(pid) }
 
 func attributes(*group, bool) *syscall.SysProcAttr { return &syscall.SysProcAttr{Setsid: true} }
+
+// shareSocket is never called, because there is no launcher.
+func shareSocket(string) error { return errors.New(missing) }
+
+// openProgram is never called, because there is no launcher.
+func openProgram(string) (*os.File, error) { return nil, errors.New(missing) }

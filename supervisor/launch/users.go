@@ -24,6 +24,7 @@ type Subject struct {
 	Handler   string
 	Path, Dir string
 	Args      []string
+	Needed    []string // as in Spec
 }
 
 // Users gives each handler a user of its own, by its name, and remembers which. It is safe for concurrent use.
@@ -112,11 +113,25 @@ func mapped(file string, id uint32) bool {
 	return false
 }
 
+// overflowUID is what the kernel calls users that a user namespace does not know.
+func overflowUID() int {
+	b, err := os.ReadFile("/proc/sys/kernel/overflowuid")
+	if err == nil {
+		if n, err := strconv.Atoi(strings.TrimSpace(string(b))); err == nil {
+			return n
+		}
+	}
+	return 65534 // the unit hides the file
+}
+
 // ownUser finds a user for a handler that has none configured. why says in one sentence that it gets none.
 func (m *Machine) ownUser(s Subject, l Limits) (a *account, why string) {
 	switch {
 	case m.Users == nil || s.Handler == "" || l.Level != "" && l.Level != Auto && l.Level != OwnUser:
 		return nil, ""
+	case m.Launcher != nil:
+	case m.NoLauncher != "":
+		return nil, "the handler has no user of its own because " + m.NoLauncher
 	case !m.Privileged || m.Shim == "":
 		return nil, "" // another level then says what is missing
 	}
@@ -124,8 +139,17 @@ func (m *Machine) ownUser(s Subject, l Limits) (a *account, why string) {
 	if err != nil {
 		return nil, fmt.Sprintf("the handler has no user of its own because %v", err)
 	}
-	if !mapped("/proc/self/uid_map", found.UID) || !mapped("/proc/self/gid_map", found.GID) {
+	if m.Launcher != nil {
+		if !m.Launcher.gives(found.UID) {
+			return nil, fmt.Sprintf("the handler has no user of its own because the launcher gives only users from %d to %d, and not %d: change isolation.users, or the launcher's --users", m.Launcher.first, m.Launcher.last, found.UID)
+		}
+	} else if !mapped("/proc/self/uid_map", found.UID) || !mapped("/proc/self/gid_map", found.GID) {
 		return nil, fmt.Sprintf("the handler has no user of its own because user %d does not exist in this container: give it more users, or set isolation.users", found.UID)
+	}
+	for _, path := range s.Needed { // without mounts they cannot be shown to it
+		if m.Launcher != nil && barred(realPath(path), found, 0o5) != "" {
+			return nil, fmt.Sprintf("the handler has no user of its own because it needs %s, which other users than the daemon's cannot read: set CacheDirectory=blocksd in its unit", path)
+		}
 	}
 	if path := m.outOfReach(s, found); path != "" {
 		return nil, fmt.Sprintf("the handler has no user of its own because it may not use %s: let others read it and pass the directories above", path)
@@ -140,7 +164,7 @@ func (m *Machine) outOfReach(s Subject, a account) string {
 	if s.Dir != "" {
 		paths = append(paths, s.Dir)
 	}
-	if !isELF(s.Path) {
+	if !isELF(s.Path) && m.Launcher == nil { // a launcher hands it over open
 		paths = append(paths, s.Path)
 	}
 	for _, arg := range s.Args { // a script behind its interpreter, say
@@ -150,26 +174,37 @@ func (m *Machine) outOfReach(s Subject, a account) string {
 			}
 		}
 	}
-	hidden := m.lacksNamespaces() == ""
+	hidden := m.Launcher == nil && m.lacksNamespaces() == ""
 	for _, path := range paths {
 		path = realPath(path)
-		for at := path; ; at = filepath.Dir(at) {
-			need := os.FileMode(0o1) // to pass
-			if at == path {
-				need = 0o5
-				if info, err := os.Stat(at); err == nil && info.Mode().IsRegular() && path != realPath(s.Path) {
-					need = 0o4
-				}
+		need := os.FileMode(0o5)
+		if info, err := os.Stat(path); err == nil && info.Mode().IsRegular() && path != realPath(s.Path) {
+			need = 0o4
+		}
+		if hidden { // directories on the way are replaced by ones that everybody may pass: see hurdles
+			if !may(path, a, need) {
+				return path
 			}
-			if !may(at, a, need) {
-				return at
-			}
-			if hidden || at == filepath.Dir(at) { // directories on the way are replaced by ones that everybody may pass: see hurdles
-				break
-			}
+		} else if at := barred(path, a, need); at != "" {
+			return at
 		}
 	}
 	return ""
+}
+
+// barred returns what keeps a user from a path: the path itself, which it needs so, or a directory on the way; "" for nothing.
+func barred(path string, a account, need os.FileMode) string {
+	if !may(path, a, need) {
+		return path
+	}
+	for at := filepath.Dir(path); ; at = filepath.Dir(at) {
+		if !may(at, a, 0o1) { // to pass
+			return at
+		}
+		if at == filepath.Dir(at) {
+			return ""
+		}
+	}
 }
 
 // hurdles are the directories on the way to paths that a user may not pass, the first on each way. What is behind them is

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"sync/atomic"
+	"time"
 
 	plugin "github.com/hashicorp/go-plugin"
 	"google.golang.org/grpc"
@@ -110,7 +111,7 @@ func (p *Conn) start(ctx context.Context) (err error) {
 
 func (p *Conn) subject() launch.Subject {
 	c := p.config
-	return launch.Subject{Handler: c.Handler, Path: c.Path, Dir: c.Dir, Args: c.Args}
+	return launch.Subject{Handler: c.Handler, Path: c.Path, Dir: c.Dir, Args: c.Args, Needed: c.Needed}
 }
 
 // Description of the handler.
@@ -124,6 +125,12 @@ func (p *Conn) Owns(pid int) bool {
 	process := p.process.Load()
 	return process != nil && process.Owns(pid)
 }
+
+// ResidentBytes is the memory of the process and of what it has started, by its control group; 0 when that is unknown.
+func (p *Conn) ResidentBytes() int64 { return p.process.Load().ResidentBytes() }
+
+// CPUTime is what they have used, by its control group; false when that is unknown.
+func (p *Conn) CPUTime() (time.Duration, bool) { return p.process.Load().CPUTime() }
 
 // Skipped says which limits of the process are not kept as wished, one sentence each.
 func (p *Conn) Skipped() []string { return p.plan.Skipped }

@@ -108,12 +108,9 @@ func (p *Conn) environment(protocol []string, token string) ([]string, error) {
 	temp, home := p.plan.OwnTemp(), p.plan.OwnHome(variable(env, "HOME"))
 	if temp || home {
 		own := filepath.Join(p.dir, "tmp")
-		if err := os.Mkdir(own, 0o700); err != nil {
-			return nil, fmt.Errorf("a directory for temporary files could not be made for it: %w", err)
-		}
-		if p.plan.Foreign() { // a unit's filter of system calls refuses even what would change nothing
-			if err := os.Lchown(own, p.plan.UID(), p.plan.GID()); err != nil {
-				return nil, fmt.Errorf("its directory for temporary files could not be given to it: %w", err)
+		if !p.plan.Launched() { // else the launcher has made it
+			if err := p.makeOwn(own); err != nil {
+				return nil, err
 			}
 		}
 		if temp {
@@ -134,6 +131,19 @@ func (p *Conn) environment(protocol []string, token string) ([]string, error) {
 		handlerv1.HostSocketVariable+"="+p.host.path,
 		p.mark,
 	), nil
+}
+
+// makeOwn makes a directory that is the process's alone.
+func (p *Conn) makeOwn(dir string) error {
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		return fmt.Errorf("a directory for temporary files could not be made for it: %w", err)
+	}
+	if p.plan.Foreign() { // a unit's filter of system calls refuses even what would change nothing
+		if err := os.Lchown(dir, p.plan.UID(), p.plan.GID()); err != nil {
+			return fmt.Errorf("its directory for temporary files could not be given to it: %w", err)
+		}
+	}
+	return nil
 }
 
 // variable is the value of a variable, "" when there is none.

@@ -53,7 +53,13 @@ func newHost(dir, token string, o owner, plan *launch.Plan, onAnotherProcess fun
 	if err != nil {
 		return nil, fmt.Errorf("open the host service: %w", err)
 	}
-	if plan.Foreign() {
+	switch {
+	case plan.Launched():
+		if err := plan.ShareSocket(h.path); err != nil {
+			listener.Close()
+			return nil, fmt.Errorf("open the host service to the handler's user: %w", err)
+		}
+	case plan.Foreign():
 		if err := os.Chown(h.path, plan.UID(), plan.GID()); err != nil {
 			listener.Close()
 			return nil, fmt.Errorf("open the host service to the handler's user: %w", err)
@@ -70,7 +76,7 @@ func newHost(dir, token string, o owner, plan *launch.Plan, onAnotherProcess fun
 	handlerv1.RegisterHostServiceServer(h.server, h)
 	go func() {
 		defer close(h.served)
-		_ = h.server.Serve(newOwnListener(listener, o, plan.UID())) // ends by stop
+		_ = h.server.Serve(newOwnListener(listener, o, plan.SeenUID())) // ends by stop
 	}()
 	return h, nil
 }

@@ -2,7 +2,6 @@ package plug
 
 import (
 	"context"
-	"os"
 	"syscall"
 	"time"
 
@@ -107,6 +106,6 @@ func (p *Conn) Close() {
 // removeDir deletes the private directory with the sockets in it.
 func (p *Conn) removeDir() {
 	if p.dir != "" {
-		_ = os.RemoveAll(p.dir)
+		p.config.Dirs.Remove(p.plan, p.dir)
 	}
 }
