@@ -32,8 +32,10 @@ export class Call {
     const submitted = call.#follow(what);
     submitted.catch(() => {}); // it is awaited below
     options.signal?.addEventListener('abort', () => call.#call.cancel(), { once: true });
+    // A message that cannot be encoded ends the call, and is never written.
+    const send = (message) => Promise.race([write(call.#call, message), submitted]);
     try {
-      await write(call.#call, {
+      await send({
         call: {
           task_id: owner, agent_name: agentName, parts: parts.map(partOf),
           duration: options.durationMinutes ? duration(options.durationMinutes * 60_000) : undefined,
@@ -44,7 +46,7 @@ export class Call {
       for (const [index, part] of parts.entries()) {
         if (part.file === undefined) continue;
         const whole = bytesOf(part.file);
-        for await (const data of pieces(whole ? [whole] : part.file)) await write(call.#call, { part_index: index, data });
+        for await (const data of pieces(whole ? [whole] : part.file)) await send({ part_index: index, data });
       }
       call.#call.end();
     } catch (err) {

@@ -186,6 +186,11 @@ test('calls to other agents', async (t) => {
   assert.equal(seen.verb, 'cancel');
 });
 
+test('a call that cannot be encoded fails', async (t) => {
+  const h = await serveHandler(t, [ALL], { CallAgent() {} });
+  assert.match(end(await h.run(request('mistyped'))).error.private_message, /call the agent other: /);
+});
+
 test('a cancel wakes who waits for a called task', async (t) => {
   const h = await serveHandler(t, [ALL], {
     CallAgent(call) {

@@ -66,6 +66,7 @@ const doings = {
     await call.cancel();
     return JSON.stringify([call.taskId, call.queued, types, end.state, data.toString(), mimeType]);
   },
+  mistyped: (task) => task.call('other', 'hi', { durationMinutes: 'soon' }),
   log: (task) => {
     task.log.warn('careful', { n: 1 });
     console.error('an error', { deep: true });
