@@ -135,7 +135,7 @@ func killed(t *testing.T) {
 			t.Errorf("process %d of handler %s outlived its daemon", pid, name)
 		}
 	}
-	dirs, err := filepath.Glob(state + "/run/p-*")
+	dirs, err := filepath.Glob("/run/blocksd-launcher/p-*")
 	if now := pidsOf(t); err != nil || len(dirs) != len(now) {
 		t.Errorf("%d handler processes have %d directories, %v", len(now), len(dirs), err)
 	}
@@ -154,7 +154,10 @@ func hangs(t *testing.T) {
 	}
 }
 
-// processes returns what runs as the user blocksd.
+// The users of handlers, which the unit of the launcher names.
+const firstUser, lastUser = 60600, 61183
+
+// processes returns what runs as the user blocksd or as one of handlers.
 func processes(t *testing.T) (names []string) {
 	t.Helper()
 	owner, err := user.Lookup("blocksd")
@@ -171,7 +174,11 @@ func processes(t *testing.T) (names []string) {
 		if err != nil {
 			continue // it has ended meanwhile
 		}
-		if m := regexp.MustCompile(`(?s)Name:\t(\S+).*\nUid:\t(\d+)`).FindSubmatch(b); m != nil && string(m[2]) == owner.Uid {
+		m := regexp.MustCompile(`(?s)Name:\t(\S+).*\nUid:\t(\d+)`).FindSubmatch(b)
+		if m == nil {
+			continue
+		}
+		if uid, err := strconv.Atoi(string(m[2])); err == nil && (string(m[2]) == owner.Uid || uid >= firstUser && uid <= lastUser) {
 			names = append(names, filepath.Base(dir)+" "+string(m[1]))
 		}
 	}

@@ -134,8 +134,8 @@ func limitsKept(t *testing.T) {
 				t.Errorf("%s: %s", h.Name, skipped)
 			}
 		}
-		if h.Isolation == "none" || h.Isolation == "" {
-			t.Errorf("%s has the isolation %q", h.Name, h.Isolation)
+		if h.Isolation != "user" {
+			t.Errorf("%s has the isolation %q, %q", h.Name, h.Isolation, h.IsolationOpen)
 		}
 		if h.Name != "hostile" {
 			continue
