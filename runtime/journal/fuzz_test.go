@@ -92,7 +92,7 @@ func FuzzOpen(f *testing.F) {
 	f.Fuzz(func(t *testing.T, content []byte) {
 		dir := t.TempDir()
 		putImage(t, dir, content)
-		j, err := Open(Config{Dir: dir, Secret: testSecret, mapBytes: 4096})
+		j, err := Open(Config{Dir: dir, Secret: testSecret, mapBytes: 4096, logBytes: testLogBytes})
 		if err == nil {
 			shut(t, j)
 		}

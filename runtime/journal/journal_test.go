@@ -306,7 +306,7 @@ func TestDamage(t *testing.T) {
 	for name, content := range damages {
 		dir := t.TempDir()
 		putImage(t, dir, content)
-		j, err := Open(Config{Dir: dir, Secret: testSecret, mapBytes: 4096, Timeouts: Timeouts{Lock: time.Second}})
+		j, err := Open(Config{Dir: dir, Secret: testSecret, mapBytes: 4096, logBytes: testLogBytes, Timeouts: Timeouts{Lock: time.Second}})
 		if err != nil {
 			refused++
 			if s := err.Error(); !strings.Contains(s, dir) || strings.Contains(s, "\n") || !strings.Contains(s, "move") {

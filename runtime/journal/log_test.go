@@ -167,7 +167,7 @@ func TestDamagedLog(t *testing.T) {
 				putFile(t, dir, LogName, c.log)
 			}
 			store := image(t, dir)
-			j, err := Open(Config{Dir: dir, Secret: testSecret, mapBytes: 4096})
+			j, err := Open(Config{Dir: dir, Secret: testSecret, mapBytes: 4096, logBytes: testLogBytes})
 			if c.open < 0 {
 				if err == nil {
 					shut(t, j)
