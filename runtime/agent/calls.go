@@ -36,7 +36,7 @@ func (j *job) caller() (dispatch.Caller, error) {
 		return nil, dispatch.ErrTaskOver
 	}
 	if j.calls == nil {
-		j.calls = j.agent.cfg.Calls.Task(j.agent.cfg.APIKey, j.task.ID)
+		j.calls = j.agent.cfg.Calls.Task(j.agent.cfg.APIKey, j.agent.name(), j.task.ID)
 		j.calls.Traceparent = j.task.TraceContext[wire.TraceParent]
 	}
 	return j.calls, nil

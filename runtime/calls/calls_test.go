@@ -8,6 +8,7 @@ import (
 	"io"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/blocksd/blocksd/dispatch"
@@ -125,7 +126,7 @@ func faultOf(err error) dispatch.CallFault {
 // TestCall: a task is sent, followed and controlled.
 func TestCall(t *testing.T) {
 	n := start(t)
-	task := n.pool(t, Config{}).Task(n.sb.APIKey(), "caller")
+	task := n.pool(t, Config{}).Task(n.sb.APIKey(), "caller", "caller")
 	defer task.End()
 	c := send(t, task)
 	if got, err := task.Called(c.TaskID()); err != nil || got != c {
@@ -162,7 +163,7 @@ func second[T any](_ T, err error) error { return err }
 func TestEnd(t *testing.T) {
 	n := start(t)
 	p := n.pool(t, Config{})
-	task := p.Task(n.sb.APIKey(), "caller")
+	task := p.Task(n.sb.APIKey(), "caller", "caller")
 	attached := send(t, task)
 	detached, err := task.Call(within(t), dispatch.CallRequest{Agent: "sink", Detached: true})
 	if err != nil {
@@ -177,7 +178,7 @@ func TestEnd(t *testing.T) {
 	if got, err := n.api.NewConsumer(n.sb.APIKey()).GetTask(within(t), detached.TaskID()); err != nil || got.State.Final() {
 		t.Errorf("the detached task is %s, %v", got.State, err)
 	}
-	if _, err := p.Task(n.sb.APIKey(), "late").Call(within(t), dispatch.CallRequest{Agent: "sink"}); faultOf(err) != dispatch.CallUnavailable {
+	if _, err := p.Task(n.sb.APIKey(), "caller", "late").Call(within(t), dispatch.CallRequest{Agent: "sink"}); faultOf(err) != dispatch.CallUnavailable {
 		t.Errorf("a call after Close: %v", err)
 	}
 }
@@ -185,7 +186,7 @@ func TestEnd(t *testing.T) {
 // TestFollowerLeaves: a call that nobody follows any more is canceled.
 func TestFollowerLeaves(t *testing.T) {
 	n := start(t)
-	task := n.pool(t, Config{}).Task(n.sb.APIKey(), "caller")
+	task := n.pool(t, Config{}).Task(n.sb.APIKey(), "caller", "caller")
 	defer task.End()
 	c := send(t, task)
 	ctx, leave := context.WithCancel(within(t))
@@ -199,7 +200,7 @@ func TestFollowerLeaves(t *testing.T) {
 func TestLimits(t *testing.T) {
 	n := start(t)
 	p := n.pool(t, Config{MaxOpen: 1, MaxSent: 2, MaxDepth: 2})
-	task := p.Task(n.sb.APIKey(), "caller")
+	task := p.Task(n.sb.APIKey(), "caller", "caller")
 	defer task.End()
 	first := send(t, task)
 	if _, err := task.Call(within(t), dispatch.CallRequest{Agent: "sink"}); faultOf(err) != dispatch.CallLimit || !strings.Contains(err.Error(), "under way") {
@@ -210,9 +211,9 @@ func TestLimits(t *testing.T) {
 	}
 	follow(t, first) // its end makes room
 	send(t, task)
-	nested := p.Task(n.sb.APIKey(), first.TaskID())
+	nested := p.Task(n.sb.APIKey(), "caller", first.TaskID())
 	defer nested.End()
-	inner := p.Task(n.sb.APIKey(), send(t, nested).TaskID())
+	inner := p.Task(n.sb.APIKey(), "caller", send(t, nested).TaskID())
 	defer inner.End()
 	if _, err := inner.Call(within(t), dispatch.CallRequest{Agent: "sink"}); faultOf(err) != dispatch.CallLimit || !strings.Contains(err.Error(), "2 deep") {
 		t.Errorf("nested too deeply: %v", err)
@@ -223,7 +224,7 @@ func TestLimits(t *testing.T) {
 func TestCredentialsAreShared(t *testing.T) {
 	n := start(t)
 	p := n.pool(t, Config{})
-	one, two := p.Task(n.sb.APIKey(), "one"), p.Task(n.sb.APIKey(), "two")
+	one, two := p.Task(n.sb.APIKey(), "caller", "one"), p.Task(n.sb.APIKey(), "caller", "two")
 	send(t, one)
 	send(t, two)
 	if len(p.clients) != 1 {
@@ -264,4 +265,55 @@ func TestDepthsAreBounded(t *testing.T) {
 	if len(d.of) != 3 || d.of["9"] != 10 || d.of["7"] != 8 || d.of["6"] != 0 {
 		t.Errorf("%v", d.of)
 	}
+}
+
+// TestDepthBeforeTheAnswer: a task that begins before its sender knows its id counts as nested all the same. What goes to
+// other agents is not waited for, and a wait without end is an error.
+func TestDepthBeforeTheAnswer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p, err := New(Config{Deployment: func() (deployment.Deployment, bool) { return deployment.Deployment{}, false }})
+		if err != nil {
+			t.Fatal(err)
+		}
+		type result struct {
+			depth int
+			err   error
+		}
+		ask := func(agent, task string) <-chan result {
+			got := make(chan result, 1)
+			go func() {
+				depth, err := p.depth(t.Context(), agent, task)
+				got <- result{depth, err}
+			}()
+			synctest.Wait()
+			return got
+		}
+		sent := p.send("worker", 3)
+		early := ask("worker", "t1")
+		select {
+		case r := <-early:
+			t.Fatalf("it did not wait: %+v", r)
+		default:
+		}
+		if r := <-ask("other", "t2"); r.depth != 0 || r.err != nil {
+			t.Errorf("a task of another agent: %+v", r)
+		}
+		sent("t1")
+		if r := <-early; r.depth != 3 || r.err != nil {
+			t.Errorf("the task is nested %+v", r)
+		}
+		p.send("worker", 5)("") // was not sent after all
+		never := p.send("worker", 1)
+		if r := <-ask("worker", "t1"); r.depth != 3 || r.err != nil {
+			t.Errorf("what is known: %+v", r)
+		}
+		if r := <-ask("worker", "t4"); faultOf(r.err) != dispatch.CallUnavailable {
+			t.Errorf("without an answer: %+v", r)
+		}
+		never("")
+		if len(p.sending) != 0 {
+			t.Errorf("%d are on their way", len(p.sending))
+		}
+		p.Close()
+	})
 }

@@ -26,6 +26,8 @@ const (
 	// connectTimeout bounds getting them, cancelTimeout the request to cancel a task that is not wanted any more.
 	connectTimeout = 30 * time.Second
 	cancelTimeout  = 10 * time.Second
+	// sendTimeout bounds the wait for sends under way, one of which may turn out to be of the task that calls.
+	sendTimeout = 10 * time.Second
 	// maxKnown is of how many tasks the depth is remembered.
 	maxKnown = 100_000
 )
@@ -48,6 +50,7 @@ type Pool struct {
 	closed  bool
 	clients map[account]*shared
 	depths  depths
+	sending map[*sending]struct{}
 	work    sync.WaitGroup // Add only under mu while not closed
 }
 
@@ -82,7 +85,7 @@ func New(cfg Config) (*Pool, error) {
 			*limit.of = limit.def
 		}
 	}
-	return &Pool{cfg: cfg, clients: map[account]*shared{}, depths: newDepths(maxKnown)}, nil
+	return &Pool{cfg: cfg, clients: map[account]*shared{}, depths: newDepths(maxKnown), sending: map[*sending]struct{}{}}, nil
 }
 
 // Close ends what calls are under way and waits for it. No call may begin after it.
@@ -189,6 +192,60 @@ func (p *Pool) expire(of account, s *shared) {
 	if s.client != nil {
 		s.client.Close()
 	}
+}
+
+// sending is a task on its way to an agent. Its id is known when done closes; the agent may have it before.
+type sending struct {
+	agent string
+	done  chan struct{}
+}
+
+// send notes that a task, nested so deeply, is on its way. sent must follow, with its id, or "" if it was not sent.
+func (p *Pool) send(agent string, depth int) (sent func(task string)) {
+	s := &sending{agent, make(chan struct{})}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.sending[s] = struct{}{}
+	return func(task string) {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		if task != "" {
+			p.depths.set(task, depth)
+		}
+		delete(p.sending, s)
+		close(s.done)
+	}
+}
+
+// depth is how deeply a task of an agent is nested. A task can begin before who sent it has the answer to that, so this waits
+// for what is on its way to the agent.
+func (p *Pool) depth(ctx context.Context, agent, task string) (int, error) {
+	p.mu.Lock()
+	depth, known := p.depths.of[task]
+	var under []*sending
+	for s := range p.sending {
+		if !known && s.agent == agent {
+			under = append(under, s)
+		}
+	}
+	p.mu.Unlock()
+	if len(under) == 0 {
+		return depth, nil
+	}
+	timer := time.NewTimer(sendTimeout)
+	defer timer.Stop()
+	for _, s := range under {
+		select {
+		case <-s.done:
+		case <-timer.C:
+			return 0, &dispatch.CallError{Fault: dispatch.CallUnavailable, Text: fmt.Sprintf("it is not known how deeply calls are nested, because a task that was sent to agent %s has no answer after %s: try again", agent, sendTimeout)}
+		case <-ctx.Done():
+			return 0, context.Cause(ctx)
+		}
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.depths.of[task], nil
 }
 
 // depths remembers how deeply the tasks that were sent from here are nested. The network has no field for it, so a chain

@@ -14,13 +14,14 @@ import (
 
 // Task makes the calls of one task. It implements dispatch.Caller.
 type Task struct {
-	pool       *Pool
-	apiKey, id string
+	pool              *Pool
+	apiKey, agent, id string
 	// Traceparent of calls that have none of their own; may be empty. It must not be changed after the first call.
 	Traceparent string
 
 	mu     sync.Mutex // guards what follows
 	ended  bool
+	depth  int // once sent is not 0
 	sent   int
 	open   int
 	called map[string]*call
@@ -29,33 +30,42 @@ type Task struct {
 var _ dispatch.Caller = (*Task)(nil)
 
 // Task makes the calls of a task whose agent has an API key. End must follow.
-func (p *Pool) Task(apiKey, id string) *Task { return &Task{pool: p, apiKey: apiKey, id: id} }
+func (p *Pool) Task(apiKey, agent, id string) *Task {
+	return &Task{pool: p, apiKey: apiKey, agent: agent, id: id}
+}
 
 func limited(format string, args ...any) error {
 	return &dispatch.CallError{Fault: dispatch.CallLimit, Text: fmt.Sprintf(format, args...)}
 }
 
-// begin counts a call, and refuses one too many. end must follow when the error is nil.
-func (t *Task) begin() error {
-	t.pool.mu.Lock()
-	depth := t.pool.depths.of[t.id]
-	t.pool.mu.Unlock()
+// begin counts a call, and refuses one too many. It returns how deeply this task is nested. end must follow when the error is nil.
+func (t *Task) begin(ctx context.Context) (depth int, err error) {
+	t.mu.Lock()
+	depth = t.depth
+	first := t.sent == 0
+	t.mu.Unlock()
+	if first {
+		if depth, err = t.pool.depth(ctx, t.agent, t.id); err != nil {
+			return 0, err
+		}
+	}
 	if limit := t.pool.cfg.MaxDepth; depth >= limit {
-		return limited("calls may be nested %d deep, and this task is the result of as many: see whether agents call each other in a circle", limit)
+		return 0, limited("calls may be nested %d deep, and this task is the result of as many: see whether agents call each other in a circle", limit)
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	switch {
 	case t.ended:
-		return dispatch.ErrTaskOver
+		return 0, dispatch.ErrTaskOver
 	case t.open >= t.pool.cfg.MaxOpen:
-		return limited("this task has %d calls under way, the most that it may have: wait for one first", t.open)
+		return 0, limited("this task has %d calls under way, the most that it may have: wait for one first", t.open)
 	case t.sent >= t.pool.cfg.MaxSent:
-		return limited("this task has made %d calls, the most that it may make", t.sent)
+		return 0, limited("this task has made %d calls, the most that it may make", t.sent)
 	}
 	t.open++
 	t.sent++
-	return nil
+	t.depth = depth
+	return depth, nil
 }
 
 func (t *Task) end() {
@@ -66,7 +76,8 @@ func (t *Task) end() {
 
 // Call implements dispatch.Caller.
 func (t *Task) Call(ctx context.Context, r dispatch.CallRequest) (dispatch.Call, error) {
-	if err := t.begin(); err != nil {
+	depth, err := t.begin(ctx)
+	if err != nil {
 		return nil, err
 	}
 	c, release, err := t.pool.acquire(ctx, t.apiKey)
@@ -74,15 +85,15 @@ func (t *Task) Call(ctx context.Context, r dispatch.CallRequest) (dispatch.Call,
 		t.end()
 		return nil, err
 	}
+	sent := t.pool.send(r.Agent, depth+1)
 	s, err := c.Send(ctx, message(r, t.Traceparent))
 	if err != nil {
+		sent("")
 		release()
 		t.end()
 		return nil, fault("call agent "+r.Agent, err)
 	}
-	t.pool.mu.Lock()
-	t.pool.depths.set(s.TaskID(), t.pool.depths.of[t.id]+1)
-	t.pool.mu.Unlock()
+	sent(s.TaskID())
 	made := &call{task: t, session: s, detached: r.Detached, free: sync.OnceFunc(t.end), release: sync.OnceFunc(release)}
 	t.mu.Lock()
 	ended := t.ended

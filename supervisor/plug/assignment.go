@@ -2,6 +2,7 @@ package plug
 
 import (
 	"context"
+	"errors"
 	"sync"
 
 	"github.com/blocksd/blocksd/dispatch"
@@ -81,9 +82,10 @@ func (a *assignment) own(f func(dispatch.TaskPort) error) error {
 	return f(a.port)
 }
 
-// use calls f with the port, unless the task has ended. The context given to f ends with the task.
-func (a *assignment) use(ctx context.Context, f func(context.Context, dispatch.TaskPort) error) error {
-	ctx, cancel := context.WithCancel(ctx)
+// use calls f with the port, unless the task has ended. The context given to f ends with the task; what fails by that fails
+// because the task has ended.
+func (a *assignment) use(asked context.Context, f func(context.Context, dispatch.TaskPort) error) error {
+	ctx, cancel := context.WithCancel(asked)
 	defer cancel()
 	a.mu.Lock()
 	if a.ended {
@@ -104,7 +106,11 @@ func (a *assignment) use(ctx context.Context, f func(context.Context, dispatch.T
 		a.mu.Unlock()
 		a.uses.Done()
 	}()
-	return f(ctx, a.port)
+	err := f(ctx, a.port)
+	if errors.Is(err, context.Canceled) && ctx.Err() != nil && asked.Err() == nil {
+		return errTaskEnded
+	}
+	return err
 }
 
 // end stops all uses of the port and waits for them.

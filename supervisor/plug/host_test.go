@@ -201,8 +201,16 @@ func TestAssignmentIsOverWhenItEnds(t *testing.T) {
 	}()
 	<-entered
 	a.end()
-	if err := <-left; !errors.Is(err, context.Canceled) {
+	if err := <-left; !errors.Is(err, errTaskEnded) {
 		t.Errorf("use ended with %v", err)
+	}
+	asked, leave := context.WithCancel(context.Background())
+	err := newAssignment(newPort(), func() {}).use(asked, func(ctx context.Context, _ dispatch.TaskPort) error {
+		leave()
+		return ctx.Err()
+	})
+	if !errors.Is(err, context.Canceled) {
+		t.Errorf("whoever asked left, and use ended with %v", err)
 	}
 	if err := a.use(context.Background(), func(context.Context, dispatch.TaskPort) error { return nil }); !errors.Is(err, errTaskEnded) {
 		t.Errorf("use after the end: %v", err)
