@@ -70,9 +70,12 @@ func New(cfg Config) (*Tracer, error) {
 	return &Tracer{
 		log: cfg.Log, reader: cfg.Events.Follow(event.TaskAccepted, event.TaskStarted, event.TaskEnded),
 		deliveries: make(chan delivery, maxDeliveries), queue: newQueue(),
-		sender: &sender{address: address, headers: cfg.Headers, client: &http.Client{Transport: transport}, resource: resource, version: cfg.Version},
+		sender: &sender{address: address, headers: cfg.Headers, client: &http.Client{Transport: transport, CheckRedirect: here}, resource: resource, version: cfg.Version},
 	}, nil
 }
+
+// here keeps a request where it is: its headers may hold secrets of that collector.
+func here(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 
 // Close ends a tracer that was not run.
 func (t *Tracer) Close() { t.reader.Close() }

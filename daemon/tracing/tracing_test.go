@@ -242,6 +242,22 @@ func TestCollectorRefuses(t *testing.T) {
 	}
 }
 
+// TestCollectorRedirects: spans and the secrets of the headers go to nobody but the collector that was named.
+func TestCollectorRedirects(t *testing.T) {
+	other := collect(t)
+	r := httptest.NewServer(http.RedirectHandler(other.URL, http.StatusTemporaryRedirect))
+	t.Cleanup(r.Close)
+	tr := run(t, r.URL)
+	tr.task("t")
+	tr.stop()
+	if _, asked := other.got(); asked != 0 {
+		t.Errorf("the other one was asked %d times, with the header %q", asked, other.header.Get("Api-Key"))
+	}
+	if said := tr.log.String(); !strings.Contains(said, "307") {
+		t.Errorf("the log says %q", said)
+	}
+}
+
 // TestCollectorHangs: one that takes connections and says nothing costs spans only, and the end of the daemon a moment.
 func TestCollectorHangs(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")

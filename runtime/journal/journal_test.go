@@ -230,6 +230,46 @@ func TestFullDisk(t *testing.T) {
 	}
 }
 
+// TestReadOnAFullDisk: a reader that finds the disk full has Health say so, as a writer does, and gets no old answer.
+func TestReadOnAFullDisk(t *testing.T) {
+	var files []*os.File // the store and its log; read only when nothing is opened
+	j := open(t, t.TempDir(), func(c *Config) {
+		c.Timeouts.Retry = 5 * time.Millisecond
+		c.OpenFile = func(name string, flag int, mode os.FileMode) (*os.File, error) {
+			if full() {
+				return nil, &fs.PathError{Op: "open", Path: name, Err: unix.ENOSPC}
+			}
+			file, err := os.OpenFile(name, flag, mode)
+			files = append(files, file)
+			return file, err
+		}
+	})
+	b := agent(t, j, "worker")
+	_, written := accept(b, Task{ID: "a"})
+	wait(t, written)
+	fill(t, files[0])
+	if entries, err := b.Open(); err == nil {
+		t.Errorf("read %d tasks", len(entries))
+	}
+	changed, why := j.Health()
+	if why == nil {
+		t.Error("the journal feels well")
+	}
+	empty()
+	for why != nil {
+		select {
+		case <-changed:
+		case <-time.After(patience):
+			t.Fatal("the journal does not recover")
+		}
+		changed, why = j.Health()
+	}
+	if entries, err := b.Open(); err != nil || len(entries) != 1 {
+		t.Errorf("read %d tasks, %v", len(entries), err)
+	}
+	shut(t, j)
+}
+
 // A full disk is played by putting the file /dev/full, of the kernel, in place of the journal's.
 var disk struct {
 	sync.Mutex

@@ -38,7 +38,7 @@ func (j *Journal) own() {
 func (j *Journal) work() {
 	b, reads := j.take()
 	_, unhealthy := j.Health()
-	tried := unhealthy == nil && !b.empty()
+	tried := unhealthy == nil && (!b.empty() || b.whole && !j.store.pending.empty())
 	if tried {
 		unhealthy = j.write(b)
 	}
@@ -60,7 +60,7 @@ func (j *Journal) take() (b batch, reads []post) {
 			reads = append(reads, p)
 		}
 	}
-	if len(reads) > 0 {
+	if b.whole = len(reads) > 0; b.whole {
 		b.posts = slices.DeleteFunc(b.posts, func(p post) bool { return p.kind == reading })
 	}
 	for agent := range j.inbox.dirty {

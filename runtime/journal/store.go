@@ -46,6 +46,7 @@ var (
 	// errBroken marks damage in the file, as opposed to a disk that cannot be written.
 	errBroken  = errors.New("the file is damaged")
 	errNotOpen = errors.New("the file could not be opened again")
+	errBehind  = errors.New("what was written last is not where it could be read yet, because the disk takes nothing")
 	errForeign = errors.New("it is not a journal of this program")
 )
 
@@ -71,6 +72,8 @@ type batch struct {
 	cursors []cursorOf
 	// probe has the commit fail unless there is some room on the disk.
 	probe bool
+	// whole has everything go to the store, which alone is read.
+	whole bool
 }
 
 type cursorOf struct {
@@ -211,15 +214,13 @@ func (s *store) finish() error {
 
 func (b batch) empty() bool { return len(b.posts) == 0 && len(b.cursors) == 0 }
 
-// view has f read the records of an agent.
+// view has f read the records of an agent, after a whole commit.
 func (s *store) view(agent string, f func(*view) error) error {
 	if s.db == nil {
 		return errNotOpen
 	}
 	if !s.pending.empty() {
-		if err := s.checkpoint(batch{}, true); err != nil {
-			return err
-		}
+		return errBehind
 	}
 	return guard(func() error {
 		return s.db.View(func(tx *bolt.Tx) error { return f(&view{s, agent, tx.Bucket(bucketAgents).Bucket([]byte(agent))}) })
@@ -233,7 +234,10 @@ func (s *store) commit(b batch) error {
 		return errNotOpen
 	}
 	s.commits++
-	if !b.probe && !b.empty() {
+	if !b.probe && !b.whole && !b.empty() {
+		if int64(cap(s.frame)) > s.cfg.logBytes { // of a flood
+			s.frame = nil
+		}
 		s.frame = appendFrame(s.frame[:0], b)
 		if written, err := s.log.append(s.frame); written {
 			if err == nil {
