@@ -92,6 +92,12 @@ type Request struct {
 	Target []byte
 	// Body is JSON, nil for none.
 	Body []byte
+	// Stall, if not 0, is how long the answer may stand still once it has begun. MaxAnswer, if not 0, bounds it instead of
+	// the limit of the carrier. Both are for long polls.
+	Stall     time.Duration
+	MaxAnswer int64
+	// Wrote, if not nil, is called when the request is about to be written.
+	Wrote func()
 }
 
 // Answer is what came back.
@@ -127,6 +133,7 @@ func reason(ctx context.Context, deadline time.Time, timeout time.Duration, err 
 	switch {
 	case ctx.Err() != nil:
 		return context.Cause(ctx)
+	case errors.Is(err, errStalled):
 	case !time.Now().Before(deadline):
 		return fmt.Errorf("no answer within %s: %w", timeout, context.DeadlineExceeded)
 	}

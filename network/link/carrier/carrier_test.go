@@ -280,6 +280,51 @@ func TestEnds(t *testing.T) {
 	}
 }
 
+// An answer that has begun must go on; before it begins only the timeout counts.
+func TestStall(t *testing.T) {
+	begun := make(chan struct{})
+	srv, _ := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case "/late":
+			time.Sleep(200 * time.Millisecond)
+			return
+		case "/steady":
+			for range 5 {
+				_, _ = io.WriteString(w, strings.Repeat("x", 3000))
+				w.(http.Flusher).Flush()
+				time.Sleep(50 * time.Millisecond)
+			}
+			return
+		}
+		_, _ = io.WriteString(w, strings.Repeat("x", 3000))
+		w.(http.Flusher).Flush()
+		begun <- struct{}{}
+		<-r.Context().Done()
+	})
+	srv.Start()
+	defer srv.Close()
+	c := newCarrier(t, origin(srv))
+	ask := func(ctx context.Context, path string, stall time.Duration) (Answer, error) {
+		a, _, err := c.Do(ctx, soon, Request{Method: "GET", Target: []byte(path), Stall: stall})
+		return a, err
+	}
+	if _, err := ask(t.Context(), "/late", 100*time.Millisecond); err != nil {
+		t.Errorf("late: %v", err)
+	}
+	if a, err := ask(t.Context(), "/steady", 5*time.Second); err != nil || len(a.Body) != 15_000 {
+		t.Errorf("steady: %d bytes, %v", len(a.Body), err)
+	}
+	go func() { <-begun }()
+	if _, err := ask(t.Context(), "/", 100*time.Millisecond); !errors.Is(err, errStalled) {
+		t.Errorf("stalled: %v", err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() { <-begun; cancel() }()
+	if _, err := ask(ctx, "/", soon); !errors.Is(err, context.Canceled) {
+		t.Errorf("canceled: %v", err)
+	}
+}
+
 func TestIdleConnectionsEnd(t *testing.T) {
 	gone := make(chan struct{}, 1)
 	srv := httptest.NewUnstartedServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))

@@ -8,7 +8,9 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"strconv"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -20,6 +22,8 @@ const (
 	keptBuffer = 8 << 10
 	// maxHead bounds the head of an answer, in bytes.
 	maxHead = 64 << 10
+	// maxTrusted is the largest length for which room is made before there is anything.
+	maxTrusted = 64 << 10
 	// maxInterim is how many answers of status 1xx may come before the one that counts.
 	maxInterim = 5
 )
@@ -31,13 +35,19 @@ type conn struct {
 	origin  string
 	limit   int64 // of an answer
 	in      bufio.Reader
-	left    int64  // how much more may be read
-	out     []byte // where requests are put together
-	peek    rawPeek
-	usable  bool      // for a further request
-	since   time.Time // idle since then; the carrier's lock guards it
-	at      int       // the place among the busy ones; the carrier's lock guards it
-	peeking syscall.RawConn
+	max     int64         // of the answer that is read
+	left    int64         // how much more of it may be read
+	stall   time.Duration // how long it may stand still once it has begun, 0 for any time
+	stalled time.Time     // when it has stood still for so long; zero before it has begun
+
+	deadline    time.Time // of the request
+	interrupted atomic.Bool
+	out         []byte // where requests are put together
+	peek        rawPeek
+	usable      bool      // for a further request
+	since       time.Time // idle since then; the carrier's lock guards it
+	at          int       // the place among the busy ones; the carrier's lock guards it
+	peeking     syscall.RawConn
 }
 
 func newConn(raw, stream net.Conn, cfg Config) *conn {
@@ -60,17 +70,36 @@ func (l limited) Read(p []byte) (int, error) {
 	}
 	n, err := l.c.stream.Read(p[:min(int64(len(p)), l.c.left)])
 	l.c.left -= int64(n)
+	switch {
+	case l.c.stall == 0:
+	case err == nil:
+		if l.c.stalled = time.Now().Add(l.c.stall); l.c.stalled.After(l.c.deadline) {
+			l.c.stalled = l.c.deadline
+		}
+		err = l.c.stream.SetReadDeadline(l.c.stalled)
+		if l.c.interrupted.Load() { // meanwhile: that deadline holds
+			l.c.interrupt()
+		}
+	case !l.c.stalled.IsZero() && errors.Is(err, os.ErrDeadlineExceeded):
+		err = errStalled
+	}
 	return n, err
 }
 
+var errStalled = errors.New("the answer stood still for too long")
+
 // begin prepares a connection for a request. It reports false if the peer has closed it, or has said something unasked.
 func (c *conn) begin(deadline time.Time) bool {
+	c.deadline = deadline
 	c.usable = c.in.Buffered() == 0 && c.stream.SetDeadline(deadline) == nil && c.peek.silent(c.peeking)
 	return c.usable
 }
 
 // interrupt ends the request that uses the connection. It may be called from another goroutine.
-func (c *conn) interrupt() { _ = c.raw.SetDeadline(time.Unix(1, 0)) }
+func (c *conn) interrupt() {
+	c.interrupted.Store(true)
+	_ = c.raw.SetDeadline(time.Unix(1, 0))
+}
 
 // cut ends the connection while it is in use. It may be called from another goroutine.
 func (c *conn) cut() { _ = c.raw.Close() }
@@ -95,10 +124,17 @@ func (c *conn) exchange(r Request) (Answer, error) {
 	if c.out = b; cap(b) > keptBuffer {
 		c.out = nil
 	}
+	if r.Wrote != nil {
+		r.Wrote()
+	}
 	if _, err := c.stream.Write(b); err != nil {
 		return Answer{}, err
 	}
-	c.left = maxHead + c.limit
+	c.max, c.stall, c.stalled = c.limit, r.Stall, time.Time{}
+	if r.MaxAnswer > 0 {
+		c.max = r.MaxAnswer
+	}
+	c.left = maxHead + c.max
 	for range maxInterim + 1 {
 		a, err := c.read()
 		if err != nil || a.Status >= http.StatusOK || a.Status == http.StatusSwitchingProtocols {
@@ -112,7 +148,7 @@ func (c *conn) exchange(r Request) (Answer, error) {
 func (c *conn) read() (Answer, error) {
 	if head, length, ok, err := c.head(); err != nil {
 		return Answer{}, err
-	} else if ok && int64(length) <= c.limit {
+	} else if ok && int64(length) <= min(c.max, maxTrusted) {
 		_, _ = c.in.Discard(head) // it is in the buffer
 		body := make([]byte, length)
 		if _, err := io.ReadFull(&c.in, body); err != nil {
@@ -129,11 +165,11 @@ func (c *conn) read() (Answer, error) {
 		return Answer{Status: resp.StatusCode}, nil
 	}
 	var body bytes.Buffer
-	if _, err := body.ReadFrom(io.LimitReader(resp.Body, c.limit+1)); err != nil {
+	if _, err := body.ReadFrom(io.LimitReader(resp.Body, c.max+1)); err != nil {
 		return Answer{}, fmt.Errorf("the answer was cut short: %w", err)
 	}
-	if int64(body.Len()) > c.limit {
-		return Answer{}, fmt.Errorf("the answer is larger than %d bytes", c.limit)
+	if int64(body.Len()) > c.max {
+		return Answer{}, fmt.Errorf("the answer is larger than %d bytes", c.max)
 	}
 	c.usable = !resp.Close && resp.StatusCode != http.StatusSwitchingProtocols && c.in.Buffered() == 0
 	return Answer{Status: resp.StatusCode, Header: resp.Header, Body: body.Bytes()}, nil
