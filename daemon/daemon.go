@@ -95,6 +95,7 @@ type Daemon struct {
 	listener  net.Listener
 	notify    *notifier
 	programs  *programs
+	names     *nameHolders
 	fleet     *supervisor.Fleet
 	taskSlots *taskSlots
 	reloads   reloads
@@ -164,6 +165,9 @@ func New(cfg Config) (*Daemon, error) {
 	}
 	if err := d.openTelemetry(c.Telemetry); err != nil {
 		return nil, errors.Join(err, d.lock.release())
+	}
+	if d.names, err = openNames(c.StateDir, cfg.Log); err != nil {
+		return nil, errors.Join(err, d.closeTelemetry(), d.lock.release())
 	}
 	if d.journal, err = openJournal(cfg, d.committed); err != nil {
 		return nil, errors.Join(err, d.closeTelemetry(), d.lock.release())
