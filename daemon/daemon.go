@@ -160,7 +160,7 @@ func New(cfg Config) (*Daemon, error) {
 		return nil, err
 	}
 	d.taskSlots = newTaskSlots(c.Limits.Tasks)
-	if d.lock, err = lockState(c.StateDir); err != nil {
+	if d.lock, err = lockState(c.StateDir, cfg.Log); err != nil {
 		return nil, err
 	}
 	if err := d.openTelemetry(c.Telemetry); err != nil {
