@@ -1,6 +1,8 @@
 package main
 
 import (
+	"io"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -89,6 +91,36 @@ func TestReasons(t *testing.T) {
 		if !strings.HasPrefix(r, "machine: ") {
 			t.Errorf("%q does not begin with machine:", r)
 		}
+	}
+}
+
+// What an ordinary user's run skips is what root's run does, whatever signs are in the names.
+func TestSkippedTests(t *testing.T) {
+	r := newReport(io.Discard, 1)
+	tests := []aTest{{"m/a", "TestX"}, {"m/a", "TestY/a_(b)|c/[d]"}, {"m/b", "TestX"}}
+	for _, test := range tests {
+		r.takeLocked(event{Action: "start", Package: test.Package})
+		r.takeLocked(event{Action: "skip", Package: test.Package, Test: test.Name})
+	}
+	file := filepath.Join(t.TempDir(), "skipped")
+	if err := r.write(file); err != nil {
+		t.Fatal(err)
+	}
+	got, err := readTests(file)
+	if d := cmp.Diff(tests, got); err != nil || d != "" {
+		t.Error(err, d)
+	}
+	if d := cmp.Diff([]string{"m/a", "m/b"}, packages(got)); d != "" {
+		t.Error(d)
+	}
+	if got, want := pattern(got), `^TestX$|^TestY$/^a_\(b\)\|c$/^\[d\]$`; got != want {
+		t.Errorf("pattern %s, want %s", got, want)
+	}
+	again := newReport(io.Discard, 1)
+	again.takeLocked(event{Action: "pass", Package: "m/a", Test: "TestX"})
+	again.takeLocked(event{Action: "skip", Package: "m/b", Test: "TestX"})
+	if d := cmp.Diff(tests[1:2], again.missing(tests)); d != "" {
+		t.Error(d)
 	}
 }
 
