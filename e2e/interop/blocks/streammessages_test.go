@@ -56,6 +56,7 @@ var optional = []string{"unacked"}
 // TestStreamMessages has the SDK's provider and blocksd write the same streams, and compares what is on their channels: types,
 // members, numbers, encodings, elements, pieces, and the mark of the end.
 func TestStreamMessages(t *testing.T) {
+	t.Parallel()
 	cards := writeCards(t)
 	providers := append(slices.Clone(versions), "blocksd")
 	said := map[string]map[string][]string{}
