@@ -19,7 +19,6 @@ import (
 // blocksd serves, and of the same project under blocksd. With blocksd each scenario of scenarios_test.go that opens a stream
 // shows the same as with the SDK's own provider.
 func TestStreams(t *testing.T) {
-	t.Parallel()
 	cards := writeCards(t)
 	var ofScenarios []scenario
 	for _, s := range scenarios {
