@@ -149,6 +149,7 @@ func reasons(path string) ([]string, error) {
 // event is one line of go test -json.
 type event struct {
 	Action, Package, Test, Output string
+	Elapsed                       float64
 }
 
 // report turns events into lines.
@@ -166,6 +167,7 @@ type report struct {
 	skips                   []string
 	skippedTests            []aTest
 	ended                   map[aTest]bool
+	longest                 []timed
 	passed, failed, skipped int
 }
 
@@ -224,6 +226,7 @@ func (r *report) takeLocked(e event) {
 			r.skippedTests = append(r.skippedTests, aTest{e.Package, e.Test})
 		}
 		r.ended[aTest{e.Package, e.Test}] = true
+		r.timeLocked(e)
 		delete(r.tests[e.Package], e.Test)
 	}
 }
@@ -323,6 +326,9 @@ func (r *report) close(allowed []string, ci bool) (refused bool) {
 			r.sayLocked("  this machine must not skip for that reason: see scripts/machine-skips\n")
 			refused = true
 		}
+	}
+	for _, t := range r.longest {
+		r.sayLocked(fmt.Sprintf("%3.0f s for %s of %s\n", t.seconds, t.Name, strings.TrimPrefix(t.Package, module+"/")))
 	}
 	r.sayLocked(fmt.Sprintf("%d of %d packages in %.0f s\n", r.done, r.total, time.Since(r.begun).Seconds()))
 	r.sayLocked(fmt.Sprintf("tests: %d passed, %d failed, %d skipped\n", r.passed, r.failed, r.skipped))

@@ -19,7 +19,8 @@ const events = `{"Action":"start","Package":"m/a"}
 {"Action":"output","Package":"m/a","Test":"TestX","Output":"    x_test.go:7: machine: no such thing: here\n"}
 {"Action":"output","Package":"m/a","Test":"TestX","Output":"--- SKIP: TestX (0.00s)\n"}
 {"Action":"skip","Package":"m/a","Test":"TestX"}
-{"Action":"pass","Package":"m/a","Test":"TestY"}
+{"Action":"pass","Package":"m/a","Test":"TestY","Elapsed":12.3}
+{"Action":"pass","Package":"m/a","Test":"TestY/part","Elapsed":12.2}
 {"Action":"output","Package":"m/a","Output":"ok  \tm/a\t0.5s\n"}
 {"Action":"pass","Package":"m/a"}
 {"Action":"start","Package":"m/none"}
@@ -74,7 +75,7 @@ func TestReport(t *testing.T) {
 			if tt.refused {
 				expect += "  this machine must not skip for that reason: see scripts/machine-skips\n"
 			}
-			expect += "3 of 3 packages in N s\ntests: 2 passed, 1 failed, 1 skipped\n"
+			expect += " N s for TestY of m/a\n3 of 3 packages in N s\ntests: 3 passed, 1 failed, 1 skipped\n"
 			if d := cmp.Diff(expect, regexp.MustCompile(`\d+ s\b`).ReplaceAllString(out.String(), "N s")); d != "" {
 				t.Error(d)
 			}
