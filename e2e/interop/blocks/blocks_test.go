@@ -41,7 +41,7 @@ func TestMain(m *testing.M) {
 	// says how many. TestManyAtOnce and TestStreams work, and have the machine for themselves.
 	flag.Parse()
 	if f := flag.Lookup("test.parallel"); f.Value.String() == f.DefValue {
-		_ = f.Value.Set("6")
+		_ = f.Value.Set("4")
 	}
 	var err error
 	if bin, err = system.Build("../../.."); err != nil {
