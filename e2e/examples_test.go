@@ -97,6 +97,7 @@ func TestExamples(t *testing.T) {
 	cases := exampleCases(t)
 	for language, l := range exampleLanguages {
 		t.Run(language, func(t *testing.T) {
+			t.Parallel()
 			var mine []exampleCase
 			var names []string
 			seen := map[string]bool{}
