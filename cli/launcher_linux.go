@@ -128,16 +128,16 @@ func (a *app) launcherListener(path string) (*net.UnixListener, error) {
 
 // namedUser reports whether the configuration gives a handler this user. Only what root alone may write counts.
 func namedUser(file string, uid, gid uint32) bool {
-	file = config.FindFile(file)
-	if file == "" {
-		return false
-	}
+	file = config.FindFile(file) // "" where there are only fragments
 	fragments := config.FragmentsOf(file)
 	files, err := filepath.Glob(filepath.Join(fragments, "*"))
 	if err != nil {
 		return false
 	}
-	for _, path := range append(files, file, filepath.Dir(file), fragments) {
+	if file != "" {
+		files = append(files, file)
+	}
+	for _, path := range append(files, fragments, filepath.Dir(fragments)) {
 		if !ofRootAlone(path) {
 			return false
 		}
