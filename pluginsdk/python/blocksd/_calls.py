@@ -9,13 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, AsyncIterator, Callable, Mapping, Sequence, Union
 
-import grpc
-
 from . import _rpc
-from ._host import before, refused
+from ._host import HostCall, before
 from ._pb import host_pb2, task_pb2
 from ._work import Work
-from .errors import Error
+from .errors import Error, HostError
 
 
 @dataclass
@@ -63,7 +61,7 @@ class CallCore:
         self.closed = False
         # on_news is called on the loop after each event and at the end.
         self.on_news: Callable[[], None] | None = None
-        self._call: Any = None
+        self._call: HostCall | None = None
         self._news = asyncio.Event()
         self._reader: asyncio.Task[None] | None = None
 
@@ -95,31 +93,34 @@ class CallCore:
             else:
                 part.text = given.text or ""
         what = f"call the agent {agent!r}"
-        core._call = work.host.start("CallAgent", _requests(request, inputs))
+        core._call = call = work.host.start(what, "CallAgent")
         try:
-            first = await core._call.read()
-        except asyncio.CancelledError:
-            core._call.cancel()
+            async for message in _requests(request, inputs):
+                if call.ended:
+                    break  # the answer says why
+                await call.send(message)
+            call.close()
+            first = await call.read()
+            if first is None or not first.HasField("submitted"):
+                raise Error(f"{what}: the daemon did not say what was submitted")
+        except BaseException:
+            call.cancel()
             raise
-        except grpc.RpcError as err:
-            raise refused(what, err) from None
-        if first is grpc.aio.EOF or not first.HasField("submitted"):
-            raise Error(f"{what}: the daemon did not say what was submitted")
         core.task_id, core.queued = first.submitted.task_id, first.submitted.queued
         core.idempotent = first.submitted.idempotent
         if first.event_json:
             core.events.append(json.loads(first.event_json))
-        core._reader = asyncio.ensure_future(core._read(what))
+        core._reader = asyncio.ensure_future(core._read(call))
         return core
 
-    async def _read(self, what: str) -> None:
+    async def _read(self, call: HostCall) -> None:
         try:
-            while (answer := await self._call.read()) is not grpc.aio.EOF:
+            while (answer := await call.read()) is not None:
                 if answer.event_json:
                     self.events.append(json.loads(answer.event_json))
                     self._tell()
-        except grpc.RpcError as err:
-            self.error = refused(what, err)
+        except HostError as err:
+            self.error = err
         except asyncio.CancelledError:
             pass
         finally:

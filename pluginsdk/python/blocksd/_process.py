@@ -83,19 +83,15 @@ class _Server:
         self._loop.call_soon_threadsafe(self._stopping.set)
 
     async def _serve(self) -> None:
-        import grpc
-
+        from ._grpc import Server
         from ._host import Host
-        from ._rpc import OPTIONS
         from ._service import Service
 
         self._loop = asyncio.get_running_loop()
         self._stopping = asyncio.Event()
         host = Host.from_environment()
-        server = grpc.aio.server(options=OPTIONS)
-        Service(self._served, host, self._stopping.set).register(server)
-        server.add_insecure_port("unix:" + self._socket)
-        await server.start()
+        server = Server(Service(self._served, host, self._stopping.set).methods())
+        server.listen(self._socket)
         self.loaded.wait(LOAD_BEFORE_HANDSHAKE)
         _output.handshake(f"1|1|unix|{self._socket}|grpc|")
         await self._stopping.wait()

@@ -6,9 +6,7 @@ import asyncio
 import json
 from typing import Any, Iterable
 
-import grpc
-
-from ._host import before, refused
+from ._host import HostCall, before
 from ._pb import host_pb2
 from ._work import Work
 from .errors import HostError
@@ -34,7 +32,7 @@ class StreamCore:
         self.end_detail = ""
         # Several writes at once would be taken in no particular order.
         self._writing = asyncio.Lock()
-        self._call: Any = None
+        self._call: HostCall | None = None
         self._reading: asyncio.Future[Any] | None = None
 
     @classmethod
@@ -75,18 +73,18 @@ class StreamCore:
             if self._reading is None:
                 if self._call is None:
                     request = host_pb2.ReadStreamRequest(task_id=self.work.id, stream_id=self.id)
-                    self._call = self.work.host.start("ReadStream", request)
+                    self._call = await self.work.host.begin("read the stream", "ReadStream", request)
                 self._reading = asyncio.ensure_future(self._call.read())
                 self._reading.add_done_callback(_nobody_reads_on)
             try:
                 answer = await before(self.work.canceled, self._reading)
-            except grpc.RpcError as err:
+            except HostError:
                 self.end_reason = "failed"
-                raise refused("read the stream", err) from None
-            if answer is None:
+                raise
+            if not self._reading.done():
                 raise self.work.interrupted()
             self._reading = None
-            if answer is grpc.aio.EOF:
+            if answer is None:
                 self.end_reason = "closed"
                 break
             if answer.HasField("gap"):

@@ -1,6 +1,6 @@
 """One task under way: what is sent for it, in which order, and whether it was asked to end.
 
-The coroutines run on the loop of the gRPC server; the methods that are no coroutines may be called from any thread.
+The coroutines run on the loop of the server; what the other methods may be called from is said there.
 """
 
 from __future__ import annotations
@@ -8,9 +8,11 @@ from __future__ import annotations
 import asyncio
 import collections
 import threading
-from typing import Any, AsyncIterator, Callable, Coroutine, TypeVar
+import time
+from typing import Any, AsyncIterator, Callable, Coroutine, Sequence, TypeVar
 
 from . import _rpc
+from ._grpc import ServerCall
 from ._host import Host
 from ._pb import handler_pb2, host_pb2, task_pb2
 from .artifact import Artifact, read_some
@@ -18,12 +20,19 @@ from .errors import Canceled, TaskEnded, cut, texts
 
 T = TypeVar("T")
 
-# A message for the daemon, or None to only mark a place in the order; whether it is a status; who waits for it.
-Item = tuple["handler_pb2.StartTaskResponse | None", bool, "asyncio.Future[int] | None"]
+# A message for the daemon, or None to only mark a place in the order; who waits for it.
+Item = tuple["bytes | None", "asyncio.Future[int] | None"]
+
+# Statuses that follow closer than this on each other wait for the last of them, in seconds: the daemon publishes one a
+# second.
+STATUS_PAUSE = 0.05
 
 
 class Work:
-    def __init__(self, message: task_pb2.Task, host: Host, loop: asyncio.AbstractEventLoop) -> None:
+    """What is sent may have to wait until the daemon has room. Whoever adds something sends what can be sent, in its own
+    thread; _sending guards that and the order."""
+
+    def __init__(self, message: task_pb2.Task, host: Host, loop: asyncio.AbstractEventLoop, call: ServerCall) -> None:
         self.message = message
         self.id: str = message.task_id
         self.host = host
@@ -35,11 +44,15 @@ class Work:
         self.canceled = asyncio.Event()
         # on_cancel are called on the loop, once.
         self.on_cancel: list[Callable[[], None]] = []
+        self._call = call
+        self._sending = threading.Lock()
         self._items: collections.deque[Item] = collections.deque()
-        self._wake = asyncio.Event()
+        self._status: bytes | None = None  # the latest, if it waits
+        self._status_at = -STATUS_PAUSE
         self._sent = 0
         self._closed = False  # nothing is taken any more
         self._artifact = asyncio.Lock()  # pieces of different artifacts never mix
+        call.on_room = self._send_waiting
 
     # From any thread.
 
@@ -52,22 +65,120 @@ class Work:
         return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(coroutine, self.loop))
 
     def status(self, text: str) -> None:
-        message = handler_pb2.StartTaskResponse(status=cut(str(text)))
-        self._on_loop(self._put_status, message)
+        message = handler_pb2.StartTaskResponse(status=cut(str(text))).SerializeToString()
+        now = time.monotonic()
+        with self._sending:
+            if self._closed:
+                return
+            if now - self._status_at < STATUS_PAUSE or self._items:
+                if self._status is None:
+                    self._on_loop(self.loop.call_later, STATUS_PAUSE, self._send_waiting)
+                self._status = message
+                return
+            self._status_at = now
+            self._status = None
+            self._items.append((message, None))
+            self._send_some()
 
-    def finish(self, err: BaseException | None = None) -> None:
-        """Ends the task. Only the first end counts."""
+    def send_all(self, artifacts: Sequence[Artifact]) -> None:
+        """Sends artifacts, and blocks until they are on their way."""
+        for artifact in artifacts:
+            if not self._send_at_once(artifact):
+                self.wait(self.send(artifact))
+
+    def _send_at_once(self, artifact: Artifact) -> bool:
+        """Sends an artifact of one piece, if nothing has to wait."""
+        if (message := _one_piece(artifact)) is None or self._artifact.locked():
+            return False
+        with self._sending:
+            if self._closed or not self._free():
+                return False
+            self._call.send(message)
+            self._sent += 1
+        return True
+
+    def finish(self, err: BaseException | None = None, artifacts: Sequence[Artifact] = ()) -> None:
+        """Ends the task, with its last artifacts. Only the first end counts."""
+        if err is None and artifacts:
+            try:
+                if not self.lasting and len(artifacts) == 1 and self._finish_at_once(artifacts[0]):
+                    return
+                self.send_all(artifacts)
+            except BaseException as failed:
+                err = failed
         if err is None:
-            message = handler_pb2.StartTaskResponse(result=handler_pb2.Result(final=self.final))
+            message = handler_pb2.StartTaskResponse(result=handler_pb2.Result(final=self.final)).SerializeToString()
             if self.lasting:
                 self._on_loop(self.when_canceled, lambda: self._put_last(message))
                 return
         else:
             public, private = texts(err)
-            message = handler_pb2.StartTaskResponse(error=handler_pb2.Error(public_message=public, private_message=private))
-        self._on_loop(self._put_last, message)
+            message = handler_pb2.StartTaskResponse(
+                error=handler_pb2.Error(public_message=public, private_message=private)
+            ).SerializeToString()
+        self._put_last(message)
 
-    def _on_loop(self, call: Callable[..., None], *args: Any) -> None:
+    def _finish_at_once(self, artifact: Artifact) -> bool:
+        """Sends the only artifact and the end in one go."""
+        if (message := _one_piece(artifact)) is None or self._artifact.locked():
+            return False
+        end = _FINAL if self.final else _RESULT
+        with self._sending:
+            if self._closed or not self._free():
+                return False
+            self._closed = True
+            self._call.send(message, end, last=True)
+        return True
+
+    def _put(self, message: bytes | None, waiter: asyncio.Future[int] | None = None) -> None:
+        with self._sending:
+            if self._closed:
+                raise TaskEnded()
+            self._queue_status()
+            self._items.append((message, waiter))
+            self._send_some()
+
+    def _put_last(self, message: bytes) -> None:
+        with self._sending:
+            if not self._closed:
+                self._queue_status()
+                self._closed = True
+                self._items.append((message, None))
+                self._send_some()
+
+    def _send_waiting(self) -> None:
+        with self._sending:
+            self._send_some()
+            if not self._items:
+                self._queue_status()
+                self._send_some()
+
+    # With _sending held.
+
+    def _free(self) -> bool:
+        """Whether nothing has to wait."""
+        return not self._items and self._status is None and self._call.has_room
+
+    def _queue_status(self) -> None:
+        """The status that waits comes before whatever follows."""
+        if self._status is not None and not self._closed:
+            self._items.append((self._status, None))
+            self._status_at = time.monotonic()
+        self._status = None
+
+    def _send_some(self) -> None:
+        """What there is room for."""
+        while self._items and self._call.has_room:
+            message, waiter = self._items.popleft()
+            if message is not None:
+                self._call.send(message, last=self._closed and not self._items)
+                self._sent += 1
+            if waiter is not None:
+                self._on_loop(_tell, waiter, self._sent)
+
+    # From any thread.
+
+    def _on_loop(self, call: Callable[..., Any], *args: Any) -> None:
         try:
             self.loop.call_soon_threadsafe(call, *args)
         except RuntimeError:  # the loop is closed: the process ends
@@ -92,31 +203,20 @@ class Work:
         else:
             self.on_cancel.append(call)
 
-    def _put(self, message: handler_pb2.StartTaskResponse | None, status: bool = False, waiter: asyncio.Future[int] | None = None) -> None:
-        self._items.append((message, status, waiter))
-        self._wake.set()
-
-    def _put_status(self, message: handler_pb2.StartTaskResponse) -> None:
-        """Of statuses that wait, the first and the last are enough: the daemon publishes one a second."""
-        if self._closed:
-            return
-        items = self._items
-        if len(items) >= 2 and items[-1][1] and items[-2][1]:
-            items[-1] = (message, True, None)
-        else:
-            self._put(message, status=True)
-
-    def _put_last(self, message: handler_pb2.StartTaskResponse) -> None:
-        if not self._closed:
+    def gone(self) -> None:
+        """The daemon has ended the call: nothing is sent any more."""
+        self.cancel("ended")
+        with self._sending:
             self._closed = True
-            self._put(message)
+            while self._items:
+                waiter = self._items.popleft()[1]
+                if waiter is not None and not waiter.done():
+                    waiter.set_exception(TaskEnded())
 
     async def _pass(self, message: handler_pb2.StartTaskResponse | None) -> int:
-        """Waits until gRPC has taken the message and all before it; returns how many that were."""
-        if self._closed:
-            raise TaskEnded()
+        """Waits until the message and all before it are on their way; returns how many that were."""
         waiter: asyncio.Future[int] = self.loop.create_future()
-        self._put(message, waiter=waiter)
+        self._put(None if message is None else message.SerializeToString(), waiter)
         return await waiter
 
     async def send(self, artifact: Artifact) -> None:
@@ -152,34 +252,34 @@ class Work:
     def interrupted(self) -> Canceled:
         return Canceled(self.cancel_reason)
 
-    async def answer(self, write: Callable[[Any], Coroutine[Any, Any, None]]) -> None:
-        """Writes what is sent for the task to the daemon, until its end."""
-        try:
-            while True:
-                while not self._items:
-                    if self._closed:
-                        return
-                    self._wake.clear()
-                    await self._wake.wait()
-                message, _, waiter = self._items.popleft()
-                if message is not None:
-                    await write(message)
-                    self._sent += 1
-                if waiter is not None and not waiter.done():
-                    waiter.set_result(self._sent)
-        finally:
-            self._closed = True
-            while self._items:
-                waiter = self._items.popleft()[2]
-                if waiter is not None and not waiter.done():
-                    waiter.set_exception(TaskEnded())
+
+def _tell(waiter: asyncio.Future[int], sent: int) -> None:
+    if not waiter.done():
+        waiter.set_result(sent)
+
+
+_RESULT = handler_pb2.StartTaskResponse(result=handler_pb2.Result()).SerializeToString()
+_FINAL = handler_pb2.StartTaskResponse(result=handler_pb2.Result(final=True)).SerializeToString()
+
+
+def _info(artifact: Artifact) -> task_pb2.ArtifactInfo:
+    return task_pb2.ArtifactInfo(
+        output_id=artifact.output_id or "", mime_type=artifact.mime_type or "", file_name=artifact.file_name or ""
+    )
+
+
+def _one_piece(artifact: Artifact) -> bytes | None:
+    """The message of an artifact that is small, and in memory."""
+    data = artifact.data
+    if not isinstance(data, bytes) or len(data) > _rpc.CHUNK:
+        return None
+    chunk = task_pb2.ArtifactChunk(info=_info(artifact), data=data, last=True)
+    return bytes(handler_pb2.StartTaskResponse(artifact=chunk).SerializeToString())
 
 
 async def chunks(artifact: Artifact) -> AsyncIterator[task_pb2.ArtifactChunk]:
     """An artifact in pieces; the first one describes it, the last one is marked."""
-    info: task_pb2.ArtifactInfo | None = task_pb2.ArtifactInfo(
-        output_id=artifact.output_id or "", mime_type=artifact.mime_type or "", file_name=artifact.file_name or ""
-    )
+    info: task_pb2.ArtifactInfo | None = _info(artifact)
     data = artifact.data
     if isinstance(data, (bytes, bytearray, memoryview)):
         view = memoryview(data)

@@ -148,8 +148,7 @@ class Task(BaseTask):
     def send(self, *results: Any) -> None:
         """Publishes artifacts in order with statuses, as part of the answer, as if they were returned. If one cannot be
         published, the task fails."""
-        for artifact in artifacts_of(list(results)):
-            self._work.wait(self._work.send(artifact))
+        self._work.send_all(artifacts_of(list(results)))
 
     def publish(self, *results: Any) -> None:
         """Publishes artifacts while the task goes on, and returns when the network has them."""

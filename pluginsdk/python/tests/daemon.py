@@ -25,6 +25,8 @@ PACKAGE = Path(__file__).parent.parent
 # Bounds hangs; nothing is measured with it.
 PATIENCE = 60
 TOKEN = "token of a test"
+# As the daemon's.
+OPTIONS = [("grpc.max_receive_message_length", 16 << 20), ("grpc.max_send_message_length", 16 << 20)]
 
 
 class Host:
@@ -125,9 +127,11 @@ class Host:
         return op.EndTaskResponse()
 
     def serve(self, socket: Path) -> grpc.Server:
-        server = grpc.server(futures.ThreadPoolExecutor(32), options=_rpc.OPTIONS)
+        server = grpc.server(futures.ThreadPoolExecutor(32), options=OPTIONS)
         methods = {}
-        for name, (kind, request, response) in _rpc.HOST_METHODS.items():
+        for name, (request, response) in _rpc.HOST_METHODS.items():
+            ways = op.DESCRIPTOR.services_by_name["HostService"].methods_by_name[name]
+            kind = "_".join("stream" if way else "unary" for way in (ways.client_streaming, ways.server_streaming))
             make = getattr(grpc, f"{kind}_rpc_method_handler")
             methods[name] = make(getattr(self, name), request_deserializer=request.FromString, response_serializer=response.SerializeToString)
         server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(_rpc.HOST_SERVICE, methods)])
@@ -222,7 +226,7 @@ class Process:
         line = self._line.get(timeout=PATIENCE)
         fields = line.split("|")
         assert len(fields) == 6 and fields[:3] == ["1", "1", "unix"] and fields[4:] == ["grpc", ""], (line, self.log)
-        self._channel = grpc.insecure_channel("unix:" + fields[3], options=_rpc.OPTIONS)
+        self._channel = grpc.insecure_channel("unix:" + fields[3], options=OPTIONS)
         return self
 
     def _unary(self, path: str, request: bytes) -> bytes:

@@ -125,7 +125,7 @@ def test_a_flood_of_statuses_keeps_the_first_and_the_last(start: Any) -> None:
     p = start("def handler(task):\n    for i in range(100_000): task.status(str(i))")
     statuses = [r.status for r in p.start().rest() if r.HasField("status")]
     assert (statuses[0], statuses[-1]) == ("0", "99999")
-    assert len(statuses) < 100_000
+    assert len(statuses) < 1_000
 
 
 def test_files(start: Any, tmp_path: Any) -> None:

@@ -44,17 +44,17 @@ def main() -> None:
             _process.give_up(str(err))
         loaded.set()
 
-    def body(work: Any) -> None:
+    def body(work: Any) -> Any:
         loaded.wait()
         assert handler is not None
-        run(handler, work, card)
+        return run(handler, work, card)
 
     identity = card["identity"] if isinstance(card.get("identity"), dict) else {}
     name, version = str(identity.get("agentName", "")), str(identity.get("version", ""))
     _process.run(Served(in_thread(body), name, version, [document]), load_handler)
 
 
-def run(handler: Callable[..., Any], work: Any, card: Any) -> None:
+def run(handler: Callable[..., Any], work: Any, card: Any) -> Any:
     """One task, by the rules of Blocks' own SDK."""
     from ..errors import Failure
     from .context import Context, returned
@@ -72,10 +72,9 @@ def run(handler: Callable[..., Any], work: Any, card: Any) -> None:
         if str(err):
             raise
         raise Failure(f"Agent instance error ({type(err).__name__})") from err
-    for artifact in returned(result):
-        work.wait(work.send(artifact))
     # A pipe task goes on when its function has returned, with statuses, too: these need the answer to stay open.
     work.lasting = work.message.kind == 2
+    return returned(result)
 
 
 def _wait(result: Any) -> Any:
