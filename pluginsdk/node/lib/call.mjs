@@ -3,7 +3,7 @@
 import { bytesOf, pieces } from './artifact.mjs';
 import { duration, parseJSON } from './contract.mjs';
 import { HostError, unlessAborted } from './errors.mjs';
-import { hostError, write } from './host.mjs';
+import { hostError } from './host.mjs';
 
 /** The events that end a task. */
 const TERMINAL = 'terminal';
@@ -32,26 +32,19 @@ export class Call {
     const submitted = call.#follow(what);
     submitted.catch(() => {}); // it is awaited below
     options.signal?.addEventListener('abort', () => call.#call.cancel(), { once: true });
-    // A message that cannot be encoded ends the call, and is never written.
-    const send = (message) => Promise.race([write(call.#call, message), submitted]);
     try {
-      await send({
-        call: {
-          task_id: owner, agent_name: agentName, parts: parts.map(partOf),
-          duration: options.durationMinutes ? duration(options.durationMinutes * 60_000) : undefined,
-          idempotency_key: options.idempotencyKey ?? '', owner_id: options.ownerId ?? '', detached: Boolean(options.detached),
-          trace_context: options.traceContext ?? {},
-        },
-      });
-      for (const [index, part] of parts.entries()) {
-        if (part.file === undefined) continue;
-        const whole = bytesOf(part.file);
-        for await (const data of pieces(whole ? [whole] : part.file)) await send({ part_index: index, data });
+      const requests = requestsOf({
+        task_id: owner, agent_name: agentName, parts: parts.map(partOf),
+        duration: options.durationMinutes ? duration(options.durationMinutes * 60_000) : undefined,
+        idempotency_key: options.idempotencyKey ?? '', owner_id: options.ownerId ?? '', detached: Boolean(options.detached),
+        trace_context: options.traceContext ?? {},
+      }, parts);
+      for await (const request of requests) {
+        if (!(await call.#call.send(request))) break; // the answer says why
       }
       call.#call.end();
     } catch (err) {
       call.#call.cancel();
-      await submitted; // says better why
       throw hostError(what, err);
     }
     const answer = await submitted;
@@ -64,22 +57,23 @@ export class Call {
   /** Keeps what the daemon says, and resolves with its first answer. */
   #follow(what) {
     return new Promise((resolve, reject) => {
-      this.#call.on('data', (answer) => {
-        if (answer.submitted) resolve(answer.submitted);
-        const event = parseJSON(answer.event_json);
-        if (event) {
-          this.#events.push(event);
-          this.#wake();
+      const read = async () => {
+        for await (const answer of this.#call) {
+          if (answer.submitted) resolve(answer.submitted);
+          const event = parseJSON(answer.event_json);
+          if (event) {
+            this.#events.push(event);
+            this.#wake();
+          }
         }
-      });
+      };
       const end = (err) => {
         this.#over = true;
         this.#failure ??= err;
         reject(err ?? new HostError(`${what}: the daemon gave no answer`));
         this.#wake();
       };
-      this.#call.on('error', (err) => end(hostError(what, err)));
-      this.#call.on('end', () => end());
+      read().then(() => end(), (err) => end(hostError(what, err)));
     });
   }
 
@@ -147,6 +141,16 @@ export class Call {
   /** Follows the task no longer, which cancels it unless it is detached. */
   close() {
     this.#call.cancel();
+  }
+}
+
+/** The requests of a call: what is asked for, then the bytes of the files. */
+async function* requestsOf(call, parts) {
+  yield { call };
+  for (const [index, part] of parts.entries()) {
+    if (part.file === undefined) continue;
+    const whole = bytesOf(part.file);
+    for await (const data of pieces(whole ? [whole] : part.file)) yield { part_index: index, data };
   }
 }
 

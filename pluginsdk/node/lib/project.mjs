@@ -50,8 +50,10 @@ function messageOf(task) {
   });
 }
 
+/** An object without the members that are undefined. */
 function plain(object) {
-  return Object.fromEntries(Object.entries(object).filter(([, value]) => value !== undefined));
+  for (const name in object) if (object[name] === undefined) delete object[name];
+  return object;
 }
 
 /** The artifacts in what a handler returns. What is none is left out without a word, as there. */
@@ -81,7 +83,10 @@ export class TaskContext {
     this.hasStream = task.hasStream;
     this.consumerPublicKey = task.consumerPublicKey;
     this.requestParts = message.requestParts;
-    this.cancelSignal = task.signal;
+  }
+
+  get cancelSignal() {
+    return this.#task.signal;
   }
 
   get isCancelled() {

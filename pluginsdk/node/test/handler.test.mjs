@@ -50,7 +50,7 @@ test('results and errors', async (t) => {
   assert.match(hidden.error.private_message, /the disk is full/);
   assert.equal(Buffer.byteLength(end(await h.run(request(`fail ${'ü'.repeat(9000)}`))).error.public_message) <= 8 << 10, true);
   assert.deepEqual(end(await h.run({ ...request('pipe'), kind: 'TASK_KIND_PIPE' })), { result: { final: true } });
-  await assert.rejects(h.run({ ...request('nothing'), task_id: '' }), /task without id/);
+  await assert.rejects(h.run({ ...request('nothing'), task_id: '' }), /a task without an id/);
 });
 
 test('artifacts are cut into pieces', async (t) => {
