@@ -27,6 +27,7 @@ HOST_METHODS: dict[str, tuple[Any, Any]] = {
     "CallAgent": (op.CallAgentRequest, op.CallAgentResponse),
     "ControlCall": (op.ControlCallRequest, op.ControlCallResponse),
     "DownloadCallArtifact": (op.DownloadCallArtifactRequest, op.DownloadCallArtifactResponse),
+    "OpenCallStream": (op.OpenCallStreamRequest, op.OpenCallStreamResponse),
     "EndTask": (op.EndTaskRequest, op.EndTaskResponse),
 }
 

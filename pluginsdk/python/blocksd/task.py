@@ -176,12 +176,15 @@ class Task(BaseTask):
         idempotency_key: str = "",
         detached: bool = False,
         trace_context: Optional[Mapping[str, str]] = None,
+        stream: bool = False,
     ) -> Call:
         """Submits a task to another agent. parts are its inputs by id, or one text for the input "request". minutes make
         it a pipe task. It is canceled with this task, or when the call is closed, unless it is detached. trace_context is
-        that of a span of the handler's own; without it the called task belongs to this one."""
+        that of a span of the handler's own; without it the called task belongs to this one. stream asks for the streams of
+        a request task; a pipe task always has them."""
         inputs = inputs_of(parts)
-        return Call(self._work.wait(CallCore.submit(self._work, agent, inputs, minutes, idempotency_key, "", detached, trace_context)))
+        submit = CallCore.submit(self._work, agent, inputs, minutes, idempotency_key, "", detached, trace_context, stream)
+        return Call(self._work.wait(submit))
 
     def end(self, error: Union[BaseException, str, None] = None) -> None:
         """Ends a pipe task whose handler has returned."""
@@ -235,9 +238,11 @@ class AsyncTask(BaseTask):
         idempotency_key: str = "",
         detached: bool = False,
         trace_context: Optional[Mapping[str, str]] = None,
+        stream: bool = False,
     ) -> AsyncCall:
         """Submits a task to another agent, as Task.call does."""
-        submit = CallCore.submit(self._work, agent, inputs_of(parts), minutes, idempotency_key, "", detached, trace_context)
+        inputs = inputs_of(parts)
+        submit = CallCore.submit(self._work, agent, inputs, minutes, idempotency_key, "", detached, trace_context, stream)
         return AsyncCall(await self._work.awaited(submit))
 
     async def end(self, error: Union[BaseException, str, None] = None) -> None:

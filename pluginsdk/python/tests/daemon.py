@@ -41,6 +41,7 @@ class Host:
         self.never_ends = False  # ReadStream says no end
         self.refuse: dict[str, grpc.StatusCode] = {}
         self.called: list[dict[str, Any]] = []  # events of a called task
+        self.announced: list[op.CalledStream] = []  # its streams, with the first event
         self.hold = threading.Event()  # held back before the last of them
         self.hold.set()
 
@@ -110,7 +111,7 @@ class Host:
         for i, event in enumerate(self.called):
             if i == len(self.called) - 1:
                 self.hold.wait(PATIENCE)
-            yield op.CallAgentResponse(event_json=json.dumps(event).encode())
+            yield op.CallAgentResponse(event_json=json.dumps(event).encode(), streams=self.announced if i == 0 else [])
 
     def ControlCall(self, request: Any, context: Any) -> Any:
         self._note("ControlCall", request, context)
@@ -121,6 +122,10 @@ class Host:
         self._note("DownloadCallArtifact", request, context)
         yield op.DownloadCallArtifactResponse(info=tp.ArtifactInfo(mime_type="text/plain", file_name="r.txt"))
         yield op.DownloadCallArtifactResponse(data=b"result %d" % request.artifact_index)
+
+    def OpenCallStream(self, request: Any, context: Any) -> Any:
+        self._note("OpenCallStream", request, context)
+        return op.OpenCallStreamResponse(stream=next(s for s in self.announced if s.stream_id == request.stream_id))
 
     def EndTask(self, request: Any, context: Any) -> Any:
         self._note("EndTask", request, context)
