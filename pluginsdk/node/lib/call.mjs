@@ -4,6 +4,7 @@ import { bytesOf, pieces } from './artifact.mjs';
 import { duration, parseJSON } from './contract.mjs';
 import { HostError, unlessAborted } from './errors.mjs';
 import { hostError } from './host.mjs';
+import { DIRECTIONS, FORMATS, nameOf, Stream } from './stream.mjs';
 
 /** The events that end a task. */
 const TERMINAL = 'terminal';
@@ -14,6 +15,8 @@ export class Call {
   #call;
   #signal;
   #events = [];
+  #streams = [];
+  #opened = new Map();
   #over = false;
   #failure;
   #waiting = [];
@@ -37,7 +40,7 @@ export class Call {
         task_id: owner, agent_name: agentName, parts: parts.map(partOf),
         duration: options.durationMinutes ? duration(options.durationMinutes * 60_000) : undefined,
         idempotency_key: options.idempotencyKey ?? '', owner_id: options.ownerId ?? '', detached: Boolean(options.detached),
-        trace_context: options.traceContext ?? {},
+        trace_context: options.traceContext ?? {}, stream: Boolean(options.stream),
       }, parts);
       for await (const request of requests) {
         if (!(await call.#call.send(request))) break; // the answer says why
@@ -60,11 +63,10 @@ export class Call {
       const read = async () => {
         for await (const answer of this.#call) {
           if (answer.submitted) resolve(answer.submitted);
+          this.#streams.push(...(answer.streams ?? []).map(announced));
           const event = parseJSON(answer.event_json);
-          if (event) {
-            this.#events.push(event);
-            this.#wake();
-          }
+          if (event) this.#events.push(event);
+          this.#wake();
         }
       };
       const end = (err) => {
@@ -103,6 +105,56 @@ export class Call {
       yield event;
       if (event.type === TERMINAL) return;
     }
+  }
+
+  /** The streams that the called task has announced so far. */
+  streams() {
+    return [...this.#streams];
+  }
+
+  /** How the called task ended, undefined while it runs. */
+  get terminal() {
+    return this.#events.findLast((event) => event.type === TERMINAL);
+  }
+
+  /** Resolves when there are more streams than so many, with false when there will be none. */
+  async moreStreams(than, signal = this.#signal) {
+    while (this.#streams.length <= than) {
+      if (this.terminal || (this.#over && !this.#failure)) return false;
+      if (this.#failure) throw this.#failure;
+      await unlessAborted(signal, new Promise((resume) => this.#waiting.push(resume)));
+    }
+    return true;
+  }
+
+  /**
+   * Waits until the called task has announced a stream, and opens it: the one with this key in the card or this id, or the
+   * only one. A request task has streams only if it was called with the option stream.
+   */
+  async stream(name = '', { signal } = {}) {
+    for (;;) {
+      const known = this.#streams;
+      const found = name ? known.filter((s) => s.name === name) : known;
+      if (name && found.length === 0) found.push(...known.filter((s) => s.id === name));
+      if (!name && found.length > 1) {
+        throw new Error(`the called task ${this.taskId} has several streams: name one of ${found.map((s) => s.name || s.id).join(', ')}`);
+      }
+      if (found.length > 0) return this.open(found[0].id);
+      const either = signal && this.#signal ? AbortSignal.any([signal, this.#signal]) : (signal ?? this.#signal);
+      if (!(await this.moreStreams(known.length, either))) {
+        throw new Error(`the called task ${this.taskId} has ended without ${name ? `the stream ${name}` : 'a stream'}`);
+      }
+    }
+  }
+
+  /** Opens a stream by its id, once. */
+  open(id) {
+    const opening = this.#opened.get(id) ?? this.#host.unary('OpenCallStream', {
+      task_id: this.#owner, called_task_id: this.taskId, stream_id: id,
+    }, `open the stream ${id} of the called task ${this.taskId}`).then(({ stream }) => new Stream(this.#host, this.#owner, stream, this.#signal, this.taskId));
+    this.#opened.set(id, opening);
+    opening.catch(() => this.#opened.delete(id)); // it may be tried again
+    return opening;
   }
 
   /** Resolves with the terminal event. */
@@ -152,6 +204,14 @@ async function* requestsOf(call, parts) {
     const whole = bytesOf(part.file);
     for await (const data of pieces(whole ? [whole] : part.file)) yield { part_index: index, data };
   }
+}
+
+/** A stream of a called task, with its direction as it is here. */
+function announced(stream) {
+  return {
+    id: stream.stream_id, name: stream.declared_stream ?? '', direction: nameOf(DIRECTIONS, stream.direction),
+    format: nameOf(FORMATS, stream.format), shared: Boolean(stream.shared), metadata: parseJSON(stream.metadata_json),
+  };
 }
 
 function partOf(part) {

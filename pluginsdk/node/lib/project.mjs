@@ -16,17 +16,8 @@ export function handlerOf(run, name) {
       const [message, context] = argumentsOf(task);
       const result = await run(message, context);
       for (const entry of artifactsOf(result)) await task.send(entry);
-      // A pipe task goes on when its function has returned, with statuses, too: these need the answer to stay open.
-      if (task.pipe) await aborted(task.signal);
     },
   };
-}
-
-function aborted(signal) {
-  return new Promise((resolve) => {
-    signal.addEventListener('abort', resolve, { once: true });
-    if (signal.aborted) resolve();
-  });
 }
 
 /** The task and the context that a project's function gets. */

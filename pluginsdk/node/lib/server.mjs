@@ -138,6 +138,7 @@ class Service {
       if (typeof value === 'string' || bytesOf(value) || (value && typeof value === 'object' && ('data' in value || 'body' in value))) {
         await task.send(artifactOf(value));
       }
+      if (task.pipe) await task.goOn();
       await task.close();
       return { result: task.result };
     } catch (err) {

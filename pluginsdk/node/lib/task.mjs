@@ -19,6 +19,8 @@ export class Task {
   #sending; // what is on its way, undefined for nothing
   #cancellation;
   #log;
+  #over; // ends the wait of a pipe task
+  #outcome; // how it has ended itself
 
   /** send takes one response of the task; it returns a promise if there is no room for the next one yet. */
   constructor(t, host, cancellation, send) {
@@ -120,21 +122,37 @@ export class Task {
   }
 
   /**
-   * A pipe task is over when run returns. Otherwise it goes on, with its streams and calls, until its time is over, somebody
-   * ends it, or end is called.
+   * A pipe task is over when run returns. Otherwise it goes on, with its statuses, streams and calls, until its time is over,
+   * somebody ends it, or end is called.
    */
   complete() {
     this.#final = true;
   }
 
+  /** Ends a pipe task as soon as run has returned: completed, or failed with an error. */
+  async end(error) {
+    if (!this.pipe) throw new Error('only a pipe task can be ended so: another one ends when its handler returns');
+    if (this.#ended) throw new TaskEndedError();
+    this.#outcome ??= { error };
+    this.#final = true;
+    this.#over?.();
+  }
+
+  /** Waits for the end of a pipe task whose handler has returned. Throws the error that it ends with. */
+  async goOn() {
+    if (this.pipe && !this.#final) {
+      await new Promise((resolve) => {
+        this.#over = resolve;
+        this.signal.addEventListener('abort', resolve, { once: true });
+        if (this.signal.aborted) resolve();
+      });
+    }
+    if (this.#outcome?.error) throw this.#outcome.error;
+  }
+
   /** The last message of a task that succeeded. */
   get result() {
     return { final: this.#final };
-  }
-
-  /** Publishes the end of a pipe task whose run has returned: completed, or failed with an error. */
-  async end(error) {
-    await this.#host.unary('EndTask', { task_id: this.id, error: error && { public_message: cut(error.message ?? error) } }, `end the task ${this.id}`);
   }
 
   /** The messages of one artifact stay together, behind what is on its way. */

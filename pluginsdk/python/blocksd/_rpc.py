@@ -28,7 +28,6 @@ HOST_METHODS: dict[str, tuple[Any, Any]] = {
     "ControlCall": (op.ControlCallRequest, op.ControlCallResponse),
     "DownloadCallArtifact": (op.DownloadCallArtifactRequest, op.DownloadCallArtifactResponse),
     "OpenCallStream": (op.OpenCallStreamRequest, op.OpenCallStreamResponse),
-    "EndTask": (op.EndTaskRequest, op.EndTaskResponse),
 }
 
 # CancelReason in words; "ended" also when the daemon ended the call, or is gone.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import weakref
 from dataclasses import dataclass, field
 from typing import Any, Callable
 
@@ -39,8 +38,6 @@ class Service:
         self._loop = asyncio.get_running_loop()
         self._running: dict[str, Work] = {}
         self._early: dict[str, str] = {}
-        # Pipe tasks outlive their call while something of the handler still holds them.
-        self._detached: weakref.WeakValueDictionary[str, Work] = weakref.WeakValueDictionary()
 
     def describe(self, call: ServerCall, request: bytes) -> None:
         answer = handler_pb2.DescribeResponse(
@@ -69,8 +66,6 @@ class Service:
 
     def _ended(self, work: Work) -> None:
         """In any thread."""
-        if work.message.kind == 2:
-            self._detached[work.id] = work
         self._running.pop(work.id, None)
         if not self._running:
             # A cancellation may come for a task that has just ended, and such must not pile up.
@@ -80,7 +75,7 @@ class Service:
         asked = _message(handler_pb2.CancelTaskRequest, request)
         known = 0 <= asked.reason < len(_rpc.REASONS)
         reason = _rpc.REASONS[asked.reason] if known else "ended"
-        work = self._running.get(asked.task_id) or self._detached.get(asked.task_id)
+        work = self._running.get(asked.task_id)
         if work is not None:
             work.cancel(reason)
         elif len(self._early) < MAX_EARLY:

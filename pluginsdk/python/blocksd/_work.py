@@ -16,12 +16,15 @@ from ._grpc import ServerCall
 from ._host import Host
 from ._pb import handler_pb2, host_pb2, task_pb2
 from .artifact import Artifact, read_some
-from .errors import Canceled, TaskEnded, cut, texts
+from .errors import Canceled, Error, TaskEnded, cut, texts
 
 T = TypeVar("T")
 
 # A message for the daemon, or None to only mark a place in the order; who waits for it.
 Item = tuple["bytes | None", "asyncio.Future[int] | None"]
+
+# Kind of a task that lasts.
+PIPE = 2
 
 # Statuses that follow closer than this on each other wait for the last of them, in seconds: the daemon publishes one a
 # second.
@@ -38,7 +41,8 @@ class Work:
         self.host = host
         self.loop = loop
         self.final = False  # a pipe task ends with the answer
-        self.lasting = False  # a task that succeeded goes on, with statuses, until it is asked to end
+        self._returned = False  # a pipe task whose handler has succeeded goes on until it is asked to end, or ends itself
+        self._ending: list[BaseException | str | None] = []  # how it ends itself
         self.cancel_event = threading.Event()
         self.cancel_reason = ""
         self.canceled = asyncio.Event()
@@ -101,33 +105,38 @@ class Work:
         """Ends the task, with its last artifacts. Only the first end counts."""
         if err is None and artifacts:
             try:
-                if not self.lasting and len(artifacts) == 1 and self._finish_at_once(artifacts[0]):
+                if len(artifacts) == 1 and not self._lasts and self._finish_at_once(artifacts[0]):
                     return
                 self.send_all(artifacts)
             except BaseException as failed:
                 err = failed
-        if err is None:
-            message = handler_pb2.StartTaskResponse(result=handler_pb2.Result(final=self.final)).SerializeToString()
-            if self.lasting:
-                self._on_loop(self.when_canceled, lambda: self._put_last(message))
-                return
+        if err is None and self._lasts:
+            # Its answer stays open, for statuses and a cancel.
+            self._on_loop(self._go_on)
         else:
-            public, private = texts(err)
-            message = handler_pb2.StartTaskResponse(
-                error=handler_pb2.Error(public_message=public, private_message=private)
-            ).SerializeToString()
-        self._put_last(message)
+            self._put_last(_result(self.final) if err is None else _failed(err))
+
+    @property
+    def _lasts(self) -> bool:
+        return self.message.kind == PIPE and not self.final
+
+    def end_pipe(self, err: BaseException | str | None) -> None:
+        """Ends a pipe task as soon as its handler has returned."""
+        if self.message.kind != PIPE:
+            raise Error("only a pipe task can be ended so: another one ends when its handler returns")
+        if self._closed:
+            raise TaskEnded()
+        self._on_loop(self._end_pipe, err)
 
     def _finish_at_once(self, artifact: Artifact) -> bool:
         """Sends the only artifact and the end in one go."""
         if (message := _one_piece(artifact)) is None or self._artifact.locked():
             return False
-        end = _FINAL if self.final else _RESULT
         with self._sending:
             if self._closed or not self._free():
                 return False
             self._closed = True
-            self._call.send(message, end, last=True)
+            self._call.send(message, _result(self.final), last=True)
         return True
 
     def _put(self, message: bytes | None, waiter: asyncio.Future[int] | None = None) -> None:
@@ -242,12 +251,18 @@ class Work:
         async for answer in self.host.each(f"download input number {index + 1}", "DownloadInput", request):
             yield (answer.file if answer.HasField("file") else None), answer.data
 
-    async def end_pipe(self, err: BaseException | str | None) -> None:
-        request = host_pb2.EndTaskRequest(task_id=self.id)
-        if err is not None:
-            public, private = (cut(err), "") if isinstance(err, str) else texts(err)
-            request.error.CopyFrom(handler_pb2.Error(public_message=public, private_message=private))
-        await self.host.call("end the task", "EndTask", request)
+    def _go_on(self) -> None:
+        self._returned = True
+        if self._ending:
+            self._end_pipe(self._ending[0])
+        else:
+            self.when_canceled(lambda: self._put_last(_result(False)))
+
+    def _end_pipe(self, err: BaseException | str | None) -> None:
+        if self._returned:
+            self._put_last(_result(True) if err is None else _failed(err))
+        else:
+            self._ending.append(err)
 
     def interrupted(self) -> Canceled:
         return Canceled(self.cancel_reason)
@@ -258,8 +273,18 @@ def _tell(waiter: asyncio.Future[int], sent: int) -> None:
         waiter.set_result(sent)
 
 
-_RESULT = handler_pb2.StartTaskResponse(result=handler_pb2.Result()).SerializeToString()
-_FINAL = handler_pb2.StartTaskResponse(result=handler_pb2.Result(final=True)).SerializeToString()
+def _result(final: bool) -> bytes:
+    return _FINAL if final else _RESULT
+
+
+_RESULT: bytes = handler_pb2.StartTaskResponse(result=handler_pb2.Result()).SerializeToString()
+_FINAL: bytes = handler_pb2.StartTaskResponse(result=handler_pb2.Result(final=True)).SerializeToString()
+
+
+def _failed(err: BaseException | str) -> bytes:
+    public, private = (cut(err), "") if isinstance(err, str) else texts(err)
+    error = handler_pb2.Error(public_message=public, private_message=private)
+    return bytes(handler_pb2.StartTaskResponse(error=error).SerializeToString())
 
 
 def _info(artifact: Artifact) -> task_pb2.ArtifactInfo:

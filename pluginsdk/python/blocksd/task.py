@@ -88,7 +88,7 @@ class BaseTask:
 
     def complete(self) -> None:
         """Lets a pipe task end when the handler returns. Without it the task goes on, and its streams with it, until its time
-        is over, somebody ends it, or end is called."""
+        is over, somebody ends it, or end is called; it still may say statuses, and hears of a cancel."""
         self._work.final = True
 
     def text(self, id: str = "") -> str:
@@ -187,8 +187,8 @@ class Task(BaseTask):
         return Call(self._work.wait(submit))
 
     def end(self, error: Union[BaseException, str, None] = None) -> None:
-        """Ends a pipe task whose handler has returned."""
-        self._work.wait(self._work.end_pipe(error))
+        """Ends a pipe task, as soon as its handler has returned."""
+        self._work.end_pipe(error)
 
 
 class AsyncTask(BaseTask):
@@ -246,8 +246,8 @@ class AsyncTask(BaseTask):
         return AsyncCall(await self._work.awaited(submit))
 
     async def end(self, error: Union[BaseException, str, None] = None) -> None:
-        """Ends a pipe task whose handler has returned."""
-        await self._work.awaited(self._work.end_pipe(error))
+        """Ends a pipe task, as soon as its handler has returned."""
+        self._work.end_pipe(error)
 
 
 async def _whole(work: Work, index: int) -> bytes:

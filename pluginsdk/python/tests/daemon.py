@@ -127,10 +127,6 @@ class Host:
         self._note("OpenCallStream", request, context)
         return op.OpenCallStreamResponse(stream=next(s for s in self.announced if s.stream_id == request.stream_id))
 
-    def EndTask(self, request: Any, context: Any) -> Any:
-        self._note("EndTask", request, context)
-        return op.EndTaskResponse()
-
     def serve(self, socket: Path) -> grpc.Server:
         server = grpc.server(futures.ThreadPoolExecutor(32), options=OPTIONS)
         methods = {}

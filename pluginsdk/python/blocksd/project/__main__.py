@@ -72,8 +72,6 @@ def run(handler: Callable[..., Any], work: Any, card: Any) -> Any:
         if str(err):
             raise
         raise Failure(f"Agent instance error ({type(err).__name__})") from err
-    # A pipe task goes on when its function has returned, with statuses, too: these need the answer to stay open.
-    work.lasting = work.message.kind == 2
     return returned(result)
 
 
