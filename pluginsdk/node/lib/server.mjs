@@ -58,12 +58,11 @@ async function begin(handler) {
     );
     process.exit(1);
   }
-  if (process.env.PLUGIN_CLIENT_CERT) {
-    return unusable('the package for Node.js has no encrypted connections: remove mtls from this handler in the configuration');
-  }
   quiet();
   const service = new Service(handler, new Host());
-  const server = new Server();
+  const client = process.env.PLUGIN_CLIENT_CERT;
+  const { tls, line = '' } = client ? (await import('./certificate.mjs')).tlsFor(client) : {};
+  const server = new Server(tls);
   const methods = contract().handler;
   server.add(methods.Describe, (call) => call.end(service.describe(name)));
   server.add(methods.StartTask, (call, request) => service.startTask(call, request));
@@ -88,7 +87,7 @@ async function begin(handler) {
     // there is none
   }
   await server.listen(socket);
-  handshake(`1|1|unix|${socket}|grpc|\n`);
+  handshake(`1|1|unix|${socket}|grpc|${line}\n`);
 }
 
 class Service {

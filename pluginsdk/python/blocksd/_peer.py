@@ -51,6 +51,8 @@ class Peer:
         try:
             while out:
                 del out[: self._socket.send(out)]
+        except ssl.SSLWantReadError:
+            pass  # TLS waits for the other side; what comes then brings us here again
         except _LATER:
             if not self._writing:
                 self._writing = True
@@ -94,6 +96,8 @@ class Peer:
                     events = self.core.receive(data)
                     self.flush()
             except _LATER:
+                with self.lock:
+                    self.flush()
                 return
             except _http2.Broken as err:
                 with self.lock:
