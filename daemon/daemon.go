@@ -118,6 +118,7 @@ type Daemon struct {
 	stopping atomic.Bool
 	// watchers are how many follow the events.
 	watchers atomic.Int64
+	encoded  encodedEvents
 	// operators is the group whose members may change things.
 	operators atomic.Pointer[control.Group]
 	// unreachable closes when the control socket is lost and another start would bring it back.

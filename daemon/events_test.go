@@ -16,9 +16,10 @@ import (
 // collect returns what Events hands out without following.
 func collect(t *testing.T, d *Daemon, request *controlv1.EventsRequest) (items []*controlv1.EventItem) {
 	t.Helper()
-	err := d.Events(t.Context(), request, func(r *controlv1.EventsResponse) error {
-		items = append(items, r.GetItems()...)
-		return nil
+	err := d.Events(t.Context(), request, func(encoded control.EncodedItems) error {
+		more, err := encoded.Decode()
+		items = append(items, more...)
+		return err
 	})
 	if err != nil {
 		t.Fatal(err)
