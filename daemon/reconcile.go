@@ -123,7 +123,7 @@ func (r *reconciler) pass(ctx context.Context) {
 	}
 	if !r.final && len(decision.Undescribed) == 0 && d.served.allFinal() {
 		r.final = true
-		close(d.final)
+		close(d.ending.refused)
 	}
 }
 
@@ -134,7 +134,7 @@ func (d *Daemon) watchFiles(ctx context.Context) {
 		var watcher sync.WaitGroup
 		watcher.Go(func() { d.watchFilesOf(watching, d.settings()) })
 		select {
-		case <-d.reloads.applied:
+		case <-d.configuration.applied:
 		case <-ctx.Done():
 		}
 		stop()
