@@ -257,11 +257,12 @@ func (p *Pool) depth(ctx context.Context, agent, task string) (int, error) {
 // that leaves this daemon and comes back begins anew.
 type depths struct {
 	of    map[string]int
-	order []string // the oldest first, as a ring
+	order []string // the oldest first, as a ring of size
+	size  int
 	next  int
 }
 
-func newDepths(size int) depths { return depths{of: map[string]int{}, order: make([]string, 0, size)} }
+func newDepths(size int) depths { return depths{of: map[string]int{}, size: size} }
 
 func (d *depths) set(task string, depth int) {
 	if _, known := d.of[task]; known {
@@ -269,7 +270,7 @@ func (d *depths) set(task string, depth int) {
 		return
 	}
 	d.of[task] = depth
-	if len(d.order) < cap(d.order) {
+	if len(d.order) < d.size {
 		d.order = append(d.order, task)
 		return
 	}
