@@ -61,7 +61,9 @@ func hostile() string { return filepath.Join(bin.Dir, "hostile") }
 // plugins makes a plugins directory with the hostile handler, and echo beside it.
 func plugins(t *testing.T) string {
 	t.Helper()
-	return system.PluginDir(t, map[string]string{"hostile": hostile(), "echo": filepath.Join(bin.Plugins(), "echo")}, nil)
+	return system.PluginDir(t, map[string]string{
+		"hostile": hostile(), "echo": filepath.Join(bin.Plugins(), "echo"), "sleeper": filepath.Join(bin.TestPlugins(), "sleeper"),
+	}, nil)
 }
 
 // attack sends the hostile handler a task and returns what it answers.
