@@ -21,6 +21,7 @@ type checkReport struct {
 
 // A handler is checked behind the walls of a daemon, and what these keep from it is said as such.
 func TestHandlerCheckWalls(t *testing.T) {
+	t.Parallel()
 	state := t.TempDir()
 	secret := filepath.Join(state, "secret")
 	writeFile(t, secret, "what no handler may read\n")
@@ -76,6 +77,7 @@ func TestHandlerCheckWalls(t *testing.T) {
 
 // A handler whose package has no encrypted connections says so, where the configuration asks for one; one in Go has them.
 func TestMTLSOfProjects(t *testing.T) {
+	t.Parallel()
 	node := system.NodeProject(t, map[string]string{
 		"agent-card.json": system.Card(t, "in_node", "./handler.mjs", nil), "handler.mjs": "export default () => {};\n",
 	})
