@@ -35,7 +35,7 @@ func newLauncher(a *app) *cobra.Command {
 	f := cmd.Flags()
 	f.StringVar(&o.socket, "socket", "", "Unix socket to listen at (default: the one that systemd passes)")
 	f.StringVar(&o.dirs, "dirs", "/run/blocksd-launcher", "directory of the private directories of handlers")
-	f.StringVar(&o.users, "users", config.Default().Isolation.Users, "numbers of the users that handlers may get")
+	f.StringVar(&o.users, "users", config.DefaultUsers, "numbers of the users that handlers may get")
 	f.StringVar(&o.daemonUser, "daemon-user", "blocksd", "user of the daemon, the only one that may connect")
 	f.StringVar(&o.daemonUnit, "daemon-unit", "", "unit of the daemon, if only processes of it may connect, and no handlers")
 	f.StringVar(&o.config, "config", "", "configuration file, whose handlers may also have the users that it names (default: the daemon's)")

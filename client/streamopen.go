@@ -16,6 +16,7 @@ type StreamOption func(*streamOptions)
 type streamOptions struct {
 	gapTimeout time.Duration
 	limits     stream.Limits
+	buffer     int
 	onError    func(*StreamError)
 }
 
@@ -29,6 +30,10 @@ type StreamLimits = stream.Limits
 
 // WriteLimits changes the limits of what is written here.
 func WriteLimits(l StreamLimits) StreamOption { return func(o *streamOptions) { o.limits = l } }
+
+// ReadBuffer is how many bytes may wait to be read before the network is asked for no more; default 1 MiB. The network keeps
+// the newest hundred messages meanwhile.
+func ReadBuffer(bytes int) StreamOption { return func(o *streamOptions) { o.buffer = bytes } }
 
 // OnStreamError is called when the network fails, once until it works again, and for the error that ends the stream. It
 // must not block, nor use the stream.
@@ -86,7 +91,7 @@ func (r *StreamRef) start(o streamOptions) (*Stream, error) {
 	if r.Direction().Reads() {
 		opened.reader, err = stream.NewReader(stream.ReaderConfig{
 			Endpoint: endpoint, Format: r.a.Format, EndMarker: r.hasEndMarker(), IgnoreOwn: r.a.Direction == Bidirectional, GapTimeout: o.gapTimeout,
-			OnError: onError, Log: s.client.log,
+			Queue: o.buffer, OnError: onError, Log: s.client.log,
 		})
 	}
 	if err == nil && r.Direction().Writes() {

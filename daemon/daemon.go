@@ -52,6 +52,7 @@ type Daemon struct {
 	notify    *notifier
 	telemetry *telemetry
 	programs  *programs
+	names     *nameHolders
 	fleet     *supervisor.Fleet
 	taskSlots *taskSlots
 
@@ -103,7 +104,7 @@ func New(cfg Config) (_ *Daemon, err error) {
 		return nil, err
 	}
 	d.taken.add(func() error { d.calls.Close(); return nil })
-	if d.lock, err = lockState(c.StateDir); err != nil {
+	if d.lock, err = lockState(c.StateDir, cfg.Log); err != nil {
 		return nil, err
 	}
 	d.taken.add(d.lock.release)
@@ -111,6 +112,9 @@ func New(cfg Config) (_ *Daemon, err error) {
 		return nil, err
 	}
 	d.taken.add(d.telemetry.close)
+	if d.names, err = openNames(c.StateDir, cfg.Log); err != nil {
+		return nil, err
+	}
 	if d.journal, err = openJournal(cfg, d.telemetry.committed); err != nil {
 		return nil, err
 	}

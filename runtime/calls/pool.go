@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/blocksd/blocksd/client"
@@ -21,6 +22,9 @@ const (
 	DefaultMaxSent = 10_000
 	// DefaultMaxDepth is how deeply calls may be nested: a task that nobody here has sent has depth 0.
 	DefaultMaxDepth = 8
+	// DefaultMaxStreams is how many streams of called tasks a task may have open, DefaultMaxAllStreams all tasks together.
+	DefaultMaxStreams    = 64
+	DefaultMaxAllStreams = 1024
 	// idle is how long the credentials of a key are kept without a call: renewing them costs a request a minute.
 	idle = time.Minute
 	// connectTimeout bounds getting them, cancelTimeout the request to cancel a task that is not wanted any more.
@@ -36,15 +40,16 @@ const (
 type Config struct {
 	// Deployment says where the network is; false as long as that is not known.
 	Deployment func() (deployment.Deployment, bool)
-	// MaxOpen, MaxSent and MaxDepth are the defaults when zero.
-	MaxOpen, MaxSent, MaxDepth int
-	Log                        *slog.Logger // nil to discard
+	// The limits are the defaults when zero.
+	MaxOpen, MaxSent, MaxDepth, MaxStreams, MaxAllStreams int
+	Log                                                   *slog.Logger // nil to discard
 }
 
 // Pool makes the calls of all agents. Agents with the same API key share its credentials and connections, which are there
 // only while they are used.
 type Pool struct {
-	cfg Config
+	cfg     Config
+	streams atomic.Int64 // of called tasks that are open, of all tasks
 
 	mu      sync.Mutex // guards what follows
 	closed  bool
@@ -80,7 +85,7 @@ func New(cfg Config) (*Pool, error) {
 	for _, limit := range []struct {
 		of  *int
 		def int
-	}{{&cfg.MaxOpen, DefaultMaxOpen}, {&cfg.MaxSent, DefaultMaxSent}, {&cfg.MaxDepth, DefaultMaxDepth}} {
+	}{{&cfg.MaxOpen, DefaultMaxOpen}, {&cfg.MaxSent, DefaultMaxSent}, {&cfg.MaxDepth, DefaultMaxDepth}, {&cfg.MaxStreams, DefaultMaxStreams}, {&cfg.MaxAllStreams, DefaultMaxAllStreams}} {
 		if *limit.of <= 0 {
 			*limit.of = limit.def
 		}

@@ -16,17 +16,8 @@ export function handlerOf(run, name) {
       const [message, context] = argumentsOf(task);
       const result = await run(message, context);
       for (const entry of artifactsOf(result)) await task.send(entry);
-      // A pipe task goes on when its function has returned, with statuses, too: these need the answer to stay open.
-      if (task.pipe) await aborted(task.signal);
     },
   };
-}
-
-function aborted(signal) {
-  return new Promise((resolve) => {
-    signal.addEventListener('abort', resolve, { once: true });
-    if (signal.aborted) resolve();
-  });
 }
 
 /** The task and the context that a project's function gets. */
@@ -50,8 +41,10 @@ function messageOf(task) {
   });
 }
 
+/** An object without the members that are undefined. */
 function plain(object) {
-  return Object.fromEntries(Object.entries(object).filter(([, value]) => value !== undefined));
+  for (const name in object) if (object[name] === undefined) delete object[name];
+  return object;
 }
 
 /** The artifacts in what a handler returns. What is none is left out without a word, as there. */
@@ -81,7 +74,10 @@ export class TaskContext {
     this.hasStream = task.hasStream;
     this.consumerPublicKey = task.consumerPublicKey;
     this.requestParts = message.requestParts;
-    this.cancelSignal = task.signal;
+  }
+
+  get cancelSignal() {
+    return this.#task.signal;
   }
 
   get isCancelled() {

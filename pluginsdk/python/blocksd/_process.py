@@ -25,6 +25,18 @@ LOAD_BEFORE_HANDSHAKE = 7.0
 UNUSABLE = 78
 
 
+# A project that is being loaded takes over what its file serves.
+adopts = False
+
+
+class Adopted(BaseException):
+    """Ends the loading of a project whose file has called serve, which does not return."""
+
+    def __init__(self, served: Any) -> None:
+        super().__init__()
+        self.served = served
+
+
 def give_up(sentence: str) -> NoReturn:
     """Ends the process with a reason that the daemon shows, the last line of its output. It does not start it again before
     something changes."""
@@ -36,8 +48,8 @@ def give_up(sentence: str) -> NoReturn:
 def run(served: Any, load: Optional[Callable[[], None]] = None) -> NoReturn:
     """Serves until the daemon asks the process to stop. load prepares what served needs; it ends the process itself when it
     fails."""
-    if os.environ.get("PLUGIN_CLIENT_CERT"):
-        give_up("the package for Python has no encrypted connections: remove mtls from this handler in the configuration")
+    if adopts and load is None:
+        raise Adopted(served)
     directory = os.environ.get("PLUGIN_UNIX_SOCKET_DIR")
     if not directory:
         give_up("PLUGIN_UNIX_SOCKET_DIR is not set, so there is no place for the handler's socket: start it by blocksd")
@@ -83,21 +95,22 @@ class _Server:
         self._loop.call_soon_threadsafe(self._stopping.set)
 
     async def _serve(self) -> None:
-        import grpc
-
+        from ._grpc import Server
         from ._host import Host
-        from ._rpc import OPTIONS
         from ._service import Service
 
         self._loop = asyncio.get_running_loop()
         self._stopping = asyncio.Event()
         host = Host.from_environment()
-        server = grpc.aio.server(options=OPTIONS)
-        Service(self._served, host, self._stopping.set).register(server)
-        server.add_insecure_port("unix:" + self._socket)
-        await server.start()
+        tls, certificate = None, ""
+        if client := os.environ.get("PLUGIN_CLIENT_CERT"):
+            from ._certificate import server_context
+
+            tls, certificate = server_context(client)
+        server = Server(Service(self._served, host, self._stopping.set).methods(), tls)
+        server.listen(self._socket)
         self.loaded.wait(LOAD_BEFORE_HANDSHAKE)
-        _output.handshake(f"1|1|unix|{self._socket}|grpc|")
+        _output.handshake(f"1|1|unix|{self._socket}|grpc|{certificate}")
         await self._stopping.wait()
         await server.stop(STOP_GRACE)
         await host.close()

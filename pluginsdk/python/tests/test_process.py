@@ -127,7 +127,7 @@ def test_a_program_started_by_hand_says_what_it_is(tmp_path: Any) -> None:
         ("def handler(task): pass\nblocksd.serve(handler, card='none.json')", {}, "none.json: No such file"),
         ("def handler(task): pass\nblocksd.serve(handler, card=b'{')", {}, "blocksd.serve is not JSON"),
         ("blocksd.serve(3)", {}, "is no function but 3"),
-        ("def handler(task): pass", {"PLUGIN_CLIENT_CERT": "x"}, "remove mtls from this handler"),
+        ("def handler(task): pass", {"PLUGIN_CLIENT_CERT": "x"}, "cannot be served on"),
         ("def handler(task): pass", {"PLUGIN_UNIX_SOCKET_DIR": ""}, "PLUGIN_UNIX_SOCKET_DIR is not set"),
         ("def handler(task): pass", {"PLUGIN_UNIX_SOCKET_DIR": "/nowhere"}, "cannot be served on /nowhere"),
     ],
@@ -136,6 +136,37 @@ def test_what_cannot_start_says_why(start: Any, source: str, env: dict[str, str]
     p = start(source, env=env, connect=False)
     assert p.wait() == 78
     assert sentence in p.log[-1]
+
+
+def test_only_the_daemon_may_open_an_encrypted_connection(start: Any, tmp_path: Any) -> None:
+    """That it may is tested with the real one, in e2e."""
+    import ssl
+    import socket
+    from base64 import b64decode
+
+    from blocksd import _certificate
+
+    certificate, _ = _certificate._made()
+    pem = _certificate._pem("CERTIFICATE", certificate).decode()
+    p = start("def handler(task): pass", env={"PLUGIN_CLIENT_CERT": pem}, connect=False)
+    fields = p._line.get(timeout=60).split("|")
+    assert fields[4] == "grpc" and len(fields[5]) > 50 and "=" not in fields[5]
+    served = ssl.DER_cert_to_PEM_cert(b64decode(fields[5] + "=" * (-len(fields[5]) % 4)))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.load_verify_locations(cadata=served)  # a stranger may see whom it talks to, and no more
+    with socket.socket(socket.AF_UNIX) as plain:
+        plain.connect(fields[3])
+        with context.wrap_socket(plain, server_hostname="localhost") as connection:
+            with pytest.raises((ssl.SSLError, ConnectionError)):
+                while connection.recv(100):
+                    pass
+    with socket.socket(socket.AF_UNIX) as plain:
+        plain.connect(fields[3])
+        plain.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+        with pytest.raises(ConnectionError):
+            while plain.recv(100):
+                pass
+            raise ConnectionResetError  # closed is as good
 
 
 def test_stop(start: Any) -> None:

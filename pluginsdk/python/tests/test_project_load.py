@@ -167,8 +167,8 @@ def test_what_the_package_needs_is_said(project: Any, tmp_path: Any) -> None:
     done = subprocess.run([sys.executable, "-S", PACKAGE / "run.py", "/a b"], env=environment, capture_output=True, text=True)
     assert done.returncode == 78
     last = done.stderr.splitlines()[-1]
-    assert last.startswith(f"the package grpcio is not installed for {sys.executable}: ")
-    assert last.endswith("-m pip install 'grpcio>=1.66,<2' 'protobuf>=6.31.1,<8'")
+    assert last.startswith(f"the package protobuf is not installed for {sys.executable}: ")
+    assert last.endswith("-m pip install 'protobuf>=6.31.1,<8'")
 
 
 def test_requirements_are_those_of_the_package() -> None:
@@ -178,3 +178,29 @@ def test_requirements_are_those_of_the_package() -> None:
 
     project = (PACKAGE / "pyproject.toml").read_text()
     assert f"dependencies = {list(_needs.REQUIREMENTS)}".replace("'", '"') in project
+
+
+@pytest.mark.parametrize("guard", ["", "if __name__ == '__main__': "])
+def test_the_file_may_serve_a_handler_of_this_package(project: Any, guard: str) -> None:
+    p = project(
+        f"""
+        import blocksd
+        def handler(task):
+            task.status(f"as {{type(task).__name__}}")
+            return task.text().upper()
+        {guard}blocksd.serve(handler, idempotent=True)
+        print("serve does not return") if not {bool(guard)} else None
+        """
+    )
+    if guard:  # then it is a file of Blocks' own SDK, whose function takes two arguments
+        assert "2 were given" in p.start(text("x")).end().error.public_message
+        return
+    assert p.describe().capabilities.idempotent
+    call = p.start(text("x"))
+    assert call.artifacts()[0][1] == b"X" and call.responses[0].status == "as Task"
+    assert p.log == []
+
+
+def test_the_file_may_serve_an_async_handler_of_this_package(project: Any) -> None:
+    p = project("import blocksd\nasync def shout(task):\n    return task.text().upper()\nblocksd.serve(shout)\n")
+    assert p.start(text("x")).artifacts()[0][1] == b"X"
