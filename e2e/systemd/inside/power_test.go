@@ -84,26 +84,10 @@ func loadForReboot(t *testing.T) {
 	keep(t, append(long, submit(t, "3s")...))
 }
 
-// afterReboot: what could end has ended, the rest was canceled, each once, and nothing was lost. The ends are in the network's
-// history alone: it was restarted, too.
+// afterReboot: what could end has ended, the rest was canceled, each once, and nothing was lost.
 func afterReboot(t *testing.T) {
-	ctx, c := consumer(t)
-	tasks, count := kept(t), map[string]int{}
-	for _, task := range tasks {
-		eventually(t, "task "+task.ID+" has its end", func() bool {
-			events, err := c.History(ctx, task)
-			if err != nil {
-				t.Fatal(err)
-			}
-			end := slices.IndexFunc(events, func(e system.Event) bool { return e.Type == "terminal" })
-			if end < 0 {
-				return false
-			}
-			count[events[end].State]++
-			return true
-		})
-		once(ctx, t, c, task)
-	}
+	tasks := kept(t)
+	count := ends(t, tasks)
 	if count["canceled"] != sleepers || count["completed"] != len(tasks)-sleepers {
 		t.Errorf("ends of %d tasks, of which %d take long: %v", len(tasks), sleepers, count)
 	}
