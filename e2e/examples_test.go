@@ -94,6 +94,7 @@ func exampleCases(t *testing.T) []exampleCase {
 
 // TestExamples runs every example in every language on the sandbox, and has it checked against the contract.
 func TestExamples(t *testing.T) {
+	t.Parallel()
 	cases := exampleCases(t)
 	for language, l := range exampleLanguages {
 		t.Run(language, func(t *testing.T) {

@@ -21,6 +21,7 @@ type checkReport struct {
 
 // A handler is checked behind the walls of a daemon, and what these keep from it is said as such.
 func TestHandlerCheckWalls(t *testing.T) {
+	t.Parallel()
 	state := t.TempDir()
 	secret := filepath.Join(state, "secret")
 	writeFile(t, secret, "what no handler may read\n")
@@ -76,6 +77,7 @@ func TestHandlerCheckWalls(t *testing.T) {
 
 // Where the configuration asks for an encrypted connection, handlers in every language have one.
 func TestMTLSOfProjects(t *testing.T) {
+	t.Parallel()
 	node := system.NodeProject(t, map[string]string{
 		"agent-card.json": system.Card(t, "in_node", "./handler.mjs", nil),
 		"handler.mjs":     "export default (task) => ({ artifacts: [{ data: task.requestParts[0].text.repeat(100_000) }] });\n",

@@ -112,6 +112,7 @@ serve({
 
 // Streams that the consumer writes, and those that both write, through the daemon.
 func TestNodeInboundStreams(t *testing.T) {
+	t.Parallel()
 	for style, source := range nodeReaders {
 		t.Run(style, func(t *testing.T) {
 			n := devOn(t, system.NodeProject(t, map[string]string{
