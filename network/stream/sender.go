@@ -2,6 +2,7 @@ package stream
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"time"
 
@@ -22,7 +23,8 @@ import (
 // numbers that they have seen.
 //
 // The network keeps 100 messages for readers and says nothing of how far they are. So fewer are under way when answers
-// take longer than they did: what makes them slow, on the way or on a busy machine, is likely to make readers slow.
+// take longer than they did: what makes them slow, on the way or on a busy machine, is likely to make readers slow. And what
+// goes out is paced by the slowest answer of late: readers may be busy for twice as long between two polls.
 
 // senderEvent is what happened.
 type senderEvent interface{ senderEvent() }
@@ -83,6 +85,9 @@ const (
 	lasting = 64
 	// crowdedBy is how much longer than twice the shortest time answers take when the way is crowded.
 	crowdedBy = 10 * time.Millisecond
+	// slowFades is after how long a slow answer counts for a third, longestTurn the most that one counts.
+	slowFades   = 4 * time.Second
+	longestTurn = time.Second
 	// forgetShortest is for how long the shortest time counts.
 	forgetShortest = 30 * time.Second
 	// maxPieceAge is for how long a message may be on its way in pieces before all of them are sent again: readers forget
@@ -115,6 +120,8 @@ type sender struct {
 	took       time.Duration // how long answers take, on average
 	shortest   time.Duration // how long the fastest one took, 0 before the first
 	shortestAt time.Time
+	slowest    time.Duration // how long the slowest one took lately
+	slowestAt  time.Time
 	fewerAt    time.Time // when fewer were allowed for the last time
 
 	failures int       // in a row
@@ -216,6 +223,9 @@ func (s *sender) measure(took time.Duration, now time.Time) {
 	if s.took == 0 {
 		s.took = took
 	}
+	s.slowest = max(took, time.Duration(float64(s.slowest)*math.Exp(-now.Sub(s.slowestAt).Seconds()/slowFades.Seconds())))
+	s.slowestAt = now
+	s.pace.turn = min(s.slowest, longestTurn)
 	s.took += (took - s.took) / 8
 	if s.crowded() && now.Sub(s.fewerAt) > s.took {
 		s.window, s.pieces, s.fewerAt = 1, max(s.pieces*3/4, min(firstPieces, s.limits.Pieces)), now
