@@ -20,7 +20,7 @@ var sdk = map[int]float64{1 << 10: 189e3, 64 << 10: 2.6e6}
 // TestSpeed: with 20 ms added to each publish one stream carries ten times as much as the SDK's, whatever the machine does:
 // the time is virtual, so only waiting counts. Everything arrives.
 func TestSpeed(t *testing.T) {
-	for size, total := range map[int]int{1 << 10: 2 << 20, 64 << 10: 12 << 20} {
+	for size, total := range map[int]int{1 << 10: 2 << 20, 64 << 10: 16 << 20} {
 		synctest.Test(t, func(t *testing.T) {
 			w := newWorld(t, true)
 			w.wire.set(func(_ *http.Request, _ []byte, pass func() (*http.Response, error)) (*http.Response, error) {
