@@ -49,7 +49,8 @@ type Config struct {
 // only while they are used.
 type Pool struct {
 	cfg     Config
-	streams atomic.Int64 // of called tasks that are open, of all tasks
+	closing chan struct{} // closed by Close
+	streams atomic.Int64  // of called tasks that are open, of all tasks
 
 	mu      sync.Mutex // guards what follows
 	closed  bool
@@ -90,12 +91,15 @@ func New(cfg Config) (*Pool, error) {
 			*limit.of = limit.def
 		}
 	}
-	return &Pool{cfg: cfg, clients: map[account]*shared{}, depths: newDepths(maxKnown), sending: map[*sending]struct{}{}}, nil
+	return &Pool{cfg: cfg, closing: make(chan struct{}), clients: map[account]*shared{}, depths: newDepths(maxKnown), sending: map[*sending]struct{}{}}, nil
 }
 
 // Close ends what calls are under way and waits for it. No call may begin after it.
 func (p *Pool) Close() {
 	p.mu.Lock()
+	if !p.closed {
+		close(p.closing)
+	}
 	p.closed = true
 	clients := p.clients
 	p.clients = nil
@@ -113,13 +117,14 @@ func (p *Pool) Close() {
 	}
 }
 
-// background runs f, which Close waits for; after Close it does nothing.
-func (p *Pool) background(f func()) {
+// background runs f, which Close waits for; after Close it does nothing, and says so.
+func (p *Pool) background(f func()) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if !p.closed {
 		p.work.Go(f)
 	}
+	return !p.closed
 }
 
 var errClosed = &dispatch.CallError{Fault: dispatch.CallUnavailable, Text: "the daemon is stopping"}
