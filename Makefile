@@ -16,7 +16,7 @@ FIXTURES := sleeper badhandler scripted
 PYTHON_PB := pluginsdk/python/blocksd/_pb
 
 .NOTPARALLEL:
-.PHONY: help build run test bench soak interop e2e-systemd e2e-systemd-smoke generate baseline check-needs check-format check-size check-lint check-generated check-go tools clean
+.PHONY: help build run test bench soak interop e2e-systemd e2e-systemd-smoke generate baseline check-needs check-format check-size check-lint check-generated check-go test-skipped tools clean
 
 help:
 	@echo "make build     bin/blocksd, bin/blocksd-exec, bin/plugins and bin/testplugins"
@@ -82,8 +82,13 @@ check-proto: $(TOOLS)/buf $(TOOLS)/protoc-gen-go $(TOOLS)/python-proto
 	@diff -r -x __pycache__ $(PYTHON_PB) $(TOOLS)/generated-python || { echo "generated code is out of date: run 'make generate' and commit the result"; exit 1; }
 	@scripts/generated unchanged || { echo "proto/checked.sum is out of date: run 'make generate' and commit the result"; exit 1; }
 
-check-go: $(TOOLS)/nfpm pluginsdk/node/node_modules pluginsdk/python/.venv examples/rust/target/release/wordcount e2e/interop/pubnub/node_modules e2e/interop/.cache/pubnub-10.8.0
-	@$(GO) run ./scripts/gotest $(RACE) ./...
+FETCHED := $(TOOLS)/nfpm pluginsdk/node/node_modules pluginsdk/python/.venv examples/rust/target/release/wordcount e2e/interop/pubnub/node_modules e2e/interop/.cache/pubnub-10.8.0
+check-go: $(FETCHED)
+	@$(GO) run ./scripts/gotest $(RACE) $(if $(SKIPPED),-note "$(SKIPPED)") ./...
+
+# The tests that an ordinary user's `make test SKIPPED=FILE` has skipped, for root.
+test-skipped: $(FETCHED)
+	@$(GO) run ./scripts/gotest $(RACE) -only "$(SKIPPED)"
 
 # The version is that of the tag; between two tags it is that of the next release with the commit.
 .PHONY: package

@@ -105,6 +105,28 @@ func newHandlerRollback(a *app) *cobra.Command {
 	}.command(a)
 }
 
+type assignForm struct {
+	Handler string `json:"handler"`
+	Agent   string `json:"agent"`
+}
+
+func newHandlerAssign(a *app) *cobra.Command {
+	return daemonCommand[assignForm]{
+		use: "assign HANDLER AGENT", short: "Let a handler be an agent that another handler had",
+		long: "Let a handler be an agent that another handler had. A handler without a card in a file says itself which agents it is; it\n" +
+			"does not get the name of an agent that another handler had until this command says so. The other way is to name it in a\n" +
+			"card, in the configuration or beside the handler. The daemon remembers it.",
+		interrupted: "the daemon may go on: blocksd status shows what is served",
+		call: func(ctx context.Context, c *control.Client, args []string) (assignForm, error) {
+			return assignForm{args[0], args[1]}, c.AssignAgent(ctx, args[0], args[1])
+		},
+		show: func(w io.Writer, f assignForm) error {
+			_, err := fmt.Fprintf(w, "handler %s may be agent %s\n", f.Handler, f.Agent)
+			return err
+		},
+	}.command(a)
+}
+
 type drainForm struct {
 	Drained bool `json:"drained"`
 }

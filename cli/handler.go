@@ -14,7 +14,7 @@ import (
 
 func newHandler(a *app) *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "handler", Short: "Make, check, pin and roll back handlers", Args: cobra.ArbitraryArgs,
+		Use: "handler", Short: "Make, check, pin, roll back and assign handlers", Args: cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {
 				return cmd.Help()
@@ -22,7 +22,7 @@ func newHandler(a *app) *cobra.Command {
 			return unknownCommand(cmd, args[0])
 		},
 	}
-	cmd.AddCommand(newHandlerNew(a), newHandlerCheck(a), newHandlerPin(a), newHandlerRollback(a))
+	cmd.AddCommand(newHandlerNew(a), newHandlerCheck(a), newHandlerPin(a), newHandlerRollback(a), newHandlerAssign(a))
 	return cmd
 }
 

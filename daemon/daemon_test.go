@@ -16,6 +16,7 @@ import (
 	"github.com/blocksd/blocksd/client"
 	"github.com/blocksd/blocksd/daemon/config"
 	"github.com/blocksd/blocksd/daemon/control"
+	"github.com/blocksd/blocksd/daemon/roster"
 	"github.com/blocksd/blocksd/internal/sources"
 	"github.com/blocksd/blocksd/internal/testutil/sandboxtest"
 	"github.com/blocksd/blocksd/network/card"
@@ -378,7 +379,7 @@ func TestAgentWithoutKeyFails(t *testing.T) {
 func TestDescribedAgents(t *testing.T) {
 	network := startNetwork(t)
 	plugins := t.TempDir()
-	for _, name := range []string{"late", "second", "stranger"} { // they say nothing by themselves
+	for _, name := range []string{"third", "second", "stranger"} { // they say nothing by themselves
 		writeFile(t, filepath.Join(plugins, name), "#!/bin/sh\nexec sleep 1000\n")
 		if err := os.Chmod(filepath.Join(plugins, name), 0o755); err != nil {
 			t.Fatal(err)
@@ -395,7 +396,7 @@ func TestDescribedAgents(t *testing.T) {
 	hasReason := func(want string) func() bool {
 		return func() bool { return slices.Contains(d.Status().Reasons, want) }
 	}
-	d.until(t, "it waits for their cards", hasReason("handler late has not said yet which agents it serves"))
+	d.until(t, "it waits for their cards", hasReason("handler third has not said yet which agents it serves"))
 	if d.Status().Ready {
 		t.Error("ready, although a handler has not said which agents it serves")
 	}
@@ -413,9 +414,9 @@ func TestDescribedAgents(t *testing.T) {
 	d.until(t, "the agent is served", serves(map[string]string{"described": "second", "filed": "stranger"}))
 	d.inbox.describe("second", []card.Card{described})              // a new generation of the same handler
 	d.inbox.describe("stranger", []card.Card{{AgentName: "other"}}) // has a card file, so what it says does not count
-	d.inbox.describe("late", []card.Card{described})                // the other one serves it already
+	d.inbox.describe("third", []card.Card{described})               // the other one serves it already
 	for _, want := range []string{
-		"handler late does not serve agent described, because handler second does already: give it a card with another agentName",
+		"handler third does not serve agent described, because handler second does already: give it a card with another agentName",
 		"the card of agent filed contradicts its handler stranger, which says that it is agent other; the card counts: check that it lies beside the right program",
 	} {
 		d.until(t, want, hasReason(want))
@@ -428,7 +429,69 @@ func TestDescribedAgents(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	d.until(t, "the other one takes over", serves(map[string]string{"described": "late"}))
+	d.until(t, "nobody takes its place by itself", hasReason(
+		"agent described is not served: handler third says that it is this agent, but handler second had it: if it may take its place, blocksd handler assign third described"))
+	for name, want := range map[string]string{
+		"gone": control.ErrNoHandler.Error(), "third": `handler third does not say that it is agent "elsewhere"`,
+	} {
+		if err := d.AssignAgent(t.Context(), name, "elsewhere"); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("assign an agent to %s: %v, want %q", name, err, want)
+		}
+	}
+	if err := d.AssignAgent(t.Context(), "third", "described"); err != nil {
+		t.Fatal(err)
+	}
+	d.until(t, "the other one takes over", serves(map[string]string{"described": "third"}))
+	if b := readFile(t, filepath.Join(c.Settings.StateDir, namesFile)); !strings.Contains(b, `"described": "third"`) {
+		t.Errorf("the state directory says %s", b)
+	}
+}
+
+// Who had an agent is known after a restart, and a handler that fails or does not say what it is keeps no new agent waiting for
+// long.
+func TestNamesSurviveARestart(t *testing.T) {
+	network := startNetwork(t)
+	plugins := t.TempDir()
+	if err := os.Chmod(plugins, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for name, script := range map[string]string{"fails": "exit 1", "hangs": "exec sleep 1000", "victim": "exec sleep 1000"} {
+		writeFile(t, filepath.Join(plugins, name), "#!/bin/sh\n"+script+"\n")
+		if err := os.Chmod(filepath.Join(plugins, name), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c := settingsFor(t, network, plugins)
+	c.Settings.Timeouts.HandlerHandshake, c.Settings.Timeouts.HandlerDescribe = time.Second, time.Second
+	holds := func(d *running, want string) func() bool {
+		return func() bool {
+			all := d.served.all()
+			return len(all) == 1 && all[0].assignment.Handler == want
+		}
+	}
+	mail := []card.Card{{AgentName: "mail", Concurrency: 1}}
+	d := start(t, c)
+	d.inbox.describe("victim", mail)
+	d.until(t, "the agent is served", holds(d, "victim"))
+	d.stop()
+	d.wait(t)
+
+	d = start(t, c)
+	d.inbox.describe("hangs", mail)
+	d.until(t, "the daemon knows whose name it is", func() bool {
+		return slices.ContainsFunc(d.Status().Conditions, func(c *controlv1.Condition) bool {
+			return c.GetCode() == string(roster.AgentWaits) || c.GetCode() == string(roster.AgentHeld)
+		})
+	})
+	d.inbox.describe("victim", mail)
+	d.until(t, "the agent is served by the one that had it", holds(d, "victim"))
+	d.stop()
+	d.wait(t)
+
+	writeFile(t, filepath.Join(c.Settings.StateDir, namesFile), "{")
+	if _, err := New(c); err == nil || !strings.Contains(err.Error(), "restore the file") {
+		t.Errorf("a damaged file: %v", err)
+	}
 }
 
 func readFile(t *testing.T, path string) string {

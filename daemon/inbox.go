@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"maps"
+	"slices"
 	"sync"
 
 	"github.com/blocksd/blocksd/network/card"
@@ -15,6 +16,8 @@ type inbox struct {
 	wake chan struct{} // capacity 1
 	// asked are requests to look at the files; each is answered when what they say has been carried out.
 	asked chan chan<- struct{}
+	// assigned are what operators say; each is answered when it has been carried out.
+	assigned chan assignment
 	// over closes when the reconciler has ended.
 	over chan struct{}
 
@@ -26,7 +29,7 @@ type inbox struct {
 
 func newInbox() *inbox {
 	return &inbox{
-		wake: make(chan struct{}, 1), asked: make(chan chan<- struct{}), over: make(chan struct{}),
+		wake: make(chan struct{}, 1), asked: make(chan chan<- struct{}), assigned: make(chan assignment), over: make(chan struct{}),
 		files: true, described: map[string][]card.Card{},
 	}
 }
@@ -53,6 +56,13 @@ func (b *inbox) describe(handler string, cards []card.Card) {
 	b.described[handler] = cards
 	b.mu.Unlock()
 	b.notify()
+}
+
+// describes reports whether a handler has said that it is an agent.
+func (b *inbox) describes(handler, agent string) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return slices.ContainsFunc(b.described[handler], func(c card.Card) bool { return c.AgentName == agent })
 }
 
 // use takes the news that a content of a handler works. The supervisor calls it with a lock held that tasks of the handler

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -14,9 +16,12 @@ import (
 // ends; the pid in the file is only for the message.
 type stateLock struct{ file *os.File }
 
-func lockState(dir string) (*stateLock, error) {
+func lockState(dir string, log *slog.Logger) (*stateLock, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("use state directory %s: make it: %w: choose another with --state-dir", dir, bare(err))
+	}
+	if err := closeState(dir, log); err != nil {
+		return nil, err
 	}
 	path := filepath.Join(dir, "lock")
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
@@ -37,6 +42,25 @@ func lockState(dir string) (*stateLock, error) {
 		return nil, errors.Join(fmt.Errorf("use state directory %s: write its lock: %w", dir, bare(err)), f.Close())
 	}
 	return &stateLock{f}, nil
+}
+
+// closeState takes the state directory from others who may write it: they could put another journal, other pins and other programs in
+// place of ours. A directory that is everybody's by intent is left as it is, and not used.
+func closeState(dir string, log *slog.Logger) error {
+	info, err := os.Stat(dir)
+	if err != nil {
+		return fmt.Errorf("use state directory %s: %w: choose another with --state-dir", dir, bare(err))
+	}
+	if info.Mode().Perm()&0o022 == 0 {
+		return nil
+	}
+	if info.Mode()&fs.ModeSticky == 0 {
+		if err = os.Chmod(dir, info.Mode().Perm()&^0o022); err == nil {
+			log.Warn("the state directory could be written by others than its owner; its mode was corrected", "path", dir)
+			return nil
+		}
+	}
+	return fmt.Errorf("use state directory %s: its mode %04o lets others than its owner write to it: run chmod go-w %s, or choose one of its own with --state-dir", dir, info.Mode().Perm(), dir)
 }
 
 func (l *stateLock) release() error { return l.file.Close() }

@@ -5,6 +5,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/blocksd/blocksd/daemon/config"
 	"github.com/blocksd/blocksd/daemon/roster"
@@ -25,17 +26,31 @@ type reconciler struct {
 	running map[string]supervisor.HandlerConfig
 	// givenUp are handlers that got into quarantine before they had described themselves.
 	givenUp map[string]bool
+	// awaited says since when handlers are expected to describe themselves; late are those that have failed meanwhile.
+	awaited map[string]time.Time
+	late    map[string]bool
+	names   *nameHolders
 	final   bool
 }
 
 // reconcile keeps what is served as the roster decides, until ctx ends; agents that it starts end with ctx.
 func (d *Daemon) reconcile(ctx context.Context) {
-	r := reconciler{d: d, running: map[string]supervisor.HandlerConfig{}, givenUp: map[string]bool{}}
+	r := reconciler{
+		d: d, running: map[string]supervisor.HandlerConfig{}, givenUp: map[string]bool{},
+		awaited: map[string]time.Time{}, late: map[string]bool{}, names: d.names,
+	}
 	handlers := d.events.Follow(event.HandlerState)
 	defer handlers.Close()
 	defer close(d.inbox.over)
+	// Whoever comes late is noticed without anything else happening.
+	patience := time.NewTimer(0)
+	defer patience.Stop()
 	for {
 		r.pass(ctx)
+		patience.Stop()
+		if wait := r.patience(); wait > 0 {
+			patience.Reset(wait)
+		}
 		for due := false; !due; {
 			select {
 			case <-ctx.Done():
@@ -44,10 +59,14 @@ func (d *Daemon) reconcile(ctx context.Context) {
 				due = true
 			case <-handlers.Wake():
 				due = r.giveUp(handlers)
+			case <-patience.C:
+				due = true
 			case done := <-d.inbox.asked:
 				d.inbox.filesChanged()
 				r.pass(ctx)
 				close(done)
+			case a := <-d.inbox.assigned:
+				a.done <- r.assign(ctx, a)
 			}
 		}
 	}
@@ -57,7 +76,7 @@ func (d *Daemon) reconcile(ctx context.Context) {
 // ready. When they do come up later, their cards still count. It reports whether there is one.
 func (r *reconciler) giveUp(handlers *event.Reader) (found bool) {
 	for item, ok := handlers.TryNext(); ok; item, ok = handlers.TryNext() {
-		found = r.quarantined(item.Handler, item.State) || found
+		found = r.quarantined(item.Handler, item.State) || r.failed(item.Handler, item.State) || found
 		if item.Missed > 0 {
 			found = r.giveUpAll(nil) || found
 		}
@@ -84,8 +103,54 @@ func (r *reconciler) quarantined(handler, state string) (isNew bool) {
 	return true
 }
 
-// pass decides and carries out.
-func (r *reconciler) pass(ctx context.Context) {
+// failed notes that a start of a handler has failed: nobody waits longer for what it says of itself.
+func (r *reconciler) failed(handler, state string) (isNew bool) {
+	if _, awaited := r.awaited[handler]; !awaited || state != unit.BackingOff.String() || r.late[handler] {
+		return false
+	}
+	r.late[handler] = true
+	return true
+}
+
+// describeTime is how long others wait for a handler to describe itself.
+func (r *reconciler) describeTime() time.Duration {
+	t := r.d.settings().Timeouts
+	return t.HandlerHandshake + t.HandlerDescribe
+}
+
+// awaits brings up to date which handlers are expected to describe themselves, and returns those that are late.
+func (r *reconciler) awaits(described map[string][]card.Card, now time.Time) map[string]bool {
+	expected := func(h string) bool {
+		_, ok := described[h]
+		return !ok && slices.Contains(r.plan.Describe, h)
+	}
+	maps.DeleteFunc(r.awaited, func(h string, _ time.Time) bool { return !expected(h) })
+	maps.DeleteFunc(r.late, func(h string, _ bool) bool { return !expected(h) })
+	for _, h := range r.plan.Describe {
+		since, known := r.awaited[h]
+		switch {
+		case !expected(h):
+		case !known:
+			r.awaited[h] = now
+		case now.Sub(since) >= r.describeTime():
+			r.late[h] = true
+		}
+	}
+	return maps.Clone(r.late)
+}
+
+// patience is how long it takes until the next handler is late, 0 when none will be.
+func (r *reconciler) patience() (wait time.Duration) {
+	for h, since := range r.awaited {
+		if left := max(time.Until(since.Add(r.describeTime())), time.Millisecond); !r.late[h] && (wait == 0 || left < wait) {
+			wait = left
+		}
+	}
+	return wait
+}
+
+// pass decides, carries out, and returns the reasons.
+func (r *reconciler) pass(ctx context.Context) []roster.Reason {
 	d := r.d
 	files, described, used := d.inbox.take()
 	for _, u := range used {
@@ -97,8 +162,9 @@ func (r *reconciler) pass(ctx context.Context) {
 	}
 	maps.DeleteFunc(r.givenUp, func(h string, _ bool) bool { return !slices.Contains(r.plan.Describe, h) })
 	decision := roster.Decide(roster.State{
-		Plan: r.plan, Described: described, GivenUp: r.givenUp, Serving: d.served.forRoster(), Running: r.running,
+		Plan: r.plan, Described: described, GivenUp: r.givenUp, Late: r.awaits(described, time.Now()), Holders: r.names.holders, Serving: d.served.forRoster(), Running: r.running,
 	})
+	r.names.keep(decision.Holders) // before anybody is the agent
 	started, departed := d.served.apply(decision, r.plan, d.events)
 	for _, s := range departed {
 		d.cfg.Log.Info("agent leaves, because it was removed or its card has changed", "agent", s.name(), "handler", s.assignment.Handler)
@@ -123,8 +189,9 @@ func (r *reconciler) pass(ctx context.Context) {
 	}
 	if !r.final && len(decision.Undescribed) == 0 && d.served.allFinal() {
 		r.final = true
-		close(d.final)
+		close(d.ending.refused)
 	}
+	return decision.Reasons
 }
 
 // watchFiles has changes of the plugins directories, cards and pins looked at, until ctx ends. A reload may name others.
@@ -134,7 +201,7 @@ func (d *Daemon) watchFiles(ctx context.Context) {
 		var watcher sync.WaitGroup
 		watcher.Go(func() { d.watchFilesOf(watching, d.settings()) })
 		select {
-		case <-d.reloads.applied:
+		case <-d.configuration.applied:
 		case <-ctx.Done():
 		}
 		stop()

@@ -181,16 +181,13 @@ func (p *process) watch(ctx context.Context, conn *plug.Conn) {
 // connect starts the process and returns when it is ready for tasks.
 func (g *generation) connect(ctx context.Context) (*plug.Conn, error) {
 	f := g.h.fleet
-	sum, err := verify(&f.hashes, g.config)
+	sum, conn, err := f.startProgram(ctx, g.config, &g.h.spool)
 	if sum != "" {
 		g.h.mu.Lock()
 		g.sum = sum
 		g.h.mu.Unlock()
 	}
-	if err != nil {
-		return nil, err
-	}
-	return plug.Start(ctx, plugConfig(f, g.config, &g.h.spool))
+	return conn, err
 }
 
 func plugConfig(f *Fleet, c HandlerConfig, spool *plug.Spool) plug.Config {

@@ -41,6 +41,7 @@ var rules = map[string]rule{
 	controlv1.ControlService_CancelTask_FullMethodName:      {access: changes, timeout: 10 * time.Second},
 	controlv1.ControlService_RestartHandler_FullMethodName:  {access: changes, timeout: time.Minute},
 	controlv1.ControlService_RollbackHandler_FullMethodName: {access: changes, timeout: time.Minute},
+	controlv1.ControlService_AssignAgent_FullMethodName:     {access: changes, timeout: time.Minute},
 	controlv1.ControlService_Drain_FullMethodName:           {access: changes, unbounded: true},
 	controlv1.ControlService_Undrain_FullMethodName:         {access: changes},
 	controlv1.ControlService_Reload_FullMethodName:          {access: changes, timeout: time.Minute},

@@ -157,6 +157,12 @@ func (c *Client) RollbackHandler(ctx context.Context, name string) (sha256 strin
 	return r.GetSha256(), err
 }
 
+// AssignAgent asks the daemon to let a handler be an agent that another handler had.
+func (c *Client) AssignAgent(ctx context.Context, handler, agent string) error {
+	_, err := call(ctx, c, "assign agent "+agent+" to handler "+handler+" on", c.api.AssignAgent, &controlv1.AssignAgentRequest{Handler: handler, Agent: agent})
+	return err
+}
+
 // Reload asks the daemon to read its configuration again. What is wrong with that is in the answer.
 func (c *Client) Reload(ctx context.Context) (*controlv1.ReloadResponse, error) {
 	return call(ctx, c, "reload the configuration of", c.api.Reload, &controlv1.ReloadRequest{})

@@ -78,6 +78,10 @@ func (f *fakeDaemon) RollbackHandler(ctx context.Context, name string) (string, 
 	return "0123", f.RestartHandler(ctx, name)
 }
 
+func (f *fakeDaemon) AssignAgent(ctx context.Context, name, _ string) error {
+	return f.RestartHandler(ctx, name)
+}
+
 func (f *fakeDaemon) Status() *controlv1.StatusResponse {
 	return &controlv1.StatusResponse{Ready: true, Version: "v", Pid: 7}
 }

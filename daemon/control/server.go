@@ -33,6 +33,8 @@ type Daemon interface {
 	// they do not; ErrNoHandler when there is no handler of that name.
 	RestartHandler(ctx context.Context, name string) error
 	RollbackHandler(ctx context.Context, name string) (sha256 string, err error)
+	// AssignAgent returns when a handler may be an agent that another one had, or one sentence that says why it is not.
+	AssignAgent(ctx context.Context, handler, agent string) error
 	// Drain lets the agents leave and returns when they have left. When ctx ends first, the drain goes on.
 	Drain(ctx context.Context) error
 	// Undrain brings them back.
@@ -285,6 +287,14 @@ func (s *Server) RollbackHandler(ctx context.Context, req *controlv1.RollbackHan
 		return nil, handlerError(req.GetName(), err)
 	}
 	return &controlv1.RollbackHandlerResponse{Sha256: sum}, nil
+}
+
+// AssignAgent implements the control API.
+func (s *Server) AssignAgent(ctx context.Context, req *controlv1.AssignAgentRequest) (*controlv1.AssignAgentResponse, error) {
+	if err := s.cfg.Daemon.AssignAgent(ctx, req.GetHandler(), req.GetAgent()); err != nil {
+		return nil, handlerError(req.GetHandler(), err)
+	}
+	return &controlv1.AssignAgentResponse{}, nil
 }
 
 func handlerError(name string, err error) error {

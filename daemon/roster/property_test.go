@@ -16,11 +16,11 @@ func TestAnyOrder(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		w := newWorld()
 		names := []string{"a", "b", "c"}
-		agents := []string{"x", "y", "bad"}
+		agents := []string{"x", "a", "bad"}
 		for range rapid.IntRange(1, 25).Draw(t, "steps") {
 			var verb string
 			var args []string
-			switch serving := slices.Sorted(maps.Keys(w.Serving)); rapid.IntRange(0, 4).Draw(t, "kind") {
+			switch serving := slices.Sorted(maps.Keys(w.Serving)); rapid.IntRange(0, 6).Draw(t, "kind") {
 			case 0, 1:
 				verb = "found"
 				for _, n := range names {
@@ -46,6 +46,10 @@ func TestAnyOrder(t *testing.T) {
 				if len(serving) > 0 {
 					verb, args = "ended", []string{rapid.SampledFrom(serving).Draw(t, "agent")}
 				}
+			case 5:
+				verb, args = "late", []string{rapid.SampledFrom(names).Draw(t, "handler")}
+			case 6:
+				verb = "restart"
 			}
 			if verb == "" {
 				continue
@@ -53,9 +57,10 @@ func TestAnyOrder(t *testing.T) {
 			if err := w.input(verb, args); err != nil {
 				t.Fatal(err)
 			}
-			before := maps.Clone(w.Serving)
+			before, holders := maps.Clone(w.Serving), maps.Clone(w.Holders)
 			d := w.decide()
 			check(t, before, w, d)
+			checkNames(t, holders, w, d)
 		}
 	})
 }
@@ -91,5 +96,40 @@ func check(t *rapid.T, before map[string]Slot, w *world, d Decision) {
 	again := w.decide()
 	if n := len(again.Forget) + len(again.Leave) + len(again.Start) + len(again.Retired); n > 0 {
 		t.Fatalf("decided anew without news: %s", fmt.Sprint(show(again)))
+	}
+}
+
+// checkNames: no agent goes to another handler than the one that had it by what handlers say of themselves.
+func checkNames(t *rapid.T, before map[string]string, w *world, d Decision) {
+	for _, a := range d.Start {
+		name := a.Card.AgentName
+		byFile := slices.ContainsFunc(w.Plan.Agents, func(p Assignment) bool { return p.Card.AgentName == name })
+		if had := before[name]; had != "" && had != a.Handler && a.Handler != name && !byFile {
+			t.Fatalf("agent %s, which handler %s had, is given to handler %s", name, had, a.Handler)
+		}
+		if w.Holders[name] != a.Handler {
+			t.Fatalf("agent %s is started on handler %s, and handler %q has its name", name, a.Handler, w.Holders[name])
+		}
+	}
+}
+
+// A handler that says something else each time holds a bounded number of names, and the ones that it is now.
+func TestNamesAreCounted(t *testing.T) {
+	w := newWorld()
+	if err := w.input("found", []string{"a=1", "b=1"}); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.input("describe", []string{"b", "victim"}); err != nil {
+		t.Fatal(err)
+	}
+	w.decide()
+	for i := range 3 * maxHeld {
+		if err := w.input("describe", []string{"a", fmt.Sprint("x", i)}); err != nil {
+			t.Fatal(err)
+		}
+		w.decide()
+	}
+	if n := len(w.Holders); n > maxHeld+2 || w.Holders["victim"] != "b" || w.Holders[fmt.Sprint("x", 3*maxHeld-1)] != "a" {
+		t.Errorf("%d names are held: %v", n, w.Holders)
 	}
 }

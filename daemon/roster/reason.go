@@ -23,6 +23,12 @@ const (
 	// AgentTaken: two handlers claim one agent. Object is who does not get it, Other the handler that serves it, Detail
 	// the agent.
 	AgentTaken Code = "agent_taken"
+	// AgentHeld: handlers say that they are an agent that another handler has been. Object is the first of them, Other the
+	// handler that had the agent, Detail the agent.
+	AgentHeld Code = "agent_held"
+	// AgentWaits: an agent is not served yet. Object is the handler that says it is the agent, Other the one that comes first
+	// and has not said yet what it is, Detail the agent.
+	AgentWaits Code = "agent_waits"
 	// NoAgent: a handler serves no agent. Object is the handler, Detail why.
 	NoAgent Code = "handler_without_agent"
 	// CardContradicted: a handler says that it is another agent than its card says. Object is the agent, Other the
@@ -89,6 +95,11 @@ func (r Reason) Text() string {
 		return fmt.Sprintf("agent %s is not served: %s", r.Object, detail)
 	case AgentTaken:
 		return fmt.Sprintf("%s does not serve agent %s, because handler %s does already: give it a card with another agentName", r.Object, detail, r.Other)
+	case AgentHeld:
+		return fmt.Sprintf("agent %s is not served: handler %s says that it is this agent, but handler %s had it: if it may take its place, blocksd handler assign %s %s",
+			detail, r.Object, r.Other, shellWord(r.Object), detail)
+	case AgentWaits:
+		return fmt.Sprintf("agent %s is not served by handler %s yet: handler %s comes first, and has not said yet which agents it serves", detail, r.Object, r.Other)
 	case NoAgent:
 		return fmt.Sprintf("handler %s serves no agent: %s", r.Object, detail)
 	case CardContradicted:

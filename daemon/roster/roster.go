@@ -4,7 +4,6 @@
 package roster
 
 import (
-	"cmp"
 	"maps"
 	"path/filepath"
 	"slices"
@@ -22,6 +21,10 @@ type State struct {
 	Described map[string][]card.Card
 	// GivenUp are handlers that are not expected to describe themselves any more.
 	GivenUp map[string]bool
+	// Late are handlers that had the time to describe themselves and have not: nobody waits for them any more.
+	Late map[string]bool
+	// Holders are the handlers that have had each agent's name.
+	Holders map[string]string
 	// Serving are the agents that have a slot, by name.
 	Serving map[string]Slot
 	// Running are the handlers as they were applied last, by name.
@@ -49,7 +52,9 @@ type Decision struct {
 	Retired []string
 	// Undescribed are handlers whose cards are still expected.
 	Undescribed []string
-	Reasons     []Reason
+	// Holders are the handlers that have each agent's name from now on.
+	Holders map[string]string
+	Reasons []Reason
 }
 
 // Departure is an agent that must leave. Patient: another will take its name, so its tasks may take as long as they do.
@@ -62,6 +67,7 @@ type Departure struct {
 func Decide(s State) Decision {
 	d := Decision{Reasons: slices.Clone(s.Plan.Reasons)}
 	want := d.want(s)
+	d.Holders = s.holders(want)
 	d.Reasons = append(d.Reasons, contradictions(s)...)
 	lingering := map[string]bool{} // handlers of agents that have a slot
 	for _, name := range slices.Sorted(maps.Keys(s.Serving)) {
@@ -94,24 +100,23 @@ func Decide(s State) Decision {
 // want returns the assignments of all agents that should be served: those of the plan, and those that handlers describe.
 func (d *Decision) want(s State) map[string]Assignment {
 	want := map[string]Assignment{}
-	limits := capacities(s.Plan.Handlers)
 	for _, a := range s.Plan.Agents {
 		want[a.Card.AgentName] = a
 	}
-	claims := map[string][]Assignment{} // of handlers that describe themselves, by agent
 	for _, h := range s.Plan.Describe {
-		cards, described := s.Described[h]
-		for _, c := range cards {
-			claims[c.AgentName] = append(claims[c.AgentName], limits.apply(Assignment{Card: c, Handler: h}))
-		}
-		if described && len(cards) == 0 {
+		if cards, described := s.Described[h]; described && len(cards) == 0 {
 			d.Reasons = append(d.Reasons, Reason{Code: NoAgent, Object: h, Detail: noCard(h, s.Plan.Handlers)})
 		}
 	}
+	claims := s.claims()
 	for _, name := range slices.Sorted(maps.Keys(claims)) {
 		winner, taken := want[name]
 		if !taken {
-			winner = elect(claims[name], s.Serving[name])
+			var why Reason
+			if winner, taken, why = s.elect(name, claims[name]); !taken {
+				d.Reasons = append(d.Reasons, why)
+				continue
+			}
 		}
 		want[name] = winner
 		for _, a := range claims[name] {
@@ -141,23 +146,6 @@ func shellWord(path string) string {
 		return "'" + strings.ReplaceAll(path, "'", `'\''`) + "'"
 	}
 	return path
-}
-
-// elect chooses among handlers that describe themselves as the same agent: the one that is named like the agent, else the
-// one that serves it, else the first by name. A copy of a program beside it must not keep the agent from it.
-func elect(claims []Assignment, serving Slot) Assignment {
-	rank := func(a Assignment) int {
-		switch a.Handler {
-		case a.Card.AgentName:
-			return 0
-		case serving.Assignment.Handler:
-			return 1
-		}
-		return 2
-	}
-	return slices.MinFunc(claims, func(a, b Assignment) int {
-		return cmp.Or(cmp.Compare(rank(a), rank(b)), cmp.Compare(a.Handler, b.Handler))
-	})
 }
 
 // contradictions are cards in files that do not fit what the handler says it is.

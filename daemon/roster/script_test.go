@@ -7,6 +7,9 @@ package roster
 //	found NAME[*]=CONTENT [NAME.card=AGENT[/CONCURRENCY]] …   the plugins directory; NAME* cannot be used
 //	describe HANDLER AGENT…                                  the cards that a handler returns
 //	quarantined HANDLER                                      it is not expected to describe itself any more
+//	late HANDLER                                             nobody waits for it to describe itself any more
+//	assign HANDLER AGENT                                     an operator gives it the name of an agent
+//	restart                                                  the daemon ends and starts: it knows who had which name
 //	ended AGENT                                              the agent has left, or was refused for good
 
 import (
@@ -66,7 +69,7 @@ func runScript(script string) (string, error) {
 type world struct{ State }
 
 func newWorld() *world {
-	return &world{State{Described: map[string][]card.Card{}, GivenUp: map[string]bool{}, Serving: map[string]Slot{}, Running: map[string]supervisor.HandlerConfig{}}}
+	return &world{State{Described: map[string][]card.Card{}, GivenUp: map[string]bool{}, Late: map[string]bool{}, Holders: map[string]string{}, Serving: map[string]Slot{}, Running: map[string]supervisor.HandlerConfig{}}}
 }
 
 func (w *world) input(verb string, args []string) error {
@@ -81,6 +84,15 @@ func (w *world) input(verb string, args []string) error {
 		w.Described[args[0]] = cards
 	case "quarantined":
 		w.GivenUp[args[0]] = true
+	case "late":
+		w.Late[args[0]] = true
+	case "assign":
+		w.Holders[args[1]] = args[0]
+	case "restart":
+		holders := w.Holders
+		plan := w.Plan
+		*w = *newWorld()
+		w.Holders, w.Plan = holders, plan
 	case "ended":
 		s := w.Serving[args[0]]
 		s.Ended = true
@@ -138,6 +150,7 @@ func (w *world) decide() Decision {
 	for _, a := range d.Start {
 		w.Serving[a.Card.AgentName] = Slot{Assignment: a}
 	}
+	w.Holders = d.Holders
 	w.Running = map[string]supervisor.HandlerConfig{}
 	for _, h := range d.Handlers {
 		w.Running[h.Name] = h

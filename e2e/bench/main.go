@@ -2,7 +2,7 @@
 // driver, first to Blocks' own SDK as provider (where `make interop` has installed it), then to blocksd. Network,
 // provider and driver share the machine. Absolute numbers move with the machine; the ratios are what to watch.
 //
-// usage: bench -bin DIR [-tasks N] [-streams | -sessions | -languages | -watchers]
+// usage: bench -bin DIR [-tasks N] [-streams | -sessions | -languages | -watchers | -versus DIR]
 package main
 
 import (
@@ -26,15 +26,16 @@ func main() {
 	sessions := flag.Bool("sessions", false, "measure the sessions of consumers only")
 	languages := flag.Bool("languages", false, "measure the handlers of each language only")
 	watchers := flag.Bool("watchers", false, "measure the effect of watchers of the events only")
+	versus := flag.String("versus", "", "measure only the tasks, against the build in this directory")
 	flag.Parse()
 	debug.SetGCPercent(800) // the driver shares the machine with what is measured
-	if err := run(*bin, *tasks, *streams, *sessions, *languages, *watchers); err != nil {
+	if err := run(*bin, *versus, *tasks, *streams, *sessions, *languages, *watchers); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
 }
 
-func run(bin string, tasks int, streamsOnly, sessionsOnly, languagesOnly, watchersOnly bool) error {
+func run(bin, versus string, tasks int, streamsOnly, sessionsOnly, languagesOnly, watchersOnly bool) error {
 	work, err := os.MkdirTemp("", "blocksd-bench-")
 	if err != nil {
 		return err
@@ -45,6 +46,9 @@ func run(bin string, tasks int, streamsOnly, sessionsOnly, languagesOnly, watche
 		return err
 	}
 
+	if versus != "" {
+		return runVersus(versus, bin, work)
+	}
 	if languagesOnly {
 		return measureLanguages(bin, filepath.Join(work, "languages"))
 	}

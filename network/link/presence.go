@@ -7,12 +7,13 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/url"
+	"net/http"
 	"strconv"
 	"sync"
 	"time"
 
 	"github.com/blocksd/blocksd/internal/retry"
+	"github.com/blocksd/blocksd/network/link/carrier"
 )
 
 // ErrLeft is the error of WaitFirst on a Presence that has left.
@@ -217,17 +218,16 @@ func (p *Presence) setState(ctx context.Context, state []byte) *exchange {
 		return &exchange{err: errors.New("the presence state is not a JSON object")}
 	}
 	l := p.link
-	path := "/v2/presence/sub-key/" + url.PathEscape(l.cfg.Keys.SubscribeKey) + "/channel/" + url.PathEscape(p.channel) + "/uuid/" + url.PathEscape(l.cfg.UserID) + "/data"
-	ctx, cancel := context.WithTimeout(ctx, l.cfg.Timeouts.Presence)
-	defer cancel()
-	e := &exchange{}
-	req, err := l.newRequest(ctx, path, url.Values{"state": {string(state)}}, l.currentToken())
-	if err != nil {
-		e.err = errors.New("the origin or a key of the link does not make a URL")
-		return e
+	u := append(make([]byte, 0, 2<<10), "/v2/presence/sub-key/"...)
+	u = appendEscaped(u, l.cfg.Keys.SubscribeKey)
+	u = appendEscaped(append(u, "/channel/"...), p.channel)
+	u = appendEscaped(append(u, "/uuid/"...), l.cfg.UserID)
+	u = appendEscaped(append(u, "/data?state="...), state)
+	u = append(u, l.publishSuffix...)
+	if token := l.currentToken(); token != "" {
+		u = appendEscaped(append(u, "&auth="...), token)
 	}
-	e.record(l.transport.RoundTrip(req))
-	return e
+	return l.carry(ctx, l.cfg.Timeouts.Presence, carrier.Request{Method: http.MethodGet, Target: u})
 }
 
 // Leave stops announcing and informs the network that we have left. It waits for what would otherwise undo it, which is the

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/blocksd/blocksd/internal/retry"
+	"github.com/blocksd/blocksd/network/link/carrier"
 )
 
 // SubscribeConfig says what to subscribe to and who is notified.
@@ -149,56 +150,29 @@ func (s *subscription) act(ctx context.Context, a pollAction) pollEvent {
 func (s *subscription) send(ctx context.Context, r request) pollEvent {
 	l := s.link
 	timeout := l.cfg.Timeouts.Request
-	q := url.Values{"tt": {"0"}}
 	if r.cursor != 0 {
 		timeout = l.cfg.Timeouts.Poll
-		q.Set("tt", formatTimetoken(r.cursor))
 	}
-	if r.region != 0 {
-		q.Set("tr", strconv.FormatInt(r.region, 10))
+	target := s.target(r)
+	var e *exchange
+	if l.carrier != nil {
+		// A poll may wait for minutes, but an answer that has begun comes at once or never: without a bound the agent would be
+		// deaf for the rest of those minutes.
+		e = l.carry(ctx, timeout, carrier.Request{Method: http.MethodGet, Target: target, Stall: l.cfg.Timeouts.Answer, MaxAnswer: maxPoll, Wrote: l.pollWritten})
 	}
-	if s.c.UserID != "" {
-		q.Set("uuid", s.c.UserID)
+	if e == nil || e.status/100 == 3 { // the carrier follows no redirect
+		e = s.fetch(ctx, timeout, target)
 	}
-	if s.c.Filter != "" {
-		q.Set("filter-expr", s.c.Filter)
+	if e.status != 0 {
+		l.polled.Store(0)
 	}
-	if s.c.Heartbeat > 0 {
-		q.Set("heartbeat", strconv.Itoa(int(s.c.Heartbeat.Seconds())))
+	switch {
+	case e.err != nil:
+		return failed{e.err}
+	case e.status != http.StatusOK:
+		return refused{&StatusError{Op: "subscribe", Channel: strings.Join(s.c.Channels, ","), Status: e.status, Body: e.answer}, retry.After(e.header, maxRetryAfter)}
 	}
-	ctx, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
-	// A poll may wait for minutes, but an answer that has begun comes at once or never: without this the agent would be deaf
-	// for the rest of those minutes.
-	ctx, stalled := newWatch(ctx, timeout+l.cfg.Timeouts.Answer) // behind the deadline, until an answer has begun
-	defer stalled.end()
-	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
-		WroteHeaders:         func() { l.polled.Store(l.cfg.Now().UnixNano()) },
-		GotFirstResponseByte: func() { stalled.timer.Reset(l.cfg.Timeouts.Answer) },
-	})
-	req, err := l.newRequest(ctx, "/v2/subscribe/"+url.PathEscape(l.cfg.Keys.SubscribeKey)+"/"+s.channels+"/0", q, s.c.Token())
-	if err != nil {
-		return failed{err}
-	}
-	resp, err := l.direct.Do(req)
-	if err != nil {
-		return failed{redact(err)}
-	}
-	l.polled.Store(0)
-	defer resp.Body.Close()
-	resp.Body = &progress{resp.Body, stalled, l.cfg.Timeouts.Answer}
-	if resp.StatusCode != http.StatusOK {
-		body, _ := readBounded(resp, maxAnswer)
-		return refused{&StatusError{Op: "subscribe", Channel: strings.Join(s.c.Channels, ","), Status: resp.StatusCode, Body: body}, retry.After(resp.Header, maxRetryAfter)}
-	}
-	body, err := readBounded(resp, maxPoll)
-	if err != nil && errors.Is(context.Cause(ctx), errStalled) {
-		err = errStalled
-	}
-	if err != nil {
-		return failed{err}
-	}
-	answer, err := decodePoll(body)
+	answer, err := decodePoll(e.answer)
 	if err != nil {
 		return failed{err}
 	}
@@ -214,4 +188,63 @@ func (s *subscription) send(ctx context.Context, r request) pollEvent {
 		s.polled = answer.cursor
 	}
 	return answered{answer}
+}
+
+func (l *Link) pollWritten() { l.polled.Store(l.cfg.Now().UnixNano()) }
+
+// target is the path of a handshake or poll, with the query.
+func (s *subscription) target(r request) []byte {
+	u := append(make([]byte, 0, 1<<10), "/v2/subscribe/"...)
+	u = appendEscaped(u, s.link.cfg.Keys.SubscribeKey)
+	u = append(append(append(u, '/'), s.channels...), "/0?tt="...)
+	u = strconv.AppendUint(u, r.cursor, 10)
+	if r.region != 0 {
+		u = strconv.AppendInt(append(u, "&tr="...), r.region, 10)
+	}
+	if s.c.Filter != "" {
+		u = appendEscaped(append(u, "&filter-expr="...), s.c.Filter)
+	}
+	if s.c.Heartbeat > 0 {
+		u = strconv.AppendInt(append(u, "&heartbeat="...), int64(s.c.Heartbeat.Seconds()), 10)
+	}
+	u = s.link.appendSuffix(u, s.c.UserID)
+	if token := s.c.Token(); token != "" {
+		u = appendEscaped(append(u, "&auth="...), token)
+	}
+	return u
+}
+
+// fetch sends a handshake or poll through the transport.
+func (s *subscription) fetch(ctx context.Context, timeout time.Duration, target []byte) *exchange {
+	l, e := s.link, &exchange{}
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	ctx, stalled := newWatch(ctx, timeout+l.cfg.Timeouts.Answer) // behind the deadline, until an answer has begun
+	defer stalled.end()
+	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+		WroteHeaders:         l.pollWritten,
+		GotFirstResponseByte: func() { stalled.timer.Reset(l.cfg.Timeouts.Answer) },
+	})
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, l.root()+string(target), nil)
+	if err != nil {
+		e.err = redact(err)
+		return e
+	}
+	resp, err := l.direct.Do(req)
+	if err != nil {
+		e.err = redact(err)
+		return e
+	}
+	defer resp.Body.Close()
+	resp.Body = &progress{resp.Body, stalled, l.cfg.Timeouts.Answer}
+	e.status, e.header = resp.StatusCode, resp.Header
+	e.answer, e.err = readBounded(resp, maxPoll)
+	switch {
+	case e.err == nil:
+	case e.status != http.StatusOK: // the status says enough
+		e.err = nil
+	case errors.Is(context.Cause(ctx), errStalled):
+		e.err = errStalled
+	}
+	return e
 }

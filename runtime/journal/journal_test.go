@@ -20,27 +20,29 @@ import (
 
 var done = wire.Terminal{State: wire.Completed}
 
-// TestModes: nobody but the owner gets at the file, whatever it was before.
+// TestModes: nobody but the owner gets at the files, whatever it was before.
 func TestModes(t *testing.T) {
 	dir := t.TempDir()
 	shut(t, open(t, dir, nil))
-	path := filepath.Join(dir, FileName)
-	mode := func() fs.FileMode {
-		info, err := os.Stat(path)
-		if err != nil {
+	for _, name := range []string{FileName, LogName} {
+		path := filepath.Join(dir, name)
+		mode := func() fs.FileMode {
+			info, err := os.Stat(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return info.Mode().Perm()
+		}
+		if m := mode(); m != 0o600 {
+			t.Errorf("a new %s has mode %04o", name, m)
+		}
+		if err := os.Chmod(path, 0o644); err != nil {
 			t.Fatal(err)
 		}
-		return info.Mode().Perm()
-	}
-	if m := mode(); m != 0o600 {
-		t.Errorf("a new journal has mode %04o", m)
-	}
-	if err := os.Chmod(path, 0o644); err != nil {
-		t.Fatal(err)
-	}
-	shut(t, open(t, dir, nil))
-	if m := mode(); m != 0o600 {
-		t.Errorf("an old journal keeps mode %04o", m)
+		shut(t, open(t, dir, nil))
+		if m := mode(); m != 0o600 {
+			t.Errorf("an old %s keeps mode %04o", name, m)
+		}
 	}
 }
 

@@ -86,6 +86,9 @@ func openLog(cfg Config, path string, seal *sealer, id logID, applied uint64, ea
 	if err != nil {
 		return nil, err
 	}
+	if err := closeToOthers(cfg, path); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
 	l := &logFile{file: f, seal: seal, id: id, at: logBlock, next: applied + 1}
 	content, err := l.read()
 	if err == nil {

@@ -90,13 +90,20 @@ func openStore(cfg Config, path string) (*store, error) {
 	if err := s.reopen(); err != nil {
 		return nil, err
 	}
-	if info, err := os.Stat(path); err == nil && info.Mode().Perm()&0o077 != 0 {
-		cfg.Log.Warn("the journal was open to others than its owner; its mode was corrected", "path", path)
-		if err := os.Chmod(path, 0o600); err != nil {
-			return nil, errors.Join(err, s.close())
-		}
+	if err := closeToOthers(cfg, path); err != nil {
+		return nil, errors.Join(err, s.close())
 	}
 	return s, nil
+}
+
+// closeToOthers corrects the mode of a file that others than its owner may read or write.
+func closeToOthers(cfg Config, path string) error {
+	info, err := os.Stat(path)
+	if err != nil || info.Mode().Perm()&0o077 == 0 {
+		return nil
+	}
+	cfg.Log.Warn("the journal was open to others than its owner; its mode was corrected", "path", path)
+	return os.Chmod(path, 0o600)
 }
 
 // reopen closes the file, if it is open, and opens it, with a check of all that is in it.

@@ -76,8 +76,7 @@ func (h *Hashes) Of(path string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	st := info.Sys().(*syscall.Stat_t)
-	id := identity{uint64(st.Dev), st.Ino, st.Size, changeTime(st)}
+	id := identityOf(info)
 	h.mu.Lock()
 	k, ok := h.known[path]
 	h.mu.Unlock()

@@ -3,6 +3,7 @@ package catalog
 import (
 	"errors"
 	"os"
+	"strconv"
 	"syscall"
 	"time"
 
@@ -19,6 +20,15 @@ func changeTime(st *syscall.Stat_t) time.Time { return time.Unix(st.Ctim.Unix())
 func noexec(path string) bool {
 	var st unix.Statfs_t
 	return unix.Statfs(path, &st) == nil && st.Flags&unix.ST_NOEXEC != 0
+}
+
+// reopen opens an open file once more.
+func reopen(f *os.File, path string) (*os.File, error) {
+	fd, err := unix.Open("/proc/self/fd/"+strconv.Itoa(int(f.Fd())), unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, &os.PathError{Op: "open", Path: path, Err: err}
+	}
+	return os.NewFile(uintptr(fd), path), nil
 }
 
 // leased takes a lease for reading on a file; false while somebody has it open for writing.

@@ -4,7 +4,6 @@ package launch
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -97,12 +96,18 @@ func (l *launched) prepare(dir string) (path string, err error) {
 	if err := os.Chdir(dir); err != nil { // only now: the launcher may not be allowed to be there
 		return "", step("enter "+dir, plain(err))
 	}
-	if l.Script {
-		if _, err := unix.FcntlInt(launchedProgram, unix.F_SETFD, 0); err != nil {
-			return "", step("keep the program open", err)
-		}
+	return descriptor(launchedProgram), keepOpen(launchedProgram, l.Script)
+}
+
+// keepOpen keeps a script open for what executes it.
+func keepOpen(program uintptr, script bool) error {
+	if !script {
+		return nil
 	}
-	return descriptor(launchedProgram), nil
+	if _, err := unix.FcntlInt(program, unix.F_SETFD, 0); err != nil {
+		return step("keep the program open", err)
+	}
+	return nil
 }
 
 // shareSocket lets everybody connect to a socket that this process has made. Whoever owns the directory may put something else in its
@@ -118,7 +123,7 @@ func shareSocket(path string) error {
 		return err
 	}
 	if st.Mode&unix.S_IFMT != unix.S_IFSOCK || int(st.Uid) != os.Geteuid() {
-		return errors.New("something else took its place")
+		return errTaken
 	}
 	return plain(os.Chmod(descriptor(fd), 0o666))
 }

@@ -103,14 +103,19 @@ func (l *Launcher) start(spec Spec, g *group, stdout, stderr, status *os.File) (
 	if err != nil {
 		return nil, err
 	}
-	program, err := openProgram(spec.Path)
-	if err != nil {
-		return nil, plain(err)
+	program, script := spec.Program, false
+	if program != nil {
+		script = !elf(program)
+	} else {
+		if program, err = openProgram(spec.Path); err != nil {
+			return nil, plain(err)
+		}
+		defer program.Close()
+		script = !isELF(spec.Path)
 	}
-	defer program.Close()
 	p := spec.Plan
 	s := &wire.Start{
-		UID: p.user.UID, GID: p.user.GID, Args: wire.TextsOf(spec.argv()), Env: wire.TextsOf(spec.Env), Dir: spec.dir(), Script: !isELF(spec.Path),
+		UID: p.user.UID, GID: p.user.GID, Args: wire.TextsOf(spec.argv()), Env: wire.TextsOf(spec.Env), Dir: spec.dir(), Script: script,
 	}
 	for _, r := range p.rlimits {
 		s.Rlimits = append(s.Rlimits, wire.Rlimit{Resource: r.Resource, Value: r.Value})

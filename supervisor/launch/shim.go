@@ -26,6 +26,9 @@ const shimArgument = "__launch"
 // shimStatus is the descriptor on which the shim says why it failed. It is closed without output when the handler runs.
 const shimStatus = 3
 
+// shimProgram is the descriptor of what is to be executed, if the order says so.
+const shimProgram = shimStatus + 1
+
 // order is what the shim has to do, as JSON in its second argument; the handler's program and its arguments, name first, follow.
 type order struct {
 	Parent  int    // the daemon: a shim that finds another parent was orphaned and ends
@@ -37,6 +40,8 @@ type order struct {
 	Dir     string
 	// Capabilities are all that remain; nil leaves those that there are.
 	Capabilities []uintptr
+	// Program: execute the open descriptor shimProgram. Script: what executes it opens it again.
+	Program, Script bool
 	// Launched is for a process that a launcher starts.
 	Launched *launched
 }
@@ -105,7 +110,7 @@ func (o *order) become(path string, argv []string) error {
 		}
 	}
 	program := -1
-	if o.Account != nil { // while it can be opened; see below
+	if o.Account != nil && !o.Program { // while it can be opened; see below
 		if isELF(path) {
 			program, _ = unix.Open(path, unix.O_PATH|unix.O_CLOEXEC, 0)
 		}
@@ -141,6 +146,12 @@ func (o *order) become(path string, argv []string) error {
 		}
 		environ = l.Env.Strings()
 	}
+	if o.Program {
+		if err := keepOpen(shimProgram, o.Script); err != nil {
+			return err
+		}
+		path = descriptor(shimProgram)
+	}
 	for _, r := range o.Rlimits { // last: they hold for the shim too
 		if err := lower(r); err != nil {
 			return step(fmt.Sprintf("set resource limit %d", r.Resource), err)
@@ -168,6 +179,12 @@ func lower(r rlimit) error {
 // command is how a process is started through the shim, which enters the control group enter unless that is empty.
 func (p *Plan) command(spec Spec, enter string) (path string, argv []string, err error) {
 	o := order{Parent: os.Getpid(), Enter: enter, Rlimits: p.rlimits, Guard: p.guard(spec), Mask: p.mask(spec), Account: p.user, Dir: spec.dir(), Capabilities: p.capabilities()}
+	if spec.Program != nil {
+		o.Program, o.Script = true, !elf(spec.Program)
+		if o.Guard != nil {
+			o.Guard.Read = append(o.Guard.Read[:len(o.Guard.Read):len(o.Guard.Read)], descriptor(shimProgram))
+		}
+	}
 	b, err := json.Marshal(o)
 	if err != nil {
 		return "", nil, err

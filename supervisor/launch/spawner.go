@@ -20,6 +20,8 @@ import (
 // Spec is what to start.
 type Spec struct {
 	Path string
+	// Program is what to execute, open; nil for what is at Path then. A script sees the link /proc/self/fd/N as its name.
+	Program *os.File
 	// Argv0 is the program's name as it sees it itself; "" is Path. A program that runs from a copy gets its own name.
 	Argv0 string
 	Args  []string // without the program's name
@@ -243,6 +245,9 @@ func fork(spec Spec, g *group, born bool, outW, errW, shimW *os.File) (child, er
 			return nil, fmt.Errorf("start %s: write its limits: %w", spec.Path, err)
 		}
 		files = append(files, shimW) // becomes descriptor shimStatus
+		if spec.Program != nil {
+			files = append(files, spec.Program) // becomes descriptor shimProgram
+		}
 		if spec.Plan.walls.mask {
 			defer ownNamespace(sys)()
 		}

@@ -1,6 +1,7 @@
 package launch
 
 import (
+	"errors"
 	"os"
 	"syscall"
 
@@ -43,6 +44,28 @@ func attributes(g *group, born bool) *syscall.SysProcAttr {
 	}
 	return sys
 }
+
+// Give gives a file that this process has made to a user who may own the directory that it is in. Such a user may put
+// something else in its place at any moment, so it is looked at first, and no link is followed.
+func Give(path string, uid, gid int) error {
+	fd, err := unix.Open(path, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return err
+	}
+	kind := st.Mode & unix.S_IFMT
+	if int(st.Uid) != os.Geteuid() || kind != unix.S_IFSOCK && kind != unix.S_IFDIR {
+		return errTaken
+	}
+	return unix.Fchownat(fd, "", uid, gid, unix.AT_EMPTY_PATH)
+}
+
+// errTaken: what was made is gone, and something else has its name.
+var errTaken = errors.New("something else took its place")
 
 // openProgram opens a file that a launcher is to execute, and nothing else.
 func openProgram(path string) (*os.File, error) { return os.OpenFile(path, unix.O_PATH, 0) }

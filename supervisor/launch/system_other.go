@@ -99,5 +99,8 @@ func attributes(*group, bool) *syscall.SysProcAttr { return &syscall.SysProcAttr
 // shareSocket is never called, because there is no launcher.
 func shareSocket(string) error { return errors.New(missing) }
 
+// Give is never called, because no handler has a user of its own.
+func Give(string, int, int) error { return errors.New(missing) }
+
 // openProgram is never called, because there is no launcher.
 func openProgram(string) (*os.File, error) { return nil, errors.New(missing) }

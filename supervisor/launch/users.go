@@ -250,7 +250,11 @@ func isELF(path string) bool {
 		return false
 	}
 	defer f.Close()
+	return elf(f)
+}
+
+func elf(f io.ReaderAt) bool {
 	head := make([]byte, 4)
-	_, err = io.ReadFull(f, head)
+	_, err := f.ReadAt(head, 0)
 	return err == nil && bytes.Equal(head, []byte("\x7fELF"))
 }

@@ -2,6 +2,7 @@ package plug
 
 import (
 	"log/slog"
+	"os"
 
 	"github.com/blocksd/blocksd/supervisor/launch"
 	"github.com/blocksd/blocksd/supervisor/logpump"
@@ -14,6 +15,8 @@ const MaxMessage = 16 << 20
 type Config struct {
 	Handler string // its name, for logs and texts
 	Path    string
+	// Program is what is executed, "Path" open; nil for whatever is at Path. Whoever opened it closes it after the start.
+	Program *os.File
 	Argv0   string // the program's name as it sees it itself; "" is Path
 	Args    []string
 	Dir     string // working directory, "" is the root directory

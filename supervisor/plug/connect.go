@@ -139,7 +139,7 @@ func (p *Conn) makeOwn(dir string) error {
 		return fmt.Errorf("a directory for temporary files could not be made for it: %w", err)
 	}
 	if p.plan.Foreign() { // a unit's filter of system calls refuses even what would change nothing
-		if err := os.Lchown(dir, p.plan.UID(), p.plan.GID()); err != nil {
+		if err := launch.Give(dir, p.plan.UID(), p.plan.GID()); err != nil {
 			return fmt.Errorf("its directory for temporary files could not be given to it: %w", err)
 		}
 	}

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"os"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
@@ -60,7 +59,7 @@ func newHost(dir, token string, o owner, plan *launch.Plan, onAnotherProcess fun
 			return nil, fmt.Errorf("open the host service to the handler's user: %w", err)
 		}
 	case plan.Foreign():
-		if err := os.Chown(h.path, plan.UID(), plan.GID()); err != nil {
+		if err := launch.Give(h.path, plan.UID(), plan.GID()); err != nil {
 			listener.Close()
 			return nil, fmt.Errorf("open the host service to the handler's user: %w", err)
 		}

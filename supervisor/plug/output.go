@@ -26,7 +26,7 @@ type output struct {
 func (p *Conn) launch(ctx context.Context, env []string) (*launch.Process, string, error) {
 	c := p.config
 	process, err := c.Spawner.Spawn(ctx, launch.Spec{
-		Path: c.Path, Argv0: c.Argv0, Args: c.Args, Dir: c.Dir, Env: env, Plan: p.plan, Needed: c.Needed, Private: p.dir, Mark: p.mark,
+		Path: c.Path, Program: c.Program, Argv0: c.Argv0, Args: c.Args, Dir: c.Dir, Env: env, Plan: p.plan, Needed: c.Needed, Private: p.dir, Mark: p.mark,
 	})
 	if err != nil {
 		var errno syscall.Errno

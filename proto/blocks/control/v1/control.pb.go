@@ -684,6 +684,94 @@ func (x *RollbackHandlerResponse) GetSha256() string {
 	return ""
 }
 
+type AssignAgentRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Handler       string                 `protobuf:"bytes,1,opt,name=handler,proto3" json:"handler,omitempty"`
+	Agent         string                 `protobuf:"bytes,2,opt,name=agent,proto3" json:"agent,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AssignAgentRequest) Reset() {
+	*x = AssignAgentRequest{}
+	mi := &file_blocks_control_v1_control_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AssignAgentRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AssignAgentRequest) ProtoMessage() {}
+
+func (x *AssignAgentRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_blocks_control_v1_control_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AssignAgentRequest.ProtoReflect.Descriptor instead.
+func (*AssignAgentRequest) Descriptor() ([]byte, []int) {
+	return file_blocks_control_v1_control_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *AssignAgentRequest) GetHandler() string {
+	if x != nil {
+		return x.Handler
+	}
+	return ""
+}
+
+func (x *AssignAgentRequest) GetAgent() string {
+	if x != nil {
+		return x.Agent
+	}
+	return ""
+}
+
+type AssignAgentResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AssignAgentResponse) Reset() {
+	*x = AssignAgentResponse{}
+	mi := &file_blocks_control_v1_control_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AssignAgentResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AssignAgentResponse) ProtoMessage() {}
+
+func (x *AssignAgentResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_blocks_control_v1_control_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AssignAgentResponse.ProtoReflect.Descriptor instead.
+func (*AssignAgentResponse) Descriptor() ([]byte, []int) {
+	return file_blocks_control_v1_control_proto_rawDescGZIP(), []int{10}
+}
+
 type Process struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Pid           int32                  `protobuf:"varint,1,opt,name=pid,proto3" json:"pid,omitempty"`
@@ -697,7 +785,7 @@ type Process struct {
 
 func (x *Process) Reset() {
 	*x = Process{}
-	mi := &file_blocks_control_v1_control_proto_msgTypes[9]
+	mi := &file_blocks_control_v1_control_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -709,7 +797,7 @@ func (x *Process) String() string {
 func (*Process) ProtoMessage() {}
 
 func (x *Process) ProtoReflect() protoreflect.Message {
-	mi := &file_blocks_control_v1_control_proto_msgTypes[9]
+	mi := &file_blocks_control_v1_control_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -722,7 +810,7 @@ func (x *Process) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Process.ProtoReflect.Descriptor instead.
 func (*Process) Descriptor() ([]byte, []int) {
-	return file_blocks_control_v1_control_proto_rawDescGZIP(), []int{9}
+	return file_blocks_control_v1_control_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Process) GetPid() int32 {
@@ -776,7 +864,7 @@ type TaskCounts struct {
 
 func (x *TaskCounts) Reset() {
 	*x = TaskCounts{}
-	mi := &file_blocks_control_v1_control_proto_msgTypes[10]
+	mi := &file_blocks_control_v1_control_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -788,7 +876,7 @@ func (x *TaskCounts) String() string {
 func (*TaskCounts) ProtoMessage() {}
 
 func (x *TaskCounts) ProtoReflect() protoreflect.Message {
-	mi := &file_blocks_control_v1_control_proto_msgTypes[10]
+	mi := &file_blocks_control_v1_control_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -801,7 +889,7 @@ func (x *TaskCounts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TaskCounts.ProtoReflect.Descriptor instead.
 func (*TaskCounts) Descriptor() ([]byte, []int) {
-	return file_blocks_control_v1_control_proto_rawDescGZIP(), []int{10}
+	return file_blocks_control_v1_control_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *TaskCounts) GetRunning() int64 {
@@ -854,7 +942,7 @@ type ListHandlersRequest struct {
 
 func (x *ListHandlersRequest) Reset() {
 	*x = ListHandlersRequest{}
-	mi := &file_blocks_control_v1_control_proto_msgTypes[11]
+	mi := &file_blocks_control_v1_control_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -866,7 +954,7 @@ func (x *ListHandlersRequest) String() string {
 func (*ListHandlersRequest) ProtoMessage() {}
 
 func (x *ListHandlersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_blocks_control_v1_control_proto_msgTypes[11]
+	mi := &file_blocks_control_v1_control_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -879,7 +967,7 @@ func (x *ListHandlersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListHandlersRequest.ProtoReflect.Descriptor instead.
 func (*ListHandlersRequest) Descriptor() ([]byte, []int) {
-	return file_blocks_control_v1_control_proto_rawDescGZIP(), []int{11}
+	return file_blocks_control_v1_control_proto_rawDescGZIP(), []int{13}
 }
 
 type ListHandlersResponse struct {
@@ -891,7 +979,7 @@ type ListHandlersResponse struct {
 
 func (x *ListHandlersResponse) Reset() {
 	*x = ListHandlersResponse{}
-	mi := &file_blocks_control_v1_control_proto_msgTypes[12]
+	mi := &file_blocks_control_v1_control_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -903,7 +991,7 @@ func (x *ListHandlersResponse) String() string {
 func (*ListHandlersResponse) ProtoMessage() {}
 
 func (x *ListHandlersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_blocks_control_v1_control_proto_msgTypes[12]
+	mi := &file_blocks_control_v1_control_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -916,7 +1004,7 @@ func (x *ListHandlersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListHandlersResponse.ProtoReflect.Descriptor instead.
 func (*ListHandlersResponse) Descriptor() ([]byte, []int) {
-	return file_blocks_control_v1_control_proto_rawDescGZIP(), []int{12}
+	return file_blocks_control_v1_control_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *ListHandlersResponse) GetHandlers() []*Handler {
@@ -934,7 +1022,7 @@ type ListTasksRequest struct {
 
 func (x *ListTasksRequest) Reset() {
 	*x = ListTasksRequest{}
-	mi := &file_blocks_control_v1_control_proto_msgTypes[13]
+	mi := &file_blocks_control_v1_control_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -946,7 +1034,7 @@ func (x *ListTasksRequest) String() string {
 func (*ListTasksRequest) ProtoMessage() {}
 
 func (x *ListTasksRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_blocks_control_v1_control_proto_msgTypes[13]
+	mi := &file_blocks_control_v1_control_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -959,7 +1047,7 @@ func (x *ListTasksRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTasksRequest.ProtoReflect.Descriptor instead.
 func (*ListTasksRequest) Descriptor() ([]byte, []int) {
-	return file_blocks_control_v1_control_proto_rawDescGZIP(), []int{13}
+	return file_blocks_control_v1_control_proto_rawDescGZIP(), []int{15}
 }
 
 type ListTasksResponse struct {
@@ -971,7 +1059,7 @@ type ListTasksResponse struct {
 
 func (x *ListTasksResponse) Reset() {
 	*x = ListTasksResponse{}
-	mi := &file_blocks_control_v1_control_proto_msgTypes[14]
+	mi := &file_blocks_control_v1_control_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -983,7 +1071,7 @@ func (x *ListTasksResponse) String() string {
 func (*ListTasksResponse) ProtoMessage() {}
 
 func (x *ListTasksResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_blocks_control_v1_control_proto_msgTypes[14]
+	mi := &file_blocks_control_v1_control_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -996,7 +1084,7 @@ func (x *ListTasksResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTasksResponse.ProtoReflect.Descriptor instead.
 func (*ListTasksResponse) Descriptor() ([]byte, []int) {
-	return file_blocks_control_v1_control_proto_rawDescGZIP(), []int{14}
+	return file_blocks_control_v1_control_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ListTasksResponse) GetTasks() []*Task {
@@ -1024,7 +1112,7 @@ type Task struct {
 
 func (x *Task) Reset() {
 	*x = Task{}
-	mi := &file_blocks_control_v1_control_proto_msgTypes[15]
+	mi := &file_blocks_control_v1_control_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1036,7 +1124,7 @@ func (x *Task) String() string {
 func (*Task) ProtoMessage() {}
 
 func (x *Task) ProtoReflect() protoreflect.Message {
-	mi := &file_blocks_control_v1_control_proto_msgTypes[15]
+	mi := &file_blocks_control_v1_control_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1049,7 +1137,7 @@ func (x *Task) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Task.ProtoReflect.Descriptor instead.
 func (*Task) Descriptor() ([]byte, []int) {
-	return file_blocks_control_v1_control_proto_rawDescGZIP(), []int{15}
+	return file_blocks_control_v1_control_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Task) GetTaskId() string {
@@ -1110,7 +1198,7 @@ type CancelTaskRequest struct {
 
 func (x *CancelTaskRequest) Reset() {
 	*x = CancelTaskRequest{}
-	mi := &file_blocks_control_v1_control_proto_msgTypes[16]
+	mi := &file_blocks_control_v1_control_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1122,7 +1210,7 @@ func (x *CancelTaskRequest) String() string {
 func (*CancelTaskRequest) ProtoMessage() {}
 
 func (x *CancelTaskRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_blocks_control_v1_control_proto_msgTypes[16]
+	mi := &file_blocks_control_v1_control_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1135,7 +1223,7 @@ func (x *CancelTaskRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelTaskRequest.ProtoReflect.Descriptor instead.
 func (*CancelTaskRequest) Descriptor() ([]byte, []int) {
-	return file_blocks_control_v1_control_proto_rawDescGZIP(), []int{16}
+	return file_blocks_control_v1_control_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *CancelTaskRequest) GetTaskId() string {
@@ -1153,7 +1241,7 @@ type CancelTaskResponse struct {
 
 func (x *CancelTaskResponse) Reset() {
 	*x = CancelTaskResponse{}
-	mi := &file_blocks_control_v1_control_proto_msgTypes[17]
+	mi := &file_blocks_control_v1_control_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1165,7 +1253,7 @@ func (x *CancelTaskResponse) String() string {
 func (*CancelTaskResponse) ProtoMessage() {}
 
 func (x *CancelTaskResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_blocks_control_v1_control_proto_msgTypes[17]
+	mi := &file_blocks_control_v1_control_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1178,7 +1266,7 @@ func (x *CancelTaskResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelTaskResponse.ProtoReflect.Descriptor instead.
 func (*CancelTaskResponse) Descriptor() ([]byte, []int) {
-	return file_blocks_control_v1_control_proto_rawDescGZIP(), []int{17}
+	return file_blocks_control_v1_control_proto_rawDescGZIP(), []int{19}
 }
 
 type DrainRequest struct {
@@ -1189,7 +1277,7 @@ type DrainRequest struct {
 
 func (x *DrainRequest) Reset() {
 	*x = DrainRequest{}
-	mi := &file_blocks_control_v1_control_proto_msgTypes[18]
+	mi := &file_blocks_control_v1_control_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1201,7 +1289,7 @@ func (x *DrainRequest) String() string {
 func (*DrainRequest) ProtoMessage() {}
 
 func (x *DrainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_blocks_control_v1_control_proto_msgTypes[18]
+	mi := &file_blocks_control_v1_control_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1214,7 +1302,7 @@ func (x *DrainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainRequest.ProtoReflect.Descriptor instead.
 func (*DrainRequest) Descriptor() ([]byte, []int) {
-	return file_blocks_control_v1_control_proto_rawDescGZIP(), []int{18}
+	return file_blocks_control_v1_control_proto_rawDescGZIP(), []int{20}
 }
 
 type DrainResponse struct {
@@ -1225,7 +1313,7 @@ type DrainResponse struct {
 
 func (x *DrainResponse) Reset() {
 	*x = DrainResponse{}
-	mi := &file_blocks_control_v1_control_proto_msgTypes[19]
+	mi := &file_blocks_control_v1_control_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1237,7 +1325,7 @@ func (x *DrainResponse) String() string {
 func (*DrainResponse) ProtoMessage() {}
 
 func (x *DrainResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_blocks_control_v1_control_proto_msgTypes[19]
+	mi := &file_blocks_control_v1_control_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1250,7 +1338,7 @@ func (x *DrainResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainResponse.ProtoReflect.Descriptor instead.
 func (*DrainResponse) Descriptor() ([]byte, []int) {
-	return file_blocks_control_v1_control_proto_rawDescGZIP(), []int{19}
+	return file_blocks_control_v1_control_proto_rawDescGZIP(), []int{21}
 }
 
 type UndrainRequest struct {
@@ -1261,7 +1349,7 @@ type UndrainRequest struct {
 
 func (x *UndrainRequest) Reset() {
 	*x = UndrainRequest{}
-	mi := &file_blocks_control_v1_control_proto_msgTypes[20]
+	mi := &file_blocks_control_v1_control_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1273,7 +1361,7 @@ func (x *UndrainRequest) String() string {
 func (*UndrainRequest) ProtoMessage() {}
 
 func (x *UndrainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_blocks_control_v1_control_proto_msgTypes[20]
+	mi := &file_blocks_control_v1_control_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1286,7 +1374,7 @@ func (x *UndrainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UndrainRequest.ProtoReflect.Descriptor instead.
 func (*UndrainRequest) Descriptor() ([]byte, []int) {
-	return file_blocks_control_v1_control_proto_rawDescGZIP(), []int{20}
+	return file_blocks_control_v1_control_proto_rawDescGZIP(), []int{22}
 }
 
 type UndrainResponse struct {
@@ -1297,7 +1385,7 @@ type UndrainResponse struct {
 
 func (x *UndrainResponse) Reset() {
 	*x = UndrainResponse{}
-	mi := &file_blocks_control_v1_control_proto_msgTypes[21]
+	mi := &file_blocks_control_v1_control_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1309,7 +1397,7 @@ func (x *UndrainResponse) String() string {
 func (*UndrainResponse) ProtoMessage() {}
 
 func (x *UndrainResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_blocks_control_v1_control_proto_msgTypes[21]
+	mi := &file_blocks_control_v1_control_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1322,7 +1410,7 @@ func (x *UndrainResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UndrainResponse.ProtoReflect.Descriptor instead.
 func (*UndrainResponse) Descriptor() ([]byte, []int) {
-	return file_blocks_control_v1_control_proto_rawDescGZIP(), []int{21}
+	return file_blocks_control_v1_control_proto_rawDescGZIP(), []int{23}
 }
 
 type LogsRequest struct {
@@ -1341,7 +1429,7 @@ type LogsRequest struct {
 
 func (x *LogsRequest) Reset() {
 	*x = LogsRequest{}
-	mi := &file_blocks_control_v1_control_proto_msgTypes[22]
+	mi := &file_blocks_control_v1_control_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1353,7 +1441,7 @@ func (x *LogsRequest) String() string {
 func (*LogsRequest) ProtoMessage() {}
 
 func (x *LogsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_blocks_control_v1_control_proto_msgTypes[22]
+	mi := &file_blocks_control_v1_control_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1366,7 +1454,7 @@ func (x *LogsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogsRequest.ProtoReflect.Descriptor instead.
 func (*LogsRequest) Descriptor() ([]byte, []int) {
-	return file_blocks_control_v1_control_proto_rawDescGZIP(), []int{22}
+	return file_blocks_control_v1_control_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *LogsRequest) GetHandler() string {
@@ -1411,7 +1499,7 @@ type LogsResponse struct {
 
 func (x *LogsResponse) Reset() {
 	*x = LogsResponse{}
-	mi := &file_blocks_control_v1_control_proto_msgTypes[23]
+	mi := &file_blocks_control_v1_control_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1423,7 +1511,7 @@ func (x *LogsResponse) String() string {
 func (*LogsResponse) ProtoMessage() {}
 
 func (x *LogsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_blocks_control_v1_control_proto_msgTypes[23]
+	mi := &file_blocks_control_v1_control_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1436,7 +1524,7 @@ func (x *LogsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogsResponse.ProtoReflect.Descriptor instead.
 func (*LogsResponse) Descriptor() ([]byte, []int) {
-	return file_blocks_control_v1_control_proto_rawDescGZIP(), []int{23}
+	return file_blocks_control_v1_control_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *LogsResponse) GetItem() isLogsResponse_Item {
@@ -1498,7 +1586,7 @@ type LogRecord struct {
 
 func (x *LogRecord) Reset() {
 	*x = LogRecord{}
-	mi := &file_blocks_control_v1_control_proto_msgTypes[24]
+	mi := &file_blocks_control_v1_control_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1510,7 +1598,7 @@ func (x *LogRecord) String() string {
 func (*LogRecord) ProtoMessage() {}
 
 func (x *LogRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_blocks_control_v1_control_proto_msgTypes[24]
+	mi := &file_blocks_control_v1_control_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1523,7 +1611,7 @@ func (x *LogRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogRecord.ProtoReflect.Descriptor instead.
 func (*LogRecord) Descriptor() ([]byte, []int) {
-	return file_blocks_control_v1_control_proto_rawDescGZIP(), []int{24}
+	return file_blocks_control_v1_control_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *LogRecord) GetTime() *timestamppb.Timestamp {
@@ -1585,7 +1673,7 @@ type LogAttribute struct {
 
 func (x *LogAttribute) Reset() {
 	*x = LogAttribute{}
-	mi := &file_blocks_control_v1_control_proto_msgTypes[25]
+	mi := &file_blocks_control_v1_control_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1597,7 +1685,7 @@ func (x *LogAttribute) String() string {
 func (*LogAttribute) ProtoMessage() {}
 
 func (x *LogAttribute) ProtoReflect() protoreflect.Message {
-	mi := &file_blocks_control_v1_control_proto_msgTypes[25]
+	mi := &file_blocks_control_v1_control_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1610,7 +1698,7 @@ func (x *LogAttribute) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogAttribute.ProtoReflect.Descriptor instead.
 func (*LogAttribute) Descriptor() ([]byte, []int) {
-	return file_blocks_control_v1_control_proto_rawDescGZIP(), []int{25}
+	return file_blocks_control_v1_control_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *LogAttribute) GetKey() string {
@@ -1648,7 +1736,7 @@ type Crash struct {
 
 func (x *Crash) Reset() {
 	*x = Crash{}
-	mi := &file_blocks_control_v1_control_proto_msgTypes[26]
+	mi := &file_blocks_control_v1_control_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1660,7 +1748,7 @@ func (x *Crash) String() string {
 func (*Crash) ProtoMessage() {}
 
 func (x *Crash) ProtoReflect() protoreflect.Message {
-	mi := &file_blocks_control_v1_control_proto_msgTypes[26]
+	mi := &file_blocks_control_v1_control_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1673,7 +1761,7 @@ func (x *Crash) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Crash.ProtoReflect.Descriptor instead.
 func (*Crash) Descriptor() ([]byte, []int) {
-	return file_blocks_control_v1_control_proto_rawDescGZIP(), []int{26}
+	return file_blocks_control_v1_control_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Crash) GetTime() *timestamppb.Timestamp {
@@ -1739,7 +1827,7 @@ type EventsRequest struct {
 
 func (x *EventsRequest) Reset() {
 	*x = EventsRequest{}
-	mi := &file_blocks_control_v1_control_proto_msgTypes[27]
+	mi := &file_blocks_control_v1_control_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1751,7 +1839,7 @@ func (x *EventsRequest) String() string {
 func (*EventsRequest) ProtoMessage() {}
 
 func (x *EventsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_blocks_control_v1_control_proto_msgTypes[27]
+	mi := &file_blocks_control_v1_control_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1764,7 +1852,7 @@ func (x *EventsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventsRequest.ProtoReflect.Descriptor instead.
 func (*EventsRequest) Descriptor() ([]byte, []int) {
-	return file_blocks_control_v1_control_proto_rawDescGZIP(), []int{27}
+	return file_blocks_control_v1_control_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *EventsRequest) GetSince() uint64 {
@@ -1798,7 +1886,7 @@ type EventsResponse struct {
 
 func (x *EventsResponse) Reset() {
 	*x = EventsResponse{}
-	mi := &file_blocks_control_v1_control_proto_msgTypes[28]
+	mi := &file_blocks_control_v1_control_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1810,7 +1898,7 @@ func (x *EventsResponse) String() string {
 func (*EventsResponse) ProtoMessage() {}
 
 func (x *EventsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_blocks_control_v1_control_proto_msgTypes[28]
+	mi := &file_blocks_control_v1_control_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1823,7 +1911,7 @@ func (x *EventsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventsResponse.ProtoReflect.Descriptor instead.
 func (*EventsResponse) Descriptor() ([]byte, []int) {
-	return file_blocks_control_v1_control_proto_rawDescGZIP(), []int{28}
+	return file_blocks_control_v1_control_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *EventsResponse) GetItems() []*EventItem {
@@ -1847,7 +1935,7 @@ type EventItem struct {
 
 func (x *EventItem) Reset() {
 	*x = EventItem{}
-	mi := &file_blocks_control_v1_control_proto_msgTypes[29]
+	mi := &file_blocks_control_v1_control_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1859,7 +1947,7 @@ func (x *EventItem) String() string {
 func (*EventItem) ProtoMessage() {}
 
 func (x *EventItem) ProtoReflect() protoreflect.Message {
-	mi := &file_blocks_control_v1_control_proto_msgTypes[29]
+	mi := &file_blocks_control_v1_control_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1872,7 +1960,7 @@ func (x *EventItem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventItem.ProtoReflect.Descriptor instead.
 func (*EventItem) Descriptor() ([]byte, []int) {
-	return file_blocks_control_v1_control_proto_rawDescGZIP(), []int{29}
+	return file_blocks_control_v1_control_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *EventItem) GetItem() isEventItem_Item {
@@ -1943,7 +2031,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_blocks_control_v1_control_proto_msgTypes[30]
+	mi := &file_blocks_control_v1_control_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1955,7 +2043,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_blocks_control_v1_control_proto_msgTypes[30]
+	mi := &file_blocks_control_v1_control_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1968,7 +2056,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_blocks_control_v1_control_proto_rawDescGZIP(), []int{30}
+	return file_blocks_control_v1_control_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *Event) GetSeq() uint64 {
@@ -2049,7 +2137,7 @@ type ReloadRequest struct {
 
 func (x *ReloadRequest) Reset() {
 	*x = ReloadRequest{}
-	mi := &file_blocks_control_v1_control_proto_msgTypes[31]
+	mi := &file_blocks_control_v1_control_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2061,7 +2149,7 @@ func (x *ReloadRequest) String() string {
 func (*ReloadRequest) ProtoMessage() {}
 
 func (x *ReloadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_blocks_control_v1_control_proto_msgTypes[31]
+	mi := &file_blocks_control_v1_control_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2074,7 +2162,7 @@ func (x *ReloadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReloadRequest.ProtoReflect.Descriptor instead.
 func (*ReloadRequest) Descriptor() ([]byte, []int) {
-	return file_blocks_control_v1_control_proto_rawDescGZIP(), []int{31}
+	return file_blocks_control_v1_control_proto_rawDescGZIP(), []int{33}
 }
 
 type ReloadResponse struct {
@@ -2091,7 +2179,7 @@ type ReloadResponse struct {
 
 func (x *ReloadResponse) Reset() {
 	*x = ReloadResponse{}
-	mi := &file_blocks_control_v1_control_proto_msgTypes[32]
+	mi := &file_blocks_control_v1_control_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2103,7 +2191,7 @@ func (x *ReloadResponse) String() string {
 func (*ReloadResponse) ProtoMessage() {}
 
 func (x *ReloadResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_blocks_control_v1_control_proto_msgTypes[32]
+	mi := &file_blocks_control_v1_control_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2116,7 +2204,7 @@ func (x *ReloadResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReloadResponse.ProtoReflect.Descriptor instead.
 func (*ReloadResponse) Descriptor() ([]byte, []int) {
-	return file_blocks_control_v1_control_proto_rawDescGZIP(), []int{32}
+	return file_blocks_control_v1_control_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *ReloadResponse) GetProblems() []string {
@@ -2154,7 +2242,7 @@ type ConfigChange struct {
 
 func (x *ConfigChange) Reset() {
 	*x = ConfigChange{}
-	mi := &file_blocks_control_v1_control_proto_msgTypes[33]
+	mi := &file_blocks_control_v1_control_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2166,7 +2254,7 @@ func (x *ConfigChange) String() string {
 func (*ConfigChange) ProtoMessage() {}
 
 func (x *ConfigChange) ProtoReflect() protoreflect.Message {
-	mi := &file_blocks_control_v1_control_proto_msgTypes[33]
+	mi := &file_blocks_control_v1_control_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2179,7 +2267,7 @@ func (x *ConfigChange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfigChange.ProtoReflect.Descriptor instead.
 func (*ConfigChange) Descriptor() ([]byte, []int) {
-	return file_blocks_control_v1_control_proto_rawDescGZIP(), []int{33}
+	return file_blocks_control_v1_control_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *ConfigChange) GetKey() string {
@@ -2218,7 +2306,7 @@ type ShowConfigRequest struct {
 
 func (x *ShowConfigRequest) Reset() {
 	*x = ShowConfigRequest{}
-	mi := &file_blocks_control_v1_control_proto_msgTypes[34]
+	mi := &file_blocks_control_v1_control_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2230,7 +2318,7 @@ func (x *ShowConfigRequest) String() string {
 func (*ShowConfigRequest) ProtoMessage() {}
 
 func (x *ShowConfigRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_blocks_control_v1_control_proto_msgTypes[34]
+	mi := &file_blocks_control_v1_control_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2243,7 +2331,7 @@ func (x *ShowConfigRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShowConfigRequest.ProtoReflect.Descriptor instead.
 func (*ShowConfigRequest) Descriptor() ([]byte, []int) {
-	return file_blocks_control_v1_control_proto_rawDescGZIP(), []int{34}
+	return file_blocks_control_v1_control_proto_rawDescGZIP(), []int{36}
 }
 
 type ShowConfigResponse struct {
@@ -2256,7 +2344,7 @@ type ShowConfigResponse struct {
 
 func (x *ShowConfigResponse) Reset() {
 	*x = ShowConfigResponse{}
-	mi := &file_blocks_control_v1_control_proto_msgTypes[35]
+	mi := &file_blocks_control_v1_control_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2268,7 +2356,7 @@ func (x *ShowConfigResponse) String() string {
 func (*ShowConfigResponse) ProtoMessage() {}
 
 func (x *ShowConfigResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_blocks_control_v1_control_proto_msgTypes[35]
+	mi := &file_blocks_control_v1_control_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2281,7 +2369,7 @@ func (x *ShowConfigResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShowConfigResponse.ProtoReflect.Descriptor instead.
 func (*ShowConfigResponse) Descriptor() ([]byte, []int) {
-	return file_blocks_control_v1_control_proto_rawDescGZIP(), []int{35}
+	return file_blocks_control_v1_control_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *ShowConfigResponse) GetValues() []*ConfigValue {
@@ -2307,7 +2395,7 @@ type ConfigValue struct {
 
 func (x *ConfigValue) Reset() {
 	*x = ConfigValue{}
-	mi := &file_blocks_control_v1_control_proto_msgTypes[36]
+	mi := &file_blocks_control_v1_control_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2319,7 +2407,7 @@ func (x *ConfigValue) String() string {
 func (*ConfigValue) ProtoMessage() {}
 
 func (x *ConfigValue) ProtoReflect() protoreflect.Message {
-	mi := &file_blocks_control_v1_control_proto_msgTypes[36]
+	mi := &file_blocks_control_v1_control_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2332,7 +2420,7 @@ func (x *ConfigValue) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfigValue.ProtoReflect.Descriptor instead.
 func (*ConfigValue) Descriptor() ([]byte, []int) {
-	return file_blocks_control_v1_control_proto_rawDescGZIP(), []int{36}
+	return file_blocks_control_v1_control_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *ConfigValue) GetKey() string {
@@ -2373,7 +2461,7 @@ type SetLogLevelRequest struct {
 
 func (x *SetLogLevelRequest) Reset() {
 	*x = SetLogLevelRequest{}
-	mi := &file_blocks_control_v1_control_proto_msgTypes[37]
+	mi := &file_blocks_control_v1_control_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2385,7 +2473,7 @@ func (x *SetLogLevelRequest) String() string {
 func (*SetLogLevelRequest) ProtoMessage() {}
 
 func (x *SetLogLevelRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_blocks_control_v1_control_proto_msgTypes[37]
+	mi := &file_blocks_control_v1_control_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2398,7 +2486,7 @@ func (x *SetLogLevelRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetLogLevelRequest.ProtoReflect.Descriptor instead.
 func (*SetLogLevelRequest) Descriptor() ([]byte, []int) {
-	return file_blocks_control_v1_control_proto_rawDescGZIP(), []int{37}
+	return file_blocks_control_v1_control_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *SetLogLevelRequest) GetLevel() string {
@@ -2418,7 +2506,7 @@ type SetLogLevelResponse struct {
 
 func (x *SetLogLevelResponse) Reset() {
 	*x = SetLogLevelResponse{}
-	mi := &file_blocks_control_v1_control_proto_msgTypes[38]
+	mi := &file_blocks_control_v1_control_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2430,7 +2518,7 @@ func (x *SetLogLevelResponse) String() string {
 func (*SetLogLevelResponse) ProtoMessage() {}
 
 func (x *SetLogLevelResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_blocks_control_v1_control_proto_msgTypes[38]
+	mi := &file_blocks_control_v1_control_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2443,7 +2531,7 @@ func (x *SetLogLevelResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetLogLevelResponse.ProtoReflect.Descriptor instead.
 func (*SetLogLevelResponse) Descriptor() ([]byte, []int) {
-	return file_blocks_control_v1_control_proto_rawDescGZIP(), []int{38}
+	return file_blocks_control_v1_control_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *SetLogLevelResponse) GetPrevious() string {
@@ -2461,7 +2549,7 @@ type DumpRequest struct {
 
 func (x *DumpRequest) Reset() {
 	*x = DumpRequest{}
-	mi := &file_blocks_control_v1_control_proto_msgTypes[39]
+	mi := &file_blocks_control_v1_control_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2473,7 +2561,7 @@ func (x *DumpRequest) String() string {
 func (*DumpRequest) ProtoMessage() {}
 
 func (x *DumpRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_blocks_control_v1_control_proto_msgTypes[39]
+	mi := &file_blocks_control_v1_control_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2486,7 +2574,7 @@ func (x *DumpRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DumpRequest.ProtoReflect.Descriptor instead.
 func (*DumpRequest) Descriptor() ([]byte, []int) {
-	return file_blocks_control_v1_control_proto_rawDescGZIP(), []int{39}
+	return file_blocks_control_v1_control_proto_rawDescGZIP(), []int{41}
 }
 
 type DumpResponse struct {
@@ -2503,7 +2591,7 @@ type DumpResponse struct {
 
 func (x *DumpResponse) Reset() {
 	*x = DumpResponse{}
-	mi := &file_blocks_control_v1_control_proto_msgTypes[40]
+	mi := &file_blocks_control_v1_control_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2515,7 +2603,7 @@ func (x *DumpResponse) String() string {
 func (*DumpResponse) ProtoMessage() {}
 
 func (x *DumpResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_blocks_control_v1_control_proto_msgTypes[40]
+	mi := &file_blocks_control_v1_control_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2528,7 +2616,7 @@ func (x *DumpResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DumpResponse.ProtoReflect.Descriptor instead.
 func (*DumpResponse) Descriptor() ([]byte, []int) {
-	return file_blocks_control_v1_control_proto_rawDescGZIP(), []int{40}
+	return file_blocks_control_v1_control_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *DumpResponse) GetGoroutines() []byte {
@@ -2562,7 +2650,7 @@ type DumpCount struct {
 
 func (x *DumpCount) Reset() {
 	*x = DumpCount{}
-	mi := &file_blocks_control_v1_control_proto_msgTypes[41]
+	mi := &file_blocks_control_v1_control_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2574,7 +2662,7 @@ func (x *DumpCount) String() string {
 func (*DumpCount) ProtoMessage() {}
 
 func (x *DumpCount) ProtoReflect() protoreflect.Message {
-	mi := &file_blocks_control_v1_control_proto_msgTypes[41]
+	mi := &file_blocks_control_v1_control_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2587,7 +2675,7 @@ func (x *DumpCount) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DumpCount.ProtoReflect.Descriptor instead.
 func (*DumpCount) Descriptor() ([]byte, []int) {
-	return file_blocks_control_v1_control_proto_rawDescGZIP(), []int{41}
+	return file_blocks_control_v1_control_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *DumpCount) GetName() string {
@@ -2662,7 +2750,11 @@ const file_blocks_control_v1_control_proto_rawDesc = "" +
 	"\x16RollbackHandlerRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\"1\n" +
 	"\x17RollbackHandlerResponse\x12\x16\n" +
-	"\x06sha256\x18\x01 \x01(\tR\x06sha256\"\xa3\x01\n" +
+	"\x06sha256\x18\x01 \x01(\tR\x06sha256\"D\n" +
+	"\x12AssignAgentRequest\x12\x18\n" +
+	"\ahandler\x18\x01 \x01(\tR\ahandler\x12\x14\n" +
+	"\x05agent\x18\x02 \x01(\tR\x05agent\"\x15\n" +
+	"\x13AssignAgentResponse\"\xa3\x01\n" +
 	"\aProcess\x12\x10\n" +
 	"\x03pid\x18\x01 \x01(\x05R\x03pid\x12\x14\n" +
 	"\x05state\x18\x02 \x01(\tR\x05state\x12\x18\n" +
@@ -2787,7 +2879,8 @@ const file_blocks_control_v1_control_proto_rawDesc = "" +
 	"\x06counts\x18\x03 \x03(\v2\x1c.blocks.control.v1.DumpCountR\x06counts\"5\n" +
 	"\tDumpCount\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\x03R\x05value2\xcf\t\n" +
+	"\x05value\x18\x02 \x01(\x03R\x05value2\xad\n" +
+	"\n" +
 	"\x0eControlService\x12M\n" +
 	"\x06Status\x12 .blocks.control.v1.StatusRequest\x1a!.blocks.control.v1.StatusResponse\x12_\n" +
 	"\fListHandlers\x12&.blocks.control.v1.ListHandlersRequest\x1a'.blocks.control.v1.ListHandlersResponse\x12V\n" +
@@ -2795,7 +2888,8 @@ const file_blocks_control_v1_control_proto_rawDesc = "" +
 	"\n" +
 	"CancelTask\x12$.blocks.control.v1.CancelTaskRequest\x1a%.blocks.control.v1.CancelTaskResponse\x12e\n" +
 	"\x0eRestartHandler\x12(.blocks.control.v1.RestartHandlerRequest\x1a).blocks.control.v1.RestartHandlerResponse\x12h\n" +
-	"\x0fRollbackHandler\x12).blocks.control.v1.RollbackHandlerRequest\x1a*.blocks.control.v1.RollbackHandlerResponse\x12J\n" +
+	"\x0fRollbackHandler\x12).blocks.control.v1.RollbackHandlerRequest\x1a*.blocks.control.v1.RollbackHandlerResponse\x12\\\n" +
+	"\vAssignAgent\x12%.blocks.control.v1.AssignAgentRequest\x1a&.blocks.control.v1.AssignAgentResponse\x12J\n" +
 	"\x05Drain\x12\x1f.blocks.control.v1.DrainRequest\x1a .blocks.control.v1.DrainResponse\x12P\n" +
 	"\aUndrain\x12!.blocks.control.v1.UndrainRequest\x1a\".blocks.control.v1.UndrainResponse\x12I\n" +
 	"\x04Logs\x12\x1e.blocks.control.v1.LogsRequest\x1a\x1f.blocks.control.v1.LogsResponse0\x01\x12O\n" +
@@ -2818,7 +2912,7 @@ func file_blocks_control_v1_control_proto_rawDescGZIP() []byte {
 	return file_blocks_control_v1_control_proto_rawDescData
 }
 
-var file_blocks_control_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 42)
+var file_blocks_control_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 44)
 var file_blocks_control_v1_control_proto_goTypes = []any{
 	(*StatusRequest)(nil),           // 0: blocks.control.v1.StatusRequest
 	(*StatusResponse)(nil),          // 1: blocks.control.v1.StatusResponse
@@ -2829,96 +2923,100 @@ var file_blocks_control_v1_control_proto_goTypes = []any{
 	(*RestartHandlerResponse)(nil),  // 6: blocks.control.v1.RestartHandlerResponse
 	(*RollbackHandlerRequest)(nil),  // 7: blocks.control.v1.RollbackHandlerRequest
 	(*RollbackHandlerResponse)(nil), // 8: blocks.control.v1.RollbackHandlerResponse
-	(*Process)(nil),                 // 9: blocks.control.v1.Process
-	(*TaskCounts)(nil),              // 10: blocks.control.v1.TaskCounts
-	(*ListHandlersRequest)(nil),     // 11: blocks.control.v1.ListHandlersRequest
-	(*ListHandlersResponse)(nil),    // 12: blocks.control.v1.ListHandlersResponse
-	(*ListTasksRequest)(nil),        // 13: blocks.control.v1.ListTasksRequest
-	(*ListTasksResponse)(nil),       // 14: blocks.control.v1.ListTasksResponse
-	(*Task)(nil),                    // 15: blocks.control.v1.Task
-	(*CancelTaskRequest)(nil),       // 16: blocks.control.v1.CancelTaskRequest
-	(*CancelTaskResponse)(nil),      // 17: blocks.control.v1.CancelTaskResponse
-	(*DrainRequest)(nil),            // 18: blocks.control.v1.DrainRequest
-	(*DrainResponse)(nil),           // 19: blocks.control.v1.DrainResponse
-	(*UndrainRequest)(nil),          // 20: blocks.control.v1.UndrainRequest
-	(*UndrainResponse)(nil),         // 21: blocks.control.v1.UndrainResponse
-	(*LogsRequest)(nil),             // 22: blocks.control.v1.LogsRequest
-	(*LogsResponse)(nil),            // 23: blocks.control.v1.LogsResponse
-	(*LogRecord)(nil),               // 24: blocks.control.v1.LogRecord
-	(*LogAttribute)(nil),            // 25: blocks.control.v1.LogAttribute
-	(*Crash)(nil),                   // 26: blocks.control.v1.Crash
-	(*EventsRequest)(nil),           // 27: blocks.control.v1.EventsRequest
-	(*EventsResponse)(nil),          // 28: blocks.control.v1.EventsResponse
-	(*EventItem)(nil),               // 29: blocks.control.v1.EventItem
-	(*Event)(nil),                   // 30: blocks.control.v1.Event
-	(*ReloadRequest)(nil),           // 31: blocks.control.v1.ReloadRequest
-	(*ReloadResponse)(nil),          // 32: blocks.control.v1.ReloadResponse
-	(*ConfigChange)(nil),            // 33: blocks.control.v1.ConfigChange
-	(*ShowConfigRequest)(nil),       // 34: blocks.control.v1.ShowConfigRequest
-	(*ShowConfigResponse)(nil),      // 35: blocks.control.v1.ShowConfigResponse
-	(*ConfigValue)(nil),             // 36: blocks.control.v1.ConfigValue
-	(*SetLogLevelRequest)(nil),      // 37: blocks.control.v1.SetLogLevelRequest
-	(*SetLogLevelResponse)(nil),     // 38: blocks.control.v1.SetLogLevelResponse
-	(*DumpRequest)(nil),             // 39: blocks.control.v1.DumpRequest
-	(*DumpResponse)(nil),            // 40: blocks.control.v1.DumpResponse
-	(*DumpCount)(nil),               // 41: blocks.control.v1.DumpCount
-	(*timestamppb.Timestamp)(nil),   // 42: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),     // 43: google.protobuf.Duration
+	(*AssignAgentRequest)(nil),      // 9: blocks.control.v1.AssignAgentRequest
+	(*AssignAgentResponse)(nil),     // 10: blocks.control.v1.AssignAgentResponse
+	(*Process)(nil),                 // 11: blocks.control.v1.Process
+	(*TaskCounts)(nil),              // 12: blocks.control.v1.TaskCounts
+	(*ListHandlersRequest)(nil),     // 13: blocks.control.v1.ListHandlersRequest
+	(*ListHandlersResponse)(nil),    // 14: blocks.control.v1.ListHandlersResponse
+	(*ListTasksRequest)(nil),        // 15: blocks.control.v1.ListTasksRequest
+	(*ListTasksResponse)(nil),       // 16: blocks.control.v1.ListTasksResponse
+	(*Task)(nil),                    // 17: blocks.control.v1.Task
+	(*CancelTaskRequest)(nil),       // 18: blocks.control.v1.CancelTaskRequest
+	(*CancelTaskResponse)(nil),      // 19: blocks.control.v1.CancelTaskResponse
+	(*DrainRequest)(nil),            // 20: blocks.control.v1.DrainRequest
+	(*DrainResponse)(nil),           // 21: blocks.control.v1.DrainResponse
+	(*UndrainRequest)(nil),          // 22: blocks.control.v1.UndrainRequest
+	(*UndrainResponse)(nil),         // 23: blocks.control.v1.UndrainResponse
+	(*LogsRequest)(nil),             // 24: blocks.control.v1.LogsRequest
+	(*LogsResponse)(nil),            // 25: blocks.control.v1.LogsResponse
+	(*LogRecord)(nil),               // 26: blocks.control.v1.LogRecord
+	(*LogAttribute)(nil),            // 27: blocks.control.v1.LogAttribute
+	(*Crash)(nil),                   // 28: blocks.control.v1.Crash
+	(*EventsRequest)(nil),           // 29: blocks.control.v1.EventsRequest
+	(*EventsResponse)(nil),          // 30: blocks.control.v1.EventsResponse
+	(*EventItem)(nil),               // 31: blocks.control.v1.EventItem
+	(*Event)(nil),                   // 32: blocks.control.v1.Event
+	(*ReloadRequest)(nil),           // 33: blocks.control.v1.ReloadRequest
+	(*ReloadResponse)(nil),          // 34: blocks.control.v1.ReloadResponse
+	(*ConfigChange)(nil),            // 35: blocks.control.v1.ConfigChange
+	(*ShowConfigRequest)(nil),       // 36: blocks.control.v1.ShowConfigRequest
+	(*ShowConfigResponse)(nil),      // 37: blocks.control.v1.ShowConfigResponse
+	(*ConfigValue)(nil),             // 38: blocks.control.v1.ConfigValue
+	(*SetLogLevelRequest)(nil),      // 39: blocks.control.v1.SetLogLevelRequest
+	(*SetLogLevelResponse)(nil),     // 40: blocks.control.v1.SetLogLevelResponse
+	(*DumpRequest)(nil),             // 41: blocks.control.v1.DumpRequest
+	(*DumpResponse)(nil),            // 42: blocks.control.v1.DumpResponse
+	(*DumpCount)(nil),               // 43: blocks.control.v1.DumpCount
+	(*timestamppb.Timestamp)(nil),   // 44: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),     // 45: google.protobuf.Duration
 }
 var file_blocks_control_v1_control_proto_depIdxs = []int32{
 	3,  // 0: blocks.control.v1.StatusResponse.agents:type_name -> blocks.control.v1.Agent
 	4,  // 1: blocks.control.v1.StatusResponse.handlers:type_name -> blocks.control.v1.Handler
-	10, // 2: blocks.control.v1.StatusResponse.tasks:type_name -> blocks.control.v1.TaskCounts
+	12, // 2: blocks.control.v1.StatusResponse.tasks:type_name -> blocks.control.v1.TaskCounts
 	2,  // 3: blocks.control.v1.StatusResponse.conditions:type_name -> blocks.control.v1.Condition
-	9,  // 4: blocks.control.v1.Handler.processes:type_name -> blocks.control.v1.Process
-	26, // 5: blocks.control.v1.Handler.crash:type_name -> blocks.control.v1.Crash
-	42, // 6: blocks.control.v1.Process.started_at:type_name -> google.protobuf.Timestamp
+	11, // 4: blocks.control.v1.Handler.processes:type_name -> blocks.control.v1.Process
+	28, // 5: blocks.control.v1.Handler.crash:type_name -> blocks.control.v1.Crash
+	44, // 6: blocks.control.v1.Process.started_at:type_name -> google.protobuf.Timestamp
 	4,  // 7: blocks.control.v1.ListHandlersResponse.handlers:type_name -> blocks.control.v1.Handler
-	15, // 8: blocks.control.v1.ListTasksResponse.tasks:type_name -> blocks.control.v1.Task
-	42, // 9: blocks.control.v1.Task.since:type_name -> google.protobuf.Timestamp
-	42, // 10: blocks.control.v1.Task.deadline:type_name -> google.protobuf.Timestamp
-	24, // 11: blocks.control.v1.LogsResponse.record:type_name -> blocks.control.v1.LogRecord
-	26, // 12: blocks.control.v1.LogsResponse.crash:type_name -> blocks.control.v1.Crash
-	42, // 13: blocks.control.v1.LogRecord.time:type_name -> google.protobuf.Timestamp
-	25, // 14: blocks.control.v1.LogRecord.attributes:type_name -> blocks.control.v1.LogAttribute
-	42, // 15: blocks.control.v1.Crash.time:type_name -> google.protobuf.Timestamp
-	29, // 16: blocks.control.v1.EventsResponse.items:type_name -> blocks.control.v1.EventItem
-	30, // 17: blocks.control.v1.EventItem.event:type_name -> blocks.control.v1.Event
-	42, // 18: blocks.control.v1.Event.time:type_name -> google.protobuf.Timestamp
-	43, // 19: blocks.control.v1.Event.duration:type_name -> google.protobuf.Duration
-	33, // 20: blocks.control.v1.ReloadResponse.changes:type_name -> blocks.control.v1.ConfigChange
-	36, // 21: blocks.control.v1.ShowConfigResponse.values:type_name -> blocks.control.v1.ConfigValue
-	41, // 22: blocks.control.v1.DumpResponse.counts:type_name -> blocks.control.v1.DumpCount
+	17, // 8: blocks.control.v1.ListTasksResponse.tasks:type_name -> blocks.control.v1.Task
+	44, // 9: blocks.control.v1.Task.since:type_name -> google.protobuf.Timestamp
+	44, // 10: blocks.control.v1.Task.deadline:type_name -> google.protobuf.Timestamp
+	26, // 11: blocks.control.v1.LogsResponse.record:type_name -> blocks.control.v1.LogRecord
+	28, // 12: blocks.control.v1.LogsResponse.crash:type_name -> blocks.control.v1.Crash
+	44, // 13: blocks.control.v1.LogRecord.time:type_name -> google.protobuf.Timestamp
+	27, // 14: blocks.control.v1.LogRecord.attributes:type_name -> blocks.control.v1.LogAttribute
+	44, // 15: blocks.control.v1.Crash.time:type_name -> google.protobuf.Timestamp
+	31, // 16: blocks.control.v1.EventsResponse.items:type_name -> blocks.control.v1.EventItem
+	32, // 17: blocks.control.v1.EventItem.event:type_name -> blocks.control.v1.Event
+	44, // 18: blocks.control.v1.Event.time:type_name -> google.protobuf.Timestamp
+	45, // 19: blocks.control.v1.Event.duration:type_name -> google.protobuf.Duration
+	35, // 20: blocks.control.v1.ReloadResponse.changes:type_name -> blocks.control.v1.ConfigChange
+	38, // 21: blocks.control.v1.ShowConfigResponse.values:type_name -> blocks.control.v1.ConfigValue
+	43, // 22: blocks.control.v1.DumpResponse.counts:type_name -> blocks.control.v1.DumpCount
 	0,  // 23: blocks.control.v1.ControlService.Status:input_type -> blocks.control.v1.StatusRequest
-	11, // 24: blocks.control.v1.ControlService.ListHandlers:input_type -> blocks.control.v1.ListHandlersRequest
-	13, // 25: blocks.control.v1.ControlService.ListTasks:input_type -> blocks.control.v1.ListTasksRequest
-	16, // 26: blocks.control.v1.ControlService.CancelTask:input_type -> blocks.control.v1.CancelTaskRequest
+	13, // 24: blocks.control.v1.ControlService.ListHandlers:input_type -> blocks.control.v1.ListHandlersRequest
+	15, // 25: blocks.control.v1.ControlService.ListTasks:input_type -> blocks.control.v1.ListTasksRequest
+	18, // 26: blocks.control.v1.ControlService.CancelTask:input_type -> blocks.control.v1.CancelTaskRequest
 	5,  // 27: blocks.control.v1.ControlService.RestartHandler:input_type -> blocks.control.v1.RestartHandlerRequest
 	7,  // 28: blocks.control.v1.ControlService.RollbackHandler:input_type -> blocks.control.v1.RollbackHandlerRequest
-	18, // 29: blocks.control.v1.ControlService.Drain:input_type -> blocks.control.v1.DrainRequest
-	20, // 30: blocks.control.v1.ControlService.Undrain:input_type -> blocks.control.v1.UndrainRequest
-	22, // 31: blocks.control.v1.ControlService.Logs:input_type -> blocks.control.v1.LogsRequest
-	27, // 32: blocks.control.v1.ControlService.Events:input_type -> blocks.control.v1.EventsRequest
-	31, // 33: blocks.control.v1.ControlService.Reload:input_type -> blocks.control.v1.ReloadRequest
-	34, // 34: blocks.control.v1.ControlService.ShowConfig:input_type -> blocks.control.v1.ShowConfigRequest
-	37, // 35: blocks.control.v1.ControlService.SetLogLevel:input_type -> blocks.control.v1.SetLogLevelRequest
-	39, // 36: blocks.control.v1.ControlService.Dump:input_type -> blocks.control.v1.DumpRequest
-	1,  // 37: blocks.control.v1.ControlService.Status:output_type -> blocks.control.v1.StatusResponse
-	12, // 38: blocks.control.v1.ControlService.ListHandlers:output_type -> blocks.control.v1.ListHandlersResponse
-	14, // 39: blocks.control.v1.ControlService.ListTasks:output_type -> blocks.control.v1.ListTasksResponse
-	17, // 40: blocks.control.v1.ControlService.CancelTask:output_type -> blocks.control.v1.CancelTaskResponse
-	6,  // 41: blocks.control.v1.ControlService.RestartHandler:output_type -> blocks.control.v1.RestartHandlerResponse
-	8,  // 42: blocks.control.v1.ControlService.RollbackHandler:output_type -> blocks.control.v1.RollbackHandlerResponse
-	19, // 43: blocks.control.v1.ControlService.Drain:output_type -> blocks.control.v1.DrainResponse
-	21, // 44: blocks.control.v1.ControlService.Undrain:output_type -> blocks.control.v1.UndrainResponse
-	23, // 45: blocks.control.v1.ControlService.Logs:output_type -> blocks.control.v1.LogsResponse
-	28, // 46: blocks.control.v1.ControlService.Events:output_type -> blocks.control.v1.EventsResponse
-	32, // 47: blocks.control.v1.ControlService.Reload:output_type -> blocks.control.v1.ReloadResponse
-	35, // 48: blocks.control.v1.ControlService.ShowConfig:output_type -> blocks.control.v1.ShowConfigResponse
-	38, // 49: blocks.control.v1.ControlService.SetLogLevel:output_type -> blocks.control.v1.SetLogLevelResponse
-	40, // 50: blocks.control.v1.ControlService.Dump:output_type -> blocks.control.v1.DumpResponse
-	37, // [37:51] is the sub-list for method output_type
-	23, // [23:37] is the sub-list for method input_type
+	9,  // 29: blocks.control.v1.ControlService.AssignAgent:input_type -> blocks.control.v1.AssignAgentRequest
+	20, // 30: blocks.control.v1.ControlService.Drain:input_type -> blocks.control.v1.DrainRequest
+	22, // 31: blocks.control.v1.ControlService.Undrain:input_type -> blocks.control.v1.UndrainRequest
+	24, // 32: blocks.control.v1.ControlService.Logs:input_type -> blocks.control.v1.LogsRequest
+	29, // 33: blocks.control.v1.ControlService.Events:input_type -> blocks.control.v1.EventsRequest
+	33, // 34: blocks.control.v1.ControlService.Reload:input_type -> blocks.control.v1.ReloadRequest
+	36, // 35: blocks.control.v1.ControlService.ShowConfig:input_type -> blocks.control.v1.ShowConfigRequest
+	39, // 36: blocks.control.v1.ControlService.SetLogLevel:input_type -> blocks.control.v1.SetLogLevelRequest
+	41, // 37: blocks.control.v1.ControlService.Dump:input_type -> blocks.control.v1.DumpRequest
+	1,  // 38: blocks.control.v1.ControlService.Status:output_type -> blocks.control.v1.StatusResponse
+	14, // 39: blocks.control.v1.ControlService.ListHandlers:output_type -> blocks.control.v1.ListHandlersResponse
+	16, // 40: blocks.control.v1.ControlService.ListTasks:output_type -> blocks.control.v1.ListTasksResponse
+	19, // 41: blocks.control.v1.ControlService.CancelTask:output_type -> blocks.control.v1.CancelTaskResponse
+	6,  // 42: blocks.control.v1.ControlService.RestartHandler:output_type -> blocks.control.v1.RestartHandlerResponse
+	8,  // 43: blocks.control.v1.ControlService.RollbackHandler:output_type -> blocks.control.v1.RollbackHandlerResponse
+	10, // 44: blocks.control.v1.ControlService.AssignAgent:output_type -> blocks.control.v1.AssignAgentResponse
+	21, // 45: blocks.control.v1.ControlService.Drain:output_type -> blocks.control.v1.DrainResponse
+	23, // 46: blocks.control.v1.ControlService.Undrain:output_type -> blocks.control.v1.UndrainResponse
+	25, // 47: blocks.control.v1.ControlService.Logs:output_type -> blocks.control.v1.LogsResponse
+	30, // 48: blocks.control.v1.ControlService.Events:output_type -> blocks.control.v1.EventsResponse
+	34, // 49: blocks.control.v1.ControlService.Reload:output_type -> blocks.control.v1.ReloadResponse
+	37, // 50: blocks.control.v1.ControlService.ShowConfig:output_type -> blocks.control.v1.ShowConfigResponse
+	40, // 51: blocks.control.v1.ControlService.SetLogLevel:output_type -> blocks.control.v1.SetLogLevelResponse
+	42, // 52: blocks.control.v1.ControlService.Dump:output_type -> blocks.control.v1.DumpResponse
+	38, // [38:53] is the sub-list for method output_type
+	23, // [23:38] is the sub-list for method input_type
 	23, // [23:23] is the sub-list for extension type_name
 	23, // [23:23] is the sub-list for extension extendee
 	0,  // [0:23] is the sub-list for field type_name
@@ -2929,25 +3027,25 @@ func file_blocks_control_v1_control_proto_init() {
 	if File_blocks_control_v1_control_proto != nil {
 		return
 	}
-	file_blocks_control_v1_control_proto_msgTypes[15].OneofWrappers = []any{}
-	file_blocks_control_v1_control_proto_msgTypes[23].OneofWrappers = []any{
+	file_blocks_control_v1_control_proto_msgTypes[17].OneofWrappers = []any{}
+	file_blocks_control_v1_control_proto_msgTypes[25].OneofWrappers = []any{
 		(*LogsResponse_Record)(nil),
 		(*LogsResponse_Crash)(nil),
 	}
-	file_blocks_control_v1_control_proto_msgTypes[26].OneofWrappers = []any{}
-	file_blocks_control_v1_control_proto_msgTypes[27].OneofWrappers = []any{}
-	file_blocks_control_v1_control_proto_msgTypes[29].OneofWrappers = []any{
+	file_blocks_control_v1_control_proto_msgTypes[28].OneofWrappers = []any{}
+	file_blocks_control_v1_control_proto_msgTypes[29].OneofWrappers = []any{}
+	file_blocks_control_v1_control_proto_msgTypes[31].OneofWrappers = []any{
 		(*EventItem_Event)(nil),
 		(*EventItem_Missed)(nil),
 	}
-	file_blocks_control_v1_control_proto_msgTypes[30].OneofWrappers = []any{}
+	file_blocks_control_v1_control_proto_msgTypes[32].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_blocks_control_v1_control_proto_rawDesc), len(file_blocks_control_v1_control_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   42,
+			NumMessages:   44,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

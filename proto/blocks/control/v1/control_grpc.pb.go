@@ -25,6 +25,7 @@ const (
 	ControlService_CancelTask_FullMethodName      = "/blocks.control.v1.ControlService/CancelTask"
 	ControlService_RestartHandler_FullMethodName  = "/blocks.control.v1.ControlService/RestartHandler"
 	ControlService_RollbackHandler_FullMethodName = "/blocks.control.v1.ControlService/RollbackHandler"
+	ControlService_AssignAgent_FullMethodName     = "/blocks.control.v1.ControlService/AssignAgent"
 	ControlService_Drain_FullMethodName           = "/blocks.control.v1.ControlService/Drain"
 	ControlService_Undrain_FullMethodName         = "/blocks.control.v1.ControlService/Undrain"
 	ControlService_Logs_FullMethodName            = "/blocks.control.v1.ControlService/Logs"
@@ -41,7 +42,7 @@ const (
 //
 // ControlService is the daemon's local API, served on a Unix socket (default /run/blocksd/blocksd.sock, mode 0660). It
 // answers from the moment the daemon holds its state directory, whatever the network does. Reading is open to whoever
-// may open the socket; CancelTask, RestartHandler, RollbackHandler, Drain, Undrain, Reload, SetLogLevel and Dump need root,
+// may open the socket; CancelTask, RestartHandler, RollbackHandler, AssignAgent, Drain, Undrain, Reload, SetLogLevel and Dump need root,
 // the daemon's own user or a member of the configured operator group (PERMISSION_DENIED otherwise). Every method may be
 // repeated.
 type ControlServiceClient interface {
@@ -60,6 +61,9 @@ type ControlServiceClient interface {
 	// RollbackHandler replaces the processes of a handler by those of the program that it ran before, until its file
 	// changes. It returns when they take the tasks. Once more goes back to where it came from.
 	RollbackHandler(ctx context.Context, in *RollbackHandlerRequest, opts ...grpc.CallOption) (*RollbackHandlerResponse, error)
+	// AssignAgent lets a handler that describes itself be an agent that another handler had. It returns when what is served has
+	// been decided anew. NOT_FOUND when there is no such handler; FAILED_PRECONDITION says why another one stays the agent.
+	AssignAgent(ctx context.Context, in *AssignAgentRequest, opts ...grpc.CallOption) (*AssignAgentResponse, error)
 	// Drain lets every agent leave the network once its tasks have ended, as a stop would, and keeps the daemon and its
 	// handlers. It returns when all have left; whoever calls off earlier does not end the drain. A restart undoes it.
 	Drain(ctx context.Context, in *DrainRequest, opts ...grpc.CallOption) (*DrainResponse, error)
@@ -145,6 +149,16 @@ func (c *controlServiceClient) RollbackHandler(ctx context.Context, in *Rollback
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(RollbackHandlerResponse)
 	err := c.cc.Invoke(ctx, ControlService_RollbackHandler_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *controlServiceClient) AssignAgent(ctx context.Context, in *AssignAgentRequest, opts ...grpc.CallOption) (*AssignAgentResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(AssignAgentResponse)
+	err := c.cc.Invoke(ctx, ControlService_AssignAgent_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -255,7 +269,7 @@ func (c *controlServiceClient) Dump(ctx context.Context, in *DumpRequest, opts .
 //
 // ControlService is the daemon's local API, served on a Unix socket (default /run/blocksd/blocksd.sock, mode 0660). It
 // answers from the moment the daemon holds its state directory, whatever the network does. Reading is open to whoever
-// may open the socket; CancelTask, RestartHandler, RollbackHandler, Drain, Undrain, Reload, SetLogLevel and Dump need root,
+// may open the socket; CancelTask, RestartHandler, RollbackHandler, AssignAgent, Drain, Undrain, Reload, SetLogLevel and Dump need root,
 // the daemon's own user or a member of the configured operator group (PERMISSION_DENIED otherwise). Every method may be
 // repeated.
 type ControlServiceServer interface {
@@ -274,6 +288,9 @@ type ControlServiceServer interface {
 	// RollbackHandler replaces the processes of a handler by those of the program that it ran before, until its file
 	// changes. It returns when they take the tasks. Once more goes back to where it came from.
 	RollbackHandler(context.Context, *RollbackHandlerRequest) (*RollbackHandlerResponse, error)
+	// AssignAgent lets a handler that describes itself be an agent that another handler had. It returns when what is served has
+	// been decided anew. NOT_FOUND when there is no such handler; FAILED_PRECONDITION says why another one stays the agent.
+	AssignAgent(context.Context, *AssignAgentRequest) (*AssignAgentResponse, error)
 	// Drain lets every agent leave the network once its tasks have ended, as a stop would, and keeps the daemon and its
 	// handlers. It returns when all have left; whoever calls off earlier does not end the drain. A restart undoes it.
 	Drain(context.Context, *DrainRequest) (*DrainResponse, error)
@@ -322,6 +339,9 @@ func (UnimplementedControlServiceServer) RestartHandler(context.Context, *Restar
 }
 func (UnimplementedControlServiceServer) RollbackHandler(context.Context, *RollbackHandlerRequest) (*RollbackHandlerResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method RollbackHandler not implemented")
+}
+func (UnimplementedControlServiceServer) AssignAgent(context.Context, *AssignAgentRequest) (*AssignAgentResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method AssignAgent not implemented")
 }
 func (UnimplementedControlServiceServer) Drain(context.Context, *DrainRequest) (*DrainResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Drain not implemented")
@@ -472,6 +492,24 @@ func _ControlService_RollbackHandler_Handler(srv interface{}, ctx context.Contex
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(ControlServiceServer).RollbackHandler(ctx, req.(*RollbackHandlerRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ControlService_AssignAgent_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(AssignAgentRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControlServiceServer).AssignAgent(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ControlService_AssignAgent_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControlServiceServer).AssignAgent(ctx, req.(*AssignAgentRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -636,6 +674,10 @@ var ControlService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "RollbackHandler",
 			Handler:    _ControlService_RollbackHandler_Handler,
+		},
+		{
+			MethodName: "AssignAgent",
+			Handler:    _ControlService_AssignAgent_Handler,
 		},
 		{
 			MethodName: "Drain",
