@@ -57,6 +57,13 @@ def test_lines_of_threads_are_not_mixed(start: Any) -> None:
     assert sorted(p.log) == sorted(f"{w * 20} {i}" for w in "abcd" for i in range(200))
 
 
+def test_standard_output_that_one_task_closes_is_there_for_the_next(start: Any) -> None:
+    p = start("import sys\ndef handler(task):\n    print(task.id)\n    sys.stdout.close()")
+    assert [p.start(id=id).end().HasField("result") for id in ("one", "two")] == [True, True]
+    assert p.shutdown() == 0
+    assert p.log == ["one", "two"]
+
+
 def test_describe_and_health(start: Any, tmp_path: Any) -> None:
     (tmp_path / "card.json").write_text('{"identity": {}}')
     p = start(
