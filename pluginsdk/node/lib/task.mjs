@@ -7,6 +7,9 @@ import { cut, TaskEndedError } from './errors.mjs';
 import { logger } from './log.mjs';
 import { Stream } from './stream.mjs';
 
+/** What goes on when the handler of a pipe task has returned has so long to end after a cancel: what it writes is taken. */
+const LAST_WORDS_MS = 250;
+
 const same = (message) => message;
 
 export class Task {
@@ -143,8 +146,9 @@ export class Task {
     if (this.pipe && !this.#final) {
       await new Promise((resolve) => {
         this.#over = resolve;
-        this.signal.addEventListener('abort', resolve, { once: true });
-        if (this.signal.aborted) resolve();
+        const canceled = () => setTimeout(resolve, LAST_WORDS_MS);
+        this.signal.addEventListener('abort', canceled, { once: true });
+        if (this.signal.aborted) canceled();
       });
     }
     if (this.#outcome?.error) throw this.#outcome.error;

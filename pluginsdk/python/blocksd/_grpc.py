@@ -318,8 +318,8 @@ class Channel:
 
     def _take(self, event: Event) -> None:
         if isinstance(event, Leaving):
-            self._peer = None  # the next call connects anew; those under way go on
-        elif (call := self._calls.get(event.stream)) is not None:
+            return  # the daemon ends; what is asked of it from now on is refused or lost
+        if (call := self._calls.get(event.stream)) is not None:
             call._take(event)
 
     def _lost(self) -> None:

@@ -30,6 +30,10 @@ PIPE = 2
 # second.
 STATUS_PAUSE = 0.05
 
+# What goes on when the handler of a pipe task has returned has so long to end after a cancel, in seconds: what it writes
+# meanwhile is taken.
+LAST_WORDS = 0.25
+
 
 class Work:
     """What is sent may have to wait until the daemon has room. Whoever adds something sends what can be sent, in its own
@@ -256,7 +260,10 @@ class Work:
         if self._ending:
             self._end_pipe(self._ending[0])
         else:
-            self.when_canceled(lambda: self._put_last(_result(False)))
+            self.when_canceled(self._end_soon)
+
+    def _end_soon(self) -> None:
+        self.loop.call_later(LAST_WORDS, self._put_last, _result(False))
 
     def _end_pipe(self, err: BaseException | str | None) -> None:
         if self._returned:
