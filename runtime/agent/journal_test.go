@@ -160,6 +160,35 @@ func TestMessagesWhileAway(t *testing.T) {
 	st2.none(t)
 }
 
+// TestCrashBeforeTheFirstMessage: from when on the network knows an agent, a crash loses nothing that it is sent, although
+// the journal writes only what is waited for.
+func TestCrashBeforeTheFirstMessage(t *testing.T) {
+	n, dir := newNetwork(t, true), t.TempDir()
+	j, err := journal.Open(journal.Config{Dir: dir, Secret: bytes.Repeat([]byte("k"), 32), Timeouts: journal.Timeouts{FlushDelay: time.Hour}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = j.Close() })
+	f := n.fault()
+	a := n.serve(cardOf(t, "worker", 4, ""), newStage(), both(both(n.through(f), dying), withJournal(j)))
+	a.await(StateOnline)
+	left := photograph(t, dir)
+	f.set(cut)
+	a.control(`{"type":"PauseTask","taskId":"none"}`) // ends the poll that is being held
+	a.await(StateConnecting)
+	a.control(startTask("t1", ""))
+
+	st := newStage()
+	b := n.serve(cardOf(t, "worker", 4, ""), st, withJournal(openJournal(t, left)))
+	b.await(StateOnline)
+	call := st.next(t)
+	if call.task.ID != "t1" {
+		t.Errorf("task %s came", call.task.ID)
+	}
+	call.result <- nil
+	n.terminal("t1")
+}
+
 // servedUntilNow returns an agent that was online and has ended properly; its journal is in dir.
 func (n *network) servedUntilNow(c card.Card, dir string) *served {
 	n.t.Helper()

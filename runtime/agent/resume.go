@@ -97,7 +97,9 @@ func (a *Agent) resume(ctx context.Context, s *session, channel string) string {
 		a.log.Warn("the network's time could not be read, so a crash before the next message may lose messages", "err", err)
 		return ""
 	}
-	a.journal.SetCursor(channel, now)
+	if err := a.journal.RecordCursor(ctx, channel, now); err != nil {
+		a.log.Warn("a crash before the next message may lose messages", "err", err)
+	}
 	return now
 }
 

@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"context"
 	"fmt"
 	"strings"
 	"time"
@@ -140,6 +141,21 @@ func (a *AgentJournal) SetCursor(channel, timetoken string) {
 	if !j.closed {
 		j.inbox.dirty[a] = struct{}{}
 		j.scheduleFlushLocked()
+	}
+}
+
+// RecordCursor is SetCursor for what has to be durable: it returns when the cursor is on the disk, or why it is not, at the
+// latest with ctx.
+func (a *AgentJournal) RecordCursor(ctx context.Context, channel, timetoken string) error {
+	a.SetCursor(channel, timetoken)
+	written := make(chan error, 1)
+	// Any post that is waited for takes the cursors along.
+	a.journal.postOrAnswer(post{kind: instance, agent: a, text: a.InstanceID(), durable: func(err error) { written <- err }})
+	select {
+	case err := <-written:
+		return err
+	case <-ctx.Done():
+		return fmt.Errorf("record the position of agent %s in its control channel: %w", a.name, context.Cause(ctx))
 	}
 }
 
