@@ -25,6 +25,8 @@ type callPrinter struct {
 	live    bool // notes is a terminal: the last status text is kept on its last line
 	plain   bool // results is not a terminal: it gets the bytes of streams as they are
 
+	streamLines bool // streams are shown among the notes, a line for each item
+
 	mu     sync.Mutex // guards the writers and what follows
 	status string     // on the last line, if there is one
 }

@@ -14,6 +14,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/blocksd/blocksd/client"
+	"github.com/blocksd/blocksd/network/wire"
 )
 
 // streamView shows the streams of one task.
@@ -118,6 +119,8 @@ func (v *streamView) sink(ref *client.StreamRef) (streamSink, error) {
 		return v.newFileSink(ref)
 	case v.out.asJSON:
 		return &jsonSink{out: v.out, name: ref.Name(), id: ref.ID()}, nil
+	case v.out.streamLines:
+		return lineSink{out: v.out, name: ref.Name()}, nil
 	}
 	return &textSink{out: v.out}, nil
 }
@@ -156,6 +159,7 @@ func (s *jsonSink) close() error { return nil }
 type textSink struct {
 	out  *callPrinter
 	rest []byte // the beginning of a character whose end has not come
+	open bool   // the last line on the terminal has not ended
 }
 
 func (s *textSink) write(item client.StreamItem) error {
@@ -172,15 +176,43 @@ func (s *textSink) write(item client.StreamItem) error {
 	data := append(s.rest, item.Data...)
 	whole := len(data) - partial(data)
 	s.rest = append([]byte(nil), data[whole:]...)
+	if whole > 0 {
+		s.open = data[whole-1] != '\n'
+	}
 	return s.out.write([]byte(printableText(string(data[:whole]))))
 }
 
+// close ends the last line on a terminal, so that what comes next does not stand behind it.
 func (s *textSink) close() error {
-	if len(s.rest) == 0 {
-		return nil
+	end := ""
+	if len(s.rest) > 0 {
+		end = "\uFFFD"
 	}
-	return s.out.write([]byte("\uFFFD"))
+	if s.open || end != "" {
+		end += "\n"
+	}
+	return s.out.write([]byte(end))
 }
+
+// lineSink prints a line for each item.
+type lineSink struct {
+	out  *callPrinter
+	name string
+}
+
+func (s lineSink) write(item client.StreamItem) error {
+	text := bytes.TrimRight(item.Data, "\r\n")
+	if item.Event != nil {
+		text = compactJSON(item.Event)
+	}
+	s.out.say("stream %s: %s", s.name, wire.CutText(string(text), shownItem))
+	return nil
+}
+
+func (lineSink) close() error { return nil }
+
+// shownItem is how many bytes of an item stand on its line.
+const shownItem = 200
 
 // printableText is printableLines for text whose lines end as on Windows, too.
 func printableText(s string) string { return printableLines(strings.ReplaceAll(s, "\r\n", "\n")) }

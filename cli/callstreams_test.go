@@ -13,18 +13,21 @@ import (
 	"github.com/blocksd/blocksd/client"
 )
 
-// TestStreamOnATerminal: a character that came in two pieces is printed whole, and nothing controls the terminal.
+// TestStreamOnATerminal: a character that came in two pieces is printed whole, nothing controls the terminal, and the
+// last line ends.
 func TestStreamOnATerminal(t *testing.T) {
 	for _, c := range []struct {
 		pieces []string
 		want   string
 	}{
-		{[]string{"a\n", "b"}, "a\nb"},
-		{[]string{"caf\xc3", "\xa9!"}, "café!"},
-		{[]string{"\xf0", "\x9f", "\x98", "\x80"}, "😀"},
-		{[]string{"x\x1b[2J\r\ny"}, "x\uFFFD[2J\ny"},
-		{[]string{"a\xc3"}, "a\uFFFD"},
-		{[]string{"\xff", "b"}, "\uFFFDb"},
+		{[]string{"a\n", "b"}, "a\nb\n"},
+		{[]string{"a", "\r\n"}, "a\n"},
+		{nil, ""},
+		{[]string{"caf\xc3", "\xa9!"}, "café!\n"},
+		{[]string{"\xf0", "\x9f", "\x98", "\x80"}, "😀\n"},
+		{[]string{"x\x1b[2J\r\ny"}, "x\uFFFD[2J\ny\n"},
+		{[]string{"a\xc3"}, "a\uFFFD\n"},
+		{[]string{"\xff", "b"}, "\uFFFDb\n"},
 	} {
 		var out bytes.Buffer
 		sink := textSink{out: &callPrinter{results: &out}}

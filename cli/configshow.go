@@ -37,7 +37,7 @@ func newConfigShow(a *app) *cobra.Command {
 	flags := newSettingFlags(cmd.Flags())
 	cmd.Flags().BoolVar(&asJSON, "json", false, "machine-readable output")
 	cmd.Flags().BoolVar(&running, "running", false, "ask the daemon for what counts there")
-	cmd.Flags().StringVar(&socket, "socket", "", "control socket of the daemon, with --running (default $BLOCKSD_SOCKET, else "+config.Default().Socket+")")
+	cmd.Flags().StringVar(&socket, "socket", "", "control socket of the daemon, with --running (default $BLOCKSD_SOCKET, else "+config.DefaultSocket+")")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		switch {
 		case running && flags.file != "":

@@ -41,12 +41,12 @@ func (d daemonCommand[Answer]) command(a *app) *cobra.Command {
 }
 
 func (a *app) addSocketFlag(cmd *cobra.Command, socket *string) {
-	cmd.Flags().StringVar(socket, "socket", "", "control socket of the daemon (default $BLOCKSD_SOCKET, else "+config.Default().Socket+")")
+	cmd.Flags().StringVar(socket, "socket", "", "control socket of the daemon (default $BLOCKSD_SOCKET, else "+config.DefaultSocket+")")
 }
 
 // socketPath is the control socket of the daemon to ask, given the value of --socket.
 func (a *app) socketPath(given string) string {
-	return cmp.Or(given, a.getenv("BLOCKSD_SOCKET"), config.Default().Socket)
+	return cmp.Or(given, a.getenv("BLOCKSD_SOCKET"), config.DefaultSocket)
 }
 
 // controlCommand adds --json and --socket to a command, and connects to the daemon before run.

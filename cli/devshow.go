@@ -12,6 +12,7 @@ import (
 
 	"github.com/blocksd/blocksd/client"
 	"github.com/blocksd/blocksd/daemon"
+	"github.com/blocksd/blocksd/daemon/control"
 	"github.com/blocksd/blocksd/network/card"
 	"github.com/blocksd/blocksd/network/wire"
 	controlv1 "github.com/blocksd/blocksd/proto/blocks/control/v1"
@@ -62,11 +63,12 @@ func (s *devShow) start(ctx context.Context, d *daemon.Daemon) (stop func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	var all sync.WaitGroup
 	all.Go(func() {
-		_ = d.Events(ctx, &controlv1.EventsRequest{Follow: true}, func(r *controlv1.EventsResponse) error { // ends with ctx
-			for _, item := range r.GetItems() {
+		_ = d.Events(ctx, &controlv1.EventsRequest{Follow: true}, func(encoded control.EncodedItems) error { // ends with ctx
+			items, err := encoded.Decode()
+			for _, item := range items {
 				s.event(item)
 			}
-			return nil
+			return err
 		})
 	})
 	if !s.log {
@@ -217,8 +219,8 @@ func (s *devShow) agents(ctx context.Context, d *daemon.Daemon, network *sandbox
 	return ctx.Err() == nil
 }
 
-// tryExamples sends one task to each agent that has an example input, several at once, and prints each with its events once
-// it has ended.
+// tryExamples sends one task to each agent that has an example input: several at once, each printed with its events once it
+// has ended; then those that stream, one after another, as they go on.
 func (s *devShow) tryExamples(ctx context.Context, d *daemon.Daemon, network *sandbox.Sandbox) {
 	c, err := client.New(ctx, client.Options{
 		CDMURL: network.CDMURL(), PubNubOrigin: network.Addr(), APIKey: network.APIKey(), Getenv: func(string) string { return "" }, // of another network
@@ -228,26 +230,42 @@ func (s *devShow) tryExamples(ctx context.Context, d *daemon.Daemon, network *sa
 		return
 	}
 	defer c.Close()
-	slots := make(chan struct{}, examplesAtOnce)
+	var streaming []daemon.Example
 	var all sync.WaitGroup
-	defer all.Wait()
+	slots := make(chan struct{}, examplesAtOnce)
 	for _, example := range d.Examples() {
-		select {
-		case slots <- struct{}{}:
-		case <-ctx.Done():
-			return
+		if example.Streams {
+			streaming = append(streaming, example)
+			continue
 		}
 		all.Go(func() {
+			slots <- struct{}{}
 			defer func() { <-slots }()
 			var block bytes.Buffer
-			fmt.Fprintf(&block, "example for %s\n", example.Agent)
-			if err := sendExample(ctx, c, example, &block); err != nil && ctx.Err() == nil {
-				fmt.Fprintf(&block, "  ! %s\n", printable(err.Error()))
-			}
-			s.mu.Lock()
-			defer s.mu.Unlock()
-			_, _ = s.out.Write(block.Bytes()) // as with all other lines, there is nowhere to say that it fails
+			tryExample(ctx, c, example, &block)
+			_, _ = s.Write(block.Bytes()) // as with all other lines, there is nowhere to say that it fails
 		})
+	}
+	all.Wait()
+	for _, example := range streaming {
+		tryExample(ctx, c, example, s)
+	}
+}
+
+// Write prints whole lines between those of say.
+func (s *devShow) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.out.Write(p)
+}
+
+func tryExample(ctx context.Context, c *client.Client, example daemon.Example, out io.Writer) {
+	if ctx.Err() != nil {
+		return
+	}
+	fmt.Fprintf(out, "example for %s\n", example.Agent)
+	if err := sendExample(ctx, c, example, out); err != nil && ctx.Err() == nil {
+		fmt.Fprintf(out, "  ! %s\n", printable(err.Error()))
 	}
 }
 
@@ -255,6 +273,9 @@ func sendExample(ctx context.Context, c *client.Client, example daemon.Example, 
 	ctx, cancel := context.WithTimeoutCause(ctx, exampleTimeout, fmt.Errorf("the example did not end within %s", exampleTimeout))
 	defer cancel()
 	req := client.Message{Agent: example.Agent}
+	if example.Streams {
+		req.Stream = client.StreamOn
+	}
 	for _, p := range example.Parts {
 		if p.Text == nil {
 			return fmt.Errorf("the example of input %s is not a text", p.PartID)
@@ -269,11 +290,11 @@ func sendExample(ctx context.Context, c *client.Client, example daemon.Example, 
 		return err
 	}
 	defer s.Close()
-	printer := callPrinter{results: out, notes: out, errors: out, indent: "  "}
+	printer := callPrinter{results: out, notes: out, errors: out, indent: "  ", streamLines: true}
 	if err := printer.submitted(s, example.Agent); err != nil {
 		return err
 	}
-	if _, err := (watchOptions{}).watch(ctx, s, &printer); err != nil {
+	if _, err := (watchOptions{stream: example.Streams}).watch(ctx, s, &printer); err != nil {
 		return because(ctx, err)
 	}
 	return nil

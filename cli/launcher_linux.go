@@ -35,7 +35,7 @@ func newLauncher(a *app) *cobra.Command {
 	f := cmd.Flags()
 	f.StringVar(&o.socket, "socket", "", "Unix socket to listen at (default: the one that systemd passes)")
 	f.StringVar(&o.dirs, "dirs", "/run/blocksd-launcher", "directory of the private directories of handlers")
-	f.StringVar(&o.users, "users", config.Default().Isolation.Users, "numbers of the users that handlers may get")
+	f.StringVar(&o.users, "users", config.DefaultUsers, "numbers of the users that handlers may get")
 	f.StringVar(&o.daemonUser, "daemon-user", "blocksd", "user of the daemon, the only one that may connect")
 	f.StringVar(&o.daemonUnit, "daemon-unit", "", "unit of the daemon, if only processes of it may connect, and no handlers")
 	f.StringVar(&o.config, "config", "", "configuration file, whose handlers may also have the users that it names (default: the daemon's)")
@@ -128,16 +128,16 @@ func (a *app) launcherListener(path string) (*net.UnixListener, error) {
 
 // namedUser reports whether the configuration gives a handler this user. Only what root alone may write counts.
 func namedUser(file string, uid, gid uint32) bool {
-	file = config.FindFile(file)
-	if file == "" {
-		return false
-	}
+	file = config.FindFile(file) // "" where there are only fragments
 	fragments := config.FragmentsOf(file)
 	files, err := filepath.Glob(filepath.Join(fragments, "*"))
 	if err != nil {
 		return false
 	}
-	for _, path := range append(files, file, filepath.Dir(file), fragments) {
+	if file != "" {
+		files = append(files, file)
+	}
+	for _, path := range append(files, fragments, filepath.Dir(fragments)) {
 		if !ofRootAlone(path) {
 			return false
 		}

@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"time"
@@ -84,6 +85,9 @@ func (o sandboxOptions) config() (sandbox.Config, error) {
 
 func (a *app) sandbox(ctx context.Context, o sandboxOptions) error {
 	defer surviveBrokenPipes()()
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(400) // nobody counts the memory of a network for tests, but its time is that of the tests
+	}
 	listen, agents, envFile := o.Listen, o.agents, o.envFile
 	if err := checkListen(listen); err != nil {
 		return err

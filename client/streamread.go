@@ -35,16 +35,27 @@ type StreamGap = stream.Gap
 
 // next returns what comes next. ok is false at the end, with an error if something went wrong.
 func (r *Stream) next(ctx context.Context) (item StreamItem, ok bool, err error) {
+	if ok, err := r.fill(ctx); !ok {
+		return StreamItem{}, false, err
+	}
+	item = r.pending[0]
+	r.pending[0] = StreamItem{}
+	r.pending = r.pending[1:]
+	return item, true, nil
+}
+
+// fill makes sure that something is pending. ok is false at the end, with an error if something went wrong.
+func (r *Stream) fill(ctx context.Context) (ok bool, err error) {
 	if r.reader == nil {
-		return StreamItem{}, false, fmt.Errorf("read stream %q: the agent does not write it, it is written here", r.Name())
+		return false, fmt.Errorf("read stream %q: the agent does not write it, it is written here", r.Name())
 	}
 	for len(r.pending) == 0 {
 		d, err := r.reader.Next(ctx)
 		if end, over := errors.AsType[*stream.End](err); over {
-			return StreamItem{}, false, r.endError(end)
+			return false, r.endError(end)
 		}
 		if err != nil {
-			return StreamItem{}, false, fmt.Errorf("read stream %q: %w", r.Name(), err)
+			return false, fmt.Errorf("read stream %q: %w", r.Name(), err)
 		}
 		if d.Gap != nil {
 			r.gap = d.Gap
@@ -62,10 +73,25 @@ func (r *Stream) next(ctx context.Context) (item StreamItem, ok bool, err error)
 			about.Gap = nil
 		}
 	}
-	item = r.pending[0]
-	r.pending[0] = StreamItem{}
-	r.pending = r.pending[1:]
-	return item, true, nil
+	return true, nil
+}
+
+// Next returns what came in the next message, at least one item. At the end the error is io.EOF, or what Items ends with.
+func (r *Stream) Next(ctx context.Context) ([]StreamItem, error) {
+	if err := r.take(ctx); err != nil {
+		return nil, err
+	}
+	defer r.release()
+	ok, err := r.fill(ctx)
+	switch {
+	case err != nil:
+		return nil, err
+	case !ok:
+		return nil, io.EOF
+	}
+	items := r.pending
+	r.pending = nil
+	return items, nil
 }
 
 // endError is how reading ends: nil where the stream is simply over.

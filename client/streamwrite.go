@@ -36,6 +36,33 @@ func (r *Stream) write(ctx context.Context, item stream.Item) error {
 // bytes as the object {"$binary":"<base64>"}.
 func (r *Stream) Write(ctx context.Context, p []byte) error { return r.write(ctx, stream.Bytes(p)) }
 
+// WriteItems sends elements, all or none of them, in one message if they fit. Of an item counts what it carries: Event, or
+// Data and Text.
+func (r *Stream) WriteItems(ctx context.Context, items ...StreamItem) error {
+	w, err := r.writing()
+	if err != nil {
+		return err
+	}
+	return r.failed(w.Write(ctx, carried(items)...))
+}
+
+// TryWriteItems is WriteItems that does not wait: it returns ErrStreamFull where the network takes less than is written.
+func (r *Stream) TryWriteItems(items ...StreamItem) error {
+	w, err := r.writing()
+	if err != nil {
+		return err
+	}
+	return r.failed(w.TryWrite(carried(items)...))
+}
+
+func carried(items []StreamItem) []stream.Item {
+	out := make([]stream.Item, len(items))
+	for n, i := range items {
+		out[n] = stream.Item{Data: i.Data, Text: i.Text, Event: i.Event}
+	}
+	return out
+}
+
 // WriteText sends a text as one element of a stream of bytes.
 func (r *Stream) WriteText(ctx context.Context, text string) error {
 	return r.write(ctx, stream.Text(text))

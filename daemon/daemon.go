@@ -8,7 +8,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
@@ -18,57 +17,12 @@ import (
 
 	"github.com/blocksd/blocksd/daemon/config"
 	"github.com/blocksd/blocksd/daemon/control"
-	"github.com/blocksd/blocksd/daemon/metrics"
-	"github.com/blocksd/blocksd/daemon/runners"
-	"github.com/blocksd/blocksd/daemon/tracing"
 	"github.com/blocksd/blocksd/event"
-	"github.com/blocksd/blocksd/network/card"
 	"github.com/blocksd/blocksd/network/deployment"
 	"github.com/blocksd/blocksd/runtime/calls"
 	"github.com/blocksd/blocksd/runtime/journal"
 	"github.com/blocksd/blocksd/supervisor"
-	"github.com/blocksd/blocksd/supervisor/launch"
 )
-
-// Config of a Daemon. Settings, Key and Log are required.
-type Config struct {
-	Settings config.Config
-	// Key returns the API key of an agent with this key file ("" for none of its own).
-	Key     func(keyFile string) (string, error)
-	Version string
-	Log     *slog.Logger
-	// Quiet keeps events and the output of handlers out of Log: whoever runs the daemon shows them in another way.
-	Quiet bool
-	// Getenv reads NOTIFY_SOCKET, WATCHDOG_USEC and WATCHDOG_PID; nil when systemd is not to be told anything.
-	Getenv func(string) string
-	// Settle is how long the plugins directories must be quiet before a change is looked at; 500 ms when zero.
-	Settle time.Duration
-	// WarnUntrusted takes handlers from directories that others may write too, and only warns of them.
-	WarnUntrusted bool
-	// KeyExpires says when the key of an agent with this key file ends, where the network does not say; zero for unknown. It may
-	// be nil.
-	KeyExpires func(keyFile string) time.Time
-	// KeyLook is how often the network is asked whether it still takes the keys; 55 s when zero.
-	KeyLook time.Duration
-	// Reload reads the configuration again; nil when it cannot change. Loaded is what it has returned the last time, or
-	// what Settings come from.
-	Reload func() (config.Loaded, error)
-	Loaded config.Loaded
-	// Level is that of Log; nil when it cannot be changed.
-	Level *slog.LevelVar
-	// OwnUsers gives each handler a user of its own, where the daemon is root or has a launcher.
-	OwnUsers bool
-	// OnAgent is called before an agent is started; an error keeps it from being served.
-	OnAgent func(card.Card) error
-}
-
-// getenv is Getenv, or one that knows no variable.
-func (c Config) getenv() func(string) string {
-	if c.Getenv == nil {
-		return func(string) string { return "" }
-	}
-	return c.Getenv
-}
 
 // ErrAuthFinal means that the network has refused the authentication of every agent for good: starting again would
 // change nothing.
@@ -85,26 +39,23 @@ const fleetStopTimeout = 15 * time.Second
 
 // Daemon is one daemon. Its methods are safe for concurrent use.
 type Daemon struct {
-	cfg     Config
-	current atomic.Pointer[config.Config]
-	events  *event.Bus
-	log     *event.Reader // what the log says of events
+	cfg           Config
+	configuration configuration
+	events        *event.Bus
+	log           *event.Reader // what the log says of events
+	watchers      atomic.Int64  // how many follow the events
+	encoded       encodedEvents // for the watchers
+	taken         undo          // of what New has taken
 
 	lock      *stateLock
 	journal   *journal.Journal
 	listener  net.Listener
 	notify    *notifier
+	telemetry *telemetry
 	programs  *programs
 	names     *nameHolders
 	fleet     *supervisor.Fleet
 	taskSlots *taskSlots
-	reloads   reloads
-
-	// metrics is nil, like its listener, when nobody may ask for them.
-	metrics         *metrics.Metrics
-	metricsListener net.Listener
-	// tracer is nil when tasks are not traced.
-	tracer *tracing.Tracer
 
 	network  *locator
 	calls    *calls.Pool
@@ -114,24 +65,15 @@ type Daemon struct {
 	served   served
 	// agents are the goroutines of agents, and of what starts more of them.
 	agents sync.WaitGroup
-	// final closes when every agent has been refused for good.
-	final    chan struct{}
-	stopping atomic.Bool
-	// watchers are how many follow the events.
-	watchers atomic.Int64
-	// operators is the group whose members may change things.
-	operators atomic.Pointer[control.Group]
-	// unreachable closes when the control socket is lost and another start would bring it back.
-	unreachable chan struct{}
-	lostOnce    sync.Once
+	ending *ending
 }
 
 // settings are the ones that count now. What is read from them at different moments may differ.
-func (d *Daemon) settings() config.Config { return *d.current.Load() }
+func (d *Daemon) settings() config.Config { return *d.configuration.current.Load() }
 
 // New takes the state directory and opens the control socket, so that what stands in the way is an error here. Run or
 // Close must follow.
-func New(cfg Config) (*Daemon, error) {
+func New(cfg Config) (_ *Daemon, err error) {
 	if cfg.Log == nil || cfg.Key == nil {
 		return nil, errors.New("a daemon needs a log and a source of API keys")
 	}
@@ -139,17 +81,20 @@ func New(cfg Config) (*Daemon, error) {
 	c := cfg.Settings
 	d := &Daemon{
 		cfg: cfg, events: event.NewBus(event.Config{}), inbox: newInbox(), served: served{slots: map[string]*agentSlot{}},
-		final: make(chan struct{}), unreachable: make(chan struct{}), notify: newNotifier(cfg.Getenv, os.Getpid(), cfg.Log),
+		ending: newEnding(), notify: newNotifier(cfg.Getenv, os.Getpid(), cfg.Log), taskSlots: newTaskSlots(c.Limits.Tasks),
 	}
-	d.current.Store(&c)
-	d.log = d.events.Follow(d.loggedTypes()...)
-	d.reloads.loaded.Store(&cfg.Loaded)
-	d.reloads.applied = make(chan struct{}, 1)
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, d.taken.run())
+		}
+	}()
 	group, err := lookUpGroup(c.Control.OperatorGroup)
 	if err != nil {
 		return nil, err
 	}
-	d.operators.Store(&group)
+	d.configuration.open(cfg.Loaded, c, group)
+	d.log = d.events.Follow(d.loggedTypes()...)
+	d.taken.add(func() error { d.log.Close(); return nil })
 	d.network = &locator{
 		where: deployment.Config{CDMURL: c.Network.CDMURL, BackendURL: c.Network.BackendURL, PubNubOrigin: c.Network.PubNubOrigin},
 		kept:  keptDocument{filepath.Join(c.StateDir, deploymentFile), cfg.Log}, log: cfg.Log,
@@ -159,35 +104,36 @@ func New(cfg Config) (*Daemon, error) {
 	if d.calls, err = calls.New(calls.Config{Deployment: d.network.deployment, Log: cfg.Log}); err != nil {
 		return nil, err
 	}
-	d.taskSlots = newTaskSlots(c.Limits.Tasks)
+	d.taken.add(func() error { d.calls.Close(); return nil })
 	if d.lock, err = lockState(c.StateDir, cfg.Log); err != nil {
 		return nil, err
 	}
-	if err := d.openTelemetry(c.Telemetry); err != nil {
-		return nil, errors.Join(err, d.lock.release())
+	d.taken.add(d.lock.release)
+	if d.telemetry, err = openTelemetry(cfg, d.events, d.snapshot); err != nil {
+		return nil, err
 	}
+	d.taken.add(d.telemetry.close)
 	if d.names, err = openNames(c.StateDir, cfg.Log); err != nil {
-		return nil, errors.Join(err, d.closeTelemetry(), d.lock.release())
+		return nil, err
 	}
-	if d.journal, err = openJournal(cfg, d.committed); err != nil {
-		return nil, errors.Join(err, d.closeTelemetry(), d.lock.release())
+	if d.journal, err = openJournal(cfg, d.telemetry.committed); err != nil {
+		return nil, err
 	}
+	d.taken.add(d.journal.Close)
 	if d.listener, err = control.Listen(context.Background(), c.Socket); err != nil {
-		return nil, errors.Join(err, d.closeTelemetry(), d.journal.Close(), d.lock.release())
+		return nil, err
 	}
+	d.taken.add(d.listener.Close)
 	d.programs = openPrograms(c.StateDir, runnersOf(cfg), cfg.WarnUntrusted, cfg.Log)
 	if d.fleet, err = d.newFleet(c); err != nil {
-		return nil, errors.Join(fmt.Errorf("start the handlers: %w", err), d.closeTelemetry(), d.listener.Close(), d.journal.Close(), d.lock.release())
+		return nil, fmt.Errorf("start the handlers: %w", err)
 	}
+	d.taken.add(d.endFleet)
 	return d, nil
 }
 
 // Close releases what New took. Run does it itself.
-func (d *Daemon) Close() error {
-	d.log.Close()
-	d.calls.Close()
-	return errors.Join(d.endFleet(), d.closeTelemetry(), d.listener.Close(), d.journal.Close(), d.lock.release())
-}
+func (d *Daemon) Close() error { return d.taken.run() }
 
 // endFleet frees what a fleet holds that was not run.
 func (d *Daemon) endFleet() error {
@@ -196,73 +142,11 @@ func (d *Daemon) endFleet() error {
 	return d.fleet.Run(ended)
 }
 
-func (d *Daemon) newFleet(c config.Config) (*supervisor.Fleet, error) {
-	users, err := openUsers(d.cfg)
-	if err != nil {
-		return nil, err
-	}
-	output := d.cfg.Log
-	if d.cfg.Quiet {
-		output = slog.New(slog.DiscardHandler)
-	}
-	return supervisor.New(supervisor.Config{
-		Log: d.cfg.Log, OutputLog: output, Events: d.events, RuntimeDir: filepath.Join(c.StateDir, "run"),
-		Shim: launch.Self(), Cgroup: c.Isolation.Cgroup, Closed: closedFiles(d.cfg), Sockets: []string{c.Socket}, Users: users, Launcher: launcher(d.cfg),
-		OnCards: d.inbox.describe, OnUsed: d.inbox.use,
-	})
-}
-
-// usersFile in the state directory says which user each handler has.
-const usersFile = "users"
-
-// openUsers is nil when handlers get no users of their own.
-func openUsers(cfg Config) (*launch.Users, error) {
-	first, last, err := cfg.Settings.Isolation.UserRange()
-	if err != nil || last == 0 || !cfg.OwnUsers || os.Geteuid() != 0 && launcher(cfg) == "" {
-		return nil, err
-	}
-	return launch.OpenUsers(filepath.Join(cfg.Settings.StateDir, usersFile), first, last)
-}
-
-// runnersOf are the runners for projects, from which every handler may read and no handler may write.
-func runnersOf(cfg Config) runners.Runners {
-	return runners.For(cfg.Settings.StateDir, cfg.Getenv("CACHE_DIRECTORY"))
-}
-
-// launcher is the socket of the one that starts handlers as other users, "" when there is none to look for.
-func launcher(cfg Config) string {
-	if !cfg.OwnUsers || os.Geteuid() == 0 {
-		return ""
-	}
-	return cfg.Settings.Isolation.Launcher
-}
-
-// closedFiles are the files of the daemon that no handler may open.
-func closedFiles(cfg Config) []string {
-	c := cfg.Settings
-	closed := []string{c.StateDir, c.Network.APIKeyFile, cfg.Getenv("CREDENTIALS_DIRECTORY"), runnersOf(cfg).Dir}
-	for _, a := range c.Agents {
-		closed = append(closed, a.KeyFile)
-	}
-	return closed
-}
-
 // explain says in every agent that waits for the network why it does.
 func (d *Daemon) explain(reason string) {
 	for _, s := range d.served.all() {
 		s.explain(reason)
 	}
-}
-
-// openJournal opens the journal in the state directory. One that cannot be used keeps the daemon from starting, because
-// what is in it is owed to somebody: an operator must decide.
-func openJournal(cfg Config, committed func(time.Duration)) (*journal.Journal, error) {
-	dir := cfg.Settings.StateDir
-	secret, err := journal.Secret(dir, cfg.Getenv("CREDENTIALS_DIRECTORY"))
-	if err != nil {
-		return nil, err
-	}
-	return journal.Open(journal.Config{Dir: dir, Secret: secret, Log: cfg.Log, OnCommit: committed})
 }
 
 // closeJournal is after the end of everything that writes to it.
@@ -294,7 +178,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 
 	controlDone, err := d.startControl(controlCtx)
 	if err != nil {
-		return errors.Join(err, d.endFleet(), d.closeTelemetry(), d.listener.Close())
+		return errors.Join(err, d.endFleet(), d.telemetry.close(), d.listener.Close())
 	}
 	c := d.settings()
 	d.notify.send(notifyReady, "STATUS=starting")
@@ -304,18 +188,13 @@ func (d *Daemon) Run(ctx context.Context) error {
 	sideCtx, stopSide := context.WithCancel(base)
 	side.Go(func() { d.notify.watch(sideCtx, d.alive) })
 	side.Go(func() { d.report(sideCtx) })
-	side.Go(func() { d.serveMetrics(sideCtx) })
-	side.Go(func() { d.trace(sideCtx) })
+	side.Go(func() { d.telemetry.run(sideCtx) })
 	fleetDone := d.startFleet(fleetCtx)
 	d.agents.Go(func() { d.reconcile(agentsCtx) })
 	d.agents.Go(func() { d.network.run(agentsCtx) })
 	d.agents.Go(func() { d.watchFiles(agentsCtx) })
 	d.agents.Go(func() { d.watchKeys(agentsCtx) })
-	select {
-	case <-ctx.Done():
-	case <-d.final:
-	case <-d.unreachable:
-	}
+	d.ending.wait(ctx)
 
 	d.notify.send(notifyStopping, "STATUS=stopping")
 	drained, stopExtending := context.WithCancel(base)
@@ -333,21 +212,14 @@ func (d *Daemon) Run(ctx context.Context) error {
 	logging.Wait()
 	d.cfg.Log.Info("daemon ends")
 	<-controlDone
-	select {
-	case <-d.final:
-		return fmt.Errorf("%w: check the API key, or ask an administrator of the network", ErrAuthFinal)
-	case <-d.unreachable:
-		return fmt.Errorf("control socket %s was removed and cannot be made again: start the daemon again, which makes its directory", c.Socket)
-	default:
-		return nil
-	}
+	return d.ending.reason(c.Socket)
 }
 
 // loseSocket drains a daemon that nobody can ask any more, if systemd starts it again: with its directory, which only
 // systemd can make. Without systemd the tasks are worth more than the socket.
 func (d *Daemon) loseSocket() {
 	if d.notify.socket != "" {
-		d.lostOnce.Do(func() { close(d.unreachable) })
+		d.ending.loseSocket()
 	}
 }
 
@@ -356,7 +228,7 @@ func (d *Daemon) startControl(ctx context.Context) (<-chan struct{}, error) {
 	s, err := control.NewServer(control.ServerConfig{
 		Listener: d.listener, Daemon: d, Log: d.cfg.Log, UID: control.UID(), OnLost: d.loseSocket,
 		Owned:     d.fleet.Owns,
-		Operators: func() control.Group { return *d.operators.Load() },
+		Operators: func() control.Group { return *d.configuration.operators.Load() },
 	})
 	if err != nil {
 		return nil, err
@@ -386,7 +258,7 @@ func (d *Daemon) startFleet(ctx context.Context) <-chan struct{} {
 // drain lets the agents leave the network and their tasks end.
 func (d *Daemon) drain(stopAgents context.CancelFunc) {
 	c := d.settings()
-	d.stopping.Store(true)
+	d.ending.begun.Store(true)
 	d.events.Emit(event.Event{Type: event.Drain, State: "stopping", Reason: fmt.Sprintf("the daemon stops, and gives tasks %s to end", c.Drain)})
 	stopAgents()
 	done := make(chan struct{})

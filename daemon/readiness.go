@@ -46,7 +46,7 @@ func (d *Daemon) conditions(agents []agent.Status, handlers []supervisor.Handler
 	}
 	why = append(append(why, reasons...), d.keys.reasons(time.Now())...)
 	switch {
-	case d.stopping.Load():
+	case d.ending.begun.Load():
 		return false, append(why, roster.Reason{Code: roster.Stopping})
 	case d.sessions.isDrained():
 		return false, append(why, roster.Reason{Code: roster.Drained})

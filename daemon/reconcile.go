@@ -189,7 +189,7 @@ func (r *reconciler) pass(ctx context.Context) []roster.Reason {
 	}
 	if !r.final && len(decision.Undescribed) == 0 && d.served.allFinal() {
 		r.final = true
-		close(d.final)
+		close(d.ending.refused)
 	}
 	return decision.Reasons
 }
@@ -201,7 +201,7 @@ func (d *Daemon) watchFiles(ctx context.Context) {
 		var watcher sync.WaitGroup
 		watcher.Go(func() { d.watchFilesOf(watching, d.settings()) })
 		select {
-		case <-d.reloads.applied:
+		case <-d.configuration.applied:
 		case <-ctx.Done():
 		}
 		stop()

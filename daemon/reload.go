@@ -21,12 +21,22 @@ import (
 // A reload reads the configuration again, compares it with the one in use, and applies what a running daemon can change. A
 // configuration that cannot be used changes nothing.
 
-// reloads are what reloads need to know of each other.
-type reloads struct {
-	mu     sync.Mutex // held by the reload under way, also while it waits
-	loaded atomic.Pointer[config.Loaded]
+// configuration is what counts now, and what reloads need to know of each other.
+type configuration struct {
+	current   atomic.Pointer[config.Config]
+	operators atomic.Pointer[control.Group] // whose members may change things
+	loaded    atomic.Pointer[config.Loaded] // what current comes from
+
+	reload sync.Mutex // held by the reload under way, also while it waits
 	// applied holds a value when settings have been applied that the watcher of files has not seen.
 	applied chan struct{}
+}
+
+func (c *configuration) open(loaded config.Loaded, settings config.Config, operators control.Group) {
+	c.loaded.Store(&loaded)
+	c.current.Store(&settings)
+	c.operators.Store(&operators)
+	c.applied = make(chan struct{}, 1)
 }
 
 // States of the event of a reload.
@@ -42,8 +52,8 @@ func (d *Daemon) Reload(ctx context.Context) (*controlv1.ReloadResponse, error) 
 	if d.cfg.Reload == nil {
 		return nil, errNoReload
 	}
-	d.reloads.mu.Lock()
-	defer d.reloads.mu.Unlock()
+	d.configuration.reload.Lock()
+	defer d.configuration.reload.Unlock()
 	d.notify.reloading()
 	defer d.notify.send(notifyReady)
 	loaded, err := d.cfg.Reload()
@@ -57,7 +67,7 @@ func (d *Daemon) Reload(ctx context.Context) (*controlv1.ReloadResponse, error) 
 	before := d.settings()
 	changes := config.Changes(before, loaded.Config)
 	now := config.Applicable(before, loaded.Config)
-	d.reloads.loaded.Store(&loaded)
+	d.configuration.loaded.Store(&loaded)
 	d.apply(before, now, group)
 	r := &controlv1.ReloadResponse{Warnings: loaded.Warnings}
 	for _, c := range changes {
@@ -87,8 +97,8 @@ func (d *Daemon) rejectReload(l config.Loaded, err error) *controlv1.ReloadRespo
 
 // apply makes now the settings that count. What is served follows in the reconciler.
 func (d *Daemon) apply(before, now config.Config, group control.Group) {
-	d.current.Store(&now)
-	d.operators.Store(&group)
+	d.configuration.current.Store(&now)
+	d.configuration.operators.Store(&group)
 	d.taskSlots.setLimit(now.Limits.Tasks)
 	if before.Log.Level != now.Log.Level {
 		_, _ = d.SetLogLevel(now.Log.Level) // it has been checked
@@ -99,7 +109,7 @@ func (d *Daemon) apply(before, now config.Config, group control.Group) {
 		}
 	}
 	select {
-	case d.reloads.applied <- struct{}{}:
+	case d.configuration.applied <- struct{}{}:
 	default:
 	}
 }
@@ -147,7 +157,7 @@ func levelOf(changes []config.Change) slog.Level {
 // ShowConfig implements control.Daemon.
 func (d *Daemon) ShowConfig() []*controlv1.ConfigValue {
 	var out []*controlv1.ConfigValue
-	for _, v := range d.reloads.loaded.Load().With(d.settings()).Values() {
+	for _, v := range d.configuration.loaded.Load().With(d.settings()).Values() {
 		out = append(out, &controlv1.ConfigValue{Key: v.Key, Value: v.Text, Source: v.Origin.Source, Where: v.Origin.Where})
 	}
 	return out

@@ -182,7 +182,7 @@ func TestReloadMoreLiveKeys(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.wants(t, base+"control: {operator_group: "+group.Name+"}", "live control.operator_group \"\"→"+group.Name+"\n")
-	if got := *r.operators.Load(); got.Name != group.Name || got.GID != 0 {
+	if got := *r.configuration.operators.Load(); got.Name != group.Name || got.GID != 0 {
 		t.Errorf("operators are %+v", got)
 	}
 }

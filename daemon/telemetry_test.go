@@ -28,7 +28,7 @@ func TestMetrics(t *testing.T) {
 	c := settingsFor(t, network, handlers(t, "echo"))
 	c.Settings.Telemetry.Listen = "127.0.0.1:0"
 	d := start(t, c)
-	address := "http://" + d.metricsListener.Addr().String()
+	address := "http://" + d.telemetry.listener.Addr().String()
 	get := func(path string) (int, string) {
 		r, err := http.Get(address + path)
 		if err != nil {
@@ -208,7 +208,7 @@ func TestNotTraced(t *testing.T) {
 	network := startNetwork(t)
 	d := start(t, settingsFor(t, network, handlers(t, "internal/scripted")))
 	d.ready(t)
-	if d.tracer != nil {
+	if d.telemetry.tracer != nil {
 		t.Error("there is a tracer")
 	}
 	s := submit(t, network, "scripted", `[{"trace": "traceparent"}]`)

@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"io"
 	"time"
+
+	"github.com/blocksd/blocksd/network/wire"
 )
 
 // Caller is the part of a TaskPort with which a handler gives tasks to other agents, as the owner of its own agent. Its
@@ -27,6 +29,8 @@ type CallRequest struct {
 	OwnerID string
 	// Detached: the called task goes on when the calling task ends, or nobody follows it any more.
 	Detached bool
+	// Stream: a request task may have streams.
+	Stream bool
 	// Traceparent is the W3C trace context of the call; empty for that of the calling task.
 	Traceparent string
 }
@@ -46,13 +50,35 @@ type Call interface {
 	// Queued: no instance was free. Idempotent: the task had been sent before with this idempotency key.
 	Queued() bool
 	Idempotent() bool
-	// Follow passes each event of the task to emit, from its beginning up to the terminal one, as a JSON object with the
-	// member timetoken. When it ends before that, the task is canceled unless it is detached.
-	Follow(ctx context.Context, emit func(json.RawMessage) error) error
+	// Follow passes each event of the task to emit, from its beginning up to the terminal one. When it ends before that, the
+	// task is canceled unless it is detached.
+	Follow(ctx context.Context, emit func(CallEvent) error) error
 	// Control asks for something to happen to the task.
 	Control(ctx context.Context, verb CallVerb) error
 	// Artifact opens one of the task's artifacts, counted from 0. The caller closes Body.
 	Artifact(ctx context.Context, index int) (CallArtifact, error)
+	// OpenStream opens a stream that an event has announced, as long as the task runs. It may be repeated.
+	OpenStream(ctx context.Context, id string) (CalledStream, error)
+	// Stream returns a stream that was opened.
+	Stream(id string) (StreamUse, error)
+}
+
+// CallEvent is an event of a called task.
+type CallEvent struct {
+	// JSON is the whole event, an object with the member timetoken.
+	JSON json.RawMessage
+	// Streams have been announced since the event before.
+	Streams []CalledStream
+}
+
+// CalledStream is a stream of a called task. Its direction is seen from this side: inbound is what the called agent writes.
+type CalledStream struct {
+	ID, Declared string
+	Direction    wire.StreamDirection
+	Format       wire.StreamFormat
+	Shared       bool
+	// Metadata is a JSON object, nil for none.
+	Metadata json.RawMessage
 }
 
 // CallArtifact is an output of a called task.

@@ -78,23 +78,28 @@ type StreamEnd struct {
 	Detail string
 }
 
-// Stream is one live stream as a task has it. Its methods are safe for concurrent use; their errors are *StreamError, or
-// that of the context.
-type Stream interface {
-	Info() StreamInfo
+// StreamUse is what a task can do with a stream, whether it is its own or one of a task that it has sent. Its methods are
+// safe for concurrent use; their errors are *StreamError, or that of the context.
+type StreamUse interface {
 	// Write appends items, all or none of them. It waits for room in the stream's bounded buffer; without wait, it fails
 	// with StreamFull instead.
 	Write(ctx context.Context, items []StreamItem, wait bool) error
 	// Flush returns when the network has acknowledged everything that was written before.
 	Flush(ctx context.Context) error
-	// Read waits for what the consumer writes. There is one reader: begin claims the stream for the caller, and done gives
+	// Read waits for what the other side writes. There is one reader: begin claims the stream for the caller, and done gives
 	// it back.
 	Read() (next func(ctx context.Context) (StreamBatch, error), done func(), err error)
+	// End sends what was written and ends the stream for this task. It may be repeated.
+	End(ctx context.Context) error
+}
+
+// Stream is one live stream of a task, as that has it.
+type Stream interface {
+	StreamUse
+	Info() StreamInfo
 	// Activate tells the consumer of an external stream, once its writer is ready. Metadata replaces that of the request
 	// when it is not nil.
 	Activate(ctx context.Context, metadata json.RawMessage) error
-	// End sends what was written and ends the stream for this task. It may be repeated.
-	End(ctx context.Context) error
 	// Fail ends the stream, and every task that has it, because of reason, which the consumers read.
 	Fail(ctx context.Context, reason string) error
 }

@@ -96,6 +96,7 @@ var brokenProjects = []brokenProject{
 
 // Whatever is wrong with a project in any language is one sentence in the status that says what to do, and the others go on.
 func TestBrokenProjectsByLanguage(t *testing.T) {
+	t.Parallel()
 	modules, venv := system.NodeModules(t), system.PythonEnvironment(t)
 	projects := []string{execProject(t, "good", "command: [cat]\n", nil)}
 	for _, b := range brokenProjects {

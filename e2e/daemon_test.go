@@ -40,6 +40,7 @@ func TestTermDrains(t *testing.T) {
 }
 
 func TestNetworkUnreachable(t *testing.T) {
+	t.Parallel()
 	_, env := bin.Sandbox(t, bin.TestPlugins())
 	gate := system.NewGate(t, env.Get("BLOCKSD_PUBNUB_ORIGIN"))
 	n := bin.Daemon(t, env.

@@ -79,10 +79,14 @@ serve({
     const [what, mark] = task.text('request').split(' ');
     if (what === 'leave') {
       const stream = await task.createStream({ name: 'talk' });
-      const timer = setInterval(() => stream.write({ beat: true }).catch(() => {
-        clearInterval(timer); // the task is over
-        writeFileSync(mark, String(!task.signal.aborted));
-      }), 50);
+      const timer = setInterval(() => {
+        stream.write({ beat: true }).catch(() => {}); // the task is over
+        task.status('still here');
+      }, 50);
+      task.signal.addEventListener('abort', () => {
+        clearInterval(timer);
+        writeFileSync(mark, String(task.signal.aborted));
+      });
       return undefined;
     }
     const stream = await task.createStream({ name: what });
@@ -108,6 +112,7 @@ serve({
 
 // Streams that the consumer writes, and those that both write, through the daemon.
 func TestNodeInboundStreams(t *testing.T) {
+	t.Parallel()
 	for style, source := range nodeReaders {
 		t.Run(style, func(t *testing.T) {
 			n := devOn(t, system.NodeProject(t, map[string]string{
@@ -146,18 +151,15 @@ func TestNodeInboundStreams(t *testing.T) {
 			}
 			c.wantArtifact(t, talk, "talked")
 
-			// What goes on after the function has returned learns of the end: a project by its signal, a handler by what it
-			// writes then. And a project may still report a status.
+			// What goes on after the function has returned may still say a status, and learns of the end.
 			mark := filepath.Join(t.TempDir(), "mark")
 			left := c.submit("reader", "leave "+mark, 5)
 			s = c.stream(left, "talk")
 			c.read(s, func(all string) bool { return strings.Count(all, "beat") > 3 })
-			if style == "project" {
-				system.Eventually(t, system.CallDeadline, "a status comes after the function has returned", func() bool {
-					events, err := c.History(c.ctx, left)
-					return err == nil && slices.ContainsFunc(events, func(e system.Event) bool { return e.Message == "still here" })
-				})
-			}
+			system.Eventually(t, system.CallDeadline, "a status comes after the function has returned", func() bool {
+				events, err := c.History(c.ctx, left)
+				return err == nil && slices.ContainsFunc(events, func(e system.Event) bool { return e.Message == "still here" })
+			})
 			c.cancel(left)
 			if end := c.end(left); end != "canceled" {
 				t.Errorf("it ends %s", end)

@@ -172,22 +172,29 @@ func TestBrokenProjects(t *testing.T) {
 	}
 }
 
-// Where what the runner needs is not installed, the status has the command that installs it; once that is done the handler
-// starts.
+// JavaScript needs nothing but Node.js. Where what translates TypeScript is not installed, the status has the command that
+// installs it; once that is done the handler starts.
 func TestNodeProjectWithoutPackages(t *testing.T) {
 	modules := system.NodeModules(t)
-	dir := system.Project(t, map[string]string{
+	lonely := system.Project(t, map[string]string{
 		"agent-card.json": system.Card(t, "lonely", "./handler.cjs", nil),
 		"handler.cjs":     "module.exports = async (task) => ({ artifacts: [{ data: 'got ' + task.requestParts[0].text, mimeType: 'text/plain' }] });\n",
 	})
-	n := devOn(t, dir)
+	typed := system.Project(t, map[string]string{
+		"agent-card.json": system.Card(t, "typed", "./handler.ts", nil),
+		"handler.ts":      "export default async (task: any): Promise<object> => ({ artifacts: [{ data: 'got ' + task.requestParts[0].text }] });\n",
+	})
+	n := devOn(t, lonely, typed)
+	if got := answer(t, n, "lonely", "it"); got != "got it" {
+		t.Errorf("answered %q", got)
+	}
 	sdk := filepath.Join(n.StateDir, "sdk", "node")
-	awaitReason(t, n, "handler lonely is not started because the package @grpc/grpc-js is not installed: npm ci --omit=dev --prefix "+sdk)
+	awaitReason(t, n, "handler typed is not started because what translates TypeScript is not installed: npm ci --omit=dev --prefix "+sdk)
 	if err := os.Symlink(modules, filepath.Join(sdk, "node_modules")); err != nil {
 		t.Fatal(err)
 	}
 	n.WaitReady(t)
-	if got := answer(t, n, "lonely", "it"); got != "got it" {
+	if got := answer(t, n, "typed", "it"); got != "got it" {
 		t.Errorf("answered %q", got)
 	}
 }

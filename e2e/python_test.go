@@ -51,5 +51,5 @@ func TestPythonProjectWithoutPackages(t *testing.T) {
 		t.Fatal(err)
 	}
 	n := devOn(t, dir)
-	awaitReason(t, n, "handler lonely is not started because", "-m pip install", "grpcio")
+	awaitReason(t, n, "handler lonely is not started because", "-m pip install", "protobuf")
 }

@@ -216,6 +216,7 @@ func TestKilledHandlerUnderLoad(t *testing.T) {
 
 // TestHandlersComeAndGo adds, replaces and removes files while tasks run.
 func TestHandlersComeAndGo(t *testing.T) {
+	t.Parallel()
 	sleeper := filepath.Join(bin.TestPlugins(), "sleeper")
 	all := system.PluginDir(t, map[string]string{"sleeper": sleeper, "echo": filepath.Join(bin.Plugins(), "echo")}, nil)
 	_, env := bin.Sandbox(t, all)

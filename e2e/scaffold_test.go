@@ -13,6 +13,7 @@ import (
 // What handler new makes builds, passes its own test, keeps the contract and is served, as it is, in every language; and an
 // edited line is served too.
 func TestScaffolds(t *testing.T) {
+	t.Parallel()
 	for name, lang := range map[string]struct {
 		// prepare installs what the language needs, in the project.
 		prepare func(t *testing.T, dir string)

@@ -23,6 +23,8 @@ type Message struct {
 	Parts []Input
 	// Duration makes it a pipe task, whole minutes; 0 is a request task.
 	Duration time.Duration
+	// Stream asks for live streams in a request task. A pipe task has them anyway.
+	Stream bool
 	// IdempotencyKey makes a second Call with the same key return the first task.
 	IdempotencyKey string
 	// OwnerID that the network records; empty for the owner of this agent.
@@ -65,14 +67,15 @@ type Session struct {
 	taskID             string
 	queued, idempotent bool
 	host               *host
-	caller             string
+	caller             *Task
 	cancel             context.CancelFunc
 	received           chan struct{} // closed when the last event is here
 
-	mu     sync.Mutex // guards what follows
-	events []CallEvent
-	err    error
-	more   chan struct{} // closed when there is more
+	mu      sync.Mutex // guards what follows
+	events  []CallEvent
+	streams []*CalledStream
+	err     error         // io.EOF after the last event
+	more    chan struct{} // closed when there is more
 }
 
 // CallEvent is one event of a called task.
@@ -104,7 +107,7 @@ func (t *Task) Call(ctx context.Context, m Message) (*Session, error) {
 	if err != nil {
 		return fail(err)
 	}
-	call := &handlerv1.AgentCall{TaskId: t.ID, AgentName: m.Agent, IdempotencyKey: m.IdempotencyKey, OwnerId: m.OwnerID, Detached: m.Detached, TraceContext: m.TraceContext}
+	call := &handlerv1.AgentCall{TaskId: t.ID, AgentName: m.Agent, IdempotencyKey: m.IdempotencyKey, OwnerId: m.OwnerID, Detached: m.Detached, TraceContext: m.TraceContext, Stream: m.Stream}
 	if m.Duration != 0 {
 		call.Duration = durationpb.New(m.Duration)
 	}
@@ -138,7 +141,7 @@ func (t *Task) Call(ctx context.Context, m Message) (*Session, error) {
 	}
 	sub := first.GetSubmitted()
 	s := &Session{
-		taskID: sub.GetTaskId(), queued: sub.GetQueued(), idempotent: sub.GetIdempotent(), host: t.host, caller: t.ID, cancel: cancel,
+		taskID: sub.GetTaskId(), queued: sub.GetQueued(), idempotent: sub.GetIdempotent(), host: t.host, caller: t, cancel: cancel,
 		received: make(chan struct{}), more: make(chan struct{}),
 	}
 	go s.receive(stream.Recv)
@@ -193,6 +196,9 @@ func (s *Session) receive(next func() (*handlerv1.CallAgentResponse, error)) {
 			e := CallEvent{Raw: m.GetEventJson()}
 			_ = json.Unmarshal(e.Raw, &e) // the daemon sends objects
 			s.events = append(s.events, e)
+			for _, announced := range m.GetStreams() {
+				s.streams = append(s.streams, newCalledStream(s, announced))
+			}
 		}
 		close(s.more)
 		s.more = make(chan struct{})
@@ -229,22 +235,33 @@ func (s *Session) Events(ctx context.Context) iter.Seq2[CallEvent, error] {
 	}
 }
 
-func (s *Session) event(ctx context.Context, n int) (CallEvent, error) {
+func (s *Session) event(ctx context.Context, n int) (e CallEvent, err error) {
+	err = s.await(ctx, func() bool {
+		there := n < len(s.events)
+		if there {
+			e = s.events[n]
+		}
+		return there
+	})
+	return e, err
+}
+
+// await calls look, with the lock held, now and whenever something has come, until it returns true.
+func (s *Session) await(ctx context.Context, look func() bool) error {
 	for {
 		s.mu.Lock()
-		if n < len(s.events) {
-			defer s.mu.Unlock()
-			return s.events[n], nil
-		}
-		err, more := s.err, s.more
+		found, err, more := look(), s.err, s.more
 		s.mu.Unlock()
-		if err != nil {
-			return CallEvent{}, err
+		if found || err != nil {
+			if found {
+				err = nil
+			}
+			return err
 		}
 		select {
 		case <-more:
 		case <-ctx.Done():
-			return CallEvent{}, ctx.Err()
+			return ctx.Err()
 		}
 	}
 }
@@ -260,106 +277,6 @@ func (s *Session) Wait(ctx context.Context) (CallEvent, error) {
 		}
 	}
 	return CallEvent{}, fmt.Errorf("follow task %s: its events ended without an outcome", s.taskID)
-}
-
-// CallArtifact is an output of a called task.
-type CallArtifact struct {
-	OutputID, FileName, MIMEType string
-	Size                         int64
-
-	index int
-}
-
-// Artifacts returns the artifacts that have been seen so far.
-func (s *Session) Artifacts() []CallArtifact {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	var out []CallArtifact
-	for _, e := range s.events {
-		var m struct {
-			OutputID    string
-			ArtifactRef *struct {
-				FileName, MIMEType string
-				Size               int64
-			}
-		}
-		if e.Type != "artifact" || json.Unmarshal(e.Raw, &m) != nil || m.ArtifactRef == nil {
-			continue
-		}
-		out = append(out, CallArtifact{m.OutputID, m.ArtifactRef.FileName, m.ArtifactRef.MIMEType, m.ArtifactRef.Size, len(out)})
-	}
-	return out
-}
-
-// Download gets an artifact as a whole.
-func (s *Session) Download(ctx context.Context, a CallArtifact) ([]byte, error) {
-	r, err := s.Open(ctx, a)
-	if err != nil {
-		return nil, err
-	}
-	defer r.Close()
-	return io.ReadAll(r)
-}
-
-// Open starts the download of an artifact. Only a reader that ends with io.EOF has delivered it. The caller closes it.
-func (s *Session) Open(ctx context.Context, a CallArtifact) (io.ReadCloser, error) {
-	client, err := s.host.dial()
-	if err != nil {
-		return nil, err
-	}
-	ctx, cancel := context.WithCancel(s.host.authorized(ctx))
-	r := &callReader{what: fmt.Sprintf("download artifact %q of task %s", a.FileName, s.taskID), cancel: cancel}
-	stream, err := client.DownloadCallArtifact(ctx, &handlerv1.DownloadCallArtifactRequest{
-		TaskId: s.caller, CalledTaskId: s.taskID, ArtifactIndex: int32(a.index),
-	})
-	if err == nil {
-		r.next = stream.Recv
-		var first *handlerv1.DownloadCallArtifactResponse
-		if first, err = stream.Recv(); err == nil {
-			r.rest = first.GetData()
-		}
-	}
-	if err != nil {
-		cancel()
-		return nil, fmt.Errorf("%s: %w", r.what, said(err))
-	}
-	return r, nil
-}
-
-// callReader is an artifact that is being downloaded.
-type callReader struct {
-	what   string
-	next   func() (*handlerv1.DownloadCallArtifactResponse, error)
-	cancel context.CancelFunc
-	rest   []byte
-	err    error
-}
-
-// Read implements io.Reader.
-func (r *callReader) Read(b []byte) (int, error) {
-	for len(r.rest) == 0 {
-		if r.err != nil {
-			return 0, r.err
-		}
-		m, err := r.next()
-		switch {
-		case err == io.EOF:
-			r.err = io.EOF
-		case err != nil:
-			r.err = fmt.Errorf("%s: %w", r.what, said(err))
-		default:
-			r.rest = m.GetData()
-		}
-	}
-	n := copy(b, r.rest)
-	r.rest = r.rest[n:]
-	return n, nil
-}
-
-// Close ends the download.
-func (r *callReader) Close() error {
-	r.cancel()
-	return nil
 }
 
 // Cancel asks the called task to end; the outcome arrives as an event.
@@ -380,7 +297,7 @@ func (s *Session) Retry(ctx context.Context) error { return s.control(ctx, "retr
 func (s *Session) control(ctx context.Context, verb string) error {
 	client, err := s.host.dial()
 	if err == nil {
-		_, err = client.ControlCall(s.host.authorized(ctx), &handlerv1.ControlCallRequest{TaskId: s.caller, CalledTaskId: s.taskID, Verb: verb})
+		_, err = client.ControlCall(s.host.authorized(ctx), &handlerv1.ControlCallRequest{TaskId: s.caller.ID, CalledTaskId: s.taskID, Verb: verb})
 	}
 	if err != nil {
 		return fmt.Errorf("%s task %s: %w", verb, s.taskID, said(err))

@@ -69,7 +69,8 @@ type StreamOptions struct {
 }
 
 // Stream is a live stream of a task. What is written reaches the consumer while the task goes on; an inbound stream brings
-// what the consumer writes. Its methods may be called from several goroutines.
+// what the consumer writes. A stream of a task that was given to another agent, see [CalledStream], is the same with the
+// called agent at the other end. Its methods may be called from several goroutines.
 //
 // A stream ends with its task: a handler need not end it.
 type Stream struct {
@@ -87,6 +88,7 @@ type Stream struct {
 	owner  *Task
 	ctx    context.Context
 	task   string
+	called string // the task that was given to another agent, if the stream is one of that
 	client handlerv1.HostServiceClient
 	auth   func(context.Context) context.Context
 	onGap  func(int64)
@@ -147,7 +149,7 @@ func (t *Task) CreateStream(ctx context.Context, o StreamOptions) (*Stream, erro
 	}
 	s.out.init(s)
 	t.mu.Lock()
-	i := slices.IndexFunc(t.streams, func(o *Stream) bool { return o.ID == s.ID })
+	i := slices.IndexFunc(t.streams, func(o *Stream) bool { return o.ID == s.ID && o.called == "" })
 	if i >= 0 && !s.Created { // it has it already
 		s = t.streams[i]
 		t.mu.Unlock()
@@ -230,6 +232,9 @@ func (s *Stream) activate(f func(context.Context, *Stream) error) {
 // Activate shows an external stream to the consumer, once its writer is ready. Metadata replaces that of the options when
 // it is not nil.
 func (s *Stream) Activate(ctx context.Context, metadata any) error {
+	if s.called != "" {
+		return fmt.Errorf("activate stream %s: it belongs to a called task, which has announced it already", s.ID)
+	}
 	b, err := metadataJSON(metadata)
 	if err == nil {
 		_, err = s.client.ActivateStream(s.auth(ctx), &handlerv1.ActivateStreamRequest{TaskId: s.task, StreamId: s.ID, MetadataJson: b})
@@ -246,8 +251,12 @@ func (s *Stream) Activate(ctx context.Context, metadata any) error {
 // End sends what was written and ends the stream for this task. It may be repeated.
 func (s *Stream) End(ctx context.Context) error { return s.end(ctx, "") }
 
-// Fail ends the stream and, with it, every task that has it; the consumers read reason.
+// Fail ends the stream and, with it, every task that has it; the consumers read reason. A stream of a called task cannot be
+// failed: end it, or cancel its task.
 func (s *Stream) Fail(ctx context.Context, reason string) error {
+	if s.called != "" {
+		return fmt.Errorf("fail stream %s: it belongs to a called task: end it, or cancel that task", s.ID)
+	}
 	if reason = cut(reason); reason == "" {
 		reason = "The stream failed."
 	}
@@ -256,7 +265,7 @@ func (s *Stream) Fail(ctx context.Context, reason string) error {
 
 func (s *Stream) end(ctx context.Context, failure string) error {
 	written := s.out.close(ctx)
-	_, err := s.client.EndStream(s.auth(ctx), &handlerv1.EndStreamRequest{TaskId: s.task, StreamId: s.ID, Failure: failure})
+	_, err := s.client.EndStream(s.auth(ctx), &handlerv1.EndStreamRequest{TaskId: s.task, CalledTaskId: s.called, StreamId: s.ID, Failure: failure})
 	s.in.close()
 	s.owner.mu.Lock()
 	s.owner.streams = slices.DeleteFunc(slices.Clone(s.owner.streams), func(o *Stream) bool { return o == s })

@@ -65,7 +65,7 @@ func (in *inbox) open(s *Stream) error {
 		return io.EOF
 	}
 	var err error
-	in.call, err = s.client.ReadStream(ctx, &handlerv1.ReadStreamRequest{TaskId: s.task, StreamId: s.ID})
+	in.call, err = s.client.ReadStream(ctx, &handlerv1.ReadStreamRequest{TaskId: s.task, CalledTaskId: s.called, StreamId: s.ID})
 	return err
 }
 
@@ -109,9 +109,17 @@ func (s *Stream) checkRead() error {
 	case s.External != nil:
 		return &sentence{"another process writes it, so it cannot be read here", ErrStreamClosed}
 	case s.Direction == Outbound:
-		return &sentence{"it is outbound: only the consumer reads it", ErrStreamClosed}
+		return &sentence{"it is outbound: only " + s.other() + " reads it", ErrStreamClosed}
 	}
 	return nil
+}
+
+// other names who is at the other end.
+func (s *Stream) other() string {
+	if s.called != "" {
+		return "the called agent"
+	}
+	return "the consumer"
 }
 
 // ending makes of the error of a call the one that a reader gets.

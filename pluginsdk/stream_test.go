@@ -107,6 +107,11 @@ func (h *streamHost) EndTask(_ context.Context, r *handlerv1.EndTaskRequest) (*h
 // streamTask is a task whose daemon is h.
 func streamTask(t *testing.T, h *streamHost) *Task {
 	t.Helper()
+	return hostedTask(t, h)
+}
+
+func hostedTask(t *testing.T, h handlerv1.HostServiceServer) *Task {
+	t.Helper()
 	ho := &host{socket: listen(t, func(s *grpc.Server) { handlerv1.RegisterHostServiceServer(s, h) }), token: "secret"}
 	if _, err := ho.dial(); err != nil {
 		t.Fatal(err)

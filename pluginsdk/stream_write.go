@@ -94,7 +94,7 @@ func (o *outbox) send() {
 		}
 		items := o.take()
 		o.mu.Unlock()
-		_, err := s.client.WriteStream(ctx, &handlerv1.WriteStreamRequest{TaskId: s.task, StreamId: s.ID, Items: items})
+		_, err := s.client.WriteStream(ctx, &handlerv1.WriteStreamRequest{TaskId: s.task, CalledTaskId: s.called, StreamId: s.ID, Items: items})
 		o.mu.Lock()
 		if o.sent += len(items); err != nil {
 			o.err = streamError(err)
@@ -169,7 +169,7 @@ func (s *Stream) checkWrite(f Format) error {
 	case s.External != nil:
 		return &sentence{"another process writes it", ErrStreamClosed}
 	case s.Direction == Inbound:
-		return &sentence{"it is inbound: only the consumer writes it", ErrStreamClosed}
+		return &sentence{"it is inbound: only " + s.other() + " writes it", ErrStreamClosed}
 	case s.Format != f && f == BytesFormat:
 		return errors.New("it is a stream of events: use WriteEvent")
 	case s.Format != f:
@@ -245,7 +245,7 @@ func encode(v any) ([]byte, error) {
 func (s *Stream) Flush(ctx context.Context) error {
 	err := s.out.drain(ctx)
 	if err == nil {
-		_, err = s.client.WriteStream(s.auth(ctx), &handlerv1.WriteStreamRequest{TaskId: s.task, StreamId: s.ID, Flush: true})
+		_, err = s.client.WriteStream(s.auth(ctx), &handlerv1.WriteStreamRequest{TaskId: s.task, CalledTaskId: s.called, StreamId: s.ID, Flush: true})
 		if err != nil {
 			err = streamError(err)
 		}

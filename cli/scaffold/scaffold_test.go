@@ -57,6 +57,18 @@ func TestMake(t *testing.T) {
 	}
 }
 
+// The directory of blocksd may have any name.
+func TestReplace(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "agent")
+	if _, err := Make(Project{Dir: dir, Language: "go", Version: "v0.1.0", Replace: `/my projects/it's "blocksd"`}); err != nil {
+		t.Fatal(err)
+	}
+	b, err := os.ReadFile(filepath.Join(dir, "go.mod"))
+	if want := `=> "/my projects/it's \"blocksd\""`; err != nil || !strings.Contains(string(b), want) {
+		t.Errorf("%v, no %s in\n%s", err, want, b)
+	}
+}
+
 func TestMakeMistakes(t *testing.T) {
 	full := t.TempDir()
 	if err := os.WriteFile(filepath.Join(full, "x"), nil, 0o600); err != nil {

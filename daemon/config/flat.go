@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -67,11 +68,13 @@ func valueText(v reflect.Value) string {
 }
 
 // plain text needs no quotes in a file, also inside of a list.
-var plain = regexp.MustCompile(`^[A-Za-z0-9/._+@=-][A-Za-z0-9/._+@=:-]*$`)
+var plain = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^[A-Za-z0-9/._+@=-][A-Za-z0-9/._+@=:-]*$`)
+})
 
 func quoted(s string) string {
 	_, err := strconv.ParseFloat(s, 64)
-	if plain.MatchString(s) && err != nil && s != "true" && s != "false" && s != "null" && s != "-" && !strings.HasSuffix(s, ":") {
+	if plain().MatchString(s) && err != nil && s != "true" && s != "false" && s != "null" && s != "-" && !strings.HasSuffix(s, ":") {
 		return s
 	}
 	return strconv.Quote(s)
@@ -95,7 +98,9 @@ func publicAddress(s string) string {
 }
 
 // secretName matches the name of an argument whose value should not be shown.
-var secretName = regexp.MustCompile(`(?i)(pass(word|wd)?|secret|token|api-?_?key|credential)`)
+var secretName = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`(?i)(pass(word|wd)?|secret|token|api-?_?key|credential)`)
+})
 
 // withoutSecrets hides the values of arguments that look like secrets: --token=VALUE, --token VALUE, TOKEN=VALUE.
 func withoutSecrets(args []string) []string {
@@ -106,10 +111,10 @@ func withoutSecrets(args []string) []string {
 		switch {
 		case next && !strings.HasPrefix(arg, "-"):
 			out[i], next = hidden, false
-		case secretName.MatchString(name) && given:
+		case secretName().MatchString(name) && given:
 			out[i], next = name+"="+hidden, false
 		default:
-			out[i], next = publicAddress(arg), secretName.MatchString(arg) && strings.HasPrefix(arg, "-")
+			out[i], next = publicAddress(arg), secretName().MatchString(arg) && strings.HasPrefix(arg, "-")
 		}
 	}
 	return out

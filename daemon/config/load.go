@@ -186,6 +186,13 @@ func Default() Config {
 	return c
 }
 
+// Defaults that the help of commands names. They are in the tags of Config as well; reading those for each command would take
+// longer than most commands.
+const (
+	DefaultSocket = "/run/blocksd/blocksd.sock"
+	DefaultUsers  = "60600-61183"
+)
+
 // DefaultFile is the file that `blocksd run` reads without --config, if it exists.
 const DefaultFile = "/etc/blocksd/blocksd.yaml"
 

@@ -45,6 +45,8 @@ type costs struct {
 	ready     []time.Duration // start → handshake read and first call answered
 	idle      int64           // bytes, of the process
 	perSecond []float64       // calls that ended, 16 in flight
+	lone      []time.Duration // call sent → ended, one at a time
+	crowded   []time.Duration // the same, 16 in flight
 	cpu       time.Duration   // of the process, for all calls
 	calls     int64
 }
@@ -54,6 +56,7 @@ const (
 	callRuns  = 3
 	callTime  = time.Second
 	callLanes = 16
+	loneCalls = 300
 	// readyTime is how long a program may take to get ready.
 	readyTime = time.Minute
 )
@@ -70,7 +73,8 @@ func measureLanguages(bin, work string) error {
 	if err != nil {
 		return err
 	}
-	fmt.Printf("\n%-34s %12s %12s %8s\n", "handlers by language", "handler", "bare gRPC", "ratio")
+	fmt.Printf("\n%-34s %13s %13s %8s %9s\n", "handlers by language", "handler", "bare gRPC", "ratio", "over Go")
+	var inGo *costs
 	for _, p := range pairs {
 		handler, bare := &costs{}, &costs{}
 		for i := range starts {
@@ -80,13 +84,19 @@ func measureLanguages(bin, work string) error {
 				}
 			}
 		}
-		row := func(what, unit string, ours, theirs float64) {
-			fmt.Printf("%-34s %9.4g %-3s %9.4g %-3s %7.2f\n", p.language+": "+what, ours, unit, theirs, unit, ours/theirs)
+		if inGo == nil {
+			inGo = handler
 		}
-		row("start to ready, median", "ms", ms(quantile(handler.ready, .5)), ms(quantile(bare.ready, .5)))
-		row("idle memory", "MiB", float64(handler.idle)/(1<<20), float64(bare.idle)/(1<<20))
-		row("calls per second", "1/s", slices.Max(handler.perSecond), slices.Max(bare.perSecond))
-		row("processor time per call", "µs", handler.perCall(), bare.perCall())
+		row := func(what, unit string, value func(*costs) float64) {
+			ours, theirs := value(handler), value(bare)
+			fmt.Printf("%-34s %9.4g %-3s %9.4g %-3s %7.2f %8.2f ×\n", p.language+": "+what, ours, unit, theirs, unit, ours/theirs, ours/value(inGo))
+		}
+		row("start to ready, median", "ms", func(c *costs) float64 { return ms(quantile(c.ready, .5)) })
+		row("idle memory", "MiB", func(c *costs) float64 { return float64(c.idle) / (1 << 20) })
+		row("calls per second", "1/s", func(c *costs) float64 { return slices.Max(c.perSecond) })
+		row("processor time per call", "µs", (*costs).perCall)
+		row("a lone call, p50", "µs", func(c *costs) float64 { return us(quantile(c.lone, .5)) })
+		row("a call with 16 in flight, p50", "µs", func(c *costs) float64 { return us(quantile(c.crowded, .5)) })
 	}
 	for _, m := range missing {
 		fmt.Println(m)
@@ -201,8 +211,21 @@ func (c *costs) measure(p program, calls bool) error {
 		return nil
 	}
 	c.idle = max(c.idle, memoryOf(cmd.Process.Pid))
+	// What compiles while it runs needs some calls before it is as fast as it will be.
+	if err := new(costs).callMany(conn, cmd.Process.Pid); err != nil {
+		return err
+	}
+	for i := range int64(loneCalls) {
+		began := time.Now()
+		if err := callHandler(conn, i); err != nil {
+			return err
+		}
+		c.lone = append(c.lone, time.Since(began))
+	}
 	return c.callMany(conn, cmd.Process.Pid)
 }
+
+func us(d time.Duration) float64 { return float64(d) / float64(time.Microsecond) }
 
 // perCall is in microseconds.
 func (c *costs) perCall() float64 { return float64(c.cpu.Microseconds()) / float64(c.calls) }
@@ -216,27 +239,31 @@ func (c *costs) callMany(conn *grpc.ClientConn, pid int) error {
 		wg     sync.WaitGroup
 		next   atomic.Int64
 		failed atomic.Pointer[error]
+		took   [callLanes][]time.Duration
 	)
 	began := time.Now()
-	for range callLanes {
+	for lane := range took {
 		wg.Go(func() {
 			for time.Since(began) < callTime {
+				sent := time.Now()
 				if err := callHandler(conn, next.Add(1)); err != nil {
 					failed.Store(&err)
 					return
 				}
+				took[lane] = append(took[lane], time.Since(sent))
 			}
 		})
 	}
 	wg.Wait()
-	took := time.Since(began)
+	all := time.Since(began)
+	c.crowded = slices.Concat(append(took[:], c.crowded)...)
 	if err := failed.Load(); err != nil {
 		return *err
 	}
 	after, err := cpu(pid)
 	c.cpu += after - before
 	c.calls += next.Load()
-	c.perSecond = append(c.perSecond, float64(next.Load())/took.Seconds())
+	c.perSecond = append(c.perSecond, float64(next.Load())/all.Seconds())
 	return err
 }
 

@@ -26,10 +26,10 @@ type prepared struct {
 	payload string
 }
 
-func prepare(t *testing.T, packages bool) prepared {
+func prepare(t *testing.T, full bool) prepared {
 	t.Helper()
 	p := prepared{root: debian(t), payload: filepath.Join(t.TempDir(), "payload.ext4")}
-	payload(t, p.payload, packages)
+	payload(t, p.payload, full)
 	return p
 }
 
@@ -48,16 +48,27 @@ func (p prepared) machine(t *testing.T) machine {
 	return m
 }
 
-// run boots the machine, has it run a test of package inside, and shows each step of that as a test. The machine is then cut
-// from its power.
-func (m machine) run(t *testing.T, test string, deadline time.Duration) {
+// end is what happens to a machine when its tests have ended.
+type end string
+
+const (
+	powerCut end = "cut from its power"
+	reboot   end = "restarted in order"
+)
+
+// run boots the machine, has it run a test of package inside, and shows each step of that as a test.
+func (m machine) run(t *testing.T, test string, then end, deadline time.Duration) {
 	t.Helper()
+	line := arguments + " blocksd.test=" + test
+	if then == reboot {
+		line += " " + thenReboot
+	}
 	ctx, cancel := context.WithTimeout(t.Context(), deadline)
 	defer cancel()
 	// TCG, because KVM may be there and not work.
 	cmd := exec.CommandContext(ctx, "qemu-system-x86_64", "-accel", "tcg,thread=multi", "-cpu", "max", "-M", "q35", "-m", "1536", "-smp", "2",
 		"-nodefaults", "-display", "none", "-monitor", "none", "-nic", "none", "-no-reboot",
-		"-kernel", m.kernel, "-append", arguments+" blocksd.test="+test,
+		"-kernel", m.kernel, "-append", line,
 		"-device", "nvme,serial=blocksd,id=nvme",
 		"-drive", "if=none,id=root,format=raw,cache=unsafe,file="+m.disk, "-device", "nvme-ns,bus=nvme,nsid=1,drive=root",
 		"-drive", "if=none,id=payload,format=raw,readonly=on,file="+m.payload, "-device", "nvme-ns,bus=nvme,nsid=2,drive=payload",
@@ -65,7 +76,7 @@ func (m machine) run(t *testing.T, test string, deadline time.Duration) {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} // no machine outlives its test
 	var said strings.Builder
 	cmd.Stderr = &said
-	line, err := cmd.StdoutPipe()
+	serial, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -73,10 +84,14 @@ func (m machine) run(t *testing.T, test string, deadline time.Duration) {
 		t.Fatal(err)
 	}
 	s := &steps{test: test, began: time.Now()}
-	err = s.read(ctx, t, line)
-	cancel()
-	_ = cmd.Wait()
+	err = s.read(ctx, t, serial)
+	if then == powerCut || err != nil {
+		cancel()
+	}
+	waited := cmd.Wait()
 	switch {
+	case then == reboot && err == nil && waited != nil:
+		t.Errorf("the machine was to be restarted within %v: %v", deadline, waited)
 	case errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, context.DeadlineExceeded):
 		console, _ := os.ReadFile(m.console)
 		t.Errorf("the machine did not come to the end of %s within %v: %v, behind the step %q\n%s\n%s\nits console:\n%s",

@@ -4,8 +4,10 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"testing"
 
 	"github.com/blocksd/blocksd/e2e/internal/system"
@@ -20,10 +22,14 @@ cd /
 export BLOCKSD_INSIDE=1
 /media/inside -test.v=test2json -test.timeout 0 -test.run "^$(sed -n 's/.*blocksd\.test=\([A-Za-z]*\).*/\1/p' /proc/cmdline)\$"
 echo ` + last + `
+! grep -q ` + thenReboot + ` /proc/cmdline || systemctl reboot
 `
 
 // last is the line behind all that the tests write.
 const last = "the tests in the machine have ended"
+
+// thenReboot is on the kernel's command line of a machine that is to be restarted in order when its tests have ended.
+const thenReboot = "blocksd.reboot"
 
 // projectFiles are what the machine has of the project: what an operator has after make build.
 var projectFiles = []string{"deploy/systemd", "docs/operations.md", "docs/blocksd.example.yaml"}
@@ -31,8 +37,9 @@ var projectFiles = []string{"deploy/systemd", "docs/operations.md", "docs/blocks
 // plugins are the handlers that the machine has, by the directory of bin that they are in.
 var plugins = map[string][]string{"plugins": {"echo", "adder"}, "testplugins": {"sleeper"}}
 
-// payload makes the disk with the project, as it is here, and the tests; on request with two packages, one newer than the other.
-func payload(t *testing.T, disk string, packages bool) {
+// payload makes the disk with the project, as it is here, and the tests; on request with two packages, one newer than the other,
+// and with what handlers in other languages need.
+func payload(t *testing.T, disk string, full bool) {
 	t.Helper()
 	const top = "../.."
 	built, err := system.Build(top)
@@ -57,7 +64,8 @@ func payload(t *testing.T, disk string, packages bool) {
 	for _, file := range projectFiles {
 		put(t, filepath.Join(top, file), filepath.Join(project, file))
 	}
-	if packages {
+	if full {
+		fetched(t, filepath.Join(dir, "fetched"))
 		for where, version := range map[string]string{"bin/packages": "0.0.1", "next": "0.0.2"} {
 			commandIn(t, top, []string{"VERSION=" + version}, "scripts/package", filepath.Join(project, where), runtime.GOARCH)
 		}
@@ -66,6 +74,35 @@ func payload(t *testing.T, disk string, packages bool) {
 		t.Fatal(err)
 	}
 	ext4(t, dir, disk, fmt.Sprintf("%dk", size(t, dir)>>10*5/4+16<<10))
+}
+
+// fetched fills a directory with what an operator's other machines have fetched: wheels for the machine's Python, Node.js, and the
+// packages of npm that its handlers need.
+func fetched(t *testing.T, dir string) {
+	t.Helper()
+	const sdk = "../../pluginsdk"
+	var wheels []string
+	pinned, err := os.ReadFile(sdk + "/python/requirements-test.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(pinned)) {
+		switch name, _, _ := strings.Cut(line, "=="); name {
+		case "grpcio", "protobuf", "typing_extensions":
+			wheels = append(wheels, strings.TrimSpace(line))
+		}
+	}
+	command(t, "python3", append([]string{"-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps", "--only-binary=:all:",
+		"--platform=manylinux_2_17_x86_64", "--platform=manylinux2014_x86_64", "--python-version=" + pythonOfSuite, "--dest", filepath.Join(dir, "wheels")}, wheels...)...)
+	node, err := exec.LookPath("node")
+	if err != nil {
+		t.Fatal("all tests in a booted Debian need Node.js 20 or newer, as one program, on this machine: Debian's own is older")
+	}
+	if node, err = filepath.EvalSymlinks(node); err != nil {
+		t.Fatal(err)
+	}
+	put(t, node, filepath.Join(dir, "node"))
+	put(t, sdk+"/node/node_modules", filepath.Join(dir, "node_modules"))
 }
 
 // put copies a file or a directory, with modes.

@@ -13,14 +13,18 @@ import (
 	"testing"
 )
 
-// suite is the Debian that is booted: systemd 252, Linux 6.1.
-const suite = "bookworm"
+// suite is the Debian that is booted: systemd 252, Linux 6.1, and if asked for its Python.
+const (
+	suite         = "bookworm"
+	pythonOfSuite = "3.11"
+)
 
 // cache is where the root is kept; git ignores it.
 const cache = ".cache"
 
-// include is what the root has beside the least that Debian can be.
-const include = "systemd-sysv"
+// include is what the root has beside the least that Debian can be: systemd for the booted one, and what README asks for beside
+// Go for the bare one.
+const include = "systemd-sysv,make,git"
 
 // unit runs the tests once the machine is up. The payload is the second disk.
 const unit = `[Unit]
@@ -31,11 +35,11 @@ ExecStartPre=/usr/bin/mount -o ro /dev/nvme0n2 /media
 ExecStart=/media/start
 `
 
-// root is what machines boot from: it is copied for each.
-type root struct{ disk, kernel string }
+// root is a Debian: what machines boot from, which is copied for each, and the same as a tree of files.
+type root struct{ disk, kernel, tree string }
 
-// needs are the programs without which no machine can be had.
-func needs(t *testing.T) {
+// needs are the programs without which no root can be had, or what else a test does not do without.
+func needs(t *testing.T, programs ...string) {
 	t.Helper()
 	if runtime.GOARCH != "amd64" {
 		t.Skip("machine: the tests in a booted Debian are for amd64")
@@ -43,23 +47,24 @@ func needs(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("machine: the tests do not run as root, so no root of Debian can be made")
 	}
-	for _, program := range []string{"qemu-system-x86_64", "debootstrap", "mke2fs", "dpkg-deb"} {
+	for _, program := range append(programs, "debootstrap", "mke2fs", "dpkg-deb") {
 		if _, err := exec.LookPath(program); err != nil {
 			t.Skipf("machine: %s is not installed", program)
 		}
 	}
 }
 
-// debian makes the root and remembers it.
-func debian(t *testing.T) root {
+// debian makes the root, with further packages, and remembers it.
+func debian(t *testing.T, further ...string) root {
 	t.Helper()
 	needs(t)
-	sum := fmt.Sprintf("%x", sha256.Sum256([]byte(suite+include+unit)))[:12]
+	packages := strings.Join(append([]string{include}, further...), ",")
+	sum := fmt.Sprintf("%x", sha256.Sum256([]byte(suite+packages+unit)))[:12]
 	dir, err := filepath.Abs(filepath.Join(cache, "debian-"+sum))
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := root{disk: filepath.Join(dir, "root.ext4"), kernel: filepath.Join(dir, "vmlinuz")}
+	r := root{disk: filepath.Join(dir, "root.ext4"), kernel: filepath.Join(dir, "vmlinuz"), tree: filepath.Join(dir, "tree")}
 	if _, err := os.Stat(dir); err == nil {
 		return r
 	}
@@ -72,9 +77,15 @@ func debian(t *testing.T) root {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(making) })
-	tree := filepath.Join(making, "tree")
+	// debootstrap can do without neither devices nor a path without spaces.
+	plain, err := os.MkdirTemp("/var/tmp", "blocksd-debian-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(plain) })
+	tree := filepath.Join(plain, "tree")
 	mirror := mirror(t)
-	command(t, "debootstrap", "--variant=minbase", "--include="+include, suite, tree, mirror)
+	command(t, "debootstrap", "--variant=minbase", "--include="+packages, suite, tree, mirror)
 	if err := fetchKernel(t.Context(), mirror, tree, filepath.Join(making, "vmlinuz")); err != nil {
 		t.Fatal(err)
 	}
@@ -91,9 +102,7 @@ func debian(t *testing.T) root {
 		}
 	}
 	ext4(t, tree, filepath.Join(making, "root.ext4"), "3G")
-	if err := os.RemoveAll(tree); err != nil {
-		t.Fatal(err)
-	}
+	command(t, "mv", tree, filepath.Join(making, "tree"))
 	if err := os.Rename(making, dir); err != nil {
 		t.Fatal(err)
 	}
@@ -131,8 +140,7 @@ func commandIn(t *testing.T, dir string, env []string, name string, args ...stri
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), commandDeadline)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, name, args...)
-	cmd.Dir, cmd.Env = dir, append(os.Environ(), env...)
+	cmd := newCommand(ctx, dir, env, name, args...)
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
 	if err := cmd.Run(); err != nil {
@@ -140,4 +148,11 @@ func commandIn(t *testing.T, dir string, env []string, name string, args ...stri
 		t.Fatalf("%s %s: %v\n%s", name, strings.Join(args, " "), err, text[max(0, len(text)-4000):])
 	}
 	return out.String()
+}
+
+// newCommand is a command with further variables.
+func newCommand(ctx context.Context, dir string, env []string, name string, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, name, args...)
+	cmd.Dir, cmd.Env = dir, append(os.Environ(), env...)
+	return cmd
 }

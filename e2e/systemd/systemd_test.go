@@ -26,6 +26,10 @@ const (
 )
 
 func TestMain(m *testing.M) {
+	if os.Getenv(entering) != "" {
+		fmt.Fprintln(os.Stderr, enterBareRoot())
+		os.Exit(1)
+	}
 	if os.Getenv(variable) == "" {
 		fmt.Println("the tests in a booted Debian run by `make e2e-systemd`")
 		os.Exit(0)
@@ -38,14 +42,18 @@ func TestService(t *testing.T) {
 	if err := sources.Track(); err != nil {
 		t.Fatal(err)
 	}
+	needs(t, "qemu-system-x86_64")
 	full := os.Getenv(variable) == "full"
 	made := prepare(t, full)
+	t.Parallel()
 	by := made.machine(t)
-	if !t.Run("smoke", func(t *testing.T) { by.run(t, "TestSmoke", smokeDeadline) }) || !full {
+	if !t.Run("smoke", func(t *testing.T) { by.run(t, "TestSmoke", powerCut, smokeDeadline) }) || !full {
 		return
 	}
-	// The same disk again. Each time the power was cut before.
-	t.Run("faults", func(t *testing.T) { by.run(t, "TestFaults", fullDeadline) })
-	t.Run("after the power cut", func(t *testing.T) { by.run(t, "TestAfterPowerCut", fullDeadline) })
-	t.Run("package", func(t *testing.T) { made.machine(t).run(t, "TestPackage", fullDeadline) })
+	// The same disk again, and again.
+	t.Run("faults", func(t *testing.T) { by.run(t, "TestFaults", powerCut, fullDeadline) })
+	t.Run("after the power cut", func(t *testing.T) { by.run(t, "TestAfterPowerCut", reboot, fullDeadline) })
+	t.Run("after the reboot", func(t *testing.T) { by.run(t, "TestAfterReboot", powerCut, fullDeadline) })
+	made.root = debian(t, "python3-venv")
+	t.Run("package", func(t *testing.T) { made.machine(t).run(t, "TestPackage", powerCut, fullDeadline) })
 }

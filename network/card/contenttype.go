@@ -3,6 +3,7 @@ package card
 import (
 	"regexp"
 	"strings"
+	"sync"
 )
 
 // Class says how an input travels: as a JSON document or a plain text inside its part, or as a file.
@@ -48,13 +49,18 @@ var (
 		"video/mp2t", "video/mp4", "video/ogg", "video/quicktime", "video/webm", "video/x-matroska", "video/x-msvideo")
 	acceptRanges = set("text/*", "image/*", "audio/*", "video/*")
 
-	mediaPattern  = regexp.MustCompile(`^(text|image|audio|video)/[a-z0-9!#$&^_.+-]{1,127}$`)
-	suffixPattern = regexp.MustCompile(`^[a-z0-9!#$&^_.+-]+/[a-z0-9!#$&^_.+-]+\+(json|xml|zip|gzip)$`)
+	// Compiled when they are needed: few commands do, and it takes longer than all else at the start.
+	mediaPattern = sync.OnceValue(func() *regexp.Regexp {
+		return regexp.MustCompile(`^(text|image|audio|video)/[a-z0-9!#$&^_.+-]{1,127}$`)
+	})
+	suffixPattern = sync.OnceValue(func() *regexp.Regexp {
+		return regexp.MustCompile(`^[a-z0-9!#$&^_.+-]+/[a-z0-9!#$&^_.+-]+\+(json|xml|zip|gzip)$`)
+	})
 )
 
 // knownContentType reports whether a card may name this content type: lower case, without parameters.
 func knownContentType(ct string) bool {
-	return formTypes[ct] || textTypes[ct] || fileTypes[ct] || mediaPattern.MatchString(ct) || suffixPattern.MatchString(ct)
+	return formTypes[ct] || textTypes[ct] || fileTypes[ct] || mediaPattern().MatchString(ct) || suffixPattern().MatchString(ct)
 }
 
 // ClassOf returns how an input of this content type travels; Unknown for a type that no card may name.
@@ -85,7 +91,7 @@ func ClassOf(ct string) Class {
 // media types with a structured suffix: the network checks image/foo+json as a form and sends it as a file.
 func ruleClass(ct string) Class {
 	class := ClassOf(ct)
-	if class == File && mediaPattern.MatchString(ct) && !fileTypes[ct] {
+	if class == File && mediaPattern().MatchString(ct) && !fileTypes[ct] {
 		switch {
 		case strings.HasSuffix(ct, "+json"):
 			return Form

@@ -11,7 +11,7 @@ var unreserved = func() (t [256]bool) {
 // appendEscaped appends s as part of a path or a query, with everything escaped that is not unreserved: a space becomes
 // %20, which every server reads, and not the plus sign of forms. Each publish has a token and metadata to escape;
 // net/url goes over them twice, byte by byte through a switch.
-func appendEscaped(dst []byte, s string) []byte {
+func appendEscaped[T string | []byte](dst []byte, s T) []byte {
 	const digits = "0123456789ABCDEF"
 	done := 0
 	for i := range len(s) {

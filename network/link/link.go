@@ -1,10 +1,11 @@
 // Package link connects to PubNub: publishing, an ordered subscriber, presence, history and files. It is the only
 // importer of the PubNub SDK.
 //
-// The SDK sends every request but three: polls, because its subscribe loop reorders messages and stays dead after a
+// The SDK sends every request but these: polls, because its subscribe loop reorders messages and stays dead after a
 // single 503 (the tests of this package show both), file downloads, because it neither escapes names nor takes a
-// context, and publishes, because escaping their URLs took more than a third of a busy daemon's allocations. Its parsers
-// never see an answer of the network: they panic on answers that a faulty proxy can produce, and round timetokens.
+// context, and publishes and presence states, which are most of what a busy daemon sends. They and the polls go over
+// connections of package carrier. Its parsers never see an answer of the network: they panic on answers that a faulty proxy
+// can produce, and round timetokens.
 //
 // The clock is injected: everything that measures time asks Config.Now. Pauses and deadlines run by package time.
 package link
@@ -23,6 +24,7 @@ import (
 
 	pubnub "github.com/pubnub/go/v7"
 
+	"github.com/blocksd/blocksd/network/link/carrier"
 	"github.com/blocksd/blocksd/network/wire"
 )
 
@@ -105,7 +107,8 @@ type Link struct {
 	cfg       Config
 	log       *slog.Logger
 	transport http.RoundTripper
-	direct    *http.Client // polls and files; publishes use transport itself
+	direct    *http.Client     // files, and polls without the carrier
+	carrier   *carrier.Carrier // publishes, presence states and polls; nil where they go through transport
 	sdk       *pubnub.PubNub
 	token     atomic.Pointer[string]
 	newest    newest
@@ -149,10 +152,11 @@ func New(cfg Config) (*Link, error) {
 	if l.transport == nil {
 		l.transport = newTransport()
 	}
-	l.publishPrefix = l.root() + "/publish/" + url.PathEscape(cfg.Keys.PublishKey) + "/" + url.PathEscape(cfg.Keys.SubscribeKey) + "/0/"
+	l.publishPrefix = "/publish/" + url.PathEscape(cfg.Keys.PublishKey) + "/" + url.PathEscape(cfg.Keys.SubscribeKey) + "/0/"
 	l.publishSuffix = string(appendEscaped([]byte("&uuid="), cfg.UserID))
 	l.suffixRest = len(l.publishSuffix)
 	l.publishSuffix += string(appendEscaped([]byte("&pnsdk="), sdkName))
+	l.carrier = l.newCarrier()
 	l.direct = &http.Client{Transport: l.transport, CheckRedirect: followWithoutReferer}
 	l.sdk = newSDK(cfg, sdkTransport{l})
 	return l, nil
@@ -172,6 +176,9 @@ func (l *Link) Close() {
 		c.cancel()
 	}
 	l.mu.Unlock()
+	if l.carrier != nil {
+		l.carrier.Close()
+	}
 	// After this no call of ours is inside the SDK any more, and no new one can get there: a destroyed SDK client hangs
 	// or panics.
 	l.idle.Wait()
@@ -193,6 +200,17 @@ func (l *Link) currentToken() string {
 		return *t
 	}
 	return ""
+}
+
+// count registers a call that ends without a context of its own when the link closes; done must be called once.
+func (l *Link) count() (done func(), err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		return nil, ErrClosed
+	}
+	l.idle.Add(1)
+	return l.idle.Done, nil
 }
 
 // enter registers a call. The returned context ends with ctx or when the link closes; done must be called.

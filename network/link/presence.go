@@ -7,12 +7,13 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/url"
+	"net/http"
 	"strconv"
 	"sync"
 	"time"
 
 	"github.com/blocksd/blocksd/internal/retry"
+	"github.com/blocksd/blocksd/network/link/carrier"
 )
 
 // ErrLeft is the error of WaitFirst on a Presence that has left.
@@ -32,10 +33,10 @@ type Presence struct {
 	sending chan struct{}
 
 	mu      sync.Mutex
-	want    []byte    // the state to announce; nil before the first Set
-	version uint64    // counts changes of want and calls of Resync
-	heard   time.Time // when the network last answered; zero before the first time
-	lapse   time.Time // when it answered again after a silence longer than timeout; zero for never
+	want    func() []byte // encodes the state to announce; nil before the first Set
+	version uint64        // counts changes of want and calls of Resync
+	heard   time.Time     // when the network last answered; zero before the first time
+	lapse   time.Time     // when it answered again after a silence longer than timeout; zero for never
 	left    bool
 	leaving chan struct{} // closed when left becomes true
 }
@@ -51,8 +52,15 @@ func (l *Link) NewPresence(channel string, timeout, interval time.Duration) *Pre
 
 // Set changes the state, a JSON object. It never blocks and keeps a copy.
 func (p *Presence) Set(state []byte) {
+	state = bytes.Clone(state)
+	p.SetLater(func() []byte { return state })
+}
+
+// SetLater is Set with a function that encodes the state. It is called when the state is sent, without any lock, and not at
+// all for a state that gave way to a newer one: under load most do.
+func (p *Presence) SetLater(encode func() []byte) {
 	p.mu.Lock()
-	p.want = bytes.Clone(state)
+	p.want = encode
 	p.version++
 	p.mu.Unlock()
 	p.wakeRun()
@@ -160,10 +168,14 @@ func (p *Presence) send(ctx context.Context, heartbeat bool) (announceEvent, err
 	}
 	defer func() { <-p.sending }()
 	p.mu.Lock()
-	state, version, left := p.want, p.version, p.left
+	want, version, left := p.want, p.version, p.left
 	p.mu.Unlock()
 	if left {
 		return leaving{}, nil
+	}
+	var state []byte
+	if want != nil {
+		state = want()
 	}
 	var e *exchange
 	var op string
@@ -217,17 +229,16 @@ func (p *Presence) setState(ctx context.Context, state []byte) *exchange {
 		return &exchange{err: errors.New("the presence state is not a JSON object")}
 	}
 	l := p.link
-	path := "/v2/presence/sub-key/" + url.PathEscape(l.cfg.Keys.SubscribeKey) + "/channel/" + url.PathEscape(p.channel) + "/uuid/" + url.PathEscape(l.cfg.UserID) + "/data"
-	ctx, cancel := context.WithTimeout(ctx, l.cfg.Timeouts.Presence)
-	defer cancel()
-	e := &exchange{}
-	req, err := l.newRequest(ctx, path, url.Values{"state": {string(state)}}, l.currentToken())
-	if err != nil {
-		e.err = errors.New("the origin or a key of the link does not make a URL")
-		return e
+	u := append(make([]byte, 0, 2<<10), "/v2/presence/sub-key/"...)
+	u = appendEscaped(u, l.cfg.Keys.SubscribeKey)
+	u = appendEscaped(append(u, "/channel/"...), p.channel)
+	u = appendEscaped(append(u, "/uuid/"...), l.cfg.UserID)
+	u = appendEscaped(append(u, "/data?state="...), state)
+	u = append(u, l.publishSuffix...)
+	if token := l.currentToken(); token != "" {
+		u = appendEscaped(append(u, "&auth="...), token)
 	}
-	e.record(l.transport.RoundTrip(req))
-	return e
+	return l.carry(ctx, l.cfg.Timeouts.Presence, carrier.Request{Method: http.MethodGet, Target: u})
 }
 
 // Leave stops announcing and informs the network that we have left. It waits for what would otherwise undo it, which is the

@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/http"
-	"net/http/httptrace"
 	"net/url"
 	"strconv"
 	"strings"
@@ -31,6 +29,9 @@ type SubscribeConfig struct {
 	// OnAnswer is called when all messages of an answer to a poll have been handed over, before the next request, with
 	// the network's time of the last one of the channels. It must not block.
 	OnAnswer func(timetoken string)
+	// Ahead asks for the next messages as soon as an answer begins, while it is received and handed over: the network keeps
+	// only so many for who does not ask. One answer more is held in memory.
+	Ahead bool
 	// Remember is how many messages are remembered to drop duplicates; 0 for 4,096.
 	Remember int
 	// Replays says that the cursor is meant to be older than what the network keeps: missing messages are no surprise.
@@ -44,8 +45,8 @@ type SubscribeConfig struct {
 }
 
 // Subscribe receives messages until ctx ends or the link closes, and hands them to handle one at a time, in the order
-// of the network and without duplicates. There is never more than one request under way; while handle works none is. It
-// survives every failure and returns only ctx.Err() or ErrClosed, or an error for a config that makes no sense.
+// of the network and without duplicates. There is never more than one request under way; while handle works none is, but see
+// SubscribeConfig.Ahead. It survives every failure and returns only ctx.Err() or ErrClosed, or an error for a config that makes no sense.
 func (l *Link) Subscribe(ctx context.Context, c SubscribeConfig, handle func(Received)) error {
 	if len(c.Channels) == 0 {
 		return errors.New("subscribe: no channels given")
@@ -72,6 +73,7 @@ func (l *Link) Subscribe(ctx context.Context, c SubscribeConfig, handle func(Rec
 	defer done()
 
 	s := subscription{link: l, c: c, channels: strings.Join(names, ","), handle: handle}
+	defer s.drop()
 	m := newPollMachine(cursor, c.OnDenied != nil, l.cfg.Timeouts, l.cfg.Jitter)
 	if c.Remember > 0 {
 		m.seen.limit = c.Remember
@@ -99,6 +101,8 @@ type subscription struct {
 	handle   func(Received)
 	// polled is the cursor of an answer to a poll that OnAnswer has not been told of, 0 for none.
 	polled uint64
+	// ahead is a poll that was sent before the machine asked for it; nil for none.
+	ahead *fetch
 }
 
 // act does one thing and returns what came of it, nil for actions that have no outcome.
@@ -143,75 +147,4 @@ func (s *subscription) act(ctx context.Context, a pollAction) pollEvent {
 		}
 	}
 	return nil
-}
-
-// send makes one handshake or poll.
-func (s *subscription) send(ctx context.Context, r request) pollEvent {
-	l := s.link
-	timeout := l.cfg.Timeouts.Request
-	q := url.Values{"tt": {"0"}}
-	if r.cursor != 0 {
-		timeout = l.cfg.Timeouts.Poll
-		q.Set("tt", formatTimetoken(r.cursor))
-	}
-	if r.region != 0 {
-		q.Set("tr", strconv.FormatInt(r.region, 10))
-	}
-	if s.c.UserID != "" {
-		q.Set("uuid", s.c.UserID)
-	}
-	if s.c.Filter != "" {
-		q.Set("filter-expr", s.c.Filter)
-	}
-	if s.c.Heartbeat > 0 {
-		q.Set("heartbeat", strconv.Itoa(int(s.c.Heartbeat.Seconds())))
-	}
-	ctx, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
-	// A poll may wait for minutes, but an answer that has begun comes at once or never: without this the agent would be deaf
-	// for the rest of those minutes.
-	ctx, stalled := newWatch(ctx, timeout+l.cfg.Timeouts.Answer) // behind the deadline, until an answer has begun
-	defer stalled.end()
-	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
-		WroteHeaders:         func() { l.polled.Store(l.cfg.Now().UnixNano()) },
-		GotFirstResponseByte: func() { stalled.timer.Reset(l.cfg.Timeouts.Answer) },
-	})
-	req, err := l.newRequest(ctx, "/v2/subscribe/"+url.PathEscape(l.cfg.Keys.SubscribeKey)+"/"+s.channels+"/0", q, s.c.Token())
-	if err != nil {
-		return failed{err}
-	}
-	resp, err := l.direct.Do(req)
-	if err != nil {
-		return failed{redact(err)}
-	}
-	l.polled.Store(0)
-	defer resp.Body.Close()
-	resp.Body = &progress{resp.Body, stalled, l.cfg.Timeouts.Answer}
-	if resp.StatusCode != http.StatusOK {
-		body, _ := readBounded(resp, maxAnswer)
-		return refused{&StatusError{Op: "subscribe", Channel: strings.Join(s.c.Channels, ","), Status: resp.StatusCode, Body: body}, retry.After(resp.Header, maxRetryAfter)}
-	}
-	body, err := readBounded(resp, maxPoll)
-	if err != nil && errors.Is(context.Cause(ctx), errStalled) {
-		err = errStalled
-	}
-	if err != nil {
-		return failed{err}
-	}
-	answer, err := decodePoll(body)
-	if err != nil {
-		return failed{err}
-	}
-	if answer.malformed != nil {
-		l.log.Warn("skipped messages that cannot be read", "channel", s.c.Channels, "count", answer.skipped, "err", answer.malformed)
-	}
-	for _, m := range answer.entries {
-		if v, ok := parseTimetoken([]byte(m.Timetoken)); ok {
-			l.newest.see(v)
-		}
-	}
-	if r.cursor != 0 {
-		s.polled = answer.cursor
-	}
-	return answered{answer}
 }

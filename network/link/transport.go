@@ -27,18 +27,22 @@ const (
 
 // newTransport is HTTP/1.1 only: one connection per request in flight, so that a dead one concerns only its request.
 func newTransport() *http.Transport {
-	d := &net.Dialer{
-		Timeout:         dialTimeout,
-		KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: keepIdle, Interval: keepInterval, Count: keepCount},
-		Control:         boundUnacknowledged,
-	}
 	return &http.Transport{
 		Proxy:                  http.ProxyFromEnvironment,
-		DialContext:            d.DialContext,
+		DialContext:            newDialer().DialContext,
 		TLSHandshakeTimeout:    dialTimeout,
 		MaxIdleConnsPerHost:    idleConnections,
 		IdleConnTimeout:        idleTimeout,
 		MaxResponseHeaderBytes: maxHeaderBytes,
+	}
+}
+
+// newDialer makes connections whose end is noticed.
+func newDialer() *net.Dialer {
+	return &net.Dialer{
+		Timeout:         dialTimeout,
+		KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: keepIdle, Interval: keepInterval, Count: keepCount},
+		Control:         boundUnacknowledged,
 	}
 }
 

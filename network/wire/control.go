@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"math"
 	"time"
 )
 
@@ -79,15 +78,14 @@ func (e *StartTaskError) Error() string {
 // and null counts as absent. The error is ErrIgnored, a *StartTaskError, or a plain error for a message of a known type
 // that names no task.
 func DecodeControl(data, meta []byte) (Control, error) {
-	var members map[string]json.RawMessage
-	if err := json.Unmarshal(data, &members); err != nil || members == nil {
+	members, ok := fieldsOf(data)
+	if !ok {
 		return Control{}, fmt.Errorf("%w: payload is not a JSON object", ErrIgnored)
 	}
-	dropNulls(members)
 	c := Control{
-		Type:            ControlType(stringMember(members, "type")),
-		TaskID:          stringMember(members, "taskId"),
-		ProtocolVersion: stringMember(members, "protocolVersion"),
+		Type:            ControlType(members.text("type")),
+		TaskID:          members.text("taskId"),
+		ProtocolVersion: members.text("protocolVersion"),
 		Broadcast:       isBroadcast(meta),
 	}
 	switch c.Type {
@@ -96,8 +94,8 @@ func DecodeControl(data, meta []byte) (Control, error) {
 		c.Start = start
 		return c, err
 	case TypeSwitchEnvironment:
-		c.Environment = stringMember(members, "environment")
-		c.PAMToken = stringMember(members, "pamToken")
+		c.Environment = members.text("environment")
+		c.PAMToken = members.text("pamToken")
 		if c.Environment == "" || c.PAMToken == "" {
 			return c, errors.New("SwitchEnvironment without environment or pamToken ignored")
 		}
@@ -114,28 +112,24 @@ func DecodeControl(data, meta []byte) (Control, error) {
 // isBroadcast is true for the text "true" and the boolean true only: the filter on the control channel compares with
 // the text, and "false" must not count.
 func isBroadcast(meta []byte) bool {
-	var m struct {
-		Broadcast json.RawMessage `json:"broadcast"`
-	}
-	if len(meta) == 0 || json.Unmarshal(meta, &m) != nil {
-		return false
-	}
-	return string(m.Broadcast) == `"true"` || string(m.Broadcast) == "true"
+	m, _ := fieldsOf(meta)
+	v := m.get("broadcast")
+	return string(v) == `"true"` || string(v) == "true"
 }
 
-func decodeStart(m map[string]json.RawMessage) (*StartTask, error) {
+func decodeStart(m fields) (*StartTask, error) {
 	s := &StartTask{
 		Task: Task{
-			ID:                stringMember(m, "taskId"),
-			AgentName:         stringMember(m, "agentName"),
-			Kind:              TaskKind(stringMember(m, "taskKind")),
-			CallerClaims:      objectMember(m, "callerClaims"),
-			RequestSummary:    objectMember(m, "requestSummary"),
-			ConsumerPublicKey: stringMember(m, "consumerPublicKey"),
+			ID:                m.text("taskId"),
+			AgentName:         m.text("agentName"),
+			Kind:              TaskKind(m.text("taskKind")),
+			CallerClaims:      m.object("callerClaims"),
+			RequestSummary:    m.object("requestSummary"),
+			ConsumerPublicKey: m.text("consumerPublicKey"),
 		},
-		WriteToken:   stringMember(m, "writeToken"),
-		ControlToken: stringMember(m, "controlToken"),
-		Version:      stringMember(m, "protocolVersion"),
+		WriteToken:   m.text("writeToken"),
+		ControlToken: m.text("controlToken"),
+		Version:      m.text("protocolVersion"),
 	}
 	t := &s.Task
 	if t.ID == "" {
@@ -144,10 +138,10 @@ func decodeStart(m map[string]json.RawMessage) (*StartTask, error) {
 	if t.Kind != Pipe {
 		t.Kind = Request
 	}
-	_ = json.Unmarshal(m["hasStream"], &t.HasStream)
+	t.HasStream = string(m.get("hasStream")) == "true"
 	// Owner: ownerId, else the caller's subject, else anonymous. Organisation: orgId, else the owner.
-	t.OwnerID = firstNonEmpty(stringMember(m, "ownerId"), claimsSubject(t.CallerClaims), Anonymous)
-	t.OrgID = firstNonEmpty(stringMember(m, "orgId"), t.OwnerID)
+	t.OwnerID = firstNonEmpty(m.text("ownerId"), claimsSubject(t.CallerClaims), Anonymous)
+	t.OrgID = firstNonEmpty(m.text("orgId"), t.OwnerID)
 
 	refuse := func(reason, detail string) (*StartTask, error) {
 		return s, &StartTaskError{Reason: reason, Detail: detail, Start: s}
@@ -155,17 +149,21 @@ func decodeStart(m map[string]json.RawMessage) (*StartTask, error) {
 	if !SupportsVersion(s.Version) {
 		return refuse(ReasonUnsupportedVersion, fmt.Sprintf("protocol version %q is not %s", CutText(s.Version, 64), ProtocolVersion))
 	}
-	if raw, ok := m["requestParts"]; ok {
-		if err := json.Unmarshal(raw, &t.Parts); err != nil {
+	if raw := m.get("requestParts"); !raw.IsNull() {
+		if !raw.IsArray() {
 			return refuse(ReasonInvalidStartTask, "requestParts is not an array")
+		}
+		t.Parts = []Part{}
+		for element := range raw.Elements {
+			t.Parts = append(t.Parts, partOf(element))
 		}
 	}
 	if t.Kind == Pipe {
-		minutes, ok := integerMember(m, "duration")
+		minutes, ok := m.integer("duration")
 		if !ok || minutes < 1 || minutes > MaxPipeMinutes {
 			return refuse(ReasonInvalidStartTask, fmt.Sprintf("duration of a pipe task must be a whole number of minutes from 1 to %d", MaxPipeMinutes))
 		}
-		expires, ok := integerMember(m, "durationExpiresAtMs")
+		expires, ok := m.integer("durationExpiresAtMs")
 		if !ok || expires <= 0 {
 			return refuse(ReasonInvalidStartTask, "durationExpiresAtMs of a pipe task must be a time in epoch milliseconds")
 		}
@@ -202,11 +200,8 @@ func (s *StartTask) Encode() ([]byte, error) {
 }
 
 func claimsSubject(claims json.RawMessage) string {
-	var m map[string]json.RawMessage
-	if json.Unmarshal(claims, &m) != nil {
-		return ""
-	}
-	return stringMember(m, "sub")
+	m, _ := fieldsOf(claims)
+	return m.text("sub")
 }
 
 func dropNulls(m map[string]json.RawMessage) {
@@ -228,15 +223,7 @@ func objectMember(m map[string]json.RawMessage, key string) json.RawMessage {
 
 // integerMember returns m[key] if it is a JSON number without a fraction; 60.0 counts, true and "60" do not.
 func integerMember(m map[string]json.RawMessage, key string) (int64, bool) {
-	raw, ok := m[key]
-	if !ok {
-		return 0, false
-	}
-	var f float64
-	if json.Unmarshal(raw, &f) != nil || f != math.Trunc(f) || math.Abs(f) > 1<<53 {
-		return 0, false
-	}
-	return int64(f), true
+	return integerOf(bytes.TrimSpace(m[key]))
 }
 
 func firstNonEmpty(texts ...string) string {

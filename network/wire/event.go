@@ -3,6 +3,7 @@ package wire
 import (
 	"encoding/json"
 	"fmt"
+	"unicode/utf8"
 )
 
 // EventType names an event on a task's channel.
@@ -65,7 +66,7 @@ func EventMeta(agentName, taskID, version string) []byte {
 
 // RunningEvent is the first event of a task, published before its handler is called.
 func RunningEvent(taskID string) []byte {
-	return fmt.Appendf(nil, `{"type":"progress","taskId":%s,"progress":0,"state":"running","protocolVersion":%q}`, quote(taskID), ProtocolVersion)
+	return append(append([]byte(`{"type":"progress","taskId":`), quote(taskID)...), `,"progress":0,"state":"running","protocolVersion":"`+ProtocolVersion+`"}`...)
 }
 
 // StatusEvent carries a status text, cut so that the event fits into a message.
@@ -108,8 +109,21 @@ func TerminalEvent(taskID string, t Terminal) []byte {
 
 // quote writes s as a JSON string; invalid UTF-8 becomes U+FFFD.
 func quote(s string) []byte {
+	if isPlain(s) {
+		return append(append(append(make([]byte, 0, len(s)+2), '"'), s...), '"')
+	}
 	b, _ := encode(s) // a string always encodes
 	return b
+}
+
+// isPlain reports whether a text stands for itself in JSON.
+func isPlain(s string) bool {
+	for i := range len(s) {
+		if c := s[i]; c < ' ' || c == '"' || c == '\\' || c >= utf8.RuneSelf {
+			return false
+		}
+	}
+	return true
 }
 
 // quoteText is quote of s cut to MaxTextBytes as encoded: control characters grow to six bytes each.
@@ -146,28 +160,28 @@ type Event struct {
 // DecodeEvent reads an event leniently: consumers accept any object with a type, whatever its other members. Members of
 // an unexpected JSON type are left at zero. An error means that data is not an event.
 func DecodeEvent(data []byte) (Event, error) {
-	var m map[string]json.RawMessage
-	if err := json.Unmarshal(data, &m); err != nil || m == nil {
+	m, ok := fieldsOf(data)
+	if !ok {
 		return Event{}, fmt.Errorf("decode task event: not a JSON object")
 	}
 	e := Event{
-		Type:     EventType(stringMember(m, "type")),
-		TaskID:   stringMember(m, "taskId"),
-		Message:  stringMember(m, "message"),
-		State:    TaskState(stringMember(m, "state")),
-		Error:    stringMember(m, "error"),
-		Reason:   stringMember(m, "reason"),
-		OutputID: stringMember(m, "outputId"),
+		Type:     EventType(m.text("type")),
+		TaskID:   m.text("taskId"),
+		Message:  m.text("message"),
+		State:    TaskState(m.text("state")),
+		Error:    m.text("error"),
+		Reason:   m.text("reason"),
+		OutputID: m.text("outputId"),
 		Raw:      data,
 
-		CompletionReason: stringMember(m, "completionReason"),
-		StreamEvent:      stringMember(m, "streamEvent"),
-		Status:           stringMember(m, "status"),
+		CompletionReason: m.text("completionReason"),
+		StreamEvent:      m.text("streamEvent"),
+		Status:           m.text("status"),
 	}
 	if e.Type == "" {
 		return Event{}, fmt.Errorf("decode task event: no type")
 	}
-	if raw := objectMember(m, "artifactRef"); raw != nil {
+	if raw := m.get("artifactRef"); raw.IsObject() {
 		var ref ArtifactRef
 		if json.Unmarshal(raw, &ref) == nil {
 			e.Artifact = &ref

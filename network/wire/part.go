@@ -5,7 +5,8 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
-	"unicode/utf8"
+
+	"github.com/blocksd/blocksd/internal/jsonscan"
 )
 
 // Part is one input of a task.
@@ -30,24 +31,28 @@ func (p Part) MarshalJSON() ([]byte, error) {
 
 // UnmarshalJSON accepts any JSON value: elements that are not objects are passed on untouched.
 func (p *Part) UnmarshalJSON(b []byte) error {
-	*p = Part{Raw: bytes.Clone(b)}
-	var m map[string]json.RawMessage
-	if json.Unmarshal(b, &m) != nil {
-		return nil
-	}
-	p.PartID = stringMember(m, "partId")
-	p.ContentType = stringMember(m, "contentType")
-	if raw := bytes.TrimSpace(m["text"]); len(raw) > 0 && raw[0] == '"' {
-		s := stringMember(m, "text")
+	v, _ := jsonscan.Check(b) // whoever calls it has checked it
+	*p = partOf(v)
+	return nil
+}
+
+// partOf reads a part, which it copies.
+func partOf(v jsonscan.Value) Part {
+	p := Part{Raw: bytes.Clone(v)}
+	m := fieldsIn(v)
+	p.PartID = m.text("partId")
+	p.ContentType = m.text("contentType")
+	if raw := m.get("text"); raw.IsText() {
+		s := textOf(json.RawMessage(raw))
 		p.Text = &s
 	}
-	if raw := bytes.TrimSpace(m["artifactRef"]); len(raw) > 0 && raw[0] == '{' {
+	if raw := m.get("artifactRef"); raw.IsObject() {
 		var ref ArtifactRef
 		if json.Unmarshal(raw, &ref) == nil {
 			p.File = &ref
 		}
 	}
-	return nil
+	return p
 }
 
 type partMembers struct {
@@ -112,19 +117,8 @@ func (r ArtifactRef) Inline() ([]byte, error) {
 	return b, nil
 }
 
-// stringMember returns m[key] if it is a JSON string, else "".
-func stringMember(m map[string]json.RawMessage, key string) string {
-	raw := m[key]
-	// The text as it stands, as nearly all are. raw is a part of what was decoded, so it is valid JSON.
-	if n := len(raw); n >= 2 && raw[0] == '"' && bytes.IndexByte(raw, '\\') < 0 && utf8.Valid(raw) {
-		return string(raw[1 : n-1])
-	}
-	var s string
-	if json.Unmarshal(raw, &s) != nil {
-		return ""
-	}
-	return s
-}
+// stringMember returns m[key] if it is a JSON string, else "". m[key] is a part of what was decoded, so it is valid JSON.
+func stringMember(m map[string]json.RawMessage, key string) string { return textOf(m[key]) }
 
 // encode is json.Marshal without the escaping of <, > and &, which would make texts longer than their authors see.
 func encode(v any) ([]byte, error) {

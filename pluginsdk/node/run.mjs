@@ -12,14 +12,14 @@ import { parseArgs } from 'node:util';
 import { contract } from './lib/contract.mjs';
 import { lookIn } from './lib/dependencies.mjs';
 import { handlerOf } from './lib/project.mjs';
-import { advise, missing, quiet, serve, serving, unusable } from './lib/server.mjs';
+import { quiet, serve, serving, unusable } from './lib/server.mjs';
 
 const here = path.dirname(fileURLToPath(import.meta.url));
 
 /** A path for a shell. */
 const word = (text) => (/^[\w@%+=:,./-]+$/.test(text) ? text : `'${text.replaceAll("'", String.raw`'\''`)}'`);
 
-/** The command that installs what this package needs. */
+/** The command that installs what translates TypeScript. */
 const install = `npm ci --omit=dev --prefix ${word(here)}`;
 
 async function main() {
@@ -28,7 +28,6 @@ async function main() {
   const [major] = process.versions.node.split('.').map(Number);
   if (major < 20) return unusable(`Node.js ${process.versions.node} is too old: install version 20 or newer`);
   quiet();
-  advise(install);
   lookIn(values.project);
   module.register('./lib/hooks.mjs', import.meta.url, { data: { project: values.project } });
   const name = path.relative(values.project, values.file);
@@ -36,7 +35,7 @@ async function main() {
   try {
     const loading = import(pathToFileURL(values.file).href);
     loading.catch(() => {}); // it is awaited below
-    prepare(); // while the thread of the hooks finds and translates the file
+    contract(); // while the thread of the hooks finds and translates the file
     loaded = await loading;
   } catch (err) {
     return notLoaded(err, values.project, name);
@@ -51,15 +50,6 @@ async function main() {
     );
   }
   return serve(handlerOf(found, agentName(values.project)));
-}
-
-/** Loads what serving needs; what is missing is said later. */
-function prepare() {
-  try {
-    contract();
-  } catch {
-    // the handler may have another reason not to start, which comes first
-  }
 }
 
 /** The export of the card's name; a CommonJS module has its exports below default. */
@@ -121,5 +111,5 @@ async function notLoaded(err, project, name) {
 try {
   await main();
 } catch (err) {
-  await unusable(missing(err, install));
+  await unusable(err?.message ?? err);
 }

@@ -84,10 +84,10 @@ func send(t *testing.T, task *Task) dispatch.Call {
 // follow returns the types of the events, and the state of the end.
 func follow(t *testing.T, c dispatch.Call) (types []string, state string) {
 	t.Helper()
-	err := c.Follow(within(t), func(raw json.RawMessage) error {
+	err := c.Follow(within(t), func(event dispatch.CallEvent) error {
 		var e struct{ Type, State, Timetoken string }
-		if err := json.Unmarshal(raw, &e); err != nil || e.Timetoken == "" {
-			return fmt.Errorf("event %s: %w", raw, err)
+		if err := json.Unmarshal(event.JSON, &e); err != nil || e.Timetoken == "" {
+			return fmt.Errorf("event %s: %w", event.JSON, err)
 		}
 		types, state = append(types, e.Type), e.State
 		return nil
@@ -190,7 +190,7 @@ func TestFollowerLeaves(t *testing.T) {
 	defer task.End()
 	c := send(t, task)
 	ctx, leave := context.WithCancel(within(t))
-	if err := c.Follow(ctx, func(json.RawMessage) error { leave(); return nil }); !errors.Is(err, context.Canceled) {
+	if err := c.Follow(ctx, func(dispatch.CallEvent) error { leave(); return nil }); !errors.Is(err, context.Canceled) {
 		t.Errorf("ended with %v", err)
 	}
 	n.awaitState(t, c.TaskID(), wire.Canceled)

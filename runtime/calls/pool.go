@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/blocksd/blocksd/client"
@@ -21,6 +22,9 @@ const (
 	DefaultMaxSent = 10_000
 	// DefaultMaxDepth is how deeply calls may be nested: a task that nobody here has sent has depth 0.
 	DefaultMaxDepth = 8
+	// DefaultMaxStreams is how many streams of called tasks a task may have open, DefaultMaxAllStreams all tasks together.
+	DefaultMaxStreams    = 64
+	DefaultMaxAllStreams = 1024
 	// idle is how long the credentials of a key are kept without a call: renewing them costs a request a minute.
 	idle = time.Minute
 	// connectTimeout bounds getting them, cancelTimeout the request to cancel a task that is not wanted any more.
@@ -36,15 +40,17 @@ const (
 type Config struct {
 	// Deployment says where the network is; false as long as that is not known.
 	Deployment func() (deployment.Deployment, bool)
-	// MaxOpen, MaxSent and MaxDepth are the defaults when zero.
-	MaxOpen, MaxSent, MaxDepth int
-	Log                        *slog.Logger // nil to discard
+	// The limits are the defaults when zero.
+	MaxOpen, MaxSent, MaxDepth, MaxStreams, MaxAllStreams int
+	Log                                                   *slog.Logger // nil to discard
 }
 
 // Pool makes the calls of all agents. Agents with the same API key share its credentials and connections, which are there
 // only while they are used.
 type Pool struct {
-	cfg Config
+	cfg     Config
+	closing chan struct{} // closed by Close
+	streams atomic.Int64  // of called tasks that are open, of all tasks
 
 	mu      sync.Mutex // guards what follows
 	closed  bool
@@ -80,17 +86,20 @@ func New(cfg Config) (*Pool, error) {
 	for _, limit := range []struct {
 		of  *int
 		def int
-	}{{&cfg.MaxOpen, DefaultMaxOpen}, {&cfg.MaxSent, DefaultMaxSent}, {&cfg.MaxDepth, DefaultMaxDepth}} {
+	}{{&cfg.MaxOpen, DefaultMaxOpen}, {&cfg.MaxSent, DefaultMaxSent}, {&cfg.MaxDepth, DefaultMaxDepth}, {&cfg.MaxStreams, DefaultMaxStreams}, {&cfg.MaxAllStreams, DefaultMaxAllStreams}} {
 		if *limit.of <= 0 {
 			*limit.of = limit.def
 		}
 	}
-	return &Pool{cfg: cfg, clients: map[account]*shared{}, depths: newDepths(maxKnown), sending: map[*sending]struct{}{}}, nil
+	return &Pool{cfg: cfg, closing: make(chan struct{}), clients: map[account]*shared{}, depths: newDepths(maxKnown), sending: map[*sending]struct{}{}}, nil
 }
 
 // Close ends what calls are under way and waits for it. No call may begin after it.
 func (p *Pool) Close() {
 	p.mu.Lock()
+	if !p.closed {
+		close(p.closing)
+	}
 	p.closed = true
 	clients := p.clients
 	p.clients = nil
@@ -108,13 +117,14 @@ func (p *Pool) Close() {
 	}
 }
 
-// background runs f, which Close waits for; after Close it does nothing.
-func (p *Pool) background(f func()) {
+// background runs f, which Close waits for; after Close it does nothing, and says so.
+func (p *Pool) background(f func()) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if !p.closed {
 		p.work.Go(f)
 	}
+	return !p.closed
 }
 
 var errClosed = &dispatch.CallError{Fault: dispatch.CallUnavailable, Text: "the daemon is stopping"}
@@ -252,11 +262,12 @@ func (p *Pool) depth(ctx context.Context, agent, task string) (int, error) {
 // that leaves this daemon and comes back begins anew.
 type depths struct {
 	of    map[string]int
-	order []string // the oldest first, as a ring
+	order []string // the oldest first, as a ring of size
+	size  int
 	next  int
 }
 
-func newDepths(size int) depths { return depths{of: map[string]int{}, order: make([]string, 0, size)} }
+func newDepths(size int) depths { return depths{of: map[string]int{}, size: size} }
 
 func (d *depths) set(task string, depth int) {
 	if _, known := d.of[task]; known {
@@ -264,7 +275,7 @@ func (d *depths) set(task string, depth int) {
 		return
 	}
 	d.of[task] = depth
-	if len(d.order) < cap(d.order) {
+	if len(d.order) < d.size {
 		d.order = append(d.order, task)
 		return
 	}

@@ -2,7 +2,6 @@ package calls
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"sync"
@@ -19,12 +18,15 @@ type Task struct {
 	// Traceparent of calls that have none of their own; may be empty. It must not be changed after the first call.
 	Traceparent string
 
-	mu     sync.Mutex // guards what follows
-	ended  bool
-	depth  int // once sent is not 0
-	sent   int
-	open   int
-	called map[string]*call
+	mu      sync.Mutex // guards what follows
+	ended   bool
+	depth   int // once sent is not 0
+	sent    int
+	open    int
+	streams int // open
+	called  map[string]*call
+	// unclear are calls with keys of their own of which it is not known whether they were sent.
+	unclear map[string]*unclear
 }
 
 var _ dispatch.Caller = (*Task)(nil)
@@ -89,10 +91,11 @@ func (t *Task) Call(ctx context.Context, r dispatch.CallRequest) (dispatch.Call,
 	s, err := c.Send(ctx, message(r, t.Traceparent))
 	if err != nil {
 		sent("")
-		release()
 		t.end()
+		t.inDoubt(r, err, release)
 		return nil, fault("call agent "+r.Agent, err)
 	}
+	t.clear(r.IdempotencyKey)
 	sent(s.TaskID())
 	made := &call{task: t, session: s, detached: r.Detached, free: sync.OnceFunc(t.end), release: sync.OnceFunc(release)}
 	t.mu.Lock()
@@ -117,6 +120,9 @@ func message(r dispatch.CallRequest, traceparent string) client.Message {
 	}
 	m := client.Message{
 		Agent: r.Agent, Duration: r.Duration, IdempotencyKey: r.IdempotencyKey, OwnerID: r.OwnerID, Traceparent: traceparent,
+	}
+	if r.Stream {
+		m.Stream = client.StreamOn
 	}
 	for _, p := range r.Parts {
 		part := client.Text(p.ID, p.Text)
@@ -145,11 +151,14 @@ func (t *Task) Called(taskID string) (dispatch.Call, error) {
 func (t *Task) End() {
 	t.mu.Lock()
 	t.ended = true
-	called := t.called
-	t.called = nil
+	called, doubtful := t.called, t.unclear
+	t.called, t.unclear = nil, nil
 	t.mu.Unlock()
 	for _, c := range called {
 		c.abandon()
+	}
+	for _, u := range doubtful {
+		u.settle()
 	}
 }
 
@@ -161,8 +170,10 @@ type call struct {
 	// free ends the call's share of the limit, release that of the credentials. Both may be repeated.
 	free, release func()
 
-	mu   sync.Mutex // guards over
-	over bool       // it has ended, or nobody wants it any more
+	mu      sync.Mutex // guards what follows
+	over    bool       // it has ended, or nobody wants it any more
+	closed  bool       // its session is closed, or about to be
+	streams map[string]*callStream
 }
 
 // TaskID implements dispatch.Call.
@@ -175,7 +186,8 @@ func (c *call) Queued() bool { return c.session.Queued() }
 func (c *call) Idempotent() bool { return c.session.Idempotent() }
 
 // Follow implements dispatch.Call.
-func (c *call) Follow(ctx context.Context, emit func(json.RawMessage) error) error {
+func (c *call) Follow(ctx context.Context, emit func(dispatch.CallEvent) error) error {
+	announced := 0
 	for e, err := range c.session.Events(ctx) {
 		if err != nil {
 			c.abandon()
@@ -183,7 +195,12 @@ func (c *call) Follow(ctx context.Context, emit func(json.RawMessage) error) err
 		}
 		body, err := e.JSON()
 		if err == nil {
-			err = emit(body)
+			event := dispatch.CallEvent{JSON: body}
+			if e.Type == client.EventProgress {
+				event.Streams = c.announced(announced)
+				announced += len(event.Streams)
+			}
+			err = emit(event)
 		}
 		if e.Type == client.EventTerminal {
 			c.finish()
@@ -225,6 +242,7 @@ func (c *call) abandon() {
 }
 
 func (c *call) close() {
+	c.closeStreams()
 	c.session.Close()
 	c.free()
 	c.release()

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"regexp"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/blocksd/blocksd/network/card"
@@ -31,8 +32,8 @@ const (
 // setupSlack is how much longer than its task a stream's tokens live.
 const setupSlack = 2 * time.Minute
 
-// streamID is what a stream may be called.
-var streamID = regexp.MustCompile(`^[A-Za-z0-9_-]{1,92}$`)
+// streamID is what a stream may be called. It is compiled when it is needed, because the program is not always a network.
+var streamID = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z0-9_-]{1,92}$`) })
 
 // setupRequest is a stream_setup message.
 type setupRequest struct {
@@ -201,7 +202,7 @@ func (r *setupRequest) check(orgID, taskID string) *setupError {
 	switch {
 	case r.TaskID != taskID || r.OrgID != orgID:
 		return invalid("taskId and orgId are not those of the channel")
-	case !streamID.MatchString(r.StreamID):
+	case !streamID().MatchString(r.StreamID):
 		return invalid("streamId must have 1 to 92 letters, digits, _ and -")
 	case r.Channel != wire.StreamChannel(r.AgentName, r.StreamID):
 		return invalid("channel is not that of the agent and the stream")

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -39,6 +40,8 @@ type tokens struct {
 
 	refresh map[string]refreshToken
 	byAge   []string // refresh tokens, oldest first, for forgetting
+
+	seen seenTokens
 }
 
 func newTokens() *tokens { return &tokens{signer: newSecret(), refresh: map[string]refreshToken{}} }
@@ -46,6 +49,7 @@ func newTokens() *tokens { return &tokens{signer: newSecret(), refresh: map[stri
 // restoreLocked takes over what an earlier network kept; refresh tokens come oldest first.
 func (t *tokens) restoreLocked(signer []byte, generation int64, refresh []refreshToken) {
 	t.signer = signer
+	t.seen.clear()
 	t.generation.Store(generation)
 	for _, r := range refresh {
 		t.refresh[r.Token] = r
@@ -86,16 +90,53 @@ func (t *tokens) sign(org *Organization, agent, instance string, now time.Time, 
 
 // verify returns what a JWT says, if it is still good.
 func (t *tokens) verify(token string, now func() time.Time) (claims, error) {
-	var c claims
-	_, err := jwt.ParseWithClaims(token, &c, func(*jwt.Token) (any, error) { return t.signer, nil },
-		jwt.WithValidMethods([]string{"HS256"}), jwt.WithTimeFunc(now), jwt.WithExpirationRequired())
-	switch {
-	case errors.Is(err, jwt.ErrTokenExpired), err == nil && c.Generation < t.generation.Load():
+	c, ok := t.seen.get(token)
+	if !ok {
+		_, err := jwt.ParseWithClaims(token, &c, func(*jwt.Token) (any, error) { return t.signer, nil },
+			jwt.WithValidMethods([]string{"HS256"}), jwt.WithTimeFunc(now), jwt.WithExpirationRequired())
+		switch {
+		case errors.Is(err, jwt.ErrTokenExpired):
+			return claims{}, Unauthorized("The access token is expired.")
+		case err != nil:
+			return claims{}, Unauthorized("The access token is invalid.")
+		}
+		t.seen.put(token, c)
+	}
+	if !now().Before(c.ExpiresAt.Time) || c.Generation < t.generation.Load() {
 		return claims{}, Unauthorized("The access token is expired.")
-	case err != nil:
-		return claims{}, Unauthorized("The access token is invalid.")
 	}
 	return c, nil
+}
+
+// seenTokens remembers what the last good JWTs say: who sends many requests sends them with the same one.
+type seenTokens struct {
+	mu  sync.Mutex // guards all
+	all map[string]claims
+}
+
+// maxSeenTokens bounds them; beyond it all are forgotten.
+const maxSeenTokens = 1024
+
+func (s *seenTokens) get(token string) (claims, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c, ok := s.all[token]
+	return c, ok
+}
+
+func (s *seenTokens) put(token string, c claims) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.all == nil || len(s.all) >= maxSeenTokens {
+		s.all = map[string]claims{}
+	}
+	s.all[token] = c
+}
+
+func (s *seenTokens) clear() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.all = nil
 }
 
 // addLocked keeps a refresh token, and forgets those that are used, expired or too many.

@@ -1,20 +1,27 @@
 package filter
 
 import (
+	"bytes"
+	"encoding/json"
 	"math"
 	"reflect"
+	"slices"
 	"strings"
+	"unicode/utf8"
+
+	"github.com/blocksd/blocksd/internal/jsonscan"
 )
 
-// Match reports whether the expression is true for a message. meta and data are decoded JSON (nil when there is none);
-// data may be nil when UsesData is false. A field that is missing, or of a type that the operator does not take, makes
+// Match reports whether the expression is true for a message. meta and data are valid JSON, nil when there is none. A field that is missing, or of a type that the operator does not take, makes
 // its comparison neither true nor false, so that the negation does not match either.
-func (e *Expr) Match(meta, data any) bool {
-	v, ok := truth(e.root.eval(scope{meta: meta, data: data}))
+func (e *Expr) Match(meta, data []byte) bool {
+	v, ok := truth(e.root.eval(scope{meta: bytes.TrimSpace(meta), data: bytes.TrimSpace(data)}))
 	return ok && v
 }
 
-type scope struct{ meta, data any }
+// scope is a message. Only what an expression asks for is decoded: most messages are let through or held back by one short
+// text in them.
+type scope struct{ meta, data jsonscan.Value }
 
 // missing is the value of a field that is not there and of an operation that has no result.
 type missing struct{}
@@ -38,26 +45,49 @@ func (n field) eval(s scope) any {
 		v = s.data
 	}
 	for _, step := range n.path {
+		var inner jsonscan.Value
 		switch step := step.(type) {
 		case string:
-			m, _ := v.(map[string]any)
-			inner, ok := m[step]
-			if !ok {
-				return missing{}
+			for name, value := range v.Members {
+				if nameIs(name, step) {
+					inner = value // the last one counts
+				}
 			}
-			v = inner
 		case int:
-			a, _ := v.([]any)
-			if step < 0 || step >= len(a) {
-				return missing{}
+			at := 0
+			for value := range v.Elements {
+				if at == step {
+					inner = value
+					break
+				}
+				at++
 			}
-			v = a[step]
 		}
+		if inner == nil {
+			return missing{}
+		}
+		v = inner
 	}
-	if v == nil {
+	if v.IsNull() {
 		return missing{}
 	}
-	return v
+	if text, ok := v.Plain(); ok {
+		return string(text)
+	}
+	var value any
+	if json.Unmarshal(v, &value) != nil { // not with what is valid
+		return missing{}
+	}
+	return value
+}
+
+// nameIs compares the name of a member, as it stands in the text, with a name.
+func nameIs(written []byte, name string) bool {
+	if bytes.IndexByte(written, '\\') < 0 && utf8.Valid(written) {
+		return string(written) == name
+	}
+	var decoded string
+	return json.Unmarshal(slices.Concat([]byte{'"'}, written, []byte{'"'}), &decoded) == nil && decoded == name
 }
 
 type unary struct {

@@ -1,7 +1,9 @@
 package filter
 
 import (
+	"bytes"
 	"encoding/json"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -9,18 +11,6 @@ import (
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
-
-func decode(t *testing.T, s string) any {
-	t.Helper()
-	if s == "" {
-		return nil
-	}
-	var v any
-	if err := json.Unmarshal([]byte(s), &v); err != nil {
-		t.Fatal(err)
-	}
-	return v
-}
 
 func TestMatch(t *testing.T) {
 	tests := []struct {
@@ -66,7 +56,7 @@ func TestMatch(t *testing.T) {
 			t.Errorf("Parse(%s): %v", tt.expr, err)
 			continue
 		}
-		if got := e.Match(decode(t, tt.meta), decode(t, tt.data)); got != tt.want {
+		if got := e.Match([]byte(tt.meta), []byte(tt.data)); got != tt.want {
 			t.Errorf("%s with meta %s, data %s = %v, want %v", tt.expr, tt.meta, tt.data, got, tt.want)
 		}
 	}
@@ -89,8 +79,49 @@ func FuzzParse(f *testing.F) {
 		if err != nil {
 			return
 		}
+		if json.Valid([]byte(doc)) {
+			e.Match([]byte(doc), []byte(doc))
+		}
+	})
+}
+
+// A field has the value that it has when all is decoded.
+func FuzzField(f *testing.F) {
+	for _, doc := range []string{
+		`{"a":{"b":["x",1,true,null]}}`, `{"a":1,"a":{"b":[1,2]}}`, `{"\u0061":{"b":"\n"}}`, "{\"\xff\":1,\"a\":null}", ` [ 1 , {"a":"\ud800"} ] `, `{"b":"\ufffd"}`, `"a"`, `null`,
+		`{"a":{},"b":[]}`, `{"a":1e400}`,
+	} {
+		f.Add(doc, "a", "b", 1)
+		f.Add(doc, "b", "a", 0)
+		f.Add(doc, "\ufffd", "", -1)
+	}
+	f.Fuzz(func(t *testing.T, doc, first, second string, index int) {
 		var v any
-		_ = json.Unmarshal([]byte(doc), &v)
-		e.Match(v, v)
+		if json.Unmarshal([]byte(doc), &v) != nil {
+			return
+		}
+		for _, path := range [][]any{{}, {first}, {first, second}, {first, second, index}, {index}, {index, first}} {
+			var want any = v
+			for _, step := range path {
+				var inner any
+				switch step := step.(type) {
+				case string:
+					m, _ := want.(map[string]any)
+					inner = m[step]
+				case int:
+					if a, _ := want.([]any); step >= 0 && step < len(a) {
+						inner = a[step]
+					}
+				}
+				want = inner
+			}
+			if want == nil {
+				want = missing{}
+			}
+			got := field{data: true, path: path}.eval(scope{data: bytes.TrimSpace([]byte(doc))})
+			if !reflect.DeepEqual(got, want) {
+				t.Fatalf("%q of %s: %#v instead of %#v", path, doc, got, want)
+			}
+		}
 	})
 }

@@ -15,8 +15,6 @@ const (
 // Expr is a parsed expression. It is immutable.
 type Expr struct {
 	root node
-	// UsesData says whether the payload is looked at; otherwise the metadata is enough.
-	UsesData bool
 }
 
 // Parse reads an expression. The error says what is wrong and where.
@@ -36,13 +34,12 @@ func Parse(s string) (*Expr, error) {
 	if err != nil {
 		return nil, fmt.Errorf("filter expression: %w", err)
 	}
-	return &Expr{root: root, UsesData: p.usesData}, nil
+	return &Expr{root: root}, nil
 }
 
 type parser struct {
-	tokens   []token
-	depth    int
-	usesData bool
+	tokens []token
+	depth  int
 }
 
 func (p *parser) peek() token { return p.tokens[0] }
@@ -167,7 +164,6 @@ func (p *parser) field() (node, error) {
 	switch first.text {
 	case "data":
 		f.data = true
-		p.usesData = true
 	case "meta":
 	default:
 		f.path = append(f.path, first.text)

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/blocksd/blocksd/internal/jsonscan"
 	"github.com/blocksd/blocksd/sandbox/access"
 	"github.com/blocksd/blocksd/sandbox/pubsub"
 )
@@ -88,7 +89,7 @@ func (s *Server) accept(q *request, kind int, publishKey, subscribeKey, channel 
 		p.Meta = []byte(meta)
 	}
 	// An invalid payload that was stored would make every later answer invalid, so it is checked here.
-	if !json.Valid(p.Body) || p.Meta != nil && !json.Valid(p.Meta) {
+	if !validJSON(p.Body) || p.Meta != nil && !validJSON(p.Meta) {
 		refuse(q.w, k, http.StatusBadRequest, "Invalid JSON")
 		return
 	}
@@ -117,6 +118,11 @@ func (s *Server) accept(q *request, kind int, publishKey, subscribeKey, channel 
 	}
 	b := strconv.AppendInt(append(make([]byte, 0, 40), `[1,"Sent","`...), timetoken, 10)
 	answer(q.w, http.StatusOK, append(b, `"]`...))
+}
+
+func validJSON(b []byte) bool {
+	_, ok := jsonscan.Check(b)
+	return ok
 }
 
 // maxTTLHours is the longest life of a stored message that is taken for one; beyond it a message stays indefinitely.

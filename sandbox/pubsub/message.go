@@ -57,9 +57,6 @@ type bookkeeping struct {
 	refs       int   // ring, log and actions that hold it
 	cost       int64
 	prev, next *Message
-	decoded    bool
-	metaValue  any
-	dataValue  any
 }
 
 // Body is the payload; nil once the message has been dropped. Not to be changed.
@@ -125,21 +122,7 @@ func (m *Message) stamp(tt int64) {
 func (m *Message) size() int64 { return m.cost }
 
 func (m *Message) drop() {
-	m.envelope, m.meta, m.body, m.metaValue, m.dataValue = nil, nil, nil, nil, nil
-}
-
-// values returns the decoded metadata and payload for a filter; decoding is done once.
-func (m *Message) values(data bool) (any, any) {
-	if !m.decoded {
-		m.decoded = true
-		if m.meta != nil {
-			_ = json.Unmarshal(m.meta, &m.metaValue) // valid since it was checked at publish
-		}
-	}
-	if data && m.dataValue == nil {
-		_ = json.Unmarshal(m.body, &m.dataValue)
-	}
-	return m.metaValue, m.dataValue
+	m.envelope, m.meta, m.body = nil, nil, nil
 }
 
 func sortByTimetoken(ms []*Message) {

@@ -98,7 +98,7 @@ func (p *Poll) acceptsLocked(m *Message) bool {
 	if p.sub.Filter == nil || m.Type > 1 || IsPresence(m.Channel) {
 		return true
 	}
-	return p.sub.Filter.Match(m.values(p.sub.Filter.UsesData))
+	return p.sub.Filter.Match(m.meta, m.body)
 }
 
 func sortFound[T any](all []T, timetoken func(T) int64) {

@@ -3,6 +3,9 @@
 // output of tests that failed, and the reason of each skip. With CI set a skip is a failure, unless its reason is
 // in scripts/machine-skips.
 //
+// -note FILE writes down which tests skipped, and -only FILE runs those and no others: CI runs all tests as an ordinary user,
+// and as root what that user may not do.
+//
 // Packages that take long start first, and more of them run at once than there are cores, because most of their time is
 // waiting.
 package main
@@ -39,9 +42,11 @@ var slow = []string{"e2e/interop/blocks", "e2e", "runtime/agent", "e2e/interop/p
 func main() {
 	race := flag.Bool("race", false, "use the race detector")
 	allowed := flag.String("skips", "scripts/machine-skips", "the file with the reasons for which a test may skip in CI")
+	note := flag.String("note", "", "write down which tests skipped")
+	only := flag.String("only", "", "run the tests that another run noted, instead of packages")
 	flag.Parse()
 	syscall.Umask(0o022) // handlers that others may write to are refused, and tests make many
-	ok, err := run(*race, *allowed, flag.Args())
+	ok, err := run(*race, *allowed, *note, *only, flag.Args())
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "gotest:", err)
 	}
@@ -50,16 +55,28 @@ func main() {
 	}
 }
 
-func run(race bool, allowed string, patterns []string) (ok bool, err error) {
-	packages, err := list(patterns)
-	if err != nil {
-		return false, err
-	}
+func run(race bool, allowed, note, only string, patterns []string) (ok bool, err error) {
 	args := []string{"test", "-json", "-vet=all", "-p", atOnce, "-timeout", timeout}
 	if race {
 		args = append(args, "-race")
 	}
-	cmd := exec.Command("go", append(args, packages...)...)
+	var wanted []aTest
+	if only != "" {
+		if wanted, err = readTests(only); err != nil {
+			return false, err
+		}
+		if len(wanted) == 0 {
+			fmt.Println("no test skipped")
+			return true, nil
+		}
+		patterns = packages(wanted)
+		args = append(args, "-run", pattern(wanted))
+	}
+	listed, err := list(patterns)
+	if err != nil {
+		return false, err
+	}
+	cmd := exec.Command("go", append(args, listed...)...)
 	cmd.Stderr = os.Stderr
 	events, err := cmd.StdoutPipe()
 	if err != nil {
@@ -68,7 +85,7 @@ func run(race bool, allowed string, patterns []string) (ok bool, err error) {
 	if err := cmd.Start(); err != nil {
 		return false, err
 	}
-	r := newReport(os.Stdout, len(packages))
+	r := newReport(os.Stdout, len(listed))
 	stop := make(chan struct{})
 	var ticking sync.WaitGroup
 	ticking.Go(func() { r.tick(stop) })
@@ -80,8 +97,18 @@ func run(race bool, allowed string, patterns []string) (ok bool, err error) {
 	if err != nil {
 		return false, err
 	}
+	if os.Geteuid() == 0 {
+		may = slices.DeleteFunc(may, func(reason string) bool { return strings.Contains(reason, notRoot) })
+	}
 	refused := r.close(may, os.Getenv("CI") != "")
-	return !failed && !refused, nil
+	for _, t := range r.missing(wanted) {
+		fmt.Printf("%s of %s was to run and did not\n", t.Name, t.Package)
+		refused = true
+	}
+	if note != "" {
+		err = r.write(note)
+	}
+	return !failed && !refused, err
 }
 
 // list returns the packages that the patterns match, slow ones first.
@@ -122,6 +149,7 @@ func reasons(path string) ([]string, error) {
 // event is one line of go test -json.
 type event struct {
 	Action, Package, Test, Output string
+	Elapsed                       float64
 }
 
 // report turns events into lines.
@@ -137,12 +165,15 @@ type report struct {
 	lines                   map[string][]string            // output to show of packages that run, if they fail
 	tests                   map[string]map[string][]string // output of tests that run, by package and test
 	skips                   []string
+	skippedTests            []aTest
+	ended                   map[aTest]bool
+	longest                 []timed
 	passed, failed, skipped int
 }
 
 func newReport(out io.Writer, total int) *report {
 	now := time.Now()
-	return &report{begun: now, said: now, out: out, total: total, lines: map[string][]string{}, tests: map[string]map[string][]string{}}
+	return &report{begun: now, said: now, out: out, total: total, lines: map[string][]string{}, tests: map[string]map[string][]string{}, ended: map[aTest]bool{}}
 }
 
 // read takes events until there are no more.
@@ -192,7 +223,10 @@ func (r *report) takeLocked(e event) {
 		case "skip":
 			r.skipped++
 			r.skips = append(r.skips, reason(r.tests[e.Package][e.Test]))
+			r.skippedTests = append(r.skippedTests, aTest{e.Package, e.Test})
 		}
+		r.ended[aTest{e.Package, e.Test}] = true
+		r.timeLocked(e)
 		delete(r.tests[e.Package], e.Test)
 	}
 }
@@ -292,6 +326,9 @@ func (r *report) close(allowed []string, ci bool) (refused bool) {
 			r.sayLocked("  this machine must not skip for that reason: see scripts/machine-skips\n")
 			refused = true
 		}
+	}
+	for _, t := range r.longest {
+		r.sayLocked(fmt.Sprintf("%3.0f s for %s of %s\n", t.seconds, t.Name, strings.TrimPrefix(t.Package, module+"/")))
 	}
 	r.sayLocked(fmt.Sprintf("%d of %d packages in %.0f s\n", r.done, r.total, time.Since(r.begun).Seconds()))
 	r.sayLocked(fmt.Sprintf("tests: %d passed, %d failed, %d skipped\n", r.passed, r.failed, r.skipped))

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"io"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -17,7 +19,8 @@ const events = `{"Action":"start","Package":"m/a"}
 {"Action":"output","Package":"m/a","Test":"TestX","Output":"    x_test.go:7: machine: no such thing: here\n"}
 {"Action":"output","Package":"m/a","Test":"TestX","Output":"--- SKIP: TestX (0.00s)\n"}
 {"Action":"skip","Package":"m/a","Test":"TestX"}
-{"Action":"pass","Package":"m/a","Test":"TestY"}
+{"Action":"pass","Package":"m/a","Test":"TestY","Elapsed":12.3}
+{"Action":"pass","Package":"m/a","Test":"TestY/part","Elapsed":12.2}
 {"Action":"output","Package":"m/a","Output":"ok  \tm/a\t0.5s\n"}
 {"Action":"pass","Package":"m/a"}
 {"Action":"start","Package":"m/none"}
@@ -72,7 +75,7 @@ func TestReport(t *testing.T) {
 			if tt.refused {
 				expect += "  this machine must not skip for that reason: see scripts/machine-skips\n"
 			}
-			expect += "3 of 3 packages in N s\ntests: 2 passed, 1 failed, 1 skipped\n"
+			expect += " N s for TestY of m/a\n3 of 3 packages in N s\ntests: 3 passed, 1 failed, 1 skipped\n"
 			if d := cmp.Diff(expect, regexp.MustCompile(`\d+ s\b`).ReplaceAllString(out.String(), "N s")); d != "" {
 				t.Error(d)
 			}
@@ -89,6 +92,36 @@ func TestReasons(t *testing.T) {
 		if !strings.HasPrefix(r, "machine: ") {
 			t.Errorf("%q does not begin with machine:", r)
 		}
+	}
+}
+
+// What an ordinary user's run skips is what root's run does, whatever signs are in the names.
+func TestSkippedTests(t *testing.T) {
+	r := newReport(io.Discard, 1)
+	tests := []aTest{{"m/a", "TestX"}, {"m/a", "TestY/a_(b)|c/[d]"}, {"m/b", "TestX"}}
+	for _, test := range tests {
+		r.takeLocked(event{Action: "start", Package: test.Package})
+		r.takeLocked(event{Action: "skip", Package: test.Package, Test: test.Name})
+	}
+	file := filepath.Join(t.TempDir(), "skipped")
+	if err := r.write(file); err != nil {
+		t.Fatal(err)
+	}
+	got, err := readTests(file)
+	if d := cmp.Diff(tests, got); err != nil || d != "" {
+		t.Error(err, d)
+	}
+	if d := cmp.Diff([]string{"m/a", "m/b"}, packages(got)); d != "" {
+		t.Error(d)
+	}
+	if got, want := pattern(got), `^TestX$|^TestY$/^a_\(b\)\|c$/^\[d\]$`; got != want {
+		t.Errorf("pattern %s, want %s", got, want)
+	}
+	again := newReport(io.Discard, 1)
+	again.takeLocked(event{Action: "pass", Package: "m/a", Test: "TestX"})
+	again.takeLocked(event{Action: "skip", Package: "m/b", Test: "TestX"})
+	if d := cmp.Diff(tests[1:2], again.missing(tests)); d != "" {
+		t.Error(d)
 	}
 }
 

@@ -291,27 +291,28 @@ func processesOf(t *testing.T, uid int) int {
 
 // The child of a killed daemon dies also after the shim, the change of user, and the loss of the first signal.
 func TestParentDeathBehindTheShim(t *testing.T) {
-	modes := []string{"shim"}
-	if os.Geteuid() == 0 {
-		modes = append(modes, "user")
-	}
-	for _, mode := range modes {
-		cmd := exec.Command(os.Args[0])
-		cmd.Env = append(os.Environ(), "LAUNCH_TEST_PARENT="+mode)
-		out, err := cmd.StdoutPipe()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
-		var child int
-		if err := json.NewDecoder(out).Decode(&child); err != nil || unix.Kill(child, 0) != nil {
-			t.Fatalf("%s: child %d does not live: %v", mode, child, err)
-		}
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
-		waitGone(t, child)
+	for _, mode := range []string{"shim", "user"} {
+		t.Run(mode, func(t *testing.T) {
+			if mode == "user" && os.Geteuid() != 0 {
+				t.Skip("machine: the tests do not run as root, so no other user can be had")
+			}
+			cmd := exec.Command(os.Args[0])
+			cmd.Env = append(os.Environ(), "LAUNCH_TEST_PARENT="+mode)
+			out, err := cmd.StdoutPipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := cmd.Start(); err != nil {
+				t.Fatal(err)
+			}
+			var child int
+			if err := json.NewDecoder(out).Decode(&child); err != nil || unix.Kill(child, 0) != nil {
+				t.Fatalf("child %d does not live: %v", child, err)
+			}
+			_ = cmd.Process.Kill()
+			_ = cmd.Wait()
+			waitGone(t, child)
+		})
 	}
 }
 

@@ -3,7 +3,6 @@ package plug
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"io"
 
@@ -31,16 +30,12 @@ var callCodes = map[dispatch.CallFault]codes.Code{
 	dispatch.CallNotOffered:  codes.Unimplemented,
 }
 
-// callAnswer gives an error of a call a status.
+// callAnswer gives an error of a call, or of a stream of it, a status.
 func callAnswer(err error) error {
-	var wrong *dispatch.CallError
-	switch {
-	case errors.As(err, &wrong):
+	if wrong, ok := errors.AsType[*dispatch.CallError](err); ok {
 		return status.Error(callCodes[wrong.Fault], foreign(wrong.Text, maxPrivate))
-	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
-		return status.FromContextError(err).Err()
 	}
-	return answer(err)
+	return streamAnswer(err)
 }
 
 // CallAgent implements the host service.
@@ -82,8 +77,12 @@ func (h *host) call(a *assignment, c *handlerv1.AgentCall, stream grpc.BidiStrea
 		err = stream.Send(&handlerv1.CallAgentResponse{Submitted: &handlerv1.SubmittedCall{
 			TaskId: text(call.TaskID()), Queued: call.Queued(), Idempotent: call.Idempotent(),
 		}})
-		return errors.Join(err, call.Follow(ctx, func(event json.RawMessage) error {
-			return stream.Send(&handlerv1.CallAgentResponse{EventJson: event})
+		return errors.Join(err, call.Follow(ctx, func(e dispatch.CallEvent) error {
+			m := &handlerv1.CallAgentResponse{EventJson: e.JSON}
+			for _, s := range e.Streams {
+				m.Streams = append(m.Streams, calledStream(s))
+			}
+			return stream.Send(m)
 		}))
 	}))
 }
@@ -150,6 +149,7 @@ func (f *callFiles) request(c *handlerv1.AgentCall) dispatch.CallRequest {
 	r := dispatch.CallRequest{
 		Agent: c.GetAgentName(), Duration: c.GetDuration().AsDuration(), IdempotencyKey: c.GetIdempotencyKey(), OwnerID: c.GetOwnerId(),
 		Detached: c.GetDetached(), Traceparent: c.GetTraceContext()[wire.TraceParent],
+		Stream: c.GetStream(),
 	}
 	for i, p := range c.GetParts() {
 		part := dispatch.CallPart{ID: p.GetPartId(), ContentType: p.GetContentType(), Text: p.GetText()}
@@ -162,6 +162,28 @@ func (f *callFiles) request(c *handlerv1.AgentCall) dispatch.CallRequest {
 		r.Parts = append(r.Parts, part)
 	}
 	return r
+}
+
+// calledStream describes a stream of a called task.
+func calledStream(s dispatch.CalledStream) *handlerv1.CalledStream {
+	return &handlerv1.CalledStream{
+		StreamId: text(s.ID), DeclaredStream: text(s.Declared), Direction: keyOf(directions, s.Direction), Format: keyOf(formats, s.Format),
+		Shared: s.Shared, MetadataJson: s.Metadata,
+	}
+}
+
+// OpenCallStream implements the host service.
+func (h *host) OpenCallStream(ctx context.Context, r *handlerv1.OpenCallStreamRequest) (*handlerv1.OpenCallStreamResponse, error) {
+	m := &handlerv1.OpenCallStreamResponse{}
+	err := h.onCall(ctx, r.GetTaskId(), r.GetCalledTaskId(), func(ctx context.Context, c dispatch.Call) error {
+		s, err := c.OpenStream(ctx, r.GetStreamId())
+		m.Stream = calledStream(s)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return m, nil
 }
 
 // opener returns the bytes of a file from their beginning, as often as it is called.

@@ -27,6 +27,7 @@ const (
 	streamWindow   = 64 << 10 // bytes of a call that are taken before anybody reads them
 	maxStreams     = 4096     // calls of the host service at once, of one process
 	maxTransfers   = 32       // downloads at once of one task, and as many artifacts
+	maxCalling     = 64       // calls at once of one task, which the runtime allows as well
 	maxGreeting    = 16       // calls of a process whose first message is being received
 	maxCards       = 64
 	maxCardBytes   = 1 << 20
@@ -237,6 +238,14 @@ const (
 	transfers // how many kinds there are
 )
 
+// most is how many transfers of a kind a task may have under way.
+func (t transfer) most() int {
+	if t == calling {
+		return maxCalling
+	}
+	return maxTransfers
+}
+
 // begin counts a transfer of the task, and refuses one too many. end must follow when the error is nil.
 func (a *assignment) begin(kind transfer) (end func(), err error) {
 	a.mu.Lock()
@@ -244,8 +253,8 @@ func (a *assignment) begin(kind transfer) (end func(), err error) {
 	switch {
 	case a.ended:
 		return nil, errTaskEnded
-	case a.transfers[kind] >= maxTransfers:
-		return nil, status.Errorf(codes.ResourceExhausted, "the task has %d transfers of this kind under way, the most that are taken: end one first", maxTransfers)
+	case a.transfers[kind] >= kind.most():
+		return nil, status.Errorf(codes.ResourceExhausted, "the task has %d transfers of this kind under way, the most that are taken: end one first", kind.most())
 	}
 	a.transfers[kind]++
 	return func() {

@@ -57,6 +57,19 @@ func TestTransfersAreCounted(t *testing.T) {
 	}
 }
 
+// A task may have as many calls under way as the runtime allows, not only as many as other transfers.
+func TestCallsAreCounted(t *testing.T) {
+	a := newAssignment(nil, func() {})
+	for n := range maxCalling {
+		if _, err := a.begin(calling); err != nil {
+			t.Fatalf("call %d: %v", n, err)
+		}
+	}
+	if _, err := a.begin(calling); err == nil {
+		t.Errorf("more than %d calls are taken", maxCalling)
+	}
+}
+
 // A task ends although its handler does not read what it has asked for, and what was sent to it is not kept.
 func TestUnreadDownloadsEndWithTheTask(t *testing.T) {
 	c := newFixture(t).conn(t, "hostile", "")

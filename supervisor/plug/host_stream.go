@@ -51,6 +51,21 @@ func streamAnswer(err error) error {
 	return answer(err)
 }
 
+// onUse calls f with a stream that a task of this process can use: its own, or, where called is not empty, one of a task that
+// it has sent.
+func (h *host) onUse(ctx context.Context, taskID, called, streamID string, f func(context.Context, dispatch.StreamUse) error) error {
+	if called == "" {
+		return h.onStream(ctx, taskID, streamID, func(ctx context.Context, s dispatch.Stream) error { return f(ctx, s) })
+	}
+	return h.onCall(ctx, taskID, called, func(ctx context.Context, c dispatch.Call) error {
+		s, err := c.Stream(streamID)
+		if err == nil {
+			err = f(ctx, s)
+		}
+		return err
+	})
+}
+
 // onStream calls f with a stream of a task of this process.
 func (h *host) onStream(ctx context.Context, taskID, streamID string, f func(context.Context, dispatch.Stream) error) error {
 	a, err := h.task(taskID)
@@ -169,7 +184,7 @@ func (h *host) WriteStream(ctx context.Context, r *handlerv1.WriteStreamRequest)
 		return nil, status.Errorf(codes.ResourceExhausted, "more than %d MiB of writes to streams wait already: await an answer before the next write", maxWaitingBytes>>20)
 	}
 	defer h.waiting.Add(-int64(size))
-	err = h.onStream(ctx, r.GetTaskId(), r.GetStreamId(), func(ctx context.Context, s dispatch.Stream) error {
+	err = h.onUse(ctx, r.GetTaskId(), r.GetCalledTaskId(), r.GetStreamId(), func(ctx context.Context, s dispatch.StreamUse) error {
 		if err := s.Write(ctx, items, !r.GetNoWait()); err != nil || !r.GetFlush() {
 			return err
 		}
@@ -195,6 +210,9 @@ func itemsOf(items []*handlerv1.StreamItem) (out []dispatch.StreamItem, size int
 		default:
 			return nil, 0, status.Errorf(codes.InvalidArgument, "item %d of the write is empty, or of a kind that this daemon does not know", n)
 		}
+		if i.Kind == dispatch.StreamEvent && len(i.Data) == 0 {
+			return nil, 0, status.Errorf(codes.InvalidArgument, "item %d of the write is an event without a value", n)
+		}
 		size += len(i.Data)
 	}
 	if size > maxWriteBytes {
@@ -214,15 +232,12 @@ func (h *host) ReadStream(r *handlerv1.ReadStreamRequest, stream grpc.ServerStre
 		ctx := stream.Context()
 		var next func(context.Context) (dispatch.StreamBatch, error)
 		var done func()
-		err := a.use(ctx, func(_ context.Context, port dispatch.TaskPort) error {
-			s, err := port.Stream(r.GetStreamId())
-			if err == nil {
-				next, done, err = s.Read()
-			}
+		err := h.onUse(ctx, r.GetTaskId(), r.GetCalledTaskId(), r.GetStreamId(), func(_ context.Context, s dispatch.StreamUse) (err error) {
+			next, done, err = s.Read()
 			return err
 		})
 		if err != nil {
-			return streamAnswer(err)
+			return err
 		}
 		defer done()
 		for {
@@ -274,12 +289,15 @@ func messages(items []dispatch.StreamItem) []*handlerv1.StreamItem {
 
 // EndStream implements the host service.
 func (h *host) EndStream(ctx context.Context, r *handlerv1.EndStreamRequest) (*handlerv1.EndStreamResponse, error) {
-	err := h.onStream(ctx, r.GetTaskId(), r.GetStreamId(), func(ctx context.Context, s dispatch.Stream) error {
-		if r.GetFailure() != "" {
-			return s.Fail(ctx, r.GetFailure())
-		}
-		return s.End(ctx)
-	})
+	var err error
+	switch called, failure := r.GetCalledTaskId(), r.GetFailure(); {
+	case called != "" && failure != "":
+		err = status.Error(codes.FailedPrecondition, "a stream of a called task cannot be failed from here: end it, or cancel that task")
+	case failure != "":
+		err = h.onStream(ctx, r.GetTaskId(), r.GetStreamId(), func(ctx context.Context, s dispatch.Stream) error { return s.Fail(ctx, failure) })
+	default:
+		err = h.onUse(ctx, r.GetTaskId(), called, r.GetStreamId(), func(ctx context.Context, s dispatch.StreamUse) error { return s.End(ctx) })
+	}
 	return &handlerv1.EndStreamResponse{}, err
 }
 

@@ -38,7 +38,7 @@ func TestMain(m *testing.M) {
 		os.Exit(0)
 	}
 	// Most of the time the tests wait for a minute to pass: more of them at a time than there are cores, unless someone
-	// says how many.
+	// says how many. TestManyAtOnce and TestStreams work, and have the machine for themselves.
 	flag.Parse()
 	if f := flag.Lookup("test.parallel"); f.Value.String() == f.DefValue {
 		_ = f.Value.Set("4")

@@ -165,6 +165,7 @@ func cliNetwork(t testing.TB) (env system.Env, key, other string) {
 }
 
 func TestCLILoginByKey(t *testing.T) {
+	t.Parallel()
 	env, key, _ := cliNetwork(t)
 	c := newCLI(t, env)
 	c.fails(t, "login", c.backend(), "--api-key", "bk_wrong", "--no-write-env")
@@ -197,6 +198,7 @@ func TestCLILoginByKey(t *testing.T) {
 
 // TestCLILoginByBrowser plays the browser: the tool opens one with the address of the authorization page.
 func TestCLILoginByBrowser(t *testing.T) {
+	t.Parallel()
 	env, key, _ := cliNetwork(t)
 	c := newCLI(t, env)
 	c.project(t, "by_browser")
@@ -253,6 +255,7 @@ func TestCLILoginByBrowser(t *testing.T) {
 
 // TestCLIRegistry: register, publish free and paid, what is refused, and unregister.
 func TestCLIRegistry(t *testing.T) {
+	t.Parallel()
 	env, key, other := cliNetwork(t)
 	c := newCLI(t, env)
 	c.login(t, key)
@@ -300,6 +303,7 @@ func TestCLIRegistry(t *testing.T) {
 
 // TestCLIInvitations: a private agent is for those who were invited and have accepted, until the grant is revoked.
 func TestCLIInvitations(t *testing.T) {
+	t.Parallel()
 	env, key, other := cliNetwork(t)
 	owner, guest := newCLI(t, env), newCLI(t, env)
 	owner.login(t, key)
@@ -342,6 +346,7 @@ func TestCLIInvitations(t *testing.T) {
 
 // TestCLICheck: our reference cards are cards for the official tool.
 func TestCLICheck(t *testing.T) {
+	t.Parallel()
 	env, _, _ := cliNetwork(t)
 	c := newCLI(t, env)
 	cards, err := filepath.Glob("../../../handlers/*/agent-card.json")
@@ -365,6 +370,7 @@ func TestCLICheck(t *testing.T) {
 
 // TestCLIRun: a scaffolded Python agent, from nothing to a finished task.
 func TestCLIRun(t *testing.T) {
+	t.Parallel()
 	env, key, _ := cliNetwork(t)
 	for _, version := range versions {
 		t.Run(version, func(t *testing.T) {

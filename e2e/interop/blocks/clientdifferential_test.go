@@ -46,6 +46,7 @@ var intendedByClient = map[string]otherwise{
 // TestClientScenarios: package client sees at the SDK's own provider what the SDK's consumer sees there, but for what is
 // intended.
 func TestClientScenarios(t *testing.T) {
+	t.Parallel()
 	cards := writeCards(t)
 	for _, provider := range versions {
 		t.Run("provider "+provider, func(t *testing.T) {
@@ -91,6 +92,7 @@ func TestClientScenarios(t *testing.T) {
 // TestClientTranscripts gives each trial to the SDK's provider twice, once by the SDK's TaskClient and once by package
 // client: the same events come, whole, what was sent among them. Then each of the two is shown the other one's tasks.
 func TestClientTranscripts(t *testing.T) {
+	t.Parallel()
 	cards := writeCards(t)
 	for _, provider := range versions {
 		t.Run("provider "+provider, func(t *testing.T) {

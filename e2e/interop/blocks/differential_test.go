@@ -113,6 +113,7 @@ var intended = map[string]difference{
 // TestDifferential gives each task to the SDK's provider, to blocksd with an equivalent handler, and to blocksd with the same
 // project, driven by the SDK's own TaskClient: what is on the task's channel is the same, but for what is intended.
 func TestDifferential(t *testing.T) {
+	t.Parallel()
 	cards := writeCards(t)
 	for _, version := range versions {
 		t.Run(version, func(t *testing.T) {

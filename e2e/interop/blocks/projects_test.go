@@ -17,6 +17,7 @@ import (
 // TestProjects: blocksd serves the projects that the SDK's own provider serves in TestScenarios, and users of the SDK and of
 // package client see the same, without any difference.
 func TestProjects(t *testing.T) {
+	t.Parallel()
 	cards := writeCards(t)
 	for _, consumer := range append(slices.Clone(versions), "package client") {
 		t.Run("consumer "+consumer, func(t *testing.T) {
@@ -76,6 +77,7 @@ func TestProjects(t *testing.T) {
 
 // TestScaffolds: what the official tool writes for a new agent is served as it is.
 func TestScaffolds(t *testing.T) {
+	t.Parallel()
 	env, key, _ := cliNetwork(t)
 	consumers := map[string]*consumer{}
 	for _, version := range versions {

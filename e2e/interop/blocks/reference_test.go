@@ -8,6 +8,7 @@ import (
 
 // TestReferenceHandlers: a user of the SDK calls the handlers that come with blocksd, served by blocksd.
 func TestReferenceHandlers(t *testing.T) {
+	t.Parallel()
 	n := bin.Dev(t, bin.Plugins())
 	for _, version := range versions {
 		c := consume(t, version, n.Env)

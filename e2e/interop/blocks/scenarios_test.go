@@ -279,6 +279,7 @@ const atOnce = 16
 // TestScenarios: each release of the SDK as provider and each as consumer, on the sandbox, where nothing of ours but the
 // network takes part.
 func TestScenarios(t *testing.T) {
+	t.Parallel()
 	cards := writeCards(t)
 	for _, provider := range versions {
 		for _, consumer := range versions {

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -56,32 +57,24 @@ var optional = []string{"unacked"}
 // TestStreamMessages has the SDK's provider and blocksd write the same streams, and compares what is on their channels: types,
 // members, numbers, encodings, elements, pieces, and the mark of the end.
 func TestStreamMessages(t *testing.T) {
+	t.Parallel()
 	cards := writeCards(t)
 	providers := append(slices.Clone(versions), "blocksd")
+	var mu sync.Mutex
 	said := map[string]map[string][]string{}
-	for _, provider := range providers {
-		_, env := bin.Sandbox(t, cards, "--lossless")
-		if provider == "blocksd" {
-			bin.Daemon(t, env, system.PluginDir(t, map[string]string{"streamer": filepath.Join(bin.TestPlugins(), "scripted")}, func(name string, card map[string]any) {
-				card["identity"].(map[string]any)["agentName"] = name
-				agents[name](card)
-			}))
-		} else {
-			provide(t, provider, env, filepath.Join(cards, "streamer.json"))
+	t.Run("write", func(t *testing.T) {
+		for _, provider := range providers {
+			t.Run(provider, func(t *testing.T) {
+				t.Parallel()
+				written := written(t, cards, provider)
+				mu.Lock()
+				said[provider] = written
+				mu.Unlock()
+			})
 		}
-		c, err := system.NewConsumer(t.Context(), env)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer c.Close()
-		said[provider] = map[string][]string{}
-		for _, w := range writings {
-			lines, err := w.messages(t, env, c)
-			if err != nil {
-				t.Fatalf("%s by %s: %v", w.name, provider, err)
-			}
-			said[provider][w.name] = lines
-		}
+	})
+	if t.Failed() {
+		return
 	}
 	for _, w := range writings {
 		for _, version := range versions {
@@ -99,6 +92,33 @@ func TestStreamMessages(t *testing.T) {
 			})
 		}
 	}
+}
+
+// written has a provider write all that there is to write, and tells what is on the channels then.
+func written(t *testing.T, cards, provider string) map[string][]string {
+	_, env := bin.Sandbox(t, cards, "--lossless")
+	if provider == "blocksd" {
+		bin.Daemon(t, env, system.PluginDir(t, map[string]string{"streamer": filepath.Join(bin.TestPlugins(), "scripted")}, func(name string, card map[string]any) {
+			card["identity"].(map[string]any)["agentName"] = name
+			agents[name](card)
+		}))
+	} else {
+		provide(t, provider, env, filepath.Join(cards, "streamer.json"))
+	}
+	c, err := system.NewConsumer(t.Context(), env)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	said := map[string][]string{}
+	for _, w := range writings {
+		lines, err := w.messages(t, env, c)
+		if err != nil {
+			t.Fatalf("%s by %s: %v", w.name, provider, err)
+		}
+		said[w.name] = lines
+	}
+	return said
 }
 
 // messages has the provider write, and tells what is on the channel then.

@@ -25,8 +25,10 @@ const (
 )
 
 // networkUnit is a Blocks Network on loopback. It has a program of its own, which no upgrade replaces.
+// When the machine is restarted the network outlives the daemon, as one elsewhere would.
 const networkUnit = `[Unit]
 Description=a Blocks Network
+Before=blocksd.service
 [Service]
 RuntimeDirectory=network
 StateDirectory=network

@@ -27,13 +27,7 @@ func others(t *testing.T) map[int]string {
 // hostile returns the row of the handler that attacks.
 func hostile(t *testing.T) handler {
 	t.Helper()
-	for _, h := range handlerRows(t) {
-		if h.Name == "hostile" {
-			return h
-		}
-	}
-	t.Fatal("there is no handler hostile")
-	return handler{}
+	return rowOf(t, "hostile")
 }
 
 // served sees that the others are as before and answer, and waits for the attacker to be itself again.

@@ -34,10 +34,12 @@ func TestSmoke(t *testing.T) {
 	step(t, "score", hardened)
 }
 
-// TestFaults: what goes wrong, and what the manual says of it. It ends in the middle of tasks.
+// TestFaults: what handlers are kept from, what goes wrong, and what the manual says of it. It ends in the middle of tasks.
 func TestFaults(t *testing.T) {
 	must(t, "boot", booted)
 	must(t, "at boot", startsAtBoot)
+	step(t, "walls", wallsBetween)
+	step(t, "user", namedUser)
 	step(t, "killed", killed)
 	step(t, "hangs", hangs)
 	step(t, "stop", stopDrains)
@@ -51,11 +53,19 @@ func TestFaults(t *testing.T) {
 	step(t, "tasks before the power cut", leaveTasks)
 }
 
-// TestAfterPowerCut runs on the disk that TestFaults has left, and restarts the machine the way an operator does.
+// TestAfterPowerCut runs on the disk that TestFaults has left, and ends in the middle of tasks as well.
 func TestAfterPowerCut(t *testing.T) {
 	must(t, "boot", booted)
 	must(t, "at boot", startsAtBoot)
 	step(t, "tasks", endTasks)
+	step(t, "tasks before the reboot", loadForReboot)
+}
+
+// TestAfterReboot runs on the same disk, after a restart as systemctl reboot makes it.
+func TestAfterReboot(t *testing.T) {
+	must(t, "boot", booted)
+	must(t, "at boot", startsAtBoot)
+	step(t, "tasks", afterReboot)
 }
 
 // TestPackage: the same by the package, on a clean root.
@@ -66,6 +76,7 @@ func TestPackage(t *testing.T) {
 	must(t, "ready", ready)
 	step(t, "call", called)
 	step(t, "limits", limitsKept)
+	step(t, "projects", projects)
 	step(t, "upgrade", upgrade)
 	step(t, "removal", removal)
 }

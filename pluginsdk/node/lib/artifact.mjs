@@ -36,8 +36,15 @@ export async function* pieces(body) {
   yield Buffer.concat(waiting, size);
 }
 
-/** The messages of an artifact: the first one describes it, the last one is marked. */
-export async function* chunks(artifact) {
+/** The messages of an artifact, as an iterable: the first one describes it, the last one is marked. */
+export function chunks(artifact) {
+  const { outputId, mimeType, fileName, data } = artifactOf(artifact);
+  const whole = data === undefined || data === null ? undefined : bytesOf(data);
+  if (!whole || whole.length > CHUNK) return cut(artifact);
+  return [{ data: whole, last: true, info: { output_id: outputId ?? '', mime_type: mimeType ?? '', file_name: fileName ?? '' } }];
+}
+
+async function* cut(artifact) {
   const { outputId, mimeType, fileName, data, body } = artifactOf(artifact);
   const whole = data === undefined || data === null ? undefined : bytesOf(data);
   if (whole === undefined && body === undefined) {

@@ -84,6 +84,35 @@ export interface StreamObject {
   onError(callback: (error: StreamError) => void): void;
 }
 
+export interface StreamDescriptor {
+  taskId: string;
+  streamId: string;
+  agentName: string;
+  agentDirection: string;
+  localDirection: string;
+  format: 'bytes' | 'events';
+  affinity: 'dedicated' | 'shared';
+  metadata?: unknown;
+  declaredStream?: string;
+  /** Empty: the daemon carries the stream. */
+  channel: string;
+  token: string;
+}
+
+/** A stream of a called task, opened or not. */
+export class StreamRef {
+  readonly descriptor: StreamDescriptor;
+  readonly isOpen: boolean;
+  open(options?: { reorderTimeoutMs?: number }): StreamObject;
+}
+
+export class StreamUnavailableError extends Error {
+  readonly taskId: string;
+  readonly streamId: string;
+  readonly declaredStream?: string;
+  readonly terminalState: string;
+}
+
 export interface TaskSession {
   readonly taskId: string;
   readonly ownerId: string;
@@ -97,6 +126,11 @@ export interface TaskSession {
   onTerminal(callback: (event: any) => void): () => void;
   onCancelRequested(callback: (event: any) => void): () => void;
   onError(callback: (error: Error, context: object) => void): () => void;
+  onStream(callback: (stream: StreamRef) => void): () => void;
+  listStreams(): StreamRef[];
+  openAllStreams(options?: { reorderTimeoutMs?: number }): StreamObject[];
+  waitForStream(streamId?: string, timeoutMs?: number): Promise<StreamRef>;
+  waitForStreamWhere(predicate: (stream: StreamRef) => boolean, timeoutMs?: number): Promise<StreamRef>;
   waitForTerminal(timeoutMs?: number): Promise<any>;
   listEvents(): any[];
   listArtifacts(): ArtifactRef[];
@@ -115,6 +149,8 @@ export interface SendMessageParams {
   idempotencyKey?: string;
   taskKind?: 'request' | 'pipe';
   duration?: number;
+  /** Asks for the streams of a request task. */
+  stream?: boolean;
 }
 
 export class TaskClient {

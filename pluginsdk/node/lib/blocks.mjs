@@ -5,6 +5,7 @@ import path from 'node:path';
 
 import { bytesOf } from './artifact.mjs';
 
+export { StreamRef, StreamUnavailableError } from './called_streams.mjs';
 export { TaskContext } from './project.mjs';
 export { TaskClient, TaskSession } from './task_client.mjs';
 
@@ -27,15 +28,6 @@ export async function filePartFromPath(from, options = {}) {
 export function decodeInlineArtifact(ref) {
   if (ref?.kind !== 'inline' || !ref.data) throw new Error('the artifact is not inline');
   return { data: new Uint8Array(Buffer.from(ref.data, 'base64')), mimeType: ref.mimeType ?? 'application/octet-stream', fileName: ref.fileName };
-}
-
-/** A stream that cannot be opened, because its task has ended. */
-export class StreamUnavailableError extends Error {
-  constructor(message, details) {
-    super(message);
-    this.name = 'StreamUnavailableError';
-    Object.assign(this, details);
-  }
 }
 
 /** blocksd is what runs an agent here. */

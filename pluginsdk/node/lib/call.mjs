@@ -3,7 +3,8 @@
 import { bytesOf, pieces } from './artifact.mjs';
 import { duration, parseJSON } from './contract.mjs';
 import { HostError, unlessAborted } from './errors.mjs';
-import { hostError, write } from './host.mjs';
+import { hostError } from './host.mjs';
+import { DIRECTIONS, FORMATS, nameOf, Stream } from './stream.mjs';
 
 /** The events that end a task. */
 const TERMINAL = 'terminal';
@@ -14,6 +15,8 @@ export class Call {
   #call;
   #signal;
   #events = [];
+  #streams = [];
+  #opened = new Map();
   #over = false;
   #failure;
   #waiting = [];
@@ -32,26 +35,19 @@ export class Call {
     const submitted = call.#follow(what);
     submitted.catch(() => {}); // it is awaited below
     options.signal?.addEventListener('abort', () => call.#call.cancel(), { once: true });
-    // A message that cannot be encoded ends the call, and is never written.
-    const send = (message) => Promise.race([write(call.#call, message), submitted]);
     try {
-      await send({
-        call: {
-          task_id: owner, agent_name: agentName, parts: parts.map(partOf),
-          duration: options.durationMinutes ? duration(options.durationMinutes * 60_000) : undefined,
-          idempotency_key: options.idempotencyKey ?? '', owner_id: options.ownerId ?? '', detached: Boolean(options.detached),
-          trace_context: options.traceContext ?? {},
-        },
-      });
-      for (const [index, part] of parts.entries()) {
-        if (part.file === undefined) continue;
-        const whole = bytesOf(part.file);
-        for await (const data of pieces(whole ? [whole] : part.file)) await send({ part_index: index, data });
+      const requests = requestsOf({
+        task_id: owner, agent_name: agentName, parts: parts.map(partOf),
+        duration: options.durationMinutes ? duration(options.durationMinutes * 60_000) : undefined,
+        idempotency_key: options.idempotencyKey ?? '', owner_id: options.ownerId ?? '', detached: Boolean(options.detached),
+        trace_context: options.traceContext ?? {}, stream: Boolean(options.stream),
+      }, parts);
+      for await (const request of requests) {
+        if (!(await call.#call.send(request))) break; // the answer says why
       }
       call.#call.end();
     } catch (err) {
       call.#call.cancel();
-      await submitted; // says better why
       throw hostError(what, err);
     }
     const answer = await submitted;
@@ -64,22 +60,22 @@ export class Call {
   /** Keeps what the daemon says, and resolves with its first answer. */
   #follow(what) {
     return new Promise((resolve, reject) => {
-      this.#call.on('data', (answer) => {
-        if (answer.submitted) resolve(answer.submitted);
-        const event = parseJSON(answer.event_json);
-        if (event) {
-          this.#events.push(event);
+      const read = async () => {
+        for await (const answer of this.#call) {
+          if (answer.submitted) resolve(answer.submitted);
+          this.#streams.push(...(answer.streams ?? []).map(announced));
+          const event = parseJSON(answer.event_json);
+          if (event) this.#events.push(event);
           this.#wake();
         }
-      });
+      };
       const end = (err) => {
         this.#over = true;
         this.#failure ??= err;
         reject(err ?? new HostError(`${what}: the daemon gave no answer`));
         this.#wake();
       };
-      this.#call.on('error', (err) => end(hostError(what, err)));
-      this.#call.on('end', () => end());
+      read().then(() => end(), (err) => end(hostError(what, err)));
     });
   }
 
@@ -109,6 +105,56 @@ export class Call {
       yield event;
       if (event.type === TERMINAL) return;
     }
+  }
+
+  /** The streams that the called task has announced so far. */
+  streams() {
+    return [...this.#streams];
+  }
+
+  /** How the called task ended, undefined while it runs. */
+  get terminal() {
+    return this.#events.findLast((event) => event.type === TERMINAL);
+  }
+
+  /** Resolves when there are more streams than so many, with false when there will be none. */
+  async moreStreams(than, signal = this.#signal) {
+    while (this.#streams.length <= than) {
+      if (this.terminal || (this.#over && !this.#failure)) return false;
+      if (this.#failure) throw this.#failure;
+      await unlessAborted(signal, new Promise((resume) => this.#waiting.push(resume)));
+    }
+    return true;
+  }
+
+  /**
+   * Waits until the called task has announced a stream, and opens it: the one with this key in the card or this id, or the
+   * only one. A request task has streams only if it was called with the option stream.
+   */
+  async stream(name = '', { signal } = {}) {
+    for (;;) {
+      const known = this.#streams;
+      const found = name ? known.filter((s) => s.name === name) : known;
+      if (name && found.length === 0) found.push(...known.filter((s) => s.id === name));
+      if (!name && found.length > 1) {
+        throw new Error(`the called task ${this.taskId} has several streams: name one of ${found.map((s) => s.name || s.id).join(', ')}`);
+      }
+      if (found.length > 0) return this.open(found[0].id);
+      const either = signal && this.#signal ? AbortSignal.any([signal, this.#signal]) : (signal ?? this.#signal);
+      if (!(await this.moreStreams(known.length, either))) {
+        throw new Error(`the called task ${this.taskId} has ended without ${name ? `the stream ${name}` : 'a stream'}`);
+      }
+    }
+  }
+
+  /** Opens a stream by its id, once. */
+  open(id) {
+    const opening = this.#opened.get(id) ?? this.#host.unary('OpenCallStream', {
+      task_id: this.#owner, called_task_id: this.taskId, stream_id: id,
+    }, `open the stream ${id} of the called task ${this.taskId}`).then(({ stream }) => new Stream(this.#host, this.#owner, stream, this.#signal, this.taskId));
+    this.#opened.set(id, opening);
+    opening.catch(() => this.#opened.delete(id)); // it may be tried again
+    return opening;
   }
 
   /** Resolves with the terminal event. */
@@ -148,6 +194,24 @@ export class Call {
   close() {
     this.#call.cancel();
   }
+}
+
+/** The requests of a call: what is asked for, then the bytes of the files. */
+async function* requestsOf(call, parts) {
+  yield { call };
+  for (const [index, part] of parts.entries()) {
+    if (part.file === undefined) continue;
+    const whole = bytesOf(part.file);
+    for await (const data of pieces(whole ? [whole] : part.file)) yield { part_index: index, data };
+  }
+}
+
+/** A stream of a called task, with its direction as it is here. */
+function announced(stream) {
+  return {
+    id: stream.stream_id, name: stream.declared_stream ?? '', direction: nameOf(DIRECTIONS, stream.direction),
+    format: nameOf(FORMATS, stream.format), shared: Boolean(stream.shared), metadata: parseJSON(stream.metadata_json),
+  };
 }
 
 function partOf(part) {

@@ -2,7 +2,6 @@
 
 import { readFileSync } from 'node:fs';
 
-import { need } from './dependencies.mjs';
 import { services } from './messages.mjs';
 
 /** One message, in bytes. */
@@ -14,23 +13,14 @@ export const COOKIE = { name: 'BLOCKS_HANDLER_COOKIE', value: 'blocks.handler.v1
 
 let loaded;
 
-/** grpc and the definitions of the two services. */
+/** The definitions of the methods of the two services. */
 export function contract() {
   if (!loaded) {
     const definitions = services(readFileSync(new URL('./handler.binpb', import.meta.url)));
-    loaded = {
-      grpc: need('@grpc/grpc-js'),
-      HandlerService: definitions['blocks.handler.v1.HandlerService'],
-      HostService: definitions['blocks.handler.v1.HostService'],
-    };
+    loaded = { handler: definitions['blocks.handler.v1.HandlerService'], host: definitions['blocks.handler.v1.HostService'] };
   }
   return loaded;
 }
-
-export const limits = {
-  'grpc.max_receive_message_length': MAX_MESSAGE,
-  'grpc.max_send_message_length': MAX_MESSAGE,
-};
 
 /** Seconds and nanoseconds of a google.protobuf.Duration, as milliseconds. */
 export function milliseconds(duration) {

@@ -2,102 +2,82 @@
 
 import process from 'node:process';
 
-import { contract, detailOf, limits } from './contract.mjs';
+import { contract, detailOf } from './contract.mjs';
 import { HostError } from './errors.mjs';
+import { Channel } from './grpc.mjs';
 
 export class Host {
-  #socket;
-  #token;
-  #client;
-  #metadata;
+  #channel;
 
   constructor(socket = process.env.BLOCKSD_HOST_SOCKET, token = process.env.BLOCKSD_HOST_TOKEN) {
-    this.#socket = socket;
-    this.#token = token;
-  }
-
-  #connect() {
-    if (!this.#client) {
-      if (!this.#socket) throw new HostError('the daemon offers no host service: files cannot be transferred');
-      const { grpc, HostService } = contract();
-      const Client = grpc.makeGenericClientConstructor(HostService, 'HostService');
-      this.#client = new Client(`unix:${this.#socket}`, grpc.credentials.createInsecure(), limits);
-      this.#metadata = new grpc.Metadata();
-      this.#metadata.set('blocksd-host-token', this.#token ?? '');
-    }
-    return this.#client;
+    if (socket) this.#channel = new Channel(socket, { 'blocksd-host-token': token ?? '' });
   }
 
   close() {
-    this.#client?.close();
-    this.#client = undefined;
+    this.#channel?.close();
+  }
+
+  /** A call: its requests, and its answers as an async iterator. */
+  exchange(method) {
+    if (!this.#channel) throw new HostError('the daemon offers no host service: files cannot be transferred');
+    return this.#channel.call(contract().host[method]);
   }
 
   /** One request, one answer. The sentence begins with what is attempted. */
-  unary(method, request, what, signal) {
-    const client = this.#connect();
-    return new Promise((resolve, reject) => {
-      const call = client[method](request, this.#metadata, (err, answer) => {
-        signal?.removeEventListener('abort', cancel);
-        if (err) reject(hostError(what, err));
-        else resolve(answer);
-      });
-      const cancel = () => call.cancel();
-      if (signal?.aborted) cancel();
-      else signal?.addEventListener('abort', cancel, { once: true });
-    });
+  async unary(method, request, what, signal) {
+    const call = this.exchange(method);
+    const cancel = () => call.cancel();
+    if (signal?.aborted) cancel();
+    else signal?.addEventListener('abort', cancel, { once: true });
+    try {
+      call.send(request).catch(() => {}); // the answer says it
+      call.end();
+      return await call.answer();
+    } catch (err) {
+      throw hostError(what, err);
+    } finally {
+      signal?.removeEventListener('abort', cancel);
+    }
   }
 
   /** One request, many answers: an async iterator. To leave it ends the call, and so does the signal, with its reason. */
   async *stream(method, request, what, signal) {
-    const call = this.#connect()[method](request, this.#metadata);
+    const call = this.exchange(method);
     const cancel = () => call.cancel();
     signal?.addEventListener('abort', cancel, { once: true });
     if (signal?.aborted) cancel();
     try {
-      for await (const answer of call) yield answer;
+      call.send(request).catch(() => {});
+      call.end();
+      yield* call;
     } catch (err) {
       throw signal?.aborted ? signal.reason : hostError(what, err);
     } finally {
       signal?.removeEventListener('abort', cancel);
-      call.on('error', () => {}); // of the cancellation
       call.cancel();
     }
   }
 
   /** Many requests, one answer. The requests come from an iterator, as fast as the daemon takes them. */
   async upload(method, requests, what) {
-    const client = this.#connect();
-    let call;
-    const answered = new Promise((resolve, reject) => {
-      call = client[method](this.#metadata, (err, answer) => (err ? reject(hostError(what, err)) : resolve(answer)));
-    });
+    const call = this.exchange(method);
+    const answered = call.answer();
     answered.catch(() => {}); // it is awaited below
-    call.on('error', () => {}); // the answer says it
     try {
       for await (const request of requests) {
-        const open = await Promise.race([write(call, request), answered.then(() => false, () => false)]);
-        if (open === false) break; // the answer says why
+        if (!(await call.send(request))) break; // the answer says why
       }
     } catch (err) {
       call.cancel();
       throw err;
     }
     call.end();
-    return answered;
+    try {
+      return await answered;
+    } catch (err) {
+      throw hostError(what, err);
+    }
   }
-
-  /** Requests both ways: the call itself, and its answers as an async iterator. */
-  exchange(method) {
-    return this.#connect()[method](this.#metadata);
-  }
-}
-
-/** Writes one message, and resolves when there is room for the next. */
-export function write(call, message) {
-  return new Promise((resolve, reject) => {
-    call.write(message, (err) => (err ? reject(err) : resolve(true)));
-  });
 }
 
 export function hostError(what, err) {

@@ -73,7 +73,7 @@ export interface Task {
 
   /** A pipe task is over when run returns; otherwise it goes on with its streams. */
   complete(): void;
-  /** Ends a pipe task whose run has returned. */
+  /** Ends a pipe task, as soon as run has returned. */
   end(error?: Error): Promise<void>;
 }
 
@@ -152,6 +152,8 @@ export interface CallOptions {
   ownerId?: string;
   /** It goes on when this task ends. */
   detached?: boolean;
+  /** The called request task may have streams; a pipe task always may. */
+  stream?: boolean;
   /** Of a span of the handler's own, as propagation.inject of OpenTelemetry fills it in; without it the task's. */
   traceContext?: Record<string, string>;
   signal?: AbortSignal;
@@ -164,6 +166,17 @@ export interface TaskEvent {
   [member: string]: unknown;
 }
 
+/** A stream of a called task. Its direction is seen from here: inbound can be read. */
+export interface CalledStream {
+  id: string;
+  /** Its key in the card of the called agent; may be empty. */
+  name: string;
+  direction: StreamDirection;
+  format: StreamFormat;
+  shared: boolean;
+  metadata?: unknown;
+}
+
 /** A task of another agent; for await yields its events, the terminal last. */
 export interface Call extends AsyncIterable<TaskEvent> {
   readonly taskId: string;
@@ -171,6 +184,12 @@ export interface Call extends AsyncIterable<TaskEvent> {
   readonly idempotent: boolean;
   result(): Promise<TaskEvent>;
   artifacts(): TaskEvent[];
+  /** How it ended, undefined while it runs. */
+  readonly terminal?: TaskEvent;
+  /** The streams that the called task has announced so far. */
+  streams(): CalledStream[];
+  /** Waits for a stream, by its key in the card or its id, or for the only one, and opens it. */
+  stream<T = unknown>(name?: string, options?: { signal?: AbortSignal }): Promise<Stream<T>>;
   download(index: number): Promise<{ data: Buffer; mimeType: string; fileName: string; outputId: string }>;
   control(verb: 'cancel' | 'terminate' | 'pause' | 'resume' | 'retry'): Promise<void>;
   cancel(): Promise<void>;

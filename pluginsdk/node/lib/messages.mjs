@@ -68,6 +68,7 @@ export function services(descriptors) {
     collect(types, `.${file.package}`, file.message_type, file.enum_type);
   }
   for (const type of types.values()) type.complete?.(types);
+  for (const type of types.values()) if (type.fields) prepare(type);
   const found = {};
   for (const file of files) {
     for (const service of file.service ?? []) {
@@ -76,6 +77,17 @@ export function services(descriptors) {
     }
   }
   return found;
+}
+
+/** Notes what is needed to write a message. */
+function prepare(type) {
+  type.list = [...type.fields.values()];
+  for (const f of type.list) {
+    f.long = LENGTHS.includes(f.kind);
+    const tag = f.number * 8 + (f.long ? BYTES : VARINT);
+    f.tag = Buffer.alloc(lengthOf(tag));
+    putNumber(f.tag, 0, tag);
+  }
 }
 
 function methodOf(types, service, m) {
@@ -161,7 +173,7 @@ function decode(type, bytes) {
     const tag = reader.unsigned();
     const wire = tag & 7;
     const f = type.fields.get(Math.floor(tag / 8));
-    const long = f && LENGTHS.includes(f.kind);
+    const long = f && (f.long ?? LENGTHS.includes(f.kind));
     if (!f || (long ? wire !== BYTES : wire !== VARINT && !(f.repeated && wire === BYTES))) {
       reader.skip(wire); // a newer contract, or not ours
     } else if (f.type?.entry) {
@@ -197,39 +209,80 @@ function numberOf(f, reader) {
 }
 
 function encode(type, value) {
-  const pieces = [];
-  return Buffer.concat(pieces, write(type, value, pieces));
+  const sizes = [];
+  const bytes = Buffer.allocUnsafe(measure(type, value, sizes));
+  put(type, value, bytes, 0, sizes.reverse());
+  return bytes;
 }
 
-/** Appends the pieces of a message, and returns how many bytes they are. Fields that are undefined are left out. */
-function write(type, value, pieces) {
+/** The values of a field, none where it is left out. */
+function valuesOf(f, value) {
+  const all = value[f.name];
+  if (all === undefined || all === null) return NONE;
+  if (f.type?.entry) return Object.entries(all).map(([key, to]) => ({ key, value: to }));
+  return f.repeated ? all : [all];
+}
+
+const NONE = [];
+
+/** How many bytes a message takes. sizes gets those of texts, bytes and messages in it, in the order in which they are written. */
+function measure(type, value, sizes) {
   let size = 0;
-  for (const f of type.fields.values()) {
-    let all = value[f.name];
-    if (all === undefined || all === null) continue;
-    if (f.type?.entry) all = Object.entries(all).map(([key, to]) => ({ key, value: to }));
-    else if (!f.repeated) all = [all];
-    for (const one of all) size += LENGTHS.includes(f.kind) ? writeLong(f, one, pieces) : push(pieces, [...number(f.number * 8 + VARINT), ...number(plain(f, one))]);
+  for (const f of type.list) {
+    for (const one of valuesOf(f, value)) {
+      if (!f.long) {
+        size += f.tag.length + lengthOf(plain(f, one));
+        continue;
+      }
+      const place = sizes.push(0) - 1;
+      if (f.kind === 'message') sizes[place] = measure(f.type, one, sizes);
+      else if (f.kind === 'string') sizes[place] = Buffer.byteLength(String(one), 'utf8');
+      else if (one instanceof Uint8Array) sizes[place] = one.length;
+      else throw new TypeError(`${f.name} must be bytes, not ${typeof one}`);
+      size += f.tag.length + lengthOf(sizes[place]) + sizes[place];
+    }
   }
   return size;
 }
 
-function writeLong(f, value, pieces) {
-  const place = pieces.push(undefined) - 1; // of what is known only behind it
-  let size;
-  if (f.kind === 'message') size = write(f.type, value, pieces);
-  else {
-    const bytes = f.kind === 'string' ? Buffer.from(String(value), 'utf8') : value;
-    if (!(bytes instanceof Uint8Array)) throw new TypeError(`${f.name} must be bytes, not ${typeof value}`);
-    size = push(pieces, bytes);
+/** Writes a message, and returns where it ends. The sizes are taken from the end. */
+function put(type, value, bytes, at, sizes) {
+  for (const f of type.list) {
+    for (const one of valuesOf(f, value)) {
+      for (const byte of f.tag) bytes[at++] = byte;
+      if (!f.long) {
+        at = putNumber(bytes, at, plain(f, one));
+        continue;
+      }
+      const size = sizes.pop();
+      at = putNumber(bytes, at, size);
+      if (f.kind === 'message') put(f.type, one, bytes, at, sizes);
+      else if (f.kind === 'string') bytes.write(String(one), at, size, 'utf8');
+      else bytes.set(one, at);
+      at += size;
+    }
   }
-  pieces[place] = Buffer.from([...number(f.number * 8 + BYTES), ...number(size)]);
-  return pieces[place].length + size;
+  return at;
 }
 
-function push(pieces, bytes) {
-  pieces.push(bytes instanceof Uint8Array ? bytes : Buffer.from(bytes));
-  return bytes.length;
+/** How many bytes a number takes. */
+function lengthOf(n) {
+  if (n < 0) return 10;
+  let length = 1;
+  for (; n > 127; n = Math.floor(n / 128)) length += 1;
+  return length;
+}
+
+function putNumber(bytes, at, n) {
+  if (n < 0) {
+    let rest = BigInt.asUintN(64, BigInt(n));
+    for (; rest > 127n; rest >>= 7n) bytes[at++] = Number(rest & 127n) | 128;
+    bytes[at++] = Number(rest);
+    return at;
+  }
+  for (; n > 127; n = Math.floor(n / 128)) bytes[at++] = (n % 128) | 128;
+  bytes[at++] = n;
+  return at;
 }
 
 /** The number by which a value is sent. */
@@ -238,18 +291,4 @@ function plain(f, value) {
   const n = f.kind === 'enum' && typeof value === 'string' ? f.type.numbers.get(value) : Number(value);
   if (!Number.isSafeInteger(n)) throw new TypeError(`${f.name} cannot be ${value}`);
   return n;
-}
-
-/** The bytes of a number. */
-function number(n) {
-  const bytes = [];
-  if (n < 0) {
-    let rest = BigInt.asUintN(64, BigInt(n));
-    for (; rest > 127n; rest >>= 7n) bytes.push(Number(rest & 127n) | 128);
-    bytes.push(Number(rest));
-    return bytes;
-  }
-  for (; n > 127; n = Math.floor(n / 128)) bytes.push((n % 128) | 128);
-  bytes.push(n);
-  return bytes;
 }

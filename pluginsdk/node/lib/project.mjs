@@ -3,6 +3,7 @@
 
 import { bytesOf } from './artifact.mjs';
 import { PublicError } from './errors.mjs';
+import { log } from './log.mjs';
 import { ProjectStream } from './project_stream.mjs';
 import { TaskClient } from './task_client.mjs';
 
@@ -16,17 +17,8 @@ export function handlerOf(run, name) {
       const [message, context] = argumentsOf(task);
       const result = await run(message, context);
       for (const entry of artifactsOf(result)) await task.send(entry);
-      // A pipe task goes on when its function has returned, with statuses, too: these need the answer to stay open.
-      if (task.pipe) await aborted(task.signal);
     },
   };
-}
-
-function aborted(signal) {
-  return new Promise((resolve) => {
-    signal.addEventListener('abort', resolve, { once: true });
-    if (signal.aborted) resolve();
-  });
 }
 
 /** The task and the context that a project's function gets. */
@@ -50,13 +42,19 @@ function messageOf(task) {
   });
 }
 
+/** An object without the members that are undefined. */
 function plain(object) {
-  return Object.fromEntries(Object.entries(object).filter(([, value]) => value !== undefined));
+  for (const name in object) if (object[name] === undefined) delete object[name];
+  return object;
 }
 
-/** The artifacts in what a handler returns. What is none is left out without a word, as there. */
+/** The artifacts in what a handler returns. What is none is left out, as there. */
 export function artifactsOf(result) {
-  if (!result || typeof result !== 'object' || !Array.isArray(result.artifacts)) return [];
+  if (!result || typeof result !== 'object' || !Array.isArray(result.artifacts)) {
+    if (typeof result?.next === 'function') log.warn('the handler is a generator, of which nothing has run: return { artifacts } instead of yielding');
+    else if (result !== undefined && result !== null) log.warn(`the handler returned ${typeof result === 'object' ? 'an object' : `a ${typeof result}`} without artifacts, so nothing is published`);
+    return [];
+  }
   return result.artifacts.flatMap((entry) => {
     const data = entry && typeof entry === 'object' ? entry.data : undefined;
     if (data === undefined || data === null || !bytesOf(data)) return [];
@@ -81,7 +79,10 @@ export class TaskContext {
     this.hasStream = task.hasStream;
     this.consumerPublicKey = task.consumerPublicKey;
     this.requestParts = message.requestParts;
-    this.cancelSignal = task.signal;
+  }
+
+  get cancelSignal() {
+    return this.#task.signal;
   }
 
   get isCancelled() {

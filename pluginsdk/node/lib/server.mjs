@@ -5,8 +5,10 @@ import path from 'node:path';
 import process from 'node:process';
 
 import { artifactOf, bytesOf } from './artifact.mjs';
-import { contract, COOKIE, limits } from './contract.mjs';
+import { Cancellation } from './cancellation.mjs';
+import { contract, COOKIE } from './contract.mjs';
 import { CanceledError, textsOf } from './errors.mjs';
+import { Server, STATUS } from './grpc.mjs';
 import { Host } from './host.mjs';
 import { log, takeOverOutput } from './log.mjs';
 import { Task } from './task.mjs';
@@ -30,15 +32,9 @@ export function unusable(text) {
 
 let handshake;
 let served;
-let advice;
 
 /** The serving that has begun, undefined for none. */
 export const serving = () => served;
-
-/** What to do where a package that this one needs is missing. */
-export function advise(text) {
-  advice = text;
-}
 
 /** Has everything that is printed go to the log. To be called before anything of the user's runs. */
 export function quiet() {
@@ -62,34 +58,24 @@ async function begin(handler) {
     );
     process.exit(1);
   }
-  if (process.env.PLUGIN_CLIENT_CERT) {
-    return unusable('the package for Node.js has no encrypted connections: remove mtls from this handler in the configuration');
-  }
   quiet();
-  let parts;
-  try {
-    parts = contract();
-  } catch (err) {
-    return unusable(missing(err, advice));
-  }
   const service = new Service(handler, new Host());
-  const server = new parts.grpc.Server(limits);
-  server.addService(parts.HandlerService, {
-    Describe: (_, done) => done(null, service.describe(name)),
-    StartTask: (call) => service.startTask(call, parts.grpc),
-    CancelTask: (call, done) => done(null, service.cancelTask(call.request)),
-  });
-  server.addService(HEALTH, { Check: (_, done) => done(null, {}) });
+  const client = process.env.PLUGIN_CLIENT_CERT;
+  const { tls, line = '' } = client ? (await import('./certificate.mjs')).tlsFor(client) : {};
+  const server = new Server(tls);
+  const methods = contract().handler;
+  server.add(methods.Describe, (call) => call.end(service.describe(name)));
+  server.add(methods.StartTask, (call, request) => service.startTask(call, request));
+  server.add(methods.CancelTask, (call, request) => call.end(service.cancelTask(request)));
+  server.add(HEALTH, (call) => call.end());
   let stopping;
   const stop = () => {
     stopping ??= setTimeout(() => process.exit(0), STOP_MS);
-    server.tryShutdown(() => process.exit(0));
+    server.close(() => process.exit(0));
   };
-  server.addService(CONTROLLER, {
-    Shutdown: (_, done) => {
-      done(null, {});
-      setImmediate(stop);
-    },
+  server.add(SHUTDOWN, (call) => {
+    call.end();
+    setImmediate(stop);
   });
   process.on('SIGTERM', stop);
   process.on('SIGINT', () => {}); // of a terminal: the daemon decides
@@ -100,32 +86,8 @@ async function begin(handler) {
   } catch {
     // there is none
   }
-  await new Promise((resolve, reject) => {
-    server.bindAsync(`unix:${socket}`, parts.grpc.ServerCredentials.createInsecure(), (err) => (err ? reject(err) : resolve()));
-  });
-  handshake(`1|1|unix|${socket}|grpc|\n`);
-}
-
-/** What to say of an error while the packages are loaded. */
-export function missing(err, advice = 'npm install') {
-  if (err?.code !== 'MODULE_NOT_FOUND' && err?.code !== 'ERR_MODULE_NOT_FOUND') return err?.message ?? String(err);
-  const name = /'([^']+)'/.exec(String(err.message))?.[1] ?? 'a package';
-  return `the package ${name} is not installed: ${advice}`;
-}
-
-/** Sends a response, and resolves when there is room for the next. */
-async function send(call, message) {
-  if (call.cancelled) throw new CanceledError('ended');
-  if (call.write(message)) return;
-  await new Promise((resolve, reject) => {
-    const drained = () => end(resolve);
-    const cancelled = () => end(() => reject(new CanceledError('ended')));
-    const end = (settle) => {
-      call.off('drain', drained).off('cancelled', cancelled);
-      settle();
-    };
-    call.on('drain', drained).on('cancelled', cancelled);
-  });
+  await server.listen(socket);
+  handshake(`1|1|unix|${socket}|grpc|${line}\n`);
 }
 
 class Service {
@@ -148,29 +110,24 @@ class Service {
     };
   }
 
-  async startTask(call, grpc) {
-    const t = call.request.task;
+  async startTask(call, request) {
+    const t = request.task;
     const id = t?.task_id;
-    const refuse = (code, details) => call.emit('error', Object.assign(new Error(details), { code, details }));
-    if (!id) return refuse(grpc.status.INVALID_ARGUMENT, 'task without id');
-    if (this.#running.has(id)) return refuse(grpc.status.ALREADY_EXISTS, `task ${id} runs already`);
-    const abort = new AbortController();
-    this.#running.set(id, abort);
-    call.on('cancelled', () => { // gRPC says that of calls that have been answered, too
-      if (this.#running.get(id) === abort) abort.abort(new CanceledError('ended'));
-    });
-    call.on('error', () => {}); // the daemon is gone, or the call has ended
+    if (!id) return call.refuse(STATUS.INVALID_ARGUMENT, 'a task without an id');
+    if (this.#running.has(id)) return call.refuse(STATUS.ALREADY_EXISTS, `task ${id} runs already`);
+    const cancellation = new Cancellation();
+    this.#running.set(id, cancellation);
+    call.onCancel = () => cancellation.cancel('ended');
     if (this.#early.has(id)) {
-      abort.abort(new CanceledError(this.#early.get(id)));
+      cancellation.cancel(this.#early.get(id));
       this.#early.delete(id);
     }
-    const task = new Task(t, this.#host, abort.signal, (message) => send(call, message));
+    const task = new Task(t, this.#host, cancellation, (message) => sent(call.send(message)));
     const end = await this.#run(task);
+    call.onCancel = undefined;
     this.#forget(id);
-    if (!call.cancelled) {
-      call.write(end);
-      call.end();
-    }
+    call.end(end);
+    return undefined;
   }
 
   /** Runs the handler and returns the last message. */
@@ -180,6 +137,7 @@ class Service {
       if (typeof value === 'string' || bytesOf(value) || (value && typeof value === 'object' && ('data' in value || 'body' in value))) {
         await task.send(artifactOf(value));
       }
+      if (task.pipe) await task.goOn();
       await task.close();
       return { result: task.result };
     } catch (err) {
@@ -190,8 +148,8 @@ class Service {
 
   cancelTask(request) {
     const reason = String(request.reason ?? 'ended').replace('CANCEL_REASON_', '').toLowerCase();
-    const abort = this.#running.get(request.task_id);
-    if (abort) abort.abort(new CanceledError(reason));
+    const cancellation = this.#running.get(request.task_id);
+    if (cancellation) cancellation.cancel(reason);
     else if (this.#early.size < MAX_EARLY) this.#early.set(request.task_id, reason);
     return {};
   }
@@ -203,15 +161,16 @@ class Service {
   }
 }
 
-const empty = () => Buffer.alloc(0);
-const nothing = () => ({});
+/** What call.send returns, as an error when the daemon has given the call up. */
+function sent(open) {
+  if (open === true) return undefined;
+  if (open === false) throw new CanceledError('ended');
+  return open.then(sent);
+}
 
 /** One unary method of a service that needs no message classes. */
-const unary = (name, answer) => ({
-  path: name, requestStream: false, responseStream: false,
-  requestSerialize: empty, requestDeserialize: nothing, responseSerialize: answer, responseDeserialize: nothing,
-});
+const unary = (path, answer) => ({ path, requestDeserialize: () => ({}), responseSerialize: () => answer });
 
 /** The answer is the enum SERVING in the field status. */
-const HEALTH = { Check: unary('/grpc.health.v1.Health/Check', () => Buffer.from([0x08, 0x01])) };
-const CONTROLLER = { Shutdown: unary('/plugin.GRPCController/Shutdown', empty) };
+const HEALTH = unary('/grpc.health.v1.Health/Check', Buffer.from([0x08, 0x01]));
+const SHUTDOWN = unary('/plugin.GRPCController/Shutdown', Buffer.alloc(0));

@@ -4,10 +4,10 @@ import { bytesOf } from './artifact.mjs';
 import { duration, parseJSON } from './contract.mjs';
 import { HostError } from './errors.mjs';
 
-const DIRECTIONS = { outbound: 'STREAM_DIRECTION_OUTBOUND', inbound: 'STREAM_DIRECTION_INBOUND', bidirectional: 'STREAM_DIRECTION_BIDIRECTIONAL' };
-const FORMATS = { bytes: 'STREAM_FORMAT_BYTES', events: 'STREAM_FORMAT_EVENTS' };
+export const DIRECTIONS = { outbound: 'STREAM_DIRECTION_OUTBOUND', inbound: 'STREAM_DIRECTION_INBOUND', bidirectional: 'STREAM_DIRECTION_BIDIRECTIONAL' };
+export const FORMATS = { bytes: 'STREAM_FORMAT_BYTES', events: 'STREAM_FORMAT_EVENTS' };
 
-const nameOf = (names, value) => Object.keys(names).find((name) => names[name] === value);
+export const nameOf = (names, value) => Object.keys(names).find((name) => names[name] === value);
 
 function pick(names, value, what) {
   if (value === undefined) return undefined;
@@ -21,16 +21,17 @@ const MAX_BYTES = 1 << 20;
 
 export class Stream {
   #host;
-  #taskId;
+  #of; // the members of requests that say which stream it is
   #signal;
   #queue = [];
   #flushing;
   #failure;
   #ended;
 
-  constructor(host, taskId, made, signal) {
+  /** calledId is the id of the called task whose stream it is. */
+  constructor(host, taskId, made, signal, calledId = undefined) {
     this.#host = host;
-    this.#taskId = taskId;
+    this.#of = { task_id: taskId, stream_id: made.stream_id, called_task_id: calledId };
     this.#signal = signal;
     this.id = made.stream_id;
     this.name = made.declared_stream;
@@ -105,7 +106,7 @@ export class Stream {
       while (this.#queue.length > 0) {
         const batch = this.#batch();
         try {
-          await this.#host.unary('WriteStream', { task_id: this.#taskId, stream_id: this.id, items: batch.map((w) => w.item) }, `write the stream ${this.name}`);
+          await this.#host.unary('WriteStream', { ...this.#of, items: batch.map((w) => w.item) }, `write the stream ${this.name}`);
           for (const w of batch) w.resolve();
         } catch (err) {
           for (const w of batch) w.reject(err);
@@ -139,26 +140,26 @@ export class Stream {
   async flush() {
     await this.settled();
     if (this.#failure) throw this.#failure;
-    await this.#host.unary('WriteStream', { task_id: this.#taskId, stream_id: this.id, flush: true }, `flush the stream ${this.name}`);
+    await this.#host.unary('WriteStream', { ...this.#of, flush: true }, `flush the stream ${this.name}`);
   }
 
   /** Sends what was written, then ends the stream for this task. To repeat it is harmless. */
   async end() {
     this.#ended = true;
     await this.settled();
-    await this.#host.unary('EndStream', { task_id: this.#taskId, stream_id: this.id }, `end the stream ${this.name}`);
+    await this.#host.unary('EndStream', { ...this.#of }, `end the stream ${this.name}`);
   }
 
   /** Fails the stream, and so every task that is attached to it. */
   async fail(reason) {
     this.#ended = true;
-    await this.#host.unary('EndStream', { task_id: this.#taskId, stream_id: this.id, failure: String(reason || 'failed') }, `fail the stream ${this.name}`);
+    await this.#host.unary('EndStream', { ...this.#of, failure: String(reason || 'failed') }, `fail the stream ${this.name}`);
   }
 
   /** Announces an external stream, once its writer is ready. */
   async activate(metadata) {
     await this.#host.unary('ActivateStream', {
-      task_id: this.#taskId, stream_id: this.id, metadata_json: metadata === undefined ? undefined : Buffer.from(JSON.stringify(metadata)),
+      task_id: this.#of.task_id, stream_id: this.id, metadata_json: metadata === undefined ? undefined : Buffer.from(JSON.stringify(metadata)),
     }, `activate the stream ${this.name}`);
   }
 
@@ -167,7 +168,7 @@ export class Stream {
    * the task is asked to end it throws the reason.
    */
   async *[Symbol.asyncIterator]() {
-    for await (const message of this.#host.stream('ReadStream', { task_id: this.#taskId, stream_id: this.id }, `read the stream ${this.name}`, this.#signal)) {
+    for await (const message of this.#host.stream('ReadStream', { ...this.#of }, `read the stream ${this.name}`, this.#signal)) {
       this.missed += message.gap?.messages ?? 0;
       for (const item of message.items ?? []) yield valueOf(item);
       if (message.end) {

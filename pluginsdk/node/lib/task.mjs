@@ -7,6 +7,8 @@ import { cut, TaskEndedError } from './errors.mjs';
 import { logger } from './log.mjs';
 import { Stream } from './stream.mjs';
 
+const same = (message) => message;
+
 export class Task {
   #host;
   #send;
@@ -14,11 +16,16 @@ export class Task {
   #ended = false;
   #final = false;
   #streams = [];
-  #sending = Promise.resolve();
+  #sending; // what is on its way, undefined for nothing
+  #cancellation;
+  #log;
+  #over; // ends the wait of a pipe task
+  #outcome; // how it has ended itself
 
-  /** send takes one response of the task and resolves when there is room for the next. */
-  constructor(t, host, signal, send) {
+  /** send takes one response of the task; it returns a promise if there is no room for the next one yet. */
+  constructor(t, host, cancellation, send) {
     this.#host = host;
+    this.#cancellation = cancellation;
     this.#send = send;
     this.id = t.task_id;
     this.agentName = t.agent_name ?? '';
@@ -33,8 +40,17 @@ export class Task {
     this.hasStream = Boolean(t.has_stream);
     this.consumerPublicKey = t.consumer_public_key || undefined;
     this.traceContext = t.trace_context ?? {};
-    this.signal = signal;
-    this.log = logger({ task: this.id });
+  }
+
+  /** Aborted when the task is asked to end. */
+  get signal() {
+    return this.#cancellation.signal;
+  }
+
+  /** Records with the task's id. */
+  get log() {
+    this.#log ??= logger({ task: this.id });
+    return this.#log;
   }
 
   /** The text of the first part called id that has one. */
@@ -69,22 +85,19 @@ export class Task {
 
   /** Shows a text to the consumer: at most one a second, the latest. */
   status(text) {
-    if (!this.#ended) this.#respond([{ status: cut(text) }]).catch(() => {}); // a status that cannot be sent is not missed
+    if (!this.#ended) this.#respond([{ status: cut(text) }], same).catch(() => {}); // a status that cannot be sent is not missed
   }
 
   /** Publishes an artifact in order with statuses and other artifacts. The task fails if that is not possible. */
   async send(artifact) {
     if (this.#ended) throw new TaskEndedError();
-    const messages = (async function* () {
-      for await (const chunk of chunks(artifact)) yield { artifact: chunk };
-    })();
-    await this.#respond(messages);
+    await this.#respond(chunks(artifact), (chunk) => ({ artifact: chunk }));
   }
 
   /** Publishes an artifact while the task goes on, and resolves when the network has it. */
   async publish(artifact) {
     const id = this.id;
-    await this.#sending.catch(() => {});
+    await this.#sending;
     const after = this.#sent;
     const requests = (async function* () {
       let head = { task_id: id, after_responses: after };
@@ -109,11 +122,32 @@ export class Task {
   }
 
   /**
-   * A pipe task is over when run returns. Otherwise it goes on, with its streams and calls, until its time is over, somebody
-   * ends it, or end is called.
+   * A pipe task is over when run returns. Otherwise it goes on, with its statuses, streams and calls, until its time is over,
+   * somebody ends it, or end is called.
    */
   complete() {
     this.#final = true;
+  }
+
+  /** Ends a pipe task as soon as run has returned: completed, or failed with an error. */
+  async end(error) {
+    if (!this.pipe) throw new Error('only a pipe task can be ended so: another one ends when its handler returns');
+    if (this.#ended) throw new TaskEndedError();
+    this.#outcome ??= { error };
+    this.#final = true;
+    this.#over?.();
+  }
+
+  /** Waits for the end of a pipe task whose handler has returned. Throws the error that it ends with. */
+  async goOn() {
+    if (this.pipe && !this.#final) {
+      await new Promise((resolve) => {
+        this.#over = resolve;
+        this.signal.addEventListener('abort', resolve, { once: true });
+        if (this.signal.aborted) resolve();
+      });
+    }
+    if (this.#outcome?.error) throw this.#outcome.error;
   }
 
   /** The last message of a task that succeeded. */
@@ -121,28 +155,35 @@ export class Task {
     return { final: this.#final };
   }
 
-  /** Publishes the end of a pipe task whose run has returned: completed, or failed with an error. */
-  async end(error) {
-    await this.#host.unary('EndTask', { task_id: this.id, error: error && { public_message: cut(error.message ?? error) } }, `end the task ${this.id}`);
-  }
-
-  /** The messages of one artifact stay together. */
-  #respond(messages) {
-    const turn = this.#sending.then(async () => {
-      for await (const message of messages) {
-        await this.#send(message);
+  /** The messages of one artifact stay together, behind what is on its way. */
+  async #respond(parts, messageOf) {
+    if (!this.#sending && Array.isArray(parts)) {
+      const room = this.#send(messageOf(parts[0]));
+      this.#sent += 1;
+      return room && this.#track(room);
+    }
+    return this.#track((async (before) => {
+      await before;
+      for await (const part of parts) {
+        await this.#send(messageOf(part));
         this.#sent += 1;
       }
+    })(this.#sending));
+  }
+
+  #track(turn) {
+    const over = turn.then(() => {}, () => {}).then(() => {
+      if (this.#sending === over) this.#sending = undefined;
     });
-    this.#sending = turn.catch(() => {});
+    this.#sending = over;
     return turn;
   }
 
   /** Makes every later response fail, and waits for those that are on their way. */
   async close() {
     this.#ended = true;
-    await this.#sending;
-    await Promise.all(this.#streams.map((stream) => stream.settled()));
+    if (this.#sending) await this.#sending;
+    if (this.#streams.length > 0) await Promise.all(this.#streams.map((stream) => stream.settled()));
   }
 }
 

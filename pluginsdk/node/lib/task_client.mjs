@@ -4,6 +4,7 @@ import { mkdir, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 
 import { bytesOf } from './artifact.mjs';
+import { StreamRef } from './called_streams.mjs';
 import { unlessAborted } from './errors.mjs';
 import { log } from './log.mjs';
 
@@ -31,9 +32,9 @@ export class TaskClient {
     if (taskKind !== 'pipe' && duration !== undefined && duration !== null) throw new RangeError('only a pipe task has a duration');
     const call = await this.#task.call(agentName, (requestParts ?? []).map(partOf), {
       detached: true, // it goes on when this task ends, as with Blocks' own client; cancel ends it
-      durationMinutes: minutes, idempotencyKey: params.idempotencyKey, ownerId: params.ownerId,
+      durationMinutes: minutes, idempotencyKey: params.idempotencyKey, ownerId: params.ownerId, stream: params.stream,
     });
-    return new TaskSession(call, params.ownerId ?? this.#task.ownerId, this.#task.signal);
+    return new TaskSession(call, params.ownerId ?? this.#task.ownerId, { id: this.#task.id, agentName, signal: this.#task.signal });
   }
 
   getUserId() {
@@ -64,8 +65,9 @@ function partOf(part) {
 
 export class TaskSession {
   #call;
-  #signal;
-  #callbacks = { event: [], progress: [], artifact: [], terminal: [], cancel_requested: [], error: [] };
+  #caller;
+  #callbacks = { event: [], progress: [], artifact: [], terminal: [], cancel_requested: [], stream: [], error: [] };
+  #refs = [];
   #artifacts = [];
   #events = [];
   #terminal;
@@ -74,9 +76,10 @@ export class TaskSession {
   #failure;
   #waiting = new Set();
 
-  constructor(call, ownerId, signal) {
+  /** caller is the calling task: its id and signal, and the name of the agent that it has called. */
+  constructor(call, ownerId, caller) {
     this.#call = call;
-    this.#signal = signal;
+    this.#caller = caller;
     this.taskId = call.taskId;
     this.ownerId = ownerId;
     this.queued = call.queued;
@@ -95,7 +98,7 @@ export class TaskSession {
     } catch (err) {
       if (this.#closed) return;
       this.#failure = err;
-      for (const waiter of this.#waiting) waiter();
+      for (const waiter of [...this.#waiting]) waiter();
     }
   }
 
@@ -114,8 +117,10 @@ export class TaskSession {
         this.state = event.state;
         break;
     }
-    if (event.type !== 'error') this.#say(event.type, event);
-    if (event.type === TERMINAL) for (const waiter of this.#waiting) waiter();
+    if (!['error', 'event', 'stream'].includes(event.type)) this.#say(event.type, event);
+    const fresh = this.#newStreams();
+    for (const ref of fresh) this.#say('stream', ref);
+    if (fresh.length > 0 || event.type === TERMINAL) for (const waiter of [...this.#waiting]) waiter();
   }
 
   #say(kind, event) {
@@ -123,21 +128,23 @@ export class TaskSession {
   }
 
   #attempt(kind, callback, event) {
-    const failed = (error) => {
-      const about = { entryPoint: 'taskSession', callbackType: kind, event };
-      if (this.#callbacks.error.length === 0) log.warn('a callback of a task session failed', { task: this.taskId, error: error?.stack ?? String(error) });
-      for (const report of this.#callbacks.error) {
-        try {
-          report(error, about);
-        } catch {
-          // there is nobody left to tell
-        }
-      }
-    };
+    const failed = (error) => this.#failed(kind, error, event);
     try {
       Promise.resolve(callback(event)).catch(failed);
     } catch (err) {
       failed(err);
+    }
+  }
+
+  #failed(kind, error, event) {
+    const about = { entryPoint: 'taskSession', callbackType: kind, event };
+    if (this.#callbacks.error.length === 0) log.warn('a callback of a task session failed', { task: this.taskId, error: error?.stack ?? String(error) });
+    for (const report of this.#callbacks.error) {
+      try {
+        report(error, about);
+      } catch {
+        // there is nobody left to tell
+      }
     }
   }
 
@@ -174,22 +181,89 @@ export class TaskSession {
     return this.#on('error', callback);
   }
 
-  /** Streams of called tasks are not there: see the README. */
-  onStream() {
-    return () => {};
+  #newStreams() {
+    const fresh = this.#call.streams().slice(this.#refs.length).map((announced) => new StreamRef(this.#call, this.#caller, announced));
+    this.#refs.push(...fresh);
+    return fresh;
+  }
+
+  onStream(callback) {
+    return this.#on('stream', callback, this.#refs);
   }
 
   listStreams() {
-    return [];
+    return [...this.#refs];
   }
 
-  async waitForStream() {
-    throw new Error('blocksd does not pass the streams of called tasks to a handler yet');
+  /** Opens what can be read; what cannot be opened is left out. */
+  openAllStreams() {
+    return this.#refs.flatMap((ref) => {
+      if (ref.descriptor.localDirection === 'outbound') return [];
+      try {
+        return [ref.open()];
+      } catch {
+        return [];
+      }
+    });
+  }
+
+  /** By its id, or the key in the agent's card; without either the only one, or the first that comes. */
+  waitForStream(streamId, timeoutMs) {
+    return this.#streamThat(`the stream ${streamId ?? ''}`.trimEnd(), timeoutMs, (refs) => {
+      if (streamId === undefined || streamId === null) {
+        if (refs.length > 1) throw new Error(`the task ${this.taskId} has several streams: say which one`);
+        return refs[0];
+      }
+      return refs.find((ref) => ref.descriptor.streamId === streamId) ?? refs.find((ref) => ref.descriptor.declaredStream === streamId);
+    });
+  }
+
+  waitForStreamWhere(predicate, timeoutMs) {
+    let tried = 0;
+    return this.#streamThat('a stream that fits', timeoutMs, (refs) => refs.slice(tried).find((ref) => {
+      tried += 1;
+      try {
+        return predicate(ref);
+      } catch (err) {
+        this.#failed('streamPredicate', err, ref);
+        return false;
+      }
+    }));
+  }
+
+  /** Waits for the stream that find finds. */
+  #streamThat(what, timeoutMs, find) {
+    return unlessAborted(this.#caller.signal, new Promise((resolve, reject) => {
+      let timer;
+      const settle = (end, value) => {
+        clearTimeout(timer);
+        this.#waiting.delete(look);
+        end(value);
+      };
+      const look = () => {
+        if (this.#closed) return settle(reject, new Error('session closed'));
+        let found;
+        try {
+          found = find(this.#refs);
+        } catch (err) {
+          return settle(reject, err);
+        }
+        if (found) return settle(resolve, found);
+        if (this.#failure) return settle(reject, this.#failure);
+        if (this.#terminal) return settle(reject, new Error(`the task ${this.taskId} has ended without ${what}`));
+        return undefined;
+      };
+      this.#waiting.add(look);
+      if (timeoutMs !== undefined) {
+        timer = setTimeout(() => settle(reject, new Error(`the task ${this.taskId} has not announced ${what} within ${timeoutMs} ms`)), timeoutMs);
+      }
+      look();
+    }));
   }
 
   /** Resolves with the terminal event, or fails: after a time in milliseconds, or when the calling task is asked to end. */
   waitForTerminal(timeoutMs) {
-    return unlessAborted(this.#terminal ? undefined : this.#signal, this.#terminalWithin(timeoutMs));
+    return unlessAborted(this.#terminal ? undefined : this.#caller.signal, this.#terminalWithin(timeoutMs));
   }
 
   #terminalWithin(timeoutMs) {
@@ -257,21 +331,24 @@ export class TaskSession {
     await this.#call.control('terminate');
   }
 
-  /** Follows the task no longer. */
+  /** Follows the task no longer, and ends its streams on this side. */
   close() {
-    if (this.#closed) return;
-    this.#closed = true;
-    this.#call.close();
-    for (const waiter of this.#waiting) waiter();
-    for (const kind of Object.keys(this.#callbacks)) this.#callbacks[kind] = [];
+    this.asyncClose().catch(() => {});
   }
 
+  /** The same, and resolves when what was written into them is on its way. */
   async asyncClose() {
-    this.close();
+    if (this.#closed) return;
+    this.#closed = true;
+    for (const waiter of [...this.#waiting]) waiter();
+    for (const kind of Object.keys(this.#callbacks)) this.#callbacks[kind] = [];
+    const ends = this.#refs.filter((ref) => ref.isOpen).map((ref) => ref.end());
+    if (ends.length > 0) await Promise.allSettled(ends);
+    this.#call.close();
   }
 
   async [Symbol.asyncDispose ?? Symbol.for('asyncDispose')]() {
-    this.close();
+    await this.asyncClose();
   }
 }
 

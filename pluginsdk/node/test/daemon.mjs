@@ -8,7 +8,12 @@ import path from 'node:path';
 import process from 'node:process';
 import { once } from 'node:events';
 
-import { contract, COOKIE, limits } from '../lib/contract.mjs';
+import grpc from '@grpc/grpc-js';
+
+import { contract, COOKIE, MAX_MESSAGE } from '../lib/contract.mjs';
+
+/** The daemon's. */
+const limits = { 'grpc.max_receive_message_length': MAX_MESSAGE, 'grpc.max_send_message_length': MAX_MESSAGE };
 
 const TOKEN = 'secret';
 
@@ -28,7 +33,7 @@ export function start(args, env = {}) {
 
 /** Starts a handler and connects to it. host are the methods of the host service. */
 export async function serveHandler(t, args, host = {}) {
-  const { grpc, HandlerService, HostService } = contract();
+  const { handler: HandlerService, host: HostService } = contract();
   const h = start(args);
   const server = new grpc.Server(limits);
   const methods = {};

@@ -1,4 +1,7 @@
 import assert from 'node:assert/strict';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import os from 'node:os';
+import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { test } from 'node:test';
 
@@ -50,7 +53,7 @@ test('results and errors', async (t) => {
   assert.match(hidden.error.private_message, /the disk is full/);
   assert.equal(Buffer.byteLength(end(await h.run(request(`fail ${'ü'.repeat(9000)}`))).error.public_message) <= 8 << 10, true);
   assert.deepEqual(end(await h.run({ ...request('pipe'), kind: 'TASK_KIND_PIPE' })), { result: { final: true } });
-  await assert.rejects(h.run({ ...request('nothing'), task_id: '' }), /task without id/);
+  await assert.rejects(h.run({ ...request('nothing'), task_id: '' }), /a task without an id/);
 });
 
 test('artifacts are cut into pieces', async (t) => {
@@ -214,4 +217,127 @@ test('records reach the log with their level', async (t) => {
   assert.deepEqual(find('careful'), { level: 'WARN', msg: 'careful', task: 'task_1', n: 1 });
   assert.equal(find('an error { deep: true }').level, 'ERROR');
   assert.match(find('a promise was rejected').error, /nobody looks/);
+});
+
+/** The host service of a daemon whose called task has a stream to read, of events, and one to write, of bytes. */
+function calling(seen, forever = true) {
+  const streams = [
+    { stream_id: 'c-1', declared_stream: 'quotes', direction: 'STREAM_DIRECTION_INBOUND', format: 'STREAM_FORMAT_EVENTS', metadata_json: Buffer.from('{"a":1}') },
+    { stream_id: 'c-2', declared_stream: 'words', direction: 'STREAM_DIRECTION_OUTBOUND', format: 'STREAM_FORMAT_BYTES', shared: true },
+  ];
+  const event = (members) => Buffer.from(JSON.stringify({ taskId: 'task_9', ...members }));
+  let terminal;
+  return {
+    CallAgent(call) {
+      call.on('data', (m) => { seen.call = m.call; });
+      call.on('end', () => {
+        call.write({ submitted: { task_id: 'task_9' } });
+        call.write({ event_json: event({ type: 'progress', streamEvent: 'stream_started' }), streams });
+        terminal = () => {
+          call.write({ event_json: event({ type: 'terminal', state: 'completed' }) });
+          call.end();
+        };
+        if (!forever) terminal();
+      });
+    },
+    ControlCall(call, done) {
+      done(null, {});
+      terminal();
+    },
+    OpenCallStream(call, done) {
+      assert.deepEqual([call.request.task_id, call.request.called_task_id], ['task_1', 'task_9']);
+      (seen.opened ??= []).push(call.request.stream_id);
+      done(null, { stream: streams.find((s) => s.stream_id === call.request.stream_id) });
+    },
+    ReadStream(call) {
+      seen.read = [call.request.called_task_id, call.request.stream_id];
+      call.write({ items: [{ event_json: Buffer.from('{"px":1}') }, { event_json: Buffer.from('2') }] });
+      call.write({ end: { reason: 'ended' } });
+      call.end();
+    },
+    WriteStream(call, done) {
+      seen.written = [call.request.called_task_id, call.request.stream_id, call.request.items[0].text];
+      done(null, {});
+    },
+    EndStream(call, done) {
+      (seen.ended ??= []).push([call.request.called_task_id, call.request.stream_id]);
+      done(null, {});
+    },
+  };
+}
+
+test('streams of called tasks', async (t) => {
+  const seen = {};
+  const h = await serveHandler(t, [ALL], calling(seen));
+  const [result] = artifacts(await h.run(request('called')));
+  assert.deepEqual(JSON.parse(result.data), [
+    [{ px: 1 }, 2], 'inbound', true, { a: 1 }, 'the called task task_9 has several streams: name one of quotes, words',
+    'the called task task_9 has ended without the stream none',
+  ]);
+  assert.equal(seen.call.stream, true);
+  assert.deepEqual(seen, {
+    call: seen.call, opened: ['c-1', 'c-2'], read: ['task_9', 'c-1'], written: ['task_9', 'c-2', 'hello'], ended: [['task_9', 'c-2']],
+  });
+});
+
+const PROJECT = `import { StreamUnavailableError, textPart } from '@blocks-network/sdk';
+export default async function handler(task, ctx) {
+  const session = await ctx.taskClient.sendMessage({ agentName: 'other', requestParts: [textPart('hi')], stream: true });
+  if (task.requestParts[0].text === 'late') {
+    await session.waitForTerminal();
+    try { session.listStreams()[0].open(); } catch (err) {
+      return { artifacts: [{ data: JSON.stringify([err instanceof StreamUnavailableError, err.terminalState, err.declaredStream, session.openAllStreams()]) }] };
+    }
+  }
+  const order = [];
+  session.onProgress(() => order.push('progress'));
+  session.onStream((ref) => order.push(ref.descriptor.streamId));
+  const ref = await session.waitForStream('quotes', 30000);
+  const quotes = ref.open();
+  const got = [];
+  for await (const value of quotes.events()) got.push(value);
+  const words = (await session.waitForStreamWhere((r) => r.descriptor.affinity === 'shared')).open();
+  words.write('hello');
+  await words.end();
+  const late = [];
+  session.onStream((r) => late.push(r.descriptor.streamId));
+  const none = await session.waitForStream('none', 20).catch((err) => err.message);
+  const { agentDirection, localDirection, format, metadata, agentName } = ref.descriptor;
+  await session.asyncClose();
+  return { artifacts: [{ data: JSON.stringify([got, order, late, none, agentDirection, localDirection, format, metadata, agentName]) }] };
+}
+`;
+
+test('a project has the streams of called tasks', async (t) => {
+  const seen = {};
+  const dir = mkdtempSync(path.join(os.tmpdir(), 'bn-'));
+  t.after(() => rmSync(dir, { recursive: true, force: true }));
+  writeFileSync(path.join(dir, 'handler.mjs'), PROJECT);
+  const args = [fileURLToPath(new URL('../run.mjs', import.meta.url)), '--project', dir, '--file', path.join(dir, 'handler.mjs')];
+  const h = await serveHandler(t, args, calling(seen));
+  const raw = (text) => ({ parts: [{ part_id: 'request', text, raw_json: Buffer.from(JSON.stringify({ partId: 'request', text })) }] });
+  const [result] = artifacts(await h.run(raw('x')));
+  assert.deepEqual(JSON.parse(result.data), [
+    [{ px: 1 }, 2], ['progress', 'c-1', 'c-2'], ['c-1', 'c-2'], 'the task task_9 has not announced the stream none within 20 ms',
+    'outbound', 'inbound', 'events', { a: 1 }, 'other',
+  ]);
+  assert.deepEqual([seen.opened, seen.read, seen.written], [['c-1', 'c-2'], ['task_9', 'c-1'], ['task_9', 'c-2', 'hello']]);
+  assert.ok(seen.ended.some(([, id]) => id === 'c-2'));
+  const ended = await serveHandler(t, args, calling({}, false));
+  assert.deepEqual(JSON.parse(artifacts(await ended.run(raw('late')))[0].data), [true, 'completed', 'quotes', []]);
+});
+
+test('a pipe task goes on until it ends itself, and hears of a cancel', async (t) => {
+  const h = await serveHandler(t, [ALL]);
+  const messages = await h.run({ ...request('lasting'), kind: 'TASK_KIND_PIPE' });
+  assert.deepEqual(messages.map((m) => Object.keys(m)[0]), ['artifact', 'status', 'error']);
+  assert.equal(end(messages).error.public_message, 'broken');
+  const told = await h.run({ ...request('told'), kind: 'TASK_KIND_PIPE' }, (m) => {
+    if (m.artifact) h.ask('CancelTask', { task_id: 'task_1', reason: 'CANCEL_REASON_EXPIRED' });
+  });
+  assert.deepEqual(end(told).result, { final: false });
+  await h.ask('Shutdown');
+  await h.exited;
+  assert.match(h.stderr, /told: expired/);
+  assert.match(h.stderr, /again: TaskEndedError/);
 });

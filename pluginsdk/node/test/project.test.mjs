@@ -61,12 +61,12 @@ test('a stream needs a caller that wants it', async () => {
 function session(events) {
   const call = {
     taskId: 't9', queued: false, idempotent: false, closed: false,
-    artifacts: () => events.filter((e) => e.type === 'artifact'),
+    artifacts: () => events.filter((e) => e.type === 'artifact'), streams: () => [],
     download: async (index) => ({ data: Buffer.from(`file ${index}`), mimeType: 'x/y', fileName: '' }),
     control: async (verb) => { call.verb = verb; }, close: () => { call.closed = true; },
     async *follow() { for (const e of events) { await undefined; yield e; } },
   };
-  return [new TaskSession(call, 'o'), call];
+  return [new TaskSession(call, 'o', {}), call];
 }
 
 test('a session calls back, late ones too, and waits', async () => {
@@ -95,8 +95,8 @@ test('a session calls back, late ones too, and waits', async () => {
 });
 
 test('a session that is closed or takes too long stops waiting', async () => {
-  const never = { taskId: 't', artifacts: () => [], close() {}, async *follow() { await new Promise(() => {}); } };
-  const s = new TaskSession(never, 'o');
+  const never = { taskId: 't', artifacts: () => [], streams: () => [], close() {}, async *follow() { await new Promise(() => {}); } };
+  const s = new TaskSession(never, 'o', {});
   await assert.rejects(s.waitForTerminal(10), /did not end within 10 ms/);
   const waiting = s.waitForTerminal();
   s.close();
@@ -105,8 +105,8 @@ test('a session that is closed or takes too long stops waiting', async () => {
 
 test('who waits for a called task is woken when its own is to end', async () => {
   const abort = new AbortController();
-  const never = { taskId: 't', artifacts: () => [], close() {}, async *follow() { await new Promise(() => {}); } };
-  const waiting = new TaskSession(never, 'o', abort.signal).waitForTerminal();
+  const never = { taskId: 't', artifacts: () => [], streams: () => [], close() {}, async *follow() { await new Promise(() => {}); } };
+  const waiting = new TaskSession(never, 'o', { signal: abort.signal }).waitForTerminal();
   abort.abort(new CanceledError('user'));
   await assert.rejects(waiting, (err) => err instanceof CanceledError && err.reason === 'user');
   const [s] = session([{ type: 'terminal', state: 'completed' }]);

@@ -24,7 +24,7 @@ if _output.take_over() and (_package := _needs.missing()):
 from ._calls import Input
 from ._version import VERSION as __version__
 from .artifact import Artifact, file_artifact, json_artifact
-from .calls import AsyncCall, Call, CallFailed, Outcome
+from .calls import AsyncCall, Call, CalledStream, CallFailed, Outcome
 from .errors import Canceled, Error, Failure, HostError, TaskEnded
 from .serve import serve
 from .streams import AsyncStream, ExternalStream, Stream
@@ -37,6 +37,7 @@ __all__ = [
     "AsyncTask",
     "Call",
     "CallFailed",
+    "CalledStream",
     "Canceled",
     "Error",
     "ExternalStream",

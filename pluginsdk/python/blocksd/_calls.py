@@ -5,17 +5,17 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, AsyncIterator, Callable, Mapping, Sequence, Union
 
-import grpc
-
 from . import _rpc
-from ._host import before, refused
+from ._host import HostCall, before
 from ._pb import host_pb2, task_pb2
+from ._streams import StreamCore
 from ._work import Work
-from .errors import Error
+from .errors import Error, HostError
 
 
 @dataclass
@@ -51,7 +51,8 @@ def inputs_of(parts: Union[Mapping[str, Any], Sequence[Input], str]) -> list[Inp
 
 
 class CallCore:
-    """events are the events of the called task so far, the terminal last; other threads may read the list."""
+    """events are the events of the called task so far, the terminal last, and streams its streams; other threads may read
+    the lists."""
 
     def __init__(self, work: Work) -> None:
         self.work = work
@@ -59,13 +60,15 @@ class CallCore:
         self.queued = False
         self.idempotent = False
         self.events: list[dict[str, Any]] = []
+        self.streams: list[host_pb2.CalledStream] = []
         self.error: Error | None = None  # why there are no further events, if that is not their end
         self.closed = False
-        # on_news is called on the loop after each event and at the end.
+        # on_news is called on the loop after each event or stream, and at the end.
         self.on_news: Callable[[], None] | None = None
-        self._call: Any = None
+        self._call: HostCall | None = None
         self._news = asyncio.Event()
         self._reader: asyncio.Task[None] | None = None
+        self._opened: dict[str, StreamCore] = {}
 
     @classmethod
     async def submit(
@@ -78,11 +81,12 @@ class CallCore:
         owner_id: str = "",
         detached: bool = False,
         trace_context: Mapping[str, str] | None = None,
+        stream: bool = False,
     ) -> CallCore:
         core = cls(work)
         request = host_pb2.AgentCall(
             task_id=work.id, agent_name=agent, idempotency_key=idempotency_key, owner_id=owner_id, detached=detached,
-            trace_context=trace_context or {},
+            trace_context=trace_context or {}, stream=stream,
         )
         if minutes is not None:
             if isinstance(minutes, bool) or not isinstance(minutes, int) or not 1 <= minutes <= 43200:
@@ -95,36 +99,42 @@ class CallCore:
             else:
                 part.text = given.text or ""
         what = f"call the agent {agent!r}"
-        core._call = work.host.start("CallAgent", _requests(request, inputs))
+        core._call = call = work.host.start(what, "CallAgent")
         try:
-            first = await core._call.read()
-        except asyncio.CancelledError:
-            core._call.cancel()
+            async for message in _requests(request, inputs):
+                if call.ended:
+                    break  # the answer says why
+                await call.send(message)
+            call.close()
+            first = await call.read()
+            if first is None or not first.HasField("submitted"):
+                raise Error(f"{what}: the daemon did not say what was submitted")
+        except BaseException:
+            call.cancel()
             raise
-        except grpc.RpcError as err:
-            raise refused(what, err) from None
-        if first is grpc.aio.EOF or not first.HasField("submitted"):
-            raise Error(f"{what}: the daemon did not say what was submitted")
         core.task_id, core.queued = first.submitted.task_id, first.submitted.queued
         core.idempotent = first.submitted.idempotent
-        if first.event_json:
-            core.events.append(json.loads(first.event_json))
-        core._reader = asyncio.ensure_future(core._read(what))
+        core._keep(first)
+        core._reader = asyncio.ensure_future(core._read(call))
         return core
 
-    async def _read(self, what: str) -> None:
+    async def _read(self, call: HostCall) -> None:
         try:
-            while (answer := await self._call.read()) is not grpc.aio.EOF:
-                if answer.event_json:
-                    self.events.append(json.loads(answer.event_json))
-                    self._tell()
-        except grpc.RpcError as err:
-            self.error = refused(what, err)
+            while (answer := await call.read()) is not None:
+                self._keep(answer)
+                self._tell()
+        except HostError as err:
+            self.error = err
         except asyncio.CancelledError:
             pass
         finally:
             self.closed = True
             self._tell()
+
+    def _keep(self, answer: host_pb2.CallAgentResponse) -> None:
+        self.streams.extend(answer.streams)
+        if answer.event_json:
+            self.events.append(json.loads(answer.event_json))
 
     def _tell(self) -> None:
         self._news.set()
@@ -140,7 +150,18 @@ class CallCore:
 
     async def more(self, seen: int) -> bool:
         """Waits until there are more events than seen; False when there will be none."""
-        while len(self.events) <= seen:
+        return await self._longer(self.events, seen)
+
+    async def more_streams(self, seen: int, deadline: float | None, timeout: float | None) -> bool:
+        """The same for streams; timeout is what the deadline, of the monotonic clock, was made of."""
+        left = None if deadline is None else max(0, deadline - time.monotonic())
+        try:
+            return await asyncio.wait_for(self._longer(self.streams, seen), left)
+        except asyncio.TimeoutError:
+            raise TimeoutError(f"the called task {self.task_id} has not announced the stream after {timeout:g} s") from None
+
+    async def _longer(self, seen_of: Sequence[Any], seen: int) -> bool:
+        while len(seen_of) <= seen:
             if self.terminal is not None:
                 return False
             if self.closed:
@@ -154,6 +175,33 @@ class CallCore:
             finally:
                 news.cancel()
         return True
+
+    async def open_stream(self, id: str) -> StreamCore:
+        """Opens a stream, once."""
+        if id not in self._opened:
+            request = host_pb2.OpenCallStreamRequest(task_id=self.work.id, called_task_id=self.task_id, stream_id=id)
+            opened = (await self.work.host.call(f"open the stream {id} of the called task", "OpenCallStream", request)).stream
+            made = host_pb2.CreateStreamResponse(
+                stream_id=opened.stream_id, declared_stream=opened.declared_stream, direction=opened.direction,
+                format=opened.format, shared=opened.shared,
+            )  # fmt: skip
+            self._opened.setdefault(id, StreamCore(self.work, made, self.task_id))
+        return self._opened[id]
+
+    async def stream(self, name: str, timeout: float | None) -> StreamCore:
+        """Waits for a stream and opens it: the one with that key in the card or that id, or the only one."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while True:
+            found = [s for s in self.streams if s.declared_stream == name] or [s for s in self.streams if s.stream_id == name]
+            if not name:
+                found = list(self.streams)
+            if len(found) > 1 and not name:
+                raise Error(f"the called task {self.task_id} has several streams: name one of {', '.join(map(_name, found))}")
+            if found:
+                return await self.open_stream(found[0].stream_id)
+            if not await self.more_streams(len(self.streams), deadline, timeout):
+                which = f"the stream {name!r}" if name else "a stream"
+                raise Error(f"the called task {self.task_id} has ended without {which}")
 
     async def end(self, timeout: float | None) -> dict[str, Any]:
         """The terminal event."""
@@ -190,6 +238,10 @@ class CallCore:
         """Follows the called task no more; it is canceled unless it has ended or is detached."""
         if self._call is not None:
             self._call.cancel()
+
+
+def _name(stream: host_pb2.CalledStream) -> str:
+    return stream.declared_stream or stream.stream_id
 
 
 async def control(work: Work, called: str, verb: str) -> None:

@@ -8,8 +8,8 @@ import shlex
 import sys
 
 # As in pyproject.toml.
-REQUIREMENTS = ("grpcio>=1.66,<2", "protobuf>=6.31.1,<8")
-MODULES = {"grpc": "grpcio", "google.protobuf": "protobuf"}
+REQUIREMENTS = ("protobuf>=6.31.1,<8",)
+MODULES = {"google.protobuf": "protobuf"}
 
 
 def missing() -> str:

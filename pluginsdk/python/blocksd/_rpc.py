@@ -12,24 +12,22 @@ HOST_SOCKET_VARIABLE = "BLOCKSD_HOST_SOCKET"
 HOST_TOKEN_VARIABLE = "BLOCKSD_HOST_TOKEN"
 HOST_TOKEN_KEY = "blocksd-host-token"
 
-# Limits of the contract, in bytes.
-MAX_MESSAGE = 16 << 20
+# What one message carries of a file, in bytes.
 CHUNK = 256 << 10
-OPTIONS = [("grpc.max_receive_message_length", MAX_MESSAGE), ("grpc.max_send_message_length", MAX_MESSAGE)]
 
-# How each method of the host is called, and its messages.
-HOST_METHODS: dict[str, tuple[str, Any, Any]] = {
-    "DownloadInput": ("unary_stream", op.DownloadInputRequest, op.DownloadInputResponse),
-    "PublishArtifact": ("stream_unary", op.PublishArtifactRequest, op.PublishArtifactResponse),
-    "CreateStream": ("unary_unary", op.CreateStreamRequest, op.CreateStreamResponse),
-    "ActivateStream": ("unary_unary", op.ActivateStreamRequest, op.ActivateStreamResponse),
-    "WriteStream": ("unary_unary", op.WriteStreamRequest, op.WriteStreamResponse),
-    "ReadStream": ("unary_stream", op.ReadStreamRequest, op.ReadStreamResponse),
-    "EndStream": ("unary_unary", op.EndStreamRequest, op.EndStreamResponse),
-    "CallAgent": ("stream_stream", op.CallAgentRequest, op.CallAgentResponse),
-    "ControlCall": ("unary_unary", op.ControlCallRequest, op.ControlCallResponse),
-    "DownloadCallArtifact": ("unary_stream", op.DownloadCallArtifactRequest, op.DownloadCallArtifactResponse),
-    "EndTask": ("unary_unary", op.EndTaskRequest, op.EndTaskResponse),
+# The messages of each method of the host.
+HOST_METHODS: dict[str, tuple[Any, Any]] = {
+    "DownloadInput": (op.DownloadInputRequest, op.DownloadInputResponse),
+    "PublishArtifact": (op.PublishArtifactRequest, op.PublishArtifactResponse),
+    "CreateStream": (op.CreateStreamRequest, op.CreateStreamResponse),
+    "ActivateStream": (op.ActivateStreamRequest, op.ActivateStreamResponse),
+    "WriteStream": (op.WriteStreamRequest, op.WriteStreamResponse),
+    "ReadStream": (op.ReadStreamRequest, op.ReadStreamResponse),
+    "EndStream": (op.EndStreamRequest, op.EndStreamResponse),
+    "CallAgent": (op.CallAgentRequest, op.CallAgentResponse),
+    "ControlCall": (op.ControlCallRequest, op.ControlCallResponse),
+    "DownloadCallArtifact": (op.DownloadCallArtifactRequest, op.DownloadCallArtifactResponse),
+    "OpenCallStream": (op.OpenCallStreamRequest, op.OpenCallStreamResponse),
 }
 
 # CancelReason in words; "ended" also when the daemon ended the call, or is gone.

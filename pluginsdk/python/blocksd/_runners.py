@@ -3,32 +3,87 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
+import os
+import queue
 import sys
 import threading
-from typing import Any, Callable, Coroutine
+import traceback
+from typing import Any, Callable, Coroutine, NoReturn, Sequence
 
 from ._output import current_task
 from ._work import Work
+from .artifact import Artifact
+
+# So many threads stay for further tasks. To make one takes longer than all the rest of a small task.
+MAX_IDLE = 32
+
+Body = Callable[[Work], Sequence[Artifact]]
 
 
-def in_thread(body: Callable[[Work], None]) -> Callable[[Work], None]:
-    """Starts body in a thread; what it raises fails the task. A body that blocks hurts only its task."""
+def in_thread(body: Body) -> Callable[[Work], None]:
+    """Runs body, which returns the last artifacts, in a thread that has nothing else to do meanwhile; what it raises fails
+    the task. A body that blocks hurts only its task."""
 
     def run(work: Work) -> None:
         current_task.set(work.id)
+        process = os.getpid()
+        artifacts: Sequence[Artifact] = ()
+        failure: BaseException | None = None
         try:
-            body(work)
+            artifacts = body(work)
         except BaseException as err:  # also SystemExit: it ends the task and not the process
-            work.finish(err)
-        else:
-            work.finish()
-        finally:
+            failure = err
+        if os.getpid() != process:
+            _end_child(failure)
+        try:
             sys.stdout.flush()  # a line that was begun
+        finally:
+            work.finish(failure, artifacts)
 
-    def start(work: Work) -> None:
-        threading.Thread(target=run, args=[work], name=f"task {work.id}", daemon=True).start()
+    return _Threads(run).start
 
-    return start
+
+def _end_child(failure: BaseException | None) -> NoReturn:
+    """Ends a process that a handler has forked and that has come to the end of its task, as a program ends."""
+    code: Any = 0 if failure is None else 1
+    if isinstance(failure, SystemExit):
+        code = failure.code if isinstance(failure.code, int) else 1 if failure.code else 0
+    elif failure is not None:
+        traceback.print_exception(failure)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code & 0xFF)
+
+
+class _Threads:
+    def __init__(self, run: Callable[[Work], None]) -> None:
+        self._run = run
+        self._waiting: queue.SimpleQueue[Work] = queue.SimpleQueue()
+        self._lock = threading.Lock()
+        self._idle = 0
+
+    def start(self, work: Work) -> None:
+        with self._lock:
+            idle = self._idle > 0
+            if idle:
+                self._idle -= 1
+        if idle:
+            self._waiting.put(work)
+        else:
+            threading.Thread(target=self._work, args=[work], daemon=True).start()
+
+    def _work(self, work: Work) -> None:
+        thread = threading.current_thread()
+        while True:
+            thread.name = f"task {work.id}"
+            contextvars.Context().run(self._run, work)
+            with self._lock:
+                if self._idle >= MAX_IDLE:
+                    return
+                self._idle += 1
+            del work  # nothing of it is kept until the next one
+            work = self._waiting.get()
 
 
 class OnLoop:

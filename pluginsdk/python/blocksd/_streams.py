@@ -6,9 +6,7 @@ import asyncio
 import json
 from typing import Any, Iterable
 
-import grpc
-
-from ._host import before, refused
+from ._host import HostCall, before
 from ._pb import host_pb2
 from ._work import Work
 from .errors import HostError
@@ -22,9 +20,12 @@ MAX_ITEM = 1 << 20
 
 
 class StreamCore:
-    def __init__(self, work: Work, made: host_pb2.CreateStreamResponse) -> None:
+    """A stream of the task, or of a task that it has called."""
+
+    def __init__(self, work: Work, made: host_pb2.CreateStreamResponse, called: str = "") -> None:
         self.work = work
         self.made = made
+        self.called = called  # the id of the called task
         self.id: str = made.stream_id
         self.direction = DIRECTIONS[made.direction]
         self.format = FORMATS[made.format]
@@ -34,7 +35,7 @@ class StreamCore:
         self.end_detail = ""
         # Several writes at once would be taken in no particular order.
         self._writing = asyncio.Lock()
-        self._call: Any = None
+        self._call: HostCall | None = None
         self._reading: asyncio.Future[Any] | None = None
 
     @classmethod
@@ -54,6 +55,9 @@ class StreamCore:
         what = f"create the stream {name!r}" if name else "create a stream"
         return cls(work, await work.host.call(what, "CreateStream", request))
 
+    def _request(self, make: Any, **members: Any) -> Any:
+        return make(task_id=self.work.id, stream_id=self.id, called_task_id=self.called, **members)
+
     async def activate(self, metadata: Any) -> None:
         request = host_pb2.ActivateStreamRequest(task_id=self.work.id, stream_id=self.id, metadata_json=document(metadata))
         await self.work.host.call("activate the stream", "ActivateStream", request)
@@ -62,10 +66,10 @@ class StreamCore:
         encoded = [item_of(self.format, piece) for item in items for piece in _pieces(self.format, item)]
         async with self._writing:
             for batch in _batches(encoded):
-                request = host_pb2.WriteStreamRequest(task_id=self.work.id, stream_id=self.id, items=batch, no_wait=not wait)
+                request = self._request(host_pb2.WriteStreamRequest, items=batch, no_wait=not wait)
                 await self.work.host.call("write the stream", "WriteStream", request)
             if flush:
-                request = host_pb2.WriteStreamRequest(task_id=self.work.id, stream_id=self.id, flush=True)
+                request = self._request(host_pb2.WriteStreamRequest, flush=True)
                 await self.work.host.call("flush the stream", "WriteStream", request)
 
     async def read(self) -> list[Any] | None:
@@ -74,19 +78,19 @@ class StreamCore:
         while not self.end_reason:
             if self._reading is None:
                 if self._call is None:
-                    request = host_pb2.ReadStreamRequest(task_id=self.work.id, stream_id=self.id)
-                    self._call = self.work.host.start("ReadStream", request)
+                    request = self._request(host_pb2.ReadStreamRequest)
+                    self._call = await self.work.host.begin("read the stream", "ReadStream", request)
                 self._reading = asyncio.ensure_future(self._call.read())
                 self._reading.add_done_callback(_nobody_reads_on)
             try:
                 answer = await before(self.work.canceled, self._reading)
-            except grpc.RpcError as err:
+            except HostError:
                 self.end_reason = "failed"
-                raise refused("read the stream", err) from None
-            if answer is None:
+                raise
+            if not self._reading.done():
                 raise self.work.interrupted()
             self._reading = None
-            if answer is grpc.aio.EOF:
+            if answer is None:
                 self.end_reason = "closed"
                 break
             if answer.HasField("gap"):
@@ -102,7 +106,7 @@ class StreamCore:
         if self.ended:
             return
         self.ended = True
-        request = host_pb2.EndStreamRequest(task_id=self.work.id, stream_id=self.id, failure=failure)
+        request = self._request(host_pb2.EndStreamRequest, failure=failure)
         try:
             async with self._writing:
                 await self.work.host.call("end the stream", "EndStream", request)

@@ -1,6 +1,6 @@
 """One task under way: what is sent for it, in which order, and whether it was asked to end.
 
-The coroutines run on the loop of the gRPC server; the methods that are no coroutines may be called from any thread.
+The coroutines run on the loop of the server; what the other methods may be called from is said there.
 """
 
 from __future__ import annotations
@@ -8,38 +8,55 @@ from __future__ import annotations
 import asyncio
 import collections
 import threading
-from typing import Any, AsyncIterator, Callable, Coroutine, TypeVar
+import time
+from typing import Any, AsyncIterator, Callable, Coroutine, Sequence, TypeVar
 
 from . import _rpc
+from ._grpc import ServerCall
 from ._host import Host
 from ._pb import handler_pb2, host_pb2, task_pb2
 from .artifact import Artifact, read_some
-from .errors import Canceled, TaskEnded, cut, texts
+from .errors import Canceled, Error, TaskEnded, cut, texts
 
 T = TypeVar("T")
 
-# A message for the daemon, or None to only mark a place in the order; whether it is a status; who waits for it.
-Item = tuple["handler_pb2.StartTaskResponse | None", bool, "asyncio.Future[int] | None"]
+# A message for the daemon, or None to only mark a place in the order; who waits for it.
+Item = tuple["bytes | None", "asyncio.Future[int] | None"]
+
+# Kind of a task that lasts.
+PIPE = 2
+
+# Statuses that follow closer than this on each other wait for the last of them, in seconds: the daemon publishes one a
+# second.
+STATUS_PAUSE = 0.05
 
 
 class Work:
-    def __init__(self, message: task_pb2.Task, host: Host, loop: asyncio.AbstractEventLoop) -> None:
+    """What is sent may have to wait until the daemon has room. Whoever adds something sends what can be sent, in its own
+    thread; _sending guards that and the order."""
+
+    def __init__(self, message: task_pb2.Task, host: Host, loop: asyncio.AbstractEventLoop, call: ServerCall) -> None:
         self.message = message
         self.id: str = message.task_id
         self.host = host
         self.loop = loop
         self.final = False  # a pipe task ends with the answer
-        self.lasting = False  # a task that succeeded goes on, with statuses, until it is asked to end
+        self._returned = False  # a pipe task whose handler has succeeded goes on until it is asked to end, or ends itself
+        self._ending: list[BaseException | str | None] = []  # how it ends itself
         self.cancel_event = threading.Event()
         self.cancel_reason = ""
         self.canceled = asyncio.Event()
         # on_cancel are called on the loop, once.
         self.on_cancel: list[Callable[[], None]] = []
+        self._call = call
+        self._sending = threading.Lock()
         self._items: collections.deque[Item] = collections.deque()
-        self._wake = asyncio.Event()
+        self._status: bytes | None = None  # the latest, if it waits
+        self._status_at = -STATUS_PAUSE
         self._sent = 0
         self._closed = False  # nothing is taken any more
         self._artifact = asyncio.Lock()  # pieces of different artifacts never mix
+        call.on_room = self._send_waiting
 
     # From any thread.
 
@@ -52,22 +69,125 @@ class Work:
         return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(coroutine, self.loop))
 
     def status(self, text: str) -> None:
-        message = handler_pb2.StartTaskResponse(status=cut(str(text)))
-        self._on_loop(self._put_status, message)
-
-    def finish(self, err: BaseException | None = None) -> None:
-        """Ends the task. Only the first end counts."""
-        if err is None:
-            message = handler_pb2.StartTaskResponse(result=handler_pb2.Result(final=self.final))
-            if self.lasting:
-                self._on_loop(self.when_canceled, lambda: self._put_last(message))
+        message = handler_pb2.StartTaskResponse(status=cut(str(text))).SerializeToString()
+        now = time.monotonic()
+        with self._sending:
+            if self._closed:
                 return
-        else:
-            public, private = texts(err)
-            message = handler_pb2.StartTaskResponse(error=handler_pb2.Error(public_message=public, private_message=private))
-        self._on_loop(self._put_last, message)
+            if now - self._status_at < STATUS_PAUSE or self._items:
+                if self._status is None:
+                    self._on_loop(self.loop.call_later, STATUS_PAUSE, self._send_waiting)
+                self._status = message
+                return
+            self._status_at = now
+            self._status = None
+            self._items.append((message, None))
+            self._send_some()
 
-    def _on_loop(self, call: Callable[..., None], *args: Any) -> None:
+    def send_all(self, artifacts: Sequence[Artifact]) -> None:
+        """Sends artifacts, and blocks until they are on their way."""
+        for artifact in artifacts:
+            if not self._send_at_once(artifact):
+                self.wait(self.send(artifact))
+
+    def _send_at_once(self, artifact: Artifact) -> bool:
+        """Sends an artifact of one piece, if nothing has to wait."""
+        if (message := _one_piece(artifact)) is None or self._artifact.locked():
+            return False
+        with self._sending:
+            if self._closed or not self._free():
+                return False
+            self._call.send(message)
+            self._sent += 1
+        return True
+
+    def finish(self, err: BaseException | None = None, artifacts: Sequence[Artifact] = ()) -> None:
+        """Ends the task, with its last artifacts. Only the first end counts."""
+        if err is None and artifacts:
+            try:
+                if len(artifacts) == 1 and not self._lasts and self._finish_at_once(artifacts[0]):
+                    return
+                self.send_all(artifacts)
+            except BaseException as failed:
+                err = failed
+        if err is None and self._lasts:
+            # Its answer stays open, for statuses and a cancel.
+            self._on_loop(self._go_on)
+        else:
+            self._put_last(_result(self.final) if err is None else _failed(err))
+
+    @property
+    def _lasts(self) -> bool:
+        return self.message.kind == PIPE and not self.final
+
+    def end_pipe(self, err: BaseException | str | None) -> None:
+        """Ends a pipe task as soon as its handler has returned."""
+        if self.message.kind != PIPE:
+            raise Error("only a pipe task can be ended so: another one ends when its handler returns")
+        if self._closed:
+            raise TaskEnded()
+        self._on_loop(self._end_pipe, err)
+
+    def _finish_at_once(self, artifact: Artifact) -> bool:
+        """Sends the only artifact and the end in one go."""
+        if (message := _one_piece(artifact)) is None or self._artifact.locked():
+            return False
+        with self._sending:
+            if self._closed or not self._free():
+                return False
+            self._closed = True
+            self._call.send(message, _result(self.final), last=True)
+        return True
+
+    def _put(self, message: bytes | None, waiter: asyncio.Future[int] | None = None) -> None:
+        with self._sending:
+            if self._closed:
+                raise TaskEnded()
+            self._queue_status()
+            self._items.append((message, waiter))
+            self._send_some()
+
+    def _put_last(self, message: bytes) -> None:
+        with self._sending:
+            if not self._closed:
+                self._queue_status()
+                self._closed = True
+                self._items.append((message, None))
+                self._send_some()
+
+    def _send_waiting(self) -> None:
+        with self._sending:
+            self._send_some()
+            if not self._items:
+                self._queue_status()
+                self._send_some()
+
+    # With _sending held.
+
+    def _free(self) -> bool:
+        """Whether nothing has to wait."""
+        return not self._items and self._status is None and self._call.has_room
+
+    def _queue_status(self) -> None:
+        """The status that waits comes before whatever follows."""
+        if self._status is not None and not self._closed:
+            self._items.append((self._status, None))
+            self._status_at = time.monotonic()
+        self._status = None
+
+    def _send_some(self) -> None:
+        """What there is room for."""
+        while self._items and self._call.has_room:
+            message, waiter = self._items.popleft()
+            if message is not None:
+                self._call.send(message, last=self._closed and not self._items)
+                self._sent += 1
+            if waiter is not None:
+                self._on_loop(_tell, waiter, self._sent)
+
+    # From any thread.
+
+    def _on_loop(self, call: Callable[..., Any], *args: Any) -> None:
         try:
             self.loop.call_soon_threadsafe(call, *args)
         except RuntimeError:  # the loop is closed: the process ends
@@ -92,31 +212,20 @@ class Work:
         else:
             self.on_cancel.append(call)
 
-    def _put(self, message: handler_pb2.StartTaskResponse | None, status: bool = False, waiter: asyncio.Future[int] | None = None) -> None:
-        self._items.append((message, status, waiter))
-        self._wake.set()
-
-    def _put_status(self, message: handler_pb2.StartTaskResponse) -> None:
-        """Of statuses that wait, the first and the last are enough: the daemon publishes one a second."""
-        if self._closed:
-            return
-        items = self._items
-        if len(items) >= 2 and items[-1][1] and items[-2][1]:
-            items[-1] = (message, True, None)
-        else:
-            self._put(message, status=True)
-
-    def _put_last(self, message: handler_pb2.StartTaskResponse) -> None:
-        if not self._closed:
+    def gone(self) -> None:
+        """The daemon has ended the call: nothing is sent any more."""
+        self.cancel("ended")
+        with self._sending:
             self._closed = True
-            self._put(message)
+            while self._items:
+                waiter = self._items.popleft()[1]
+                if waiter is not None and not waiter.done():
+                    waiter.set_exception(TaskEnded())
 
     async def _pass(self, message: handler_pb2.StartTaskResponse | None) -> int:
-        """Waits until gRPC has taken the message and all before it; returns how many that were."""
-        if self._closed:
-            raise TaskEnded()
+        """Waits until the message and all before it are on their way; returns how many that were."""
         waiter: asyncio.Future[int] = self.loop.create_future()
-        self._put(message, waiter=waiter)
+        self._put(None if message is None else message.SerializeToString(), waiter)
         return await waiter
 
     async def send(self, artifact: Artifact) -> None:
@@ -142,44 +251,60 @@ class Work:
         async for answer in self.host.each(f"download input number {index + 1}", "DownloadInput", request):
             yield (answer.file if answer.HasField("file") else None), answer.data
 
-    async def end_pipe(self, err: BaseException | str | None) -> None:
-        request = host_pb2.EndTaskRequest(task_id=self.id)
-        if err is not None:
-            public, private = (cut(err), "") if isinstance(err, str) else texts(err)
-            request.error.CopyFrom(handler_pb2.Error(public_message=public, private_message=private))
-        await self.host.call("end the task", "EndTask", request)
+    def _go_on(self) -> None:
+        self._returned = True
+        if self._ending:
+            self._end_pipe(self._ending[0])
+        else:
+            self.when_canceled(lambda: self._put_last(_result(False)))
+
+    def _end_pipe(self, err: BaseException | str | None) -> None:
+        if self._returned:
+            self._put_last(_result(True) if err is None else _failed(err))
+        else:
+            self._ending.append(err)
 
     def interrupted(self) -> Canceled:
         return Canceled(self.cancel_reason)
 
-    async def answer(self, write: Callable[[Any], Coroutine[Any, Any, None]]) -> None:
-        """Writes what is sent for the task to the daemon, until its end."""
-        try:
-            while True:
-                while not self._items:
-                    if self._closed:
-                        return
-                    self._wake.clear()
-                    await self._wake.wait()
-                message, _, waiter = self._items.popleft()
-                if message is not None:
-                    await write(message)
-                    self._sent += 1
-                if waiter is not None and not waiter.done():
-                    waiter.set_result(self._sent)
-        finally:
-            self._closed = True
-            while self._items:
-                waiter = self._items.popleft()[2]
-                if waiter is not None and not waiter.done():
-                    waiter.set_exception(TaskEnded())
+
+def _tell(waiter: asyncio.Future[int], sent: int) -> None:
+    if not waiter.done():
+        waiter.set_result(sent)
+
+
+def _result(final: bool) -> bytes:
+    return _FINAL if final else _RESULT
+
+
+_RESULT: bytes = handler_pb2.StartTaskResponse(result=handler_pb2.Result()).SerializeToString()
+_FINAL: bytes = handler_pb2.StartTaskResponse(result=handler_pb2.Result(final=True)).SerializeToString()
+
+
+def _failed(err: BaseException | str) -> bytes:
+    public, private = (cut(err), "") if isinstance(err, str) else texts(err)
+    error = handler_pb2.Error(public_message=public, private_message=private)
+    return bytes(handler_pb2.StartTaskResponse(error=error).SerializeToString())
+
+
+def _info(artifact: Artifact) -> task_pb2.ArtifactInfo:
+    return task_pb2.ArtifactInfo(
+        output_id=artifact.output_id or "", mime_type=artifact.mime_type or "", file_name=artifact.file_name or ""
+    )
+
+
+def _one_piece(artifact: Artifact) -> bytes | None:
+    """The message of an artifact that is small, and in memory."""
+    data = artifact.data
+    if not isinstance(data, bytes) or len(data) > _rpc.CHUNK:
+        return None
+    chunk = task_pb2.ArtifactChunk(info=_info(artifact), data=data, last=True)
+    return bytes(handler_pb2.StartTaskResponse(artifact=chunk).SerializeToString())
 
 
 async def chunks(artifact: Artifact) -> AsyncIterator[task_pb2.ArtifactChunk]:
     """An artifact in pieces; the first one describes it, the last one is marked."""
-    info: task_pb2.ArtifactInfo | None = task_pb2.ArtifactInfo(
-        output_id=artifact.output_id or "", mime_type=artifact.mime_type or "", file_name=artifact.file_name or ""
-    )
+    info: task_pb2.ArtifactInfo | None = _info(artifact)
     data = artifact.data
     if isinstance(data, (bytes, bytearray, memoryview)):
         view = memoryview(data)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import Any, AsyncIterator, Iterator, Optional
 
 from ._calls import CallCore
+from ._streams import DIRECTIONS, FORMATS
 from .artifact import Artifact
 from .errors import Error
+from .streams import AsyncStream, Stream
 
 
 @dataclass
@@ -28,6 +31,18 @@ class CallFailed(Error):
         self.outcome = outcome
 
 
+@dataclass
+class CalledStream:
+    """A stream of a called task. direction is seen from here: "inbound" can be read."""
+
+    id: str
+    name: str  # its key in the card of the called agent; may be empty
+    direction: str
+    format: str
+    shared: bool
+    metadata: Any
+
+
 class BaseCall:
     def __init__(self, core: CallCore) -> None:
         self._core = core
@@ -38,6 +53,17 @@ class BaseCall:
     def artifacts(self) -> list[dict[str, Any]]:
         """The artifact events so far; their order is that of download."""
         return [e for e in list(self._core.events) if e.get("type") == "artifact"]
+
+    @property
+    def streams(self) -> list[CalledStream]:
+        """The streams that the called task has announced so far."""
+        return [
+            CalledStream(
+                s.stream_id, s.declared_stream, DIRECTIONS[s.direction], FORMATS[s.format], s.shared,
+                json.loads(s.metadata_json) if s.metadata_json else None,
+            )
+            for s in list(self._core.streams)
+        ]  # fmt: skip
 
     def _outcome(self, event: dict[str, Any]) -> Outcome:
         return Outcome(str(event.get("state", "")), str(event.get("error", "")), event)
@@ -78,6 +104,11 @@ class Call(BaseCall):
             raise Error(f"the called task {self.task_id} completed without an artifact")
         return bytes(artifacts[0].data).decode()  # type: ignore[arg-type]
 
+    def stream(self, name: str = "", timeout: Optional[float] = None) -> Stream:
+        """Waits until the called task has announced a stream, and opens it: the one with this key in the card or this id,
+        or the only one. A request task has streams only if it was called with stream=True."""
+        return Stream(self._core.work.wait(self._core.stream(name, timeout)))
+
     def cancel(self) -> None:
         self._core.work.wait(self._core.control("cancel"))
 
@@ -115,6 +146,9 @@ class AsyncCall(BaseCall):
         if not artifacts:
             raise Error(f"the called task {self.task_id} completed without an artifact")
         return bytes(artifacts[0].data).decode()  # type: ignore[arg-type]
+
+    async def stream(self, name: str = "", timeout: Optional[float] = None) -> AsyncStream:
+        return AsyncStream(await self._core.work.awaited(self._core.stream(name, timeout)))
 
     async def cancel(self) -> None:
         await self._core.work.awaited(self._core.control("cancel"))

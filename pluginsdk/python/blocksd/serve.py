@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Awaitable, Callable, Mapping, NoReturn, Optional, Sequence, Union
 
 from . import _output, _process
-from .artifact import artifacts_of
+from .artifact import Artifact, artifacts_of
 from .task import AsyncTask, Task
 
 Card = Union[str, "os.PathLike[str]", bytes, Mapping[str, Any]]
@@ -56,9 +56,8 @@ def serve(
         start: Callable[[Any], None] = OnLoop(body).start
     else:
 
-        def run(work: Any) -> None:
-            task = Task(work)
-            task.send(*artifacts_of(handler(task)))  # type: ignore[arg-type]
+        def run(work: Any) -> Sequence[Artifact]:
+            return artifacts_of(handler(Task(work)))  # type: ignore[arg-type]
 
         start = in_thread(run)
     _process.run(Served(start, name or os.path.basename(program), version, documents, idempotent))

@@ -88,7 +88,7 @@ class BaseTask:
 
     def complete(self) -> None:
         """Lets a pipe task end when the handler returns. Without it the task goes on, and its streams with it, until its time
-        is over, somebody ends it, or end is called."""
+        is over, somebody ends it, or end is called; it still may say statuses, and hears of a cancel."""
         self._work.final = True
 
     def text(self, id: str = "") -> str:
@@ -148,8 +148,7 @@ class Task(BaseTask):
     def send(self, *results: Any) -> None:
         """Publishes artifacts in order with statuses, as part of the answer, as if they were returned. If one cannot be
         published, the task fails."""
-        for artifact in artifacts_of(list(results)):
-            self._work.wait(self._work.send(artifact))
+        self._work.send_all(artifacts_of(list(results)))
 
     def publish(self, *results: Any) -> None:
         """Publishes artifacts while the task goes on, and returns when the network has them."""
@@ -177,16 +176,19 @@ class Task(BaseTask):
         idempotency_key: str = "",
         detached: bool = False,
         trace_context: Optional[Mapping[str, str]] = None,
+        stream: bool = False,
     ) -> Call:
         """Submits a task to another agent. parts are its inputs by id, or one text for the input "request". minutes make
         it a pipe task. It is canceled with this task, or when the call is closed, unless it is detached. trace_context is
-        that of a span of the handler's own; without it the called task belongs to this one."""
+        that of a span of the handler's own; without it the called task belongs to this one. stream asks for the streams of
+        a request task; a pipe task always has them."""
         inputs = inputs_of(parts)
-        return Call(self._work.wait(CallCore.submit(self._work, agent, inputs, minutes, idempotency_key, "", detached, trace_context)))
+        submit = CallCore.submit(self._work, agent, inputs, minutes, idempotency_key, "", detached, trace_context, stream)
+        return Call(self._work.wait(submit))
 
     def end(self, error: Union[BaseException, str, None] = None) -> None:
-        """Ends a pipe task whose handler has returned."""
-        self._work.wait(self._work.end_pipe(error))
+        """Ends a pipe task, as soon as its handler has returned."""
+        self._work.end_pipe(error)
 
 
 class AsyncTask(BaseTask):
@@ -236,14 +238,16 @@ class AsyncTask(BaseTask):
         idempotency_key: str = "",
         detached: bool = False,
         trace_context: Optional[Mapping[str, str]] = None,
+        stream: bool = False,
     ) -> AsyncCall:
         """Submits a task to another agent, as Task.call does."""
-        submit = CallCore.submit(self._work, agent, inputs_of(parts), minutes, idempotency_key, "", detached, trace_context)
+        inputs = inputs_of(parts)
+        submit = CallCore.submit(self._work, agent, inputs, minutes, idempotency_key, "", detached, trace_context, stream)
         return AsyncCall(await self._work.awaited(submit))
 
     async def end(self, error: Union[BaseException, str, None] = None) -> None:
-        """Ends a pipe task whose handler has returned."""
-        await self._work.awaited(self._work.end_pipe(error))
+        """Ends a pipe task, as soon as its handler has returned."""
+        self._work.end_pipe(error)
 
 
 async def _whole(work: Work, index: int) -> bytes:

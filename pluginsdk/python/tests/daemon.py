@@ -25,6 +25,8 @@ PACKAGE = Path(__file__).parent.parent
 # Bounds hangs; nothing is measured with it.
 PATIENCE = 60
 TOKEN = "token of a test"
+# As the daemon's.
+OPTIONS = [("grpc.max_receive_message_length", 16 << 20), ("grpc.max_send_message_length", 16 << 20)]
 
 
 class Host:
@@ -39,6 +41,7 @@ class Host:
         self.never_ends = False  # ReadStream says no end
         self.refuse: dict[str, grpc.StatusCode] = {}
         self.called: list[dict[str, Any]] = []  # events of a called task
+        self.announced: list[op.CalledStream] = []  # its streams, with the first event
         self.hold = threading.Event()  # held back before the last of them
         self.hold.set()
 
@@ -108,7 +111,7 @@ class Host:
         for i, event in enumerate(self.called):
             if i == len(self.called) - 1:
                 self.hold.wait(PATIENCE)
-            yield op.CallAgentResponse(event_json=json.dumps(event).encode())
+            yield op.CallAgentResponse(event_json=json.dumps(event).encode(), streams=self.announced if i == 0 else [])
 
     def ControlCall(self, request: Any, context: Any) -> Any:
         self._note("ControlCall", request, context)
@@ -120,14 +123,16 @@ class Host:
         yield op.DownloadCallArtifactResponse(info=tp.ArtifactInfo(mime_type="text/plain", file_name="r.txt"))
         yield op.DownloadCallArtifactResponse(data=b"result %d" % request.artifact_index)
 
-    def EndTask(self, request: Any, context: Any) -> Any:
-        self._note("EndTask", request, context)
-        return op.EndTaskResponse()
+    def OpenCallStream(self, request: Any, context: Any) -> Any:
+        self._note("OpenCallStream", request, context)
+        return op.OpenCallStreamResponse(stream=next(s for s in self.announced if s.stream_id == request.stream_id))
 
     def serve(self, socket: Path) -> grpc.Server:
-        server = grpc.server(futures.ThreadPoolExecutor(32), options=_rpc.OPTIONS)
+        server = grpc.server(futures.ThreadPoolExecutor(32), options=OPTIONS)
         methods = {}
-        for name, (kind, request, response) in _rpc.HOST_METHODS.items():
+        for name, (request, response) in _rpc.HOST_METHODS.items():
+            ways = op.DESCRIPTOR.services_by_name["HostService"].methods_by_name[name]
+            kind = "_".join("stream" if way else "unary" for way in (ways.client_streaming, ways.server_streaming))
             make = getattr(grpc, f"{kind}_rpc_method_handler")
             methods[name] = make(getattr(self, name), request_deserializer=request.FromString, response_serializer=response.SerializeToString)
         server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(_rpc.HOST_SERVICE, methods)])
@@ -222,7 +227,7 @@ class Process:
         line = self._line.get(timeout=PATIENCE)
         fields = line.split("|")
         assert len(fields) == 6 and fields[:3] == ["1", "1", "unix"] and fields[4:] == ["grpc", ""], (line, self.log)
-        self._channel = grpc.insecure_channel("unix:" + fields[3], options=_rpc.OPTIONS)
+        self._channel = grpc.insecure_channel("unix:" + fields[3], options=OPTIONS)
         return self
 
     def _unary(self, path: str, request: bytes) -> bytes:

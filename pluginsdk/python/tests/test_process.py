@@ -57,6 +57,13 @@ def test_lines_of_threads_are_not_mixed(start: Any) -> None:
     assert sorted(p.log) == sorted(f"{w * 20} {i}" for w in "abcd" for i in range(200))
 
 
+def test_standard_output_that_one_task_closes_is_there_for_the_next(start: Any) -> None:
+    p = start("import sys\ndef handler(task):\n    print(task.id)\n    sys.stdout.close()")
+    assert [p.start(id=id).end().HasField("result") for id in ("one", "two")] == [True, True]
+    assert p.shutdown() == 0
+    assert p.log == ["one", "two"]
+
+
 def test_describe_and_health(start: Any, tmp_path: Any) -> None:
     (tmp_path / "card.json").write_text('{"identity": {}}')
     p = start(
@@ -127,7 +134,7 @@ def test_a_program_started_by_hand_says_what_it_is(tmp_path: Any) -> None:
         ("def handler(task): pass\nblocksd.serve(handler, card='none.json')", {}, "none.json: No such file"),
         ("def handler(task): pass\nblocksd.serve(handler, card=b'{')", {}, "blocksd.serve is not JSON"),
         ("blocksd.serve(3)", {}, "is no function but 3"),
-        ("def handler(task): pass", {"PLUGIN_CLIENT_CERT": "x"}, "remove mtls from this handler"),
+        ("def handler(task): pass", {"PLUGIN_CLIENT_CERT": "x"}, "cannot be served on"),
         ("def handler(task): pass", {"PLUGIN_UNIX_SOCKET_DIR": ""}, "PLUGIN_UNIX_SOCKET_DIR is not set"),
         ("def handler(task): pass", {"PLUGIN_UNIX_SOCKET_DIR": "/nowhere"}, "cannot be served on /nowhere"),
     ],
@@ -136,6 +143,37 @@ def test_what_cannot_start_says_why(start: Any, source: str, env: dict[str, str]
     p = start(source, env=env, connect=False)
     assert p.wait() == 78
     assert sentence in p.log[-1]
+
+
+def test_only_the_daemon_may_open_an_encrypted_connection(start: Any, tmp_path: Any) -> None:
+    """That it may is tested with the real one, in e2e."""
+    import ssl
+    import socket
+    from base64 import b64decode
+
+    from blocksd import _certificate
+
+    certificate, _ = _certificate._made()
+    pem = _certificate._pem("CERTIFICATE", certificate).decode()
+    p = start("def handler(task): pass", env={"PLUGIN_CLIENT_CERT": pem}, connect=False)
+    fields = p._line.get(timeout=60).split("|")
+    assert fields[4] == "grpc" and len(fields[5]) > 50 and "=" not in fields[5]
+    served = ssl.DER_cert_to_PEM_cert(b64decode(fields[5] + "=" * (-len(fields[5]) % 4)))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.load_verify_locations(cadata=served)  # a stranger may see whom it talks to, and no more
+    with socket.socket(socket.AF_UNIX) as plain:
+        plain.connect(fields[3])
+        with context.wrap_socket(plain, server_hostname="localhost") as connection:
+            with pytest.raises((ssl.SSLError, ConnectionError)):
+                while connection.recv(100):
+                    pass
+    with socket.socket(socket.AF_UNIX) as plain:
+        plain.connect(fields[3])
+        plain.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+        with pytest.raises(ConnectionError):
+            while plain.recv(100):
+                pass
+            raise ConnectionResetError  # closed is as good
 
 
 def test_stop(start: Any) -> None:
@@ -180,3 +218,35 @@ def test_a_program_that_a_handler_starts_is_no_handler(start: Any) -> None:
         """
     )
     assert p.start().artifacts()[0][1] == b"for the parent\n"
+
+
+def test_a_process_that_a_handler_forks_has_no_part_in_the_task(start: Any) -> None:
+    p = start(
+        """
+        import multiprocessing, os, signal, sys, time
+        def square(n):
+            return n * n
+        def handler(task):
+            out = []
+            ready, tell = os.pipe()
+            def wait():
+                os.write(tell, b"x")
+                time.sleep(60)
+            for end in (lambda: None, lambda: sys.exit(3), lambda: 1 / 0, wait):
+                pid = os.fork()
+                if pid == 0:
+                    end()
+                    return "of the child"
+                if not out or len(out) < 3:
+                    out.append(os.waitpid(pid, 0)[1] >> 8)
+            os.read(ready, 1)
+            os.kill(pid, signal.SIGTERM)
+            out.append(os.waitpid(pid, 0)[1])
+            with multiprocessing.get_context("fork").Pool(2) as pool:
+                out.append(pool.map(square, [1, 2, 3]))
+            return {"out": out}
+        """
+    )
+    assert p.start().artifacts() == [(p.start(id="t2").artifacts()[0][0], b'{"out": [0, 3, 1, 15, [1, 4, 9]]}')]
+    assert p.health() == b"\x08\x01"
+    assert p.shutdown() == 0

@@ -167,8 +167,8 @@ def test_what_the_package_needs_is_said(project: Any, tmp_path: Any) -> None:
     done = subprocess.run([sys.executable, "-S", PACKAGE / "run.py", "/a b"], env=environment, capture_output=True, text=True)
     assert done.returncode == 78
     last = done.stderr.splitlines()[-1]
-    assert last.startswith(f"the package grpcio is not installed for {sys.executable}: ")
-    assert last.endswith("-m pip install 'grpcio>=1.66,<2' 'protobuf>=6.31.1,<8'")
+    assert last.startswith(f"the package protobuf is not installed for {sys.executable}: ")
+    assert last.endswith("-m pip install 'protobuf>=6.31.1,<8'")
 
 
 def test_requirements_are_those_of_the_package() -> None:
@@ -178,3 +178,44 @@ def test_requirements_are_those_of_the_package() -> None:
 
     project = (PACKAGE / "pyproject.toml").read_text()
     assert f"dependencies = {list(_needs.REQUIREMENTS)}".replace("'", '"') in project
+
+
+@pytest.mark.parametrize("guard", ["", "if __name__ == '__main__': "])
+def test_the_file_may_serve_a_handler_of_this_package(project: Any, guard: str) -> None:
+    p = project(
+        f"""
+        import blocksd
+        def handler(task):
+            task.status(f"as {{type(task).__name__}}")
+            return task.text().upper()
+        {guard}blocksd.serve(handler, idempotent=True)
+        print("serve does not return") if not {bool(guard)} else None
+        """
+    )
+    if guard:  # then it is a file of Blocks' own SDK, whose function takes two arguments
+        assert "2 were given" in p.start(text("x")).end().error.public_message
+        return
+    assert p.describe().capabilities.idempotent
+    call = p.start(text("x"))
+    assert call.artifacts()[0][1] == b"X" and call.responses[0].status == "as Task"
+    assert p.log == []
+
+
+def test_the_file_may_serve_an_async_handler_of_this_package(project: Any) -> None:
+    p = project("import blocksd\nasync def shout(task):\n    return task.text().upper()\nblocksd.serve(shout)\n")
+    assert p.start(text("x")).artifacts()[0][1] == b"X"
+
+
+def test_modules_of_the_project_may_be_called_like_those_of_python(project: Any) -> None:
+    p = project({"handler.py": "def handler(task, ctx): return {'artifacts': [{'data': 'x'}]}", "queue.py": "raise RuntimeError('not this one')"})
+    assert p.start().artifacts()[0][1] == b"x"
+
+
+@pytest.mark.parametrize(
+    "body, says", [("yield 1", "is a generator"), ("return 'text'", "returned str without artifacts"), ("return {'data': 1}", "returned dict without"), ("return {}", "")]
+)
+def test_a_result_without_artifacts_is_noticed(project: Any, body: str, says: str) -> None:
+    p = project(f"def handler(task, ctx): {body}")
+    assert p.start().end().HasField("result")
+    p.shutdown()
+    assert [says in r["msg"] for r in p.records()] == ([True] if says else [])

@@ -137,6 +137,7 @@ def test_external(start: Any) -> None:
         def handler(task):
             s = task.external_stream("far", metadata={"a": 1})
             s.activate({"b": 2})
+            task.complete()
             return s.token
         """,
         host=host,

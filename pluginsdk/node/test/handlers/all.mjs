@@ -66,6 +66,34 @@ const doings = {
     await call.cancel();
     return JSON.stringify([call.taskId, call.queued, types, end.state, data.toString(), mimeType]);
   },
+  called: async (task) => {
+    const call = await task.call('other', 'hi', { stream: true });
+    const quotes = await call.stream('quotes');
+    const got = [];
+    for await (const value of quotes) got.push(value);
+    const words = await call.stream('c-2');
+    await words.write('hello');
+    await words.end();
+    const several = await call.stream().catch((err) => err.message);
+    await call.cancel();
+    await call.result();
+    const none = await call.stream('none').catch((err) => err.message);
+    return JSON.stringify([got, quotes.direction, words.shared, call.streams()[0].metadata, several, none]);
+  },
+  lasting: async (task) => {
+    setTimeout(async () => {
+      task.status('still here');
+      await task.end(new Error('broken')).catch((err) => console.log(err.message));
+      if (!task.pipe) return;
+      await new Promise((resolve) => { setTimeout(resolve, 10); });
+      await task.end().catch((err) => console.log(`again: ${err.name}`));
+    }, 10);
+    return 'returned';
+  },
+  told: (task) => {
+    task.signal.addEventListener('abort', () => console.log(`told: ${task.signal.reason.reason}`));
+    return 'left';
+  },
   mistyped: (task) => task.call('other', 'hi', { durationMinutes: 'soon' }),
   log: (task) => {
     task.log.warn('careful', { n: 1 });

@@ -144,30 +144,34 @@ class StreamItem(_message.Message):
     def __init__(self, data: _Optional[bytes] = ..., text: _Optional[str] = ..., event_json: _Optional[bytes] = ..., event_data: _Optional[bytes] = ...) -> None: ...
 
 class WriteStreamRequest(_message.Message):
-    __slots__ = ("task_id", "stream_id", "items", "flush", "no_wait")
+    __slots__ = ("task_id", "stream_id", "items", "flush", "no_wait", "called_task_id")
     TASK_ID_FIELD_NUMBER: _ClassVar[int]
     STREAM_ID_FIELD_NUMBER: _ClassVar[int]
     ITEMS_FIELD_NUMBER: _ClassVar[int]
     FLUSH_FIELD_NUMBER: _ClassVar[int]
     NO_WAIT_FIELD_NUMBER: _ClassVar[int]
+    CALLED_TASK_ID_FIELD_NUMBER: _ClassVar[int]
     task_id: str
     stream_id: str
     items: _containers.RepeatedCompositeFieldContainer[StreamItem]
     flush: bool
     no_wait: bool
-    def __init__(self, task_id: _Optional[str] = ..., stream_id: _Optional[str] = ..., items: _Optional[_Iterable[_Union[StreamItem, _Mapping]]] = ..., flush: bool = ..., no_wait: bool = ...) -> None: ...
+    called_task_id: str
+    def __init__(self, task_id: _Optional[str] = ..., stream_id: _Optional[str] = ..., items: _Optional[_Iterable[_Union[StreamItem, _Mapping]]] = ..., flush: bool = ..., no_wait: bool = ..., called_task_id: _Optional[str] = ...) -> None: ...
 
 class WriteStreamResponse(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
 
 class ReadStreamRequest(_message.Message):
-    __slots__ = ("task_id", "stream_id")
+    __slots__ = ("task_id", "stream_id", "called_task_id")
     TASK_ID_FIELD_NUMBER: _ClassVar[int]
     STREAM_ID_FIELD_NUMBER: _ClassVar[int]
+    CALLED_TASK_ID_FIELD_NUMBER: _ClassVar[int]
     task_id: str
     stream_id: str
-    def __init__(self, task_id: _Optional[str] = ..., stream_id: _Optional[str] = ...) -> None: ...
+    called_task_id: str
+    def __init__(self, task_id: _Optional[str] = ..., stream_id: _Optional[str] = ..., called_task_id: _Optional[str] = ...) -> None: ...
 
 class ReadStreamResponse(_message.Message):
     __slots__ = ("items", "gap", "end")
@@ -194,14 +198,16 @@ class StreamEnd(_message.Message):
     def __init__(self, reason: _Optional[str] = ..., detail: _Optional[str] = ...) -> None: ...
 
 class EndStreamRequest(_message.Message):
-    __slots__ = ("task_id", "stream_id", "failure")
+    __slots__ = ("task_id", "stream_id", "failure", "called_task_id")
     TASK_ID_FIELD_NUMBER: _ClassVar[int]
     STREAM_ID_FIELD_NUMBER: _ClassVar[int]
     FAILURE_FIELD_NUMBER: _ClassVar[int]
+    CALLED_TASK_ID_FIELD_NUMBER: _ClassVar[int]
     task_id: str
     stream_id: str
     failure: str
-    def __init__(self, task_id: _Optional[str] = ..., stream_id: _Optional[str] = ..., failure: _Optional[str] = ...) -> None: ...
+    called_task_id: str
+    def __init__(self, task_id: _Optional[str] = ..., stream_id: _Optional[str] = ..., failure: _Optional[str] = ..., called_task_id: _Optional[str] = ...) -> None: ...
 
 class EndStreamResponse(_message.Message):
     __slots__ = ()
@@ -218,7 +224,7 @@ class CallAgentRequest(_message.Message):
     def __init__(self, call: _Optional[_Union[AgentCall, _Mapping]] = ..., part_index: _Optional[int] = ..., data: _Optional[bytes] = ...) -> None: ...
 
 class AgentCall(_message.Message):
-    __slots__ = ("task_id", "agent_name", "parts", "duration", "idempotency_key", "owner_id", "detached", "trace_context")
+    __slots__ = ("task_id", "agent_name", "parts", "duration", "idempotency_key", "owner_id", "detached", "trace_context", "stream")
     class TraceContextEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -234,6 +240,7 @@ class AgentCall(_message.Message):
     OWNER_ID_FIELD_NUMBER: _ClassVar[int]
     DETACHED_FIELD_NUMBER: _ClassVar[int]
     TRACE_CONTEXT_FIELD_NUMBER: _ClassVar[int]
+    STREAM_FIELD_NUMBER: _ClassVar[int]
     task_id: str
     agent_name: str
     parts: _containers.RepeatedCompositeFieldContainer[CallPart]
@@ -242,7 +249,8 @@ class AgentCall(_message.Message):
     owner_id: str
     detached: bool
     trace_context: _containers.ScalarMap[str, str]
-    def __init__(self, task_id: _Optional[str] = ..., agent_name: _Optional[str] = ..., parts: _Optional[_Iterable[_Union[CallPart, _Mapping]]] = ..., duration: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., idempotency_key: _Optional[str] = ..., owner_id: _Optional[str] = ..., detached: bool = ..., trace_context: _Optional[_Mapping[str, str]] = ...) -> None: ...
+    stream: bool
+    def __init__(self, task_id: _Optional[str] = ..., agent_name: _Optional[str] = ..., parts: _Optional[_Iterable[_Union[CallPart, _Mapping]]] = ..., duration: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., idempotency_key: _Optional[str] = ..., owner_id: _Optional[str] = ..., detached: bool = ..., trace_context: _Optional[_Mapping[str, str]] = ..., stream: bool = ...) -> None: ...
 
 class CallPart(_message.Message):
     __slots__ = ("part_id", "content_type", "text", "file")
@@ -257,12 +265,46 @@ class CallPart(_message.Message):
     def __init__(self, part_id: _Optional[str] = ..., content_type: _Optional[str] = ..., text: _Optional[str] = ..., file: _Optional[_Union[_task_pb2.File, _Mapping]] = ...) -> None: ...
 
 class CallAgentResponse(_message.Message):
-    __slots__ = ("submitted", "event_json")
+    __slots__ = ("submitted", "event_json", "streams")
     SUBMITTED_FIELD_NUMBER: _ClassVar[int]
     EVENT_JSON_FIELD_NUMBER: _ClassVar[int]
+    STREAMS_FIELD_NUMBER: _ClassVar[int]
     submitted: SubmittedCall
     event_json: bytes
-    def __init__(self, submitted: _Optional[_Union[SubmittedCall, _Mapping]] = ..., event_json: _Optional[bytes] = ...) -> None: ...
+    streams: _containers.RepeatedCompositeFieldContainer[CalledStream]
+    def __init__(self, submitted: _Optional[_Union[SubmittedCall, _Mapping]] = ..., event_json: _Optional[bytes] = ..., streams: _Optional[_Iterable[_Union[CalledStream, _Mapping]]] = ...) -> None: ...
+
+class CalledStream(_message.Message):
+    __slots__ = ("stream_id", "declared_stream", "direction", "format", "shared", "metadata_json")
+    STREAM_ID_FIELD_NUMBER: _ClassVar[int]
+    DECLARED_STREAM_FIELD_NUMBER: _ClassVar[int]
+    DIRECTION_FIELD_NUMBER: _ClassVar[int]
+    FORMAT_FIELD_NUMBER: _ClassVar[int]
+    SHARED_FIELD_NUMBER: _ClassVar[int]
+    METADATA_JSON_FIELD_NUMBER: _ClassVar[int]
+    stream_id: str
+    declared_stream: str
+    direction: StreamDirection
+    format: StreamFormat
+    shared: bool
+    metadata_json: bytes
+    def __init__(self, stream_id: _Optional[str] = ..., declared_stream: _Optional[str] = ..., direction: _Optional[_Union[StreamDirection, str]] = ..., format: _Optional[_Union[StreamFormat, str]] = ..., shared: bool = ..., metadata_json: _Optional[bytes] = ...) -> None: ...
+
+class OpenCallStreamRequest(_message.Message):
+    __slots__ = ("task_id", "called_task_id", "stream_id")
+    TASK_ID_FIELD_NUMBER: _ClassVar[int]
+    CALLED_TASK_ID_FIELD_NUMBER: _ClassVar[int]
+    STREAM_ID_FIELD_NUMBER: _ClassVar[int]
+    task_id: str
+    called_task_id: str
+    stream_id: str
+    def __init__(self, task_id: _Optional[str] = ..., called_task_id: _Optional[str] = ..., stream_id: _Optional[str] = ...) -> None: ...
+
+class OpenCallStreamResponse(_message.Message):
+    __slots__ = ("stream",)
+    STREAM_FIELD_NUMBER: _ClassVar[int]
+    stream: CalledStream
+    def __init__(self, stream: _Optional[_Union[CalledStream, _Mapping]] = ...) -> None: ...
 
 class SubmittedCall(_message.Message):
     __slots__ = ("task_id", "queued", "idempotent")

@@ -7,9 +7,10 @@ import os
 import sys
 import threading
 from pathlib import Path
-from typing import Any, Callable, Optional
+from typing import Any, Callable
 
 from .. import _output, _process
+from .._process import Adopted
 from .loader import ProjectError, load, prepare, read_card
 
 
@@ -22,6 +23,14 @@ def main() -> None:
             "This runs a project as a handler of blocksd and does nothing by itself: try it with "
             f'"blocksd dev --project {sys.argv[1]}".'
         )
+    # Before the project's directory is looked into for modules: one of its own may be called like one of Python's.
+    import asyncio.runners
+    import concurrent.futures.thread
+
+    from .._runners import in_thread
+    from .._service import Served
+    from . import context, message  # noqa: F401
+
     directory = Path(os.path.abspath(sys.argv[1]))
     try:
         document, card = read_card(directory)
@@ -30,31 +39,44 @@ def main() -> None:
         _process.give_up(str(err))
     except OSError as err:
         _process.give_up(f"the project {directory} cannot be used: {err}")
-    from .._runners import in_thread
-    from .._service import Served
-
-    handler: Optional[Callable[..., Any]] = None
+    begin: Callable[[Any], None] = _nothing
     loaded = threading.Event()
 
-    def load_handler() -> None:
-        nonlocal handler
-        try:
-            handler = load(directory, card)
-        except ProjectError as err:
-            _process.give_up(str(err))
-        loaded.set()
+    def start(work: Any) -> None:
+        if loaded.is_set():
+            begin(work)
+        else:  # not on the loop, which must not wait
+            threading.Thread(target=start_later, args=[work], daemon=True).start()
 
-    def body(work: Any) -> None:
+    def start_later(work: Any) -> None:
         loaded.wait()
-        assert handler is not None
-        run(handler, work, card)
+        begin(work)
 
     identity = card["identity"] if isinstance(card.get("identity"), dict) else {}
     name, version = str(identity.get("agentName", "")), str(identity.get("version", ""))
-    _process.run(Served(in_thread(body), name, version, [document]), load_handler)
+    served = Served(start, name, version, [document])
+
+    def load_handler() -> None:
+        nonlocal begin
+        try:
+            handler = load(directory, card)
+        except Adopted as adopted:  # a handler of this package, which has called serve
+            begin, served.idempotent = adopted.served.start, adopted.served.idempotent
+        except ProjectError as err:
+            _process.give_up(str(err))
+        else:
+            begin = in_thread(lambda work: run(handler, work, card))
+        loaded.set()
+
+    _process.adopts = True
+    _process.run(served, load_handler)
 
 
-def run(handler: Callable[..., Any], work: Any, card: Any) -> None:
+def _nothing(work: Any) -> None:
+    """Stands for what is not loaded yet."""
+
+
+def run(handler: Callable[..., Any], work: Any, card: Any) -> Any:
     """One task, by the rules of Blocks' own SDK."""
     from ..errors import Failure
     from .context import Context, returned
@@ -72,10 +94,7 @@ def run(handler: Callable[..., Any], work: Any, card: Any) -> None:
         if str(err):
             raise
         raise Failure(f"Agent instance error ({type(err).__name__})") from err
-    for artifact in returned(result):
-        work.wait(work.send(artifact))
-    # A pipe task goes on when its function has returned, with statuses, too: these need the answer to stay open.
-    work.lasting = work.message.kind == 2
+    return returned(result)
 
 
 def _wait(result: Any) -> Any:

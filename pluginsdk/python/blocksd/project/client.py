@@ -42,7 +42,6 @@ class TaskClient:
         drain_window_s: Optional[float] = None,
     ) -> TaskSession:
         for name, value in (
-            ("stream", stream),
             ("consumer_public_key", consumer_public_key),
             ("push_notification_config", push_notification_config),
             ("retry_policy", retry_policy),
@@ -56,16 +55,18 @@ class TaskClient:
             raise ValueError("only a pipe task has a duration")
         inputs = [input_of(p) for p in request_parts or []]
         # A called task goes on when this one ends, as with Blocks' own client; session.cancel() ends it.
-        submit = CallCore.submit(self._work, agent_name, inputs, duration, idempotency_key or "", owner_id or "", True)
+        key, wanted = idempotency_key or "", bool(stream)
+        submit = CallCore.submit(self._work, agent_name, inputs, duration, key, owner_id or "", True, None, wanted)
         core = self._ask(submit)
         with self._lock:
             self._calls[core.task_id] = (core, agent_name)
-        return TaskSession(core, owner_id)
+        return TaskSession(core, owner_id, agent_name)
 
     def connect(
         self, task_id: str, auto_drain: bool = True, drain_window_s: Optional[float] = None, role: str = "consumer"
     ) -> TaskSession:
-        return TaskSession(self._known(task_id)[0], "")
+        core, agent_name = self._known(task_id)
+        return TaskSession(core, "", agent_name)
 
     def get_task(self, task_id: str) -> TaskInfo:
         core, agent_name = self._known(task_id)

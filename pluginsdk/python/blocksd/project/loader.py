@@ -12,6 +12,8 @@ import traceback
 from pathlib import Path
 from typing import Any, Callable, Dict, Tuple
 
+from .._process import Adopted
+
 STAND_IN = Path(__file__).parent.parent / "stand_in"
 
 
@@ -82,7 +84,7 @@ def _import(directory: Path, path: Path) -> Any:
         sys.modules[name] = module
         spec.loader.exec_module(module)
         return module
-    except ProjectError:
+    except (ProjectError, Adopted):
         raise
     except BaseException as err:
         raise ProjectError(_why(directory, path, err)) from err

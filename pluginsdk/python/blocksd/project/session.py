@@ -6,10 +6,12 @@ import base64
 import os
 import queue
 import threading
+import time
 from typing import Any, Callable, Dict, List, Optional
 
 from .._calls import CallCore
 from ..errors import HostError
+from .called_streams import StreamRef
 from .streams import call
 from .types import ArtifactRef, CallbackErrorContext, DownloadedArtifact, TaskEvent, known
 
@@ -21,13 +23,16 @@ KINDS = ("progress", "artifact", "terminal", "cancel_requested")
 class TaskSession:
     """Callbacks run one at a time, on a thread of the session."""
 
-    def __init__(self, core: CallCore, owner_id: str) -> None:
+    def __init__(self, core: CallCore, owner_id: str, agent_name: str) -> None:
         self._core = core
         self._owner_id = owner_id
+        self._agent_name = agent_name
+        self._refs: List[StreamRef] = []
         self._lock = threading.Lock()
         self._closed = False
         self._callbacks: Dict[str, List[Callable[..., None]]] = {}
         self._dispatched = 0  # events that callbacks have been given, or that came before the first one was registered
+        self._announced = 0  # the same of streams
         self._news: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._thread: Optional[threading.Thread] = None
 
@@ -82,23 +87,26 @@ class TaskSession:
         return self._register("error", cb)
 
     def on_stream(self, cb: Callable[[Any], None]) -> Callable[[], None]:
-        """The streams of a called task are not available here, so this is never called."""
+        """Gets each stream as a StreamRef, those that are known already at once."""
         return self._register("stream", cb)
 
     def _register(self, kind: str, cb: Callable[..., None]) -> Callable[[], None]:
         """What the callback has missed is given to it at once, but for progress."""
         with self._lock:
             if self._thread is None:
-                self._dispatched = len(self._core.events)
+                self._dispatched, self._announced = len(self._core.events), len(self._core.streams)
                 self._core.on_news = lambda: self._news.put(None)
                 self._thread = threading.Thread(target=self._dispatch, name=f"session {self.task_id}", daemon=True)
                 self._thread.start()
                 self._news.put(None)
             missed = [e for e in self._core.events[: self._dispatched] if e.get("type") == kind != "progress"]
+            refs = self._known_streams()[: self._announced] if kind == "stream" else []
             if not self._closed:
                 self._callbacks.setdefault(kind, []).append(cb)
         for event in missed[:1] if kind in ("terminal", "cancel_requested") else missed:
             self._call(kind, cb, TaskEvent(event))
+        for ref in refs:
+            self._call(kind, cb, ref)
 
         def unsubscribe() -> None:
             with self._lock:
@@ -122,20 +130,37 @@ class TaskSession:
                     self._call("event", cb, event)
                 for cb in typed:
                     self._call(event.type, cb, event)
+                if event.type == "progress":
+                    self._announce()
+            self._announce()
             if self._closed or self._core.closed or self._core.terminal is not None:
                 return
 
-    def _call(self, kind: str, cb: Callable[..., None], event: TaskEvent) -> None:
+    def _announce(self) -> None:
+        """Gives the callbacks for streams those that are new."""
+        while True:
+            with self._lock:
+                if self._announced >= len(self._core.streams):
+                    return
+                ref = self._known_streams()[self._announced]
+                self._announced += 1
+                callbacks = list(self._callbacks.get("stream", []))
+            for cb in callbacks:
+                self._call("stream", cb, ref)
+
+    def _call(self, kind: str, cb: Callable[..., None], event: Any) -> None:
         try:
             cb(event)
         except Exception as err:
-            name = "on" + "".join(w.capitalize() for w in kind.split("_"))
-            context = CallbackErrorContext("taskSession", name, event)
-            handlers = self._callbacks.get("error", [])
-            for handler in list(handlers):
-                call(handler, err, context)
-            if not handlers:
-                call(_again, err)
+            self._report("on" + "".join(w.capitalize() for w in kind.split("_")), err, event)
+
+    def _report(self, what: str, err: Exception, event: Any) -> None:
+        context = CallbackErrorContext("taskSession", what, event)
+        handlers = self._callbacks.get("error", [])
+        for handler in list(handlers):
+            call(handler, err, context)
+        if not handlers:
+            call(_again, err)
 
     def wait_for_terminal(self, timeout: Optional[float] = 60) -> TaskEvent:
         return TaskEvent(self._core.work.wait(self._core.end(timeout)))
@@ -193,16 +218,75 @@ class TaskSession:
             paths.append(path)
         return paths
 
-    def list_streams(self) -> List[Any]:
-        return []
+    def _known_streams(self) -> List[StreamRef]:
+        """With the lock held."""
+        for announced in self._core.streams[len(self._refs) :]:
+            self._refs.append(StreamRef(self._core, self._agent_name, announced))
+        return self._refs
+
+    def list_streams(self) -> List[StreamRef]:
+        with self._lock:
+            return list(self._known_streams())
 
     def open_all_streams(self, *, reorder_timeout_ms: Optional[int] = None) -> List[Any]:
-        return []
+        """Opens what can be read; what cannot be opened is left out."""
+        opened = []
+        for ref in self.list_streams():
+            if ref.descriptor.local_direction == "outbound":
+                continue
+            try:
+                opened.append(ref.open())
+            except RuntimeError:
+                pass
+        return opened
 
-    def wait_for_stream(self, stream_id: Optional[str] = None, timeout: Optional[float] = None) -> Any:
-        raise RuntimeError("the streams of a called task are not available to a handler")
+    def wait_for_stream(self, stream_id: Optional[str] = None, timeout: Optional[float] = None) -> StreamRef:
+        """By the key in the agent's card, or by id; without either the only one, or the first that comes."""
 
-    wait_for_stream_where = wait_for_stream
+        def find(refs: List[StreamRef]) -> Optional[StreamRef]:
+            if stream_id is None:
+                if len(refs) > 1:
+                    raise RuntimeError(f"the task {self.task_id} has several streams: say which one")
+                return refs[0] if refs else None
+            named = [r for r in refs if r.descriptor.declared_stream == stream_id]
+            return next(iter(named or [r for r in refs if r.descriptor.stream_id == stream_id]), None)
+
+        return self._wait_for_stream(find, timeout)
+
+    def wait_for_stream_where(self, predicate: Callable[[StreamRef], Any], timeout: Optional[float] = None) -> StreamRef:
+        tried: Dict[str, bool] = {}
+
+        def fits(ref: StreamRef) -> bool:
+            try:
+                return bool(predicate(ref))
+            except Exception as err:
+                self._report("streamPredicate", err, ref)
+                return False
+
+        def find(refs: List[StreamRef]) -> Optional[StreamRef]:
+            for ref in refs:
+                if tried.setdefault(ref.descriptor.stream_id, False) is False:
+                    tried[ref.descriptor.stream_id] = True
+                    if fits(ref):
+                        return ref
+            return None
+
+        return self._wait_for_stream(find, timeout)
+
+    def _wait_for_stream(self, find: Callable[[List[StreamRef]], Optional[StreamRef]], timeout: Optional[float]) -> StreamRef:
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while True:
+            if self._closed:
+                raise RuntimeError("the session is closed")
+            refs = self.list_streams()
+            if (ref := find(refs)) is not None:
+                return ref
+            try:
+                more = self._core.work.wait(self._core.more_streams(len(refs), deadline, timeout))
+            except HostError as err:
+                raise RuntimeError(str(err)) from err
+            if not more and len(refs) == len(self.list_streams()):
+                raise RuntimeError(f"the task {self.task_id} has ended, or is followed no more, without this stream")
 
     def cancel(self) -> None:
         self._core.work.wait(self._core.control("cancel"))
@@ -211,12 +295,15 @@ class TaskSession:
         self._core.work.wait(self._core.control("terminate"))
 
     def close(self) -> None:
-        """Follows the called task no more; the task itself goes on."""
+        """Follows the called task no more, and ends its streams here; the task itself goes on."""
         with self._lock:
             if self._closed:
                 return
             self._closed = True
             self._callbacks = {}
+            opened = [ref.opened for ref in self._refs if ref.opened is not None]
+        for stream in opened:
+            call(stream.end)
         self._news.put(None)
         self._core.work._on_loop(self._core.close)
 

@@ -847,7 +847,9 @@ type WriteStreamRequest struct {
 	// Return when the network has acknowledged everything that was written so far.
 	Flush bool `protobuf:"varint,4,opt,name=flush,proto3" json:"flush,omitempty"`
 	// Do not wait for room in the buffer: RESOURCE_EXHAUSTED, and nothing is taken.
-	NoWait        bool `protobuf:"varint,5,opt,name=no_wait,json=noWait,proto3" json:"no_wait,omitempty"`
+	NoWait bool `protobuf:"varint,5,opt,name=no_wait,json=noWait,proto3" json:"no_wait,omitempty"`
+	// The stream is one of this task, which task_id has submitted, and was opened with OpenCallStream.
+	CalledTaskId  string `protobuf:"bytes,6,opt,name=called_task_id,json=calledTaskId,proto3" json:"called_task_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -917,6 +919,13 @@ func (x *WriteStreamRequest) GetNoWait() bool {
 	return false
 }
 
+func (x *WriteStreamRequest) GetCalledTaskId() string {
+	if x != nil {
+		return x.CalledTaskId
+	}
+	return ""
+}
+
 type WriteStreamResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -954,9 +963,11 @@ func (*WriteStreamResponse) Descriptor() ([]byte, []int) {
 }
 
 type ReadStreamRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	TaskId        string                 `protobuf:"bytes,1,opt,name=task_id,json=taskId,proto3" json:"task_id,omitempty"`
-	StreamId      string                 `protobuf:"bytes,2,opt,name=stream_id,json=streamId,proto3" json:"stream_id,omitempty"`
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	TaskId   string                 `protobuf:"bytes,1,opt,name=task_id,json=taskId,proto3" json:"task_id,omitempty"`
+	StreamId string                 `protobuf:"bytes,2,opt,name=stream_id,json=streamId,proto3" json:"stream_id,omitempty"`
+	// The stream is one of this task, which task_id has submitted, and was opened with OpenCallStream.
+	CalledTaskId  string `protobuf:"bytes,3,opt,name=called_task_id,json=calledTaskId,proto3" json:"called_task_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1001,6 +1012,13 @@ func (x *ReadStreamRequest) GetTaskId() string {
 func (x *ReadStreamRequest) GetStreamId() string {
 	if x != nil {
 		return x.StreamId
+	}
+	return ""
+}
+
+func (x *ReadStreamRequest) GetCalledTaskId() string {
+	if x != nil {
+		return x.CalledTaskId
 	}
 	return ""
 }
@@ -1170,8 +1188,12 @@ type EndStreamRequest struct {
 	state    protoimpl.MessageState `protogen:"open.v1"`
 	TaskId   string                 `protobuf:"bytes,1,opt,name=task_id,json=taskId,proto3" json:"task_id,omitempty"`
 	StreamId string                 `protobuf:"bytes,2,opt,name=stream_id,json=streamId,proto3" json:"stream_id,omitempty"`
-	// When it is not empty the stream has failed, and so has every task that is attached to it, with this reason.
-	Failure       string `protobuf:"bytes,3,opt,name=failure,proto3" json:"failure,omitempty"`
+	// When it is not empty the stream has failed, and so has every task that is attached to it, with this reason. A stream
+	// of a called task cannot fail so: FAILED_PRECONDITION.
+	Failure string `protobuf:"bytes,3,opt,name=failure,proto3" json:"failure,omitempty"`
+	// The stream is one of this task, which task_id has submitted, and was opened with OpenCallStream. What has come and was
+	// not read is lost.
+	CalledTaskId  string `protobuf:"bytes,4,opt,name=called_task_id,json=calledTaskId,proto3" json:"called_task_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1223,6 +1245,13 @@ func (x *EndStreamRequest) GetStreamId() string {
 func (x *EndStreamRequest) GetFailure() string {
 	if x != nil {
 		return x.Failure
+	}
+	return ""
+}
+
+func (x *EndStreamRequest) GetCalledTaskId() string {
+	if x != nil {
+		return x.CalledTaskId
 	}
 	return ""
 }
@@ -1340,7 +1369,9 @@ type AgentCall struct {
 	// The called task goes on when the calling task ends or the gRPC call is cancelled.
 	Detached bool `protobuf:"varint,7,opt,name=detached,proto3" json:"detached,omitempty"`
 	// W3C trace context of the call (key "traceparent"); without it, that of the task.
-	TraceContext  map[string]string `protobuf:"bytes,8,rep,name=trace_context,json=traceContext,proto3" json:"trace_context,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	TraceContext map[string]string `protobuf:"bytes,8,rep,name=trace_context,json=traceContext,proto3" json:"trace_context,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// A request task may have streams. Pipe tasks always may.
+	Stream        bool `protobuf:"varint,9,opt,name=stream,proto3" json:"stream,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1429,6 +1460,13 @@ func (x *AgentCall) GetTraceContext() map[string]string {
 		return x.TraceContext
 	}
 	return nil
+}
+
+func (x *AgentCall) GetStream() bool {
+	if x != nil {
+		return x.Stream
+	}
+	return false
 }
 
 // CallPart is one input of a called task.
@@ -1537,7 +1575,9 @@ type CallAgentResponse struct {
 	// In the first message only.
 	Submitted *SubmittedCall `protobuf:"bytes,1,opt,name=submitted,proto3,oneof" json:"submitted,omitempty"`
 	// One event of the called task with the members that it has on the network, and "timetoken".
-	EventJson     []byte `protobuf:"bytes,2,opt,name=event_json,json=eventJson,proto3" json:"event_json,omitempty"`
+	EventJson []byte `protobuf:"bytes,2,opt,name=event_json,json=eventJson,proto3" json:"event_json,omitempty"`
+	// Streams of the called task that are new with this event, or were with one just before. Each comes once.
+	Streams       []*CalledStream `protobuf:"bytes,3,rep,name=streams,proto3" json:"streams,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1586,6 +1626,206 @@ func (x *CallAgentResponse) GetEventJson() []byte {
 	return nil
 }
 
+func (x *CallAgentResponse) GetStreams() []*CalledStream {
+	if x != nil {
+		return x.Streams
+	}
+	return nil
+}
+
+// CalledStream is a stream of a called task, seen from this side: INBOUND is what the called agent writes and this handler
+// reads, although its card says "outbound".
+type CalledStream struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	StreamId string                 `protobuf:"bytes,1,opt,name=stream_id,json=streamId,proto3" json:"stream_id,omitempty"`
+	// Its key in the card of the called agent; may be empty.
+	DeclaredStream string          `protobuf:"bytes,2,opt,name=declared_stream,json=declaredStream,proto3" json:"declared_stream,omitempty"`
+	Direction      StreamDirection `protobuf:"varint,3,opt,name=direction,proto3,enum=blocks.handler.v1.StreamDirection" json:"direction,omitempty"`
+	Format         StreamFormat    `protobuf:"varint,4,opt,name=format,proto3,enum=blocks.handler.v1.StreamFormat" json:"format,omitempty"`
+	// It belongs to all tasks of the called agent.
+	Shared bool `protobuf:"varint,5,opt,name=shared,proto3" json:"shared,omitempty"`
+	// What the called agent says about it: a JSON object, empty for none.
+	MetadataJson  []byte `protobuf:"bytes,6,opt,name=metadata_json,json=metadataJson,proto3" json:"metadata_json,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CalledStream) Reset() {
+	*x = CalledStream{}
+	mi := &file_blocks_handler_v1_host_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CalledStream) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CalledStream) ProtoMessage() {}
+
+func (x *CalledStream) ProtoReflect() protoreflect.Message {
+	mi := &file_blocks_handler_v1_host_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CalledStream.ProtoReflect.Descriptor instead.
+func (*CalledStream) Descriptor() ([]byte, []int) {
+	return file_blocks_handler_v1_host_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *CalledStream) GetStreamId() string {
+	if x != nil {
+		return x.StreamId
+	}
+	return ""
+}
+
+func (x *CalledStream) GetDeclaredStream() string {
+	if x != nil {
+		return x.DeclaredStream
+	}
+	return ""
+}
+
+func (x *CalledStream) GetDirection() StreamDirection {
+	if x != nil {
+		return x.Direction
+	}
+	return StreamDirection_STREAM_DIRECTION_UNSPECIFIED
+}
+
+func (x *CalledStream) GetFormat() StreamFormat {
+	if x != nil {
+		return x.Format
+	}
+	return StreamFormat_STREAM_FORMAT_UNSPECIFIED
+}
+
+func (x *CalledStream) GetShared() bool {
+	if x != nil {
+		return x.Shared
+	}
+	return false
+}
+
+func (x *CalledStream) GetMetadataJson() []byte {
+	if x != nil {
+		return x.MetadataJson
+	}
+	return nil
+}
+
+type OpenCallStreamRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	TaskId        string                 `protobuf:"bytes,1,opt,name=task_id,json=taskId,proto3" json:"task_id,omitempty"`
+	CalledTaskId  string                 `protobuf:"bytes,2,opt,name=called_task_id,json=calledTaskId,proto3" json:"called_task_id,omitempty"`
+	StreamId      string                 `protobuf:"bytes,3,opt,name=stream_id,json=streamId,proto3" json:"stream_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OpenCallStreamRequest) Reset() {
+	*x = OpenCallStreamRequest{}
+	mi := &file_blocks_handler_v1_host_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OpenCallStreamRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OpenCallStreamRequest) ProtoMessage() {}
+
+func (x *OpenCallStreamRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_blocks_handler_v1_host_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OpenCallStreamRequest.ProtoReflect.Descriptor instead.
+func (*OpenCallStreamRequest) Descriptor() ([]byte, []int) {
+	return file_blocks_handler_v1_host_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *OpenCallStreamRequest) GetTaskId() string {
+	if x != nil {
+		return x.TaskId
+	}
+	return ""
+}
+
+func (x *OpenCallStreamRequest) GetCalledTaskId() string {
+	if x != nil {
+		return x.CalledTaskId
+	}
+	return ""
+}
+
+func (x *OpenCallStreamRequest) GetStreamId() string {
+	if x != nil {
+		return x.StreamId
+	}
+	return ""
+}
+
+type OpenCallStreamResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Stream        *CalledStream          `protobuf:"bytes,1,opt,name=stream,proto3" json:"stream,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OpenCallStreamResponse) Reset() {
+	*x = OpenCallStreamResponse{}
+	mi := &file_blocks_handler_v1_host_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OpenCallStreamResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OpenCallStreamResponse) ProtoMessage() {}
+
+func (x *OpenCallStreamResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_blocks_handler_v1_host_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OpenCallStreamResponse.ProtoReflect.Descriptor instead.
+func (*OpenCallStreamResponse) Descriptor() ([]byte, []int) {
+	return file_blocks_handler_v1_host_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *OpenCallStreamResponse) GetStream() *CalledStream {
+	if x != nil {
+		return x.Stream
+	}
+	return nil
+}
+
 type SubmittedCall struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	TaskId        string                 `protobuf:"bytes,1,opt,name=task_id,json=taskId,proto3" json:"task_id,omitempty"`
@@ -1597,7 +1837,7 @@ type SubmittedCall struct {
 
 func (x *SubmittedCall) Reset() {
 	*x = SubmittedCall{}
-	mi := &file_blocks_handler_v1_host_proto_msgTypes[22]
+	mi := &file_blocks_handler_v1_host_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1609,7 +1849,7 @@ func (x *SubmittedCall) String() string {
 func (*SubmittedCall) ProtoMessage() {}
 
 func (x *SubmittedCall) ProtoReflect() protoreflect.Message {
-	mi := &file_blocks_handler_v1_host_proto_msgTypes[22]
+	mi := &file_blocks_handler_v1_host_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1622,7 +1862,7 @@ func (x *SubmittedCall) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmittedCall.ProtoReflect.Descriptor instead.
 func (*SubmittedCall) Descriptor() ([]byte, []int) {
-	return file_blocks_handler_v1_host_proto_rawDescGZIP(), []int{22}
+	return file_blocks_handler_v1_host_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *SubmittedCall) GetTaskId() string {
@@ -1658,7 +1898,7 @@ type ControlCallRequest struct {
 
 func (x *ControlCallRequest) Reset() {
 	*x = ControlCallRequest{}
-	mi := &file_blocks_handler_v1_host_proto_msgTypes[23]
+	mi := &file_blocks_handler_v1_host_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1670,7 +1910,7 @@ func (x *ControlCallRequest) String() string {
 func (*ControlCallRequest) ProtoMessage() {}
 
 func (x *ControlCallRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_blocks_handler_v1_host_proto_msgTypes[23]
+	mi := &file_blocks_handler_v1_host_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1683,7 +1923,7 @@ func (x *ControlCallRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ControlCallRequest.ProtoReflect.Descriptor instead.
 func (*ControlCallRequest) Descriptor() ([]byte, []int) {
-	return file_blocks_handler_v1_host_proto_rawDescGZIP(), []int{23}
+	return file_blocks_handler_v1_host_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *ControlCallRequest) GetTaskId() string {
@@ -1715,7 +1955,7 @@ type ControlCallResponse struct {
 
 func (x *ControlCallResponse) Reset() {
 	*x = ControlCallResponse{}
-	mi := &file_blocks_handler_v1_host_proto_msgTypes[24]
+	mi := &file_blocks_handler_v1_host_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1727,7 +1967,7 @@ func (x *ControlCallResponse) String() string {
 func (*ControlCallResponse) ProtoMessage() {}
 
 func (x *ControlCallResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_blocks_handler_v1_host_proto_msgTypes[24]
+	mi := &file_blocks_handler_v1_host_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1740,7 +1980,7 @@ func (x *ControlCallResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ControlCallResponse.ProtoReflect.Descriptor instead.
 func (*ControlCallResponse) Descriptor() ([]byte, []int) {
-	return file_blocks_handler_v1_host_proto_rawDescGZIP(), []int{24}
+	return file_blocks_handler_v1_host_proto_rawDescGZIP(), []int{27}
 }
 
 type DownloadCallArtifactRequest struct {
@@ -1755,7 +1995,7 @@ type DownloadCallArtifactRequest struct {
 
 func (x *DownloadCallArtifactRequest) Reset() {
 	*x = DownloadCallArtifactRequest{}
-	mi := &file_blocks_handler_v1_host_proto_msgTypes[25]
+	mi := &file_blocks_handler_v1_host_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1767,7 +2007,7 @@ func (x *DownloadCallArtifactRequest) String() string {
 func (*DownloadCallArtifactRequest) ProtoMessage() {}
 
 func (x *DownloadCallArtifactRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_blocks_handler_v1_host_proto_msgTypes[25]
+	mi := &file_blocks_handler_v1_host_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1780,7 +2020,7 @@ func (x *DownloadCallArtifactRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DownloadCallArtifactRequest.ProtoReflect.Descriptor instead.
 func (*DownloadCallArtifactRequest) Descriptor() ([]byte, []int) {
-	return file_blocks_handler_v1_host_proto_rawDescGZIP(), []int{25}
+	return file_blocks_handler_v1_host_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *DownloadCallArtifactRequest) GetTaskId() string {
@@ -1816,7 +2056,7 @@ type DownloadCallArtifactResponse struct {
 
 func (x *DownloadCallArtifactResponse) Reset() {
 	*x = DownloadCallArtifactResponse{}
-	mi := &file_blocks_handler_v1_host_proto_msgTypes[26]
+	mi := &file_blocks_handler_v1_host_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1828,7 +2068,7 @@ func (x *DownloadCallArtifactResponse) String() string {
 func (*DownloadCallArtifactResponse) ProtoMessage() {}
 
 func (x *DownloadCallArtifactResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_blocks_handler_v1_host_proto_msgTypes[26]
+	mi := &file_blocks_handler_v1_host_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1841,7 +2081,7 @@ func (x *DownloadCallArtifactResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DownloadCallArtifactResponse.ProtoReflect.Descriptor instead.
 func (*DownloadCallArtifactResponse) Descriptor() ([]byte, []int) {
-	return file_blocks_handler_v1_host_proto_rawDescGZIP(), []int{26}
+	return file_blocks_handler_v1_host_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *DownloadCallArtifactResponse) GetInfo() *ArtifactInfo {
@@ -1869,7 +2109,7 @@ type EndTaskRequest struct {
 
 func (x *EndTaskRequest) Reset() {
 	*x = EndTaskRequest{}
-	mi := &file_blocks_handler_v1_host_proto_msgTypes[27]
+	mi := &file_blocks_handler_v1_host_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1881,7 +2121,7 @@ func (x *EndTaskRequest) String() string {
 func (*EndTaskRequest) ProtoMessage() {}
 
 func (x *EndTaskRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_blocks_handler_v1_host_proto_msgTypes[27]
+	mi := &file_blocks_handler_v1_host_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1894,7 +2134,7 @@ func (x *EndTaskRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EndTaskRequest.ProtoReflect.Descriptor instead.
 func (*EndTaskRequest) Descriptor() ([]byte, []int) {
-	return file_blocks_handler_v1_host_proto_rawDescGZIP(), []int{27}
+	return file_blocks_handler_v1_host_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *EndTaskRequest) GetTaskId() string {
@@ -1919,7 +2159,7 @@ type EndTaskResponse struct {
 
 func (x *EndTaskResponse) Reset() {
 	*x = EndTaskResponse{}
-	mi := &file_blocks_handler_v1_host_proto_msgTypes[28]
+	mi := &file_blocks_handler_v1_host_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1931,7 +2171,7 @@ func (x *EndTaskResponse) String() string {
 func (*EndTaskResponse) ProtoMessage() {}
 
 func (x *EndTaskResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_blocks_handler_v1_host_proto_msgTypes[28]
+	mi := &file_blocks_handler_v1_host_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1944,7 +2184,7 @@ func (x *EndTaskResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EndTaskResponse.ProtoReflect.Descriptor instead.
 func (*EndTaskResponse) Descriptor() ([]byte, []int) {
-	return file_blocks_handler_v1_host_proto_rawDescGZIP(), []int{28}
+	return file_blocks_handler_v1_host_proto_rawDescGZIP(), []int{31}
 }
 
 var File_blocks_handler_v1_host_proto protoreflect.FileDescriptor
@@ -2004,17 +2244,19 @@ const file_blocks_handler_v1_host_proto_rawDesc = "" +
 	"event_json\x18\x03 \x01(\fH\x00R\teventJson\x12\x1f\n" +
 	"\n" +
 	"event_data\x18\x04 \x01(\fH\x00R\teventDataB\x06\n" +
-	"\x04item\"\xae\x01\n" +
+	"\x04item\"\xd4\x01\n" +
 	"\x12WriteStreamRequest\x12\x17\n" +
 	"\atask_id\x18\x01 \x01(\tR\x06taskId\x12\x1b\n" +
 	"\tstream_id\x18\x02 \x01(\tR\bstreamId\x123\n" +
 	"\x05items\x18\x03 \x03(\v2\x1d.blocks.handler.v1.StreamItemR\x05items\x12\x14\n" +
 	"\x05flush\x18\x04 \x01(\bR\x05flush\x12\x17\n" +
-	"\ano_wait\x18\x05 \x01(\bR\x06noWait\"\x15\n" +
-	"\x13WriteStreamResponse\"I\n" +
+	"\ano_wait\x18\x05 \x01(\bR\x06noWait\x12$\n" +
+	"\x0ecalled_task_id\x18\x06 \x01(\tR\fcalledTaskId\"\x15\n" +
+	"\x13WriteStreamResponse\"o\n" +
 	"\x11ReadStreamRequest\x12\x17\n" +
 	"\atask_id\x18\x01 \x01(\tR\x06taskId\x12\x1b\n" +
-	"\tstream_id\x18\x02 \x01(\tR\bstreamId\"\xc3\x01\n" +
+	"\tstream_id\x18\x02 \x01(\tR\bstreamId\x12$\n" +
+	"\x0ecalled_task_id\x18\x03 \x01(\tR\fcalledTaskId\"\xc3\x01\n" +
 	"\x12ReadStreamResponse\x123\n" +
 	"\x05items\x18\x01 \x03(\v2\x1d.blocks.handler.v1.StreamItemR\x05items\x123\n" +
 	"\x03gap\x18\x02 \x01(\v2\x1c.blocks.handler.v1.StreamGapH\x00R\x03gap\x88\x01\x01\x123\n" +
@@ -2025,18 +2267,19 @@ const file_blocks_handler_v1_host_proto_rawDesc = "" +
 	"\bmessages\x18\x01 \x01(\x03R\bmessages\";\n" +
 	"\tStreamEnd\x12\x16\n" +
 	"\x06reason\x18\x01 \x01(\tR\x06reason\x12\x16\n" +
-	"\x06detail\x18\x02 \x01(\tR\x06detail\"b\n" +
+	"\x06detail\x18\x02 \x01(\tR\x06detail\"\x88\x01\n" +
 	"\x10EndStreamRequest\x12\x17\n" +
 	"\atask_id\x18\x01 \x01(\tR\x06taskId\x12\x1b\n" +
 	"\tstream_id\x18\x02 \x01(\tR\bstreamId\x12\x18\n" +
-	"\afailure\x18\x03 \x01(\tR\afailure\"\x13\n" +
+	"\afailure\x18\x03 \x01(\tR\afailure\x12$\n" +
+	"\x0ecalled_task_id\x18\x04 \x01(\tR\fcalledTaskId\"\x13\n" +
 	"\x11EndStreamResponse\"\x85\x01\n" +
 	"\x10CallAgentRequest\x125\n" +
 	"\x04call\x18\x01 \x01(\v2\x1c.blocks.handler.v1.AgentCallH\x00R\x04call\x88\x01\x01\x12\x1d\n" +
 	"\n" +
 	"part_index\x18\x02 \x01(\x05R\tpartIndex\x12\x12\n" +
 	"\x04data\x18\x03 \x01(\fR\x04dataB\a\n" +
-	"\x05_call\"\xa3\x03\n" +
+	"\x05_call\"\xbb\x03\n" +
 	"\tAgentCall\x12\x17\n" +
 	"\atask_id\x18\x01 \x01(\tR\x06taskId\x12\x1d\n" +
 	"\n" +
@@ -2046,7 +2289,8 @@ const file_blocks_handler_v1_host_proto_rawDesc = "" +
 	"\x0fidempotency_key\x18\x05 \x01(\tR\x0eidempotencyKey\x12\x19\n" +
 	"\bowner_id\x18\x06 \x01(\tR\aownerId\x12\x1a\n" +
 	"\bdetached\x18\a \x01(\bR\bdetached\x12S\n" +
-	"\rtrace_context\x18\b \x03(\v2..blocks.handler.v1.AgentCall.TraceContextEntryR\ftraceContext\x1a?\n" +
+	"\rtrace_context\x18\b \x03(\v2..blocks.handler.v1.AgentCall.TraceContextEntryR\ftraceContext\x12\x16\n" +
+	"\x06stream\x18\t \x01(\bR\x06stream\x1a?\n" +
 	"\x11TraceContextEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x96\x01\n" +
@@ -2055,13 +2299,27 @@ const file_blocks_handler_v1_host_proto_rawDesc = "" +
 	"\fcontent_type\x18\x02 \x01(\tR\vcontentType\x12\x14\n" +
 	"\x04text\x18\x03 \x01(\tH\x00R\x04text\x12-\n" +
 	"\x04file\x18\x04 \x01(\v2\x17.blocks.handler.v1.FileH\x00R\x04fileB\t\n" +
-	"\acontent\"\x85\x01\n" +
+	"\acontent\"\xc0\x01\n" +
 	"\x11CallAgentResponse\x12C\n" +
 	"\tsubmitted\x18\x01 \x01(\v2 .blocks.handler.v1.SubmittedCallH\x00R\tsubmitted\x88\x01\x01\x12\x1d\n" +
 	"\n" +
-	"event_json\x18\x02 \x01(\fR\teventJsonB\f\n" +
+	"event_json\x18\x02 \x01(\fR\teventJson\x129\n" +
+	"\astreams\x18\x03 \x03(\v2\x1f.blocks.handler.v1.CalledStreamR\astreamsB\f\n" +
 	"\n" +
-	"_submitted\"`\n" +
+	"_submitted\"\x8c\x02\n" +
+	"\fCalledStream\x12\x1b\n" +
+	"\tstream_id\x18\x01 \x01(\tR\bstreamId\x12'\n" +
+	"\x0fdeclared_stream\x18\x02 \x01(\tR\x0edeclaredStream\x12@\n" +
+	"\tdirection\x18\x03 \x01(\x0e2\".blocks.handler.v1.StreamDirectionR\tdirection\x127\n" +
+	"\x06format\x18\x04 \x01(\x0e2\x1f.blocks.handler.v1.StreamFormatR\x06format\x12\x16\n" +
+	"\x06shared\x18\x05 \x01(\bR\x06shared\x12#\n" +
+	"\rmetadata_json\x18\x06 \x01(\fR\fmetadataJson\"s\n" +
+	"\x15OpenCallStreamRequest\x12\x17\n" +
+	"\atask_id\x18\x01 \x01(\tR\x06taskId\x12$\n" +
+	"\x0ecalled_task_id\x18\x02 \x01(\tR\fcalledTaskId\x12\x1b\n" +
+	"\tstream_id\x18\x03 \x01(\tR\bstreamId\"Q\n" +
+	"\x16OpenCallStreamResponse\x127\n" +
+	"\x06stream\x18\x01 \x01(\v2\x1f.blocks.handler.v1.CalledStreamR\x06stream\"`\n" +
 	"\rSubmittedCall\x12\x17\n" +
 	"\atask_id\x18\x01 \x01(\tR\x06taskId\x12\x16\n" +
 	"\x06queued\x18\x02 \x01(\bR\x06queued\x12\x1e\n" +
@@ -2094,7 +2352,7 @@ const file_blocks_handler_v1_host_proto_rawDesc = "" +
 	"\fStreamFormat\x12\x1d\n" +
 	"\x19STREAM_FORMAT_UNSPECIFIED\x10\x00\x12\x17\n" +
 	"\x13STREAM_FORMAT_BYTES\x10\x01\x12\x18\n" +
-	"\x14STREAM_FORMAT_EVENTS\x10\x022\xc1\b\n" +
+	"\x14STREAM_FORMAT_EVENTS\x10\x022\xa8\t\n" +
 	"\vHostService\x12d\n" +
 	"\rDownloadInput\x12'.blocks.handler.v1.DownloadInputRequest\x1a(.blocks.handler.v1.DownloadInputResponse0\x01\x12j\n" +
 	"\x0fPublishArtifact\x12).blocks.handler.v1.PublishArtifactRequest\x1a*.blocks.handler.v1.PublishArtifactResponse(\x01\x12_\n" +
@@ -2106,7 +2364,8 @@ const file_blocks_handler_v1_host_proto_rawDesc = "" +
 	"\tEndStream\x12#.blocks.handler.v1.EndStreamRequest\x1a$.blocks.handler.v1.EndStreamResponse\x12Z\n" +
 	"\tCallAgent\x12#.blocks.handler.v1.CallAgentRequest\x1a$.blocks.handler.v1.CallAgentResponse(\x010\x01\x12\\\n" +
 	"\vControlCall\x12%.blocks.handler.v1.ControlCallRequest\x1a&.blocks.handler.v1.ControlCallResponse\x12y\n" +
-	"\x14DownloadCallArtifact\x12..blocks.handler.v1.DownloadCallArtifactRequest\x1a/.blocks.handler.v1.DownloadCallArtifactResponse0\x01\x12P\n" +
+	"\x14DownloadCallArtifact\x12..blocks.handler.v1.DownloadCallArtifactRequest\x1a/.blocks.handler.v1.DownloadCallArtifactResponse0\x01\x12e\n" +
+	"\x0eOpenCallStream\x12(.blocks.handler.v1.OpenCallStreamRequest\x1a).blocks.handler.v1.OpenCallStreamResponse\x12P\n" +
 	"\aEndTask\x12!.blocks.handler.v1.EndTaskRequest\x1a\".blocks.handler.v1.EndTaskResponseB>Z<github.com/blocksd/blocksd/proto/blocks/handler/v1;handlerv1b\x06proto3"
 
 var (
@@ -2122,7 +2381,7 @@ func file_blocks_handler_v1_host_proto_rawDescGZIP() []byte {
 }
 
 var file_blocks_handler_v1_host_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_blocks_handler_v1_host_proto_msgTypes = make([]protoimpl.MessageInfo, 30)
+var file_blocks_handler_v1_host_proto_msgTypes = make([]protoimpl.MessageInfo, 33)
 var file_blocks_handler_v1_host_proto_goTypes = []any{
 	(StreamDirection)(0),                 // 0: blocks.handler.v1.StreamDirection
 	(StreamFormat)(0),                    // 1: blocks.handler.v1.StreamFormat
@@ -2148,70 +2407,79 @@ var file_blocks_handler_v1_host_proto_goTypes = []any{
 	(*AgentCall)(nil),                    // 21: blocks.handler.v1.AgentCall
 	(*CallPart)(nil),                     // 22: blocks.handler.v1.CallPart
 	(*CallAgentResponse)(nil),            // 23: blocks.handler.v1.CallAgentResponse
-	(*SubmittedCall)(nil),                // 24: blocks.handler.v1.SubmittedCall
-	(*ControlCallRequest)(nil),           // 25: blocks.handler.v1.ControlCallRequest
-	(*ControlCallResponse)(nil),          // 26: blocks.handler.v1.ControlCallResponse
-	(*DownloadCallArtifactRequest)(nil),  // 27: blocks.handler.v1.DownloadCallArtifactRequest
-	(*DownloadCallArtifactResponse)(nil), // 28: blocks.handler.v1.DownloadCallArtifactResponse
-	(*EndTaskRequest)(nil),               // 29: blocks.handler.v1.EndTaskRequest
-	(*EndTaskResponse)(nil),              // 30: blocks.handler.v1.EndTaskResponse
-	nil,                                  // 31: blocks.handler.v1.AgentCall.TraceContextEntry
-	(*File)(nil),                         // 32: blocks.handler.v1.File
-	(*ArtifactChunk)(nil),                // 33: blocks.handler.v1.ArtifactChunk
-	(*durationpb.Duration)(nil),          // 34: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil),        // 35: google.protobuf.Timestamp
-	(*ArtifactInfo)(nil),                 // 36: blocks.handler.v1.ArtifactInfo
-	(*Error)(nil),                        // 37: blocks.handler.v1.Error
+	(*CalledStream)(nil),                 // 24: blocks.handler.v1.CalledStream
+	(*OpenCallStreamRequest)(nil),        // 25: blocks.handler.v1.OpenCallStreamRequest
+	(*OpenCallStreamResponse)(nil),       // 26: blocks.handler.v1.OpenCallStreamResponse
+	(*SubmittedCall)(nil),                // 27: blocks.handler.v1.SubmittedCall
+	(*ControlCallRequest)(nil),           // 28: blocks.handler.v1.ControlCallRequest
+	(*ControlCallResponse)(nil),          // 29: blocks.handler.v1.ControlCallResponse
+	(*DownloadCallArtifactRequest)(nil),  // 30: blocks.handler.v1.DownloadCallArtifactRequest
+	(*DownloadCallArtifactResponse)(nil), // 31: blocks.handler.v1.DownloadCallArtifactResponse
+	(*EndTaskRequest)(nil),               // 32: blocks.handler.v1.EndTaskRequest
+	(*EndTaskResponse)(nil),              // 33: blocks.handler.v1.EndTaskResponse
+	nil,                                  // 34: blocks.handler.v1.AgentCall.TraceContextEntry
+	(*File)(nil),                         // 35: blocks.handler.v1.File
+	(*ArtifactChunk)(nil),                // 36: blocks.handler.v1.ArtifactChunk
+	(*durationpb.Duration)(nil),          // 37: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil),        // 38: google.protobuf.Timestamp
+	(*ArtifactInfo)(nil),                 // 39: blocks.handler.v1.ArtifactInfo
+	(*Error)(nil),                        // 40: blocks.handler.v1.Error
 }
 var file_blocks_handler_v1_host_proto_depIdxs = []int32{
-	32, // 0: blocks.handler.v1.DownloadInputResponse.file:type_name -> blocks.handler.v1.File
-	33, // 1: blocks.handler.v1.PublishArtifactRequest.chunk:type_name -> blocks.handler.v1.ArtifactChunk
+	35, // 0: blocks.handler.v1.DownloadInputResponse.file:type_name -> blocks.handler.v1.File
+	36, // 1: blocks.handler.v1.PublishArtifactRequest.chunk:type_name -> blocks.handler.v1.ArtifactChunk
 	0,  // 2: blocks.handler.v1.CreateStreamRequest.direction:type_name -> blocks.handler.v1.StreamDirection
 	1,  // 3: blocks.handler.v1.CreateStreamRequest.format:type_name -> blocks.handler.v1.StreamFormat
-	34, // 4: blocks.handler.v1.CreateStreamRequest.grace:type_name -> google.protobuf.Duration
+	37, // 4: blocks.handler.v1.CreateStreamRequest.grace:type_name -> google.protobuf.Duration
 	0,  // 5: blocks.handler.v1.CreateStreamResponse.direction:type_name -> blocks.handler.v1.StreamDirection
 	1,  // 6: blocks.handler.v1.CreateStreamResponse.format:type_name -> blocks.handler.v1.StreamFormat
 	8,  // 7: blocks.handler.v1.CreateStreamResponse.external:type_name -> blocks.handler.v1.ExternalStream
-	35, // 8: blocks.handler.v1.ExternalStream.expires:type_name -> google.protobuf.Timestamp
+	38, // 8: blocks.handler.v1.ExternalStream.expires:type_name -> google.protobuf.Timestamp
 	11, // 9: blocks.handler.v1.WriteStreamRequest.items:type_name -> blocks.handler.v1.StreamItem
 	11, // 10: blocks.handler.v1.ReadStreamResponse.items:type_name -> blocks.handler.v1.StreamItem
 	16, // 11: blocks.handler.v1.ReadStreamResponse.gap:type_name -> blocks.handler.v1.StreamGap
 	17, // 12: blocks.handler.v1.ReadStreamResponse.end:type_name -> blocks.handler.v1.StreamEnd
 	21, // 13: blocks.handler.v1.CallAgentRequest.call:type_name -> blocks.handler.v1.AgentCall
 	22, // 14: blocks.handler.v1.AgentCall.parts:type_name -> blocks.handler.v1.CallPart
-	34, // 15: blocks.handler.v1.AgentCall.duration:type_name -> google.protobuf.Duration
-	31, // 16: blocks.handler.v1.AgentCall.trace_context:type_name -> blocks.handler.v1.AgentCall.TraceContextEntry
-	32, // 17: blocks.handler.v1.CallPart.file:type_name -> blocks.handler.v1.File
-	24, // 18: blocks.handler.v1.CallAgentResponse.submitted:type_name -> blocks.handler.v1.SubmittedCall
-	36, // 19: blocks.handler.v1.DownloadCallArtifactResponse.info:type_name -> blocks.handler.v1.ArtifactInfo
-	37, // 20: blocks.handler.v1.EndTaskRequest.error:type_name -> blocks.handler.v1.Error
-	2,  // 21: blocks.handler.v1.HostService.DownloadInput:input_type -> blocks.handler.v1.DownloadInputRequest
-	4,  // 22: blocks.handler.v1.HostService.PublishArtifact:input_type -> blocks.handler.v1.PublishArtifactRequest
-	6,  // 23: blocks.handler.v1.HostService.CreateStream:input_type -> blocks.handler.v1.CreateStreamRequest
-	9,  // 24: blocks.handler.v1.HostService.ActivateStream:input_type -> blocks.handler.v1.ActivateStreamRequest
-	12, // 25: blocks.handler.v1.HostService.WriteStream:input_type -> blocks.handler.v1.WriteStreamRequest
-	14, // 26: blocks.handler.v1.HostService.ReadStream:input_type -> blocks.handler.v1.ReadStreamRequest
-	18, // 27: blocks.handler.v1.HostService.EndStream:input_type -> blocks.handler.v1.EndStreamRequest
-	20, // 28: blocks.handler.v1.HostService.CallAgent:input_type -> blocks.handler.v1.CallAgentRequest
-	25, // 29: blocks.handler.v1.HostService.ControlCall:input_type -> blocks.handler.v1.ControlCallRequest
-	27, // 30: blocks.handler.v1.HostService.DownloadCallArtifact:input_type -> blocks.handler.v1.DownloadCallArtifactRequest
-	29, // 31: blocks.handler.v1.HostService.EndTask:input_type -> blocks.handler.v1.EndTaskRequest
-	3,  // 32: blocks.handler.v1.HostService.DownloadInput:output_type -> blocks.handler.v1.DownloadInputResponse
-	5,  // 33: blocks.handler.v1.HostService.PublishArtifact:output_type -> blocks.handler.v1.PublishArtifactResponse
-	7,  // 34: blocks.handler.v1.HostService.CreateStream:output_type -> blocks.handler.v1.CreateStreamResponse
-	10, // 35: blocks.handler.v1.HostService.ActivateStream:output_type -> blocks.handler.v1.ActivateStreamResponse
-	13, // 36: blocks.handler.v1.HostService.WriteStream:output_type -> blocks.handler.v1.WriteStreamResponse
-	15, // 37: blocks.handler.v1.HostService.ReadStream:output_type -> blocks.handler.v1.ReadStreamResponse
-	19, // 38: blocks.handler.v1.HostService.EndStream:output_type -> blocks.handler.v1.EndStreamResponse
-	23, // 39: blocks.handler.v1.HostService.CallAgent:output_type -> blocks.handler.v1.CallAgentResponse
-	26, // 40: blocks.handler.v1.HostService.ControlCall:output_type -> blocks.handler.v1.ControlCallResponse
-	28, // 41: blocks.handler.v1.HostService.DownloadCallArtifact:output_type -> blocks.handler.v1.DownloadCallArtifactResponse
-	30, // 42: blocks.handler.v1.HostService.EndTask:output_type -> blocks.handler.v1.EndTaskResponse
-	32, // [32:43] is the sub-list for method output_type
-	21, // [21:32] is the sub-list for method input_type
-	21, // [21:21] is the sub-list for extension type_name
-	21, // [21:21] is the sub-list for extension extendee
-	0,  // [0:21] is the sub-list for field type_name
+	37, // 15: blocks.handler.v1.AgentCall.duration:type_name -> google.protobuf.Duration
+	34, // 16: blocks.handler.v1.AgentCall.trace_context:type_name -> blocks.handler.v1.AgentCall.TraceContextEntry
+	35, // 17: blocks.handler.v1.CallPart.file:type_name -> blocks.handler.v1.File
+	27, // 18: blocks.handler.v1.CallAgentResponse.submitted:type_name -> blocks.handler.v1.SubmittedCall
+	24, // 19: blocks.handler.v1.CallAgentResponse.streams:type_name -> blocks.handler.v1.CalledStream
+	0,  // 20: blocks.handler.v1.CalledStream.direction:type_name -> blocks.handler.v1.StreamDirection
+	1,  // 21: blocks.handler.v1.CalledStream.format:type_name -> blocks.handler.v1.StreamFormat
+	24, // 22: blocks.handler.v1.OpenCallStreamResponse.stream:type_name -> blocks.handler.v1.CalledStream
+	39, // 23: blocks.handler.v1.DownloadCallArtifactResponse.info:type_name -> blocks.handler.v1.ArtifactInfo
+	40, // 24: blocks.handler.v1.EndTaskRequest.error:type_name -> blocks.handler.v1.Error
+	2,  // 25: blocks.handler.v1.HostService.DownloadInput:input_type -> blocks.handler.v1.DownloadInputRequest
+	4,  // 26: blocks.handler.v1.HostService.PublishArtifact:input_type -> blocks.handler.v1.PublishArtifactRequest
+	6,  // 27: blocks.handler.v1.HostService.CreateStream:input_type -> blocks.handler.v1.CreateStreamRequest
+	9,  // 28: blocks.handler.v1.HostService.ActivateStream:input_type -> blocks.handler.v1.ActivateStreamRequest
+	12, // 29: blocks.handler.v1.HostService.WriteStream:input_type -> blocks.handler.v1.WriteStreamRequest
+	14, // 30: blocks.handler.v1.HostService.ReadStream:input_type -> blocks.handler.v1.ReadStreamRequest
+	18, // 31: blocks.handler.v1.HostService.EndStream:input_type -> blocks.handler.v1.EndStreamRequest
+	20, // 32: blocks.handler.v1.HostService.CallAgent:input_type -> blocks.handler.v1.CallAgentRequest
+	28, // 33: blocks.handler.v1.HostService.ControlCall:input_type -> blocks.handler.v1.ControlCallRequest
+	30, // 34: blocks.handler.v1.HostService.DownloadCallArtifact:input_type -> blocks.handler.v1.DownloadCallArtifactRequest
+	25, // 35: blocks.handler.v1.HostService.OpenCallStream:input_type -> blocks.handler.v1.OpenCallStreamRequest
+	32, // 36: blocks.handler.v1.HostService.EndTask:input_type -> blocks.handler.v1.EndTaskRequest
+	3,  // 37: blocks.handler.v1.HostService.DownloadInput:output_type -> blocks.handler.v1.DownloadInputResponse
+	5,  // 38: blocks.handler.v1.HostService.PublishArtifact:output_type -> blocks.handler.v1.PublishArtifactResponse
+	7,  // 39: blocks.handler.v1.HostService.CreateStream:output_type -> blocks.handler.v1.CreateStreamResponse
+	10, // 40: blocks.handler.v1.HostService.ActivateStream:output_type -> blocks.handler.v1.ActivateStreamResponse
+	13, // 41: blocks.handler.v1.HostService.WriteStream:output_type -> blocks.handler.v1.WriteStreamResponse
+	15, // 42: blocks.handler.v1.HostService.ReadStream:output_type -> blocks.handler.v1.ReadStreamResponse
+	19, // 43: blocks.handler.v1.HostService.EndStream:output_type -> blocks.handler.v1.EndStreamResponse
+	23, // 44: blocks.handler.v1.HostService.CallAgent:output_type -> blocks.handler.v1.CallAgentResponse
+	29, // 45: blocks.handler.v1.HostService.ControlCall:output_type -> blocks.handler.v1.ControlCallResponse
+	31, // 46: blocks.handler.v1.HostService.DownloadCallArtifact:output_type -> blocks.handler.v1.DownloadCallArtifactResponse
+	26, // 47: blocks.handler.v1.HostService.OpenCallStream:output_type -> blocks.handler.v1.OpenCallStreamResponse
+	33, // 48: blocks.handler.v1.HostService.EndTask:output_type -> blocks.handler.v1.EndTaskResponse
+	37, // [37:49] is the sub-list for method output_type
+	25, // [25:37] is the sub-list for method input_type
+	25, // [25:25] is the sub-list for extension type_name
+	25, // [25:25] is the sub-list for extension extendee
+	0,  // [0:25] is the sub-list for field type_name
 }
 
 func init() { file_blocks_handler_v1_host_proto_init() }
@@ -2236,15 +2504,15 @@ func file_blocks_handler_v1_host_proto_init() {
 		(*CallPart_File)(nil),
 	}
 	file_blocks_handler_v1_host_proto_msgTypes[21].OneofWrappers = []any{}
-	file_blocks_handler_v1_host_proto_msgTypes[26].OneofWrappers = []any{}
-	file_blocks_handler_v1_host_proto_msgTypes[27].OneofWrappers = []any{}
+	file_blocks_handler_v1_host_proto_msgTypes[29].OneofWrappers = []any{}
+	file_blocks_handler_v1_host_proto_msgTypes[30].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_blocks_handler_v1_host_proto_rawDesc), len(file_blocks_handler_v1_host_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   30,
+			NumMessages:   33,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

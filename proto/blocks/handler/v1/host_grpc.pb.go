@@ -29,6 +29,7 @@ const (
 	HostService_CallAgent_FullMethodName            = "/blocks.handler.v1.HostService/CallAgent"
 	HostService_ControlCall_FullMethodName          = "/blocks.handler.v1.HostService/ControlCall"
 	HostService_DownloadCallArtifact_FullMethodName = "/blocks.handler.v1.HostService/DownloadCallArtifact"
+	HostService_OpenCallStream_FullMethodName       = "/blocks.handler.v1.HostService/OpenCallStream"
 	HostService_EndTask_FullMethodName              = "/blocks.handler.v1.HostService/EndTask"
 )
 
@@ -76,6 +77,12 @@ type HostServiceClient interface {
 	ControlCall(ctx context.Context, in *ControlCallRequest, opts ...grpc.CallOption) (*ControlCallResponse, error)
 	// DownloadCallArtifact streams one artifact of a task that this task has submitted.
 	DownloadCallArtifact(ctx context.Context, in *DownloadCallArtifactRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[DownloadCallArtifactResponse], error)
+	// OpenCallStream opens a stream of a task that this task has submitted, while that runs: CallAgentResponse.streams names
+	// those that there are. From then on ReadStream, WriteStream and EndStream work on it, with called_task_id. Opening it
+	// again is harmless. FAILED_PRECONDITION when the called task has ended or the stream was ended here, NOT_FOUND when
+	// there is no such task or stream, RESOURCE_EXHAUSTED when too many are open. What is open ends with either task: after
+	// the end of the called one, what is under way can be read to its end.
+	OpenCallStream(ctx context.Context, in *OpenCallStreamRequest, opts ...grpc.CallOption) (*OpenCallStreamResponse, error)
 	// EndTask publishes the end of a pipe task whose StartTask call has returned a result. FAILED_PRECONDITION for every
 	// other task.
 	EndTask(ctx context.Context, in *EndTaskRequest, opts ...grpc.CallOption) (*EndTaskResponse, error)
@@ -222,6 +229,16 @@ func (c *hostServiceClient) DownloadCallArtifact(ctx context.Context, in *Downlo
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type HostService_DownloadCallArtifactClient = grpc.ServerStreamingClient[DownloadCallArtifactResponse]
 
+func (c *hostServiceClient) OpenCallStream(ctx context.Context, in *OpenCallStreamRequest, opts ...grpc.CallOption) (*OpenCallStreamResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(OpenCallStreamResponse)
+	err := c.cc.Invoke(ctx, HostService_OpenCallStream_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *hostServiceClient) EndTask(ctx context.Context, in *EndTaskRequest, opts ...grpc.CallOption) (*EndTaskResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(EndTaskResponse)
@@ -276,6 +293,12 @@ type HostServiceServer interface {
 	ControlCall(context.Context, *ControlCallRequest) (*ControlCallResponse, error)
 	// DownloadCallArtifact streams one artifact of a task that this task has submitted.
 	DownloadCallArtifact(*DownloadCallArtifactRequest, grpc.ServerStreamingServer[DownloadCallArtifactResponse]) error
+	// OpenCallStream opens a stream of a task that this task has submitted, while that runs: CallAgentResponse.streams names
+	// those that there are. From then on ReadStream, WriteStream and EndStream work on it, with called_task_id. Opening it
+	// again is harmless. FAILED_PRECONDITION when the called task has ended or the stream was ended here, NOT_FOUND when
+	// there is no such task or stream, RESOURCE_EXHAUSTED when too many are open. What is open ends with either task: after
+	// the end of the called one, what is under way can be read to its end.
+	OpenCallStream(context.Context, *OpenCallStreamRequest) (*OpenCallStreamResponse, error)
 	// EndTask publishes the end of a pipe task whose StartTask call has returned a result. FAILED_PRECONDITION for every
 	// other task.
 	EndTask(context.Context, *EndTaskRequest) (*EndTaskResponse, error)
@@ -318,6 +341,9 @@ func (UnimplementedHostServiceServer) ControlCall(context.Context, *ControlCallR
 }
 func (UnimplementedHostServiceServer) DownloadCallArtifact(*DownloadCallArtifactRequest, grpc.ServerStreamingServer[DownloadCallArtifactResponse]) error {
 	return status.Error(codes.Unimplemented, "method DownloadCallArtifact not implemented")
+}
+func (UnimplementedHostServiceServer) OpenCallStream(context.Context, *OpenCallStreamRequest) (*OpenCallStreamResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method OpenCallStream not implemented")
 }
 func (UnimplementedHostServiceServer) EndTask(context.Context, *EndTaskRequest) (*EndTaskResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method EndTask not implemented")
@@ -480,6 +506,24 @@ func _HostService_DownloadCallArtifact_Handler(srv interface{}, stream grpc.Serv
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type HostService_DownloadCallArtifactServer = grpc.ServerStreamingServer[DownloadCallArtifactResponse]
 
+func _HostService_OpenCallStream_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(OpenCallStreamRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(HostServiceServer).OpenCallStream(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: HostService_OpenCallStream_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(HostServiceServer).OpenCallStream(ctx, req.(*OpenCallStreamRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _HostService_EndTask_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(EndTaskRequest)
 	if err := dec(in); err != nil {
@@ -524,6 +568,10 @@ var HostService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ControlCall",
 			Handler:    _HostService_ControlCall_Handler,
+		},
+		{
+			MethodName: "OpenCallStream",
+			Handler:    _HostService_OpenCallStream_Handler,
 		},
 		{
 			MethodName: "EndTask",

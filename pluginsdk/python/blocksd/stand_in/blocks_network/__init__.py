@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from blocksd.project.called_streams import StreamDescriptor, StreamRef, StreamUnavailableError
 from blocksd.project.client import TaskClient
 from blocksd.project.session import TaskSession
 from blocksd.project.streams import ExternalStreamObject, StreamObject
@@ -55,8 +56,11 @@ __all__ = [
     "RpcError",
     "SendMessageRequestPart",
     "StartTaskMessage",
+    "StreamDescriptor",
     "StreamError",
     "StreamObject",
+    "StreamRef",
+    "StreamUnavailableError",
     "TaskClient",
     "TaskContext",
     "TaskEvent",

@@ -1,0 +1,3 @@
+from . import StreamRef, StreamUnavailableError
+
+__all__ = ["StreamRef", "StreamUnavailableError"]
