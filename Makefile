@@ -1,4 +1,4 @@
-# Targets for users: build, run, test, bench, soak, interop, e2e-systemd, generate, clean. `make help` lists them.
+# Targets for users: build, run, test, bench, soak, fuzz, interop, e2e-systemd, generate, clean. `make help` lists them.
 
 BIN      ?= bin
 # Relative, because names of targets cannot hold a space and the path of this directory may.
@@ -16,7 +16,7 @@ FIXTURES := sleeper badhandler scripted
 PYTHON_PB := pluginsdk/python/blocksd/_pb
 
 .NOTPARALLEL:
-.PHONY: help build run test bench soak interop e2e-systemd e2e-systemd-smoke generate baseline check-needs check-format check-size check-lint check-generated check-go test-skipped tools clean
+.PHONY: help build run test bench soak fuzz interop e2e-systemd e2e-systemd-smoke generate baseline check-needs check-format check-size check-lint check-generated check-go test-skipped tools clean
 
 help:
 	@echo "make build     bin/blocksd, bin/blocksd-exec, bin/plugins and bin/testplugins"
@@ -24,6 +24,7 @@ help:
 	@echo "make test      everything that must pass: format, lint, generated code, vet and all tests with the race detector"
 	@echo "make bench     measure, as ratios in one run"
 	@echo "make soak      kill the daemon 200 times under load (BLOCKSD_SOAK=N: N times) and look at every task"
+	@echo "make fuzz      every fuzz target for FUZZTIME (60s) each; ONLY=REGEXP names some"
 	@echo "make interop   test against Blocks' own SDK (installs it from PyPI, under its own licence, into e2e/interop/.cache)"
 	@echo "make e2e-systemd  boot a Debian in qemu and try the service there, as the manual says (e2e-systemd-smoke: the first part)"
 	@echo "make package   deb and rpm for amd64 and arm64 in bin/packages, the same bytes for the same commit"
@@ -51,6 +52,11 @@ run: build
 	@exec "$(BIN)/blocksd" dev --plugins "$(BIN)/plugins"
 
 test: check-needs check-format check-generated check-lint check-go
+
+# Inputs that fail are left in testdata/fuzz of their package, as a test from then on.
+FUZZTIME ?= 60s
+fuzz:
+	@GO="$(GO)" FUZZTIME="$(FUZZTIME)" scripts/fuzz "$(ONLY)"
 
 check-needs:
 	@scripts/needs
