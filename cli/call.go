@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 	"unicode/utf8"
 
@@ -74,6 +75,7 @@ func newCall(a *app) *cobra.Command {
 var (
 	errTimedOut = errors.New("the timeout has passed")
 	errDetached = errors.New("detached before the end")
+	errUnread   = errors.New("nobody reads what is printed")
 )
 
 func (a *app) call(ctx context.Context, o callOptions) error {
@@ -84,11 +86,13 @@ func (a *app) call(ctx context.Context, o callOptions) error {
 		return usagef("call %s: %w", o.agent, err)
 	}
 	// attached ends when the user stops waiting, or when the outcome does not come in time. wanted ends earlier, at the
-	// first interrupt or when --timeout has passed: then the task is canceled.
+	// first interrupt, when nobody reads what is printed any more, or when --timeout has passed: then the task is canceled.
 	attached, detach := context.WithCancelCause(ctx)
 	defer detach(nil)
 	wanted, stopWanting := a.interruptible(attached)
 	defer stopWanting()
+	wanted, stopListening := unread(wanted)
+	defer stopListening()
 	if o.limited {
 		var stopTimer context.CancelFunc
 		wanted, stopTimer = context.WithTimeoutCause(wanted, o.timeout, errTimedOut)
@@ -135,6 +139,11 @@ func (a *app) call(ctx context.Context, o callOptions) error {
 	sendErr := sending.wait(o.agent)
 	expired := errors.Is(context.Cause(wanted), errTimedOut)
 	switch {
+	case errors.Is(context.Cause(wanted), errUnread), errors.Is(err, syscall.EPIPE):
+		if err != nil { // the write failed before anybody could cancel
+			_ = cancelTask(attached, session) // nobody would read why not
+		}
+		return &exitError{code: exitCanceled, err: errUnread, silent: true}
 	case err != nil:
 		return unfinished(attached, session, o, err)
 	case expired:

@@ -118,6 +118,28 @@ func surviveBrokenPipes() (stop func()) {
 	return func() { signal.Stop(broken) }
 }
 
+// unread returns a context that ends with ctx, or with the cause errUnread when the reader of standard output or error has
+// ended, which does not end the process then.
+func unread(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	broken := make(chan os.Signal, 1)
+	signal.Notify(broken, syscall.SIGPIPE)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		select {
+		case <-broken:
+			cancel(errUnread)
+		case <-ctx.Done():
+		}
+	}()
+	return ctx, func() {
+		cancel(nil)
+		<-done
+		signal.Stop(broken)
+	}
+}
+
 // interruptible returns a context that ends with ctx, or with the cause errInterrupted at the first interrupt.
 func (a *app) interruptible(ctx context.Context) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancelCause(ctx)

@@ -61,6 +61,48 @@ func Example() {
 	// reply: HELLO!
 }
 
+// Read what an agent streams while its task runs.
+func ExampleStream() {
+	network, stop := networkOf(streamCard, "words", 8, func(ctx context.Context, _ *wire.Task, port dispatch.TaskPort) error {
+		out, _, err := port.CreateStream(ctx, dispatch.StreamRequest{Declared: "_default"})
+		for _, word := range []string{"one ", "two ", "three"} {
+			if err == nil {
+				err = out.Write(ctx, []dispatch.StreamItem{{Kind: dispatch.StreamText, Data: []byte(word)}}, true)
+			}
+		}
+		return err
+	})
+	defer stop()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	c, err := client.New(ctx, network)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer c.Close()
+	s, err := c.Send(ctx, client.Message{Agent: "words", Stream: client.StreamOn})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer s.Close()
+	ref, err := s.WaitStream(ctx, "") // the only one
+	if err != nil {
+		log.Fatal(err)
+	}
+	stream, err := ref.Open(ctx)
+	if err != nil {
+		log.Fatal(err)
+	}
+	for text, err := range stream.Text(ctx) {
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Print(text)
+	}
+	fmt.Println()
+	// Output: one two three
+}
+
 // Only the end matters.
 func ExampleSession_Wait() {
 	network, stop := exampleNetwork()
@@ -168,7 +210,11 @@ func ExampleReader() {
 func exampleNetwork() (options client.Options, stop func()) { return networkWith("shout", 8, shout) }
 
 func networkWith(name string, concurrency int, handler agent.Function) (options client.Options, stop func()) {
-	c, err := card.Parse([]byte(strings.NewReplacer("NAME", name, "MODE", "free").Replace(cardText)))
+	return networkOf(cardText, name, concurrency, handler)
+}
+
+func networkOf(text, name string, concurrency int, handler agent.Function) (options client.Options, stop func()) {
+	c, err := card.Parse([]byte(strings.NewReplacer("NAME", name, "MODE", "free").Replace(text)))
 	if err != nil {
 		log.Fatal(err)
 	}

@@ -411,6 +411,14 @@ func TestRunEnds(t *testing.T) {
 	}
 }
 
+// TestUserIDsOfTwoProcesses: each counts from one, and yet no id is that of the other.
+func TestUserIDsOfTwoProcesses(t *testing.T) {
+	var one, two stream.UserIDs
+	if a, b := one.Next("agent"), two.Next("agent"); a == b {
+		t.Errorf("both are called %s", a)
+	}
+}
+
 func TestUserIDs(t *testing.T) {
 	var ids stream.UserIDs
 	if got := ids.Next("echo"); !strings.HasPrefix(got, "echo-stream-0001-") || len(got) != len("echo-stream-0001-")+8 {

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -16,6 +17,25 @@ import (
 	"github.com/blocksd/blocksd/dispatch"
 	"github.com/blocksd/blocksd/network/wire"
 )
+
+// TestSharedStreamIsNumberedByTheTime: what a writer sends that comes after another one does not look like that one's.
+func TestSharedStreamIsNumberedByTheTime(t *testing.T) {
+	n, st := newNetwork(t, false), newStage()
+	a := n.serve(streamCard(t, "worker"), st, n.through(n.fault()))
+	a.await(StateOnline)
+	from := time.Now().UnixMilli() * 1000
+	task := n.streamTask(st, "worker", wire.Pipe, 5)
+	s, announced := task.create("cast")
+	r := task.read(announced)
+	put(t, s, dispatch.StreamEvent, `{"n":1}`)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	if d, err := r.Next(ctx); err != nil || d.Seq < from {
+		t.Errorf("the first message has number %d, less than %d: %v", d.Seq, from, err)
+	}
+	task.result <- fmt.Errorf("enough")
+	task.ending()
+}
 
 // TestStreamShared: one writer for all tasks; each task's consumer is notified; nobody but the last ends it, and no end is
 // marked.
