@@ -30,18 +30,18 @@ help:
 	@echo "make generate  generate code from proto/, after a change there"
 
 # Modes are set whatever the umask is: a plugins directory that others may write to is refused by the daemon, and so is
-# one below a directory that they may write to.
+# one below a directory that they may write to. Without cgo, as the packages have it: less is loaded at each start.
 build:
 	@chmod go-w .
 	@mkdir -p "$(BIN)/plugins" "$(BIN)/testplugins"
-	$(GO) build -trimpath -o "$(BIN)/blocksd" .
-	$(GO) build -trimpath -o "$(BIN)/blocksd-exec" ./handlers/exec
+	CGO_ENABLED=0 $(GO) build -trimpath -o "$(BIN)/blocksd" .
+	CGO_ENABLED=0 $(GO) build -trimpath -o "$(BIN)/blocksd-exec" ./handlers/exec
 	@set -e; for h in $(HANDLERS); do \
-	  $(GO) build -trimpath -o "$(BIN)/plugins/$$h" ./handlers/$$h; \
+	  CGO_ENABLED=0 $(GO) build -trimpath -o "$(BIN)/plugins/$$h" ./handlers/$$h; \
 	  install -m 0644 handlers/$$h/agent-card.json "$(BIN)/plugins/$$h.agent-card.json"; \
 	done
 	@set -e; for h in $(FIXTURES); do \
-	  $(GO) build -trimpath -o "$(BIN)/testplugins/$$h" ./handlers/internal/$$h; \
+	  CGO_ENABLED=0 $(GO) build -trimpath -o "$(BIN)/testplugins/$$h" ./handlers/internal/$$h; \
 	  install -m 0644 handlers/internal/$$h/agent-card.json "$(BIN)/testplugins/$$h.agent-card.json"; \
 	done
 	@chmod 0755 "$(BIN)" "$(BIN)/plugins" "$(BIN)/testplugins" "$(BIN)/blocksd" "$(BIN)/blocksd-exec"

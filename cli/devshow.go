@@ -12,6 +12,7 @@ import (
 
 	"github.com/blocksd/blocksd/client"
 	"github.com/blocksd/blocksd/daemon"
+	"github.com/blocksd/blocksd/daemon/control"
 	"github.com/blocksd/blocksd/network/card"
 	"github.com/blocksd/blocksd/network/wire"
 	controlv1 "github.com/blocksd/blocksd/proto/blocks/control/v1"
@@ -62,11 +63,12 @@ func (s *devShow) start(ctx context.Context, d *daemon.Daemon) (stop func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	var all sync.WaitGroup
 	all.Go(func() {
-		_ = d.Events(ctx, &controlv1.EventsRequest{Follow: true}, func(r *controlv1.EventsResponse) error { // ends with ctx
-			for _, item := range r.GetItems() {
+		_ = d.Events(ctx, &controlv1.EventsRequest{Follow: true}, func(encoded control.EncodedItems) error { // ends with ctx
+			items, err := encoded.Decode()
+			for _, item := range items {
 				s.event(item)
 			}
-			return nil
+			return err
 		})
 	})
 	if !s.log {

@@ -58,7 +58,9 @@ func TestSearchAndStatus(t *testing.T) {
 	w.provide("echo", client.Free, done)
 	w.register("secret", "private")
 	c := w.client()
-	w.send(c, client.Message{Agent: "echo", Parts: text("x")}) // so that the instance is known
+	if _, err := w.send(c, client.Message{Agent: "echo", Parts: text("x")}).Wait(within(t)); err != nil { // so that the instance is known
+		t.Fatal(err)
+	}
 	names := func(c *client.Client, q client.AgentQuery) (out []string) {
 		t.Helper()
 		list, err := c.Agents(within(t), q)

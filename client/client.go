@@ -33,6 +33,7 @@ type Client struct {
 	shared    *link.SharedTransport
 	// streamUsers names this side of each stream.
 	streamUsers stream.UserIDs
+	spare       *stream.Spare // for what has come on streams and was not read
 
 	mu       sync.Mutex // guards the fields below
 	closed   bool
@@ -57,7 +58,7 @@ func New(ctx context.Context, o Options) (*Client, error) {
 		return fail(err)
 	}
 	c := &Client{
-		settings: s, log: s.Log, network: network,
+		settings: s, log: s.Log, network: network, spare: stream.NewSpare(spareBytes),
 		links: make(map[wire.Keyset]*link.Link), sessions: make(map[*Session]struct{}), modes: make(map[string]BillingMode),
 	}
 	if err := c.open(ctx); err != nil {

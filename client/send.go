@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/blocksd/blocksd/network/backend"
 	"github.com/blocksd/blocksd/network/wire"
 )
@@ -49,7 +51,7 @@ func (c *Client) Send(ctx context.Context, m Message, options ...Option) (*Sessi
 		wire.SetCallerTrace(parts, trace)
 	}
 	request := backend.SendRequest{
-		AgentName: m.Agent, BillingMode: mode, Parts: parts, OwnerID: firstNonEmpty(m.OwnerID, c.OwnerID), IdempotencyKey: m.IdempotencyKey,
+		AgentName: m.Agent, BillingMode: mode, Parts: parts, OwnerID: firstNonEmpty(m.OwnerID, c.OwnerID), IdempotencyKey: firstNonEmpty(m.IdempotencyKey, uuid.NewString()),
 		UploadSessionID: uploadSession, ConsumerPublicKey: m.ConsumerPublicKey, Push: optional(m.Push), Retry: optional(m.Retry),
 	}
 	if m.Duration != 0 {
@@ -69,16 +71,20 @@ func (c *Client) Send(ctx context.Context, m Message, options ...Option) (*Sessi
 		}
 	}
 	if err != nil {
-		return fail(err)
+		return fail(c.unclear(ctx, request, err))
 	}
-	s.taskID, s.agent, s.queued, s.idempotent, s.pushConfigID = result.TaskID, m.Agent, result.Queued, result.Idempotent, result.PushConfigID
+	sent := func(err error) (*Session, error) { // it runs, and nobody knows of it
+		return fail(&UnclearError{Agent: m.Agent, IdempotencyKey: request.IdempotencyKey, err: err, client: c, request: request})
+	}
+	s.taskID, s.agent, s.queued, s.pushConfigID = result.TaskID, m.Agent, result.Queued, result.PushConfigID
+	s.idempotent = result.Idempotent && m.IdempotencyKey != "" // with another key it is only our own repetition
 	s.channel, s.token = result.Channel, result.ReadToken
-	if result.Idempotent && result.State.Final() {
+	if s.idempotent && result.State.Final() {
 		s.known = result.State
 	}
 	if s.channel == "" || s.token == "" {
 		if err := s.renewToken(ctx); err != nil {
-			return fail(err)
+			return sent(err)
 		}
 	}
 	keys := c.keyset(request.BillingMode)
@@ -86,10 +92,10 @@ func (c *Client) Send(ctx context.Context, m Message, options ...Option) (*Sessi
 		keys = result.Keys
 	}
 	if s.link, err = c.link(keys); err != nil {
-		return fail(err)
+		return sent(err)
 	}
 	if err := c.add(s); err != nil {
-		return fail(err)
+		return sent(err)
 	}
 	return s, nil
 }

@@ -394,6 +394,46 @@ func TestLostAnswer(t *testing.T) {
 	}
 }
 
+// A Send that never gets its answer says so, and what it may have sent can be canceled, or found with the same key.
+func TestUnclearSend(t *testing.T) {
+	w := newWorld(t)
+	var runs atomic.Int32
+	w.provide("echo", client.Free, func(j *job) {
+		runs.Add(1)
+		j.await(j.canceled)
+		j.end(client.Canceled)
+	})
+	c := w.client()
+	m := client.Message{Agent: "echo", Parts: text("x"), IdempotencyKey: "mine"}
+	id := w.fault(fault.Rule{Endpoint: "rpc", RPC: "SendMessage", Action: fault.Lose})
+	_, err := c.Send(within(t), m)
+	unclear, ok := errors.AsType[*client.UnclearError](err)
+	if !ok || unclear.Agent != "echo" || unclear.IdempotencyKey != "mine" {
+		t.Fatalf("%v", err)
+	}
+	w.sb.Faults().Remove(id)
+	s := w.send(c, m)
+	if !s.Idempotent() {
+		t.Error("the key does not find the task")
+	}
+	if err := unclear.Cancel(within(t)); err != nil {
+		t.Fatal(err)
+	}
+	if end, err := s.Wait(within(t)); err != nil || end.State != client.Canceled {
+		t.Errorf("%+v, %v", end, err)
+	}
+	if err := unclear.Cancel(within(t)); err != nil {
+		t.Errorf("canceled again: %v", err)
+	}
+	if runs.Load() != 1 {
+		t.Errorf("it ran %d times", runs.Load())
+	}
+	// What was refused is clear.
+	if _, err := c.Send(within(t), client.Message{Agent: "nobody"}); errors.As(err, new(*client.UnclearError)) || err == nil {
+		t.Errorf("an unknown agent: %v", err)
+	}
+}
+
 func ExampleJSON() {
 	p := client.JSON("request", map[string]int{"a": 1})
 	fmt.Println(p.ID, p.MIMEType, p.IsFile())

@@ -31,8 +31,8 @@ type StreamLimits = stream.Limits
 // WriteLimits changes the limits of what is written here.
 func WriteLimits(l StreamLimits) StreamOption { return func(o *streamOptions) { o.limits = l } }
 
-// ReadBuffer is how many bytes may wait to be read before the network is asked for no more; default 1 MiB. The network keeps
-// the newest hundred messages meanwhile.
+// ReadBuffer is how many bytes may wait to be read before the network is asked for no more; it keeps the newest hundred
+// messages then. The default is 1 MiB, and 64 MiB beside it that all streams of the Client share.
 func ReadBuffer(bytes int) StreamOption { return func(o *streamOptions) { o.buffer = bytes } }
 
 // OnStreamError is called when the network fails, once until it works again, and for the error that ends the stream. It
@@ -77,6 +77,10 @@ func (r *StreamRef) Open(ctx context.Context, options ...StreamOption) (*Stream,
 // start makes the stream and lets it run.
 func (r *StreamRef) start(o streamOptions) (*Stream, error) {
 	s := r.session
+	spare := s.client.spare
+	if o.buffer > 0 {
+		spare = nil
+	}
 	user := s.client.streamUsers.Next(firstNonEmpty(s.client.OwnerID, s.client.userID, s.agent))
 	token := r.a.Token
 	endpoint := stream.Endpoint{Link: s.link, Channel: r.a.Channel, UserID: user, Token: func() string { return token }}
@@ -91,7 +95,7 @@ func (r *StreamRef) start(o streamOptions) (*Stream, error) {
 	if r.Direction().Reads() {
 		opened.reader, err = stream.NewReader(stream.ReaderConfig{
 			Endpoint: endpoint, Format: r.a.Format, EndMarker: r.hasEndMarker(), IgnoreOwn: r.a.Direction == Bidirectional, GapTimeout: o.gapTimeout,
-			Queue: o.buffer, OnError: onError, Log: s.client.log,
+			Queue: o.buffer, Spare: spare, OnError: onError, Log: s.client.log,
 		})
 	}
 	if err == nil && r.Direction().Writes() {
@@ -114,6 +118,9 @@ func (r *StreamRef) start(o streamOptions) (*Stream, error) {
 	}
 	return opened, nil
 }
+
+// spareBytes is what the streams of a Client may hold together, beside the buffer that each has.
+const spareBytes = 64 << 20
 
 // limitsOfStreams are those that the environment sets.
 func (c *Client) limitsOfStreams() stream.Limits {

@@ -44,6 +44,7 @@ type Daemon struct {
 	events        *event.Bus
 	log           *event.Reader // what the log says of events
 	watchers      atomic.Int64  // how many follow the events
+	encoded       encodedEvents // for the watchers
 	taken         undo          // of what New has taken
 
 	lock      *stateLock

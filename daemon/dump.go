@@ -14,6 +14,7 @@ const maxStacks = 16 << 20
 
 // Dump implements control.Daemon.
 func (d *Daemon) Dump() (*controlv1.DumpResponse, error) {
+	runtime.GC() // what is in use counts, and not what is garbage
 	var heap bytes.Buffer
 	if err := pprof.Lookup("heap").WriteTo(&heap, 0); err != nil {
 		return nil, fmt.Errorf("the heap profile cannot be written: %w", err)

@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"sync"
 	"time"
 
 	"google.golang.org/protobuf/types/known/durationpb"
@@ -29,7 +30,7 @@ func pauseFor(watchers int64) time.Duration {
 
 // Events implements control.EventSource. A watcher that does not read holds up its own goroutine only: the bus goes on, and
 // it learns later how much it has missed.
-func (d *Daemon) Events(ctx context.Context, req *controlv1.EventsRequest, send func(*controlv1.EventsResponse) error) error {
+func (d *Daemon) Events(ctx context.Context, req *controlv1.EventsRequest, send func(control.EncodedItems) error) error {
 	since, latest := req.GetSince(), d.events.Seq()
 	if since > latest {
 		return control.FutureError{Since: since, Latest: latest}
@@ -42,7 +43,14 @@ func (d *Daemon) Events(ctx context.Context, req *controlv1.EventsRequest, send 
 		past = past[len(past)-last:]
 	}
 	for ; len(past) > 0; past = past[min(len(past), eventsBatch):] {
-		if err := send(&controlv1.EventsResponse{Items: past[:min(len(past), eventsBatch)]}); err != nil {
+		var out control.EncodedItems
+		for _, item := range past[:min(len(past), eventsBatch)] {
+			var err error
+			if out, err = out.AppendItem(item); err != nil {
+				return err
+			}
+		}
+		if err := send(out); err != nil {
 			return err
 		}
 	}
@@ -54,9 +62,12 @@ func (d *Daemon) Events(ctx context.Context, req *controlv1.EventsRequest, send 
 	pause := time.NewTimer(0)
 	defer pause.Stop()
 	for {
-		items := feed.items(reader.Take(eventsBatch))
+		items, err := feed.encoded(reader.Take(eventsBatch), &d.encoded)
+		if err != nil {
+			return err
+		}
 		if len(items) > 0 {
-			if err := send(&controlv1.EventsResponse{Items: items}); err != nil {
+			if err := send(items); err != nil {
 				return err
 			}
 			pause.Reset(pauseFor(d.watchers.Load()))
@@ -89,20 +100,80 @@ func (f *eventFeed) past(r *event.Reader, latest uint64) (items []*controlv1.Eve
 		if len(more) == 0 {
 			break
 		}
-		items = append(items, f.items(more)...)
+		for _, i := range more {
+			if gap := f.step(i.Seq); gap > 0 {
+				items = append(items, gapForm(gap))
+			}
+			items = append(items, itemForm(i.Event))
+		}
 	}
 	return items
 }
 
-func (f *eventFeed) items(read []event.Item) (items []*controlv1.EventItem) {
+// encoded returns what was read in the form in which it goes out.
+func (f *eventFeed) encoded(read []event.Item, from *encodedEvents) (out control.EncodedItems, err error) {
 	for _, i := range read {
-		if f.begun && i.Seq > f.seq+1 {
-			items = append(items, &controlv1.EventItem{Item: &controlv1.EventItem_Missed{Missed: i.Seq - f.seq - 1}})
+		if gap := f.step(i.Seq); gap > 0 {
+			if out, err = out.AppendItem(gapForm(gap)); err != nil {
+				return nil, err
+			}
 		}
-		f.seq, f.begun = i.Seq, true
-		items = append(items, &controlv1.EventItem{Item: &controlv1.EventItem_Event{Event: eventForm(i.Event)}})
+		item, err := from.of(i.Event)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, item...)
 	}
-	return items
+	return out, nil
+}
+
+// step goes on to an event and returns how many are missed before it.
+func (f *eventFeed) step(seq uint64) (gap uint64) {
+	if f.begun && seq > f.seq+1 {
+		gap = seq - f.seq - 1
+	}
+	f.seq, f.begun = seq, true
+	return gap
+}
+
+// encodedEvents are the latest events in the form in which they go out. All watchers get the same events at about the same
+// time, so each is encoded once.
+type encodedEvents struct {
+	mu   sync.Mutex // guards what follows
+	ring []encodedEvent
+}
+
+type encodedEvent struct {
+	seq  uint64
+	item control.EncodedItems
+}
+
+// encodedKept is how many are kept.
+const encodedKept = 4 * eventsBatch
+
+func (e *encodedEvents) of(ev event.Event) (control.EncodedItems, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.ring == nil {
+		e.ring = make([]encodedEvent, encodedKept)
+	}
+	place := &e.ring[ev.Seq%encodedKept]
+	if place.seq == ev.Seq {
+		return place.item, nil
+	}
+	item, err := control.EncodedItems(nil).AppendItem(itemForm(ev))
+	if err == nil && ev.Seq > place.seq { // one that lags does not take it from the others
+		*place = encodedEvent{ev.Seq, item}
+	}
+	return item, err
+}
+
+func gapForm(missed uint64) *controlv1.EventItem {
+	return &controlv1.EventItem{Item: &controlv1.EventItem_Missed{Missed: missed}}
+}
+
+func itemForm(e event.Event) *controlv1.EventItem {
+	return &controlv1.EventItem{Item: &controlv1.EventItem_Event{Event: eventForm(e)}}
 }
 
 func eventForm(e event.Event) *controlv1.Event {

@@ -16,9 +16,10 @@ import (
 // collect returns what Events hands out without following.
 func collect(t *testing.T, d *Daemon, request *controlv1.EventsRequest) (items []*controlv1.EventItem) {
 	t.Helper()
-	err := d.Events(t.Context(), request, func(r *controlv1.EventsResponse) error {
-		items = append(items, r.GetItems()...)
-		return nil
+	err := d.Events(t.Context(), request, func(encoded control.EncodedItems) error {
+		more, err := encoded.Decode()
+		items = append(items, more...)
+		return err
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -84,7 +85,7 @@ func TestWatchers(t *testing.T) {
 	d := start(t, settingsFor(t, network, handlers(t, "echo")))
 	d.ready(t)
 	const watchers, tasks = 50, 20
-	ctx, cancel := context.WithCancel(t.Context())
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	var all sync.WaitGroup
 	defer all.Wait()
@@ -98,9 +99,10 @@ func TestWatchers(t *testing.T) {
 	}
 	begin := d.events.Seq()
 	done := errors.New("seen enough")
+	var seeing sync.WaitGroup
 	for range watchers {
 		c := dial()
-		all.Go(func() {
+		seeing.Go(func() {
 			defer c.Close()
 			ended := map[string]bool{}
 			seq := begin
@@ -135,6 +137,7 @@ func TestWatchers(t *testing.T) {
 			t.Errorf("a task ended as %s", e.Raw)
 		}
 	}
+	seeing.Wait() // the flood below would push out what they have to see
 	for range 100_000 { // more than the stuck one has room for
 		d.events.Emit(event.Event{Type: event.Notice})
 	}

@@ -22,6 +22,9 @@ func newTextCodec() textCodec { return textCodec{encoding.GetCodecV2("proto")} }
 
 // Marshal costs nothing more than the codec's own, unless that fails.
 func (c textCodec) Marshal(v any) (mem.BufferSlice, error) {
+	if encoded, ok := v.(EncodedItems); ok {
+		return encoded.buffers(), nil
+	}
 	data, err := c.CodecV2.Marshal(v)
 	m, ok := v.(proto.Message)
 	if err == nil || !ok {

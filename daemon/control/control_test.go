@@ -50,7 +50,7 @@ func (f *fakeDaemon) Dump() (*controlv1.DumpResponse, error) {
 }
 
 // Events sends two events, of which the second tells whether it was asked to follow; then it ends.
-func (f *fakeDaemon) Events(_ context.Context, req *controlv1.EventsRequest, send func(*controlv1.EventsResponse) error) error {
+func (f *fakeDaemon) Events(_ context.Context, req *controlv1.EventsRequest, send func(EncodedItems) error) error {
 	if req.GetSince() > 2 {
 		return FutureError{Since: req.GetSince(), Latest: 2}
 	}
@@ -58,10 +58,16 @@ func (f *fakeDaemon) Events(_ context.Context, req *controlv1.EventsRequest, sen
 		return &controlv1.EventItem{Item: &controlv1.EventItem_Event{Event: &controlv1.Event{Seq: seq, Type: "notice", State: state}}}
 	}
 	missed := &controlv1.EventItem{Item: &controlv1.EventItem_Missed{Missed: 7}}
-	if err := send(&controlv1.EventsResponse{Items: []*controlv1.EventItem{missed, event(8, "")}}); err != nil {
+	encode := func(items ...*controlv1.EventItem) (out EncodedItems) {
+		for _, i := range items {
+			out, _ = out.AppendItem(i)
+		}
+		return out
+	}
+	if err := send(encode(missed, event(8, ""))); err != nil {
 		return err
 	}
-	return send(&controlv1.EventsResponse{Items: []*controlv1.EventItem{event(9, fmt.Sprint(req.GetFollow()))}})
+	return send(encode(event(9, fmt.Sprint(req.GetFollow())+"\xff")))
 }
 
 func (f *fakeDaemon) RestartHandler(_ context.Context, name string) error {
@@ -215,7 +221,7 @@ func TestEvents(t *testing.T) {
 		got = append(got, fmt.Sprintf("%d %d %s", i.GetMissed(), i.GetEvent().GetSeq(), i.GetEvent().GetState()))
 		return nil
 	})
-	if d := cmp.Diff([]string{"7 0 ", "0 8 ", "0 9 true"}, got); d != "" || err != nil {
+	if d := cmp.Diff([]string{"7 0 ", "0 8 ", "0 9 true\uFFFD"}, got); d != "" || err != nil {
 		t.Error(d, err)
 	}
 	since := uint64(3)

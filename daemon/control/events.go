@@ -16,8 +16,8 @@ import (
 // EventSource is a Daemon that says what happens.
 type EventSource interface {
 	// Events calls send for what has happened and, when following, for what happens next, until ctx ends. It is a
-	// FutureError when the daemon has not had the event that the request begins after.
-	Events(ctx context.Context, request *controlv1.EventsRequest, send func(*controlv1.EventsResponse) error) error
+	// FutureError when the daemon has not had the event that the request begins after. What was sent must not be changed.
+	Events(ctx context.Context, request *controlv1.EventsRequest, send func(EncodedItems) error) error
 }
 
 // FutureError says that an event has not happened yet in this daemon: most likely it was started again since.
@@ -37,7 +37,7 @@ func (s *Server) Events(req *controlv1.EventsRequest, stream grpc.ServerStreamin
 		return status.Error(codes.InvalidArgument, "the number of past events must not be negative")
 	}
 	ctx := stream.Context() // ends with the server too, stopTimeout after it was asked to stop
-	err := source.Events(ctx, req, stream.Send)
+	err := source.Events(ctx, req, func(items EncodedItems) error { return stream.SendMsg(items) })
 	if future, ok := errors.AsType[FutureError](err); ok {
 		return status.Error(codes.OutOfRange, future.Error())
 	}

@@ -61,13 +61,24 @@ func hostile() string { return filepath.Join(bin.Dir, "hostile") }
 // plugins makes a plugins directory with the hostile handler, and echo beside it.
 func plugins(t *testing.T) string {
 	t.Helper()
-	return system.PluginDir(t, map[string]string{"hostile": hostile(), "echo": filepath.Join(bin.Plugins(), "echo")}, nil)
+	return system.PluginDir(t, map[string]string{
+		"hostile": hostile(), "echo": filepath.Join(bin.Plugins(), "echo"), "sleeper": filepath.Join(bin.TestPlugins(), "sleeper"),
+	}, nil)
 }
 
 // attack sends the hostile handler a task and returns what it answers.
 func attack(t *testing.T, n *system.Network, text string, args ...string) string {
 	t.Helper()
 	task := n.Call(t, "hostile", append([]string{"--text", text}, args...)...)
+	if answer := answerOf(task); answer != "" {
+		return answer
+	}
+	t.Fatalf("%s: exit %d, %s%s", text, task.Code, task.Stdout, task.Stderr)
+	return ""
+}
+
+// answerOf is the text of the first artifact of a task.
+func answerOf(task system.Task) string {
 	for _, e := range task.Events {
 		if e.Type == "artifact" {
 			b, err := base64.StdEncoding.DecodeString(e.Artifact.Data)
@@ -77,8 +88,19 @@ func attack(t *testing.T, n *system.Network, text string, args ...string) string
 			return string(b)
 		}
 	}
-	t.Fatalf("%s: exit %d, %s%s", text, task.Code, task.Stdout, task.Stderr)
 	return ""
+}
+
+// copyHostile puts the hostile handler at a path, without its card.
+func copyHostile(t *testing.T, path string) {
+	t.Helper()
+	b, err := os.ReadFile(hostile())
+	if err == nil {
+		err = os.WriteFile(path, b, 0o755)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
 }
 
 // alive fails the test unless the daemon and the handler beside the hostile one work.

@@ -4,9 +4,11 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -149,6 +151,7 @@ func passable(t *testing.T, path string) {
 
 // The attacks on what stands around a handler, behind each kind of wall.
 func TestWalls(t *testing.T) {
+	t.Parallel()
 	users := map[string]int{"root": 0, "somebody": 54391}
 	if me := os.Geteuid(); me != 0 {
 		users["somebody"] = me
@@ -162,6 +165,9 @@ func TestWalls(t *testing.T) {
 			g.writes(t)
 			g.controls(t)
 			g.signals(t)
+			g.peeks(t)
+			g.forges(t)
+			g.lifts(t)
 			g.leaves(t)
 			alive(t, g.Network)
 			g.Stop(t)
@@ -253,6 +259,80 @@ func (g ground) signals(t *testing.T) {
 	b, err := os.ReadFile("/proc/" + strconv.Itoa(g.victim) + "/stat")
 	if err != nil || strings.Contains(string(b), ") T ") {
 		t.Errorf("the victim is stopped: %s, %v", b, err)
+	}
+}
+
+// peeks tries to look into other processes, to reach a socket of somebody else that has no path, and to use the terminal.
+func (g ground) peeks(t *testing.T) {
+	t.Helper()
+	if out := attack(t, g.Network, fmt.Sprintf("peek %d %d", g.daemon, g.victim)); out != "got []" {
+		t.Errorf("the handler looks into the daemon %d or the victim %d: %s", g.daemon, g.victim, out)
+	}
+	name := fmt.Sprintf("blocksd-attack-%d-%d", os.Getpid(), g.daemon)
+	l, err := net.Listen("unix", "@"+name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	if out := attack(t, g.Network, "abstract "+name); !strings.Contains(out, "operation not permitted") {
+		if scoped(g.Status(t).Handler(t, "hostile")) {
+			t.Errorf("the handler connects to an abstract socket: %s", out)
+		}
+	}
+	if out := g.sh(t, "echo x >/dev/tty"); strings.HasSuffix(out, "[<nil>]") {
+		t.Errorf("the handler writes to the terminal: %s", out)
+	}
+}
+
+// scoped reports whether this machine keeps signals and abstract sockets of a handler within its walls.
+func scoped(h system.Handler) bool {
+	return !slices.ContainsFunc(h.IsolationOpen, func(s string) bool { return strings.Contains(s, "landlock") })
+}
+
+// forges tries to publish an artifact of a task that another handler has, and to cancel it.
+func (g ground) forges(t *testing.T) {
+	t.Helper()
+	c, err := system.NewConsumer(t.Context(), g.Env)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	s, err := c.Submit(t.Context(), "sleeper", "10m")
+	if err != nil {
+		t.Fatal(err)
+	}
+	g.WaitRunning(t, s.ID)
+	// Where sockets of handlers are, the machine tells everybody.
+	sockets := strings.Fields(strings.TrimSuffix(g.sh(t, "grep -o '[^ ]*/host$' /proc/net/unix | sort -u"), "[<nil>]"))
+	if out := attack(t, g.Network, "forge "+s.ID+" "+strings.Join(sockets, " ")); strings.Contains(out, "OK") {
+		t.Errorf("the handler publishes for another: %s", out)
+	}
+	out := g.sh(t, filepath.Join(filepath.Dir(g.state), "blocksd")+" cancel "+s.ID+" --socket "+g.socket)
+	if strings.HasSuffix(out, "[<nil>]") {
+		t.Errorf("the handler cancels the task of another: %s", out)
+	}
+	g.WaitRunning(t, s.ID)
+	events, err := c.History(t.Context(), s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range events {
+		if e.Type == "artifact" || e.Type == "terminal" {
+			t.Errorf("the task of another has got %+v", e)
+		}
+	}
+	if r := g.Run(t, g.Env, "cancel", s.ID); r.Code != 0 {
+		t.Errorf("cancel by an operator: %s", r.Stderr)
+	}
+}
+
+// lifts tries to give itself more than its limits, and to enter another control group.
+func (g ground) lifts(t *testing.T) {
+	t.Helper()
+	out := g.sh(t, "for f in $(find /sys/fs/cgroup -name memory.max -o -name pids.max -o -name cgroup.procs -o -name cgroup.freeze 2>/dev/null | head -200); do "+
+		"case $f in *cgroup.procs) w=$$;; *.freeze) w=0;; *) w=max;; esac; { echo $w >$f; } 2>/dev/null && echo LIFTED $f; done; ulimit -n 1048576 2>/dev/null && echo LIFTED; ulimit -c unlimited 2>/dev/null && echo LIFTED; true")
+	if strings.Contains(out, "LIFTED") {
+		t.Errorf("the handler lifts its limits: %s", out)
 	}
 }
 

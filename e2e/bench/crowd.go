@@ -264,8 +264,9 @@ func preparePlugins(bin, dir string) error {
 	return nil
 }
 
-// idleTime is how long idle traffic is counted: about seven heartbeats, and one look at the API key.
-const idleTime = 60 * time.Second
+// idleTime is how long idle traffic is counted: 15 heartbeats, so that one more or less makes no difference, and perhaps a
+// poll and a look at the API key.
+const idleTime = 135 * time.Second
 
 // idle returns how many requests a second each of so many idle agents sends.
 func (n *network) idle(agents int) (float64, error) {

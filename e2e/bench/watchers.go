@@ -195,7 +195,7 @@ func (c *watchedCosts) report() {
 		fmt.Printf("%-51s %10.4g %10.4g %-8s budget %-14s ratio %.2f\n", what, alone, watched, unit, budget, ratio)
 	}
 	fmt.Printf("%-51s %10s %10s\n", fmt.Sprintf("tasks while %d watch the events and one is stuck", manyWatchers), "alone", "watched")
-	row("request stored → first publish, p50, 1 in flight", "ms", "≤ 1.2×", ms(c.alone.first), ms(c.watched.first), float64(c.watched.first)/float64(c.alone.first))
-	row("tasks per second, 16 in flight, with the watchers'", "1/s", "≥ 0.7×", c.alone.perSecond, c.watched.perSecond, c.watched.perSecond/c.alone.perSecond)
-	row("CPU of the daemon per task", "ms", "≤ 1.25×", ms(c.alone.cpu), ms(c.watched.cpu), float64(c.watched.cpu)/float64(c.alone.cpu))
+	row("request stored → first publish, p50, 1 in flight", "ms", "no effect", ms(c.alone.first), ms(c.watched.first), float64(c.watched.first)/float64(c.alone.first))
+	row("tasks per second, 16 in flight, with the watchers'", "1/s", "no effect", c.alone.perSecond, c.watched.perSecond, c.watched.perSecond/c.alone.perSecond)
+	row("CPU of the daemon per task", "ms", "no effect", ms(c.alone.cpu), ms(c.watched.cpu), float64(c.watched.cpu)/float64(c.alone.cpu))
 }

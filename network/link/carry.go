@@ -35,10 +35,13 @@ func (l *Link) newCarrier() *carrier.Carrier {
 	return c
 }
 
+// isCarried reports whether a request with this body goes through the carrier, which ends it when the link closes.
+func (l *Link) isCarried(body []byte) bool { return l.carrier != nil && len(body) <= maxCarried }
+
 // carry sends one small request that is not made by the SDK.
 func (l *Link) carry(ctx context.Context, timeout time.Duration, r carrier.Request) *exchange {
 	e := &exchange{}
-	if l.carrier != nil && len(r.Body) <= maxCarried {
+	if l.isCarried(r.Body) {
 		a, wrote, err := l.carrier.Do(ctx, timeout, r)
 		e.status, e.header, e.answer, e.err = a.Status, a.Header, a.Body, err
 		e.wrote.Store(wrote)

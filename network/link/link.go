@@ -4,8 +4,8 @@
 // The SDK sends every request but these: polls, because its subscribe loop reorders messages and stays dead after a
 // single 503 (the tests of this package show both), file downloads, because it neither escapes names nor takes a
 // context, and publishes and presence states, which are most of what a busy daemon sends. They and the polls go over
-// connections of package carrier. Its parsers
-// never see an answer of the network: they panic on answers that a faulty proxy can produce, and round timetokens.
+// connections of package carrier. Its parsers never see an answer of the network: they panic on answers that a faulty proxy
+// can produce, and round timetokens.
 //
 // The clock is injected: everything that measures time asks Config.Now. Pauses and deadlines run by package time.
 package link

@@ -33,10 +33,10 @@ type Presence struct {
 	sending chan struct{}
 
 	mu      sync.Mutex
-	want    []byte    // the state to announce; nil before the first Set
-	version uint64    // counts changes of want and calls of Resync
-	heard   time.Time // when the network last answered; zero before the first time
-	lapse   time.Time // when it answered again after a silence longer than timeout; zero for never
+	want    func() []byte // encodes the state to announce; nil before the first Set
+	version uint64        // counts changes of want and calls of Resync
+	heard   time.Time     // when the network last answered; zero before the first time
+	lapse   time.Time     // when it answered again after a silence longer than timeout; zero for never
 	left    bool
 	leaving chan struct{} // closed when left becomes true
 }
@@ -52,8 +52,15 @@ func (l *Link) NewPresence(channel string, timeout, interval time.Duration) *Pre
 
 // Set changes the state, a JSON object. It never blocks and keeps a copy.
 func (p *Presence) Set(state []byte) {
+	state = bytes.Clone(state)
+	p.SetLater(func() []byte { return state })
+}
+
+// SetLater is Set with a function that encodes the state. It is called when the state is sent, without any lock, and not at
+// all for a state that gave way to a newer one: under load most do.
+func (p *Presence) SetLater(encode func() []byte) {
 	p.mu.Lock()
-	p.want = bytes.Clone(state)
+	p.want = encode
 	p.version++
 	p.mu.Unlock()
 	p.wakeRun()
@@ -161,10 +168,14 @@ func (p *Presence) send(ctx context.Context, heartbeat bool) (announceEvent, err
 	}
 	defer func() { <-p.sending }()
 	p.mu.Lock()
-	state, version, left := p.want, p.version, p.left
+	want, version, left := p.want, p.version, p.left
 	p.mu.Unlock()
 	if left {
 		return leaving{}, nil
+	}
+	var state []byte
+	if want != nil {
+		state = want()
 	}
 	var e *exchange
 	var op string

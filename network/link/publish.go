@@ -64,7 +64,7 @@ func (l *Link) Publish(ctx context.Context, m Message) (timetoken string, err er
 	}
 	var wait time.Duration
 	n := 0
-	if l.carrier != nil { // it knows when the link closes; nearly every publish ends here
+	if l.isCarried(m.Body) { // the carrier knows when the link closes; nearly every publish ends here
 		timetoken, wait, err = l.attempt(ctx, &p)
 		n = 1
 	}
@@ -123,7 +123,7 @@ func (l *Link) PublishOnce(ctx context.Context, m Message) (timetoken string, er
 		return "", fmt.Errorf("publish on channel %s: a message that is stored needs Publish", m.Channel)
 	}
 	var done func()
-	if l.carrier != nil {
+	if l.isCarried(m.Body) {
 		done, err = l.count()
 	} else {
 		ctx, done, err = l.enter(ctx)

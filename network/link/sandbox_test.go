@@ -147,6 +147,13 @@ func (f *faults) requests(contains string) (out []string) {
 	return out
 }
 
+// polling is how many polls are under way.
+func (f *faults) polling() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.poll
+}
+
 func pathOf(r *http.Request) string {
 	if r.URL.Opaque != "" {
 		return strings.TrimPrefix(r.URL.Opaque, "//"+r.URL.Host)

@@ -5,15 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/http"
-	"net/http/httptrace"
 	"net/url"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/blocksd/blocksd/internal/retry"
-	"github.com/blocksd/blocksd/network/link/carrier"
 )
 
 // SubscribeConfig says what to subscribe to and who is notified.
@@ -32,6 +29,9 @@ type SubscribeConfig struct {
 	// OnAnswer is called when all messages of an answer to a poll have been handed over, before the next request, with
 	// the network's time of the last one of the channels. It must not block.
 	OnAnswer func(timetoken string)
+	// Ahead asks for the next messages as soon as an answer begins, while it is received and handed over: the network keeps
+	// only so many for who does not ask. One answer more is held in memory.
+	Ahead bool
 	// Remember is how many messages are remembered to drop duplicates; 0 for 4,096.
 	Remember int
 	// Replays says that the cursor is meant to be older than what the network keeps: missing messages are no surprise.
@@ -45,8 +45,8 @@ type SubscribeConfig struct {
 }
 
 // Subscribe receives messages until ctx ends or the link closes, and hands them to handle one at a time, in the order
-// of the network and without duplicates. There is never more than one request under way; while handle works none is. It
-// survives every failure and returns only ctx.Err() or ErrClosed, or an error for a config that makes no sense.
+// of the network and without duplicates. There is never more than one request under way; while handle works none is, but see
+// SubscribeConfig.Ahead. It survives every failure and returns only ctx.Err() or ErrClosed, or an error for a config that makes no sense.
 func (l *Link) Subscribe(ctx context.Context, c SubscribeConfig, handle func(Received)) error {
 	if len(c.Channels) == 0 {
 		return errors.New("subscribe: no channels given")
@@ -73,6 +73,7 @@ func (l *Link) Subscribe(ctx context.Context, c SubscribeConfig, handle func(Rec
 	defer done()
 
 	s := subscription{link: l, c: c, channels: strings.Join(names, ","), handle: handle}
+	defer s.drop()
 	m := newPollMachine(cursor, c.OnDenied != nil, l.cfg.Timeouts, l.cfg.Jitter)
 	if c.Remember > 0 {
 		m.seen.limit = c.Remember
@@ -100,6 +101,8 @@ type subscription struct {
 	handle   func(Received)
 	// polled is the cursor of an answer to a poll that OnAnswer has not been told of, 0 for none.
 	polled uint64
+	// ahead is a poll that was sent before the machine asked for it; nil for none.
+	ahead *fetch
 }
 
 // act does one thing and returns what came of it, nil for actions that have no outcome.
@@ -144,107 +147,4 @@ func (s *subscription) act(ctx context.Context, a pollAction) pollEvent {
 		}
 	}
 	return nil
-}
-
-// send makes one handshake or poll.
-func (s *subscription) send(ctx context.Context, r request) pollEvent {
-	l := s.link
-	timeout := l.cfg.Timeouts.Request
-	if r.cursor != 0 {
-		timeout = l.cfg.Timeouts.Poll
-	}
-	target := s.target(r)
-	var e *exchange
-	if l.carrier != nil {
-		// A poll may wait for minutes, but an answer that has begun comes at once or never: without a bound the agent would be
-		// deaf for the rest of those minutes.
-		e = l.carry(ctx, timeout, carrier.Request{Method: http.MethodGet, Target: target, Stall: l.cfg.Timeouts.Answer, MaxAnswer: maxPoll, Wrote: l.pollWritten})
-	}
-	if e == nil || e.status/100 == 3 { // the carrier follows no redirect
-		e = s.fetch(ctx, timeout, target)
-	}
-	if e.status != 0 {
-		l.polled.Store(0)
-	}
-	switch {
-	case e.err != nil:
-		return failed{e.err}
-	case e.status != http.StatusOK:
-		return refused{&StatusError{Op: "subscribe", Channel: strings.Join(s.c.Channels, ","), Status: e.status, Body: e.answer}, retry.After(e.header, maxRetryAfter)}
-	}
-	answer, err := decodePoll(e.answer)
-	if err != nil {
-		return failed{err}
-	}
-	if answer.malformed != nil {
-		l.log.Warn("skipped messages that cannot be read", "channel", s.c.Channels, "count", answer.skipped, "err", answer.malformed)
-	}
-	for _, m := range answer.entries {
-		if v, ok := parseTimetoken([]byte(m.Timetoken)); ok {
-			l.newest.see(v)
-		}
-	}
-	if r.cursor != 0 {
-		s.polled = answer.cursor
-	}
-	return answered{answer}
-}
-
-func (l *Link) pollWritten() { l.polled.Store(l.cfg.Now().UnixNano()) }
-
-// target is the path of a handshake or poll, with the query.
-func (s *subscription) target(r request) []byte {
-	u := append(make([]byte, 0, 1<<10), "/v2/subscribe/"...)
-	u = appendEscaped(u, s.link.cfg.Keys.SubscribeKey)
-	u = append(append(append(u, '/'), s.channels...), "/0?tt="...)
-	u = strconv.AppendUint(u, r.cursor, 10)
-	if r.region != 0 {
-		u = strconv.AppendInt(append(u, "&tr="...), r.region, 10)
-	}
-	if s.c.Filter != "" {
-		u = appendEscaped(append(u, "&filter-expr="...), s.c.Filter)
-	}
-	if s.c.Heartbeat > 0 {
-		u = strconv.AppendInt(append(u, "&heartbeat="...), int64(s.c.Heartbeat.Seconds()), 10)
-	}
-	u = s.link.appendSuffix(u, s.c.UserID)
-	if token := s.c.Token(); token != "" {
-		u = appendEscaped(append(u, "&auth="...), token)
-	}
-	return u
-}
-
-// fetch sends a handshake or poll through the transport.
-func (s *subscription) fetch(ctx context.Context, timeout time.Duration, target []byte) *exchange {
-	l, e := s.link, &exchange{}
-	ctx, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
-	ctx, stalled := newWatch(ctx, timeout+l.cfg.Timeouts.Answer) // behind the deadline, until an answer has begun
-	defer stalled.end()
-	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
-		WroteHeaders:         l.pollWritten,
-		GotFirstResponseByte: func() { stalled.timer.Reset(l.cfg.Timeouts.Answer) },
-	})
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, l.root()+string(target), nil)
-	if err != nil {
-		e.err = redact(err)
-		return e
-	}
-	resp, err := l.direct.Do(req)
-	if err != nil {
-		e.err = redact(err)
-		return e
-	}
-	defer resp.Body.Close()
-	resp.Body = &progress{resp.Body, stalled, l.cfg.Timeouts.Answer}
-	e.status, e.header = resp.StatusCode, resp.Header
-	e.answer, e.err = readBounded(resp, maxPoll)
-	switch {
-	case e.err == nil:
-	case e.status != http.StatusOK: // the status says enough
-		e.err = nil
-	case errors.Is(context.Cause(ctx), errStalled):
-		e.err = errStalled
-	}
-	return e
 }

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -117,10 +118,10 @@ func TestSubscribeSurvives(t *testing.T) {
 		},
 	}
 	for name, f := range faults {
-		t.Run(name, func(t *testing.T) {
+		survive := func(t *testing.T, ahead bool) {
 			n := newNetwork(t, func(s *setup) { s.hold = 20 * time.Millisecond })
 			l := n.link(func(c *link.Config) { c.Timeouts.Poll, c.Timeouts.Request = 100*time.Millisecond, 100*time.Millisecond })
-			ls := n.listen(l, link.SubscribeConfig{Channels: []string{"c"}})
+			ls := n.listen(l, link.SubscribeConfig{Channels: []string{"c"}, Ahead: ahead})
 			ls.until(link.Connected)
 			n.publish("c", "0")
 			ls.expect(0, 1)
@@ -142,7 +143,9 @@ func TestSubscribeSurvives(t *testing.T) {
 			ls.until(link.Connected)
 			n.publish("c", "3")
 			ls.expect(1, 3)
-		})
+		}
+		t.Run(name, func(t *testing.T) { survive(t, false) })
+		t.Run(name+" ahead", func(t *testing.T) { survive(t, true) })
 	}
 }
 
@@ -205,6 +208,7 @@ func TestSubscribeSkipsWhatIsNoMessage(t *testing.T) {
 // A network that fails at random all the time.
 func TestSubscribeUnderConstantFaults(t *testing.T) {
 	n := newNetwork(t, func(s *setup) { s.hold = 5 * time.Millisecond; s.ring = 5000 })
+	var mu sync.Mutex // guards random
 	random := rand.New(rand.NewPCG(1, 2))
 	kinds := []fault{
 		func(*http.Request) (*http.Response, error, bool) { return answer(503, ``), nil, false },
@@ -212,19 +216,25 @@ func TestSubscribeUnderConstantFaults(t *testing.T) {
 		func(*http.Request) (*http.Response, error, bool) { return nil, errReset, true },
 		func(*http.Request) (*http.Response, error, bool) { return answer(200, `[]`), nil, false },
 	}
-	n.faults.set(func(r *http.Request) (*http.Response, error, bool) { // called under no lock, but by one loop at a time
-		if x := random.IntN(10); x < len(kinds) {
+	n.faults.set(func(r *http.Request) (*http.Response, error, bool) {
+		mu.Lock()
+		x := random.IntN(10)
+		mu.Unlock()
+		if x < len(kinds) {
 			return kinds[x](r)
 		}
 		return nil, nil, false
 	})
 	l := n.link(func(c *link.Config) { c.Timeouts.BackoffCap = 2 * time.Millisecond })
 	ls := n.listen(l, link.SubscribeConfig{Channels: []string{"c"}})
+	ahead := n.listen(l, link.SubscribeConfig{Channels: []string{"c"}, Ahead: true})
 	ls.until(link.Connected)
+	ahead.until(link.Connected)
 	for i := range 2000 {
 		n.publish("c", fmt.Sprint(i))
 	}
 	ls.expect(0, 2000)
+	ahead.expect(0, 2000)
 }
 
 func TestSubscribeEndsWithItsContextOrLink(t *testing.T) {

@@ -10,6 +10,8 @@ type pacer struct {
 	rate    float64 // messages a second
 	ceiling float64
 	burst   float64
+	// turn is how long the slowest answer took lately; 0 before the first. What kept it is likely to keep readers.
+	turn time.Duration
 	// tokens as of at.
 	tokens float64
 	at     time.Time
@@ -31,6 +33,9 @@ const (
 	// fastBurst is how many messages may go out at once at the highest rate, after a stall: few, so that the 40 ms hold then
 	// as well.
 	fastBurst = 16
+	// perTurn is how many messages may go out in the time that the slowest answer took: in twice that time, with a burst, no
+	// more than the network keeps.
+	perTurn = 42
 	// slowBurst is how many, when the network has said that it gets too much.
 	slowBurst = 10
 )
@@ -45,12 +50,20 @@ func newPacer(rate float64, burst int) pacer {
 // paced reports whether the channel gets less than readers can follow.
 func (p *pacer) paced() bool { return p.fixed || p.rate < p.ceiling }
 
+// allowed is the present rate, or less where readers are likely to be slow.
+func (p *pacer) allowed() float64 {
+	if p.fixed || p.turn <= 0 {
+		return p.rate
+	}
+	return min(p.rate, perTurn/p.turn.Seconds())
+}
+
 // ready returns when the next message may go out: now or later.
 func (p *pacer) ready(now time.Time) time.Time {
 	p.refill(now)
 	at := now
 	if p.tokens < 1 {
-		at = now.Add(time.Duration((1 - p.tokens) / p.rate * float64(time.Second)))
+		at = now.Add(time.Duration((1 - p.tokens) / p.allowed() * float64(time.Second)))
 	}
 	if p.hold.After(at) {
 		at = p.hold
@@ -70,7 +83,7 @@ func (p *pacer) refill(now time.Time) {
 		p.at, p.secondAt = now, now
 	}
 	if d := now.Sub(p.at); d > 0 {
-		p.tokens = min(p.burst, p.tokens+d.Seconds()*p.rate)
+		p.tokens = min(p.burst, p.tokens+d.Seconds()*p.allowed())
 	}
 	p.at = now
 	if d := now.Sub(p.secondAt); d >= time.Second {

@@ -52,6 +52,44 @@ func TestSlowReader(t *testing.T) {
 	})
 }
 
+// TestSpareIsShared: what readers hold beyond their own buffers is bounded for all of them together, and given back when it
+// is read, or when they are closed.
+func TestSpareIsShared(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, true)
+		const own, spare, size = 10_000, 50_000, 1000
+		shared := stream.NewSpare(spare)
+		change := func(c *stream.ReaderConfig) { c.Queue, c.Spare = own, shared }
+		one, two := w.reader(change), w.reader(change)
+		sw := w.writer()
+		for range 90 { // fewer than the network keeps
+			must(t, sw.Write(context.Background(), stream.Text(strings.Repeat("x", size))))
+			must(t, sw.Flush(context.Background()))
+			time.Sleep(10 * time.Millisecond)
+		}
+		must(t, sw.End(context.Background()))
+		waiting := func() int64 { return one.Stats().Waiting + two.Stats().Waiting }
+		if got := waiting(); got < spare || got > 2*own+spare+2*2*size {
+			t.Errorf("%d bytes wait, and %d may", got, 2*own+spare)
+		}
+		if got := all(t, one); len(got.items) != 90 || len(got.gaps) != 0 {
+			t.Errorf("the first reader got %d items, gaps %v", len(got.items), got.gaps)
+		}
+		one.End(stream.Closed, "")
+		synctest.Wait()
+		third := w.reader(func(c *stream.ReaderConfig) { c.Queue, c.Spare = own, shared })
+		time.Sleep(time.Second)
+		if got := third.Stats().Waiting; got < own+size {
+			t.Errorf("what was given back is not used: %d bytes wait", got)
+		}
+		two.End(stream.Closed, "")
+		third.End(stream.Closed, "")
+		if got := shared.Free(); got != spare {
+			t.Errorf("%d of %d bytes were given back", got, spare)
+		}
+	})
+}
+
 // TestSlowReaderMissesNothingThatWaits: while the reader does not ask, what it lacks is not given up.
 func TestSlowReaderMissesNothingThatWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -29,6 +29,8 @@ type ReaderConfig struct {
 	// Queue is how many bytes may wait for Next before the reader stops asking the network for more. Default 1 MiB. The
 	// network keeps the newest 100 messages meanwhile; what it does not is a gap.
 	Queue int
+	// Spare may hold what does not fit into Queue; nil for none.
+	Spare *Spare
 	// OnError is called when the network fails, once until it works again, and for the error that ends the reader. It
 	// must not block, nor call the reader.
 	OnError func(*Error)
@@ -64,6 +66,7 @@ type Reader struct {
 	lanes   *lanes
 	queue   []Delivery
 	queued  int           // bytes
+	spared  int           // of them, in cfg.Spare
 	more    chan struct{} // closed when there is something for Next; nil while nobody waits
 	room    chan struct{} // closed when the queue has become shorter; nil while nobody waits
 	timer   *time.Timer   // of Run
@@ -105,7 +108,7 @@ func (r *Reader) Run(ctx context.Context) error {
 		return nil
 	}
 	c := link.SubscribeConfig{
-		Remember: rememberedMessages, Replays: true, OnState: r.state,
+		Remember: rememberedMessages, Replays: true, Ahead: true, OnState: r.state,
 		OnAnswer: func(timetoken string) { r.step(caughtUp{timetoken}) },
 	}
 	if r.cfg.OnDenied != nil {
@@ -148,7 +151,28 @@ func (r *Reader) receive(ctx context.Context, m link.Received) {
 func (r *Reader) full() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.end == nil && r.queued > r.cfg.Queue
+	return r.fullLocked()
+}
+
+// fullLocked reports whether nothing more may wait, and takes from what is spare first.
+func (r *Reader) fullLocked() bool {
+	over := r.queued - r.cfg.Queue - r.spared
+	if r.end != nil || over <= 0 {
+		return false
+	}
+	if !r.cfg.Spare.take(over) {
+		return true
+	}
+	r.spared += over
+	return false
+}
+
+// giveBackLocked gives back what is spare and not needed.
+func (r *Reader) giveBackLocked() {
+	if n := min(r.spared, r.spared-(r.queued-r.cfg.Queue)); n > 0 {
+		r.spared -= n
+		r.cfg.Spare.give(n)
+	}
 }
 
 // awaitRoom waits until there is room in the queue, or the stream is over.
@@ -232,6 +256,10 @@ func (r *Reader) finish(end *End) {
 
 // finishLocked ends the stream, unless it has ended.
 func (r *Reader) finishLocked(end *End) {
+	if end.Reason == Closed && r.spared > 0 { // what has come can be read on, but is nobody's concern any more
+		r.cfg.Spare.give(r.spared)
+		r.spared = 0
+	}
 	if r.end != nil {
 		return
 	}
@@ -284,6 +312,7 @@ func (r *Reader) popLocked() Delivery {
 		r.queue = nil
 	}
 	r.queued -= sizeOf(d)
+	r.giveBackLocked()
 	if r.room != nil && r.queued <= r.cfg.Queue/2 {
 		close(r.room)
 		r.room = nil

@@ -2,6 +2,7 @@ package stream
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"time"
 
@@ -22,7 +23,8 @@ import (
 // numbers that they have seen.
 //
 // The network keeps 100 messages for readers and says nothing of how far they are. So fewer are under way when answers
-// take longer than they did: what makes them slow, on the way or on a busy machine, is likely to make readers slow.
+// take longer than they did: what makes them slow, on the way or on a busy machine, is likely to make readers slow. And what
+// goes out is paced by the slowest answer of late: readers may be busy for twice as long between two polls.
 
 // senderEvent is what happened.
 type senderEvent interface{ senderEvent() }
@@ -83,6 +85,9 @@ const (
 	lasting = 64
 	// crowdedBy is how much longer than twice the shortest time answers take when the way is crowded.
 	crowdedBy = 10 * time.Millisecond
+	// slowFades is after how long a slow answer counts for a third, longestTurn the most that one counts.
+	slowFades   = 4 * time.Second
+	longestTurn = time.Second
 	// forgetShortest is for how long the shortest time counts.
 	forgetShortest = 30 * time.Second
 	// maxPieceAge is for how long a message may be on its way in pieces before all of them are sent again: readers forget
@@ -115,6 +120,8 @@ type sender struct {
 	took       time.Duration // how long answers take, on average
 	shortest   time.Duration // how long the fastest one took, 0 before the first
 	shortestAt time.Time
+	slowest    time.Duration // how long the slowest one took lately
+	slowestAt  time.Time
 	fewerAt    time.Time // when fewer were allowed for the last time
 
 	failures int       // in a row
@@ -216,6 +223,9 @@ func (s *sender) measure(took time.Duration, now time.Time) {
 	if s.took == 0 {
 		s.took = took
 	}
+	s.slowest = max(took, time.Duration(float64(s.slowest)*math.Exp(-now.Sub(s.slowestAt).Seconds()/slowFades.Seconds())))
+	s.slowestAt = now
+	s.pace.turn = min(s.slowest, longestTurn)
 	s.took += (took - s.took) / 8
 	if s.crowded() && now.Sub(s.fewerAt) > s.took {
 		s.window, s.pieces, s.fewerAt = 1, max(s.pieces*3/4, min(firstPieces, s.limits.Pieces)), now
@@ -256,212 +266,6 @@ func (s *sender) flight(r ref) *flight {
 
 // full reports whether a whole message has collected.
 func (s *sender) full() bool { return s.pending > s.limits.MaxMessage-s.envelope() }
-
-// advance sends what may be sent now.
-func (s *sender) advance(out []senderAction, now time.Time) []senderAction {
-	for !s.ended {
-		f, part, at := s.choose(now)
-		if f == nil {
-			if s.ended {
-				return append(out, finished{})
-			}
-			if !at.IsZero() {
-				out = append(out, look{at})
-			}
-			return out
-		}
-		if at := s.pace.ready(now); at.After(now) {
-			return append(out, look{at})
-		}
-		s.pace.took(now)
-		if f.parts[part] == failing {
-			f.parts[part] = retrying
-			s.retries++
-		} else {
-			f.parts[part] = underWay
-		}
-		f.sent[part] = now
-		s.flying++
-		out = append(out, publish{ref{f.at.Seq, part, f.generation}, f.message(s.head, part)})
-	}
-	return out
-}
-
-// choose returns the part that goes out next, and makes the next message where one is due. Without one, at says when to
-// look again, zero for not before something else happens.
-func (s *sender) choose(now time.Time) (f *flight, part int, at time.Time) {
-	if f, part, stalled := s.repeat(now); stalled {
-		if f == nil && s.retryAt.After(now) {
-			at = s.retryAt
-		}
-		return f, part, at
-	}
-	for i, f := range s.flights {
-		part := f.find(waiting)
-		if part < 0 {
-			continue
-		}
-		if s.flying >= s.pieces || i > 0 && part == len(f.parts)-1 {
-			return nil, 0, at
-		}
-		return f, part, at
-	}
-	switch {
-	case len(s.queue) == 0 && len(s.flights) == 0 && s.over:
-		if !s.marker {
-			s.ended = true
-			return nil, 0, at
-		}
-		return s.makeEnd(now), 0, at
-	case len(s.queue) == 0:
-		return nil, 0, at
-	case len(s.flights) > 0:
-		// Beside others only a whole message goes out, or one in pieces beside one in pieces. A network that gets too much
-		// gets one after the other.
-		pieces := !s.fits(s.queue[0])
-		switch {
-		case s.pace.paced() || pieces != s.flights[0].multipart():
-			return nil, 0, at
-		case pieces && (len(s.flights) > 1 || s.flying >= s.pieces), !pieces && (len(s.flights) >= s.window || !s.full()):
-			return nil, 0, at
-		}
-	case s.limits.MaxLatency > 0 && s.urgent == 0 && !s.over && s.pending < s.limits.Bundle && !s.full():
-		if due := s.since.Add(s.limits.MaxLatency); due.After(now) {
-			return nil, 0, due
-		}
-	}
-	if at := s.pace.ready(now); at.After(now) {
-		return nil, 0, at // what comes until then shares the message
-	}
-	return s.makeFlight(now), 0, at
-}
-
-// repeat returns the part that has to be sent again next, if any. stalled means that nothing else may be sent. As long as
-// nothing gets through there is one attempt at a time.
-func (s *sender) repeat(now time.Time) (f *flight, part int, stalled bool) {
-	trying := false
-	for _, g := range s.flights {
-		for i, p := range g.parts {
-			switch {
-			case p == retrying:
-				trying = true
-			case p == failing && f == nil:
-				f, part = g, i
-			}
-		}
-	}
-	switch {
-	case f == nil:
-		return nil, 0, trying
-	case s.retryAt.After(now), s.failures > 0 && trying:
-		return nil, 0, true
-	case f.multipart() && now.Sub(f.started) > maxPieceAge:
-		for _, p := range f.parts {
-			if p == underWay || p == retrying {
-				s.flying--
-			}
-		}
-		f.again(now, s.suffix)
-		f.parts[0], part = failing, 0 // as an attempt to get through
-	}
-	return f, part, true
-}
-
-// fits reports whether an element fits into a message of its own.
-func (s *sender) fits(e element) bool { return s.envelope()+e.shortest() <= s.limits.MaxMessage }
-
-// envelope is what a data message needs beside its elements, at the most.
-func (s *sender) envelope() int {
-	var buf [512]byte
-	at := wire.StreamStamp{Seq: s.next, TS: 1e15, Unacked: s.unacked()}
-	return len(s.head.AppendStop(s.head.AppendStart(buf[:0], at, true)))
-}
-
-// unacked is the number of the oldest message under way.
-func (s *sender) unacked() int64 {
-	if len(s.flights) > 0 {
-		return s.flights[0].at.Seq
-	}
-	return s.next
-}
-
-// makeFlight takes from the queue what shares the next message.
-func (s *sender) makeFlight(now time.Time) *flight {
-	room := s.limits.MaxMessage - s.envelope()
-	var b batch
-	slice := 0
-	if !s.fits(s.queue[0]) {
-		largest := s.limits.MaxMessage
-		if s.lasted >= lasting {
-			largest = s.limits.MaxPiece
-		}
-		slice = wire.SliceBytes(largest)
-		room = s.pieces*slice - s.envelope()
-	}
-	for _, e := range s.queue {
-		with := b.with(e)
-		if n, _ := with.size(); n > room && b.count > 0 {
-			break
-		}
-		b = with
-	}
-	f := &flight{at: s.stamp(now), count: b.count, cost: b.cost, started: now}
-	if slice > 0 {
-		f.at.Unacked = f.at.Seq // it is complete only when all before are
-	}
-	n, base64 := b.size()
-	f.body = make([]byte, 0, n+s.envelope())
-	f.body = s.head.AppendStart(f.body, f.at, base64)
-	f.body = appendElements(f.body, s.queue[:b.count], s.head.Format, base64)
-	f.body = s.head.AppendStop(f.body)
-	parts := 1
-	if len(f.body) > s.limits.MaxMessage {
-		f.slice, f.id = slice, pieceID(now, f.at.Seq, s.suffix)
-		parts = (len(f.body) + slice - 1) / slice
-	}
-	f.setParts(parts)
-	s.take(b)
-	s.flights = append(s.flights, f)
-	return f
-}
-
-// take removes a batch from the queue.
-func (s *sender) take(b batch) {
-	for _, e := range s.queue[:b.count] {
-		s.pending -= e.shortest() + 1
-	}
-	s.cost -= b.cost
-	s.urgent = max(0, s.urgent-b.count)
-	if b.count == len(s.queue) {
-		clear(s.queue)
-		s.queue = s.queue[:0]
-		if cap(s.queue) > maxIdleQueue {
-			s.queue = nil
-		}
-		return
-	}
-	clear(s.queue[:b.count]) // what was sent must not stay in memory
-	s.queue = s.queue[b.count:]
-}
-
-// maxIdleQueue is how many elements an empty queue keeps room for.
-const maxIdleQueue = 256
-
-// stamp numbers the next message.
-func (s *sender) stamp(now time.Time) wire.StreamStamp {
-	at := wire.StreamStamp{Seq: s.next, TS: now.UnixMilli(), Unacked: s.unacked()}
-	s.next++
-	return at
-}
-
-// makeEnd makes the end marker.
-func (s *sender) makeEnd(now time.Time) *flight {
-	f := &flight{at: s.stamp(now), end: true, started: now}
-	f.setParts(1)
-	f.body = s.head.AppendEnd(nil, f.at, s.failure)
-	s.flights = append(s.flights, f)
-	return f
-}
 
 // forget frees what was not sent.
 func (s *sender) forget() { s.queue, s.flights, s.ended = nil, nil, true }

@@ -20,7 +20,7 @@ var sdk = map[int]float64{1 << 10: 189e3, 64 << 10: 2.6e6}
 // TestSpeed: with 20 ms added to each publish one stream carries ten times as much as the SDK's, whatever the machine does:
 // the time is virtual, so only waiting counts. Everything arrives.
 func TestSpeed(t *testing.T) {
-	for size, total := range map[int]int{1 << 10: 2 << 20, 64 << 10: 12 << 20} {
+	for size, total := range map[int]int{1 << 10: 2 << 20, 64 << 10: 16 << 20} {
 		synctest.Test(t, func(t *testing.T) {
 			w := newWorld(t, true)
 			w.wire.set(func(_ *http.Request, _ []byte, pass func() (*http.Response, error)) (*http.Response, error) {
@@ -69,6 +69,54 @@ func TestSpeed(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestReadersCanFollowWhenAllIsBusy: where answers are slow now and then, a reader may be busy for twice as long: no more goes
+// out meanwhile than the network keeps.
+func TestReadersCanFollowWhenAllIsBusy(t *testing.T) {
+	const keeps, slow, busy = 100, 150 * time.Millisecond, 300 * time.Millisecond
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, true)
+		var mu sync.Mutex
+		var sent []time.Time
+		begin := time.Now()
+		w.wire.set(func(_ *http.Request, _ []byte, pass func() (*http.Response, error)) (*http.Response, error) {
+			mu.Lock()
+			sent = append(sent, time.Now())
+			took := 20 * time.Millisecond
+			if len(sent)%100 == 99 {
+				took = slow
+			}
+			mu.Unlock()
+			time.Sleep(took)
+			return pass()
+		}, nil)
+		sw := w.writer()
+		random := rand.NewChaCha8([32]byte{1})
+		data := make([]byte, 64<<10)
+		for time.Since(begin) < 10*time.Second {
+			random.Read(data)
+			must(t, sw.Write(context.Background(), stream.Bytes(data)))
+		}
+		must(t, sw.End(context.Background()))
+		most := 0
+		for i, from := range sent {
+			n := 0
+			for _, at := range sent[i:] {
+				if at.Sub(from) >= busy {
+					break
+				}
+				if from.Sub(begin) > time.Second { // until then it has not seen how slow it can be
+					n++
+				}
+			}
+			most = max(most, n)
+		}
+		t.Logf("%d messages, at most %d within %s", len(sent), most, busy)
+		if most > keeps {
+			t.Errorf("%d messages went out within %s: a reader that was busy meanwhile has lost some", most, busy)
+		}
+	})
 }
 
 // TestReadersCanFollow: the network keeps 100 messages of a channel, and says nothing of who has read them. After a stall,

@@ -99,8 +99,10 @@ func (a *Agent) announceSlotsLocked() {
 	for _, s := range a.conn.sessions {
 		announced.ActiveStreams += int(s.streams.active.Load())
 	}
-	state, _ := json.Marshal(announced) // numbers and texts, so it cannot fail
-	a.conn.presence.Set(state)
+	a.conn.presence.SetLater(func() []byte {
+		state, _ := json.Marshal(announced) // numbers and texts, so it cannot fail
+		return state
+	})
 }
 
 // wake makes runPresence look again. It never blocks.

@@ -49,7 +49,8 @@ type Config struct {
 // only while they are used.
 type Pool struct {
 	cfg     Config
-	streams atomic.Int64 // of called tasks that are open, of all tasks
+	closing chan struct{} // closed by Close
+	streams atomic.Int64  // of called tasks that are open, of all tasks
 
 	mu      sync.Mutex // guards what follows
 	closed  bool
@@ -90,12 +91,15 @@ func New(cfg Config) (*Pool, error) {
 			*limit.of = limit.def
 		}
 	}
-	return &Pool{cfg: cfg, clients: map[account]*shared{}, depths: newDepths(maxKnown), sending: map[*sending]struct{}{}}, nil
+	return &Pool{cfg: cfg, closing: make(chan struct{}), clients: map[account]*shared{}, depths: newDepths(maxKnown), sending: map[*sending]struct{}{}}, nil
 }
 
 // Close ends what calls are under way and waits for it. No call may begin after it.
 func (p *Pool) Close() {
 	p.mu.Lock()
+	if !p.closed {
+		close(p.closing)
+	}
 	p.closed = true
 	clients := p.clients
 	p.clients = nil
@@ -113,13 +117,14 @@ func (p *Pool) Close() {
 	}
 }
 
-// background runs f, which Close waits for; after Close it does nothing.
-func (p *Pool) background(f func()) {
+// background runs f, which Close waits for; after Close it does nothing, and says so.
+func (p *Pool) background(f func()) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if !p.closed {
 		p.work.Go(f)
 	}
+	return !p.closed
 }
 
 var errClosed = &dispatch.CallError{Fault: dispatch.CallUnavailable, Text: "the daemon is stopping"}
@@ -257,11 +262,12 @@ func (p *Pool) depth(ctx context.Context, agent, task string) (int, error) {
 // that leaves this daemon and comes back begins anew.
 type depths struct {
 	of    map[string]int
-	order []string // the oldest first, as a ring
+	order []string // the oldest first, as a ring of size
+	size  int
 	next  int
 }
 
-func newDepths(size int) depths { return depths{of: map[string]int{}, order: make([]string, 0, size)} }
+func newDepths(size int) depths { return depths{of: map[string]int{}, size: size} }
 
 func (d *depths) set(task string, depth int) {
 	if _, known := d.of[task]; known {
@@ -269,7 +275,7 @@ func (d *depths) set(task string, depth int) {
 		return
 	}
 	d.of[task] = depth
-	if len(d.order) < cap(d.order) {
+	if len(d.order) < d.size {
 		d.order = append(d.order, task)
 		return
 	}

@@ -25,6 +25,8 @@ type Task struct {
 	open    int
 	streams int // open
 	called  map[string]*call
+	// unclear are calls with keys of their own of which it is not known whether they were sent.
+	unclear map[string]*unclear
 }
 
 var _ dispatch.Caller = (*Task)(nil)
@@ -89,10 +91,11 @@ func (t *Task) Call(ctx context.Context, r dispatch.CallRequest) (dispatch.Call,
 	s, err := c.Send(ctx, message(r, t.Traceparent))
 	if err != nil {
 		sent("")
-		release()
 		t.end()
+		t.inDoubt(r, err, release)
 		return nil, fault("call agent "+r.Agent, err)
 	}
+	t.clear(r.IdempotencyKey)
 	sent(s.TaskID())
 	made := &call{task: t, session: s, detached: r.Detached, free: sync.OnceFunc(t.end), release: sync.OnceFunc(release)}
 	t.mu.Lock()
@@ -148,11 +151,14 @@ func (t *Task) Called(taskID string) (dispatch.Call, error) {
 func (t *Task) End() {
 	t.mu.Lock()
 	t.ended = true
-	called := t.called
-	t.called = nil
+	called, doubtful := t.called, t.unclear
+	t.called, t.unclear = nil, nil
 	t.mu.Unlock()
 	for _, c := range called {
 		c.abandon()
+	}
+	for _, u := range doubtful {
+		u.settle()
 	}
 }
 

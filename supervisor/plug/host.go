@@ -19,8 +19,9 @@ import (
 	"github.com/blocksd/blocksd/supervisor/launch"
 )
 
-// downloadChunk is the most that one message of a download carries, in bytes.
-const downloadChunk = 256 << 10
+// downloadChunk is the most that one message of a download carries, in bytes. What gRPC keeps of a message that nobody reads is a buffer
+// of 32 KiB up to that size, and of 1 MiB beyond.
+const downloadChunk = 31 << 10
 
 // host is the host service of one process, and the list of its tasks: what is not in it, the process may not touch.
 type host struct {
@@ -34,6 +35,7 @@ type host struct {
 	// waiting are the bytes of writes to streams that have not been answered.
 	waiting atomic.Int64
 	spool   *Spool
+	open    atomic.Int64 // calls that are not over, on all connections of its own
 
 	greeting chan struct{} // holds a value for each call whose first message is being received
 
@@ -70,12 +72,12 @@ func newHost(dir, token string, o owner, plan *launch.Plan, onAnotherProcess fun
 		grpc.StatsHandler(newReceiver(maxReceiving)),
 		grpc.InitialWindowSize(streamWindow), // a fixed one: gRPC's own choice grows to 16 MiB for each call
 		grpc.MaxConcurrentStreams(maxStreams), grpc.ConnectionTimeout(connectTimeout), grpc.MaxHeaderListSize(maxPrivate), grpc.WaitForHandlers(true),
-		grpc.ChainStreamInterceptor(authorizeStream(token), limitStreams()), grpc.UnaryInterceptor(authorizeUnary(token)),
+		grpc.ChainStreamInterceptor(authorizeStream(token), limitStreams(&h.open)), grpc.UnaryInterceptor(authorizeUnary(token)),
 	)
 	handlerv1.RegisterHostServiceServer(h.server, h)
 	go func() {
 		defer close(h.served)
-		_ = h.server.Serve(newOwnListener(listener, o, plan.SeenUID())) // ends by stop
+		_ = h.server.Serve(newOwnListener(listener, o, plan.SeenUID(), &h.open)) // ends by stop
 	}()
 	return h, nil
 }

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
 
 	"github.com/blocksd/blocksd/network/wire"
@@ -100,23 +101,46 @@ type ownListener struct {
 	uid       int
 	own       chan struct{}
 	strangers chan struct{}
+	calls     *atomic.Int64 // on all connections of its own
 }
 
-func newOwnListener(l net.Listener, o owner, uid int) *ownListener {
-	return &ownListener{Listener: l, owner: o, uid: uid, own: make(chan struct{}, maxConnections), strangers: make(chan struct{}, maxStrangers)}
+func newOwnListener(l net.Listener, o owner, uid int, calls *atomic.Int64) *ownListener {
+	return &ownListener{Listener: l, owner: o, uid: uid, own: make(chan struct{}, maxConnections), strangers: make(chan struct{}, maxStrangers), calls: calls}
 }
 
 // ownConn knows whether it may be used, and makes room for another one when it ends.
 type ownConn struct {
 	net.Conn
 	allowed bool
+	calls   *wireCalls // nil for strangers
 	once    sync.Once
 	room    chan struct{}
 }
 
+func (c *ownConn) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	if c.calls != nil {
+		c.calls.received(b[:n])
+	}
+	return n, err
+}
+
+func (c *ownConn) Write(b []byte) (int, error) {
+	n, err := c.Conn.Write(b)
+	if c.calls != nil {
+		c.calls.sent(b[:n])
+	}
+	return n, err
+}
+
 func (c *ownConn) Close() error {
 	err := c.Conn.Close()
-	c.once.Do(func() { <-c.room })
+	c.once.Do(func() {
+		<-c.room
+		if c.calls != nil {
+			c.calls.close()
+		}
+	})
 	return err
 }
 
@@ -129,7 +153,7 @@ func (l *ownListener) Accept() (net.Conn, error) {
 		}
 		c := &ownConn{Conn: conn, allowed: checkPeer(conn, l.owner, l.uid) == nil, room: l.strangers}
 		if c.allowed {
-			c.room = l.own
+			c.room, c.calls = l.own, newWireCalls(l.calls)
 		}
 		select {
 		case c.room <- struct{}{}:
@@ -140,12 +164,15 @@ func (l *ownListener) Accept() (net.Conn, error) {
 	}
 }
 
-// limitStreams refuses calls beyond maxStreams.
-func limitStreams() grpc.StreamServerInterceptor {
-	var open atomic.Int64
+// limitStreams refuses calls beyond maxStreams, those counted whose end nobody has read.
+func limitStreams(open *atomic.Int64) grpc.StreamServerInterceptor {
 	return func(srv any, stream grpc.ServerStream, _ *grpc.StreamServerInfo, next grpc.StreamHandler) error {
-		defer open.Add(-1)
-		if open.Add(1) > maxStreams {
+		if p, ok := peer.FromContext(stream.Context()); ok {
+			if auth, ok := p.AuthInfo.(hostAuth); ok && auth.conn != nil {
+				defer auth.conn.calls.serve(auth.conn)()
+			}
+		}
+		if open.Load() > maxStreams {
 			return status.Errorf(codes.ResourceExhausted, "this handler has more than %d calls of the host service open", maxStreams)
 		}
 		return next(srv, stream)

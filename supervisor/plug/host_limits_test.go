@@ -12,6 +12,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/blocksd/blocksd/dispatch"
+	"github.com/blocksd/blocksd/internal/testutil"
 	"github.com/blocksd/blocksd/network/wire"
 	"github.com/blocksd/blocksd/supervisor/unit"
 )
@@ -69,13 +70,17 @@ func TestCallsAreCounted(t *testing.T) {
 	}
 }
 
-// A task ends although its handler does not read what it has asked for.
+// A task ends although its handler does not read what it has asked for, and what was sent to it is not kept.
 func TestUnreadDownloadsEndWithTheTask(t *testing.T) {
 	c := newFixture(t).conn(t, "hostile", "")
 	for range 3 {
 		if got, f := attack(t, c, "leak 32"); got != "done" || f != nil {
 			t.Fatalf("%q, %+v", got, f)
 		}
+	}
+	testutil.Eventually(t, patience, "calls that nobody reads are over", func() bool { return c.host.open.Load() <= 3*maxUnread }) // on three connections
+	if got, f := attack(t, c, "downloads 1"); got != "1 in, map[]" || f != nil {
+		t.Errorf("afterwards: %q, %+v", got, f)
 	}
 }
 

@@ -63,6 +63,7 @@ type hostCredentials struct{}
 type hostAuth struct {
 	credentials.CommonAuthInfo
 	allowed bool
+	conn    *ownConn // nil for strangers
 }
 
 func (hostAuth) AuthType() string { return "peercred" }
@@ -70,9 +71,13 @@ func (hostAuth) AuthType() string { return "peercred" }
 func (c *hostCredentials) ServerHandshake(conn net.Conn) (net.Conn, credentials.AuthInfo, error) {
 	// A stranger is let in only to hear PERMISSION_DENIED for each call: a closed connection would look like a fault.
 	own, _ := conn.(*ownConn)
+	if own != nil && own.calls == nil {
+		own = nil
+	}
 	return conn, hostAuth{
+		conn:           own,
 		CommonAuthInfo: credentials.CommonAuthInfo{SecurityLevel: credentials.NoSecurity},
-		allowed:        own != nil && own.allowed,
+		allowed:        own != nil,
 	}, nil
 }
 

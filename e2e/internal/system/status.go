@@ -30,6 +30,7 @@ type Agent struct {
 // Handler is one handler of a Status.
 type Handler struct {
 	Name, State, Reason, Path, SHA256, Isolation string
+	IsolationOpen                                []string
 	Generation, Restarts                         int
 	Processes                                    []struct {
 		PID       int

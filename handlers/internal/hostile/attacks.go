@@ -1,14 +1,18 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
 	"net"
 	"os"
 	"os/exec"
+	"runtime"
+	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"google.golang.org/grpc"
@@ -17,6 +21,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/blocksd/blocksd/pluginsdk"
+	controlv1 "github.com/blocksd/blocksd/proto/blocks/control/v1"
 	handlerv1 "github.com/blocksd/blocksd/proto/blocks/handler/v1"
 )
 
@@ -130,6 +135,132 @@ var attacks = map[string]attack{
 		}
 		return t.Send(pluginsdk.Text("done"))
 	},
+	// lines writes so many short lines.
+	"lines": func(_ context.Context, t *pluginsdk.Task, argument string) error {
+		w := bufio.NewWriter(os.Stderr)
+		for i := range atoi(argument) {
+			fmt.Fprintln(w, "line", i)
+		}
+		_ = w.Flush()
+		return t.Send(pluginsdk.Text("done"))
+	},
+	// status sends so many statuses.
+	"status": func(_ context.Context, t *pluginsdk.Task, argument string) error {
+		for i := range atoi(argument) {
+			t.Status(strconv.Itoa(i))
+		}
+		return t.Send(pluginsdk.Text("done"))
+	},
+	// files makes so many files in its private directory.
+	"files": func(_ context.Context, t *pluginsdk.Task, argument string) error {
+		made := 0
+		for i := range atoi(argument) {
+			if os.WriteFile(os.Getenv("PLUGIN_UNIX_SOCKET_DIR")+"/file-"+strconv.Itoa(i), nil, 0o600) == nil {
+				made++
+			}
+		}
+		return t.Send(pluginsdk.Text(fmt.Sprint(made)))
+	},
+	// refused makes so many calls of the host service that must be refused, and answers with the codes.
+	"refused": func(ctx context.Context, t *pluginsdk.Task, argument string) error {
+		client, conn, err := hostClient()
+		if err != nil {
+			return err
+		}
+		defer conn.Close()
+		codes := map[string]int{}
+		for i := range atoi(argument) {
+			token := os.Getenv("BLOCKSD_HOST_TOKEN")
+			if i%2 == 0 {
+				token = strings.Repeat("x", 64)
+			}
+			s, err := client.DownloadInput(metadata.AppendToOutgoingContext(ctx, "blocksd-host-token", token), &handlerv1.DownloadInputRequest{TaskId: "another", PartIndex: 1})
+			if err == nil {
+				_, err = s.Recv()
+			}
+			codes[status.Code(err).String()]++
+		}
+		return t.Send(pluginsdk.Text(fmt.Sprint(codes)))
+	},
+	// windows opens so many calls of the control socket that follow events, on as many connections as it gets, and reads none.
+	"windows": func(ctx context.Context, t *pluginsdk.Task, argument string) error {
+		path, n, _ := strings.Cut(argument, " ")
+		ctx, cancel := context.WithTimeout(ctx, settle)
+		defer cancel()
+		var conns []*grpc.ClientConn
+		defer func() {
+			for _, c := range conns {
+				c.Close()
+			}
+		}()
+		opened, refused := 0, 0
+		for i := range atoi(n) {
+			if i%1000 == 0 {
+				c, err := grpc.NewClient("unix:"+path, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithInitialWindowSize(64<<10))
+				if err != nil {
+					return err
+				}
+				conns = append(conns, c)
+			}
+			one, stop := context.WithTimeout(ctx, 5*time.Millisecond) // beyond the server's limit a call waits here
+			go func() {
+				_, err := controlv1.NewControlServiceClient(conns[len(conns)-1]).Events(ctx, &controlv1.EventsRequest{Follow: true})
+				if err == nil {
+					stop()
+				}
+			}()
+			<-one.Done()
+			if context.Cause(one) == context.Canceled {
+				opened++
+			} else if refused++; refused > 200 {
+				break
+			}
+			stop()
+		}
+		t.Status("waiting")
+		<-ctx.Done()
+		return t.Send(pluginsdk.Text(fmt.Sprintf("%d opened, %d not", opened, refused)))
+	},
+	// peek tries to look into other processes, and answers what it has got.
+	"peek": func(_ context.Context, t *pluginsdk.Task, pids string) error {
+		var got []string
+		for _, pid := range strings.Fields(pids) {
+			for _, file := range []string{"mem", "environ", "maps", "auxv", "syscall", "fd/0", "cwd/.", "root/."} {
+				if f, err := os.Open("/proc/" + pid + "/" + file); err == nil {
+					if n, err := f.Read(make([]byte, 1)); n > 0 || err != nil && strings.HasSuffix(file, "/.") {
+						got = append(got, pid+"/"+file)
+					}
+					f.Close()
+				}
+			}
+			runtime.LockOSThread()
+			if err := syscall.PtraceAttach(atoi(pid)); err == nil {
+				got = append(got, pid+"/ptrace")
+				_ = syscall.PtraceDetach(atoi(pid))
+			}
+			runtime.UnlockOSThread()
+		}
+		return t.Send(pluginsdk.Text(fmt.Sprintf("got %q", got)))
+	},
+	// abstract connects to an abstract socket.
+	"abstract": func(_ context.Context, t *pluginsdk.Task, name string) error {
+		c, err := net.Dial("unix", "@"+name)
+		if err == nil {
+			c.Close()
+		}
+		return t.Send(pluginsdk.Text(fmt.Sprint(err)))
+	},
+	// forge publishes an artifact of another task, at each of some sockets: with its own token, and with others.
+	"forge": func(ctx context.Context, t *pluginsdk.Task, argument string) error {
+		words := strings.Fields(argument)
+		var told []string
+		for _, socket := range append(words[1:], os.Getenv("BLOCKSD_HOST_SOCKET")) {
+			for _, token := range []string{os.Getenv("BLOCKSD_HOST_TOKEN"), "", strings.Repeat("0", 64)} {
+				told = append(told, forge(ctx, socket, token, words[0]))
+			}
+		}
+		return t.Send(pluginsdk.Text(strings.Join(told, "\n")))
+	},
 	// error fails with a text of so many bytes, some of which are not text.
 	"error": func(_ context.Context, _ *pluginsdk.Task, argument string) error {
 		return pluginsdk.Private("It failed.", errors.New(strings.Repeat("e\xff", atoi(argument)/2)))
@@ -168,6 +299,25 @@ func streams(ctx context.Context, t *pluginsdk.Task, n int, begin func(context.C
 	all.Wait()
 	t.Status(fmt.Sprint("holding ", in))
 	return t.Send(pluginsdk.Text(fmt.Sprintf("%d in, %v", in, told)))
+}
+
+// forge publishes an artifact of a task by hand, and says what became of it.
+func forge(ctx context.Context, socket, token, task string) string {
+	conn, err := grpc.NewClient("unix:"+socket, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		return err.Error()
+	}
+	defer conn.Close()
+	limit, cancel := context.WithTimeout(metadata.AppendToOutgoingContext(ctx, "blocksd-host-token", token), settle)
+	defer cancel()
+	s, err := handlerv1.NewHostServiceClient(conn).PublishArtifact(limit)
+	if err == nil {
+		_ = s.Send(&handlerv1.PublishArtifactRequest{TaskId: task, Chunk: &handlerv1.ArtifactChunk{
+			Info: &handlerv1.ArtifactInfo{FileName: "forged"}, Data: []byte("forged"), Last: true,
+		}})
+		_, err = s.CloseAndRecv()
+	}
+	return status.Code(err).String()
 }
 
 // hostClient is a connection to the host service of its own.

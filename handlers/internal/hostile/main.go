@@ -26,6 +26,10 @@ func main() {
 			cards = append(cards, []byte(strings.Replace(c, "Attacks the daemon", strings.Repeat("x", atoi(size)), 1)))
 		}
 	}
+	// One whose file name ends in -as-AGENT says that it is that agent.
+	if _, agent, ok := strings.Cut(os.Args[0], "-as-"); ok {
+		cards = [][]byte{[]byte(strings.Replace(string(card), `"hostile"`, fmt.Sprintf("%q", agent), 1))}
+	}
 	pluginsdk.Serve(pluginsdk.Handler{Name: "hostile", Version: "0.1.0", Cards: cards, Run: run})
 }
 

@@ -224,7 +224,7 @@ func TestStaleConnection(t *testing.T) {
 			}
 			for deadline := time.Now().Add(soon); ; { // until what the peer did has arrived
 				c.mu.Lock()
-				arrived := len(c.idle) == 0 || !c.idle[0].peek.silent(c.idle[0].peeking)
+				arrived := len(c.idle) == 0 || time.Since(c.idle[0].used) > fresh && !c.idle[0].peek.silent(c.idle[0].peeking)
 				c.mu.Unlock()
 				if arrived {
 					break

@@ -24,6 +24,9 @@ const (
 	maxHead = 64 << 10
 	// maxTrusted is the largest length for which room is made before there is anything.
 	maxTrusted = 64 << 10
+	// fresh is how lately a connection was used that is not looked at before it is used again: nobody closes it so soon, and
+	// under load the look would take as long as a third of the write.
+	fresh = 50 * time.Millisecond
 	// maxInterim is how many answers of status 1xx may come before the one that counts.
 	maxInterim = 5
 )
@@ -41,6 +44,7 @@ type conn struct {
 	stalled time.Time     // when it has stood still for so long; zero before it has begun
 
 	deadline    time.Time // of the request
+	used        time.Time // when the last answer was read; zero before the first one
 	interrupted atomic.Bool
 	out         []byte // where requests are put together
 	peek        rawPeek
@@ -91,7 +95,7 @@ var errStalled = errors.New("the answer stood still for too long")
 // begin prepares a connection for a request. It reports false if the peer has closed it, or has said something unasked.
 func (c *conn) begin(deadline time.Time) bool {
 	c.deadline = deadline
-	c.usable = c.in.Buffered() == 0 && c.stream.SetDeadline(deadline) == nil && c.peek.silent(c.peeking)
+	c.usable = c.in.Buffered() == 0 && c.stream.SetDeadline(deadline) == nil && (time.Since(c.used) < fresh || c.peek.silent(c.peeking))
 	return c.usable
 }
 
@@ -138,6 +142,7 @@ func (c *conn) exchange(r Request) (Answer, error) {
 	for range maxInterim + 1 {
 		a, err := c.read()
 		if err != nil || a.Status >= http.StatusOK || a.Status == http.StatusSwitchingProtocols {
+			c.used = time.Now()
 			return a, err
 		}
 	}

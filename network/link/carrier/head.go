@@ -35,8 +35,11 @@ func parseHead(b []byte) (length int, ok bool) {
 			}
 		}
 		switch {
-		case len(name) == len("connection") && bytes.EqualFold(name, []byte("connection")),
-			len(name) == len("transfer-encoding") && bytes.EqualFold(name, []byte("transfer-encoding")),
+		case len(name) == len("connection") && bytes.EqualFold(name, []byte("connection")):
+			if !bytes.EqualFold(bytes.Trim(line[colon+1:], " "), []byte("keep-alive")) {
+				return 0, false
+			}
+		case len(name) == len("transfer-encoding") && bytes.EqualFold(name, []byte("transfer-encoding")),
 			len(name) == len("content-encoding") && bytes.EqualFold(name, []byte("content-encoding")),
 			len(name) == len("trailer") && bytes.EqualFold(name, []byte("trailer")):
 			return 0, false

@@ -14,7 +14,7 @@ import (
 var heads = []string{
 	"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n",
 	"HTTP/1.1 200 OK\r\nDate: Sat, 28 Nov 2026 14:00:00 GMT\r\ncontent-length:0\r\nX-A: b\r\n\r\n",
-	"HTTP/1.1 200 \r\nContent-Length: 3 \r\n\r\n",
+	"HTTP/1.1 200 \r\nConnection: keep-alive\r\nContent-Length: 3 \r\n\r\n",
 	"HTTP/1.1 200 OK\r\nContent-Length: 3\r\nContent-Length: 3\r\n\r\n",
 	"HTTP/1.1 200 OK\r\nContent-Length: -3\r\n\r\n",
 	"HTTP/1.1 200 OK\r\nContent-Length: +3\r\n\r\n",

@@ -1,7 +1,7 @@
 // How the modules of a project are found and read: TypeScript is translated, and the packages that a handler imports from
 // Blocks or from blocksd are there although the project has not installed them. Runs in the thread of Node's hooks.
 
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync, readFileSync, statSync } from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 
@@ -18,8 +18,32 @@ const STAND_INS = {
 const TYPESCRIPT = ['.ts', '.mts', '.cts', '.tsx'];
 const NOT_FOUND = ['ERR_MODULE_NOT_FOUND', 'ERR_UNSUPPORTED_DIR_IMPORT'];
 
+let aliases = [];
+
 export function initialize({ project }) {
   lookIn(project);
+  aliases = aliasesOf(path.join(project, 'tsconfig.json'));
+}
+
+/** What the paths of a tsconfig.json say, as functions from what is imported to where it may be. */
+function aliasesOf(file) {
+  let options;
+  try {
+    const text = readFileSync(file, 'utf8').replaceAll(/("(?:\\.|[^"\\])*")|\/\/[^\n]*|\/\*[\s\S]*?\*\//g, '$1').replaceAll(/,(\s*[}\]])/g, '$1');
+    options = JSON.parse(text).compilerOptions ?? {};
+  } catch {
+    return []; // there is none, or nothing that can be read
+  }
+  const base = path.resolve(path.dirname(file), options.baseUrl ?? '.');
+  const found = Object.entries(options.paths ?? {}).map(([pattern, targets]) => {
+    const [before, after] = pattern.split('*');
+    return (specifier) => {
+      if (after === undefined ? specifier !== before : !specifier.startsWith(before) || !specifier.endsWith(after)) return [];
+      const middle = after === undefined ? '' : specifier.slice(before.length, specifier.length - after.length);
+      return targets.map((target) => path.resolve(base, target.replace('*', middle)));
+    };
+  });
+  return options.baseUrl === undefined ? found : [...found, (specifier) => [path.resolve(base, specifier)]];
 }
 
 export async function resolve(specifier, context, next) {
@@ -28,19 +52,30 @@ export async function resolve(specifier, context, next) {
   } catch (err) {
     if (!NOT_FOUND.includes(err.code)) throw err;
     if (specifier in STAND_INS) return { url: STAND_INS[specifier], shortCircuit: true };
-    const file = sibling(specifier, context.parentURL);
+    const file = fileOf(specifier, context.parentURL);
     if (file) return { url: pathToFileURL(file).href, shortCircuit: true };
     throw err;
   }
 }
 
-/** The file that a TypeScript compiler would take for a relative import: ./x and ./x.js may be ./x.ts. */
-function sibling(specifier, parent) {
-  if (!/^\.{0,2}\//.test(specifier) || !parent?.startsWith('file:')) return undefined;
-  const at = path.resolve(path.dirname(fileURLToPath(parent)), specifier);
+/** The file that a TypeScript compiler would take for an import: ./x and ./x.js may be ./x.ts, and there are aliases. */
+function fileOf(specifier, parent) {
+  if (!parent?.startsWith('file:')) return undefined;
+  if (/^\.{0,2}\//.test(specifier)) return fileAt(path.resolve(path.dirname(fileURLToPath(parent)), specifier));
+  for (const alias of aliases) {
+    for (const at of alias(specifier)) {
+      const file = fileAt(at, true);
+      if (file) return file;
+    }
+  }
+  return undefined;
+}
+
+function fileAt(at, itself = false) {
   const bare = at.replace(/\.([mc]?)js$/, '.$1ts');
   const candidates = [bare, `${at}.ts`, `${at}.mts`, `${at}.js`, `${at}.mjs`, path.join(at, 'index.ts'), path.join(at, 'index.js')];
-  return candidates.find((file) => file !== at && existsSync(file));
+  if (itself && path.extname(at)) candidates.unshift(at);
+  return candidates.find((file) => (itself || file !== at) && existsSync(file) && statSync(file).isFile());
 }
 
 export async function load(url, context, next) {

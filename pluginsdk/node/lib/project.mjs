@@ -3,6 +3,7 @@
 
 import { bytesOf } from './artifact.mjs';
 import { PublicError } from './errors.mjs';
+import { log } from './log.mjs';
 import { ProjectStream } from './project_stream.mjs';
 import { TaskClient } from './task_client.mjs';
 
@@ -47,9 +48,13 @@ function plain(object) {
   return object;
 }
 
-/** The artifacts in what a handler returns. What is none is left out without a word, as there. */
+/** The artifacts in what a handler returns. What is none is left out, as there. */
 export function artifactsOf(result) {
-  if (!result || typeof result !== 'object' || !Array.isArray(result.artifacts)) return [];
+  if (!result || typeof result !== 'object' || !Array.isArray(result.artifacts)) {
+    if (typeof result?.next === 'function') log.warn('the handler is a generator, of which nothing has run: return { artifacts } instead of yielding');
+    else if (result !== undefined && result !== null) log.warn(`the handler returned ${typeof result === 'object' ? 'an object' : `a ${typeof result}`} without artifacts, so nothing is published`);
+    return [];
+  }
   return result.artifacts.flatMap((entry) => {
     const data = entry && typeof entry === 'object' ? entry.data : undefined;
     if (data === undefined || data === null || !bytesOf(data)) return [];

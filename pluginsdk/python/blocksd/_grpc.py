@@ -168,6 +168,13 @@ class Server:
     def _ended(self, connection: _Serving) -> None:
         self._connections.discard(connection)
 
+    def forget(self) -> None:
+        """In a process that was forked."""
+        if self._listener is not None:
+            self._listener.close()
+        for connection in self._connections:
+            connection.peer.forget()
+
     async def stop(self, grace: float) -> None:
         """Takes no further calls, and lets those under way end within grace seconds."""
         assert self._listener is not None
@@ -288,6 +295,11 @@ class Channel:
     def close(self) -> None:
         if self._peer is not None:
             self._peer.close()
+
+    def forget(self) -> None:
+        """In a process that was forked."""
+        if self._peer is not None:
+            self._peer.forget()
 
     def _connected(self) -> Peer:
         if self._peer is None:

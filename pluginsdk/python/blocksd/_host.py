@@ -72,6 +72,11 @@ class Host:
         if self._channel is not None:
             self._channel.close()
 
+    def forget(self) -> None:
+        """In a process that was forked."""
+        if self._channel is not None:
+            self._channel.forget()
+
 
 class HostCall:
     """A call with the messages of its method. Errors are those of the daemon."""

@@ -76,6 +76,10 @@ class Lines(io.TextIOWrapper):
         held, self._held.text = getattr(self._held, "text", ""), ""
         self._emit(held)
 
+    def close(self) -> None:
+        """Other tasks print to it, too."""
+        self.flush()
+
     def _emit(self, text: str) -> None:
         with self._lock:
             super().write(text)

@@ -72,6 +72,11 @@ class Peer:
             self._socket.close()
         self._lost()
 
+    def forget(self) -> None:
+        """In a process that was forked. The loop there is the parent's, and locks may be held by threads that are gone."""
+        self.over = True
+        self._socket.close()
+
     def _on_loop(self, call: Callable[[], None]) -> None:
         try:
             self._loop.call_soon_threadsafe(call)

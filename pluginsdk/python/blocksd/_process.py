@@ -58,9 +58,30 @@ def run(served: Any, load: Optional[Callable[[], None]] = None) -> NoReturn:
     os.set_blocking(waker, False)
     signal.set_wakeup_fd(waker, warn_on_full_buffer=False)
     server = _Server(served, os.path.join(directory, f"python-{os.getpid()}.sock"), waker)
-    signal.signal(signal.SIGTERM, lambda *_: server.stop())
     # Ctrl-C in a terminal is for the daemon. A function and not SIG_IGN, which programs started here would inherit.
-    signal.signal(signal.SIGINT, lambda *_: None)
+    ours = {signal.SIGTERM: lambda *_: server.stop(), signal.SIGINT: lambda *_: None}
+    for number, handler in ours.items():
+        signal.signal(number, handler)
+
+    # A process that the handler forks ends by signals, as others do, and has no part in the connection. A signal that comes
+    # to it before it can know that waits.
+    masks = threading.local()
+
+    def before() -> None:
+        masks.saved = signal.pthread_sigmask(signal.SIG_BLOCK, ours)
+
+    def in_parent() -> None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, masks.saved)
+
+    def in_child() -> None:
+        signal.set_wakeup_fd(-1)
+        for number, default in ((signal.SIGTERM, signal.SIG_DFL), (signal.SIGINT, signal.default_int_handler)):
+            if signal.getsignal(number) is ours[number]:
+                signal.signal(number, default)
+        server.forget()
+        signal.pthread_sigmask(signal.SIG_SETMASK, masks.saved)
+
+    os.register_at_fork(before=before, after_in_parent=in_parent, after_in_child=in_child)
     threading.Thread(target=server.run, name="blocksd server", daemon=True).start()
     if load is not None:
         load()
@@ -78,6 +99,7 @@ class _Server:
         self._waker = waker  # to be written to at the end
         self._loop: Optional[asyncio.AbstractEventLoop] = None
         self._stopping: Optional[asyncio.Event] = None
+        self._parts: list[Any] = []  # what has sockets
         self.loaded = threading.Event()
         self.over = threading.Event()
 
@@ -94,6 +116,11 @@ class _Server:
             os._exit(0)
         self._loop.call_soon_threadsafe(self._stopping.set)
 
+    def forget(self) -> None:
+        """In a process that was forked: its copies of the sockets are closed, and nothing is said on them."""
+        for part in self._parts:
+            part.forget()
+
     async def _serve(self) -> None:
         from ._grpc import Server
         from ._host import Host
@@ -108,6 +135,7 @@ class _Server:
 
             tls, certificate = server_context(client)
         server = Server(Service(self._served, host, self._stopping.set).methods(), tls)
+        self._parts = [server, host]
         server.listen(self._socket)
         self.loaded.wait(LOAD_BEFORE_HANDSHAKE)
         _output.handshake(f"1|1|unix|{self._socket}|grpc|{certificate}")

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import os
 import queue
 import sys
 import threading
-from typing import Any, Callable, Coroutine, Sequence
+import traceback
+from typing import Any, Callable, Coroutine, NoReturn, Sequence
 
 from ._output import current_task
 from ._work import Work
@@ -25,18 +27,33 @@ def in_thread(body: Body) -> Callable[[Work], None]:
 
     def run(work: Work) -> None:
         current_task.set(work.id)
+        process = os.getpid()
         artifacts: Sequence[Artifact] = ()
         failure: BaseException | None = None
         try:
             artifacts = body(work)
         except BaseException as err:  # also SystemExit: it ends the task and not the process
             failure = err
+        if os.getpid() != process:
+            _end_child(failure)
         try:
             sys.stdout.flush()  # a line that was begun
         finally:
             work.finish(failure, artifacts)
 
     return _Threads(run).start
+
+
+def _end_child(failure: BaseException | None) -> NoReturn:
+    """Ends a process that a handler has forked and that has come to the end of its task, as a program ends."""
+    code: Any = 0 if failure is None else 1
+    if isinstance(failure, SystemExit):
+        code = failure.code if isinstance(failure.code, int) else 1 if failure.code else 0
+    elif failure is not None:
+        traceback.print_exception(failure)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code & 0xFF)
 
 
 class _Threads:

@@ -57,6 +57,13 @@ def test_lines_of_threads_are_not_mixed(start: Any) -> None:
     assert sorted(p.log) == sorted(f"{w * 20} {i}" for w in "abcd" for i in range(200))
 
 
+def test_standard_output_that_one_task_closes_is_there_for_the_next(start: Any) -> None:
+    p = start("import sys\ndef handler(task):\n    print(task.id)\n    sys.stdout.close()")
+    assert [p.start(id=id).end().HasField("result") for id in ("one", "two")] == [True, True]
+    assert p.shutdown() == 0
+    assert p.log == ["one", "two"]
+
+
 def test_describe_and_health(start: Any, tmp_path: Any) -> None:
     (tmp_path / "card.json").write_text('{"identity": {}}')
     p = start(
@@ -211,3 +218,35 @@ def test_a_program_that_a_handler_starts_is_no_handler(start: Any) -> None:
         """
     )
     assert p.start().artifacts()[0][1] == b"for the parent\n"
+
+
+def test_a_process_that_a_handler_forks_has_no_part_in_the_task(start: Any) -> None:
+    p = start(
+        """
+        import multiprocessing, os, signal, sys, time
+        def square(n):
+            return n * n
+        def handler(task):
+            out = []
+            ready, tell = os.pipe()
+            def wait():
+                os.write(tell, b"x")
+                time.sleep(60)
+            for end in (lambda: None, lambda: sys.exit(3), lambda: 1 / 0, wait):
+                pid = os.fork()
+                if pid == 0:
+                    end()
+                    return "of the child"
+                if not out or len(out) < 3:
+                    out.append(os.waitpid(pid, 0)[1] >> 8)
+            os.read(ready, 1)
+            os.kill(pid, signal.SIGTERM)
+            out.append(os.waitpid(pid, 0)[1])
+            with multiprocessing.get_context("fork").Pool(2) as pool:
+                out.append(pool.map(square, [1, 2, 3]))
+            return {"out": out}
+        """
+    )
+    assert p.start().artifacts() == [(p.start(id="t2").artifacts()[0][0], b'{"out": [0, 3, 1, 15, [1, 4, 9]]}')]
+    assert p.health() == b"\x08\x01"
+    assert p.shutdown() == 0

@@ -204,3 +204,18 @@ def test_the_file_may_serve_a_handler_of_this_package(project: Any, guard: str) 
 def test_the_file_may_serve_an_async_handler_of_this_package(project: Any) -> None:
     p = project("import blocksd\nasync def shout(task):\n    return task.text().upper()\nblocksd.serve(shout)\n")
     assert p.start(text("x")).artifacts()[0][1] == b"X"
+
+
+def test_modules_of_the_project_may_be_called_like_those_of_python(project: Any) -> None:
+    p = project({"handler.py": "def handler(task, ctx): return {'artifacts': [{'data': 'x'}]}", "queue.py": "raise RuntimeError('not this one')"})
+    assert p.start().artifacts()[0][1] == b"x"
+
+
+@pytest.mark.parametrize(
+    "body, says", [("yield 1", "is a generator"), ("return 'text'", "returned str without artifacts"), ("return {'data': 1}", "returned dict without"), ("return {}", "")]
+)
+def test_a_result_without_artifacts_is_noticed(project: Any, body: str, says: str) -> None:
+    p = project(f"def handler(task, ctx): {body}")
+    assert p.start().end().HasField("result")
+    p.shutdown()
+    assert [says in r["msg"] for r in p.records()] == ([True] if says else [])

@@ -23,6 +23,14 @@ def main() -> None:
             "This runs a project as a handler of blocksd and does nothing by itself: try it with "
             f'"blocksd dev --project {sys.argv[1]}".'
         )
+    # Before the project's directory is looked into for modules: one of its own may be called like one of Python's.
+    import asyncio.runners
+    import concurrent.futures.thread
+
+    from .._runners import in_thread
+    from .._service import Served
+    from . import context, message  # noqa: F401
+
     directory = Path(os.path.abspath(sys.argv[1]))
     try:
         document, card = read_card(directory)
@@ -31,9 +39,6 @@ def main() -> None:
         _process.give_up(str(err))
     except OSError as err:
         _process.give_up(f"the project {directory} cannot be used: {err}")
-    from .._runners import in_thread
-    from .._service import Served
-
     begin: Callable[[Any], None] = _nothing
     loaded = threading.Event()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import inspect
 import logging
 import threading
 from typing import Any, Callable, Dict, List, Optional, Union
@@ -155,6 +156,10 @@ def returned(result: Any) -> List[Artifact]:
     """What a handler returned. Whatever has not the form of artifacts is left out, as Blocks' own SDK does."""
     entries = result.get("artifacts") if isinstance(result, dict) else getattr(result, "artifacts", None)
     if not isinstance(entries, (list, tuple)):
+        if inspect.isgenerator(result) or inspect.isasyncgen(result):
+            log.warning("the handler is a generator, of which nothing has run: return {'artifacts': [...]} instead of yielding")
+        elif result is not None and result != {}:
+            log.warning("the handler returned %s without artifacts, so nothing is published", type(result).__name__)
         return []
     out = []
     for entry in entries:
