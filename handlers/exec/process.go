@@ -49,7 +49,7 @@ const drainTime = 2 * time.Second
 func (s *starter) run(argv []string, dir string, env []string) (*process, error) {
 	p := &process{cmd: exec.Command(argv[0], argv[1:]...)}
 	p.cmd.Dir, p.cmd.Env = dir, env
-	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	p.cmd.SysProcAttr = ownGroup()
 	var err1, err2, err3 error
 	p.stdin, err1 = p.cmd.StdinPipe()
 	p.stdout, err2 = p.cmd.StdoutPipe()
@@ -93,8 +93,7 @@ func (p *process) stopAfter(ctx context.Context, limit time.Duration) (ended fun
 // others' until reap.
 func (p *process) wait() error {
 	for {
-		err := unix.Waitid(unix.P_PID, p.cmd.Process.Pid, nil, unix.WEXITED|unix.WNOWAIT, nil)
-		if !errors.Is(err, unix.EINTR) {
+		if err := awaitExit(p.cmd.Process.Pid); !errors.Is(err, unix.EINTR) {
 			return err
 		}
 	}
