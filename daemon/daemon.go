@@ -113,7 +113,7 @@ func New(cfg Config) (_ *Daemon, err error) {
 		return nil, err
 	}
 	d.taken.add(d.telemetry.close)
-	if d.names, err = openNames(c.StateDir, cfg.Log); err != nil {
+	if d.names, err = openNames(cfg); err != nil {
 		return nil, err
 	}
 	if d.journal, err = openJournal(cfg, d.telemetry.committed); err != nil {

@@ -137,7 +137,7 @@ func TestWatchers(t *testing.T) {
 			t.Errorf("a task ended as %s", e.Raw)
 		}
 	}
-	seeing.Wait() // the flood below would push out what they have to see
+	seeing.Wait()       // the flood below would push out what they have to see
 	for range 100_000 { // more than the stuck one has room for
 		d.events.Emit(event.Event{Type: event.Notice})
 	}

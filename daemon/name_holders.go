@@ -24,15 +24,21 @@ const namesFile = "agents"
 
 // nameHolders remembers which handler has had each agent's name, across restarts. Only the reconciler uses it.
 type nameHolders struct {
-	file    string
+	file    string // "" for names that end with the daemon
 	log     *slog.Logger
 	holders map[string]string // by agent
 	// written is what the file holds. It differs from holders while it cannot be written.
 	written map[string]string
 }
 
-func openNames(stateDir string, log *slog.Logger) (*nameHolders, error) {
-	n := &nameHolders{file: filepath.Join(stateDir, namesFile), log: log, holders: map[string]string{}}
+// openNames reads what the last daemon knew. Where directories that others may write to are only warned of, a name is worth no
+// more, and a developer who names a program anew need not say so.
+func openNames(cfg Config) (*nameHolders, error) {
+	n := &nameHolders{log: cfg.Log, holders: map[string]string{}}
+	if cfg.WarnUntrusted {
+		return n, nil
+	}
+	n.file = filepath.Join(cfg.Settings.StateDir, namesFile)
 	b, err := os.ReadFile(n.file)
 	if errors.Is(err, fs.ErrNotExist) {
 		return n, nil
@@ -51,7 +57,7 @@ func openNames(stateDir string, log *slog.Logger) (*nameHolders, error) {
 // keep makes holders what is remembered. A file that cannot be written is tried again with the next decision.
 func (n *nameHolders) keep(holders map[string]string) {
 	n.holders = holders
-	if maps.Equal(n.written, holders) {
+	if n.file == "" || maps.Equal(n.written, holders) {
 		return
 	}
 	b, err := json.MarshalIndent(holders, "", "  ")
