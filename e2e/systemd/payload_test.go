@@ -76,8 +76,7 @@ func payload(t *testing.T, disk string, full bool) {
 	ext4(t, dir, disk, fmt.Sprintf("%dk", size(t, dir)>>10*5/4+16<<10))
 }
 
-// fetched fills a directory with what an operator's other machines have fetched: wheels for the machine's Python, Node.js, and the
-// packages of npm that its handlers need.
+// fetched fills a directory with what an operator's other machines have fetched: wheels for the machine's Python, and Node.js.
 func fetched(t *testing.T, dir string) {
 	t.Helper()
 	const sdk = "../../pluginsdk"
@@ -88,7 +87,7 @@ func fetched(t *testing.T, dir string) {
 	}
 	for line := range strings.Lines(string(pinned)) {
 		switch name, _, _ := strings.Cut(line, "=="); name {
-		case "grpcio", "protobuf", "typing_extensions":
+		case "protobuf":
 			wheels = append(wheels, strings.TrimSpace(line))
 		}
 	}
@@ -102,7 +101,6 @@ func fetched(t *testing.T, dir string) {
 		t.Fatal(err)
 	}
 	put(t, node, filepath.Join(dir, "node"))
-	put(t, sdk+"/node/node_modules", filepath.Join(dir, "node_modules"))
 }
 
 // put copies a file or a directory, with modes.

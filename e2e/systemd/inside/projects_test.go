@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// fetched is what an operator's machines have fetched from where packages come from: wheels, and the packages of npm.
+// fetched is what an operator's machines have fetched from where packages come from: wheels, and Node.js.
 const fetched = "/media/fetched"
 
 // projects: handlers in Python and for Node.js are brought to the machine by the manual's lines, and serve.
@@ -20,10 +20,6 @@ func projects(t *testing.T) {
 	}
 	ok(t, "install", "-m", "0755", fetched+"/node", "/usr/local/bin/node")
 	for _, line := range manual(t, "### Projects")[0] {
-		if strings.HasPrefix(line, "npm install ") {
-			ok(t, "cp", "-r", fetched+"/node_modules", filepath.Join(dir, "whisper"))
-			continue
-		}
 		out := command{name: "sh", args: []string{"-c", line}, dir: dir, env: []string{"PIP_NO_INDEX=1", "PIP_FIND_LINKS=" + fetched + "/wheels", "PIP_DISABLE_PIP_VERSION_CHECK=1"}}.ok(t)
 		t.Logf("$ %s\n%s", line, out)
 	}
