@@ -4,6 +4,8 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -72,11 +74,12 @@ func TestDeployments(t *testing.T) {
 	if s := n.Status(t); len(s.Handlers) != 1 || len(s.Agents) != 1 || s.Agents[0].Handler != "echo" {
 		t.Errorf("status %+v", s)
 	}
-	// Under a name that could be a handler's it does not keep the agent either.
+	// Under a name that could be a handler's it does not keep the agent either: that would need an operator's word.
 	must(os.Rename(path, path+"-4"))
-	system.Eventually(t, swapDeadline, "the old program serves the agent under its new name", func() bool {
+	system.Eventually(t, swapDeadline, "the old program is another handler, which is not the agent", func() bool {
 		s := n.Status(t)
-		return len(s.Agents) == 1 && s.Agents[0].Handler == "echo-4" && s.Agents[0].State == "online"
+		return len(s.Agents) == 0 && len(s.Handlers) == 1 && s.Handlers[0].Name == "echo-4" &&
+			slices.ContainsFunc(s.Reasons, func(reason string) bool { return strings.HasSuffix(reason, "blocksd handler assign echo-4 echo") })
 	})
 	install(t, echo, path, "five")
 	system.Eventually(t, swapDeadline, "the agent goes to the handler with its name", func() bool {
