@@ -21,7 +21,7 @@ func TestScaffolds(t *testing.T) {
 		edit    [3]string // file, old, new: answers in small letters instead
 	}{
 		"go":     {prepareGo, []string{"go", "test", "-mod=mod", "./..."}, [3]string{"main.go", "strings.ToUpper(text))})", "strings.ToLower(text))})"}},
-		"python": {func(t *testing.T, dir string) { link(t, system.PythonEnvironment(t), filepath.Join(dir, ".venv")) }, []string{"python3", "-m", "unittest"}, [3]string{"handler.py", "text.upper()", "text.lower()"}},
+		"python": {func(t *testing.T, dir string) { link(t, system.PythonEnvironment(t), filepath.Join(dir, ".venv")) }, []string{"python3", "-m", "unittest"}, [3]string{"handler.py", "text.upper()", "text.casefold()"}},
 		"node":   {func(t *testing.T, dir string) { link(t, system.NodeModules(t), filepath.Join(dir, "node_modules")) }, []string{"node", "--test"}, [3]string{"handler.mjs", "toUpperCase", "toLowerCase"}},
 		"exec":   {func(*testing.T, string) {}, []string{"./test.sh"}, [3]string{"work.sh", "tr a-z A-Z", "tr A-Z a-z"}},
 	} {

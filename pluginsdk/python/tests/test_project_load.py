@@ -48,6 +48,18 @@ def test_a_handler_called_like_a_module_of_python(project: Any) -> None:
     assert answers(p.start()) == ["1"]
 
 
+def test_nothing_compiled_is_left_beside_the_project(project: Any) -> None:
+    # Python would take it for a source of the same size that is edited within the same second.
+    p = project(
+        {
+            "helper.py": "",
+            "handler.py": SAY + "import os, helper\ndef handler(task, ctx): return say(os.path.exists('__pycache__'))",
+        },
+        env={"PYTHONDONTWRITEBYTECODE": ""},
+    )
+    assert answers(p.start()) == ["False"]
+
+
 def test_what_handlers_import(project: Any) -> None:
     p = project(
         SAY
