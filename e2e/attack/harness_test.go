@@ -117,7 +117,7 @@ func baseOf(t *testing.T, n *system.Network) base {
 	return b
 }
 
-// inUse is what a daemon has in its memory that is no garbage, in bytes, and how many goroutines.
+// inUse is what a daemon has in its memory that is still in use, in bytes, and how many goroutines.
 func inUse(t *testing.T, n *system.Network) (heap, goroutines int64) {
 	t.Helper()
 	r := n.Run(t, n.Env, "debug", "dump", "--json", "--dir", filepath.Join(t.TempDir(), "dump"))
