@@ -110,21 +110,13 @@ func keepOpen(program uintptr, script bool) error {
 	return nil
 }
 
-// shareSocket lets everybody connect to a socket that this process has made. Whoever owns the directory may put something else in its
-// place at any moment, so it is looked at first, and no link is followed.
+// shareSocket lets everybody connect to a socket that this process has made.
 func shareSocket(path string) error {
-	fd, err := unix.Open(path, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	fd, err := openMade(path, unix.S_IFSOCK)
 	if err != nil {
 		return err
 	}
 	defer unix.Close(fd)
-	var st unix.Stat_t
-	if err := unix.Fstat(fd, &st); err != nil {
-		return err
-	}
-	if st.Mode&unix.S_IFMT != unix.S_IFSOCK || int(st.Uid) != os.Geteuid() {
-		return errTaken
-	}
 	return plain(os.Chmod(descriptor(fd), 0o666))
 }
 

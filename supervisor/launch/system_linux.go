@@ -3,6 +3,7 @@ package launch
 import (
 	"errors"
 	"os"
+	"slices"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -45,22 +46,30 @@ func attributes(g *group, born bool) *syscall.SysProcAttr {
 	return sys
 }
 
-// Give gives a file that this process has made to a user who may own the directory that it is in. Such a user may put
-// something else in its place at any moment, so it is looked at first, and no link is followed.
+// openMade opens what this process has made, of one of these kinds, for fchown and the like. Whoever owns the directory may put
+// something else in its place at any moment, so it is looked at first, and no link is followed. The caller closes it.
+func openMade(path string, kinds ...uint32) (fd int, err error) {
+	if fd, err = unix.Open(path, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0); err != nil {
+		return -1, err
+	}
+	var st unix.Stat_t
+	if err = unix.Fstat(fd, &st); err == nil && (int(st.Uid) != os.Geteuid() || !slices.Contains(kinds, st.Mode&unix.S_IFMT)) {
+		err = errTaken
+	}
+	if err != nil {
+		_ = unix.Close(fd) // nothing was written to it
+		return -1, err
+	}
+	return fd, nil
+}
+
+// Give gives a socket or a directory that this process has made to a user who may own the directory that it is in.
 func Give(path string, uid, gid int) error {
-	fd, err := unix.Open(path, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	fd, err := openMade(path, unix.S_IFSOCK, unix.S_IFDIR)
 	if err != nil {
 		return err
 	}
 	defer unix.Close(fd)
-	var st unix.Stat_t
-	if err := unix.Fstat(fd, &st); err != nil {
-		return err
-	}
-	kind := st.Mode & unix.S_IFMT
-	if int(st.Uid) != os.Geteuid() || kind != unix.S_IFSOCK && kind != unix.S_IFDIR {
-		return errTaken
-	}
 	return unix.Fchownat(fd, "", uid, gid, unix.AT_EMPTY_PATH)
 }
 
