@@ -193,7 +193,7 @@ func TestRevokedStream(t *testing.T) {
 	}
 }
 
-// TestCloseEndsStreams: what was written is sent with its end, and waiting readers are told.
+// TestCloseEndsStreams: what was written is sent with its end, and waiting readers learn of it.
 func TestCloseEndsStreams(t *testing.T) {
 	w := newWorld(t)
 	read := make(chan []stream.Item, 1)

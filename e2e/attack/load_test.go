@@ -40,7 +40,7 @@ func TestLoad(t *testing.T) {
 		{name: "a flood of short lines", text: "lines 1000000"},
 		{name: "a flood of status", text: "status 100000"},
 		{name: "an error as long as a book", text: "error 14000000", failed: true},
-		{name: "a message of gRPC that is no text", text: "grpc-message 60000", failed: true},
+		{name: "a message of gRPC that is not text", text: "grpc-message 60000", failed: true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			log := len(n.Output())
