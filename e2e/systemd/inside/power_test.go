@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"os"
 	"slices"
+	"syscall"
 	"testing"
 
 	"github.com/blocksd/blocksd/e2e/internal/system"
@@ -15,6 +16,7 @@ const left = "/var/tasks.json"
 
 // leaveTasks starts tasks and leaves them to the power cut, which follows at once.
 func leaveTasks(t *testing.T) {
+	syscall.Sync() // what an operator has installed minutes ago is on the disk; what the daemon writes from here on is its own care
 	tasks := submit(t, "10m")
 	eventually(t, "all that take long run", func() bool { return status(t).Tasks.Running == sleepers })
 	// The power goes for the daemon. A network that forgets its tasks is another matter: it writes them down with a delay.
