@@ -305,6 +305,7 @@ func (d *Daemon) agentConfig(s *agentSlot, key string) agent.Config {
 	return agent.Config{
 		Card: s.assignment.Card, Handler: s.assignment.Handler, APIKey: key,
 		Backend: net.client, CDM: net.CDM, Origin: net.Origin, Secure: net.Secure,
+		Shared:     net.shared,
 		Dispatcher: d.fleet, Calls: d.calls, Journal: d.journal, Slots: d.taskSlots, Drain: c.Drain, CancelGrace: c.CancelGrace, InlineLimit: c.Limits.InlineBytes,
 		ArtifactLimit: int64(c.Limits.ArtifactBytes),
 		Version:       d.cfg.Version, Log: d.cfg.Log, Events: d.events, Meters: d.telemetry.meters(), Trace: d.telemetry.tracer != nil, OnMoved: d.network.suspect,

@@ -10,6 +10,7 @@ import (
 	"github.com/blocksd/blocksd/internal/retry"
 	"github.com/blocksd/blocksd/network/backend"
 	"github.com/blocksd/blocksd/network/deployment"
+	"github.com/blocksd/blocksd/network/link"
 )
 
 // keptAfter is how many attempts to fetch the deployment document fail before the kept one is used: most failures pass at
@@ -41,10 +42,12 @@ type locator struct {
 	now located
 }
 
-// located is a deployment with a client of its API; client is nil before the network is known.
+// located is a deployment with a client of its API, and what the connections of agents share; both are nil before the
+// network is known.
 type located struct {
 	deployment.Deployment
 	client *backend.Client
+	shared *link.Shared
 }
 
 func (l *locator) get() located {
@@ -80,7 +83,7 @@ func (l *locator) find(ctx context.Context) bool {
 	for n := 1; ; n++ {
 		found, err := l.where.Fetch(ctx, nil) // bounded by its own deadline
 		if err == nil {
-			err = l.use(found)
+			err = l.use(ctx, found)
 		}
 		if err == nil {
 			l.kept.save(l.where.URL(), found.CDM)
@@ -90,7 +93,7 @@ func (l *locator) find(ctx context.Context) bool {
 			return false
 		}
 		if l.get().client == nil && n >= keptAfter {
-			if document, ok := l.kept.load(l.where.URL()); ok && l.use(l.where.Resolve(document)) == nil {
+			if document, ok := l.kept.load(l.where.URL()); ok && l.use(ctx, l.where.Resolve(document)) == nil {
 				l.log.Warn("the deployment document cannot be fetched, going on with the last good one", "err", err)
 			}
 		}
@@ -118,7 +121,7 @@ func (l *locator) follow(ctx context.Context) {
 		} else {
 			unchanged = 1
 			if err == nil {
-				if err = l.use(found); err == nil {
+				if err = l.use(ctx, found); err == nil {
 					l.kept.save(l.where.URL(), found.CDM)
 				}
 			}
@@ -133,7 +136,7 @@ func (l *locator) follow(ctx context.Context) {
 }
 
 // use makes found the deployment that counts.
-func (l *locator) use(found deployment.Deployment) error {
+func (l *locator) use(ctx context.Context, found deployment.Deployment) error {
 	old := l.get()
 	if old.client != nil && old.Deployment == found {
 		return nil
@@ -142,22 +145,25 @@ func (l *locator) use(found deployment.Deployment) error {
 	if err != nil {
 		return err
 	}
+	shared := link.NewShared(ctx, found.Origin, found.Secure)
 	l.mu.Lock()
-	l.now = located{found, client}
+	l.now = located{found, client, shared}
 	l.mu.Unlock()
 	if old.client == nil {
 		close(l.known)
 		return nil
 	}
 	old.client.Close()
+	old.shared.Close()
 	l.log.Warn("the deployment document has changed, so all agents connect anew")
 	l.moved()
 	return nil
 }
 
-// close frees the connections of the client.
+// close frees the connections.
 func (l *locator) close() {
-	if client := l.get().client; client != nil {
-		client.Close()
+	if now := l.get(); now.client != nil {
+		now.client.Close()
+		now.shared.Close()
 	}
 }

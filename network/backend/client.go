@@ -96,7 +96,7 @@ func (c *Client) Close() {
 
 func newHTTP() *http.Client {
 	t := http.DefaultTransport.(*http.Transport).Clone() // proxy, TLS and dial limits of the standard library
-	t.MaxIdleConnsPerHost = 32
+	t.MaxIdleConnsPerHost = 4                            // without TLS; with it one connection of HTTP/2 does
 	t.MaxResponseHeaderBytes = 64 << 10
 	return &http.Client{Transport: t}
 }

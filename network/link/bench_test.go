@@ -54,6 +54,8 @@ func BenchmarkPublish(b *testing.B) {
 
 // BenchmarkIdleLink shows what one more link costs while it does nothing.
 func BenchmarkIdleLink(b *testing.B) {
+	shared := link.NewShared(context.Background(), "127.0.0.1:1", true)
+	defer shared.Close()
 	var links []*link.Link
 	measure := func() uint64 {
 		runtime.GC()
@@ -63,7 +65,7 @@ func BenchmarkIdleLink(b *testing.B) {
 	}
 	before := measure()
 	for b.Loop() {
-		l, err := link.New(link.Config{Origin: "127.0.0.1:1", Keys: keys, UserID: "idle"})
+		l, err := link.New(link.Config{Origin: "127.0.0.1:1", Secure: true, Keys: keys, UserID: "idle", Shared: shared})
 		if err != nil {
 			b.Fatal(err)
 		}

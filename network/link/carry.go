@@ -40,13 +40,27 @@ func (l *Link) isCarried(body []byte) bool { return l.carrier != nil && len(body
 
 // carry sends one small request that is not made by the SDK.
 func (l *Link) carry(ctx context.Context, timeout time.Duration, r carrier.Request) *exchange {
-	e := &exchange{}
-	if l.isCarried(r.Body) {
-		a, wrote, err := l.carrier.Do(ctx, timeout, r)
-		e.status, e.header, e.answer, e.err = a.Status, a.Header, a.Body, err
-		e.wrote.Store(wrote)
-		return e
+	if !l.isCarried(r.Body) {
+		return l.roundTrip(ctx, timeout, r, l.transport)
 	}
+	e := &exchange{}
+	a, wrote, err := l.carrier.Do(ctx, timeout, r)
+	e.status, e.header, e.answer, e.err = a.Status, a.Header, a.Body, err
+	e.wrote.Store(wrote)
+	return e
+}
+
+// carryRare sends one small request, for which alone no connection is kept.
+func (l *Link) carryRare(ctx context.Context, timeout time.Duration, r carrier.Request) *exchange {
+	if l.carrier != nil && l.cfg.Shared != nil && !l.carrier.Ready() {
+		return l.roundTrip(ctx, timeout, r, l.rare)
+	}
+	return l.carry(ctx, timeout, r)
+}
+
+// roundTrip sends a request through a transport.
+func (l *Link) roundTrip(ctx context.Context, timeout time.Duration, r carrier.Request, through http.RoundTripper) *exchange {
+	e := &exchange{}
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	req, err := http.NewRequestWithContext(e.traced(ctx), r.Method, l.root()+string(r.Target), bytes.NewReader(r.Body))
@@ -57,7 +71,7 @@ func (l *Link) carry(ctx context.Context, timeout time.Duration, r carrier.Reque
 	if r.Body != nil {
 		req.Header.Set("Content-Type", "application/json")
 	}
-	resp, err := l.transport.RoundTrip(req)
+	resp, err := through.RoundTrip(req)
 	e.record(resp, err)
 	return e
 }

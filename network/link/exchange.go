@@ -22,7 +22,8 @@ const maxAnswer = 16 << 20
 // exchange is one request that goes through the SDK and its real answer. The SDK gets to see neither the token nor the
 // answer: it would classify errors by their text, panic on short arrays and round numbers.
 type exchange struct {
-	token string
+	token, user string
+	transport   http.RoundTripper
 
 	// The answer. status is 0 if none arrived in full; then err says why.
 	status int
@@ -52,7 +53,7 @@ func (l *Link) do(ctx context.Context, timeout time.Duration, token string, send
 	if token == "" {
 		token = l.currentToken()
 	}
-	e := &exchange{token: token}
+	e := &exchange{token: token, user: l.cfg.UserID, transport: l.rare}
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	ctx = e.traced(context.WithValue(ctx, exchangeKey{}, e))
@@ -84,15 +85,15 @@ func (e *exchange) record(resp *http.Response, err error) {
 	e.status, e.header, e.answer = resp.StatusCode, resp.Header, answer
 }
 
-// sdkTransport sends what the SDK built, with the token of the exchange, and records the answer there.
-type sdkTransport struct{ link *Link }
+// sdkTransport sends what the SDK built, as the user and with the token of the exchange, and records the answer there.
+type sdkTransport struct{}
 
 // errRecorded is what the SDK gets instead of every answer. It takes it for a broken connection and returns at once:
 // without parsing, and without noting the latency, of which it keeps a list that it scans for each request and empties
 // in quadratic time under a lock that all requests need (20 ms each second at 10,000 publishes a second).
 var errRecorded = errors.New("the answer is recorded in the exchange")
 
-func (t sdkTransport) RoundTrip(req *http.Request) (*http.Response, error) {
+func (sdkTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 	e, ok := req.Context().Value(exchangeKey{}).(*exchange)
 	if !ok {
 		return nil, errors.New("unexpected request of the PubNub SDK")
@@ -100,14 +101,26 @@ func (t sdkTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 	out := req.Clone(req.Context())
 	// The SDK makes URLs of the form //host/path, which net/http sends in absolute form, as to a proxy.
 	out.URL.Opaque = strings.TrimPrefix(out.URL.Opaque, "//"+out.URL.Host)
+	out.URL.RawQuery = asUser(out.URL.RawQuery, e.user)
 	if e.token != "" {
 		out.URL.RawQuery += "&auth=" + url.QueryEscape(e.token)
 	}
-	e.record(t.link.transport.RoundTrip(out))
+	e.record(e.transport.RoundTrip(out))
 	if e.err != nil {
 		return nil, e.err
 	}
 	return nil, errRecorded
+}
+
+// asUser replaces the user of a query.
+func asUser(query, user string) string {
+	members := strings.Split(query, "&")
+	for i, m := range members {
+		if strings.HasPrefix(m, "uuid=") {
+			members[i] = "uuid=" + string(appendEscaped(nil, user))
+		}
+	}
+	return strings.Join(members, "&")
 }
 
 // readBounded reads the body of an answer to its end; more than limit bytes are an error.

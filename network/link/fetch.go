@@ -96,6 +96,7 @@ func (s *subscription) outcome(r request, e *exchange) pollEvent {
 	}
 	if r.cursor != 0 {
 		s.polled = answer.cursor
+		s.quiet = len(answer.entries) == 0
 	}
 	return answered{answer}
 }
@@ -109,6 +110,9 @@ func (s *subscription) ask(ctx context.Context, r request, begun func(next reque
 		timeout = l.cfg.Timeouts.Poll
 	}
 	target := s.target(r)
+	if begun == nil && s.quiet && l.patient != nil { // one that asks ahead is busy
+		return s.askTransport(ctx, timeout, target, l.patient, nil)
+	}
 	if l.carrier != nil && begun == nil {
 		// A poll may wait for minutes, but an answer that has begun comes at once or never: without a bound the agent would be
 		// deaf for the rest of those minutes.
@@ -120,7 +124,7 @@ func (s *subscription) ask(ctx context.Context, r request, begun func(next reque
 			return e
 		}
 	}
-	return s.askTransport(ctx, timeout, target, begun)
+	return s.askTransport(ctx, timeout, target, l.direct, begun)
 }
 
 func (l *Link) pollWritten() { l.polled.Store(l.cfg.Now().UnixNano()) }
@@ -147,8 +151,8 @@ func (s *subscription) target(r request) []byte {
 	return u
 }
 
-// askTransport is ask through the transport.
-func (s *subscription) askTransport(ctx context.Context, timeout time.Duration, target []byte, begun func(next request)) *exchange {
+// askTransport is ask through a client of net/http.
+func (s *subscription) askTransport(ctx context.Context, timeout time.Duration, target []byte, client *http.Client, begun func(next request)) *exchange {
 	l, e := s.link, &exchange{}
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
@@ -163,7 +167,7 @@ func (s *subscription) askTransport(ctx context.Context, timeout time.Duration, 
 		e.err = redact(err)
 		return e
 	}
-	resp, err := l.direct.Do(req)
+	resp, err := client.Do(req)
 	if err != nil {
 		e.err = redact(err)
 		return e

@@ -114,11 +114,13 @@ func (l *Link) newRequest(ctx context.Context, path string, q url.Values, token 
 const sdkName = "PubNub-Go/blocksd"
 
 // root is the beginning of every URL.
-func (l *Link) root() string {
-	if l.cfg.Secure {
-		return "https://" + l.cfg.Origin
+func (l *Link) root() string { return root(l.cfg.Origin, l.cfg.Secure) }
+
+func root(origin string, secure bool) string {
+	if secure {
+		return "https://" + origin
 	}
-	return "http://" + l.cfg.Origin
+	return "http://" + origin
 }
 
 // followWithoutReferer keeps the URL of the first request, which holds the token, from the storage that it leads to.

@@ -49,6 +49,8 @@ type Config struct {
 	// Transport is nil for one of our own, which finds dead paths within about 20 s and keeps connections open for
 	// concurrent requests.
 	Transport http.RoundTripper
+	// Shared is what this link has in common with others to the same origin, nil for nothing.
+	Shared *Shared
 	// Now is nil for time.Now. It measures, and guesses the network's time; it never orders events.
 	Now func() time.Time
 	// OnPublished, if it is not nil, is told how long each message took until the network had acknowledged it.
@@ -109,7 +111,10 @@ type Link struct {
 	transport http.RoundTripper
 	direct    *http.Client     // files, and polls without the carrier
 	carrier   *carrier.Carrier // publishes, presence states and polls; nil where they go through transport
-	sdk       *pubnub.PubNub
+	shared    *Shared
+	sdk       *pubnub.PubNub    // one of shared
+	rare      http.RoundTripper // what the SDK sends, and presence states for which the carrier has no connection
+	patient   *http.Client      // polls of subscriptions to which nothing comes; nil where the carrier has those too
 	token     atomic.Pointer[string]
 	newest    newest
 	// polled is when a poll was written that has no answer, in Unix nanoseconds; 0 for none.
@@ -148,18 +153,39 @@ func New(cfg Config) (*Link, error) {
 		cfg.Jitter = rand.Float64
 	}
 	cfg.Timeouts = cfg.Timeouts.withDefaults()
-	l := &Link{cfg: cfg, log: cfg.Log, transport: cfg.Transport, calls: make(map[*call]struct{})}
-	if l.transport == nil {
-		l.transport = newTransport()
-	}
+	l := &Link{cfg: cfg, log: cfg.Log, transport: cfg.Transport, shared: cfg.Shared, calls: make(map[*call]struct{})}
+	l.connect()
 	l.publishPrefix = "/publish/" + url.PathEscape(cfg.Keys.PublishKey) + "/" + url.PathEscape(cfg.Keys.SubscribeKey) + "/0/"
 	l.publishSuffix = string(appendEscaped([]byte("&uuid="), cfg.UserID))
 	l.suffixRest = len(l.publishSuffix)
 	l.publishSuffix += string(appendEscaped([]byte("&pnsdk="), sdkName))
+	return l, nil
+}
+
+// connect decides which requests go over which connections.
+func (l *Link) connect() {
+	own := l.shared == nil
+	if own {
+		l.shared = newShared(l.cfg.Origin, l.cfg.Secure)
+	}
+	l.sdk = l.shared.acquire(l.cfg.Keys)
+	switch {
+	case l.transport != nil:
+		l.rare = l.transport
+	case own:
+		l.transport = newTransport()
+		l.rare = l.transport
+	default:
+		l.transport, l.rare = l.shared.each, l.shared.few
+	}
 	l.carrier = l.newCarrier()
 	l.direct = &http.Client{Transport: l.transport, CheckRedirect: followWithoutReferer}
-	l.sdk = newSDK(cfg, sdkTransport{l})
-	return l, nil
+	if l.carrier != nil && l.shared.polls {
+		l.patient = &http.Client{Transport: l.rare, CheckRedirect: followWithoutReferer}
+	}
+	if own {
+		l.shared.Close() // once this link releases it
+	}
 }
 
 // Close cancels every call, waits for them and frees what the link holds. It may be called more than once, but not from
@@ -182,8 +208,8 @@ func (l *Link) Close() {
 	// After this no call of ours is inside the SDK any more, and no new one can get there: a destroyed SDK client hangs
 	// or panics.
 	l.idle.Wait()
-	destroySDK(l.sdk)
-	if c, ok := l.transport.(interface{ CloseIdleConnections() }); ok && l.cfg.Transport == nil {
+	l.shared.release()
+	if c, ok := l.transport.(interface{ CloseIdleConnections() }); ok && l.cfg.Transport == nil && l.cfg.Shared == nil {
 		c.CloseIdleConnections()
 	}
 }

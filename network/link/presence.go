@@ -238,7 +238,7 @@ func (p *Presence) setState(ctx context.Context, state []byte) *exchange {
 	if token := l.currentToken(); token != "" {
 		u = appendEscaped(append(u, "&auth="...), token)
 	}
-	return l.carry(ctx, l.cfg.Timeouts.Presence, carrier.Request{Method: http.MethodGet, Target: u})
+	return l.carryRare(ctx, l.cfg.Timeouts.Presence, carrier.Request{Method: http.MethodGet, Target: u})
 }
 
 // Leave stops announcing and informs the network that we have left. It waits for what would otherwise undo it, which is the

@@ -6,15 +6,17 @@ import (
 	"unsafe"
 
 	pubnub "github.com/pubnub/go/v7"
+
+	"github.com/blocksd/blocksd/network/wire"
 )
 
-// newSDK makes the one SDK client of a link. It never subscribes and never holds a token.
-func newSDK(cfg Config, rt http.RoundTripper) *pubnub.PubNub {
-	c := pubnub.NewConfigWithUserId(pubnub.UserId(cfg.UserID))
-	c.Origin = cfg.Origin
-	c.Secure = cfg.Secure
-	c.PublishKey = cfg.Keys.PublishKey
-	c.SubscribeKey = cfg.Keys.SubscribeKey
+// newSDK makes an SDK client. It never subscribes and never holds a token; who asks is in the exchange of each request.
+func newSDK(origin string, secure bool, keys wire.Keyset) *pubnub.PubNub {
+	c := pubnub.NewConfigWithUserId("blocksd")
+	c.Origin = origin
+	c.Secure = secure
+	c.PublishKey = keys.PublishKey
+	c.SubscribeKey = keys.SubscribeKey
 	// Workers would limit how many publishes run at once, and a publish whose context has ended would hang in their
 	// queue forever.
 	c.MaxWorkers = 0
@@ -22,8 +24,8 @@ func newSDK(cfg Config, rt http.RoundTripper) *pubnub.PubNub {
 	c.PNReconnectionPolicy = pubnub.PNNonePolicy
 	c.SuppressLeaveEvents = true // concerns its own unsubscribing; we leave explicitly
 	sdk := pubnub.NewPubNub(c)
-	sdk.SetClient(&http.Client{Transport: rt})
-	sdk.SetSubscribeClient(&http.Client{Transport: rt})
+	sdk.SetClient(&http.Client{Transport: sdkTransport{}})
+	sdk.SetSubscribeClient(&http.Client{Transport: sdkTransport{}})
 	return sdk
 }
 

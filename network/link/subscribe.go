@@ -72,7 +72,7 @@ func (l *Link) Subscribe(ctx context.Context, c SubscribeConfig, handle func(Rec
 	}
 	defer done()
 
-	s := subscription{link: l, c: c, channels: strings.Join(names, ","), handle: handle}
+	s := subscription{link: l, c: c, channels: strings.Join(names, ","), handle: handle, quiet: true}
 	defer s.drop()
 	m := newPollMachine(cursor, c.OnDenied != nil, l.cfg.Timeouts, l.cfg.Jitter)
 	if c.Remember > 0 {
@@ -99,6 +99,9 @@ type subscription struct {
 	c        SubscribeConfig
 	channels string // escaped
 	handle   func(Received)
+	// quiet is true until a poll brings a message, and again after one that brought none: then the next may wait for minutes,
+	// and needs no connection of its own.
+	quiet bool
 	// polled is the cursor of an answer to a poll that OnAnswer has not been told of, 0 for none.
 	polled uint64
 	// ahead is a poll that was sent before the machine asked for it; nil for none.

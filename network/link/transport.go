@@ -75,6 +75,12 @@ func NewSharedTransport(ctx context.Context, addresses ...string) *SharedTranspo
 	return t
 }
 
+// multiplexes reports whether the peer at an address without TLS speaks HTTP/2.
+func (t *SharedTransport) multiplexes(address string) bool {
+	u, err := url.Parse(address)
+	return err == nil && t.speaks[u.Host]
+}
+
 // RoundTrip implements http.RoundTripper.
 func (t *SharedTransport) RoundTrip(r *http.Request) (*http.Response, error) {
 	if r.URL.Scheme == "http" && t.speaks[r.URL.Host] {

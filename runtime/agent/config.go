@@ -15,6 +15,7 @@ import (
 	"github.com/blocksd/blocksd/internal/retry"
 	"github.com/blocksd/blocksd/network/backend"
 	"github.com/blocksd/blocksd/network/card"
+	"github.com/blocksd/blocksd/network/link"
 	"github.com/blocksd/blocksd/network/wire"
 	"github.com/blocksd/blocksd/runtime/calls"
 	"github.com/blocksd/blocksd/runtime/journal"
@@ -75,6 +76,9 @@ type Config struct {
 	// it does not know the keys, or nothing has worked for Timeouts.Moved. It is called again as long as that lasts, and
 	// must not block.
 	OnMoved func()
+
+	// Shared is what the connections of agents to one network have in common; nil for nothing.
+	Shared *link.Shared
 
 	// transport carries the requests to PubNub; nil for one of the link's own. For tests.
 	transport http.RoundTripper

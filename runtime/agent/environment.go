@@ -51,7 +51,7 @@ func (a *Agent) newSession(auth *backend.AgentSession, mode wire.BillingMode) (*
 	// The user id must be the instance id: tokens can be bound to it.
 	l, err := link.New(link.Config{
 		Origin: a.cfg.Origin, Secure: a.cfg.Secure, Keys: a.cfg.CDM.Keyset(mode), UserID: a.cfg.InstanceID,
-		Log: a.log, Transport: a.cfg.transport, Now: a.cfg.Now, Jitter: a.cfg.Jitter,
+		Log: a.log, Transport: a.cfg.transport, Shared: a.cfg.Shared, Now: a.cfg.Now, Jitter: a.cfg.Jitter,
 		OnPublished: a.cfg.Meters.Published,
 	})
 	if err != nil {

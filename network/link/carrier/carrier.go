@@ -298,6 +298,13 @@ func (c *Carrier) sweep() {
 	c.sweeper.Reset(time.Until(c.idle[0].since.Add(c.cfg.IdleTimeout)) + time.Millisecond)
 }
 
+// Ready reports whether there is a connection that nobody uses.
+func (c *Carrier) Ready() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.idle) > 0
+}
+
 // Close ends all connections, also those in use: their requests fail. Later ones fail with ErrClosed.
 func (c *Carrier) Close() {
 	c.mu.Lock()
