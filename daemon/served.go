@@ -94,7 +94,7 @@ func (s *served) apply(d roster.Decision, plan roster.Plan, events *event.Bus) (
 }
 
 func emitReason(events *event.Bus, r roster.Reason, state string, level slog.Level) {
-	if r.Code == roster.NotDescribed { // every such handler begins like that
+	if r.Code == roster.NotDescribed || r.Code == roster.AgentWaits { // every such handler begins like that
 		level = slog.LevelDebug
 	}
 	events.Emit(event.Event{Type: event.Notice, State: state, Reason: r.Text(), Level: level})
