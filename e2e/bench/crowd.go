@@ -75,7 +75,8 @@ func measureCrowd(net *network, d *daemon, r *result) error {
 			r.multitude += p.RSSBytes
 		}
 	}
-	r.multitude += d.rss()
+	r.daemon = d.rss()
+	r.multitude += r.daemon
 	for range 20 {
 		began := time.Now()
 		if _, err := d.command("status"); err != nil {

@@ -2,7 +2,7 @@
 // driver, first to Blocks' own SDK as provider (where `make interop` has installed it), then to blocksd. Network,
 // provider and driver share the machine. Absolute numbers move with the machine; the ratios are what to watch.
 //
-// usage: bench -bin DIR [-tasks N] [-streams | -sessions | -languages | -watchers | -versus DIR]
+// usage: bench -bin DIR [-tasks N] [-only PART | -versus DIR]
 package main
 
 import (
@@ -22,20 +22,17 @@ import (
 func main() {
 	bin := flag.String("bin", "bin", "directory that make build filled")
 	tasks := flag.Int("tasks", 4000, "request tasks to send to blocksd with 16 in flight")
-	streams := flag.Bool("streams", false, "measure streams only")
-	sessions := flag.Bool("sessions", false, "measure the sessions of consumers only")
-	languages := flag.Bool("languages", false, "measure the handlers of each language only")
-	watchers := flag.Bool("watchers", false, "measure the effect of watchers of the events only")
+	only := flag.String("only", "", "measure one part only: tasks, sessions, streams, languages or watchers; tasks is without the SDK")
 	versus := flag.String("versus", "", "measure only the tasks, against the build in this directory")
 	flag.Parse()
 	debug.SetGCPercent(800) // the driver shares the machine with what is measured
-	if err := run(*bin, *versus, *tasks, *streams, *sessions, *languages, *watchers); err != nil {
+	if err := run(*bin, *versus, *tasks, *only); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
 }
 
-func run(bin, versus string, tasks int, streamsOnly, sessionsOnly, languagesOnly, watchersOnly bool) error {
+func run(bin, versus string, tasks int, only string) error {
 	work, err := os.MkdirTemp("", "blocksd-bench-")
 	if err != nil {
 		return err
@@ -45,44 +42,53 @@ func run(bin, versus string, tasks int, streamsOnly, sessionsOnly, languagesOnly
 	if err != nil {
 		return err
 	}
-
 	if versus != "" {
 		return runVersus(versus, bin, work)
 	}
-	if languagesOnly {
-		return measureLanguages(bin, filepath.Join(work, "languages"))
+	parts := []struct {
+		name string
+		run  func() error
+	}{
+		{"tasks", func() error { return runTasks(bin, work, tasks, only == "") }},
+		{"sessions", func() error { return runSessions(bin, work) }},
+		{"streams", func() error { return runStreams(bin, work) }},
+		{"languages", func() error { return measureLanguages(bin, filepath.Join(work, "languages")) }},
+		{"watchers", func() error { return runWatchers(bin, work) }},
 	}
-	if sessionsOnly {
-		return runSessions(bin, work)
+	found := only == ""
+	for _, p := range parts {
+		if only != "" && p.name != only {
+			continue
+		}
+		found = true
+		if err := p.run(); err != nil {
+			return err
+		}
 	}
-	if watchersOnly {
-		return runWatchers(bin, work)
+	if !found {
+		return fmt.Errorf("there is no part %q to measure", only)
 	}
-	if streamsOnly {
-		return runStreams(bin, work)
-	}
+	return nil
+}
+
+// runTasks measures tasks, those of the SDK too if it is beside.
+func runTasks(bin, work string, tasks int, beside bool) error {
 	if err := preparePlugins(bin, filepath.Join(work, "plugins")); err != nil {
 		return err
 	}
-	sdk, err := measureSDK(bin, work)
-	if err != nil {
-		return fmt.Errorf("measure the Blocks SDK: %w", err)
+	var sdk *result
+	if beside {
+		var err error
+		if sdk, err = measureSDK(bin, work); err != nil {
+			return fmt.Errorf("measure the Blocks SDK: %w", err)
+		}
 	}
 	ours, err := measureDaemon(bin, work, tasks)
 	if err != nil {
 		return fmt.Errorf("measure blocksd: %w", err)
 	}
 	report(sdk, ours)
-	if err := runSessions(bin, work); err != nil {
-		return err
-	}
-	if err := runStreams(bin, work); err != nil {
-		return err
-	}
-	if err := measureLanguages(bin, filepath.Join(work, "languages")); err != nil {
-		return err
-	}
-	return runWatchers(bin, work)
+	return nil
 }
 
 // runWatchers measures what watchers of the events cost the tasks.
@@ -138,12 +144,13 @@ type result struct {
 	crash []time.Duration // process killed → terminal stored, 64 in flight
 	// With 10,000 in flight:
 	multitude int64           // bytes of the daemon and the handler
+	daemon    int64           // those of the daemon
 	status    []time.Duration // run time of `blocksd status`
 }
 
 func report(sdk *result, ours *result) {
 	row := func(what string, unit string, budget string, theirs, our float64, higherIsBetter bool) {
-		ratio := "(SDK not installed: make interop)"
+		ratio := "(not measured beside the SDK)"
 		left := "-"
 		if sdk != nil {
 			left = fmt.Sprintf("%.4g", theirs)
@@ -178,6 +185,7 @@ func report(sdk *result, ours *result) {
 	}
 	alone("process killed → terminals of its tasks stored, p99", "ms", "≤ 10", ms(quantile(ours.crash, .99)))
 	alone("10000 in flight: memory of daemon and handler", "MiB", "< 512", float64(ours.multitude)/(1<<20))
+	alone("10000 in flight: memory of the daemon", "MiB", "", float64(ours.daemon)/(1<<20))
 	alone("10000 in flight: blocksd status, p50", "ms", "≤ 10", ms(quantile(ours.status, .50)))
 	alone("10000 in flight: blocksd status, p99", "ms", "", ms(quantile(ours.status, .99)))
 }
