@@ -43,10 +43,11 @@ func measureCrowd(net *network, d *daemon, r *result) error {
 		if err := measureCrash(net, d, r); err != nil {
 			return fmt.Errorf("kill the sleeper: %w", err)
 		}
-	}
-	// Its agent is back: what waits in the network for an instance comes at once, more than can be caught up with.
-	if _, err := net.follow1("sleeper", "1ms"); err != nil {
-		return err
+		// Its agent is back, and its process: tasks that wait for a process do not fail when that is killed; and what waits in
+		// the network for an instance comes at once, more than can be caught up with.
+		if _, err := net.follow1("sleeper", "1ms"); err != nil {
+			return err
+		}
 	}
 
 	before := d.rss()
