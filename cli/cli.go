@@ -35,8 +35,7 @@ type Invocation struct {
 func Main() int {
 	launch.Shim(os.Args) // does not return when this is the start of a handler
 	if os.Getenv("GOGC") == "" {
-		// The live heap is small and each task allocates much: a few MiB more heap halve the work of the collector.
-		debug.SetGCPercent(200)
+		debug.SetGCPercent(smallPercent)
 	}
 	if os.Getpid() == 1 && os.Getenv(initMark) == "" {
 		return runAsInit(os.Stderr)
