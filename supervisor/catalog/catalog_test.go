@@ -155,11 +155,11 @@ func TestLeftovers(t *testing.T) {
 	for _, name := range []string{
 		"echo.old", "echo.bak", "echo.BAK", "echo~", "echo.orig", "echo.dpkg-old", "echo.dpkg-dist", "echo.dpkg-tmp", "echo.ucf-old", "echo.rpmsave", "echo.rpmnew",
 		"echo.rpmorig", "echo.pacsave", "libecho.so", "libecho.so.1", "libecho.so.1.2", ".echo.swp", "#echo#", "echo.tmp", "echo.new", "echo.~1~", "echo.save", "echo.prev",
-		"echo.disabled",
+		"echo.disabled", "echo.old2", "echo.bak.1", "echo.save.12", "echo.orig-2", "echo.crdownload", "echo (copy)", "echo (another copy)",
 	} {
 		file(t, filepath.Join(dir, name), elf(name), 0o755)
 	}
-	names := []string{"echo", "echo-1.0", "old", "new.sh", "so", "echo.py", "sol", "bakery"}
+	names := []string{"echo", "echo-1.0", "echo.v2", "echo2", "old", "old2", "new.sh", "so", "model.a1", "echo.py", "sol", "bakery"}
 	for _, name := range names {
 		file(t, filepath.Join(dir, name), "#!/bin/sh\n", 0o755)
 	}
