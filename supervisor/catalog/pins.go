@@ -79,6 +79,7 @@ func parsePins(path string, content []byte) (pins Pins, problems []string) {
 		b = content
 	}
 	pins.Sums = map[string]string{}
+	several := map[string]bool{} // names with more than one checksum
 	for i, line := range strings.Split(string(b), "\n") {
 		line = strings.TrimSpace(line)
 		if line == "" || strings.HasPrefix(line, "#") {
@@ -87,7 +88,14 @@ func parsePins(path string, content []byte) (pins Pins, problems []string) {
 		sum, name, _ := strings.Cut(line, " ")
 		sum, name = strings.ToLower(sum), strings.TrimPrefix(strings.TrimSpace(name), "*")
 		if IsChecksum(sum) && name != "" && name == filepath.Base(name) && utf8.ValidString(name) {
-			pins.Sums[name] = sum
+			if other, ok := pins.Sums[name]; !several[name] && (!ok || other == sum) {
+				pins.Sums[name] = sum
+				continue
+			}
+			several[name] = true
+			delete(pins.Sums, name)
+			pins.unread = append(pins.unread, unreadLine{line, []string{name}})
+			problems = append(problems, fmt.Sprintf("line %d of %s has another checksum for handler %s than a line above: remove one, or pin the handler again", i+1, path, name))
 			continue
 		}
 		pins.unread = append(pins.unread, unreadLine{line, namesIn(line)})
