@@ -56,7 +56,7 @@ var rooms = []struct {
 	{"pluginsdk", []string{"proto"}, "handlers of other people import it; it must stay small and stable"},
 	{"pluginsdk/plugintest", []string{"supervisor", "dispatch", "network/card", "network/wire"}, "tests of handlers run them as the daemon does"},
 	{"handlers", []string{"pluginsdk"}, "a reference handler uses what every handler has"},
-	{"handlers/exec", []string{"pluginsdk", "internal/nearest", "internal/textfile"}, "also reads a file that people write"},
+	{"handlers/exec", []string{"pluginsdk", "internal/nearest", "internal/smallfile", "internal/textfile"}, "also reads a file that people write"},
 	{"examples", []string{"pluginsdk"}, "an example uses what every handler has"},
 	{"handlers/internal", []string{"pluginsdk", "proto"}, "a handler for tests also breaks the contract, by hand"},
 

@@ -125,7 +125,7 @@ func (a *app) call(ctx context.Context, o callOptions) error {
 	}
 	defer session.Close()
 	if err := out.submitted(session, o.agent); err != nil {
-		return err
+		return unfinished(attached, session, o, err)
 	}
 
 	warnings.on.Store(true)

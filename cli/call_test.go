@@ -120,6 +120,21 @@ func TestCall(t *testing.T) {
 			t.Errorf("exit %d, stderr %q\n%s", r.code, r.stderr, cmp.Diff(want, rest))
 		}
 	})
+	t.Run("on a full disk", func(t *testing.T) {
+		for _, format := range []string{"", "--json"} {
+			full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var stderr bytes.Buffer
+			args := strings.Fields("call parrot hello " + format)
+			code := Run(t.Context(), Invocation{Args: args, Stdout: full, Stderr: &stderr, Env: env})
+			full.Close()
+			if code != 1 || !strings.Contains(stderr.String(), "blocksd: call parrot: write /dev/full: no space left on device") {
+				t.Errorf("%v: exit %d: %s", args, code, stderr.String())
+			}
+		}
+	})
 	t.Run("for machines", func(t *testing.T) {
 		r := runCLI(t, env, Interrupts{}, "call", "parrot", "--text", "hello", "--json")
 		var types []string

@@ -24,11 +24,13 @@ type callPrinter struct {
 	width   int  // of the terminal
 	live    bool // notes is a terminal: the last status text is kept on its last line
 	plain   bool // results is not a terminal: it gets the bytes of streams as they are
+	vital   bool // notes are all that the command prints: what cannot be written is an error
 
 	streamLines bool // streams are shown among the notes, a line for each item
 
 	mu     sync.Mutex // guards the writers and what follows
 	status string     // on the last line, if there is one
+	lost   error      // the first error of writing vital notes, as on a full disk
 }
 
 // newCallPrinter prints to standard output. When streams are shown, standard output is theirs.
@@ -37,6 +39,7 @@ func (a *app) newCallPrinter(asJSON, streams bool) *callPrinter {
 	if streams {
 		p.notes, p.style = a.Stderr, style{}
 	}
+	p.vital = !streams && !asJSON
 	p.live = !streams && isTerminal(a.Stdout) && a.getenv("TERM") != "dumb"
 	return p
 }
@@ -61,7 +64,7 @@ func (p *callPrinter) submitted(s *client.Session, agent string) error {
 		note = " (queued: no instance is free)"
 	}
 	p.say("task %s for %s%s", s.TaskID(), agent, note)
-	return nil
+	return p.failure()
 }
 
 func (p *callPrinter) event(e client.Event) error {
@@ -97,7 +100,7 @@ func (p *callPrinter) event(e client.Event) error {
 		}
 		p.sayIn(toneOf(e.State), text)
 	}
-	return nil
+	return p.failure()
 }
 
 func toneOf(s client.State) tone {
@@ -150,10 +153,23 @@ func (p *callPrinter) sayIn(t tone, text string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.status == "" {
-		fmt.Fprintln(p.notes, line)
+		p.noteLocked(line + "\n")
 		return
 	}
-	fmt.Fprint(p.notes, eraseLine+line+"\n"+p.status)
+	p.noteLocked(eraseLine + line + "\n" + p.status)
+}
+
+func (p *callPrinter) noteLocked(text string) {
+	if _, err := p.notes.Write([]byte(text)); err != nil && p.lost == nil && p.vital {
+		p.lost = err
+	}
+}
+
+// failure says why something that had to be printed was not.
+func (p *callPrinter) failure() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.lost
 }
 
 // progress shows a status text: on the last line of a terminal, so that many do not push out what matters.
@@ -165,7 +181,7 @@ func (p *callPrinter) progress(text string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.status = p.style.of(dim, cut(p.indent+"status: "+printable(text), p.width-1))
-	fmt.Fprint(p.notes, eraseLine+p.status)
+	p.noteLocked(eraseLine + p.status)
 }
 
 // shownTransfer is from which size on a transfer is shown while it lasts.
@@ -184,7 +200,7 @@ func (p *callPrinter) transfer(what, name string, done, size int64) {
 	defer p.mu.Unlock()
 	if line = cut(line, p.width-1); line != p.status {
 		p.status = line
-		fmt.Fprint(p.notes, eraseLine+line)
+		p.noteLocked(eraseLine + line)
 	}
 }
 
@@ -193,7 +209,7 @@ func (p *callPrinter) clear() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.status != "" {
-		fmt.Fprint(p.notes, eraseLine)
+		p.noteLocked(eraseLine)
 		p.status = ""
 	}
 }

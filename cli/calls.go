@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 
@@ -41,6 +42,9 @@ func newCalls(a *app) *cobra.Command {
 			}
 			if state != "" && !slices.Contains(taskStates, state) {
 				return usagef("calls: unknown state %q%s", state, hintOr(state, taskStates, ": there are "+strings.Join(taskStates, ", ")))
+			}
+			if !utf8.ValidString(f.Agent) {
+				return usagef("calls: --agent %q is not valid UTF-8, which every name is", f.Agent)
 			}
 			f.State = client.State(state)
 			return a.listCalls(cmd.Context(), f, limit, asJSON)

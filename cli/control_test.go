@@ -19,6 +19,22 @@ func TestNamesAreUTF8(t *testing.T) {
 	}
 }
 
+// What a flag has to hold is not replaced by something else when it holds nothing sensible.
+func TestEmptyAndOddFlags(t *testing.T) {
+	for args, want := range map[string]string{
+		"handler pin echo --sha256 %": `--sha256 must be 64 hexadecimal digits, not ""`, // an unset variable of a script
+		"calls --agent caf\xe9":       `calls: --agent "caf\xe9" is not valid UTF-8, which every name is`,
+	} {
+		words := strings.Fields(args)
+		if words[len(words)-1] == "%" {
+			words[len(words)-1] = ""
+		}
+		if r := runCLI(t, nil, Interrupts{}, words...); r.code != exitUsage || r.stderr != "blocksd: "+want+"\n" {
+			t.Errorf("%s: %+v", args, r)
+		}
+	}
+}
+
 // A command that is interrupted says what goes on without it.
 func TestInterruptedControlCommands(t *testing.T) {
 	socket := filepath.Join(t.TempDir(), "s")

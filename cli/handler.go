@@ -47,7 +47,7 @@ func newHandlerPin(a *app) *cobra.Command {
 			return err
 		}
 		sum := strings.ToLower(sum)
-		if sum == "" {
+		if !f.Changed("sha256") {
 			if sum, err = checksumOf(c, args[0]); err != nil {
 				return usage(err)
 			}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"io/fs"
 	"log/slog"
 	"os"
 	"sync"
@@ -104,18 +105,26 @@ func (a *app) open(ctx context.Context, cfg daemon.Config) (*daemon.Daemon, erro
 	return d, err
 }
 
-// checkKeys refuses a daemon that could not serve a single agent.
+// checkKeys refuses a daemon that could not serve a single agent, and a source that holds what is no key. An agent's own key
+// file may appear later.
 func checkKeys(c config.Config, key func(string) (string, error)) error {
-	_, err := key("")
-	if err == nil {
-		return nil
-	}
+	_, shared := key("")
+	later := errors.Is(shared, config.ErrNoKey) || errors.Is(shared, fs.ErrNotExist)
 	for _, agent := range c.Agents {
-		if agent.KeyFile != "" {
-			return nil // the status of the other agents will show that their key is missing
+		if agent.KeyFile == "" {
+			continue
+		}
+		if _, err := key(agent.KeyFile); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return usage(err)
+		}
+		if later {
+			shared = nil // the status of the other agents will show that their key is missing
 		}
 	}
-	return usage(err)
+	if shared != nil {
+		return usage(shared)
+	}
+	return nil
 }
 
 // serve runs a daemon: the first interrupt drains it, the second cancels its tasks.

@@ -1,17 +1,15 @@
 package config
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
-	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
 	"time"
 
+	"github.com/blocksd/blocksd/internal/smallfile"
 	"github.com/blocksd/blocksd/internal/textfile"
 )
 
@@ -21,12 +19,8 @@ const CredentialName = "blocks-api-key"
 // ErrNoKey means that no source names an API key at all.
 var ErrNoKey = errors.New("there is no API key: set BLOCKS_API_KEY, network.api_key_file, or the systemd credential " + CredentialName)
 
-const (
-	// maxKeyBytes is far more than any key has.
-	maxKeyBytes = 4096
-	// pipeTimeout is how long the writer of a pipe with an API key may take.
-	pipeTimeout = 5 * time.Second
-)
+// maxKeyBytes is far more than any key has.
+const maxKeyBytes = 4096
 
 // Keys reads API keys. It reads a regular file each time, to notice a replaced key, and a pipe once, because its content
 // cannot be read again. It is safe for concurrent use.
@@ -129,70 +123,24 @@ func KeyOfEnvironment(getenv func(string) string) (string, error) {
 }
 
 func (k *Keys) read(path string) (string, error) {
-	info, err := os.Stat(path)
-	switch {
-	case err != nil:
-		return "", unreadable(path, err)
-	case info.Mode().IsRegular():
-		f, err := os.Open(path)
-		if err != nil {
-			return "", unreadable(path, err)
-		}
-		defer f.Close()
-		return keyFrom(path, f)
-	case info.Mode()&os.ModeNamedPipe != 0:
-		k.mu.Lock()
-		defer k.mu.Unlock()
-		p, ok := k.pipes[path]
-		if !ok {
-			p.key, p.err = readPipe(path)
-			k.pipes[path] = p
-		}
-		return p.key, p.err
+	if info, err := os.Stat(path); err != nil || info.Mode()&os.ModeNamedPipe == 0 {
+		return keyIn(path)
 	}
-	return "", fmt.Errorf("read API key file %s: it is neither a regular file nor a pipe: name a file that holds the key", path)
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	p, ok := k.pipes[path]
+	if !ok {
+		p.key, p.err = keyIn(path)
+		k.pipes[path] = p
+	}
+	return p.key, p.err
 }
 
-func unreadable(path string, err error) error {
-	if e, ok := errors.AsType[*fs.PathError](err); ok {
-		err = e.Err // the sentence names the path itself
-	}
-	return fmt.Errorf("read API key file %s: %w", path, err)
-}
-
-// readPipe reads a key from a pipe that has a writer, or will have one within pipeTimeout.
-func readPipe(path string) (string, error) {
-	// Open it without waiting for a writer, so that the deadline covers that wait too.
-	f, err := os.OpenFile(path, os.O_RDONLY|nonBlocking, 0)
+// keyIn reads a key from a file or a pipe.
+func keyIn(path string) (string, error) {
+	b, err := smallfile.ReadOrWait(path, maxKeyBytes)
 	if err != nil {
-		return "", unreadable(path, err)
-	}
-	defer f.Close()
-	deadline := time.Now().Add(pipeTimeout)
-	if err := f.SetReadDeadline(deadline); err != nil {
-		return "", fmt.Errorf("read API key from the pipe %s: %w", path, err)
-	}
-	var all []byte
-	for {
-		part, err := io.ReadAll(io.LimitReader(f, maxKeyBytes+1))
-		all = append(all, part...)
-		if len(all) > 0 && err == nil {
-			return keyFrom(path, bytes.NewReader(all))
-		}
-		if err != nil || time.Now().After(deadline) {
-			return "", fmt.Errorf("read API key from the pipe %s: nothing was written to it within %s: check what writes the key", path, pipeTimeout)
-		}
-		time.Sleep(pipePoll) // nobody has opened it for writing yet
-	}
-}
-
-// pipePoll is the pause between two looks at a pipe that has no writer yet.
-const pipePoll = 10 * time.Millisecond
-
-func keyFrom(path string, r io.Reader) (string, error) {
-	b, err := io.ReadAll(io.LimitReader(r, maxKeyBytes+1))
-	if err != nil {
-		return "", unreadable(path, err)
+		return "", fmt.Errorf("read API key file %s: %w", path, err)
 	}
 	key, why := parseKey(b)
 	if why != "" {

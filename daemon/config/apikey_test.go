@@ -88,7 +88,7 @@ func TestKeyFromPipe(t *testing.T) {
 	if err := <-written; err != nil {
 		t.Error(err)
 	}
-	if _, err := keys.Key(t.TempDir()); err == nil || !strings.Contains(err.Error(), "neither a regular file nor a pipe") {
+	if _, err := keys.Key(t.TempDir()); err == nil || !strings.Contains(err.Error(), "it is not a regular file") {
 		t.Errorf("a directory as a key file: %v", err)
 	}
 }

@@ -6,11 +6,13 @@ import (
 	"fmt"
 	"io/fs"
 	"net/url"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/blocksd/blocksd/internal/smallfile"
+	"github.com/blocksd/blocksd/internal/textfile"
 )
 
 // defaultProfile is the profile that always exists: the public network.
@@ -40,19 +42,15 @@ func StoredLogin(getenv func(string) string) (Login, error) {
 	if path == "" {
 		return Login{}, ErrNoKey
 	}
-	info, err := os.Stat(path)
+	data, err := smallfile.Read(path, maxContextsBytes)
 	if errors.Is(err, fs.ErrNotExist) {
 		return Login{}, ErrNoKey
 	}
-	if err == nil && (!info.Mode().IsRegular() || info.Size() > maxContextsBytes) {
-		err = errors.New("it is no file of that tool")
-	}
-	var data []byte
 	if err == nil {
-		data, err = os.ReadFile(path)
+		data, err = textfile.Decode(data)
 	}
 	if err != nil {
-		return Login{}, fmt.Errorf("read the stored login: %w", unreadableAs(path, err))
+		return Login{}, fmt.Errorf("read the stored login %s: %w", path, err)
 	}
 	login, err := parseContexts(data, getenv("BLOCKS_PROFILE"))
 	login.Path = path
@@ -60,13 +58,6 @@ func StoredLogin(getenv func(string) string) (Login, error) {
 		err = fmt.Errorf("read the stored login %s: %w", path, err)
 	}
 	return login, err
-}
-
-func unreadableAs(path string, err error) error {
-	if e, ok := errors.AsType[*fs.PathError](err); ok {
-		err = e.Err
-	}
-	return fmt.Errorf("%s: %w", path, err)
 }
 
 // contextsPath is where the tool keeps its logins; "" without a home.

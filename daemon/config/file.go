@@ -12,6 +12,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/blocksd/blocksd/internal/nearest"
+	"github.com/blocksd/blocksd/internal/smallfile"
 	"github.com/blocksd/blocksd/internal/textfile"
 )
 
@@ -23,14 +24,12 @@ type file string
 
 // ReadBytes implements koanf.Provider.
 func (f file) ReadBytes() ([]byte, error) {
-	b, err := os.ReadFile(string(f))
+	b, err := smallfile.ReadOrWait(string(f), maxFileBytes)
 	switch {
 	case errors.Is(err, os.ErrNotExist):
 		return nil, Problems{{Message: fmt.Sprintf("read configuration file %s: there is no such file", string(f))}}
 	case err != nil:
-		return nil, Problems{{Message: fmt.Sprintf("read configuration file: %s", err)}} // names the path
-	case len(b) > maxFileBytes:
-		return nil, Problems{{File: string(f), Message: fmt.Sprintf("the file has %d bytes, but at most %d are read", len(b), maxFileBytes)}}
+		return nil, Problems{{Message: fmt.Sprintf("read configuration file %s: %s", string(f), err)}}
 	}
 	return b, nil
 }

@@ -15,6 +15,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/blocksd/blocksd/internal/nearest"
+	"github.com/blocksd/blocksd/internal/smallfile"
 	"github.com/blocksd/blocksd/internal/textfile"
 )
 
@@ -114,12 +115,9 @@ func load(path string) (settings, error) {
 	if err != nil {
 		return settings{}, fmt.Errorf("read %s: %w", path, err)
 	}
-	b, err := os.ReadFile(path)
+	b, err := smallfile.Read(path, maxFile)
 	if err != nil {
-		return settings{}, fmt.Errorf("read the settings of the program: %w", err) // names the path
-	}
-	if len(b) > maxFile {
-		return settings{}, fmt.Errorf("%s has %d bytes, and at most %d are read", path, len(b), maxFile)
+		return settings{}, fmt.Errorf("read the settings of the program in %s: %w", path, err)
 	}
 	s, err := parse(b)
 	if err != nil {

@@ -85,6 +85,7 @@ func TestScan(t *testing.T) {
 	file(t, in("text"), "just text\n", 0o755)
 	file(t, in("empty"), "", 0o755)
 	file(t, in("marked"), "\xef\xbb\xbf#!/bin/sh\n", 0o755)
+	file(t, in("wide"), "\xff\xfe#\x00!\x00", 0o755)
 	file(t, in("half"), "\x7fELF\x02", 0o755)
 	file(t, in("foreign"), foreign(), 0o755)
 	file(t, in("zipapp"), "#!/usr/bin/python3\nPK\x03\x04", 0o755)
@@ -130,6 +131,7 @@ func TestScan(t *testing.T) {
 			"chmod go-w it",
 		"text":     "handler DIR/text is not loaded because it is not a program: it begins neither like an ELF file nor with #!",
 		"marked":   "handler DIR/marked is not loaded because it begins with a byte order mark, so the kernel does not see its #!: save it without one",
+		"wide":     "handler DIR/wide is not loaded because it is encoded in UTF-16, so the kernel does not see its #!: save it as UTF-8",
 		"empty":    "handler DIR/empty is not loaded because it is empty",
 		"half":     "handler DIR/half is not loaded because it is only the beginning of a program: copy the whole file",
 		"foreign":  "handler DIR/foreign is not loaded because it is a program for IBM Z, and this machine is MACHINE: build it for this machine (GOOS=linux GOARCH=" + runtime.GOARCH + ")",
@@ -155,11 +157,11 @@ func TestLeftovers(t *testing.T) {
 	for _, name := range []string{
 		"echo.old", "echo.bak", "echo.BAK", "echo~", "echo.orig", "echo.dpkg-old", "echo.dpkg-dist", "echo.dpkg-tmp", "echo.ucf-old", "echo.rpmsave", "echo.rpmnew",
 		"echo.rpmorig", "echo.pacsave", "libecho.so", "libecho.so.1", "libecho.so.1.2", ".echo.swp", "#echo#", "echo.tmp", "echo.new", "echo.~1~", "echo.save", "echo.prev",
-		"echo.disabled",
+		"echo.disabled", "echo.old2", "echo.bak.1", "echo.save.12", "echo.orig-2", "echo.crdownload", "echo (copy)", "echo (another copy)",
 	} {
 		file(t, filepath.Join(dir, name), elf(name), 0o755)
 	}
-	names := []string{"echo", "echo-1.0", "old", "new.sh", "so", "echo.py", "sol", "bakery"}
+	names := []string{"echo", "echo-1.0", "echo.v2", "echo2", "old", "old2", "new.sh", "so", "model.a1", "echo.py", "sol", "bakery"}
 	for _, name := range names {
 		file(t, filepath.Join(dir, name), "#!/bin/sh\n", 0o755)
 	}

@@ -2,9 +2,11 @@ package catalog
 
 import (
 	"errors"
-	"fmt"
 	"os"
 	"strings"
+
+	"github.com/blocksd/blocksd/internal/smallfile"
+	"github.com/blocksd/blocksd/internal/textfile"
 )
 
 // dotEnv is the file with variables for the handler of a project.
@@ -15,14 +17,15 @@ const maxDotEnv = 64 << 10
 
 // readDotEnv returns the variables of a file, none when there is no file.
 func readDotEnv(path string) ([]string, error) {
-	b, err := os.ReadFile(path)
-	switch {
-	case errors.Is(err, os.ErrNotExist):
+	b, err := smallfile.Read(path, maxDotEnv)
+	if errors.Is(err, os.ErrNotExist) {
 		return nil, nil
-	case err != nil:
-		return nil, plain(err)
-	case len(b) > maxDotEnv:
-		return nil, fmt.Errorf("it has %d bytes, and at most %d are read", len(b), maxDotEnv)
+	}
+	if err == nil {
+		b, err = textfile.Decode(b)
+	}
+	if err != nil {
+		return nil, err
 	}
 	return parseDotEnv(string(b)), nil
 }

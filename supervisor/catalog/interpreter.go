@@ -8,6 +8,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -153,12 +154,13 @@ func (s Start) loader(path string, errno syscall.Errno) string {
 const (
 	envNotFound = 127
 	envNotRun   = 126
+	envFailed   = 125
 )
 
 // WhyEnded says why a script ended with an exit code at once when its interpreter is env: env looks for the program in
 // PATH. It is the end of a sentence, "" when nothing is known.
 func (s Start) WhyEnded(code int) string {
-	if code != envNotFound && code != envNotRun {
+	if code != envNotFound && code != envNotRun && code != envFailed {
 		return ""
 	}
 	head, err := firstBytes(s.Path)
@@ -169,6 +171,9 @@ func (s Start) WhyEnded(code int) string {
 	if !ok || filepath.Base(line.program) != "env" {
 		return ""
 	}
+	if strings.ContainsAny(line.argument, " \t") && !strings.HasPrefix(line.argument, "-S") && !strings.HasPrefix(line.argument, "-vS") && !strings.HasPrefix(line.argument, "--split-string") {
+		return fmt.Sprintf("its first line gives %s all of %q as one word: begin that with -S, which splits it", line.program, line.argument)
+	}
 	program := ""
 	for _, word := range strings.FieldsFunc(line.argument, func(r rune) bool { return r == ' ' || r == '\t' }) {
 		if !strings.HasPrefix(word, "-") && !strings.Contains(word, "=") {
@@ -176,17 +181,22 @@ func (s Start) WhyEnded(code int) string {
 			break
 		}
 	}
+	found, _ := exec.LookPath(program) // handlers get the daemon's PATH
 	switch {
-	case program == "":
+	case program == "" || code == envFailed:
 		return ""
 	case strings.HasSuffix(program, "\r"):
 		return "its first line " + carriageReturn(program)
-	case code == envNotFound:
+	case code == envNotFound || found == "" && !s.Guarded:
 		return fmt.Sprintf("its first line has %s look for %s, which is not in its PATH: install it, or write its path into the line", line.program, program)
 	case s.Guarded:
 		return fmt.Sprintf("its first line has %s look for %s, which may be outside its read_paths: add its directory to them", line.program, program)
 	}
-	return fmt.Sprintf("its first line has %s look for %s, which cannot be run", line.program, program)
+	what := fmt.Sprintf("its first line has %s look for %s, which", line.program, program)
+	if closed := closedToOthers(found); closed != "" {
+		return fmt.Sprintf("%s the user of the handler may not execute: let others pass %s, or name another one", what, closed)
+	}
+	return what + " cannot be run"
 }
 
 // interpreter is what the first line of a script says.

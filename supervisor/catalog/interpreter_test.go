@@ -126,7 +126,16 @@ func TestWhyNotStartedNoexec(t *testing.T) {
 
 // What env does not find is seen only when it ends.
 func TestWhyEnded(t *testing.T) {
-	path := filepath.Join(plugins(t), "handler")
+	dir := plugins(t)
+	path, closed := filepath.Join(dir, "handler"), filepath.Join(dir, "closed")
+	if err := os.Mkdir(closed, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	file(t, filepath.Join(closed, "python9c"), "#!/bin/sh\n", 0o755)
+	if err := os.Chmod(closed, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", os.Getenv("PATH")+":"+closed)
 	for _, tt := range []struct {
 		content string
 		code    int
@@ -137,6 +146,11 @@ func TestWhyEnded(t *testing.T) {
 		{"#!/usr/bin/env -S A=b python9 -u\n", 127, false, "its first line has /usr/bin/env look for python9, which is not in its PATH: install it, or write its path into the line"},
 		{"#!/usr/bin/env sh\r\n", 127, false, `its first line ends with a carriage return, as in files of Windows, so it names "sh\r", which does not exist: save the file`},
 		{"#!/usr/bin/env sh\n", 126, true, "its first line has /usr/bin/env look for sh, which may be outside its read_paths: add its directory to them"},
+		{"#!/usr/bin/env python9\n", 126, false, "its first line has /usr/bin/env look for python9, which is not in its PATH: install it"}, // a directory there is closed to the handler
+		{"#!/usr/bin/env python9c\n", 126, false, "its first line has /usr/bin/env look for python9c, which the user of the handler may not execute: let others pass " + closed},
+		{"#!/usr/bin/env -i python9\n", 125, false, `its first line gives /usr/bin/env all of "-i python9" as one word: begin that with -S, which splits it`},
+		{"#!/usr/bin/env python9 -u\n", 127, false, `its first line gives /usr/bin/env all of "python9 -u" as one word: begin that with -S`},
+		{"#!/usr/bin/env -S -Z python9\n", 125, false, ""},
 		{"#!/usr/bin/env sh\n", 1, false, ""},
 		{"#!/bin/sh\n", 127, false, ""},
 		{"#!/usr/bin/env\n", 127, false, ""},

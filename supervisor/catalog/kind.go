@@ -48,6 +48,8 @@ func classify(head []byte) (Kind, string) {
 		return 0, "it is empty"
 	case bytes.HasPrefix(head, []byte("\xef\xbb\xbf#!")):
 		return 0, "it begins with a byte order mark, so the kernel does not see its #!: save it without one"
+	case bytes.HasPrefix(head, []byte("\xff\xfe")), bytes.HasPrefix(head, []byte("\xfe\xff")):
+		return 0, "it is encoded in UTF-16, so the kernel does not see its #!: save it as UTF-8"
 	case bytes.HasPrefix(head, []byte("\x7fELF")):
 		return Elf, wrongMachine(head)
 	case bytes.HasPrefix(head, []byte("#!")):

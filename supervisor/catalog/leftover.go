@@ -9,9 +9,10 @@ import (
 // copy of the program from before would claim the same agent.
 var (
 	leftoverSuffixes = []string{
-		"~", ".bak", ".backup", ".orig", ".old", ".prev", ".new", ".save", ".rej", ".tmp", ".temp", ".part", ".disabled",
-		".swp", ".swo", ".rpmsave", ".rpmnew", ".rpmorig", ".pacsave", ".pacnew", ".pacorig", ".apk-new", ".so", ".a", ".o", ".pyc",
+		"~", ".bak", ".backup", ".orig", ".old", ".prev", ".new", ".save", ".rej", ".tmp", ".temp", ".part", ".crdownload",
+		".disabled", ".swp", ".swo", ".rpmsave", ".rpmnew", ".rpmorig", ".pacsave", ".pacnew", ".pacorig", ".apk-new", "copy)",
 	}
+	buildSuffixes = []string{".so", ".a", ".o", ".pyc"}
 	// Something follows these: dpkg-old, so.1.
 	leftoverInfixes = []string{".dpkg-", ".ucf-", ".so.", ".rpm-", ".~"}
 )
@@ -19,8 +20,10 @@ var (
 // leftover reports whether a file of this name is not looked at. Names that begin with a dot are hidden.
 func leftover(name string) bool {
 	lower := strings.ToLower(name)
+	plain := strings.TrimRight(strings.TrimRight(lower, "0123456789"), ".-") // save.1, bak2
 	return strings.HasPrefix(name, ".") ||
 		strings.HasPrefix(name, "#") && strings.HasSuffix(name, "#") ||
-		slices.ContainsFunc(leftoverSuffixes, func(s string) bool { return strings.HasSuffix(lower, s) }) ||
+		slices.ContainsFunc(leftoverSuffixes, func(s string) bool { return strings.HasSuffix(lower, s) || strings.HasSuffix(plain, s) }) ||
+		slices.ContainsFunc(buildSuffixes, func(s string) bool { return strings.HasSuffix(lower, s) }) ||
 		slices.ContainsFunc(leftoverInfixes, func(s string) bool { return strings.Contains(lower, s) })
 }

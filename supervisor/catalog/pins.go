@@ -12,6 +12,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/blocksd/blocksd/internal/atomicfile"
+	"github.com/blocksd/blocksd/internal/smallfile"
 	"github.com/blocksd/blocksd/internal/textfile"
 )
 
@@ -51,15 +52,18 @@ func (p Pins) Of(name string) (sum string, certain bool) {
 // ReadPins reads a file of pins; a file that does not exist has none. A line that is none is reported as a problem, in one
 // sentence, and the others count.
 func ReadPins(path string) (Pins, []string) {
-	b, err := os.ReadFile(path)
+	b, err := smallfile.Read(path, maxPins)
 	if errors.Is(err, fs.ErrNotExist) {
 		return Pins{Sums: map[string]string{}}, nil
 	}
 	if err == nil {
 		return parsePins(path, b)
 	}
-	return unreadPins("the pinned checksums in %s are not used because it cannot be read: %v", path, plain(err))
+	return unreadPins("the pinned checksums in %s are not used because it cannot be read: %v", path, err)
 }
+
+// maxPins bounds a file of pins; a line of a real one has some hundred bytes.
+const maxPins = 4 << 20
 
 // unreadPins are those of a file that cannot be read: any handler may be pinned.
 func unreadPins(format string, args ...any) (Pins, []string) {
@@ -75,6 +79,7 @@ func parsePins(path string, content []byte) (pins Pins, problems []string) {
 		b = content
 	}
 	pins.Sums = map[string]string{}
+	several := map[string]bool{} // names with more than one checksum
 	for i, line := range strings.Split(string(b), "\n") {
 		line = strings.TrimSpace(line)
 		if line == "" || strings.HasPrefix(line, "#") {
@@ -83,7 +88,14 @@ func parsePins(path string, content []byte) (pins Pins, problems []string) {
 		sum, name, _ := strings.Cut(line, " ")
 		sum, name = strings.ToLower(sum), strings.TrimPrefix(strings.TrimSpace(name), "*")
 		if IsChecksum(sum) && name != "" && name == filepath.Base(name) && utf8.ValidString(name) {
-			pins.Sums[name] = sum
+			if other, ok := pins.Sums[name]; !several[name] && (!ok || other == sum) {
+				pins.Sums[name] = sum
+				continue
+			}
+			several[name] = true
+			delete(pins.Sums, name)
+			pins.unread = append(pins.unread, unreadLine{line, []string{name}})
+			problems = append(problems, fmt.Sprintf("line %d of %s has another checksum for handler %s than a line above: remove one, or pin the handler again", i+1, path, name))
 			continue
 		}
 		pins.unread = append(pins.unread, unreadLine{line, namesIn(line)})

@@ -38,6 +38,41 @@ func TestPins(t *testing.T) {
 	}
 }
 
+// Of two checksums for one handler nobody knows which counts, so neither does.
+func TestContradictingPins(t *testing.T) {
+	path, one, two := filepath.Join(plugins(t), PinsFile), strings.Repeat("1", 64), strings.Repeat("2", 64)
+	lines := func(sums ...string) (b []byte) {
+		for _, sum := range append(sums, one) {
+			b = append(b, sum+"  echo\n"...)
+		}
+		return append(b, one+"  adder\n"...)
+	}
+	if err := os.WriteFile(path, lines(one), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	pins, problems := ReadPins(path)
+	if sum, certain := pins.Of("echo"); sum != one || !certain || len(problems) > 0 {
+		t.Errorf("the same pin twice: %s, %v, %q", sum, certain, problems)
+	}
+	if err := os.WriteFile(path, lines(one, two), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	pins, problems = ReadPins(path)
+	if sum, certain := pins.Of("echo"); sum != "" || certain || len(problems) != 2 || !strings.Contains(problems[0], "line 2 of "+path+" has another checksum for handler echo") {
+		t.Errorf("two pins: %s, %v, %q", sum, certain, problems)
+	}
+	if sum, certain := pins.Of("adder"); sum != one || !certain {
+		t.Errorf("the other handler: %s, %v", sum, certain)
+	}
+	if err := Pin(path, "echo", two); err != nil {
+		t.Fatal(err)
+	}
+	pins, problems = ReadPins(path)
+	if sum, certain := pins.Of("echo"); sum != two || !certain || len(problems) > 0 {
+		t.Errorf("pinned again: %s, %v, %q", sum, certain, problems)
+	}
+}
+
 func FuzzPins(f *testing.F) {
 	f.Add([]byte("# x\n" + strings.Repeat("a", 64) + "  echo\n"))
 	f.Fuzz(func(t *testing.T, b []byte) {

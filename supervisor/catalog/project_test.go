@@ -2,15 +2,19 @@ package catalog
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/blocksd/blocksd/internal/smallfile"
 )
 
 const projectCard = `{
@@ -225,4 +229,32 @@ func TestWatchTrees(t *testing.T) {
 	}
 	file(t, stamp, "x", 0o644)
 	await("a stamp")
+}
+
+// TestDotEnvFiles: what an editor adds to a file of variables does not matter, and what hides them is an error. A pipe in its
+// place holds up nobody.
+func TestDotEnvFiles(t *testing.T) {
+	dir := t.TempDir()
+	for content, want := range map[string]string{
+		"A=1\n": "", "\xef\xbb\xbfA=1\r\n": "", "\xff\xfeA\x00=\x001\x00": "UTF-16", "A=1\nB=k\xe4se\n": "not encoded in UTF-8", strings.Repeat("#", 1<<20): "more than",
+	} {
+		path := filepath.Join(dir, "env")
+		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		got, err := readDotEnv(path)
+		if want == "" && (err != nil || !slices.Equal(got, []string{"A=1"})) || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
+			t.Errorf("%.20q: %q, %v", content, got, err)
+		}
+	}
+	pipe := filepath.Join(dir, "pipe")
+	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := readDotEnv(pipe); !errors.Is(err, smallfile.ErrNoFile) {
+		t.Errorf("a pipe: %v", err)
+	}
+	if _, problems := ReadPins(pipe); len(problems) != 1 || !strings.Contains(problems[0], "it is not a regular file") {
+		t.Errorf("a pipe as pins: %q", problems)
+	}
 }

@@ -94,14 +94,17 @@ func (m *Machine) wallsOf(wish Level, ownUser bool, root bool) walls {
 }
 
 // canonical returns absolute paths without symbolic links, sorted, without those that are below another one. A path that
-// does not exist keeps its last parts as they are.
+// does not exist keeps its last parts as they are. A pipe that has no name but that of a descriptor, as <(…) of a shell
+// makes it, is left out: no handler inherits it.
 func canonical(paths []string) []string {
 	var all []string
 	for _, p := range paths {
 		if p == "" {
 			continue
 		}
-		all = append(all, realPath(p))
+		if p = realPath(p); !within(p, "/proc") {
+			all = append(all, p)
+		}
 	}
 	slices.Sort(all)
 	var out []string

@@ -189,6 +189,30 @@ func TestWalls(t *testing.T) {
 	})
 }
 
+// An API key that comes through a descriptor of the daemon, as <(…) of a shell gives it, keeps no handler from starting.
+func TestWallsAndDescriptors(t *testing.T) {
+	eachWall(t, func(t *testing.T, l Limits) {
+		c, s := newScene(t), spawner(t)
+		r, w, err := os.Pipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer r.Close()
+		defer w.Close()
+		key, err := os.Open(c.key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer key.Close()
+		fd := func(f *os.File) string { return "/dev/fd/" + strconv.Itoa(int(f.Fd())) }
+		c.machine.CloseFiles([]string{c.state, fd(r), fd(key)}, nil)
+		spec := Spec{Plan: plan(t, l, c.machine), Private: c.private}
+		if got := output(t, s, spec, "cat "+c.key+" 2>&- || echo no"); got != "no" {
+			t.Errorf("the file behind a descriptor: %q", got)
+		}
+	})
+}
+
 // A program that runs from a copy in the closed directory, and a script that runs in place below it, run.
 func TestWallsKeepThePrograms(t *testing.T) {
 	eachWall(t, func(t *testing.T, l Limits) {
