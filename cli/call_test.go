@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -45,6 +46,11 @@ func parrot(ctx context.Context, task *wire.Task, port dispatch.TaskPort) error 
 	switch text {
 	case "fail":
 		return &dispatch.TaskFailure{Kind: dispatch.HandlerError, Public: "no such word"}
+	case "hold":
+		if err := port.Artifact(ctx, wire.Artifact{OutputID: "reply", FileName: "held.txt", MIMEType: "text/plain", Data: []byte("so far")}); err != nil {
+			return err
+		}
+		fallthrough
 	case "wait":
 		port.Status("waiting")
 		<-ctx.Done()
@@ -170,6 +176,27 @@ func TestCall(t *testing.T) {
 		var stderr bytes.Buffer
 		code := Run(t.Context(), Invocation{Args: []string{"call", "parrot", "--text", "wait"}, Stdout: out, Stderr: &stderr, Env: env, Interrupts: Interrupts{First: first}})
 		if code != 5 || !strings.HasSuffix(out.String(), "cancel requested\ncanceled\n") || !strings.Contains(stderr.String(), "canceling task") {
+			t.Errorf("exit %d, printed %s, %s", code, out.String(), stderr.String())
+		}
+	})
+	t.Run("interrupted, and saved", func(t *testing.T) {
+		first, dir := make(chan struct{}), t.TempDir()
+		out := &triggerWriter{text: "waiting", fire: func() { close(first) }}
+		var stderr bytes.Buffer
+		code := Run(t.Context(), Invocation{Args: []string{"call", "parrot", "--text", "hold", "--save", dir}, Stdout: out, Stderr: &stderr, Env: env, Interrupts: Interrupts{First: first}})
+		if b, err := os.ReadFile(filepath.Join(dir, "held.txt")); code != 5 || err != nil || string(b) != "so far" {
+			t.Errorf("exit %d, saved %q, %v, printed %s, %s", code, b, err, out.String(), stderr.String())
+		}
+	})
+	t.Run("a connection breaks off", func(t *testing.T) { // which sends SIGPIPE, as a reader does that has ended
+		out := &triggerWriter{text: "waiting", fire: func() {
+			if err := syscall.Kill(os.Getpid(), syscall.SIGPIPE); err != nil {
+				t.Error(err)
+			}
+		}}
+		var stderr bytes.Buffer
+		code := Run(t.Context(), Invocation{Args: []string{"call", "parrot", "--text", "wait", "--timeout", "1s"}, Stdout: out, Stderr: &stderr, Env: env})
+		if code != 6 || !strings.Contains(stderr.String(), "did not end within 1s, so it was canceled") {
 			t.Errorf("exit %d, printed %s, %s", code, out.String(), stderr.String())
 		}
 	})
