@@ -175,7 +175,10 @@ func jsonLines(r io.Reader) func() ([]byte, error) {
 			}
 			return bytes.Clone(line), nil
 		}
-		if err := lines.Err(); err != nil {
+		switch err := lines.Err(); {
+		case errors.Is(err, bufio.ErrTooLong):
+			return nil, fmt.Errorf("%w: line %d has more than %d bytes: split it", errNotSent, number+1, maxEventLine)
+		case err != nil:
 			return nil, fmt.Errorf("%w: line %d: %w", errNotSent, number+1, err)
 		}
 		return nil, io.EOF

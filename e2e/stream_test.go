@@ -413,6 +413,33 @@ func TestFollowAnEndedStream(t *testing.T) {
 	n.Stop(t)
 }
 
+// TestLargestItem: the largest event that a consumer may write reaches the handler; one byte more is refused in one
+// sentence.
+func TestLargestItem(t *testing.T) {
+	n := scriptedDaemon(t)
+	script := steps(t, map[string]any{"converse": map[string]any{"name": "chat", "digest": true}}, map[string]any{"complete": true})
+	const largest = 16<<20 - 64<<10
+	for _, size := range []int{largest, largest + 1, 16<<20 + 1} {
+		path := filepath.Join(t.TempDir(), "events")
+		event := `{"x":"` + strings.Repeat("y", size-len(`{"x":""}`)) + `"}`
+		if err := os.WriteFile(path, []byte("{\"small\":1}\n"+event+"\n{\"say\":\"bye\"}\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		r := n.Run(t, n.Env, "call", "scripted", "--text", script, "--pipe", "1", "--stream", "--send", "chat="+path, "--timeout", map[bool]string{true: "1m", false: "3s"}[size == largest])
+		code, out, said := 0, fmt.Sprintf("{\"bytes\":11}\n{\"bytes\":%d}\n", largest), ""
+		switch size {
+		case largest + 1:
+			code, out, said = 6, "{\"bytes\":11}\n", fmt.Sprintf(`an item has %d bytes, more than %d: split it`, size, largest)
+		case 16<<20 + 1:
+			code, out, said = 6, "{\"bytes\":11}\n", "line 2 has more than 16777216 bytes: split it"
+		}
+		if r.Code != code || r.Stdout != out || !strings.Contains(r.Stderr, said) {
+			t.Errorf("an event of %d bytes: exit %d, printed %q\n%s", size, r.Code, r.Stdout, r.Stderr)
+		}
+	}
+	n.Stop(t)
+}
+
 // TestStreamMisuse: everything that a handler can ask for wrongly is answered with one sentence, and disturbs nothing.
 func TestStreamMisuse(t *testing.T) {
 	n := bin.Dev(t, bin.TestPlugins())

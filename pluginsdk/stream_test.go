@@ -259,9 +259,10 @@ func TestWriteErrors(t *testing.T) {
 		t.Fatal(err)
 	}
 	for want, err := range map[string]error{
-		"write to stream t-1: a string cannot be an event: wrap it in an object": s.WriteEvent("text"),
-		"write to stream t-1: it is a stream of events: use WriteEvent":          s.WriteText("text"),
-		"write to stream t-1: the event cannot be encoded: it is not JSON":       s.WriteEvent(json.RawMessage("{")),
+		"write to stream t-1: a string cannot be an event: wrap it in an object":      s.WriteEvent("text"),
+		"write to stream t-1: it is a stream of events: use WriteEvent":               s.WriteText("text"),
+		"write to stream t-1: the event cannot be encoded: it is not JSON":            s.WriteEvent(json.RawMessage("{")),
+		"write to stream t-1: an item has 4194305 bytes, more than 4194304: split it": s.WriteEvent(make([]byte, 4<<20+1)),
 	} {
 		if err == nil || err.Error() != want {
 			t.Errorf("%v, want %s", err, want)
