@@ -133,8 +133,8 @@ func (a *app) call(ctx context.Context, o callOptions) error {
 	running, ended := context.WithCancel(attached)
 	watched, stopWatching := context.WithCancel(attached)
 	var others sync.WaitGroup
-	others.Go(func() { a.cancelWhenUnwanted(unwanted{watched, running, asked, wanted, detach}, session) })
-	sending := a.send(running, session, o.sends)
+	others.Go(func() { a.cancelWhenUnwanted(unwanted{watched, running, asked, wanted, detach}, session, out) })
+	sending := a.send(running, session, o.sends, out)
 	var canceled error // why, if it was before the task's end
 	end, err := o.watch(attached, session, out, func() {
 		canceled = context.Cause(wanted)
@@ -261,7 +261,7 @@ type unwanted struct {
 // cancelWhenUnwanted cancels the task when it is no longer wanted. It detaches at the second interrupt, or if the outcome
 // does not come in time; once the task has ended, and only its streams are left, at the next interrupt. It returns when
 // nothing is left to watch.
-func (a *app) cancelWhenUnwanted(u unwanted, s *client.Session) {
+func (a *app) cancelWhenUnwanted(u unwanted, s *client.Session, out *callPrinter) {
 	select {
 	case <-u.running.Done():
 	case <-u.wanted.Done():
@@ -278,13 +278,13 @@ func (a *app) cancelWhenUnwanted(u unwanted, s *client.Session) {
 	if errors.Is(context.Cause(u.wanted), errTimedOut) {
 		cause, outcomeTimeout = errTimedOut, expiredTimeout
 	} else {
-		fmt.Fprintf(a.Stderr, "canceling task %s; interrupt again to stop waiting for it\n", s.TaskID())
+		out.remark(fmt.Sprintf("canceling task %s; interrupt again to stop waiting for it", s.TaskID()))
 	}
 	var request sync.WaitGroup
 	defer request.Wait()
 	request.Go(func() {
 		if err := cancelTask(u.running, s); err != nil && u.running.Err() == nil {
-			fmt.Fprintf(a.Stderr, "blocksd: %s\n", err)
+			out.remark("blocksd: " + err.Error())
 		}
 	})
 	timer := time.NewTimer(outcomeTimeout)
@@ -324,7 +324,7 @@ func (o callOptions) notSubmitted(ctx context.Context, err error) error {
 		return fmt.Errorf("call %s: interrupted before the network confirmed the task; it may have been sent", o.agent)
 	}
 	if _, unknown := errors.AsType[*client.NotFoundError](err); unknown {
-		return fmt.Errorf("call %s: the network knows no agent %q that this API key may call: check its name", o.agent, o.agent)
+		return fmt.Errorf("call %s: the network knows no agent %q that this API key may call: blocksd agents lists those that there are", o.agent, o.agent)
 	}
 	if strings.HasPrefix(err.Error(), "send a task to agent ") {
 		return err // it begins with what was attempted

@@ -173,6 +173,19 @@ func (p *callPrinter) sayIn(t tone, text string) {
 	p.noteLocked(eraseLine + line + "\n" + p.status)
 }
 
+// remark prints a line to standard error, and keeps it apart from the status text.
+func (p *callPrinter) remark(text string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.status != "" {
+		p.noteLocked(eraseLine)
+	}
+	fmt.Fprintln(p.errors, printable(text))
+	if p.status != "" {
+		p.noteLocked(p.status)
+	}
+}
+
 // progress shows a status text: on the last line of a terminal, so that many do not push out what matters.
 func (p *callPrinter) progress(text string) {
 	if !p.live {

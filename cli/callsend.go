@@ -62,7 +62,7 @@ type sending struct{ group errgroup.Group }
 
 // send begins to write each file into its stream, once that is announced. It gives up when ctx ends: when the task has
 // ended.
-func (a *app) send(ctx context.Context, s *client.Session, files []sendFlag) *sending {
+func (a *app) send(ctx context.Context, s *client.Session, files []sendFlag, out *callPrinter) *sending {
 	var g sending
 	for _, f := range files {
 		g.group.Go(func() error {
@@ -71,7 +71,7 @@ func (a *app) send(ctx context.Context, s *client.Session, files []sendFlag) *se
 				return nil // the task is over: what it did not want to read is no error
 			}
 			if err != nil {
-				fmt.Fprintf(a.Stderr, "blocksd: %s\n", printable(err.Error()))
+				out.remark("blocksd: " + err.Error())
 			}
 			return err
 		})
