@@ -306,10 +306,7 @@ func (a *app) cancelWhenUnwanted(u unwanted, s *client.Session, out *callPrinter
 func cancelTask(ctx context.Context, s *client.Session) error {
 	ctx, cancel := context.WithTimeout(ctx, cancelTimeout)
 	defer cancel()
-	if err := s.Cancel(ctx); err != nil {
-		return fmt.Errorf("cancel task %s: %w", s.TaskID(), err)
-	}
-	return nil
+	return s.Cancel(ctx)
 }
 
 // notSubmitted is the error of a call whose task the network may not have.

@@ -160,13 +160,15 @@ func (a *app) controlCall(ctx context.Context, v callVerb, task string, asJSON b
 		if row, rowErr := c.Task(ctx, task); rowErr == nil { // the request says what is wrong
 			before = row.State
 		}
-		err = v.do(c, ctx, task)
+		if err = v.do(c, ctx, task); err != nil {
+			what = "calls" // the error says the rest
+		}
 	}
 	if own, ok := errors.AsType[*exitError](err); ok {
 		return own
 	}
 	if _, unknown := errors.AsType[*client.NotFoundError](err); unknown {
-		return fmt.Errorf("%s: the network knows no such task that this API key may control: see blocksd calls", what)
+		return fmt.Errorf("calls %s %s: the network knows no such task that this API key may control: see blocksd calls", v.name, task)
 	}
 	if err != nil {
 		return fmt.Errorf("%s: %w", what, err)
