@@ -251,6 +251,30 @@ func TestWriteBlocks(t *testing.T) {
 	}
 }
 
+// TestCallsOfATaskThatWasAskedToEnd: each says why it did not happen.
+func TestCallsOfATaskThatWasAskedToEnd(t *testing.T) {
+	h := &streamHost{created: created(outbound, asBytes)}
+	task := streamTask(t, h)
+	s, err := task.CreateStream(t.Context(), StreamOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cancel(&Canceled{User})
+	_, created := task.CreateStream(ctx, StreamOptions{})
+	for want, err := range map[string]error{
+		"create a stream of task t: the task was asked to end (user)": created,
+		"activate stream t-1: the task was asked to end (user)":       s.Activate(ctx, nil),
+		"flush stream t-1: the task was asked to end (user)":          s.Flush(ctx),
+		"end stream t-1: the task was asked to end (user)":            s.End(ctx),
+	} {
+		var why *Canceled
+		if err == nil || err.Error() != want || !errors.As(err, &why) {
+			t.Errorf("%v, want %s", err, want)
+		}
+	}
+}
+
 func TestWriteErrors(t *testing.T) {
 	h := &streamHost{created: created(outbound, asEvents)}
 	task := streamTask(t, h)

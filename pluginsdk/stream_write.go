@@ -252,7 +252,7 @@ func (s *Stream) Flush(ctx context.Context) error {
 	if err == nil {
 		_, err = s.client.WriteStream(s.auth(ctx), &handlerv1.WriteStreamRequest{TaskId: s.task, CalledTaskId: s.called, StreamId: s.ID, Flush: true})
 		if err != nil {
-			err = streamError(err)
+			err = callError(ctx, err)
 		}
 	}
 	if err != nil {
