@@ -35,6 +35,9 @@ const parrotCard = `{
   "runtime": {"handler": "main.go", "concurrency": 8}
 }`
 
+// stubborn is how long a task does not hear of a cancel.
+const stubborn = 500 * time.Millisecond
+
 // parrot does what the text says.
 func parrot(ctx context.Context, task *wire.Task, port dispatch.TaskPort) error {
 	text := ""
@@ -51,6 +54,10 @@ func parrot(ctx context.Context, task *wire.Task, port dispatch.TaskPort) error 
 			return err
 		}
 		fallthrough
+	case "stubborn":
+		port.Status("waiting")
+		<-ctx.Done()
+		time.Sleep(stubborn)
 	case "wait":
 		port.Status("waiting")
 		<-ctx.Done()
@@ -201,12 +208,11 @@ func TestCall(t *testing.T) {
 		}
 	})
 	t.Run("interrupted twice", func(t *testing.T) {
-		both := make(chan struct{})
-		out := &triggerWriter{text: "waiting", fire: func() { close(both) }}
-		var stderr bytes.Buffer
-		code := Run(t.Context(), Invocation{Args: []string{"call", "parrot", "--text", "wait"}, Stdout: out, Stderr: &stderr, Env: env, Interrupts: Interrupts{First: both, Second: both}})
-		// The outcome may still arrive in time.
-		if code != 1 && code != 5 {
+		first, second := make(chan struct{}), make(chan struct{})
+		out := &triggerWriter{text: "waiting", fire: func() { close(first) }}
+		stderr := &triggerWriter{text: "canceling", fire: func() { close(second) }}
+		code := Run(t.Context(), Invocation{Args: []string{"call", "parrot", "--text", "stubborn"}, Stdout: out, Stderr: stderr, Env: env, Interrupts: Interrupts{First: first, Second: second}})
+		if code != 1 || !strings.Contains(stderr.String(), "stopped waiting for task ") || !strings.HasSuffix(stderr.String(), "; it may still run\n") {
 			t.Errorf("exit %d, printed %s, %s", code, out.String(), stderr.String())
 		}
 	})
