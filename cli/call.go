@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
 	"unicode/utf8"
 
@@ -75,7 +74,8 @@ func newCall(a *app) *cobra.Command {
 var (
 	errTimedOut = errors.New("the timeout has passed")
 	errDetached = errors.New("detached before the end")
-	errUnread   = errors.New("nobody reads what is printed")
+	// errStreamsLeft: the task has ended, and its streams have not.
+	errStreamsLeft = errors.New("left before the end of the streams")
 )
 
 func (a *app) call(ctx context.Context, o callOptions) error {
@@ -85,14 +85,17 @@ func (a *app) call(ctx context.Context, o callOptions) error {
 	if err := o.check(); err != nil {
 		return usagef("call %s: %w", o.agent, err)
 	}
-	// attached ends when the user stops waiting, or when the outcome does not come in time. wanted ends earlier, at the
-	// first interrupt, when nobody reads what is printed any more, or when --timeout has passed: then the task is canceled.
+	// attached ends when the user stops waiting, or when the outcome does not come in time. asked ends earlier: at the first
+	// interrupt, or when what is printed cannot be written any more. wanted ends then, too, and when --timeout has passed. As
+	// long as the task runs, it is canceled then.
 	attached, detach := context.WithCancelCause(ctx)
 	defer detach(nil)
-	wanted, stopWanting := a.interruptible(attached)
-	defer stopWanting()
-	wanted, stopListening := unread(wanted)
-	defer stopListening()
+	asked, stopAsking := a.interruptible(attached)
+	defer stopAsking()
+	defer surviveBrokenPipes()()
+	asked, lose := context.WithCancelCause(asked)
+	defer lose(nil)
+	wanted := asked
 	if o.limited {
 		var stopTimer context.CancelFunc
 		wanted, stopTimer = context.WithTimeoutCause(wanted, o.timeout, errTimedOut)
@@ -110,7 +113,7 @@ func (a *app) call(ctx context.Context, o callOptions) error {
 	if err != nil {
 		return o.notSubmitted(wanted, err)
 	}
-	out := a.newCallPrinter(o.asJSON, o.stream && o.streamDir == "")
+	out := a.newCallPrinter(o.watchOptions, lose)
 	req, err := a.request(wanted, c, o, out)
 	if err != nil {
 		return o.notSubmitted(wanted, err)
@@ -124,42 +127,58 @@ func (a *app) call(ctx context.Context, o callOptions) error {
 		return o.notSubmitted(wanted, err)
 	}
 	defer session.Close()
-	if err := out.submitted(session, o.agent); err != nil {
-		return unfinished(attached, session, o, err)
-	}
+	out.submitted(session, o.agent)
 
 	warnings.on.Store(true)
-	following, ended := context.WithCancel(attached)
+	running, ended := context.WithCancel(attached)
+	watched, stopWatching := context.WithCancel(attached)
 	var others sync.WaitGroup
-	others.Go(func() { a.cancelWhenUnwanted(following, wanted, session, detach) })
-	sending := a.send(following, session, o.sends)
-	end, err := o.watch(attached, session, out)
+	others.Go(func() { a.cancelWhenUnwanted(unwanted{watched, running, asked, wanted, detach}, session, out) })
+	sending := a.send(running, session, o.sends, out)
+	var canceled error // why, if it was before the task's end
+	end, err := o.watch(attached, session, out, func() {
+		canceled = context.Cause(wanted)
+		ended()
+	})
 	ended()
+	stopWatching()
 	others.Wait()
 	sendErr := sending.wait(o.agent)
-	expired := errors.Is(context.Cause(wanted), errTimedOut)
+	lost := out.failure()
 	switch {
-	case errors.Is(context.Cause(wanted), errUnread), errors.Is(err, syscall.EPIPE):
-		if err != nil { // the write failed before anybody could cancel
-			_ = cancelTask(attached, session) // nobody would read why not
-		}
-		return &exitError{code: exitCanceled, err: errUnread, silent: true}
+	case lost != nil && lost.unread():
+		return &exitError{code: exitCanceled, err: lost, silent: true}
+	case lost != nil:
+		return fmt.Errorf("call %s: %w, %s", o.agent, lost, afterwards(session, end, canceled))
 	case err != nil:
 		return unfinished(attached, session, o, err)
-	case expired:
+	case errors.Is(canceled, errTimedOut):
 		how := "so it was canceled"
 		if end.State != client.Canceled {
 			how = "so it was asked to end, and ended as " + string(end.State)
 		}
 		return &exitError{code: exitTimedOut, err: fmt.Errorf("call %s: task %s did not end within %s, %s", o.agent, session.TaskID(), o.timeout, how)}
 	}
-	if err := o.saveArtifacts(wanted, session, out); err != nil {
+	saving, stopSaving := a.interruptibleAgain(ctx)
+	defer stopSaving()
+	if err := o.saveArtifacts(saving, session, out); err != nil {
 		return err
 	}
 	if err := outcome(session.TaskID(), end); err != nil {
 		return err
 	}
 	return sendErr
+}
+
+// afterwards is what has become of a task whose output could not be written. canceled is why it was asked to end, if it was.
+func afterwards(s *client.Session, end client.Event, canceled error) string {
+	switch {
+	case end.State == "":
+		return fmt.Sprintf("and task %s, which was asked to end, may still run", s.TaskID())
+	case end.State == client.Canceled && canceled != nil && !errors.Is(canceled, errTimedOut):
+		return fmt.Sprintf("so task %s was canceled", s.TaskID())
+	}
+	return fmt.Sprintf("and task %s has ended as %s: blocksd follow shows its events again", s.TaskID(), end.State)
 }
 
 // check returns what is wrong with the options, before the network is asked.
@@ -230,45 +249,64 @@ func (a *app) request(ctx context.Context, c *client.Client, o callOptions, out 
 	return r, nil
 }
 
-// cancelWhenUnwanted cancels the task when wanted ends. It detaches at the second interrupt, or if the outcome does not
-// come in time. It returns when following has ended.
-func (a *app) cancelWhenUnwanted(following, wanted context.Context, s *client.Session, detach context.CancelCauseFunc) {
+// unwanted is what ends the wait for a task.
+type unwanted struct {
+	watched context.Context // ends when all has been printed
+	running context.Context // ends before, with the task
+	asked   context.Context // ends when the user, or the output, wants no more
+	wanted  context.Context // ends then, or when --timeout has passed
+	detach  context.CancelCauseFunc
+}
+
+// cancelWhenUnwanted cancels the task when it is no longer wanted. It detaches at the second interrupt, or if the outcome
+// does not come in time; once the task has ended, and only its streams are left, at the next interrupt. It returns when
+// nothing is left to watch.
+func (a *app) cancelWhenUnwanted(u unwanted, s *client.Session, out *callPrinter) {
 	select {
-	case <-following.Done():
+	case <-u.running.Done():
+	case <-u.wanted.Done():
+	}
+	if u.running.Err() != nil {
+		select {
+		case <-u.watched.Done():
+		case <-u.asked.Done():
+			u.detach(errStreamsLeft)
+		}
 		return
-	case <-wanted.Done():
 	}
 	cause, outcomeTimeout := errDetached, canceledTimeout
-	if errors.Is(context.Cause(wanted), errTimedOut) {
+	if errors.Is(context.Cause(u.wanted), errTimedOut) {
 		cause, outcomeTimeout = errTimedOut, expiredTimeout
 	} else {
-		fmt.Fprintf(a.Stderr, "canceling task %s; interrupt again to stop waiting for it\n", s.TaskID())
+		out.remark(fmt.Sprintf("canceling task %s; interrupt again to stop waiting for it", s.TaskID()))
 	}
 	var request sync.WaitGroup
+	defer request.Wait()
 	request.Go(func() {
-		if err := cancelTask(following, s); err != nil && following.Err() == nil {
-			fmt.Fprintf(a.Stderr, "blocksd: %s\n", err)
+		if err := cancelTask(u.running, s); err != nil && u.running.Err() == nil {
+			out.remark("blocksd: " + err.Error())
 		}
 	})
 	timer := time.NewTimer(outcomeTimeout)
 	defer timer.Stop()
 	select {
-	case <-following.Done():
+	case <-u.running.Done():
 	case <-a.Interrupts.Second:
-		detach(errDetached)
+		u.detach(errDetached)
 	case <-timer.C:
-		detach(cause)
+		u.detach(cause)
 	}
-	request.Wait()
+	select {
+	case <-u.watched.Done():
+	case <-a.Interrupts.Second:
+		u.detach(errStreamsLeft) // the first cause counts
+	}
 }
 
 func cancelTask(ctx context.Context, s *client.Session) error {
 	ctx, cancel := context.WithTimeout(ctx, cancelTimeout)
 	defer cancel()
-	if err := s.Cancel(ctx); err != nil {
-		return fmt.Errorf("cancel task %s: %w", s.TaskID(), err)
-	}
-	return nil
+	return s.Cancel(ctx)
 }
 
 // notSubmitted is the error of a call whose task the network may not have.
@@ -283,7 +321,7 @@ func (o callOptions) notSubmitted(ctx context.Context, err error) error {
 		return fmt.Errorf("call %s: interrupted before the network confirmed the task; it may have been sent", o.agent)
 	}
 	if _, unknown := errors.AsType[*client.NotFoundError](err); unknown {
-		return fmt.Errorf("call %s: the network knows no agent %q that this API key may call: check its name", o.agent, o.agent)
+		return fmt.Errorf("call %s: the network knows no agent %q that this API key may call: blocksd agents lists those that there are", o.agent, o.agent)
 	}
 	if strings.HasPrefix(err.Error(), "send a task to agent ") {
 		return err // it begins with what was attempted
@@ -296,6 +334,8 @@ func unfinished(ctx context.Context, s *client.Session, o callOptions, err error
 	switch cause := context.Cause(ctx); {
 	case errors.Is(cause, errTimedOut):
 		return &exitError{code: exitTimedOut, err: fmt.Errorf("call %s: task %s did not end within %s, nor within %s after it was canceled", o.agent, s.TaskID(), o.timeout, expiredTimeout)}
+	case errors.Is(cause, errStreamsLeft):
+		return fmt.Errorf("call %s: task %s has ended, but stopped reading its streams before their end", o.agent, s.TaskID())
 	case errors.Is(cause, errDetached):
 		return fmt.Errorf("call %s: stopped waiting for task %s; it may still run", o.agent, s.TaskID())
 	}

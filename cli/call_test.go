@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -34,6 +35,9 @@ const parrotCard = `{
   "runtime": {"handler": "main.go", "concurrency": 8}
 }`
 
+// stubborn is how long a task does not hear of a cancel.
+const stubborn = 500 * time.Millisecond
+
 // parrot does what the text says.
 func parrot(ctx context.Context, task *wire.Task, port dispatch.TaskPort) error {
 	text := ""
@@ -45,6 +49,15 @@ func parrot(ctx context.Context, task *wire.Task, port dispatch.TaskPort) error 
 	switch text {
 	case "fail":
 		return &dispatch.TaskFailure{Kind: dispatch.HandlerError, Public: "no such word"}
+	case "hold":
+		if err := port.Artifact(ctx, wire.Artifact{OutputID: "reply", FileName: "held.txt", MIMEType: "text/plain", Data: []byte("so far")}); err != nil {
+			return err
+		}
+		fallthrough
+	case "stubborn":
+		port.Status("waiting")
+		<-ctx.Done()
+		time.Sleep(stubborn)
 	case "wait":
 		port.Status("waiting")
 		<-ctx.Done()
@@ -130,7 +143,7 @@ func TestCall(t *testing.T) {
 			args := strings.Fields("call parrot hello " + format)
 			code := Run(t.Context(), Invocation{Args: args, Stdout: full, Stderr: &stderr, Env: env})
 			full.Close()
-			if code != 1 || !strings.Contains(stderr.String(), "blocksd: call parrot: write /dev/full: no space left on device") {
+			if code != 1 || !strings.Contains(stderr.String(), "blocksd: call parrot: write standard output: no space left on device, so task ") {
 				t.Errorf("%v: exit %d: %s", args, code, stderr.String())
 			}
 		}
@@ -188,13 +201,33 @@ func TestCall(t *testing.T) {
 			t.Errorf("exit %d, printed %s, %s", code, out.String(), stderr.String())
 		}
 	})
-	t.Run("interrupted twice", func(t *testing.T) {
-		both := make(chan struct{})
-		out := &triggerWriter{text: "waiting", fire: func() { close(both) }}
+	t.Run("interrupted, and saved", func(t *testing.T) {
+		first, dir := make(chan struct{}), t.TempDir()
+		out := &triggerWriter{text: "waiting", fire: func() { close(first) }}
 		var stderr bytes.Buffer
-		code := Run(t.Context(), Invocation{Args: []string{"call", "parrot", "--text", "wait"}, Stdout: out, Stderr: &stderr, Env: env, Interrupts: Interrupts{First: both, Second: both}})
-		// The outcome may still arrive in time.
-		if code != 1 && code != 5 {
+		code := Run(t.Context(), Invocation{Args: []string{"call", "parrot", "--text", "hold", "--save", dir}, Stdout: out, Stderr: &stderr, Env: env, Interrupts: Interrupts{First: first}})
+		if b, err := os.ReadFile(filepath.Join(dir, "held.txt")); code != 5 || err != nil || string(b) != "so far" {
+			t.Errorf("exit %d, saved %q, %v, printed %s, %s", code, b, err, out.String(), stderr.String())
+		}
+	})
+	t.Run("a connection breaks off", func(t *testing.T) { // which sends SIGPIPE, as a reader does that has ended
+		out := &triggerWriter{text: "waiting", fire: func() {
+			if err := syscall.Kill(os.Getpid(), syscall.SIGPIPE); err != nil {
+				t.Error(err)
+			}
+		}}
+		var stderr bytes.Buffer
+		code := Run(t.Context(), Invocation{Args: []string{"call", "parrot", "--text", "wait", "--timeout", "1s"}, Stdout: out, Stderr: &stderr, Env: env})
+		if code != 6 || !strings.Contains(stderr.String(), "did not end within 1s, so it was canceled") {
+			t.Errorf("exit %d, printed %s, %s", code, out.String(), stderr.String())
+		}
+	})
+	t.Run("interrupted twice", func(t *testing.T) {
+		first, second := make(chan struct{}), make(chan struct{})
+		out := &triggerWriter{text: "waiting", fire: func() { close(first) }}
+		stderr := &triggerWriter{text: "canceling", fire: func() { close(second) }}
+		code := Run(t.Context(), Invocation{Args: []string{"call", "parrot", "--text", "stubborn"}, Stdout: out, Stderr: stderr, Env: env, Interrupts: Interrupts{First: first, Second: second}})
+		if code != 1 || !strings.Contains(stderr.String(), "stopped waiting for task ") || !strings.HasSuffix(stderr.String(), "; it may still run\n") {
 			t.Errorf("exit %d, printed %s, %s", code, out.String(), stderr.String())
 		}
 	})

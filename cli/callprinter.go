@@ -2,11 +2,15 @@ package cli
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"strings"
 	"sync"
+	"syscall"
 
 	"github.com/blocksd/blocksd/client"
 	"github.com/blocksd/blocksd/network/wire"
@@ -24,22 +28,29 @@ type callPrinter struct {
 	width   int  // of the terminal
 	live    bool // notes is a terminal: the last status text is kept on its last line
 	plain   bool // results is not a terminal: it gets the bytes of streams as they are
-	vital   bool // notes are all that the command prints: what cannot be written is an error
 
 	streamLines bool // streams are shown among the notes, a line for each item
 
+	// lose is called when the results cannot be written any more; nil where nobody needs to know. aside means that notes are
+	// no results.
+	lose  context.CancelCauseFunc
+	aside bool
+
 	mu     sync.Mutex // guards the writers and what follows
 	status string     // on the last line, if there is one
-	lost   error      // the first error of writing vital notes, as on a full disk
+	broken bool       // results cannot be written
+
+	lostMu sync.Mutex // guards lost
+	lost   *lostOutput
 }
 
 // newCallPrinter prints to standard output. When streams are shown, standard output is theirs.
-func (a *app) newCallPrinter(asJSON, streams bool) *callPrinter {
-	p := &callPrinter{results: a.Stdout, notes: a.Stdout, errors: a.Stderr, asJSON: asJSON, style: a.style(), width: a.width(), plain: !isTerminal(a.Stdout)}
+func (a *app) newCallPrinter(o watchOptions, lose context.CancelCauseFunc) *callPrinter {
+	streams := o.stream && o.streamDir == ""
+	p := &callPrinter{results: a.Stdout, notes: a.Stdout, errors: a.Stderr, asJSON: o.asJSON, style: a.style(), width: a.width(), plain: !isTerminal(a.Stdout), lose: lose}
 	if streams {
-		p.notes, p.style = a.Stderr, style{}
+		p.notes, p.style, p.aside = a.Stderr, style{}, true
 	}
-	p.vital = !streams && !asJSON
 	p.live = !streams && isTerminal(a.Stdout) && a.getenv("TERM") != "dumb"
 	return p
 }
@@ -47,14 +58,16 @@ func (a *app) newCallPrinter(asJSON, streams bool) *callPrinter {
 // shownBytes is how much of a text artifact is printed; --save gets all of it.
 const shownBytes = 4 << 10
 
-func (p *callPrinter) submitted(s *client.Session, agent string) error {
+func (p *callPrinter) submitted(s *client.Session, agent string) {
 	if p.asJSON {
-		return p.line(struct {
+		_ = p.line(struct { // lose has the error
+
 			Type   string `json:"type"`
 			TaskID string `json:"taskId"`
 			Agent  string `json:"agent"`
 			Queued bool   `json:"queued"`
 		}{"submitted", s.TaskID(), agent, s.Queued()})
+		return
 	}
 	note := ""
 	switch {
@@ -64,16 +77,17 @@ func (p *callPrinter) submitted(s *client.Session, agent string) error {
 		note = " (queued: no instance is free)"
 	}
 	p.say("task %s for %s%s", s.TaskID(), agent, note)
-	return p.failure()
 }
 
+// event prints an event. The error is that of an event that cannot be shown.
 func (p *callPrinter) event(e client.Event) error {
 	if p.asJSON {
 		b, err := e.JSON()
 		if err != nil {
 			return err
 		}
-		return p.write(append(b, '\n'))
+		_ = p.write(append(b, '\n')) // lose has the error
+		return nil
 	}
 	switch e.Type {
 	case wire.EventProgress:
@@ -100,7 +114,7 @@ func (p *callPrinter) event(e client.Event) error {
 		}
 		p.sayIn(toneOf(e.State), text)
 	}
-	return p.failure()
+	return nil
 }
 
 func toneOf(s client.State) tone {
@@ -159,17 +173,17 @@ func (p *callPrinter) sayIn(t tone, text string) {
 	p.noteLocked(eraseLine + line + "\n" + p.status)
 }
 
-func (p *callPrinter) noteLocked(text string) {
-	if _, err := p.notes.Write([]byte(text)); err != nil && p.lost == nil && p.vital {
-		p.lost = err
-	}
-}
-
-// failure says why something that had to be printed was not.
-func (p *callPrinter) failure() error {
+// remark prints a line to standard error, and keeps it apart from the status text.
+func (p *callPrinter) remark(text string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.lost
+	if p.status != "" {
+		p.noteLocked(eraseLine)
+	}
+	fmt.Fprintln(p.errors, printable(text))
+	if p.status != "" {
+		p.noteLocked(p.status)
+	}
 }
 
 // progress shows a status text: on the last line of a terminal, so that many do not push out what matters.
@@ -216,9 +230,92 @@ func (p *callPrinter) clear() {
 
 // line prints a value as a line of JSON.
 func (p *callPrinter) line(v any) error {
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(v); err != nil {
+		return err
+	}
+	return p.write(b.Bytes())
+}
+
+// write prints results. The error has been noted.
+func (p *callPrinter) write(b []byte) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	enc := json.NewEncoder(p.results)
-	enc.SetEscapeHTML(false)
-	return enc.Encode(v)
+	p.writeLocked(b)
+	if p.broken {
+		return p.failure()
+	}
+	return nil
+}
+
+func (p *callPrinter) writeLocked(b []byte) {
+	if p.broken {
+		return
+	}
+	if _, err := p.results.Write(b); err != nil {
+		p.broken = true
+		p.giveUp(&lostOutput{toStdout, err})
+	}
+}
+
+func (p *callPrinter) noteLocked(text string) {
+	if !p.aside {
+		p.writeLocked([]byte(text))
+		return
+	}
+	if _, err := io.WriteString(p.notes, text); errors.Is(err, syscall.EPIPE) { // nobody watches any more
+		p.giveUp(&lostOutput{toStderr, err})
+	}
+}
+
+// giveUp notes that something could not be written, so that what goes on is in vain.
+func (p *callPrinter) giveUp(err error) {
+	lost, ok := errors.AsType[*lostOutput](err)
+	if !ok {
+		lost = &lostOutput{"print", err}
+	}
+	p.lostMu.Lock()
+	if p.lost == nil {
+		p.lost = lost
+	}
+	p.lostMu.Unlock()
+	if p.lose != nil {
+		p.lose(lost)
+	}
+}
+
+// failure is the first thing that could not be written, nil for none.
+func (p *callPrinter) failure() *lostOutput {
+	p.lostMu.Lock()
+	defer p.lostMu.Unlock()
+	return p.lost
+}
+
+// What of a lostOutput.
+const (
+	toStdout = "write standard output"
+	toStderr = "write standard error"
+)
+
+// lostOutput is why something could not be written.
+type lostOutput struct {
+	what string
+	err  error
+}
+
+func (e *lostOutput) Error() string {
+	err := e.err
+	if path, ok := errors.AsType[*fs.PathError](err); ok {
+		err = path.Err // what says where
+	}
+	return e.what + ": " + err.Error()
+}
+
+func (e *lostOutput) Unwrap() error { return e.err }
+
+// unread reports whether the reader of what is printed has ended, which is no mistake.
+func (e *lostOutput) unread() bool {
+	return (e.what == toStdout || e.what == toStderr) && errors.Is(e.err, syscall.EPIPE)
 }

@@ -158,15 +158,21 @@ func newCallVerb(a *app, v callVerb) *cobra.Command {
 func (a *app) controlCall(ctx context.Context, v callVerb, task string, asJSON bool) error {
 	what := fmt.Sprintf("calls %s %s", v.name, task)
 	c, err := a.newClient(ctx, what, &warningPrinter{w: a.Stderr})
+	var before client.State
 	if err == nil {
 		defer c.Close()
-		err = v.do(c, ctx, task)
+		if row, rowErr := c.Task(ctx, task); rowErr == nil { // the request says what is wrong
+			before = row.State
+		}
+		if err = v.do(c, ctx, task); err != nil {
+			what = "calls" // the error says the rest
+		}
 	}
 	if own, ok := errors.AsType[*exitError](err); ok {
 		return own
 	}
 	if _, unknown := errors.AsType[*client.NotFoundError](err); unknown {
-		return fmt.Errorf("%s: the network knows no such task that this API key may control: see blocksd calls", what)
+		return fmt.Errorf("calls %s %s: the network knows no such task that this API key may control: see blocksd calls", v.name, task)
 	}
 	if err != nil {
 		return fmt.Errorf("%s: %w", what, err)
@@ -176,6 +182,10 @@ func (a *app) controlCall(ctx context.Context, v callVerb, task string, asJSON b
 			TaskID string `json:"taskId"`
 			Asked  string `json:"asked"`
 		}{task, v.name})
+	}
+	if v.name != "retry" && slices.Contains([]client.State{client.Completed, client.Failed, client.Canceled}, before) {
+		fmt.Fprintf(a.Stdout, "task %s had ended as %s before\n", printable(task), before)
+		return nil
 	}
 	fmt.Fprintf(a.Stdout, "task %s %s; blocksd follow %s shows what comes of it\n", printable(task), v.done, printable(task))
 	return nil

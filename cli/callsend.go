@@ -62,7 +62,7 @@ type sending struct{ group errgroup.Group }
 
 // send begins to write each file into its stream, once that is announced. It gives up when ctx ends: when the task has
 // ended.
-func (a *app) send(ctx context.Context, s *client.Session, files []sendFlag) *sending {
+func (a *app) send(ctx context.Context, s *client.Session, files []sendFlag, out *callPrinter) *sending {
 	var g sending
 	for _, f := range files {
 		g.group.Go(func() error {
@@ -71,7 +71,7 @@ func (a *app) send(ctx context.Context, s *client.Session, files []sendFlag) *se
 				return nil // the task is over: what it did not want to read is no error
 			}
 			if err != nil {
-				fmt.Fprintf(a.Stderr, "blocksd: %s\n", printable(err.Error()))
+				out.remark("blocksd: " + err.Error())
 			}
 			return err
 		})
@@ -175,7 +175,10 @@ func jsonLines(r io.Reader) func() ([]byte, error) {
 			}
 			return bytes.Clone(line), nil
 		}
-		if err := lines.Err(); err != nil {
+		switch err := lines.Err(); {
+		case errors.Is(err, bufio.ErrTooLong):
+			return nil, fmt.Errorf("%w: line %d has more than %d bytes: split it", errNotSent, number+1, maxEventLine)
+		case err != nil:
 			return nil, fmt.Errorf("%w: line %d: %w", errNotSent, number+1, err)
 		}
 		return nil, io.EOF

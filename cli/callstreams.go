@@ -1,17 +1,9 @@
 package cli
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
-	"strconv"
-	"strings"
 	"sync"
-	"unicode/utf8"
 
 	"github.com/blocksd/blocksd/client"
 	"github.com/blocksd/blocksd/network/wire"
@@ -20,55 +12,65 @@ import (
 // streamView shows the streams of one task.
 type streamView struct {
 	options watchOptions
+	session *client.Session
 	out     *callPrinter
-	shown   map[string]bool // ids of the streams that have been dealt with
+	opened  map[string]openedStream // by id
 
 	mu    sync.Mutex // guards what follows
 	names map[string]int
-	err   error // the first thing that could not be written
+}
+
+// openedStream is a stream of which nothing has been printed yet.
+type openedStream struct {
+	ref    *client.StreamRef
+	stream *client.Stream // nil if it could not be opened
+}
+
+func newStreamView(o watchOptions, s *client.Session, out *callPrinter) *streamView {
+	return &streamView{options: o, session: s, out: out, opened: map[string]openedStream{}, names: map[string]int{}}
 }
 
 // unavailable is the reason of a stream that was not opened before its task ended. The others are those of the client.
 const unavailable = "unavailable"
 
-// open begins to show the streams that have been announced since the last call.
-func (v *streamView) open(ctx context.Context, s *client.Session, viewers *sync.WaitGroup) {
-	for _, ref := range s.Streams() {
-		if ref.Direction() == client.Outbound || v.shown[ref.ID()] {
+// follow begins to show the streams that an event announces, which has been printed. Streams that are announced later, as
+// far as the session knows already, are opened now: printing may take longer than the task.
+func (v *streamView) follow(ctx context.Context, e client.Event, viewers *sync.WaitGroup) {
+	for _, ref := range v.session.Streams() {
+		if _, known := v.opened[ref.ID()]; known || ref.Direction() == client.Outbound {
 			continue
 		}
-		v.shown[ref.ID()] = true
 		stream, err := ref.Open(ctx)
 		if err != nil {
-			if ctx.Err() == nil {
-				v.fail(v.closed(ref, unavailable, 0, err))
-			}
-			continue
+			stream = nil
 		}
-		viewers.Go(func() { v.fail(v.show(ctx, ref, stream)) })
+		v.opened[ref.ID()] = openedStream{ref, stream}
+	}
+	if e.Type != client.EventProgress {
+		return
+	}
+	announced, _, _ := wire.DecodeStreamStarted(e.Raw)
+	for _, a := range announced {
+		o := v.opened[a.ID]
+		v.opened[a.ID] = openedStream{} // it may be announced again
+		switch {
+		case o.ref == nil:
+		case o.stream != nil:
+			viewers.Go(func() { v.show(ctx, o.ref, o.stream) })
+		case ctx.Err() == nil:
+			v.closed(o.ref, unavailable, 0, nil)
+		}
 	}
 }
 
-func (v *streamView) fail(err error) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	if v.err == nil {
-		v.err = err
-	}
-}
-
-func (v *streamView) failure() error {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	return v.err
-}
-
-// show prints a stream to its end.
-func (v *streamView) show(ctx context.Context, ref *client.StreamRef, stream *client.Stream) error {
+// show prints a stream to its end, or as far as it can be written.
+func (v *streamView) show(ctx context.Context, ref *client.StreamRef, stream *client.Stream) {
 	sink, err := v.sink(ref)
 	if err != nil {
-		return err
+		v.out.giveUp(err)
+		return
 	}
+	reason := client.StreamClosed // by whoever ends ctx
 	var trouble error
 	for item, err := range stream.Items(ctx) {
 		if err != nil {
@@ -76,227 +78,41 @@ func (v *streamView) show(ctx context.Context, ref *client.StreamRef, stream *cl
 			break
 		}
 		if err := sink.write(item); err != nil {
-			return errors.Join(err, sink.close())
+			v.out.giveUp(err)
+			_ = sink.close() // the first error says more
+			return
 		}
 	}
-	if err := sink.close(); err != nil || ctx.Err() != nil {
-		return err
+	if err := sink.close(); err != nil {
+		v.out.giveUp(err)
+		return
 	}
-	return v.closed(ref, string(stream.EndReason()), stream.Gaps(), trouble)
+	if ctx.Err() == nil {
+		reason = stream.EndReason()
+	} else {
+		trouble = nil
+	}
+	v.closed(ref, string(reason), stream.Gaps(), trouble)
 }
 
 // closed says that a stream is over.
-func (v *streamView) closed(ref *client.StreamRef, reason string, gaps int64, why error) error {
+func (v *streamView) closed(ref *client.StreamRef, reason string, gaps int64, why error) {
 	if v.out.asJSON {
-		return v.out.line(struct {
+		_ = v.out.line(struct { // the printer has given up if it fails
 			Type     string `json:"type"`
 			Stream   string `json:"stream"`
 			StreamID string `json:"streamId"`
 			Reason   string `json:"reason"`
 			Gaps     int64  `json:"gaps"`
 		}{"stream_closed", ref.Name(), ref.ID(), reason, gaps})
+		return
 	}
 	text := fmt.Sprintf("stream %s %s", ref.Name(), reason)
 	if gaps > 0 {
 		text += ", with " + counted(gaps, "gap")
 	}
-	if why != nil && reason != unavailable {
+	if why != nil {
 		text += ": " + why.Error()
 	}
 	v.out.say("%s", text)
-	return nil
-}
-
-// streamSink takes the items of one stream.
-type streamSink interface {
-	write(client.StreamItem) error
-	close() error
-}
-
-func (v *streamView) sink(ref *client.StreamRef) (streamSink, error) {
-	switch {
-	case v.options.streamDir != "":
-		return v.newFileSink(ref)
-	case v.out.asJSON:
-		return &jsonSink{out: v.out, name: ref.Name(), id: ref.ID()}, nil
-	case v.out.streamLines:
-		return lineSink{out: v.out, name: ref.Name()}, nil
-	}
-	return &textSink{out: v.out}, nil
-}
-
-// jsonSink prints each item as a line of JSON.
-type jsonSink struct {
-	out      *callPrinter
-	name, id string
-}
-
-func (s *jsonSink) write(item client.StreamItem) error {
-	line := struct {
-		Type     string          `json:"type"`
-		Stream   string          `json:"stream"`
-		StreamID string          `json:"streamId"`
-		Seq      int64           `json:"seq"`
-		Text     *string         `json:"text,omitempty"`
-		Data     *[]byte         `json:"data,omitempty"`
-		Event    json.RawMessage `json:"event,omitempty"`
-	}{Type: "stream", Stream: s.name, StreamID: s.id, Seq: item.Seq}
-	switch {
-	case item.Event != nil:
-		line.Event = item.Event
-	case utf8.Valid(item.Data):
-		text := string(item.Data)
-		line.Text = &text
-	default:
-		line.Data = &item.Data
-	}
-	return s.out.line(line)
-}
-
-func (s *jsonSink) close() error { return nil }
-
-// textSink prints a stream for people and for pipes. A terminal gets no control characters.
-type textSink struct {
-	out  *callPrinter
-	rest []byte // the beginning of a character whose end has not come
-	open bool   // the last line on the terminal has not ended
-}
-
-func (s *textSink) write(item client.StreamItem) error {
-	if item.Event != nil {
-		line := compactJSON(item.Event)
-		if !s.out.plain {
-			line = []byte(printable(string(line)))
-		}
-		return s.out.write(append(line, '\n'))
-	}
-	if s.out.plain {
-		return s.out.write(item.Data)
-	}
-	data := append(s.rest, item.Data...)
-	whole := len(data) - partial(data)
-	s.rest = append([]byte(nil), data[whole:]...)
-	if whole > 0 {
-		s.open = data[whole-1] != '\n'
-	}
-	return s.out.write([]byte(printableText(string(data[:whole]))))
-}
-
-// close ends the last line on a terminal, so that what comes next does not stand behind it.
-func (s *textSink) close() error {
-	end := ""
-	if len(s.rest) > 0 {
-		end = "\uFFFD"
-	}
-	if s.open || end != "" {
-		end += "\n"
-	}
-	return s.out.write([]byte(end))
-}
-
-// lineSink prints a line for each item.
-type lineSink struct {
-	out  *callPrinter
-	name string
-}
-
-func (s lineSink) write(item client.StreamItem) error {
-	text := bytes.TrimRight(item.Data, "\r\n")
-	if item.Event != nil {
-		text = compactJSON(item.Event)
-	}
-	s.out.say("stream %s: %s", s.name, wire.CutText(string(text), shownItem))
-	return nil
-}
-
-func (lineSink) close() error { return nil }
-
-// shownItem is how many bytes of an item stand on its line.
-const shownItem = 200
-
-// printableText is printableLines for text whose lines end as on Windows, too.
-func printableText(s string) string { return printableLines(strings.ReplaceAll(s, "\r\n", "\n")) }
-
-func compactJSON(v json.RawMessage) []byte {
-	var b bytes.Buffer
-	if json.Compact(&b, v) != nil {
-		return v // it was decoded before
-	}
-	return b.Bytes()
-}
-
-// partial is how many bytes at the end of data begin a character without ending it.
-func partial(data []byte) int {
-	for n := 1; n < utf8.UTFMax && n <= len(data); n++ {
-		if b := data[len(data)-n]; utf8.RuneStart(b) {
-			if utf8.FullRune(data[len(data)-n:]) {
-				return 0
-			}
-			return n
-		}
-	}
-	return 0
-}
-
-// fileSink writes a stream to a file: bytes as they are, events as lines of JSON.
-type fileSink struct{ file *os.File }
-
-func (v *streamView) newFileSink(ref *client.StreamRef) (streamSink, error) {
-	root, err := os.OpenRoot(v.options.streamDir) // a name or a link must not lead out of it
-	if err != nil {
-		return nil, fmt.Errorf("write stream %q to %s: %w", ref.Name(), v.options.streamDir, err)
-	}
-	defer root.Close()
-	name := v.fileName(ref.Name())
-	f, err := root.Create(name)
-	if err != nil {
-		return nil, fmt.Errorf("write stream %q to %s: %w", ref.Name(), filepath.Join(v.options.streamDir, name), err)
-	}
-	return fileSink{f}, nil
-}
-
-// fileName is that of a stream's file: the stream's name, with a number for each further stream of that name.
-func (v *streamView) fileName(stream string) string {
-	name := strings.Map(func(r rune) rune {
-		if r == '/' || r == '\\' || r == utf8.RuneError || printable(string(r)) != string(r) {
-			return '_'
-		}
-		return r
-	}, stream)
-	if strings.HasPrefix(name, ".") {
-		name = "_" + name[1:]
-	}
-	if len(name) > 200 { // file systems allow 255
-		name = strings.ToValidUTF8(name[:200], "")
-	}
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	if v.names == nil {
-		v.names = map[string]int{}
-	}
-	v.names[name]++
-	if n := v.names[name]; n > 1 {
-		return name + "-" + strconv.Itoa(n)
-	}
-	return name
-}
-
-func (s fileSink) write(item client.StreamItem) error {
-	data := item.Data
-	if item.Event != nil {
-		data = append(compactJSON(item.Event), '\n')
-	}
-	if _, err := s.file.Write(data); err != nil {
-		return fmt.Errorf("write a stream: %w", err)
-	}
-	return nil
-}
-
-func (s fileSink) close() error { return s.file.Close() }
-
-func (p *callPrinter) write(b []byte) error {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	_, err := p.results.Write(b)
-	return err
 }

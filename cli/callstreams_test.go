@@ -66,7 +66,7 @@ func TestStreamLines(t *testing.T) {
 
 // TestStreamFiles: a stream's name never leads out of the directory.
 func TestStreamFiles(t *testing.T) {
-	var v streamView
+	v := newStreamView(watchOptions{}, nil, nil)
 	for _, c := range []struct{ stream, want string }{
 		{"_default", "_default"}, {"_default", "_default-2"}, {"../../etc/passwd", "_._.._etc_passwd"}, {"..", "_."}, {"a\x00b\n", "a_b_"}, {".rc", "_rc"},
 	} {

@@ -56,31 +56,32 @@ func (o watchOptions) prepare() error {
 	return nil
 }
 
-// watch prints the events of a task up to the terminal one, and what the agent streams. The terminal event comes last: it
-// is held back until the streams have ended, which the session sees to once the task has.
-func (o watchOptions) watch(ctx context.Context, s *client.Session, out *callPrinter) (client.Event, error) {
+// watch prints the events of a task up to the terminal one, and what the agent streams. It calls ended when the terminal
+// event has come, but prints that last, once the streams have ended, which the session sees to. If ctx ends meanwhile,
+// it returns the terminal event with the cause.
+func (o watchOptions) watch(ctx context.Context, s *client.Session, out *callPrinter, ended func()) (client.Event, error) {
 	defer out.clear()
 	var viewers sync.WaitGroup
 	defer viewers.Wait()
-	ctx, stop := context.WithCancel(ctx)
+	viewing, stop := context.WithCancel(ctx)
 	defer stop() // before the wait
-	view := streamView{options: o, out: out, shown: map[string]bool{}}
+	view := newStreamView(o, s, out)
 	for e, err := range s.Events(ctx) {
 		if err != nil {
 			return client.Event{}, err
 		}
-		if e.Type == client.EventTerminal {
-			if o.streams() {
-				view.open(ctx, s, &viewers)
-			}
-			viewers.Wait()
-			return e, errors.Join(view.failure(), out.event(e))
-		}
-		if err := out.event(e); err != nil {
+		terminal := e.Type == client.EventTerminal
+		if terminal {
+			ended()
+		} else if err := out.event(e); err != nil {
 			return client.Event{}, err
 		}
 		if o.streams() {
-			view.open(ctx, s, &viewers)
+			view.follow(viewing, e, &viewers)
+		}
+		if terminal {
+			viewers.Wait()
+			return e, errors.Join(out.event(e), context.Cause(ctx))
 		}
 	}
 	return client.Event{}, fmt.Errorf("follow task %s: its events ended without an outcome", s.TaskID())
@@ -98,7 +99,13 @@ func (o watchOptions) saveArtifacts(ctx context.Context, s *client.Session, out 
 	for _, p := range paths {
 		out.saved(p)
 	}
-	return err
+	if err != nil {
+		if cause := context.Cause(ctx); cause != nil {
+			err = fmt.Errorf("save artifacts of task %s in %s: %w", s.TaskID(), o.save, cause)
+		}
+		return fmt.Errorf("%w; blocksd follow %s --save DIR tries again", err, s.TaskID())
+	}
+	return nil
 }
 
 // outcome turns the end of a task into an exit code. The event itself has been printed.

@@ -291,10 +291,8 @@ func sendExample(ctx context.Context, c *client.Client, example daemon.Example, 
 	}
 	defer s.Close()
 	printer := callPrinter{results: out, notes: out, errors: out, indent: "  ", streamLines: true}
-	if err := printer.submitted(s, example.Agent); err != nil {
-		return err
-	}
-	if _, err := (watchOptions{stream: example.Streams}).watch(ctx, s, &printer); err != nil {
+	printer.submitted(s, example.Agent)
+	if _, err := (watchOptions{stream: example.Streams}).watch(ctx, s, &printer, func() {}); err != nil {
 		return because(ctx, err)
 	}
 	return nil

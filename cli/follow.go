@@ -38,6 +38,8 @@ func (a *app) follow(ctx context.Context, task string, o watchOptions) error {
 		ctx, stop = context.WithTimeoutCause(ctx, o.timeout, errTimedOut)
 		defer stop()
 	}
+	ctx, lose := context.WithCancelCause(ctx)
+	defer lose(nil)
 	warnings := &warningPrinter{w: a.Stderr}
 	c, err := a.newClient(ctx, "follow "+task, warnings)
 	if err != nil {
@@ -53,15 +55,29 @@ func (a *app) follow(ctx context.Context, task string, o watchOptions) error {
 	}
 	defer s.Close()
 	warnings.on.Store(true)
-	out := a.newCallPrinter(o.asJSON, o.stream && o.streamDir == "")
-	end, err := o.watch(ctx, s, out)
-	if err != nil {
+	out := a.newCallPrinter(o, lose)
+	end, err := o.watch(ctx, s, out, func() {})
+	switch {
+	case err != nil && end.State != "":
+		return leftStreams(ctx, task, o, end)
+	case err != nil:
 		return notFollowed(ctx, task, o, err)
 	}
 	if err := o.saveArtifacts(ctx, s, out); err != nil {
 		return err
 	}
 	return outcome(task, end)
+}
+
+// leftStreams is the error of a task that has ended, not all of which was printed.
+func leftStreams(ctx context.Context, task string, o watchOptions, end client.Event) error {
+	switch cause := context.Cause(ctx); {
+	case errors.Is(cause, errTimedOut):
+		return &exitError{code: exitTimedOut, err: fmt.Errorf("follow %s: its streams did not end within %s; the task has ended as %s", task, o.timeout, end.State)}
+	case errors.Is(cause, errInterrupted):
+		return fmt.Errorf("follow %s: stopped reading its streams before their end; the task has ended as %s", task, end.State)
+	}
+	return fmt.Errorf("follow %s: %w; the task has ended as %s", task, context.Cause(ctx), end.State)
 }
 
 // notFollowed is the error of a task whose end was not seen.
@@ -74,6 +90,9 @@ func notFollowed(ctx context.Context, task string, o watchOptions, err error) er
 		return &exitError{code: exitTimedOut, err: fmt.Errorf("follow %s: the task did not end within %s; it goes on", task, o.timeout)}
 	case errors.Is(cause, errInterrupted):
 		return fmt.Errorf("follow %s: stopped following before the task's end; it goes on", task)
+	}
+	if lost, ok := errors.AsType[*lostOutput](context.Cause(ctx)); ok {
+		return fmt.Errorf("follow %s: %w; the task goes on", task, lost)
 	}
 	if _, unknown := errors.AsType[*client.NotFoundError](err); unknown {
 		return fmt.Errorf("follow %s: the network knows no such task that this API key may see: see blocksd calls", task)

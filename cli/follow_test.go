@@ -159,6 +159,13 @@ func TestCalls(t *testing.T) {
 			t.Errorf("%q: %s", c.args, d)
 		}
 	}
+	for verb, want := range map[string]string{
+		"cancel": " had ended as failed before\n", "pause": " had ended as failed before\n", "retry": " is to run once more; blocksd follow " + two + " shows what comes of it\n",
+	} {
+		if r := runCLI(t, env, Interrupts{}, "calls", verb, two); r.code != 0 || r.stdout != "task "+two+want {
+			t.Errorf("%s: %+v", verb, r)
+		}
+	}
 	r := runCLI(t, env, Interrupts{}, "calls")
 	if lines := strings.Split(r.stdout, "\n"); len(lines) != 4 || !strings.HasPrefix(lines[0], "TASK ") || !regexp.MustCompile(`^`+two+`\s+parrot\s+failed\s+\d+s$`).MatchString(lines[1]) {
 		t.Errorf("printed %s", r.stdout)

@@ -111,43 +111,37 @@ func catchSignals(window time.Duration) (in Interrupts, stop func()) {
 
 // surviveBrokenPipes keeps the process alive when the reader of its standard output or error has ended: writes fail, but
 // the process continues. Otherwise the next log record would kill the daemon and cut off its tasks. The signal is caught
-// and not ignored, because handlers would inherit an ignored signal.
+// and not ignored, because handlers would inherit an ignored signal. It says nothing: a connection that breaks off sends it,
+// too, as long as it is caught.
 func surviveBrokenPipes() (stop func()) {
 	broken := make(chan os.Signal, 1) // needs no reader
 	signal.Notify(broken, syscall.SIGPIPE)
 	return func() { signal.Stop(broken) }
 }
 
-// unread returns a context that ends with ctx, or with the cause errUnread when the reader of standard output or error has
-// ended, which does not end the process then.
-func unread(ctx context.Context) (context.Context, context.CancelFunc) {
-	ctx, cancel := context.WithCancelCause(ctx)
-	broken := make(chan os.Signal, 1)
-	signal.Notify(broken, syscall.SIGPIPE)
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		select {
-		case <-broken:
-			cancel(errUnread)
-		case <-ctx.Done():
-		}
-	}()
-	return ctx, func() {
-		cancel(nil)
-		<-done
-		signal.Stop(broken)
+// interruptible returns a context that ends with ctx, or with the cause errInterrupted at the first interrupt.
+func (a *app) interruptible(ctx context.Context) (context.Context, context.CancelFunc) {
+	return until(ctx, a.Interrupts.First)
+}
+
+// interruptibleAgain is interruptible for what comes later: if the first interrupt has ended something else, the second
+// counts.
+func (a *app) interruptibleAgain(ctx context.Context) (context.Context, context.CancelFunc) {
+	select {
+	case <-a.Interrupts.First:
+		return until(ctx, a.Interrupts.Second)
+	default:
+		return until(ctx, a.Interrupts.First)
 	}
 }
 
-// interruptible returns a context that ends with ctx, or with the cause errInterrupted at the first interrupt.
-func (a *app) interruptible(ctx context.Context) (context.Context, context.CancelFunc) {
+func until(ctx context.Context, interrupted <-chan struct{}) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
 		select {
-		case <-a.Interrupts.First:
+		case <-interrupted:
 			cancel(errInterrupted)
 		case <-ctx.Done():
 		}

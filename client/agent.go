@@ -46,13 +46,19 @@ func (c *Client) AgentCard(ctx context.Context, agent string) (card.Card, error)
 // Agents searches the registry.
 func (c *Client) Agents(ctx context.Context, q AgentQuery) (AgentList, error) {
 	list, err := c.consumer.Agents(ctx, q)
-	return list, translate(err)
+	if err != nil {
+		return list, fmt.Errorf("search agents: %w", translate(err))
+	}
+	return list, nil
 }
 
 // AgentStatus returns the instances that serve an agent now; none means that it is offline.
 func (c *Client) AgentStatus(ctx context.Context, name string) ([]Instance, error) {
 	list, err := c.consumer.Instances(ctx, name)
-	return list, translate(err)
+	if err != nil {
+		return list, fmt.Errorf("read the status of agent %s: %w", name, translate(err))
+	}
+	return list, nil
 }
 
 // RemoveAgent deletes an agent of the API key's organization from the registry. It returns false if there is none. reason

@@ -20,6 +20,14 @@ import (
 // ErrClosed is the error of what a closed Client or Session cannot do any more.
 var ErrClosed = errors.New("the session is closed")
 
+// errClientClosed is ErrClosed of a Client.
+var errClientClosed error = clientClosed{}
+
+type clientClosed struct{}
+
+func (clientClosed) Error() string        { return "the client is closed: make another one" }
+func (clientClosed) Is(target error) bool { return target == ErrClosed }
+
 // Client sends tasks and connects to them. Make one and share it: its sessions share their connections.
 type Client struct {
 	settings
@@ -140,7 +148,7 @@ func (c *Client) link(keys wire.Keyset) (*link.Link, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.closed {
-		return nil, ErrClosed
+		return nil, errClientClosed
 	}
 	if l := c.links[keys]; l != nil {
 		return l, nil
@@ -160,7 +168,7 @@ func (c *Client) add(s *Session) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.closed {
-		return ErrClosed
+		return errClientClosed
 	}
 	c.sessions[s] = struct{}{}
 	return nil

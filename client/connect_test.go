@@ -1,6 +1,7 @@
 package client_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -129,6 +130,29 @@ func TestConnectAsSomebody(t *testing.T) {
 	}
 	if _, err := c.Connect(within(t), "task_unknown"); !isA[*client.NotFoundError](err) {
 		t.Errorf("%v", err)
+	}
+}
+
+// Whoever has any credential may connect as the first thing that a client does, in either role, and may ask for the end of
+// the task more than once.
+func TestConnectFirst(t *testing.T) {
+	w := newWorld(t)
+	w.provide("echo", client.Free, done)
+	task := w.send(w.client(), client.Message{Agent: "echo", Parts: text("x")}).TaskID()
+	keyless := w.options()
+	keyless.APIKey, keyless.TokenFunc = "", func(context.Context) (client.Token, error) { return client.Token{Value: w.token()}, nil }
+	for name, o := range map[string]client.Options{"API key": w.options(), "function": keyless} {
+		for _, options := range [][]client.Option{nil, {client.AsProvider()}} {
+			s, err := w.clientOf(o).Connect(within(t), task, options...)
+			if err != nil {
+				t.Fatalf("%s: %v", name, err)
+			}
+			first, err := s.Wait(within(t))
+			second, again := s.Wait(within(t))
+			if err != nil || again != nil || first.State != client.Completed || first != second {
+				t.Errorf("%s: %+v, %v, then %+v, %v", name, first, err, second, again)
+			}
+		}
 	}
 }
 

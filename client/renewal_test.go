@@ -181,7 +181,7 @@ func TestClosedClient(t *testing.T) {
 		if _, err := s.Wait(t.Context()); !errors.Is(err, client.ErrClosed) {
 			t.Errorf("wait: %v", err)
 		}
-		if _, err := c.Send(t.Context(), client.Message{Agent: "echo", Parts: text("x")}); !errors.Is(err, client.ErrClosed) {
+		if _, err := c.Send(t.Context(), client.Message{Agent: "echo", Parts: text("x")}); !errors.Is(err, client.ErrClosed) || !strings.Contains(err.Error(), "the client is closed") {
 			t.Errorf("send: %v", err)
 		}
 		w.spy.forget()

@@ -35,6 +35,9 @@ func (c *Client) Send(ctx context.Context, m Message, options ...Option) (*Sessi
 	if c.consumer.IsAnonymous() {
 		return fail(errors.New("a visitor without an account cannot send tasks: set Options.APIKey, TokenEndpoint or TokenFunc instead of Anonymous"))
 	}
+	if m.Agent == "" {
+		return nil, errors.New("send a task: it names no agent: set Message.Agent")
+	}
 	if err := m.check(); err != nil {
 		return fail(err)
 	}

@@ -203,7 +203,7 @@ func TestMisuse(t *testing.T) {
 		name, says string
 		m          client.Message
 	}{
-		{"no agent", "letters, digits", client.Message{Parts: text("x")}},
+		{"no agent", "send a task: it names no agent: set Message.Agent", client.Message{Parts: text("x")}},
 		{"bad agent", "letters, digits", client.Message{Agent: "a b"}},
 		{"file without an id", "has no id", client.Message{Parts: []client.Part{client.Bytes("", "x", nil)}}},
 		{"no content", "client.Text", client.Message{Parts: []client.Part{{ID: "a"}}}},

@@ -84,7 +84,7 @@ func (r *Stream) event(v any) (stream.Item, error) {
 	if err := enc.Encode(v); err != nil {
 		return stream.Item{}, fmt.Errorf("write stream %q: the event does not encode to JSON: %w", r.Name(), err)
 	}
-	return stream.Event(b.Bytes()), nil
+	return stream.Event(bytes.TrimSpace(b.Bytes())), nil // Encode adds a line's end
 }
 
 // TryWrite is Write that does not wait: it returns ErrStreamFull where the network takes less than is written.

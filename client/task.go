@@ -3,6 +3,7 @@ package client
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"iter"
 
 	"github.com/blocksd/blocksd/network/backend"
@@ -36,7 +37,7 @@ type TaskFilter struct {
 func (c *Client) Task(ctx context.Context, taskID string) (Task, error) {
 	row, err := c.consumer.GetTask(ctx, taskID)
 	if err != nil {
-		return Task{}, translate(err)
+		return Task{}, fmt.Errorf("read task %s: %w", taskID, translate(err))
 	}
 	return taskOf(row), nil
 }
@@ -48,7 +49,7 @@ func (c *Client) Tasks(ctx context.Context, f TaskFilter) (tasks []Task, next st
 		OwnerID: f.Owner, AgentName: f.Agent, State: f.State, Limit: f.Limit, Cursor: f.Cursor,
 	})
 	if err != nil {
-		return nil, "", translate(err)
+		return nil, "", fmt.Errorf("list tasks: %w", translate(err))
 	}
 	for _, r := range rows {
 		tasks = append(tasks, taskOf(r))
@@ -82,36 +83,39 @@ func (c *Client) AllTasks(ctx context.Context, f TaskFilter) iter.Seq2[Task, err
 
 // Cancel asks a task to end. The outcome arrives as an event; a task that has ended is left as it is.
 func (c *Client) Cancel(ctx context.Context, taskID string) error {
-	return c.signal(c.consumer.CancelTask(ctx, taskID))
+	return c.signal("cancel", taskID, c.consumer.CancelTask(ctx, taskID))
 }
 
 // Terminate ends a task for good, with the reason "terminated".
 func (c *Client) Terminate(ctx context.Context, taskID string) error {
-	return c.signal(c.consumer.TerminateTask(ctx, taskID))
+	return c.signal("terminate", taskID, c.consumer.TerminateTask(ctx, taskID))
 }
 
 // Pause asks the agent to pause a task.
 func (c *Client) Pause(ctx context.Context, taskID string) error {
-	return c.signal(c.consumer.SignalTask(ctx, "PauseTask", taskID))
+	return c.signal("pause", taskID, c.consumer.SignalTask(ctx, "PauseTask", taskID))
 }
 
 // Resume asks the agent to go on with a task.
 func (c *Client) Resume(ctx context.Context, taskID string) error {
-	return c.signal(c.consumer.SignalTask(ctx, "ResumeTask", taskID))
+	return c.signal("resume", taskID, c.consumer.SignalTask(ctx, "ResumeTask", taskID))
 }
 
 // Retry asks the network to run a task once more.
 func (c *Client) Retry(ctx context.Context, taskID string) error {
-	return c.signal(c.consumer.SignalTask(ctx, "RetryTask", taskID))
+	return c.signal("retry", taskID, c.consumer.SignalTask(ctx, "RetryTask", taskID))
 }
 
 // signal passes on what came of a call that works on a closed client, too, and leaves no connection behind there.
-func (c *Client) signal(err error) error {
+func (c *Client) signal(verb, taskID string, err error) error {
 	c.mu.Lock()
 	closed := c.closed
 	c.mu.Unlock()
 	if closed {
 		c.freeConnections()
 	}
-	return translate(err)
+	if err != nil {
+		return fmt.Errorf("%s task %s: %w", verb, taskID, translate(err))
+	}
+	return nil
 }

@@ -2,6 +2,7 @@ package client_test
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -67,8 +68,14 @@ func TestTasks(t *testing.T) {
 	if row, err := c.Task(within(t), sent[0]); err != nil || row.ID != sent[0] || row.Agent != "other" {
 		t.Errorf("%+v, %v", row, err)
 	}
-	if _, err := c.Task(within(t), "task_unknown"); !isA[*client.NotFoundError](err) {
-		t.Errorf("%v", err)
+	for want, err := range map[string]error{
+		"read task task_unknown: GetTask":      func() error { _, err := c.Task(within(t), "task_unknown"); return err }(),
+		"cancel task task_unknown: CancelTask": c.Cancel(within(t), "task_unknown"),
+		"retry task task_unknown: RetryTask":   c.Retry(within(t), "task_unknown"),
+	} {
+		if !isA[*client.NotFoundError](err) || !strings.HasPrefix(err.Error(), want) {
+			t.Errorf("%v, want %s", err, want)
+		}
 	}
 	// A network that names the same page again does not keep us.
 	w.fault(fault.Rule{Endpoint: "rpc", RPC: "ListTasks", Status: 200, Body: `{"result":{"tasks":[{"taskId":"t"}],"next":"again"}}`})

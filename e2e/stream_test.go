@@ -4,8 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -14,7 +12,6 @@ import (
 	"time"
 
 	"github.com/blocksd/blocksd/e2e/internal/system"
-	"github.com/blocksd/blocksd/internal/testutil"
 )
 
 // streaming is a consumer of tasks with streams.
@@ -264,36 +261,6 @@ func TestDetachedPipe(t *testing.T) {
 	if out := n.Run(t, n.Env, "handlers", "--json"); !strings.Contains(out.Stdout, `"scripted"`) {
 		t.Errorf("handlers: %s", out.Stdout)
 	}
-	n.Stop(t)
-}
-
-// TestReaderOfCallLeaves: when nobody reads what a call prints any more, as behind head, its task is canceled.
-func TestReaderOfCallLeaves(t *testing.T) {
-	n := bin.Dev(t, bin.TestPlugins())
-	script := steps(t, map[string]any{"pace": map[string]any{"name": "log", "size": 10, "every": 0.1}})
-	for _, args := range [][]string{{"--stream"}, {"--stream", "--json"}} {
-		cmd := exec.Command(n.Blocksd(), append([]string{"call", "scripted", "--text", script}, args...)...)
-		cmd.Env = append(system.CleanEnv(), n.Env...)
-		var stderr testutil.Buffer
-		cmd.Stderr = &stderr
-		out, err := cmd.StdoutPipe()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := io.ReadFull(out, make([]byte, 10)); err != nil {
-			t.Errorf("%q: %v", args, err)
-		}
-		out.Close()
-		if err := cmd.Wait(); err == nil || cmd.ProcessState.ExitCode() != 5 {
-			t.Errorf("%q: %v\n%s", args, err, stderr.String())
-		}
-	}
-	system.Eventually(t, system.CallDeadline, "both tasks are canceled", func() bool {
-		return strings.HasPrefix(strings.Join(listed(t, n, "scripted"), " "), "canceled canceled") // and the example of dev before
-	})
 	n.Stop(t)
 }
 

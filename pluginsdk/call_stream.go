@@ -107,7 +107,7 @@ func (c *CalledStream) Open(ctx context.Context, options ...OpenOption) (*Stream
 	case codes.NotFound: // of the stream as well
 		return fail(said(err))
 	default:
-		return fail(streamError(err))
+		return fail(callError(ctx, err))
 	}
 	open := &Stream{
 		ID: c.ID, Declared: c.Declared, Direction: c.Direction, Format: c.Format, Shared: c.Shared, Created: true,

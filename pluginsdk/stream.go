@@ -137,7 +137,7 @@ func (t *Task) CreateStream(ctx context.Context, o StreamOptions) (*Stream, erro
 	}
 	m, err := client.CreateStream(t.host.authorized(ctx), r)
 	if err != nil {
-		return fail(streamError(err))
+		return fail(callError(ctx, err))
 	}
 	s := &Stream{
 		ID: m.GetStreamId(), Declared: m.GetDeclaredStream(), Channel: m.GetChannel(), Shared: m.GetShared(), Created: m.GetCreated(),
@@ -201,6 +201,14 @@ func streamError(err error) error {
 	return errors.New(s.Message())
 }
 
+// callError is streamError of a call that may have ended with its context: then the cause of that says more.
+func callError(ctx context.Context, err error) error {
+	if cause := context.Cause(ctx); cause != nil && status.Code(err) == codes.Canceled {
+		return &sentence{cause.Error(), errors.Join(cause, context.Canceled)}
+	}
+	return streamError(err)
+}
+
 // sentence is an error with a text of its own.
 type sentence struct {
 	text string
@@ -239,7 +247,7 @@ func (s *Stream) Activate(ctx context.Context, metadata any) error {
 	if err == nil {
 		_, err = s.client.ActivateStream(s.auth(ctx), &handlerv1.ActivateStreamRequest{TaskId: s.task, StreamId: s.ID, MetadataJson: b})
 		if err != nil {
-			err = streamError(err)
+			err = callError(ctx, err)
 		}
 	}
 	if err != nil {
@@ -274,7 +282,7 @@ func (s *Stream) end(ctx context.Context, failure string) error {
 		return nil
 	}
 	if err != nil {
-		written = streamError(err)
+		written = callError(ctx, err)
 	}
 	return fmt.Errorf("end stream %s: %w", s.ID, written)
 }

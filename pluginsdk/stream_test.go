@@ -251,6 +251,30 @@ func TestWriteBlocks(t *testing.T) {
 	}
 }
 
+// TestCallsOfATaskThatWasAskedToEnd: each says why it did not happen.
+func TestCallsOfATaskThatWasAskedToEnd(t *testing.T) {
+	h := &streamHost{created: created(outbound, asBytes)}
+	task := streamTask(t, h)
+	s, err := task.CreateStream(t.Context(), StreamOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cancel(&Canceled{User})
+	_, created := task.CreateStream(ctx, StreamOptions{})
+	for want, err := range map[string]error{
+		"create a stream of task t: the task was asked to end (user)": created,
+		"activate stream t-1: the task was asked to end (user)":       s.Activate(ctx, nil),
+		"flush stream t-1: the task was asked to end (user)":          s.Flush(ctx),
+		"end stream t-1: the task was asked to end (user)":            s.End(ctx),
+	} {
+		var why *Canceled
+		if err == nil || err.Error() != want || !errors.As(err, &why) {
+			t.Errorf("%v, want %s", err, want)
+		}
+	}
+}
+
 func TestWriteErrors(t *testing.T) {
 	h := &streamHost{created: created(outbound, asEvents)}
 	task := streamTask(t, h)
@@ -259,9 +283,10 @@ func TestWriteErrors(t *testing.T) {
 		t.Fatal(err)
 	}
 	for want, err := range map[string]error{
-		"write to stream t-1: a string cannot be an event: wrap it in an object": s.WriteEvent("text"),
-		"write to stream t-1: it is a stream of events: use WriteEvent":          s.WriteText("text"),
-		"write to stream t-1: the event cannot be encoded: it is not JSON":       s.WriteEvent(json.RawMessage("{")),
+		"write to stream t-1: a string cannot be an event: wrap it in an object":      s.WriteEvent("text"),
+		"write to stream t-1: it is a stream of events: use WriteEvent":               s.WriteText("text"),
+		"write to stream t-1: the event cannot be encoded: it is not JSON":            s.WriteEvent(json.RawMessage("{")),
+		"write to stream t-1: an item has 4194305 bytes, more than 4194304: split it": s.WriteEvent(make([]byte, 4<<20+1)),
 	} {
 		if err == nil || err.Error() != want {
 			t.Errorf("%v, want %s", err, want)

@@ -16,6 +16,8 @@ const (
 	outboxBytes = 128 << 10
 	// callBytes is where one call of the daemon ends, unless a single item is larger.
 	callBytes = 512 << 10
+	// itemBytes is what one item may have.
+	itemBytes = 4 << 20
 )
 
 // outbox collects what is written while a call of the daemon is under way, and sends it with the next one: a write that
@@ -155,6 +157,9 @@ func (o *outbox) close(ctx context.Context) error {
 // write is what all writes have in common.
 func (s *Stream) write(f Format, item *handlerv1.StreamItem, wait bool) error {
 	err := s.checkWrite(f)
+	if n := sizeOf(item) - overhead; err == nil && n > itemBytes {
+		err = fmt.Errorf("an item has %d bytes, more than %d: split it", n, itemBytes)
+	}
 	if err == nil {
 		err = s.out.add(item, sizeOf(item), wait)
 	}
@@ -247,7 +252,7 @@ func (s *Stream) Flush(ctx context.Context) error {
 	if err == nil {
 		_, err = s.client.WriteStream(s.auth(ctx), &handlerv1.WriteStreamRequest{TaskId: s.task, CalledTaskId: s.called, StreamId: s.ID, Flush: true})
 		if err != nil {
-			err = streamError(err)
+			err = callError(ctx, err)
 		}
 	}
 	if err != nil {

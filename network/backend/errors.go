@@ -68,8 +68,10 @@ func (e *Error) hint() string {
 		return e.advice
 	case e.Code == codeForcedOffline:
 		return "an administrator must enable the agent again"
-	case e.Code == codeKeyInvalid, e.Status == http.StatusUnauthorized:
+	case e.Code == codeKeyInvalid:
 		return "use a valid API key"
+	case e.Status == http.StatusUnauthorized:
+		return "use a valid API key or token"
 	case e.Status == http.StatusForbidden:
 		return "use an API key that may do this"
 	case errors.Is(e.err, context.Canceled):

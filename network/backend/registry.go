@@ -39,7 +39,7 @@ func (c *Client) Agent(ctx context.Context, bearer, name string) (Agent, error) 
 		op: "look up", object: "agent " + name, method: http.MethodGet,
 		path: "/api/v1/registry/agents?agentName=" + url.QueryEscape(name), bearer: bearer,
 	}
-	notFound := fmt.Errorf("look up agent %s: %w: register it, or use an API key that may see it", name, ErrNotFound)
+	notFound := fmt.Errorf("look up agent %s: %w: check its name, register it, or use an API key that may see it", name, ErrNotFound)
 	body, err := c.do(ctx, a)
 	if e, ok := errors.AsType[*Error](err); ok && e.Status == http.StatusNotFound {
 		return Agent{}, notFound

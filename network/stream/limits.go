@@ -16,7 +16,8 @@ type Limits struct {
 	// MaxPiece is how many bytes each piece of a message may have that goes out in pieces, once a backlog of large items
 	// has lasted for a while. The default is 30,000, or MaxMessage where that is set: fewer messages are easier on readers.
 	MaxPiece int
-	// MaxItem is how many bytes an item may have. Default 16 MiB.
+	// MaxItem is how many bytes an item may have. The default is 16 MiB without 64 KiB, so that a handler gets each item in a
+	// message of 16 MiB.
 	MaxItem int
 	// Buffer is how many bytes may wait to be sent before writes block. One item that is larger is taken when nothing
 	// else waits. Default 1 MiB.
@@ -49,7 +50,7 @@ func (l Limits) withDefaults() (Limits, error) {
 	}
 	set(&l.MaxPiece, 30_000)
 	set(&l.MaxMessage, wire.DefaultStreamMessageBytes)
-	set(&l.MaxItem, 16<<20)
+	set(&l.MaxItem, 16<<20-64<<10)
 	set(&l.Buffer, 1<<20)
 	set(&l.Window, 4)
 	set(&l.Pieces, 48)

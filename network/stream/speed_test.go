@@ -71,6 +71,13 @@ func TestSpeed(t *testing.T) {
 	}
 }
 
+// small returns a writer whose messages and backlog are small, and room for an item that needs pieces: where it
+// is messages that count, bytes only cost time.
+func (w *world) small() (*stream.Writer, []byte) {
+	w.t.Helper()
+	return w.writer(func(c *stream.WriterConfig) { c.Limits.MaxMessage, c.Limits.Buffer = 1024, 64<<10 }), make([]byte, 1<<10)
+}
+
 // TestReadersCanFollowWhenAllIsBusy: where answers are slow now and then, a reader may be busy for twice as long: no more goes
 // out meanwhile than the network keeps.
 func TestReadersCanFollowWhenAllIsBusy(t *testing.T) {
@@ -91,9 +98,8 @@ func TestReadersCanFollowWhenAllIsBusy(t *testing.T) {
 			time.Sleep(took)
 			return pass()
 		}, nil)
-		sw := w.writer()
+		sw, data := w.small()
 		random := rand.NewChaCha8([32]byte{1})
-		data := make([]byte, 64<<10)
 		for time.Since(begin) < 10*time.Second {
 			random.Read(data)
 			must(t, sw.Write(context.Background(), stream.Bytes(data)))
@@ -138,9 +144,8 @@ func TestReadersCanFollow(t *testing.T) {
 			time.Sleep(2 * time.Millisecond)
 			return pass()
 		}, nil)
-		sw := w.writer()
+		sw, data := w.small()
 		random := rand.NewChaCha8([32]byte{1})
-		data := make([]byte, 64<<10)
 		for time.Now().Before(stall.Add(time.Second)) {
 			random.Read(data)
 			must(t, sw.Write(context.Background(), stream.Bytes(data)))

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"iter"
 	"unicode/utf8"
 
 	"google.golang.org/grpc"
@@ -21,8 +22,10 @@ import (
 
 // Bounds of what a handler can make us keep at once, beside the buffers of its streams.
 const (
-	// maxWriteBytes is what one WriteStream may carry.
+	// maxWriteBytes is what one WriteStream may carry, and one answer to ReadStream with several items.
 	maxWriteBytes = 4 << 20
+	// maxReadItem is the largest item that an answer can carry.
+	maxReadItem = MaxMessage - 64<<10
 	// maxWaitingBytes is what all writes of a process that wait for room may carry together.
 	maxWaitingBytes = 64 << 20
 )
@@ -249,22 +252,47 @@ func (h *host) ReadStream(r *handlerv1.ReadStreamRequest, stream grpc.ServerStre
 			if err != nil {
 				return streamAnswer(err)
 			}
-			if err := stream.Send(readAnswer(batch)); err != nil || batch.End != nil {
-				return err
+			for answer := range readAnswers(batch) {
+				if err := stream.Send(answer); err != nil {
+					return err
+				}
+			}
+			if batch.End != nil {
+				return nil
 			}
 		}
 	})
 }
 
-func readAnswer(batch dispatch.StreamBatch) *handlerv1.ReadStreamResponse {
-	m := &handlerv1.ReadStreamResponse{Items: messages(batch.Items)}
-	if batch.Lost > 0 {
-		m.Gap = &handlerv1.StreamGap{Messages: batch.Lost}
+// readAnswers are the messages that carry a batch: several where one would be too large. An item that fits into none, which
+// only writers unlike ours make, is as lost as a message that never came.
+func readAnswers(batch dispatch.StreamBatch) iter.Seq[*handlerv1.ReadStreamResponse] {
+	return func(yield func(*handlerv1.ReadStreamResponse) bool) {
+		lost, items := batch.Lost, batch.Items
+		for {
+			size, n := 0, 0
+			for n < len(items) && len(items[n].Data) <= maxReadItem && (n == 0 || size+len(items[n].Data) <= maxWriteBytes) {
+				size += len(items[n].Data)
+				n++
+			}
+			m := &handlerv1.ReadStreamResponse{Items: messages(items[:n])}
+			if items = items[n:]; n == 0 && len(items) > 0 {
+				lost, items = lost+1, items[1:]
+				if len(items) > 0 {
+					continue
+				}
+			}
+			if lost > 0 {
+				m.Gap, lost = &handlerv1.StreamGap{Messages: lost}, 0
+			}
+			if batch.End != nil && len(items) == 0 {
+				m.End = &handlerv1.StreamEnd{Reason: batch.End.Reason, Detail: text(batch.End.Detail)}
+			}
+			if !yield(m) || len(items) == 0 {
+				return
+			}
+		}
 	}
-	if batch.End != nil {
-		m.End = &handlerv1.StreamEnd{Reason: batch.End.Reason, Detail: text(batch.End.Detail)}
-	}
-	return m
 }
 
 // messages are items for a handler.

@@ -22,7 +22,7 @@ type Event struct {
 		Kind, MIMEType, Data, FileName string
 		Size                           int
 	} `json:"artifactRef"`
-	OutputID string
+	OutputID, DeclaredStream string
 }
 
 // Task is the outcome of a call.
@@ -117,6 +117,12 @@ func (c *RunningCall) await(t testing.TB, what string, wanted func(Event) bool) 
 func (c *RunningCall) AwaitStatus(t testing.TB) {
 	t.Helper()
 	c.await(t, "the handler reports", func(e Event) bool { return e.Type == "progress" && e.Message != "" })
+}
+
+// AwaitStream waits until the stream with that name has been announced.
+func (c *RunningCall) AwaitStream(t testing.TB, name string) {
+	t.Helper()
+	c.await(t, "stream "+name+" begins", func(e Event) bool { return e.DeclaredStream == name })
 }
 
 // Interrupt does what Ctrl-C does.

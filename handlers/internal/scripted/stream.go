@@ -19,7 +19,7 @@ type streamStep struct {
 	End *bool
 	// Repeat writes the chunks so often.
 	Repeat int
-	// Digest adds the digest of what came, Tell publishes what an external writer needs.
+	// Digest adds the digest of what came, or says how large each event is; Tell publishes what an external writer needs.
 	Digest, Tell bool
 }
 
@@ -117,7 +117,11 @@ func (w *work) converse(a streamStep) error {
 		if json.Unmarshal(event, &said) == nil && said.Say == "bye" {
 			break
 		}
-		if err := s.WriteEvent(map[string]any{"heard": event}); err != nil {
+		answer := map[string]any{"heard": event}
+		if a.Digest {
+			answer = map[string]any{"bytes": len(event)}
+		}
+		if err := s.WriteEvent(answer); err != nil {
 			return err
 		}
 	}
