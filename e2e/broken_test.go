@@ -41,6 +41,10 @@ var brokenProjects = []brokenProject{
 		[]string{"is not loaded because", "/.venv/bin/python leads to no program: make the environment again, or remove it"},
 	},
 	{
+		"py_moved", "handler.py", "", map[string]string{"handler.py": "", ".venv/bin/python": "#!/bin/sh\nexec /nowhere/python \"$@\"\n"},
+		[]string{"handler py_moved could not be started because its interpreter", "/.venv/bin/python leads to a program that is not there, or that handlers may not read: make the environment again, or remove it"},
+	},
+	{
 		"py_file", "gone.py", "", map[string]string{"handler.py": ""},
 		[]string{"is not loaded because its card names the handler ./gone.py, which cannot be read: no such file or directory; correct runtime.handler in agent-card.json"},
 	},
@@ -113,8 +117,10 @@ func TestBrokenProjectsByLanguage(t *testing.T) {
 			links["node_modules"] = modules
 		}
 		for name, text := range b.files {
-			if to, ok := strings.CutPrefix(text, "->"); ok {
+			if strings.HasPrefix(name, ".venv") {
 				delete(links, ".venv")
+			}
+			if to, ok := strings.CutPrefix(text, "->"); ok {
 				links[name] = to
 				continue
 			}
