@@ -30,7 +30,7 @@ var brokenProjects = []brokenProject{
 	},
 	{
 		"py_package", "handler.py", "", map[string]string{"handler.py": "import left_pad\ndef handler(task, ctx):\n    return 1\n"},
-		[]string{"handler py_package " + notStarted, "the module 'left_pad' is not installed for", "/.venv/bin/python -m pip install with the package that has it"},
+		[]string{"handler py_package " + notStarted, "the module 'left_pad' is not installed for", "/.venv/bin/python -m pip install left_pad (or with the name of another package that has it)"},
 	},
 	{
 		"py_raises", "handler.py", "", map[string]string{"handler.py": "import os\nKEY = os.environ['OTHER_KEY']\ndef handler(task, ctx):\n    return 1\n"},
