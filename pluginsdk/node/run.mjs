@@ -28,6 +28,7 @@ async function main() {
   const [major] = process.versions.node.split('.').map(Number);
   if (major < 20) return unusable(`Node.js ${process.versions.node} is too old: install version 20 or newer`);
   quiet();
+  process.setSourceMapsEnabled(true); // of what the compiler of the project has made
   lookIn(values.project);
   module.register('./lib/hooks.mjs', import.meta.url, { data: { project: values.project } });
   const name = path.relative(values.project, values.file);
@@ -99,9 +100,7 @@ async function notLoaded(err, project, name) {
   if (err instanceof SyntaxError) {
     const where = placeOf(err.stack) ?? placeOf(checked(path.join(project, name)));
     const at = where ? `${path.relative(project, where.file)}, line ${where.line}` : name;
-    const untranslated = /\.[mc]?tsx?$/.test(name) && text === 'Invalid or unexpected token';
-    const why = untranslated ? `${text}: of TypeScript types are removed and enums translated; compile decorators and the like before` : text;
-    return unusable(`${at} cannot be loaded: ${why.replace(`${path.join(project, name)}: `, '')}`);
+    return unusable(`${at} cannot be loaded: ${text.replace(`${path.join(project, name)}: `, '').replace(`${name}, `, '')}`);
   }
   process.stderr.write(`${err?.stack ?? text}\n`);
   process.stderr.write(`${name} cannot be loaded: ${text.replaceAll(/\s*\n\s*/g, ' ')}\n`, () => process.exit(1));

@@ -5,7 +5,8 @@ import { existsSync, readFileSync, statSync } from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 
-import { lookIn, need } from './dependencies.mjs';
+import { lookIn } from './dependencies.mjs';
+import { translated } from './typescript.mjs';
 
 /** What stands in for packages that are not installed. */
 const STAND_INS = {
@@ -19,9 +20,11 @@ const TYPESCRIPT = ['.ts', '.mts', '.cts', '.tsx'];
 const NOT_FOUND = ['ERR_MODULE_NOT_FOUND', 'ERR_UNSUPPORTED_DIR_IMPORT'];
 
 let aliases = [];
+let directory = '';
 
 export function initialize({ project }) {
   lookIn(project);
+  directory = project;
   aliases = aliasesOf(path.join(project, 'tsconfig.json'));
 }
 
@@ -82,15 +85,6 @@ export async function load(url, context, next) {
   const extension = url.startsWith('file:') ? path.extname(new URL(url).pathname) : '';
   if (!TYPESCRIPT.includes(extension)) return next(url, context);
   const file = fileURLToPath(url);
-  const text = readFileSync(file, 'utf8');
-  const { transform } = need('sucrase');
-  const transforms = extension === '.tsx' ? ['typescript', 'jsx'] : ['typescript'];
-  let code;
-  try {
-    ({ code } = transform(text, { transforms, filePath: file, disableESTransforms: true, keepUnusedImports: false }));
-  } catch (err) {
-    throw new SyntaxError(String(err.message).replace(/^Error transforming /, ''));
-  }
-  const isModule = extension !== '.cts' && (extension === '.mts' || /^\s*(?:import\b|export\b)/m.test(code));
+  const { code, isModule } = translated(readFileSync(file, 'utf8'), file, directory);
   return { format: isModule ? 'module' : 'commonjs', source: code, shortCircuit: true };
 }
