@@ -122,7 +122,7 @@ class _Server:
             part.forget()
 
     async def _serve(self) -> None:
-        from ._grpc import Server
+        from ._server import Server
         from ._host import Host
         from ._service import Service
 

@@ -12,9 +12,9 @@ import time
 from typing import Any, AsyncIterator, Callable, Coroutine, Sequence, TypeVar
 
 from . import _rpc
-from ._grpc import ServerCall
 from ._host import Host
 from ._pb import handler_pb2, host_pb2, task_pb2
+from ._server import ServerCall
 from .artifact import Artifact, read_some
 from .errors import Canceled, Error, TaskEnded, cut, texts
 
