@@ -50,7 +50,7 @@ async function main() {
         'export it, or correct runtime.handlerExport in agent-card.json',
     );
   }
-  return serve(handlerOf(found, agentName(values.project)));
+  return serve(handlerOf(found, identityOf(values.project)));
 }
 
 /** The export of the card's name; a CommonJS module has its exports below default. */
@@ -75,11 +75,13 @@ function checked(file) {
   return spawnSync(process.execPath, ['--check', file], { encoding: 'utf8', timeout: 5000 }).stderr;
 }
 
-function agentName(project) {
+/** The name and version of the agent, for logs and status. */
+function identityOf(project) {
   try {
-    return JSON.parse(readFileSync(path.join(project, 'agent-card.json'), 'utf8')).identity.agentName;
+    const { agentName, version } = JSON.parse(readFileSync(path.join(project, 'agent-card.json'), 'utf8')).identity;
+    return { name: String(agentName), version: version === undefined ? undefined : String(version) };
   } catch {
-    return path.basename(project);
+    return { name: path.basename(project) };
   }
 }
 

@@ -13,7 +13,7 @@ const WRAPPED = ['exports', 'require', 'module', '__filename', '__dirname'];
 /** The code of a file, and whether it is a module of today's kind. A file that cannot be translated is a SyntaxError. */
 export function translated(text, file, project) {
   const what = compiled(text, path.extname(file));
-  let code = what ? byCompiler(text, file, project, what) : byRemoval(text, file);
+  let code = what ? compileOrSay(text, file, project, what) : byRemoval(text, file, project);
   const isModule = !file.endsWith('.cts') && (file.endsWith('.mts') || /^\s*(?:import\b|export\b)/m.test(code) || !isScript(code));
   if (isModule && /\brequire\(/.test(code) && /^\s*(?:export\s+)?import\s+\w+\s*=\s*require\b/m.test(text)) {
     code = `import { createRequire as __createRequire } from 'node:module'; const require = __createRequire(import.meta.url); ${code}`;
@@ -21,9 +21,16 @@ export function translated(text, file, project) {
   return { code, isModule };
 }
 
-function byRemoval(text, file) {
+function byRemoval(text, file, project) {
   const transforms = file.endsWith('.tsx') ? ['typescript', 'jsx'] : ['typescript'];
-  const { transform } = need('sucrase');
+  let transform;
+  try {
+    ({ transform } = need('sucrase'));
+  } catch (err) {
+    const ts = compilerOf(project); // slower to start, and there already
+    if (!ts) throw err;
+    return byCompiler(ts, text, file, project);
+  }
   try {
     return transform(text, { transforms, filePath: file, disableESTransforms: true, keepUnusedImports: false }).code;
   } catch (err) {
@@ -31,13 +38,15 @@ function byRemoval(text, file) {
   }
 }
 
-function byCompiler(text, file, project, { what, line }) {
+function compileOrSay(text, file, project, { what, line }) {
   const ts = compilerOf(project);
-  const name = path.relative(project, file);
-  if (!ts) {
-    const into = /^[\w@%+=:,./-]+$/.test(project) ? project : `'${project.replaceAll("'", String.raw`'\''`)}'`;
-    throw new SyntaxError(`${name}, line ${line} has ${what}, which TypeScript itself has to compile: npm install --prefix ${into} typescript@5`);
-  }
+  if (ts) return byCompiler(ts, text, file, project);
+  const into = /^[\w@%+=:,./-]+$/.test(project) ? project : `'${project.replaceAll("'", String.raw`'\''`)}'`;
+  const where = `${path.relative(project, file)}, line ${line}`;
+  throw new SyntaxError(`${where} has ${what}, which TypeScript itself has to compile: npm install --prefix ${into} typescript@5`);
+}
+
+function byCompiler(ts, text, file, project) {
   const configured = ts.readConfigFile(path.join(project, 'tsconfig.json'), ts.sys.readFile).config ?? {};
   const { options } = ts.parseJsonConfigFileContent({ ...configured, files: [file], include: undefined }, ts.sys, project);
   const compilerOptions = {
@@ -48,7 +57,7 @@ function byCompiler(text, file, project, { what, line }) {
   const wrong = diagnostics?.find((d) => d.category === ts.DiagnosticCategory.Error);
   if (wrong) {
     const at = wrong.start === undefined ? '' : `, line ${text.slice(0, wrong.start).split('\n').length}`;
-    throw new SyntaxError(`${name}${at}: ${ts.flattenDiagnosticMessageText(wrong.messageText, ' ')}`);
+    throw new SyntaxError(`${path.relative(project, file)}${at}: ${ts.flattenDiagnosticMessageText(wrong.messageText, ' ')}`);
   }
   return outputText;
 }
