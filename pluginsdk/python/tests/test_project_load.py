@@ -43,6 +43,28 @@ def test_a_handler_inside_a_package(project: Any) -> None:
     assert answers(p.start()) == ["beside", "agent.main"]
 
 
+def test_the_command_line_is_that_of_the_file(project: Any) -> None:
+    p = project(SAY + "import argparse, sys\nargparse.ArgumentParser().parse_args()\ndef handler(task, ctx): return say(len(sys.argv), sys.argv[0][-10:])")
+    assert answers(p.start()) == ["1", "handler.py"]
+
+
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+@pytest.mark.parametrize("serve", ["", "blocksd.serve(lambda task: handler(task, None)['artifacts'][0]['data'])"])
+def test_processes_of_multiprocessing_are_no_handlers(project: Any, method: str, serve: str) -> None:
+    p = project(
+        SAY
+        + f"""
+import multiprocessing
+import blocksd
+def square(n): return n * n
+def handler(task, ctx):
+    with multiprocessing.get_context("{method}").Pool(1) as pool: return say(pool.map(square, [1, 2, 3]))
+{serve}
+"""
+    )
+    assert answers(p.start()) == ["[1, 4, 9]"]
+
+
 def test_a_handler_called_like_a_module_of_python(project: Any) -> None:
     p = project({"json.py": SAY + "def handler(task, ctx): return say(1)"}, card={"runtime": {"handler": "./json.py"}})
     assert answers(p.start()) == ["1"]

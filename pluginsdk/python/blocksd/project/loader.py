@@ -57,6 +57,7 @@ def load(directory: Path, card: Dict[str, Any]) -> Callable[..., Any]:
     export = runtime.get("handlerExport") or "handler"
     if not path.is_file():
         raise ProjectError(f"the handler {path} is not there: correct runtime.handler in {directory / 'agent-card.json'}")
+    sys.argv[:] = [str(path)]  # for a file that reads the command line
     module = _import(directory, path)
     handler = getattr(module, export, None)
     if handler is None:
