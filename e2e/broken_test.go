@@ -73,6 +73,14 @@ var brokenProjects = []brokenProject{
 		[]string{"handler ts_raises could not be started because", "handler.ts cannot be loaded: OTHER_KEY is not set"},
 	},
 	{
+		"js_require", "handler.mjs", "", map[string]string{"handler.mjs": "const fs = require('fs');\nexport default () => fs;\n"},
+		[]string{"handler js_require " + notStarted + " handler.mjs, line 1 cannot be loaded: it uses require, which only CommonJS has: name the file .cjs, or import what it needs"},
+	},
+	{
+		"js_type", "handler.js", "", map[string]string{"handler.js": "import fs from 'node:fs';\nexport default () => fs;\n", "package.json": `{"type":"commonjs"}`},
+		[]string{"handler js_type " + notStarted + " handler.js cannot be loaded: it is a module", `set "type" to "module" there, or name the file .mjs`},
+	},
+	{
 		"yaml_key", "handler.yaml", "", map[string]string{"handler.yaml": "comand: [cat]\n"},
 		[]string{"handler yaml_key " + notStarted, `handler.yaml cannot be used: line 1: key "comand" is unknown, did you mean "command"?`},
 	},

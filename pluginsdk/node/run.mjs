@@ -32,6 +32,7 @@ async function main() {
   lookIn(values.project);
   module.register('./lib/hooks.mjs', import.meta.url, { data: { project: values.project } });
   const name = path.relative(values.project, values.file);
+  process.argv.splice(1, Infinity, values.file); // for a file that reads the command line
   let loaded;
   try {
     const loading = import(pathToFileURL(values.file).href);
@@ -69,6 +70,15 @@ function placeOf(text) {
   return found && { file: found[1].startsWith('file:') ? fileURLToPath(found[1]) : found[1], line: found[2] };
 }
 
+/** The first line of a stack that is in the project. */
+function placeIn(stack, project) {
+  for (const [, url, line] of (stack ?? '').matchAll(/(file:\/\/\/\S+?):(\d+):\d+/g)) {
+    const file = path.relative(project, fileURLToPath(url));
+    if (!file.startsWith('..')) return `${file}, line ${line}`;
+  }
+  return undefined;
+}
+
 /** What Node says of the syntax of a file by itself: with hooks its errors have no place. */
 function checked(file) {
   if (!/\.[mc]?js$/.test(file)) return undefined;
@@ -98,6 +108,13 @@ async function notLoaded(err, project, name) {
     const how = existsSync(path.join(project, 'package-lock.json')) ? 'npm ci' : 'npm install';
     const what = existsSync(path.join(project, 'package.json')) ? '' : ` ${wanted}`;
     return unusable(`${name} needs the package ${wanted}, which is not installed: ${how} --prefix ${word(project)}${what}`);
+  }
+  if (err instanceof ReferenceError && /^(require|module|exports|__dirname|__filename) is not defined/.test(text)) {
+    const where = placeIn(err.stack, project) ?? name;
+    return unusable(`${where} cannot be loaded: it uses ${text.split(' ')[0]}, which only CommonJS has: name the file .cjs, or import what it needs`);
+  }
+  if (err instanceof SyntaxError && /^Cannot use import statement outside|^Unexpected token 'export'/.test(text) && /\.js$/.test(name)) {
+    return unusable(`${name} cannot be loaded: it is a module, and the nearest package.json says otherwise: set "type" to "module" there, or name the file .mjs`);
   }
   if (err instanceof SyntaxError) {
     const where = placeOf(err.stack) ?? placeOf(checked(path.join(project, name)));
