@@ -25,7 +25,7 @@ func newHandlerNew(a *app) *cobra.Command {
 	f.StringVar(&p.Language, "lang", "", "language: "+strings.Join(scaffold.Languages, ", "))
 	f.BoolVar(&p.Stream, "stream", false, "the handler also writes a stream")
 	f.StringVar(&p.Module, "module", "", "Go: path of the module (default example.com/NAME)")
-	f.StringVar(&p.Replace, "replace", "", "Go: directory of blocksd to build with, instead of a released version")
+	f.StringVar(&p.Replace, "replace", "", "Go: directory of blocksd to build with, instead of a released version (default: the one that this program was built in, if it lies there)")
 	f.BoolVar(&asJSON, "json", false, "machine-readable output")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if p.Language == "" {
@@ -42,6 +42,8 @@ func newHandlerNew(a *app) *cobra.Command {
 				return usagef("--replace must name the directory of a Go module: %v", err)
 			}
 			p.Replace = abs
+		} else if self, err := os.Executable(); err == nil && p.Language == "go" {
+			p.Replace = checkoutOf(self)
 		}
 		files, err := scaffold.Make(p)
 		if err != nil {
@@ -54,6 +56,9 @@ func newHandlerNew(a *app) *cobra.Command {
 			}{p.Dir, files})
 		}
 		fmt.Fprintf(a.Stdout, "made %s: %s\n\n", p.Dir, strings.Join(files, ", "))
+		if p.Language == "go" && p.Replace == "" {
+			fmt.Fprintf(a.Stdout, "  # only if Go cannot fetch blocksd: (cd %s && go mod edit -replace %s=/path/to/a/copy/of/it)\n", shellWord(p.Dir), module)
+		}
 		if p.Language == "go" {
 			fmt.Fprintf(a.Stdout, "  cd %s && go mod tidy && go build && cd -\n", shellWord(p.Dir))
 		}
@@ -61,6 +66,28 @@ func newHandlerNew(a *app) *cobra.Command {
 		return err
 	}
 	return cmd
+}
+
+// module is the path of blocksd for Go.
+const module = "github.com/blocksd/blocksd"
+
+// checkoutOf is the copy of the repository that a program lies in, as bin/blocksd does; "" for none.
+func checkoutOf(program string) string {
+	program, err := filepath.EvalSymlinks(program)
+	if err != nil {
+		return ""
+	}
+	for dir := filepath.Dir(program); ; dir = filepath.Dir(dir) {
+		if b, err := os.ReadFile(filepath.Join(dir, "go.mod")); err == nil {
+			if first, _, _ := strings.Cut(string(b), "\n"); strings.TrimSpace(first) == "module "+module {
+				return dir
+			}
+			return ""
+		}
+		if dir == filepath.Dir(dir) {
+			return ""
+		}
+	}
 }
 
 // releasedVersion is the version of this module that a project should need.

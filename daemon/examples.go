@@ -18,7 +18,7 @@ func (d *Daemon) Examples() []Example {
 	var out []Example
 	for _, s := range d.served.all() {
 		parts, ok := card.ExampleParts(s.assignment.Card)
-		if ok && s.status().State == agent.StateOnline {
+		if ok && len(parts) > 0 && s.status().State == agent.StateOnline {
 			out = append(out, Example{Agent: s.name(), Parts: parts, Streams: onlyStreamsOut(s.assignment.Card)})
 		}
 	}

@@ -30,7 +30,7 @@ var brokenProjects = []brokenProject{
 	},
 	{
 		"py_package", "handler.py", "", map[string]string{"handler.py": "import left_pad\ndef handler(task, ctx):\n    return 1\n"},
-		[]string{"handler py_package " + notStarted, "the module 'left_pad' is not installed for", "/.venv/bin/python -m pip install with the package that has it"},
+		[]string{"handler py_package " + notStarted, "the module 'left_pad' is not installed for", "/.venv/bin/python -m pip install left_pad (or with the name of another package that has it)"},
 	},
 	{
 		"py_raises", "handler.py", "", map[string]string{"handler.py": "import os\nKEY = os.environ['OTHER_KEY']\ndef handler(task, ctx):\n    return 1\n"},
@@ -39,6 +39,10 @@ var brokenProjects = []brokenProject{
 	{
 		"py_venv", "handler.py", "", map[string]string{"handler.py": "def handler(task, ctx):\n    return 1\n", ".venv/bin/python": "->/nowhere/python"},
 		[]string{"is not loaded because", "/.venv/bin/python leads to no program: make the environment again, or remove it"},
+	},
+	{
+		"py_moved", "handler.py", "", map[string]string{"handler.py": "", ".venv/bin/python": "#!/bin/sh\nexec /nowhere/python \"$@\"\n"},
+		[]string{"handler py_moved could not be started because its interpreter", "/.venv/bin/python leads to a program that is not there, or that handlers may not read: make the environment again, or remove it"},
 	},
 	{
 		"py_file", "gone.py", "", map[string]string{"handler.py": ""},
@@ -61,12 +65,20 @@ var brokenProjects = []brokenProject{
 		[]string{"handler ts_package " + notStarted + " handler.ts needs the package left-pad, which is not installed: npm install --prefix"},
 	},
 	{
-		"ts_decorator", "handler.ts", "", map[string]string{"handler.ts": "function d(x: any) {}\n@d\nclass A {}\nexport default (task: any) => A;\n"},
-		[]string{"handler ts_decorator " + notStarted + " handler.ts cannot be loaded: Invalid or unexpected token", "compile decorators and the like before"},
+		"ts_decorator", "handler.ts", "", map[string]string{"handler.ts": "function d(x: any) {}\n@d\nclass A {}\nexport default (task: any) => A;\n", "node_modules/sucrase": "->modules/sucrase"},
+		[]string{"handler ts_decorator " + notStarted + " handler.ts cannot be loaded: line 2 has a decorator, which TypeScript itself has to compile: npm install --prefix", "typescript@5"},
 	},
 	{
 		"ts_raises", "handler.ts", "", map[string]string{"handler.ts": "if (!process.env.OTHER_KEY) throw new Error('OTHER_KEY is not set');\nexport default (task: any) => 1;\n"},
 		[]string{"handler ts_raises could not be started because", "handler.ts cannot be loaded: OTHER_KEY is not set"},
+	},
+	{
+		"js_require", "handler.mjs", "", map[string]string{"handler.mjs": "const fs = require('fs');\nexport default () => fs;\n"},
+		[]string{"handler js_require " + notStarted + " handler.mjs, line 1 cannot be loaded: it uses require, which only CommonJS has: name the file .cjs, or import what it needs"},
+	},
+	{
+		"js_type", "handler.js", "", map[string]string{"handler.js": "import fs from 'node:fs';\nexport default () => fs;\n", "package.json": `{"type":"commonjs"}`},
+		[]string{"handler js_type " + notStarted + " handler.js cannot be loaded: it is a module", `set "type" to "module" there, or name the file .mjs`},
 	},
 	{
 		"yaml_key", "handler.yaml", "", map[string]string{"handler.yaml": "comand: [cat]\n"},
@@ -113,8 +125,12 @@ func TestBrokenProjectsByLanguage(t *testing.T) {
 			links["node_modules"] = modules
 		}
 		for name, text := range b.files {
+			own, _, _ := strings.Cut(name, "/")
+			delete(links, own)
 			if to, ok := strings.CutPrefix(text, "->"); ok {
-				delete(links, ".venv")
+				if inModules, ok := strings.CutPrefix(to, "modules/"); ok {
+					to = filepath.Join(modules, inModules)
+				}
 				links[name] = to
 				continue
 			}

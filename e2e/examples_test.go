@@ -87,6 +87,11 @@ func exampleCases(t *testing.T) []exampleCase {
 			example: "orchestrator", args: []string{"--json-part", `{"text": "x", "a": 1, "b": 2}`},
 			artifacts: []string{`{"echo":"Echoed request: x","adder":{"ok":true,"a":1,"b":2,"sum":3}}`},
 		},
+		{example: "relay", args: []string{"--text", "one two  three"}, artifacts: []string{"ONE TWO  THREE"}},
+		{
+			example: "relay", args: []string{"--text", "one two  über", "--stream"}, artifacts: []string{"ONE TWO  ÜBER"},
+			streams: map[string]string{"_default": "ONE TWO  ÜBER"},
+		},
 		{example: "compress", languages: []string{"go", "python", "node", "exec"}, args: []string{"--file", "file=" + file}, artifacts: []string{numbers}},
 		{example: "word_count", languages: []string{"exec"}, args: []string{"--text", "one two three"}, artifacts: []string{"3\n"}},
 	}
@@ -122,7 +127,7 @@ func TestExamples(t *testing.T) {
 			state := t.TempDir()
 			for _, name := range names {
 				args := []string{"handler", "check", where(name), "--state-dir", state}
-				if name == "orchestrator" { // there is nobody that it could call
+				if name == "orchestrator" || name == "relay" { // there is nobody that it could call
 					args = append(args, "--without-tasks")
 				}
 				if r := bin.Run(t, nil, args...); r.Code != 0 {

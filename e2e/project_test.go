@@ -184,7 +184,18 @@ func TestNodeProjectWithoutPackages(t *testing.T) {
 		"agent-card.json": system.Card(t, "typed", "./handler.ts", nil),
 		"handler.ts":      "export default async (task: any): Promise<object> => ({ artifacts: [{ data: 'got ' + task.requestParts[0].text }] });\n",
 	})
-	n := devOn(t, lonely, typed)
+	compiled := system.Project(t, map[string]string{
+		"agent-card.json": system.Card(t, "compiled", "./handler.ts", nil),
+		"handler.ts":      "export default async (task: any): Promise<object> => ({ artifacts: [{ data: 'got ' + task.requestParts[0].text }] });\n",
+	})
+	if err := os.Mkdir(filepath.Join(compiled, "node_modules"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	link(t, filepath.Join(modules, "typescript"), filepath.Join(compiled, "node_modules", "typescript"))
+	n := devOn(t, lonely, typed, compiled)
+	if got := answer(t, n, "compiled", "it"); got != "got it" { // by the compiler that the project has
+		t.Errorf("answered %q", got)
+	}
 	if got := answer(t, n, "lonely", "it"); got != "got it" {
 		t.Errorf("answered %q", got)
 	}

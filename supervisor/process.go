@@ -201,7 +201,7 @@ func plugConfig(f *Fleet, c HandlerConfig, spool *plug.Spool) plug.Config {
 		path, argv0 = c.Interpreter, c.Interpreter
 	}
 	return plug.Config{
-		Handler: c.Name, Path: path, Argv0: argv0, Args: c.Args, Dir: c.Dir, Needed: c.Needed,
+		Handler: c.Name, Path: path, Argv0: argv0, Args: c.Args, Dir: c.Dir, Interpreter: c.Interpreter != "", Needed: c.Needed,
 		Environment: launch.Merge(launch.Environment(os.Environ(), c.Environment), c.Variables),
 		Spawner:     f.spawner, Dirs: f.dirs, Log: f.config.Log, OutputLog: f.config.OutputLog, Buffer: f.buffer, Timeouts: c.Timeouts.Filled(), OnAnotherProcess: f.tasks.assigned,
 		Limits: c.Limits, Machine: f.machine, MTLS: c.MTLS, MaxArtifactBytes: c.MaxArtifactBytes, Spool: spool,

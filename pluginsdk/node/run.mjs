@@ -28,9 +28,11 @@ async function main() {
   const [major] = process.versions.node.split('.').map(Number);
   if (major < 20) return unusable(`Node.js ${process.versions.node} is too old: install version 20 or newer`);
   quiet();
+  process.setSourceMapsEnabled(true); // of what the compiler of the project has made
   lookIn(values.project);
   module.register('./lib/hooks.mjs', import.meta.url, { data: { project: values.project } });
   const name = path.relative(values.project, values.file);
+  process.argv.splice(1, Infinity, values.file); // for a file that reads the command line
   let loaded;
   try {
     const loading = import(pathToFileURL(values.file).href);
@@ -49,7 +51,7 @@ async function main() {
         'export it, or correct runtime.handlerExport in agent-card.json',
     );
   }
-  return serve(handlerOf(found, agentName(values.project)));
+  return serve(handlerOf(found, identityOf(values.project)));
 }
 
 /** The export of the card's name; a CommonJS module has its exports below default. */
@@ -68,17 +70,28 @@ function placeOf(text) {
   return found && { file: found[1].startsWith('file:') ? fileURLToPath(found[1]) : found[1], line: found[2] };
 }
 
+/** The first line of a stack that is in the project. */
+function placeIn(stack, project) {
+  for (const [, url, line] of (stack ?? '').matchAll(/(file:\/\/\/\S+?):(\d+):\d+/g)) {
+    const file = path.relative(project, fileURLToPath(url));
+    if (!file.startsWith('..')) return `${file}, line ${line}`;
+  }
+  return undefined;
+}
+
 /** What Node says of the syntax of a file by itself: with hooks its errors have no place. */
 function checked(file) {
   if (!/\.[mc]?js$/.test(file)) return undefined;
   return spawnSync(process.execPath, ['--check', file], { encoding: 'utf8', timeout: 5000 }).stderr;
 }
 
-function agentName(project) {
+/** The name and version of the agent, for logs and status. */
+function identityOf(project) {
   try {
-    return JSON.parse(readFileSync(path.join(project, 'agent-card.json'), 'utf8')).identity.agentName;
+    const { agentName, version } = JSON.parse(readFileSync(path.join(project, 'agent-card.json'), 'utf8')).identity;
+    return { name: String(agentName), version: version === undefined ? undefined : String(version) };
   } catch {
-    return path.basename(project);
+    return { name: path.basename(project) };
   }
 }
 
@@ -96,12 +109,17 @@ async function notLoaded(err, project, name) {
     const what = existsSync(path.join(project, 'package.json')) ? '' : ` ${wanted}`;
     return unusable(`${name} needs the package ${wanted}, which is not installed: ${how} --prefix ${word(project)}${what}`);
   }
+  if (err instanceof ReferenceError && /^(require|module|exports|__dirname|__filename) is not defined/.test(text)) {
+    const where = placeIn(err.stack, project) ?? name;
+    return unusable(`${where} cannot be loaded: it uses ${text.split(' ')[0]}, which only CommonJS has: name the file .cjs, or import what it needs`);
+  }
+  if (err instanceof SyntaxError && /^Cannot use import statement outside|^Unexpected token 'export'/.test(text) && /\.js$/.test(name)) {
+    return unusable(`${name} cannot be loaded: it is a module, and the nearest package.json says otherwise: set "type" to "module" there, or name the file .mjs`);
+  }
   if (err instanceof SyntaxError) {
     const where = placeOf(err.stack) ?? placeOf(checked(path.join(project, name)));
     const at = where ? `${path.relative(project, where.file)}, line ${where.line}` : name;
-    const untranslated = /\.[mc]?tsx?$/.test(name) && text === 'Invalid or unexpected token';
-    const why = untranslated ? `${text}: of TypeScript types are removed and enums translated; compile decorators and the like before` : text;
-    return unusable(`${at} cannot be loaded: ${why.replace(`${path.join(project, name)}: `, '')}`);
+    return unusable(`${at} cannot be loaded: ${text.replace(`${path.join(project, name)}: `, '').replace(`${name}, `, '')}`);
   }
   process.stderr.write(`${err?.stack ?? text}\n`);
   process.stderr.write(`${name} cannot be loaded: ${text.replaceAll(/\s*\n\s*/g, ' ')}\n`, () => process.exit(1));

@@ -9,6 +9,7 @@ if sys.version_info < (3, 10):
     )
     sys.exit(78)
 
-from blocksd.project.__main__ import main  # noqa: E402
+if __name__ == "__main__":  # and not a process that multiprocessing has started, which loads this file again
+    from blocksd.project.__main__ import main
 
-main()
+    main()

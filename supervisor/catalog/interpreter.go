@@ -22,6 +22,8 @@ type Start struct {
 	Dir string
 	// Guarded: it may open only the files in its read_paths and write_paths, and those of the system.
 	Guarded bool
+	// Interpreter: it is what runs the files of the project in Dir, and not the handler itself.
+	Interpreter bool
 }
 
 // startErrors are those by which the kernel may mean something else than the program itself.
@@ -43,7 +45,19 @@ func (s Start) WhyNotStarted(errno syscall.Errno) string {
 			return fmt.Sprintf("its working directory %s is not a directory", s.Dir)
 		}
 	}
+	if s.Interpreter {
+		return s.interpreter(fmt.Sprintf("cannot be run (%v)", errno))
+	}
 	return s.why(s.Path, errno, maxInterpreters)
+}
+
+// interpreter says what to do about an interpreter that does not get to the handler.
+func (s Start) interpreter(how string) string {
+	todo := "install it where handlers may read it, or let PATH name another one first"
+	if in, err := filepath.Rel(s.Dir, s.Path); err == nil && filepath.IsLocal(in) {
+		todo = "make the environment again, or remove it"
+	}
+	return fmt.Sprintf("its interpreter %s %s: %s", s.Path, how, todo)
 }
 
 // why looks at a program, and at what runs it.
@@ -150,18 +164,21 @@ func (s Start) loader(path string, errno syscall.Errno) string {
 	return ""
 }
 
-// What env ends with when it cannot run a program.
+// What env, a shell and the loader of programs end with when they cannot run one.
 const (
 	envNotFound = 127
 	envNotRun   = 126
 	envFailed   = 125
 )
 
-// WhyEnded says why a script ended with an exit code at once when its interpreter is env: env looks for the program in
-// PATH. It is the end of a sentence, "" when nothing is known.
+// WhyEnded says why a script ended with an exit code at once when its interpreter is env, which looks for the program in
+// PATH, and why an interpreter did that is itself a script, or was moved. It is the end of a sentence, "" when nothing is known.
 func (s Start) WhyEnded(code int) string {
 	if code != envNotFound && code != envNotRun && code != envFailed {
 		return ""
+	}
+	if s.Interpreter {
+		return s.interpreter("leads to a program that is not there, or that handlers may not read")
 	}
 	head, err := firstBytes(s.Path)
 	if err != nil {

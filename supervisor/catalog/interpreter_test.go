@@ -164,6 +164,23 @@ func TestWhyEnded(t *testing.T) {
 	}
 }
 
+// What runs the files of a project may lead nowhere in many ways: an environment that was moved, a script that stands for it.
+func TestWhyInterpreterFails(t *testing.T) {
+	dir := plugins(t)
+	own := Start{Path: filepath.Join(dir, ".venv/bin/python"), Dir: dir, Interpreter: true}
+	other := Start{Path: "/shims/python3", Dir: dir, Interpreter: true}
+	for got, want := range map[string]string{
+		own.WhyEnded(127):                     "its interpreter " + own.Path + " leads to a program that is not there, or that handlers may not read: make the environment again, or remove it",
+		own.WhyNotStarted(syscall.ENOEXEC):    "its interpreter " + own.Path + " cannot be run (exec format error): make the environment again, or remove it",
+		other.WhyEnded(126):                   "its interpreter /shims/python3 leads to a program that is not there, or that handlers may not read: install it where handlers may read it, or let PATH name another one first",
+		other.WhyEnded(1) + "of another code": "of another code",
+	} {
+		if got != want {
+			t.Errorf("got  %q\nwant %q", got, want)
+		}
+	}
+}
+
 func FuzzInterpreterLine(f *testing.F) {
 	for _, seed := range []string{"#!/bin/sh\n", "#!", "#! \t\r\n", "#!/usr/bin/env -S x=y z\n", "\xef\xbb\xbf#!/bin/sh"} {
 		f.Add([]byte(seed))

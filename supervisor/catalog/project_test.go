@@ -229,6 +229,15 @@ func TestWatchTrees(t *testing.T) {
 	}
 	file(t, stamp, "x", 0o644)
 	await("a stamp")
+	// What the card names may be a program that a compiler makes, and its name says nothing.
+	built := filepath.Join(t.TempDir(), "work")
+	file(t, built, "x", 0o755)
+	if err := os.Rename(built, filepath.Join(dir, "work")); err != nil {
+		t.Fatal(err)
+	}
+	await("a program that was built")
+	file(t, filepath.Join(dir, "work"), "y", 0o755)
+	await("a program that was built again")
 }
 
 // TestDotEnvFiles: what an editor adds to a file of variables does not matter, and what hides them is an error. A pipe in its

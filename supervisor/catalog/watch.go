@@ -190,9 +190,16 @@ func (w *watches) look() {
 	w.dirs = slices.Compact(w.dirs)
 }
 
-// source reports whether a path is a source file of a project.
+// source reports whether a path may belong to a project: a source file, or a program that was built, whatever its name is.
 func (w *watches) source(path string) bool {
-	return w.inTree[filepath.Dir(path)] && Source(filepath.Base(path))
+	if !w.inTree[filepath.Dir(path)] {
+		return false
+	}
+	if Source(filepath.Base(path)) {
+		return true
+	}
+	info, err := os.Stat(path)
+	return err == nil && info.Mode().IsRegular() && info.Mode().Perm()&0o111 != 0
 }
 
 // grow watches a directory that is new in a project, and reports whether it is one.

@@ -106,7 +106,7 @@ func (b *Bench) Start(ctx context.Context, p Program) (*Handler, error) {
 		path = p.Interpreter
 	}
 	c := plug.Config{
-		Handler: p.name(), Path: path, Args: p.Args, Dir: p.Dir, Needed: p.Needed, Environment: launch.Merge(launch.Environment(os.Environ(), p.Environment), p.Variables),
+		Handler: p.name(), Path: path, Args: p.Args, Dir: p.Dir, Interpreter: p.Interpreter != "", Needed: p.Needed, Environment: launch.Merge(launch.Environment(os.Environ(), p.Environment), p.Variables),
 		Spawner: b.spawner, Dirs: b.dirs, Log: b.log, Timeouts: plug.Timeouts{Handshake: patience},
 	}
 	if b.walls != nil {

@@ -97,6 +97,27 @@ func TestSuite(t *testing.T) {
 	}
 }
 
+// A card may have no inputs: then a task without parts is what its agent gets.
+func TestSuiteWithoutInputs(t *testing.T) {
+	path := plugins.Alias(t, "echo", "echo-without-inputs")
+	doc := `{"identity":{"agentName":"bare","displayName":"","description":"","version":"1","provider":{"organization":""}},
+		"capabilities":{"taskKinds":["request"]},"tags":[{"id":"x","name":"X"}],"runtime":{"handler":"h"},"io":{"inputs":[],"outputs":[]}}`
+	if err := os.WriteFile(path+".agent-card.json", []byte(doc), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	r := suiteOf(t, path)
+	for _, c := range r.Results {
+		names = append(names, c.Check)
+		if c.State != OK {
+			t.Errorf("%+v", c)
+		}
+	}
+	if got := strings.Join(names, " "); got != "start card example cancel no inputs health stop" {
+		t.Errorf("checked %q", got)
+	}
+}
+
 // A handler that breaks the contract is found out, and the suite goes on to its end.
 func TestSuiteFindsFaults(t *testing.T) {
 	for example, want := range map[string]map[string]string{

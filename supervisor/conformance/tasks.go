@@ -47,8 +47,10 @@ func (s *suite) tasks(ctx context.Context) {
 		}
 		a.cancel(ctx)
 		a.odd(ctx, "no inputs", nil)
-		text := strings.Repeat("large ", largeText/6)
-		a.odd(ctx, "large input", []wire.Part{{PartID: parts[0].PartID, ContentType: parts[0].ContentType, Text: &text}})
+		if len(parts) > 0 {
+			text := strings.Repeat("large ", largeText/6)
+			a.odd(ctx, "large input", []wire.Part{{PartID: parts[0].PartID, ContentType: parts[0].ContentType, Text: &text}})
+		}
 	}
 }
 

@@ -1,6 +1,9 @@
 package logpump
 
-import "bytes"
+import (
+	"bytes"
+	"unicode"
+)
 
 // The lines of one panic, traceback or uncaught exception. They belong together, and are errors whatever each says.
 
@@ -56,7 +59,22 @@ func startOf(line []byte) block {
 	if rest, ok := bytes.CutPrefix(line, []byte("thread '")); ok && bytes.Contains(rest, []byte(" panicked at ")) {
 		return rustBlock
 	}
+	if isJavaException(line) {
+		return indentedBlock
+	}
 	return noBlock
+}
+
+// isJavaException reports whether a line is what printStackTrace begins with: the full name of a class, which says what it
+// is, then perhaps a message.
+func isJavaException(line []byte) bool {
+	name, _, _ := bytes.Cut(bytes.TrimRight(line, "\r\n"), []byte(": "))
+	if !bytes.Contains(name, []byte(".")) || !bytes.HasSuffix(name, []byte("Exception")) && !bytes.HasSuffix(name, []byte("Error")) {
+		return false
+	}
+	return !bytes.ContainsFunc(name, func(r rune) bool {
+		return r != '.' && r != '_' && r != '$' && !unicode.IsLetter(r) && !unicode.IsDigit(r)
+	})
 }
 
 // take reports whether a line belongs to a block, and whether it is its first. leveled: the line has a form that only a

@@ -78,6 +78,18 @@ E 	at Main.read(Main.java:9)
 E 	... 1 more
 . next task
 `,
+		"Java, printed": `
+E java.lang.IllegalStateException: no
+E 	at Main.main(Main.java:3)
+E Caused by: java.io.IOException: not either
+E 	at Main.read(Main.java:9)
+. next task
+E org.example.words.CountError
+E 	at Main.main(Main.java:3)
+. see java.io.IOException: it is not here
+. b.Exception for you: no
+. a.b.Exceptional: no
+`,
 		"C++": `
 E terminate called after throwing an instance of 'std::runtime_error'
 E   what():  no

@@ -20,6 +20,8 @@ type Config struct {
 	Argv0   string // the program's name as it sees it itself; "" is Path
 	Args    []string
 	Dir     string // working directory, "" is the root directory
+	// Interpreter: Path is what runs the files of the project in Dir.
+	Interpreter bool
 	// Needed are files and directories that it reads, although they may be below closed ones.
 	Needed []string
 	// Environment is what the process sees in addition to what the protocol needs.

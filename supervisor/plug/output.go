@@ -105,7 +105,9 @@ func (p *Conn) ownReason(code int) string {
 // attempt is what the catalog has to know to explain a start that has failed.
 func (p *Conn) attempt() catalog.Start {
 	l := p.config.Limits
-	return catalog.Start{Path: p.config.Path, Dir: p.config.Dir, Guarded: len(l.ReadPaths)+len(l.WritePaths) > 0}
+	return catalog.Start{
+		Path: p.config.Path, Dir: p.config.Dir, Guarded: len(l.ReadPaths)+len(l.WritePaths) > 0, Interpreter: p.config.Interpreter,
+	}
 }
 
 // firstLine takes the line only if it is a handshake.

@@ -1,3 +1,5 @@
+import { inspect } from 'node:util';
+
 /** An error whose text the consumer sees, while its cause goes only to the daemon's log. */
 export class PublicError extends Error {
   constructor(text, cause) {
@@ -68,6 +70,6 @@ export function textsOf(err) {
     const cause = err.cause instanceof Error ? (err.cause.stack ?? String(err.cause)) : String(err.cause ?? '');
     return { public_message: cut(err.message), private_message: cut(cause || stack) };
   }
-  const text = err instanceof Error ? err.message : String(err);
+  const text = err instanceof Error ? err.message : err !== null && typeof err === 'object' ? inspect(err, { breakLength: Infinity }) : String(err);
   return { public_message: cut(text || `The handler failed with an error without a text (${err?.name ?? typeof err}).`), private_message: cut(stack) };
 }

@@ -5,7 +5,8 @@ import { existsSync, readFileSync, statSync } from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 
-import { lookIn, need } from './dependencies.mjs';
+import { lookIn } from './dependencies.mjs';
+import { translated } from './typescript.mjs';
 
 /** What stands in for packages that are not installed. */
 const STAND_INS = {
@@ -19,23 +20,19 @@ const TYPESCRIPT = ['.ts', '.mts', '.cts', '.tsx'];
 const NOT_FOUND = ['ERR_MODULE_NOT_FOUND', 'ERR_UNSUPPORTED_DIR_IMPORT'];
 
 let aliases = [];
+let directory = '';
 
 export function initialize({ project }) {
   lookIn(project);
+  directory = project;
   aliases = aliasesOf(path.join(project, 'tsconfig.json'));
 }
 
 /** What the paths of a tsconfig.json say, as functions from what is imported to where it may be. */
 function aliasesOf(file) {
-  let options;
-  try {
-    const text = readFileSync(file, 'utf8').replaceAll(/("(?:\\.|[^"\\])*")|\/\/[^\n]*|\/\*[\s\S]*?\*\//g, '$1').replaceAll(/,(\s*[}\]])/g, '$1');
-    options = JSON.parse(text).compilerOptions ?? {};
-  } catch {
-    return []; // there is none, or nothing that can be read
-  }
-  const base = path.resolve(path.dirname(file), options.baseUrl ?? '.');
-  const found = Object.entries(options.paths ?? {}).map(([pattern, targets]) => {
+  const { baseUrl, paths, pathsBase } = optionsOf(file);
+  const base = baseUrl ?? pathsBase;
+  const found = Object.entries(paths ?? {}).map(([pattern, targets]) => {
     const [before, after] = pattern.split('*');
     return (specifier) => {
       if (after === undefined ? specifier !== before : !specifier.startsWith(before) || !specifier.endsWith(after)) return [];
@@ -43,7 +40,32 @@ function aliasesOf(file) {
       return targets.map((target) => path.resolve(base, target.replace('*', middle)));
     };
   });
-  return options.baseUrl === undefined ? found : [...found, (specifier) => [path.resolve(base, specifier)]];
+  return baseUrl === undefined ? found : [...found, (specifier) => [path.resolve(baseUrl, specifier)]];
+}
+
+/** How deep files of settings may extend each other. */
+const MAX_EXTENDS = 8;
+
+/** What a tsconfig.json says of paths, with what it extends; of packages it does not. */
+function optionsOf(file, depth = 0) {
+  let settings;
+  try {
+    const text = readFileSync(file, 'utf8').replaceAll(/("(?:\\.|[^"\\])*")|\/\/[^\n]*|\/\*[\s\S]*?\*\//g, '$1').replaceAll(/,(\s*[}\]])/g, '$1');
+    settings = JSON.parse(text);
+  } catch {
+    return {}; // there is none, or nothing that can be read
+  }
+  const dir = path.dirname(file);
+  const found = {};
+  for (const from of [settings.extends ?? []].flat()) {
+    if (typeof from !== 'string' || !/^\.{0,2}\//.test(from) || depth === MAX_EXTENDS) continue;
+    const at = path.resolve(dir, from);
+    Object.assign(found, optionsOf(existsSync(at) ? at : `${at}.json`, depth + 1));
+  }
+  const { baseUrl, paths } = settings.compilerOptions ?? {};
+  if (baseUrl !== undefined) found.baseUrl = path.resolve(dir, baseUrl);
+  if (paths !== undefined) Object.assign(found, { paths, pathsBase: dir });
+  return found;
 }
 
 export async function resolve(specifier, context, next) {
@@ -73,24 +95,19 @@ function fileOf(specifier, parent) {
 
 function fileAt(at, itself = false) {
   const bare = at.replace(/\.([mc]?)js$/, '.$1ts');
-  const candidates = [bare, `${at}.ts`, `${at}.mts`, `${at}.js`, `${at}.mjs`, path.join(at, 'index.ts'), path.join(at, 'index.js')];
+  const candidates = [bare, `${at}.ts`, `${at}.mts`, `${at}.tsx`, `${at}.js`, `${at}.mjs`, path.join(at, 'index.ts'), path.join(at, 'index.tsx'), path.join(at, 'index.js')];
   if (itself && path.extname(at)) candidates.unshift(at);
   return candidates.find((file) => (itself || file !== at) && existsSync(file) && statSync(file).isFile());
 }
 
 export async function load(url, context, next) {
   const extension = url.startsWith('file:') ? path.extname(new URL(url).pathname) : '';
+  if (extension === '.json' && context.importAttributes?.type === undefined && context.format !== 'commonjs') {
+    // As a TypeScript compiler takes it.
+    return { format: 'module', source: `export default ${readFileSync(fileURLToPath(url), 'utf8')}`, shortCircuit: true };
+  }
   if (!TYPESCRIPT.includes(extension)) return next(url, context);
   const file = fileURLToPath(url);
-  const text = readFileSync(file, 'utf8');
-  const { transform } = need('sucrase');
-  const transforms = extension === '.tsx' ? ['typescript', 'jsx'] : ['typescript'];
-  let code;
-  try {
-    ({ code } = transform(text, { transforms, filePath: file, disableESTransforms: true, keepUnusedImports: false }));
-  } catch (err) {
-    throw new SyntaxError(String(err.message).replace(/^Error transforming /, ''));
-  }
-  const isModule = extension !== '.cts' && (extension === '.mts' || /^\s*(?:import\b|export\b)/m.test(code));
+  const { code, isModule } = translated(readFileSync(file, 'utf8'), file, directory);
   return { format: isModule ? 'module' : 'commonjs', source: code, shortCircuit: true };
 }

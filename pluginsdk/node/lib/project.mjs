@@ -10,9 +10,9 @@ import { TaskClient } from './task_client.mjs';
 const MINUTE = 60_000;
 
 /** The handler of this SDK for a project's function. */
-export function handlerOf(run, name) {
+export function handlerOf(run, { name, version }) {
   return {
-    name,
+    name, version,
     async run(task) {
       const [message, context] = argumentsOf(task);
       const result = await run(message, context);

@@ -7,7 +7,8 @@ import os
 from typing import Any, AsyncIterator, Awaitable, TypeVar
 
 from . import _rpc
-from ._grpc import Channel, ClientCall, Refused
+from ._channel import Channel, ClientCall
+from ._grpc import Refused
 from .errors import HostError
 
 T = TypeVar("T")

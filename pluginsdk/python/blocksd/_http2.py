@@ -262,8 +262,9 @@ class Connection:
         elif kind == SETTINGS:
             self._greeted = True
             if not flags & ACK:
-                self._take_settings(payload, events)
-                self._put(SETTINGS, ACK, 0, b"")
+                self._take_settings(payload)
+                self._put(SETTINGS, ACK, 0, b"")  # first: only then does the other side expect what they allow
+                self._send_waiting(events)
         elif kind == RST_STREAM:
             code = _number(payload, 4)
             if self._streams.pop(stream, None) is not None:
@@ -349,7 +350,7 @@ class Connection:
             if not s.waiting:
                 events.append(Free(stream))
 
-    def _take_settings(self, payload: bytes, events: list[Event]) -> None:
+    def _take_settings(self, payload: bytes) -> None:
         if len(payload) % 6:
             raise Broken(FRAME_SIZE, "settings of the wrong size")
         for key, value in struct.iter_unpack(">HL", payload):
@@ -363,7 +364,6 @@ class Connection:
                 if not FRAME <= value < 1 << 24:
                     raise Broken(PROTOCOL_ERROR, "a size of frames that cannot be")
                 self._frame = value
-        self._send_waiting(events)
 
 
 def _number(payload: bytes, size: int) -> int:

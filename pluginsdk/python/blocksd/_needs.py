@@ -31,10 +31,15 @@ def sentence(package: str) -> str:
     return f"the package {package} is not installed for {sys.executable}: {command(sys.argv[1] if is_project else '')}"
 
 
-def command(project: str) -> str:
-    """Installs them for this Python; where it has no environment of its own, into one in the project's directory."""
-    install = "-m pip install " + " ".join(shlex.quote(r) for r in REQUIREMENTS)
+def command(project: str, *more: str) -> str:
+    """Installs them for this Python, or more in their place; where it has no environment of its own, all into one in the
+    project's directory."""
     if sys.prefix != sys.base_prefix or not project:
-        return f"{shlex.quote(sys.executable)} {install}"
-    venv = shlex.quote(f"{project}/.venv")
-    return f"{shlex.quote(sys.executable)} -m venv {venv} && {venv}/bin/python {install}"
+        return _quoted(sys.executable, "-m", "pip", "install", *(more or REQUIREMENTS))
+    venv = f"{project}/.venv"
+    make = _quoted(sys.executable, "-m", "venv", venv)
+    return f"{make} && {_quoted(f'{venv}/bin/python', '-m', 'pip', 'install', *REQUIREMENTS, *more)}"
+
+
+def _quoted(*words: str) -> str:
+    return " ".join(shlex.quote(w) for w in words)

@@ -45,6 +45,15 @@ def give_up(sentence: str) -> NoReturn:
     os._exit(UNUSABLE)
 
 
+def of_multiprocessing() -> bool:
+    """Whether this is a process that multiprocessing has started by the methods spawn or forkserver: it loads the program of its
+    parent again, or the module of a function, and is no handler."""
+    module = sys.modules.get("multiprocessing.process")
+    if module is None:
+        return False
+    return module.parent_process() is not None or getattr(module.current_process(), "_inheriting", False)
+
+
 def run(served: Any, load: Optional[Callable[[], None]] = None) -> NoReturn:
     """Serves until the daemon asks the process to stop. load prepares what served needs; it ends the process itself when it
     fails."""
@@ -122,7 +131,7 @@ class _Server:
             part.forget()
 
     async def _serve(self) -> None:
-        from ._grpc import Server
+        from ._server import Server
         from ._host import Host
         from ._service import Service
 

@@ -9,9 +9,10 @@ from typing import Any, Callable
 from google.protobuf.message import DecodeError
 
 from . import _rpc
-from ._grpc import Method, Refused, ServerCall
+from ._grpc import Refused
 from ._host import Host
 from ._pb import handler_pb2
+from ._server import Method, ServerCall
 from ._version import VERSION
 from ._work import Work
 

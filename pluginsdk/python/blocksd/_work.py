@@ -12,9 +12,9 @@ import time
 from typing import Any, AsyncIterator, Callable, Coroutine, Sequence, TypeVar
 
 from . import _rpc
-from ._grpc import ServerCall
 from ._host import Host
 from ._pb import handler_pb2, host_pb2, task_pb2
+from ._server import ServerCall
 from .artifact import Artifact, read_some
 from .errors import Canceled, Error, TaskEnded, cut, texts
 
@@ -218,13 +218,13 @@ class Work:
 
     def gone(self) -> None:
         """The daemon has ended the call: nothing is sent any more."""
-        self.cancel("ended")
         with self._sending:
             self._closed = True
             while self._items:
                 waiter = self._items.popleft()[1]
                 if waiter is not None and not waiter.done():
                     waiter.set_exception(TaskEnded())
+        self.cancel("ended")  # last: whoever is woken by it must not find that something can be sent
 
     async def _pass(self, message: handler_pb2.StartTaskResponse | None) -> int:
         """Waits until the message and all before it are on their way; returns how many that were."""

@@ -7,7 +7,7 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import Any, Awaitable, Callable, Mapping, NoReturn, Optional, Sequence, Union
+from typing import Any, Awaitable, Callable, Mapping, Optional, Sequence, Union
 
 from . import _output, _process
 from .artifact import Artifact, artifacts_of
@@ -24,14 +24,17 @@ def serve(
     name: str = "",
     version: str = "",
     idempotent: bool = False,
-) -> NoReturn:
-    """Serves handler to the daemon that started this process, and does not return.
+) -> None:
+    """Serves handler to the daemon that started this process, and does not return; only in a process that multiprocessing has
+    started it does, at once.
 
     card is an agent card, or several: a path (from the folder of the program, also inside a zipapp), a dict, or bytes of
     JSON. Without one, it is a file beside the program or in the daemon's configuration. idempotent promises that a task
     that has published nothing may be repeated.
     """
     program = sys.argv[0] or "this program"
+    if _process.of_multiprocessing():
+        return
     if not _output.take_over():
         sys.exit(
             f"{os.path.basename(program)} is a Blocks handler and does nothing by itself: put it into a plugins directory of "

@@ -90,6 +90,23 @@ def test_what_nobody_reads_is_bounded() -> None:
     assert not client.waits(stream) and client.idle and server.idle
 
 
+def test_new_settings_are_acknowledged_before_they_are_used() -> None:
+    """The other side holds us to the old window until then: data in front would end the stream."""
+    client, server = pair()
+    stream = client.open(REQUEST)
+    client.data(stream, bytes(_http2.STREAM_WINDOW + 1000))
+    pump(client, server)
+    assert client.waits(stream)
+    more = struct.pack(">HL", _http2.INITIAL_WINDOW, _http2.STREAM_WINDOW + 1000)
+    assert Free(stream) in client.receive(len(more).to_bytes(3, "big") + bytes([_http2.SETTINGS, 0, 0, 0, 0, 0]) + more)
+    kinds = []
+    out = bytes(client.out)
+    while out:
+        kinds.append(out[3])
+        out = out[9 + int.from_bytes(out[:3], "big") :]
+    assert kinds == [_http2.SETTINGS, _http2.DATA]
+
+
 def test_an_end_waits_for_what_is_before_it() -> None:
     client, server = pair()
     stream = client.open(REQUEST)

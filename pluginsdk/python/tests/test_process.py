@@ -207,6 +207,19 @@ def test_stop_does_not_wait_for_a_handler_that_hangs(start: Any) -> None:
     assert p.shutdown() == 0
 
 
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+def test_processes_of_multiprocessing_load_the_program_and_are_no_handlers(start: Any, method: str) -> None:
+    p = start(
+        f"""
+        import multiprocessing
+        def square(n): return n * n
+        def handler(task):
+            with multiprocessing.get_context("{method}").Pool(1) as pool: return str(pool.map(square, [1, 2, 3]))
+        """
+    )
+    assert p.start().artifacts()[0][1] == b"[1, 4, 9]"
+
+
 def test_a_program_that_a_handler_starts_is_no_handler(start: Any) -> None:
     p = start(
         """

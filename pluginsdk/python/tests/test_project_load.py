@@ -43,6 +43,28 @@ def test_a_handler_inside_a_package(project: Any) -> None:
     assert answers(p.start()) == ["beside", "agent.main"]
 
 
+def test_the_command_line_is_that_of_the_file(project: Any) -> None:
+    p = project(SAY + "import argparse, sys\nargparse.ArgumentParser().parse_args()\ndef handler(task, ctx): return say(len(sys.argv), sys.argv[0][-10:])")
+    assert answers(p.start()) == ["1", "handler.py"]
+
+
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+@pytest.mark.parametrize("serve", ["", "blocksd.serve(lambda task: handler(task, None)['artifacts'][0]['data'])"])
+def test_processes_of_multiprocessing_are_no_handlers(project: Any, method: str, serve: str) -> None:
+    p = project(
+        SAY
+        + f"""
+import multiprocessing
+import blocksd
+def square(n): return n * n
+def handler(task, ctx):
+    with multiprocessing.get_context("{method}").Pool(1) as pool: return say(pool.map(square, [1, 2, 3]))
+{serve}
+"""
+    )
+    assert answers(p.start()) == ["[1, 4, 9]"]
+
+
 def test_a_handler_called_like_a_module_of_python(project: Any) -> None:
     p = project({"json.py": SAY + "def handler(task, ctx): return say(1)"}, card={"runtime": {"handler": "./json.py"}})
     assert answers(p.start()) == ["1"]
@@ -132,8 +154,10 @@ def handler(task, ctx):
         ({"handler.py": "handler = 3"}, None, ["'handler' in", "is no function but int"]),
         ({"handler.py": "def handler(task, ctx)\n    pass"}, None, ["handler.py cannot be loaded because of a syntax error in line 1: expected ':'"]),
         ({"handler.py": "import helper", "helper.py": "x ="}, None, ["syntax error in", "helper.py, line 1: invalid syntax"]),
-        ({"handler.py": "import absent_package.x"}, None, ["the module 'absent_package' is not installed for", "pip install with the package that has it ('absent_package'"]),
-        ({"handler.py": "import absent", "requirements.txt": ""}, None, [f"run {sys.executable} -m pip install -r ", "requirements.txt"]),
+        ({"handler.py": "import absent_package.x"}, None, ["the module 'absent_package' is not installed for", f"run {sys.executable} -m pip install absent_package (or with the name of another package"]),
+        ({"handler.py": "import absent", "requirements.txt": ""}, None, [f"run {sys.executable} -m pip install -r '", "project 0/requirements.txt'"]),
+        ({"handler.py": "import absent", "pyproject.toml": ""}, None, [f"run {sys.executable} -m pip install '", "project 0'"]),
+        ({"handler.py": "import helpers.wrods", "helpers/words.py": ""}, None, ["handler.py cannot be loaded because there is no module 'helpers.wrods' in the project: correct the import in", "handler.py, line 1"]),
         ({"handler.py": "\n\nraise ValueError('two\\nlines')"}, None, ["it raised ValueError: two lines", "handler.py, line 3)"]),
         ({"handler.py": "from blocks_network import Unheard"}, None, ["Unheard of blocks_network is not known to blocksd: install the package blocks-network"]),
         ({"handler.py": "import sys; sys.exit('not today')"}, None, ["it raised SystemExit: not today"]),
@@ -180,7 +204,19 @@ def test_what_the_package_needs_is_said(project: Any, tmp_path: Any) -> None:
     assert done.returncode == 78
     last = done.stderr.splitlines()[-1]
     assert last.startswith(f"the package protobuf is not installed for {sys.executable}: ")
-    assert last.endswith("-m pip install 'protobuf>=6.31.1,<8'")
+    python = sys.executable
+    assert last.endswith(f": {python} -m venv '/a b/.venv' && '/a b/.venv/bin/python' -m pip install 'protobuf>=6.31.1,<8'")
+
+
+def test_what_a_project_needs_is_not_installed_into_the_python_of_the_system(monkeypatch: pytest.MonkeyPatch) -> None:
+    from blocksd import _needs
+
+    monkeypatch.setattr(sys, "executable", "/the python")
+    monkeypatch.setattr(sys, "prefix", "/environment")
+    assert _needs.command("/a b", "-r", "/a b/r.txt") == "'/the python' -m pip install -r '/a b/r.txt'"
+    monkeypatch.setattr(sys, "prefix", sys.base_prefix)
+    made = "'/the python' -m venv '/a b/.venv' && '/a b/.venv/bin/python' -m pip install 'protobuf>=6.31.1,<8'"
+    assert _needs.command("/a b", "-r", "/a b/r.txt") == made + " -r '/a b/r.txt'"
 
 
 def test_requirements_are_those_of_the_package() -> None:

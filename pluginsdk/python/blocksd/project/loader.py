@@ -12,6 +12,7 @@ import traceback
 from pathlib import Path
 from typing import Any, Callable, Dict, Tuple
 
+from .. import _needs
 from .._process import Adopted
 
 STAND_IN = Path(__file__).parent.parent / "stand_in"
@@ -56,6 +57,7 @@ def load(directory: Path, card: Dict[str, Any]) -> Callable[..., Any]:
     export = runtime.get("handlerExport") or "handler"
     if not path.is_file():
         raise ProjectError(f"the handler {path} is not there: correct runtime.handler in {directory / 'agent-card.json'}")
+    sys.argv[:] = [str(path)]  # for a file that reads the command line
     module = _import(directory, path)
     handler = getattr(module, export, None)
     if handler is None:
@@ -97,19 +99,23 @@ def _why(directory: Path, path: Path, err: BaseException) -> str:
     if isinstance(err, SyntaxError):
         where = f"{err.filename}, line {err.lineno}" if err.filename != str(path) else f"line {err.lineno}"
         return f"{start} of a syntax error in {where}: {err.msg}"
-    if isinstance(err, ModuleNotFoundError) and err.name:
-        return f"{start} the module {err.name!r} is not installed for {sys.executable}: run {_install(directory, err.name)}"
-    traceback.print_exception(err)  # for the log; the sentence is what is shown elsewhere
     frames = [f for f in traceback.extract_tb(err.__traceback__) if not f.filename.startswith("<frozen")]
     here = [f for f in frames if f.filename.startswith(str(directory))] or frames
+    if isinstance(err, ModuleNotFoundError) and err.name:
+        first = err.name.split(".")[0]
+        if here and first != err.name and ((directory / first).is_dir() or (directory / f"{first}.py").is_file()):
+            where = f"{here[-1].filename}, line {here[-1].lineno}"
+            return f"{start} there is no module {err.name!r} in the project: correct the import in {where}"
+        return f"{start} the module {err.name!r} is not installed for {sys.executable}: run {_install(directory, err.name)}"
+    traceback.print_exception(err)  # for the log; the sentence is what is shown elsewhere
     where = f" ({here[-1].filename}, line {here[-1].lineno})" if here else ""
     return f"{start} it raised {type(err).__name__}: {err}{where}"
 
 
 def _install(directory: Path, module: str) -> str:
-    pip = f"{sys.executable} -m pip install"
     if (directory / "requirements.txt").is_file():
-        return f"{pip} -r {directory / 'requirements.txt'}"
+        return _needs.command(str(directory), "-r", str(directory / "requirements.txt"))
     if (directory / "pyproject.toml").is_file():
-        return f"{pip} {directory}"
-    return f"{pip} with the package that has it ({module.split('.')[0]!r}, or one of another name)"
+        return _needs.command(str(directory), str(directory))
+    package = module.split(".")[0]
+    return f"{_needs.command(str(directory), package)} (or with the name of another package that has it)"
