@@ -133,7 +133,7 @@ func daemon(t testing.TB, dir string) *ground {
 		t.Fatal(err)
 	}
 	t.Cleanup(g.machine.Close)
-	if g.dirs, err = launch.OpenSocketDirs(filepath.Join(dir, "run"), ""); err != nil {
+	if g.dirs, err = launch.OpenSocketDirs(filepath.Join(dir, "run"), "", nil); err != nil {
 		t.Fatal(err)
 	}
 	return g

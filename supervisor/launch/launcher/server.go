@@ -43,7 +43,8 @@ type Server struct {
 	cfg   Config
 	forks chan func()
 
-	removals sync.WaitGroup // of directories, after their connection
+	removals sync.WaitGroup // of directories, also after their connection
+	stopping chan struct{}  // closed when Run ends, and removals with it
 }
 
 // endTimeout is how long the end of a connection may take: the kernel is to bury what was killed.
@@ -61,7 +62,7 @@ func New(c Config) (*Server, error) {
 		return nil, err
 	}
 	c.Dirs = filepath.Clean(c.Dirs)
-	return &Server{cfg: c, forks: make(chan func())}, nil
+	return &Server{cfg: c, forks: make(chan func()), stopping: make(chan struct{})}, nil
 }
 
 // Run serves one daemon after the other until ctx ends; then it ends what it has started. It may be called once.
@@ -74,6 +75,7 @@ func (s *Server) Run(ctx context.Context) error {
 	stop := context.AfterFunc(ctx, func() { s.cfg.Listener.Close() })
 	defer stop()
 	defer s.removals.Wait()
+	defer close(s.stopping)
 	for {
 		uc, err := s.cfg.Listener.AcceptUnix()
 		switch {

@@ -31,7 +31,7 @@ type session struct {
 	greeted bool
 	last    uint64 // the highest number of a call so far; likewise
 
-	work sync.WaitGroup // what waits for processes and removes directories
+	work sync.WaitGroup // what waits for processes
 
 	mu       sync.Mutex
 	children map[uint64]*child  // guarded by mu; by the call of their start
@@ -229,7 +229,7 @@ func (se *session) end() {
 		se.work.Wait()
 		close(gone)
 		for dir, a := range dirs {
-			if err := removeDir(se.s.cfg.Dirs, dir, a); err != nil {
+			if err := removeDir(dir, a, se.s.stopping); err != nil {
 				se.s.cfg.Log.Warn("a private directory could not be removed", "dir", dir, "err", err)
 			}
 		}
