@@ -31,9 +31,10 @@ const (
 	maxGreeting    = 16       // calls of a process whose first message is being received
 	maxCards       = 64
 	maxCardBytes   = 1 << 20
-	maxName        = 256      // bytes of a name or version of a handler
-	maxPrivate     = 64 << 10 // bytes of a text for the log
-	maxReason      = 4 << 10  // bytes of a sentence for the status
+	maxName        = 256            // bytes of a name or version of a handler
+	maxPrivate     = 64 << 10       // bytes of a text for the log
+	maxReason      = 4 << 10        // bytes of a sentence for the status
+	maxHeaders     = 4 * maxPrivate // bytes of metadata of one call, in which an error is escaped
 
 	// firstMessage is how long a stream may be open without saying for which task.
 	firstMessage = 30 * time.Second
