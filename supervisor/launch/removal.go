@@ -1,6 +1,7 @@
 package launch
 
 import (
+	"cmp"
 	"crypto/rand"
 	"errors"
 	"fmt"
@@ -9,12 +10,16 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
 
 // What a handler leaves may be as deep, as large and as closed as it likes. Removing it takes two descriptors and the
 // rights that there are, follows no link, and can be given up.
+
+// longestRemoval is how long one directory may take: another process of the same handler may fill it again and again.
+const longestRemoval = 5 * time.Minute
 
 var errGivenUp = errors.New("there was more in it than could be removed in time")
 
@@ -25,6 +30,7 @@ type removal struct {
 	moved, done int    // how many were, and how many of those have been dealt with
 	err         error  // the first
 	stop        <-chan struct{}
+	end         time.Time
 }
 
 // RemoveTree removes a directory with all that is in it, as EmptyDir does.
@@ -37,7 +43,7 @@ func RemoveTree(dir string, stop <-chan struct{}) error {
 }
 
 // EmptyDir removes all that is in a directory. It goes on after what cannot be removed, and returns the first error. It gives
-// up when stop is closed. All that it does it does in this thread.
+// up when stop is closed, or it takes too long. All that it does it does in this thread.
 func EmptyDir(dir string, stop <-chan struct{}) error {
 	top, err := openDirAt(unix.AT_FDCWD, dir)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -47,7 +53,7 @@ func EmptyDir(dir string, stop <-chan struct{}) error {
 		return fmt.Errorf("empty %s: %w", dir, err)
 	}
 	defer top.Close()
-	r := &removal{top: top, prefix: "removed-" + rand.Text() + "-", stop: stop}
+	r := &removal{top: top, prefix: "removed-" + rand.Text() + "-", stop: stop, end: time.Now().Add(longestRemoval)}
 	r.empty(top)
 	for r.done < r.moved && !r.stopped() {
 		name := r.prefix + strconv.Itoa(r.done)
@@ -75,11 +81,13 @@ func (r *removal) note(name string, err error) {
 func (r *removal) stopped() bool {
 	select {
 	case <-r.stop:
-		r.note("", errGivenUp)
-		return true
 	default:
-		return false
+		if time.Now().Before(r.end) {
+			return false
+		}
 	}
+	r.err = cmp.Or(r.err, errGivenUp)
+	return true
 }
 
 // maxNames is how many names are read at once.

@@ -21,7 +21,7 @@ import (
 	"github.com/blocksd/blocksd/supervisor/launch/wire"
 )
 
-// Config of a Server. All but Named is required.
+// Config of a Server. All but Named and Ungrouped is required.
 type Config struct {
 	Listener *net.UnixListener
 	// Shim is this program; it must call launch.Shim first.
@@ -33,6 +33,9 @@ type Config struct {
 	First, Last uint32
 	// Named reports whether root has named a user for a handler beyond those; nil for none. It is asked each time.
 	Named func(uid, gid uint32) bool
+	// Ungrouped lets processes start without a control group of the daemon. What those start can outlive them, in the group of the
+	// launcher, where nobody looks for it.
+	Ungrouped bool
 	// Peer is an error for a process that is not the daemon.
 	Peer func(pid int, uid uint32) error
 	Log  *slog.Logger

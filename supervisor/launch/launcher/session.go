@@ -168,6 +168,9 @@ func (se *session) launch(st *wire.Start, files []*os.File) (*child, error) {
 			return nil, fmt.Errorf("descriptor %d is not what it should be", i)
 		}
 	}
+	if len(files) <= wire.GroupFile && !se.s.cfg.Ungrouped {
+		return nil, errors.New("the launcher starts processes only in control groups of the daemon, and there came none")
+	}
 	c := &child{}
 	var group *os.File
 	if len(files) > wire.GroupFile {
