@@ -32,6 +32,10 @@ func TestMain(m *testing.M) {
 		parent()
 		return
 	}
+	if os.Getenv("LAUNCH_TEST_KEYS") != "" {
+		keys()
+		return
+	}
 	goleak.VerifyTestMain(m)
 }
 
