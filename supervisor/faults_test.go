@@ -350,7 +350,7 @@ func TestSweepAfterKill(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = orphan.Signal(syscall.SIGKILL); <-orphan.Done(); orphan.Close() }()
-	dirs, err := launch.OpenSocketDirs(run, "")
+	dirs, err := launch.OpenSocketDirs(run, "", nil)
 	if err != nil {
 		t.Fatal(err)
 	}

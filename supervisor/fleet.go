@@ -61,7 +61,7 @@ func New(c Config) (*Fleet, error) {
 		return nil, err
 	}
 	var err error
-	if f.dirs, err = launch.OpenSocketDirs(c.RuntimeDir, ""); err != nil {
+	if f.dirs, err = launch.OpenSocketDirs(c.RuntimeDir, "", c.Log); err != nil {
 		return nil, err
 	}
 	f.machine = launch.Probe(c.Shim, c.Cgroup)

@@ -65,7 +65,7 @@ type Bench struct {
 
 // NewBench prepares a bench. What handlers log goes to log; nil walls are none.
 func NewBench(log *slog.Logger, walls *Walls) (*Bench, error) {
-	dirs, err := launch.OpenSocketDirs("", "")
+	dirs, err := launch.OpenSocketDirs("", "", nil)
 	if err != nil {
 		return nil, err
 	}

@@ -32,6 +32,10 @@ func TestMain(m *testing.M) {
 		parent()
 		return
 	}
+	if os.Getenv("LAUNCH_TEST_KEYS") != "" {
+		keys()
+		return
+	}
 	goleak.VerifyTestMain(m)
 }
 
@@ -248,7 +252,7 @@ func TestSocketDirs(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	d, err := OpenSocketDirs(base, "")
+	d, err := OpenSocketDirs(base, "", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -267,7 +271,7 @@ func TestSocketDirs(t *testing.T) {
 	}
 
 	long := filepath.Join(temp, strings.Repeat("x", 100))
-	d, err = OpenSocketDirs(long, temp)
+	d, err = OpenSocketDirs(long, temp, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -278,7 +282,7 @@ func TestSocketDirs(t *testing.T) {
 	if _, err := d.New(); err != nil {
 		t.Fatal(err)
 	}
-	again, err := OpenSocketDirs(long, temp)
+	again, err := OpenSocketDirs(long, temp, nil)
 	if err != nil || again.Base() != d.Base() {
 		t.Fatalf("the next fallback is %v, %v", again, err)
 	}
@@ -288,7 +292,7 @@ func TestSocketDirs(t *testing.T) {
 	if err := os.Chmod(d.Base(), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	other, err := OpenSocketDirs(long, temp)
+	other, err := OpenSocketDirs(long, temp, nil)
 	if err != nil || other.Base() == d.Base() {
 		t.Errorf("a directory that is open to others was taken: %v", err)
 	}
@@ -301,7 +305,7 @@ func TestSocketDirs(t *testing.T) {
 	if err := os.Mkdir(long, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if _, err = OpenSocketDirs(long, long); err == nil || strings.Contains(err.Error(), "\n") || !strings.Contains(err.Error(), "shorter runtime directory") {
+	if _, err = OpenSocketDirs(long, long, nil); err == nil || strings.Contains(err.Error(), "\n") || !strings.Contains(err.Error(), "shorter runtime directory") {
 		t.Errorf("error %v", err)
 	}
 }

@@ -109,6 +109,9 @@ func (o *order) become(path string, argv []string) error {
 			return step("bound capabilities", err)
 		}
 	}
+	// The keys of the session that the daemon was started from, and so those of other handlers, are not for this one. Before the
+	// user changes, so that no handler can use up what this takes. An error is that of a filter, which then holds for the handler too.
+	_, _ = unix.KeyctlInt(unix.KEYCTL_JOIN_SESSION_KEYRING, 0, 0, 0, 0)
 	program := -1
 	if o.Account != nil && !o.Program { // while it can be opened; see below
 		if isELF(path) {

@@ -5,11 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
+	"time"
 
 	handlerv1 "github.com/blocksd/blocksd/proto/blocks/handler/v1"
 )
@@ -26,15 +29,28 @@ const (
 type SocketDirs struct {
 	base string
 	temp bool // base is ours alone and is removed at the end
+	log  *slog.Logger
+
+	stop chan struct{}  // closed when nothing is to be removed any more
+	work sync.WaitGroup // what is being removed
 
 	mu    sync.Mutex
 	open  string // guarded by mu; where other users can come to; "" until it is needed
 	extra string // guarded by mu; a second base that is removed at the end
 }
 
+// removalTimeout is how long somebody waits for a directory to be removed. How much is in it is up to a handler, so then it goes
+// on beside.
+const removalTimeout = 2 * time.Second
+
 // OpenSocketDirs creates base with mode 0700 and removes what an earlier daemon left there. When a socket path below base
-// would be longer than the kernel takes, a private directory below temp is used instead ("" is the system's).
-func OpenSocketDirs(base, temp string) (*SocketDirs, error) {
+// would be longer than the kernel takes, a private directory below temp is used instead ("" is the system's). The log hears
+// of what cannot be removed; nil for nobody.
+func OpenSocketDirs(base, temp string, log *slog.Logger) (*SocketDirs, error) {
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	d := &SocketDirs{log: log, stop: make(chan struct{})}
 	fits := func(dir string) bool { return len(dir)+len(longestSocket) <= maxSocketPath }
 	if base != "" {
 		abs, err := filepath.Abs(base)
@@ -42,7 +58,7 @@ func OpenSocketDirs(base, temp string) (*SocketDirs, error) {
 			return nil, fmt.Errorf("use %s as runtime directory: %w", base, err)
 		}
 		if base = abs; fits(base) {
-			return openBase(base)
+			return d.at(base)
 		}
 	}
 	dir, err := fallback(base, temp)
@@ -53,11 +69,15 @@ func OpenSocketDirs(base, temp string) (*SocketDirs, error) {
 		os.Remove(dir)
 		return nil, fmt.Errorf("handler sockets below %s or %s would have paths longer than the %d bytes that the system takes: choose a shorter runtime directory", base, filepath.Dir(dir), maxSocketPath)
 	}
-	d, err := openBase(dir)
-	if err != nil {
+	d.temp = true
+	return d.at(dir)
+}
+
+func (d *SocketDirs) at(base string) (*SocketDirs, error) {
+	if err := d.openBase(base); err != nil {
 		return nil, err
 	}
-	d.temp = true
+	d.base = base
 	return d, nil
 }
 
@@ -82,30 +102,52 @@ func fallback(base, temp string) (string, error) {
 	return os.MkdirTemp(temp, "blocksd-")
 }
 
-func openBase(base string) (*SocketDirs, error) {
+// openBase makes a directory for private ones, and removes those that are in it. Whatever they hold, they keep no daemon from
+// starting.
+func (d *SocketDirs) openBase(base string) error {
 	if err := os.MkdirAll(base, 0o700); err != nil {
-		return nil, fmt.Errorf("make the runtime directory %s: %w", base, plain(err))
+		return fmt.Errorf("make the runtime directory %s: %w", base, plain(err))
 	}
 	if err := os.Chmod(base, 0o700); err != nil {
-		return nil, fmt.Errorf("make the runtime directory %s private: %w", base, plain(err))
+		return fmt.Errorf("make the runtime directory %s private: %w", base, plain(err))
 	}
 	entries, err := os.ReadDir(base)
 	if err != nil {
-		return nil, fmt.Errorf("read the runtime directory %s: %w", base, plain(err))
+		return fmt.Errorf("read the runtime directory %s: %w", base, plain(err))
 	}
-	swept := false
-	for _, e := range entries {
-		if e.IsDir() && strings.HasPrefix(e.Name(), processDir) {
-			if !swept { // what its handlers had started may have outlived them, and has their environment
-				killMarked(handlerv1.HostSocketVariable+"="+filepath.Join(base, processDir), 0)
-				swept = true
-			}
-			if err := os.RemoveAll(filepath.Join(base, e.Name())); err != nil {
-				return nil, fmt.Errorf("remove the old socket directory %s: %w", filepath.Join(base, e.Name()), plain(err))
-			}
+	entries = slices.DeleteFunc(entries, func(e fs.DirEntry) bool { return !e.IsDir() || !strings.HasPrefix(e.Name(), processDir) })
+	if len(entries) == 0 {
+		return nil
+	}
+	// What its handlers had started may have outlived them, and has their environment.
+	killMarked(handlerv1.HostSocketVariable+"="+filepath.Join(base, processDir), 0)
+	d.wait(func() {
+		for _, e := range entries {
+			d.removeTree(filepath.Join(base, e.Name()))
 		}
+	})
+	return nil
+}
+
+// wait runs f, and waits for its end, but not for long.
+func (d *SocketDirs) wait(f func()) {
+	done := make(chan struct{})
+	d.work.Go(func() { // ends with Close at the latest
+		defer close(done)
+		f()
+	})
+	timer := time.NewTimer(removalTimeout)
+	defer timer.Stop()
+	select {
+	case <-done:
+	case <-timer.C:
 	}
-	return &SocketDirs{base: base}, nil
+}
+
+func (d *SocketDirs) removeTree(dir string) {
+	if err := RemoveTree(dir, d.stop); err != nil && !errors.Is(err, errGivenUp) {
+		d.log.Warn("what a handler has left could not be removed: remove it by hand", "dir", dir, "err", err)
+	}
 }
 
 // Base is the directory in use.
@@ -174,7 +216,7 @@ func (d *SocketDirs) Remove(p *Plan, dir string) {
 		_ = l.removeDir(dir)
 		return
 	}
-	_ = os.RemoveAll(dir)
+	d.wait(func() { d.removeTree(dir) })
 }
 
 // openToOthersLocked finds a base that other users can pass through, without seeing what is in it.
@@ -199,7 +241,7 @@ func (d *SocketDirs) openToOthersLocked() error {
 		if base, err = fallback(d.base+" for other users", ""); err != nil {
 			return err
 		}
-		if _, err := openBase(base); err != nil { // sweeps
+		if err := d.openBase(base); err != nil { // sweeps
 			return err
 		}
 		d.extra = base
@@ -211,16 +253,22 @@ func (d *SocketDirs) openToOthersLocked() error {
 	return nil
 }
 
-// Close removes the base directories that were made for us.
+// Close removes the base directories that were made for us, as far as that can be done in a short time; the rest is for the next
+// daemon.
 func (d *SocketDirs) Close() error {
+	late := make(chan struct{})
+	timer := time.AfterFunc(removalTimeout, func() { close(late) })
+	defer timer.Stop()
+	close(d.stop)
+	d.work.Wait()
 	var err error
 	if d.temp {
-		err = os.RemoveAll(d.base)
+		err = RemoveTree(d.base, late)
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.extra != "" {
-		err = errors.Join(err, os.RemoveAll(d.extra))
+		err = errors.Join(err, RemoveTree(d.extra, late))
 	}
 	return err
 }

@@ -78,3 +78,13 @@ var errTaken = errors.New("something else took its place")
 
 // openProgram opens a file that a launcher is to execute, and nothing else.
 func openProgram(path string) (*os.File, error) { return os.OpenFile(path, unix.O_PATH, 0) }
+
+// openUp lets the owner of a directory use it.
+func openUp(parent int, name string) error {
+	fd, err := unix.Openat(parent, name, unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	return plain(os.Chmod(descriptor(fd), 0o700))
+}

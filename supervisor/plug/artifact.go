@@ -43,7 +43,7 @@ func (a *assembler) add(c *handlerv1.ArtifactChunk) (*wire.Artifact, error) {
 		return nil, fmt.Errorf("an artifact is larger than %d bytes, the most that is taken", a.limit)
 	}
 	if !c.GetLast() || a.size > 0 { // the usual case, one chunk, is finished as it comes
-		if err := a.handler.take(int64(len(c.GetData())), a.limit); err != nil {
+		if err := a.handler.take(int64(len(c.GetData())), a.limit, a.size+int64(len(c.GetData())) > spoolAbove); err != nil {
 			return nil, err
 		}
 		a.taken += int64(len(c.GetData()))
@@ -56,7 +56,7 @@ func (a *assembler) add(c *handlerv1.ArtifactChunk) (*wire.Artifact, error) {
 		a.current.Data = append(a.current.Data, c.GetData()...)
 	default:
 		if err := a.write(c.GetData()); err != nil {
-			return nil, fmt.Errorf("keep an artifact of more than %d bytes in a temporary file: %w; make room in %s", spoolAbove, err, os.TempDir())
+			return nil, noRoom(err)
 		}
 	}
 	if !c.GetLast() {

@@ -338,8 +338,14 @@ func closed(c <-chan struct{}) bool {
 	}
 }
 
-// refused is the failure of a handler that breaks the contract.
+// refused is the failure of a handler that breaks the contract, or sends more than there is room for.
 func (p *Conn) refused(task *wire.Task, err error) *dispatch.TaskFailure {
+	if errors.Is(err, errNoRoom) {
+		return &dispatch.TaskFailure{
+			Kind: dispatch.HandlerError, Public: publicArtifact,
+			Private: fmt.Sprintf("publish an artifact of task %s of handler %s: %v", task.ID, p.config.Handler, err),
+		}
+	}
 	return &dispatch.TaskFailure{
 		Kind: dispatch.HandlerError, Public: publicError,
 		Private: fmt.Sprintf("handler %s broke the contract in task %s: %v", p.config.Handler, task.ID, err),

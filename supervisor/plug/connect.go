@@ -42,6 +42,7 @@ func (p *Conn) connect(ctx context.Context, token string) error {
 			grpc.WithContextDialer(r.dial),
 			grpc.WithStreamInterceptor(p.conns.intercept),
 			grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(MaxMessage), grpc.MaxCallSendMsgSize(MaxMessage)),
+			grpc.WithMaxHeaderListSize(maxHeaders),
 			grpc.WithIdleTimeout(0),
 		},
 		RunnerFunc: func(_ hclog.Logger, cmd *exec.Cmd, _ string) (runner.Runner, error) {

@@ -211,7 +211,10 @@ func (h *host) publish(a *assignment, m *handlerv1.PublishArtifactRequest, strea
 	after := m.GetAfterResponses()
 	for {
 		artifact, err := chunks.add(m.GetChunk())
-		if err != nil {
+		switch {
+		case errors.Is(err, errNoRoom):
+			return status.Error(codes.ResourceExhausted, err.Error())
+		case err != nil:
 			return status.Error(codes.InvalidArgument, err.Error())
 		}
 		if artifact != nil {

@@ -31,9 +31,10 @@ const (
 	maxGreeting    = 16       // calls of a process whose first message is being received
 	maxCards       = 64
 	maxCardBytes   = 1 << 20
-	maxName        = 256      // bytes of a name or version of a handler
-	maxPrivate     = 64 << 10 // bytes of a text for the log
-	maxReason      = 4 << 10  // bytes of a sentence for the status
+	maxName        = 256            // bytes of a name or version of a handler
+	maxPrivate     = 64 << 10       // bytes of a text for the log
+	maxReason      = 4 << 10        // bytes of a sentence for the status
+	maxHeaders     = 4 * maxPrivate // bytes of metadata of one call, in which an error is escaped
 
 	// firstMessage is how long a stream may be open without saying for which task.
 	firstMessage = 30 * time.Second
@@ -62,22 +63,37 @@ type Spool struct {
 	free func() int64
 }
 
-// take is an error when the handler may not have so many bytes more. largest is the size of one artifact.
-func (s *Spool) take(n, largest int64) error {
+// errNoRoom is why an artifact cannot be kept where the disk is to blame, and not the handler: others use it, too.
+var errNoRoom = errors.New("there is too little room")
+
+// take is an error when the handler may not have so many bytes more. largest is the size of one artifact. What is on the disk is
+// held to the handler's share of that as well.
+func (s *Spool) take(n, largest int64, onDisk bool) error {
 	if s == nil {
 		return nil
 	}
 	used := s.used.Add(n)
+	if limit := spoolBytes + largest; used > limit {
+		s.used.Add(-n)
+		return fmt.Errorf("the unfinished artifacts of this handler have more than %d bytes, the most that they may have here: end them before you begin others", limit)
+	}
+	if !onDisk {
+		return nil
+	}
 	free := s.free
 	if free == nil {
 		free = freeTemp
 	}
-	limit := min(spoolBytes+largest, (free()+used)/spoolShare)
-	if used > limit {
+	if left := free(); used > (left+used)/spoolShare {
 		s.used.Add(-n)
-		return fmt.Errorf("the unfinished artifacts of this handler have more than %d bytes, the most that they may have here: end them before you begin others", limit)
+		return noRoom(fmt.Errorf("%d bytes are free, whoever has the others, and a handler may take half of what is free", left))
 	}
 	return nil
+}
+
+// noRoom says that the disk is to blame.
+func noRoom(why error) error {
+	return fmt.Errorf("an artifact of more than %d bytes cannot be kept because %w in %s: %w; make room there, or give the daemon another TMPDIR", spoolAbove, errNoRoom, os.TempDir(), why)
 }
 
 func (s *Spool) give(n int64) {

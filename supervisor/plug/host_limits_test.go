@@ -84,12 +84,29 @@ func TestUnreadDownloadsEndWithTheTask(t *testing.T) {
 	}
 }
 
+// Where others have filled the disk, that is to blame and not the handler, and what needs no disk goes on.
+func TestFullDiskIsToBlame(t *testing.T) {
+	r := newFixture(t)
+	r.Spool = &Spool{free: func() int64 { return 100 << 10 }}
+	c := r.conn(t, "badhandler", "")
+	if p, f := do(t, c, "small", fmt.Sprint("artifact ", spoolAbove)); f != nil || len(p.artifacts) != 1 {
+		t.Errorf("an artifact that needs no disk: %+v", f)
+	}
+	_, f := do(t, c, "large", fmt.Sprint("artifact ", 4*spoolAbove))
+	if f == nil || f.Public != publicArtifact || !strings.Contains(f.Private, "because there is too little room in "+os.TempDir()+": 102400 bytes are free") || strings.Contains(f.Private, "contract") {
+		t.Errorf("one that does: %+v", f)
+	}
+	if _, f := do(t, c, "large", fmt.Sprint("publish ", 4*spoolAbove)); f == nil || !strings.Contains(f.Public+f.Private, "too little room") {
+		t.Errorf("one over the host service: %+v", f)
+	}
+}
+
 func TestSpoolIsShared(t *testing.T) {
 	r := newFixture(t)
 	r.Spool = &Spool{free: func() int64 { return 20 << 20 }}
 	c := r.conn(t, "hostile", "")
 	got, f := attack(t, c, "artifacts 10 4")
-	if f != nil || !strings.Contains(got, "the unfinished artifacts of this handler have more than ") {
+	if f != nil || !strings.Contains(got, "because there is too little room in "+os.TempDir()) {
 		t.Errorf("40 MiB where 20 are free: %q, %+v", got, f)
 	}
 	deadline := time.Now().Add(patience)

@@ -44,7 +44,7 @@ func newFixture(t testing.TB) *fixture {
 	if err != nil {
 		t.Fatal(err)
 	}
-	dirs, err := launch.OpenSocketDirs(base, "")
+	dirs, err := launch.OpenSocketDirs(base, "", nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -87,6 +87,20 @@ func TestOutcomes(t *testing.T) {
 	}
 }
 
+// The metadata of a call is kept as long as that is open, so there is not much of it. A call with more fails alone.
+func TestHeadersAreLimited(t *testing.T) {
+	r := newFixture(t)
+	c := r.conn(t, "badhandler", "")
+	for size, fails := range map[int]bool{100: false, 1000: true, 10000: true} {
+		if _, f := do(t, c, fmt.Sprint("t", size), fmt.Sprint("headers ", size)); (f != nil) != fails {
+			t.Errorf("metadata of %d KiB: %+v", size, f)
+		}
+	}
+	if _, f := do(t, c, "after", "none"); f != nil {
+		t.Errorf("the next task: %+v", f)
+	}
+}
+
 func TestArtifactSizes(t *testing.T) {
 	r := newFixture(t)
 	c := r.conn(t, "badhandler", "")

@@ -13,6 +13,9 @@ import (
 	"syscall"
 	"time"
 
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/metadata"
+
 	"github.com/blocksd/blocksd/pluginsdk"
 )
 
@@ -87,6 +90,16 @@ var faults = map[string]fault{
 	"error": func(_ context.Context, _ *pluginsdk.Task, argument string) error { return errors.New(argument) },
 	"private-error": func(_ context.Context, _ *pluginsdk.Task, argument string) error {
 		return pluginsdk.Private("Something went wrong.", errors.New(argument))
+	},
+	"headers": func(ctx context.Context, t *pluginsdk.Task, argument string) error { // so many KiB of metadata before the answer
+		all := metadata.MD{}
+		for i := range atoi(argument) {
+			all.Set("x-"+strconv.Itoa(i), strings.Repeat("x", 1<<10))
+		}
+		if err := grpc.SendHeader(ctx, all); err != nil {
+			return err
+		}
+		return t.Send(pluginsdk.Text("done"))
 	},
 	"status-flood": func(_ context.Context, t *pluginsdk.Task, argument string) error {
 		for i := range atoi(argument) {

@@ -6,13 +6,13 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/blocksd/blocksd/supervisor/launch"
 	"github.com/blocksd/blocksd/supervisor/launch/wire"
 )
 
@@ -86,29 +86,9 @@ func makeDir(base string, a account) (string, error) {
 	return dir, nil
 }
 
-// removeDir removes a private directory, with the rights of its user and no more.
-func removeDir(base, dir string, a account) error {
-	empty := func() error {
-		entries, err := os.ReadDir(dir)
-		for _, e := range entries {
-			err = errors.Join(err, os.RemoveAll(filepath.Join(dir, e.Name())))
-		}
-		return err
-	}
-	err := as(a.uid, a.gid, func() error {
-		err := empty()
-		if err == nil {
-			return nil
-		}
-		// Directories that their owner has closed to itself.
-		_ = filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
-			if d != nil && d.IsDir() {
-				_ = os.Chmod(path, 0o700)
-			}
-			return nil
-		})
-		return empty()
-	})
+// removeDir removes a private directory, with the rights of its user and no more. It gives up when stop is closed.
+func removeDir(dir string, a account, stop <-chan struct{}) error {
+	err := as(a.uid, a.gid, func() error { return launch.EmptyDir(dir, stop) })
 	return errors.Join(err, as(a.uid, 0, func() error { return os.Remove(dir) }))
 }
 
@@ -140,8 +120,8 @@ func (se *session) removeDir(call uint64, dir string) error {
 	if !ok { // it went with an earlier connection, perhaps
 		return se.answer(wire.Answer{Call: call, Error: fmt.Sprintf("%q is not a private directory of this connection", dir)})
 	}
-	se.work.Go(func() {
-		if se.answer(failed(wire.Answer{Call: call}, removeDir(se.s.cfg.Dirs, dir, a))) != nil {
+	se.s.removals.Go(func() { // which no next daemon waits for
+		if se.answer(failed(wire.Answer{Call: call}, removeDir(dir, a, se.s.stopping))) != nil {
 			se.conn.Close()
 		}
 	})

@@ -68,7 +68,7 @@ func newServer(dir string) (*Server, error) {
 		return nil, err
 	}
 	return New(Config{
-		Listener: l, Shim: shim, Dirs: dirs, First: first, Last: last, Log: slog.New(slog.NewTextHandler(os.Stderr, nil)),
+		Listener: l, Shim: shim, Dirs: dirs, First: first, Last: last, Ungrouped: true, Log: slog.New(slog.NewTextHandler(os.Stderr, nil)),
 		Named: func(uid, gid uint32) bool { return uid == named && gid == named },
 		Peer: func(pid int, uid uint32) error {
 			if pid != os.Getpid() && pid != os.Getppid() || uid != 0 {
@@ -102,6 +102,12 @@ func serve(t testing.TB) (dir string) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	run(t, s)
+	return dir
+}
+
+func run(t testing.TB, s *Server) {
+	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- s.Run(ctx) }()
@@ -111,7 +117,6 @@ func serve(t testing.TB) (dir string) {
 			t.Error(err)
 		}
 	})
-	return dir
 }
 
 // ground is a daemon without rights that has a launcher.
@@ -133,7 +138,7 @@ func daemon(t testing.TB, dir string) *ground {
 		t.Fatal(err)
 	}
 	t.Cleanup(g.machine.Close)
-	if g.dirs, err = launch.OpenSocketDirs(filepath.Join(dir, "run"), ""); err != nil {
+	if g.dirs, err = launch.OpenSocketDirs(filepath.Join(dir, "run"), "", nil); err != nil {
 		t.Fatal(err)
 	}
 	return g

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/blocksd/blocksd/supervisor/launch/wire"
@@ -125,6 +126,26 @@ func TestWrongDescriptors(t *testing.T) {
 		if err != nil || json.Unmarshal(message, &a) != nil || a.Error != tt.says {
 			t.Errorf("%s: %s, %v", name, message, err)
 		}
+	}
+}
+
+// What a process has started is ended as a whole only in a control group of the daemon, so none starts outside of one.
+func TestProcessesNeedAGroup(t *testing.T) {
+	dir := base(t)
+	s, err := newServer(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.cfg.Ungrouped = false
+	run(t, s)
+	g := daemon(t, dir)
+	p, err := g.Spawn(t.Context(), g.spec(t, first, "setsid sleep 600 & exit 0"))
+	if err == nil {
+		ended(t, p)
+		p.Close()
+	}
+	if err == nil || !strings.Contains(err.Error(), "only in control groups of the daemon") {
+		t.Errorf("a process without a group: %v", err)
 	}
 }
 

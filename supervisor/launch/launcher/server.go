@@ -21,7 +21,7 @@ import (
 	"github.com/blocksd/blocksd/supervisor/launch/wire"
 )
 
-// Config of a Server. All but Named is required.
+// Config of a Server. All but Named and Ungrouped is required.
 type Config struct {
 	Listener *net.UnixListener
 	// Shim is this program; it must call launch.Shim first.
@@ -33,6 +33,9 @@ type Config struct {
 	First, Last uint32
 	// Named reports whether root has named a user for a handler beyond those; nil for none. It is asked each time.
 	Named func(uid, gid uint32) bool
+	// Ungrouped lets processes start without a control group of the daemon. What those start can outlive them, in the group of the
+	// launcher, where nobody looks for it.
+	Ungrouped bool
 	// Peer is an error for a process that is not the daemon.
 	Peer func(pid int, uid uint32) error
 	Log  *slog.Logger
@@ -43,7 +46,8 @@ type Server struct {
 	cfg   Config
 	forks chan func()
 
-	removals sync.WaitGroup // of directories, after their connection
+	removals sync.WaitGroup // of directories, also after their connection
+	stopping chan struct{}  // closed when Run ends, and removals with it
 }
 
 // endTimeout is how long the end of a connection may take: the kernel is to bury what was killed.
@@ -61,7 +65,7 @@ func New(c Config) (*Server, error) {
 		return nil, err
 	}
 	c.Dirs = filepath.Clean(c.Dirs)
-	return &Server{cfg: c, forks: make(chan func())}, nil
+	return &Server{cfg: c, forks: make(chan func()), stopping: make(chan struct{})}, nil
 }
 
 // Run serves one daemon after the other until ctx ends; then it ends what it has started. It may be called once.
@@ -74,6 +78,7 @@ func (s *Server) Run(ctx context.Context) error {
 	stop := context.AfterFunc(ctx, func() { s.cfg.Listener.Close() })
 	defer stop()
 	defer s.removals.Wait()
+	defer close(s.stopping)
 	for {
 		uc, err := s.cfg.Listener.AcceptUnix()
 		switch {

@@ -31,7 +31,7 @@ type session struct {
 	greeted bool
 	last    uint64 // the highest number of a call so far; likewise
 
-	work sync.WaitGroup // what waits for processes and removes directories
+	work sync.WaitGroup // what waits for processes
 
 	mu       sync.Mutex
 	children map[uint64]*child  // guarded by mu; by the call of their start
@@ -168,6 +168,9 @@ func (se *session) launch(st *wire.Start, files []*os.File) (*child, error) {
 			return nil, fmt.Errorf("descriptor %d is not what it should be", i)
 		}
 	}
+	if len(files) <= wire.GroupFile && !se.s.cfg.Ungrouped {
+		return nil, errors.New("the launcher starts processes only in control groups of the daemon, and there came none")
+	}
 	c := &child{}
 	var group *os.File
 	if len(files) > wire.GroupFile {
@@ -229,7 +232,7 @@ func (se *session) end() {
 		se.work.Wait()
 		close(gone)
 		for dir, a := range dirs {
-			if err := removeDir(se.s.cfg.Dirs, dir, a); err != nil {
+			if err := removeDir(dir, a, se.s.stopping); err != nil {
 				se.s.cfg.Log.Warn("a private directory could not be removed", "dir", dir, "err", err)
 			}
 		}
