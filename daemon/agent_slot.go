@@ -308,7 +308,7 @@ func (d *Daemon) agentConfig(s *agentSlot, key string) agent.Config {
 		Shared:     net.shared,
 		Dispatcher: d.fleet, Calls: d.calls, Journal: d.journal, Slots: d.taskSlots, Drain: c.Drain, CancelGrace: c.CancelGrace, InlineLimit: c.Limits.InlineBytes,
 		ArtifactLimit: int64(c.Limits.ArtifactBytes),
-		Version:       d.cfg.Version, Log: d.cfg.Log, Events: d.events, Meters: d.telemetry.meters(), Trace: d.telemetry.tracer != nil, OnMoved: d.network.suspect,
+		Version:       d.cfg.Version, Log: d.cfg.Log, Events: d.events, Meters: d.telemetry.meters(), Trace: d.telemetry.tracer != nil, TraceRatio: c.Telemetry.TracesRatio, OnMoved: d.network.suspect,
 	}
 }
 

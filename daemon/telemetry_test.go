@@ -203,6 +203,62 @@ func TestTraces(t *testing.T) {
 	}
 }
 
+// TestTracesRatio: of tasks that begin a trace no more than the share is traced, a sender decides about its own, and handlers
+// are told either way what has been decided.
+func TestTracesRatio(t *testing.T) {
+	const trace, span = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
+	for _, c := range []struct {
+		name, caller string
+		ratio        float64
+		traced       bool
+	}{
+		{"none, of nobody", "", 0, false},
+		{"all, of nobody", "", 1, true},
+		{"none, and the sender traces", "00-" + trace + "-" + span + "-01", 0, true},
+		{"all, and the sender does not trace", "00-" + trace + "-" + span + "-00", 1, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			received := collectTraces(t)
+			network := startNetwork(t)
+			settings := settingsFor(t, network, handlers(t, "internal/scripted"))
+			settings.Settings.Telemetry.Traces, settings.Settings.Telemetry.TracesRatio = received.URL, c.ratio
+			d := start(t, settings)
+			d.ready(t)
+			consumer, err := client.New(t.Context(), client.Options{
+				CDMURL: network.CDMURL(), PubNubOrigin: network.Addr(), APIKey: network.APIKey(), Getenv: func(string) string { return "" },
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer consumer.Close()
+			s, err := consumer.Send(t.Context(), client.Message{
+				Agent: "scripted", Traceparent: c.caller, Parts: []client.Part{client.Text("request", `[{"trace": "traceparent"}]`)},
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if e := awaitEvent(t, s, terminal); e.State != wire.Completed {
+				t.Fatalf("the task ended as %s", e.Raw)
+			}
+			told, err := s.Download(t.Context(), s.Artifacts()[0])
+			if err != nil {
+				t.Fatal(err)
+			}
+			d.stop()
+			if err := d.wait(t); err != nil {
+				t.Fatal(err)
+			}
+			place, ok := wire.ParseTraceparent(string(told.Data))
+			if !ok || place.Unrecorded == c.traced {
+				t.Errorf("the handler was told %q", told.Data)
+			}
+			if traced := len(received.spans) > 0; traced != c.traced {
+				t.Errorf("there are %d spans", len(received.spans))
+			}
+		})
+	}
+}
+
 // TestNotTraced: without a collector a handler gets the place of its caller, and nothing else happens.
 func TestNotTraced(t *testing.T) {
 	network := startNetwork(t)

@@ -48,8 +48,9 @@ type Control struct {
 
 // Telemetry configures what monitoring gets.
 type Telemetry struct {
-	Listen string `koanf:"listen" reload:"daemon" doc:"Where to serve /metrics (Prometheus), /healthz and /readyz: a loopback address such as 127.0.0.1:9464, or\nunix:PATH. Empty for nowhere. Whoever can connect there can read the names of agents and handlers."`
-	Traces string `koanf:"traces" reload:"daemon" env:"OTEL_EXPORTER_OTLP_ENDPOINT" doc:"Where to send a trace of each task: the address of an OpenTelemetry collector that takes OTLP/HTTP, such as\nhttp://127.0.0.1:4318. Empty for nowhere. OTEL_EXPORTER_OTLP_ENDPOINT sets it too."`
+	Listen      string  `koanf:"listen" reload:"daemon" doc:"Where to serve /metrics (Prometheus), /healthz and /readyz: a loopback address such as 127.0.0.1:9464, or\nunix:PATH. Empty for nowhere. Whoever can connect there can read the names of agents and handlers."`
+	Traces      string  `koanf:"traces" reload:"daemon" env:"OTEL_EXPORTER_OTLP_ENDPOINT" doc:"Where to send a trace of each task: the address of an OpenTelemetry collector that takes OTLP/HTTP, such as\nhttp://127.0.0.1:4318. Empty for nowhere. OTEL_EXPORTER_OTLP_ENDPOINT sets it too."`
+	TracesRatio float64 `koanf:"traces_ratio" default:"1" reload:"daemon" doc:"Share of the tasks that are traced, from 0 to 1. It decides about tasks whose sender traces nothing; of a task that\nbelongs to a trace its sender has decided."`
 }
 
 // Log configures the log.

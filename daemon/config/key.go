@@ -17,6 +17,7 @@ const (
 	text     kind = iota
 	duration      // 30s, 1m30s
 	count         // whole number
+	share         // number from 0 to 1
 	truth         // true or false
 	texts         // list of strings
 	table         // keys below
@@ -125,6 +126,8 @@ func kindOf(t reflect.Type) kind {
 		return text
 	case t.Kind() == reflect.Int:
 		return count
+	case t.Kind() == reflect.Float64:
+		return share
 	case t.Kind() == reflect.Bool:
 		return truth
 	case t.Kind() == reflect.Struct:
@@ -198,6 +201,12 @@ func (k key) parse(v any) (typed any, why string) {
 			return nil, fmt.Sprintf("must be from %d to %d, not %d", k.min, k.max, n)
 		}
 		return n, ""
+	case share:
+		f, err := strconv.ParseFloat(fmt.Sprint(v), 64)
+		if err != nil || !(f >= 0 && f <= 1) { // nor what is no number
+			return nil, fmt.Sprintf("must be a number from 0 to 1, not %q", fmt.Sprint(v))
+		}
+		return f, ""
 	case truth:
 		b, ok := v.(bool)
 		if !ok && s != "true" && s != "false" {

@@ -48,6 +48,8 @@ func change(v reflect.Value) {
 		v.SetInt(v.Int() + int64(time.Second))
 	case int:
 		v.SetInt(v.Int() + 1)
+	case float64:
+		v.SetFloat(v.Float() / 2)
 	case bool:
 		v.SetBool(!v.Bool())
 	case string:

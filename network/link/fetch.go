@@ -19,7 +19,7 @@ import (
 // send makes one handshake or poll.
 func (s *subscription) send(ctx context.Context, r request) pollEvent {
 	if !s.c.Ahead {
-		return s.outcome(r, s.ask(ctx, r, nil))
+		return s.outcome(r, s.wait(ctx, r))
 	}
 	f := s.ahead
 	if f == nil || f.request != r {
@@ -34,6 +34,20 @@ func (s *subscription) send(ctx context.Context, r request) pollEvent {
 	}
 	<-f.done
 	return s.outcome(r, f.result)
+}
+
+// wait is ask for who is not in a hurry: a poll can be given up.
+func (s *subscription) wait(ctx context.Context, r request) *exchange {
+	if s.c.Held == nil || r.cursor == 0 { // a handshake is answered soon, or never
+		return s.ask(ctx, r, nil)
+	}
+	polling, release := s.c.Held.hold(ctx)
+	defer release()
+	e := s.ask(polling, r, nil)
+	if e.err != nil && ctx.Err() == nil && polling.Err() != nil {
+		e.err = context.Cause(polling)
+	}
+	return e
 }
 
 // fetch is a handshake or poll on its way. Its answer is read to the end and not looked into, but for the cursor with which

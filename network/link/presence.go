@@ -37,8 +37,11 @@ type Presence struct {
 	version uint64        // counts changes of want and calls of Resync
 	heard   time.Time     // when the network last answered; zero before the first time
 	lapse   time.Time     // when it answered again after a silence longer than timeout; zero for never
-	left    bool
-	leaving chan struct{} // closed when left becomes true
+	silent  bool          // onSilence was told of a silence that has not ended
+	// onSilence may be nil.
+	onSilence func(err error)
+	left      bool
+	leaving   chan struct{} // closed when left becomes true
 }
 
 // NewPresence makes a Presence for channel. timeout is how long the network waits before it takes us for lost (whole
@@ -49,6 +52,11 @@ func (l *Link) NewPresence(channel string, timeout, interval time.Duration) *Pre
 		wake: make(chan struct{}, 1), first: make(chan struct{}), sending: make(chan struct{}, 1), leaving: make(chan struct{}),
 	}
 }
+
+// OnSilence has f called when the network has not answered for longer than the timeout, so that it may have taken us for
+// lost, with the latest failure; and with nil when it answers again. A poll that the network holds says nothing of it for
+// minutes. f must not block; OnSilence must be called before Run.
+func (p *Presence) OnSilence(f func(err error)) { p.onSilence = f }
 
 // Set changes the state, a JSON object. It never blocks and keeps a copy.
 func (p *Presence) Set(state []byte) {
@@ -187,7 +195,11 @@ func (p *Presence) send(ctx context.Context, heartbeat bool) (announceEvent, err
 		e = p.setState(ctx, state)
 	}
 	if !e.ok() {
-		return missed{e.failure(op, p.channel)}, ctx.Err()
+		err := e.failure(op, p.channel)
+		if ctx.Err() == nil {
+			p.unanswered(p.link.cfg.Now(), err)
+		}
+		return missed{err}, ctx.Err()
 	}
 	p.answered(p.link.cfg.Now())
 	return taken{version}, nil
@@ -195,11 +207,26 @@ func (p *Presence) send(ctx context.Context, heartbeat bool) (announceEvent, err
 
 func (p *Presence) answered(now time.Time) {
 	p.mu.Lock()
-	defer p.mu.Unlock()
 	if !p.heard.IsZero() && now.Sub(p.heard) > p.timeout {
 		p.lapse = now
 	}
 	p.heard = now
+	over := p.silent
+	p.silent = false
+	p.mu.Unlock()
+	if over {
+		p.onSilence(nil)
+	}
+}
+
+func (p *Presence) unanswered(now time.Time, err error) {
+	p.mu.Lock()
+	begins := !p.silent && p.onSilence != nil && !p.heard.IsZero() && now.Sub(p.heard) > p.timeout
+	p.silent = p.silent || begins
+	p.mu.Unlock()
+	if begins {
+		p.onSilence(err)
+	}
 }
 
 // LapsedSince reports whether at some time since t the network had not answered for longer than the timeout, so that it

@@ -36,6 +36,8 @@ type SubscribeConfig struct {
 	Remember int
 	// Replays says that the cursor is meant to be older than what the network keeps: missing messages are no surprise.
 	Replays bool
+	// Held lets others give up a poll that waits for messages; nil for nobody. It has no effect with Ahead.
+	Held *HeldPoll
 	// OnState is called at each change of state, and in the states Lost and Denied at each further failure. It is called
 	// from the loop, before the next request, and must not block for long: the next request waits for it.
 	OnState func(State, error)

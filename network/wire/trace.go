@@ -3,6 +3,7 @@ package wire
 import (
 	"bytes"
 	"crypto/sha256"
+	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
 	"strings"
@@ -16,17 +17,26 @@ const TraceParent = "traceparent"
 type Trace struct {
 	ID   [16]byte
 	Span [8]byte
+	// Unrecorded says that nobody keeps the spans of this trace, so none should be made.
+	Unrecorded bool
 }
 
 // IsZero reports whether it is no place: neither id may be zero.
 func (t Trace) IsZero() bool { return t.ID == [16]byte{} || t.Span == [8]byte{} }
 
-// String is the W3C traceparent, with the flag that the span is recorded.
+// recordedFlag of a W3C traceparent.
+const recordedFlag = 1
+
+// String is the W3C traceparent, with the flag whether the span is recorded.
 func (t Trace) String() string {
-	return "00-" + hex.EncodeToString(t.ID[:]) + "-" + hex.EncodeToString(t.Span[:]) + "-01"
+	flags := "-01"
+	if t.Unrecorded {
+		flags = "-00"
+	}
+	return "00-" + hex.EncodeToString(t.ID[:]) + "-" + hex.EncodeToString(t.Span[:]) + flags
 }
 
-// ParseTraceparent reads a W3C traceparent of any version. Its flags are not kept.
+// ParseTraceparent reads a W3C traceparent of any version. Of its flags, only whether it is recorded is kept.
 func ParseTraceparent(s string) (t Trace, ok bool) {
 	const length = 55 // of version 00: 2 + 32 + 16 + 2 digits and three dashes
 	if len(s) < length || len(s) > length && (s[:2] == "00" || s[length] != '-') || s != strings.ToLower(s) {
@@ -45,6 +55,7 @@ func ParseTraceparent(s string) (t Trace, ok bool) {
 			return Trace{}, false
 		}
 	}
+	t.Unrecorded = rest[1]&recordedFlag == 0
 	return t, !t.IsZero()
 }
 
@@ -89,17 +100,25 @@ type TaskTrace struct {
 }
 
 // TraceTask gives a task the spans of one instance: always the same ones, so that nothing has to be remembered, and other
-// ones than those of another instance that the task was given to. Without a caller, the trace follows from the task alone.
-func TraceTask(instanceID, taskID string, caller Trace) TaskTrace {
-	id := caller.ID
+// ones than those of another instance that the task was given to. A caller has decided whether they are recorded. Without a
+// caller, the trace follows from the task alone, and the share ratio of the traces is recorded.
+func TraceTask(instanceID, taskID string, caller Trace, ratio float64) TaskTrace {
+	id, unrecorded := caller.ID, caller.Unrecorded
 	if caller.IsZero() {
 		sum := sha256.Sum256([]byte("trace\x00" + taskID))
 		id, caller = [16]byte(sum[:]), Trace{}
+		unrecorded = !isSampled(id, ratio)
 	}
 	sum := sha256.Sum256([]byte("spans\x00" + instanceID + "\x00" + taskID))
 	return TaskTrace{
-		Task:    Trace{id, [8]byte(sum[:])},
-		Handler: Trace{id, [8]byte(sum[8:])},
+		Task:    Trace{id, [8]byte(sum[:]), unrecorded},
+		Handler: Trace{id, [8]byte(sum[8:]), unrecorded},
 		Parent:  caller,
 	}
+}
+
+// isSampled decides about a trace that begins here. It looks at the id as OpenTelemetry's TraceIdRatioBased does, so that
+// whoever uses the same ratio decides the same.
+func isSampled(id [16]byte, ratio float64) bool {
+	return ratio >= 1 || float64(binary.BigEndian.Uint64(id[8:])>>1) < ratio*(1<<63)
 }

@@ -2,6 +2,7 @@ package wire
 
 import (
 	"encoding/json"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -16,8 +17,13 @@ func TestParseTraceparent(t *testing.T) {
 	if later, ok := ParseTraceparent("cc" + exampleTrace[2:] + "-more"); !ok || later != got {
 		t.Errorf("a later version: %v, %v", later, ok)
 	}
-	if unsampled, ok := ParseTraceparent(strings.TrimSuffix(exampleTrace, "1") + "0"); !ok || unsampled != got {
-		t.Errorf("other flags: %v, %v", unsampled, ok)
+	for flags, unrecorded := range map[string]bool{"00": true, "02": true, "03": false, "ff": false} {
+		want := Trace{got.ID, got.Span, unrecorded}
+		if other, ok := ParseTraceparent(strings.TrimSuffix(exampleTrace, "01") + flags); !ok || other != want {
+			t.Errorf("flags %s: %v, %v", flags, other, ok)
+		} else if again, ok := ParseTraceparent(other.String()); !ok || again != other {
+			t.Errorf("flags %s become %v", flags, again)
+		}
 	}
 	for _, wrong := range []string{
 		"", "00", exampleTrace + "-more", "ff" + exampleTrace[2:], strings.ToUpper(exampleTrace), exampleTrace[:54], exampleTrace + "0",
@@ -85,15 +91,53 @@ func TestCallerTrace(t *testing.T) {
 
 func TestTraceTask(t *testing.T) {
 	caller, _ := ParseTraceparent(exampleTrace)
-	of := TraceTask("instance", "task", caller)
-	if of != TraceTask("instance", "task", caller) || of.Task.ID != caller.ID || of.Parent != caller || of.Task.Span == of.Handler.Span {
+	of := TraceTask("instance", "task", caller, 1)
+	if of != TraceTask("instance", "task", caller, 1) || of.Task.ID != caller.ID || of.Parent != caller || of.Task.Span == of.Handler.Span {
 		t.Errorf("%v", of)
 	}
-	if other := TraceTask("other", "task", caller); other.Task.Span == of.Task.Span || other.Handler.Span == of.Handler.Span {
+	if other := TraceTask("other", "task", caller, 1); other.Task.Span == of.Task.Span || other.Handler.Span == of.Handler.Span {
 		t.Errorf("two instances share a span: %v", other)
 	}
-	alone := TraceTask("instance", "task", Trace{ID: caller.ID})
-	if alone.Task.IsZero() || !alone.Parent.IsZero() || alone.Task.ID == caller.ID || alone.Task.ID != TraceTask("other", "task", Trace{}).Task.ID {
+	alone := TraceTask("instance", "task", Trace{ID: caller.ID}, 1)
+	if alone.Task.IsZero() || !alone.Parent.IsZero() || alone.Task.ID == caller.ID || alone.Task.ID != TraceTask("other", "task", Trace{}, 1).Task.ID {
 		t.Errorf("%v", alone)
+	}
+}
+
+// TestSampled: a share of the traces that begin here is recorded, always the same ones, and those of a smaller share are among
+// those of a larger one. A caller has decided.
+func TestSampled(t *testing.T) {
+	const tasks = 10_000
+	recorded := func(task string, caller Trace, ratio float64) bool {
+		of := TraceTask("instance", task, caller, ratio)
+		if of.Task.Unrecorded != of.Handler.Unrecorded || of != TraceTask("instance", task, caller, ratio) {
+			t.Fatalf("%+v", of)
+		}
+		return !of.Task.Unrecorded
+	}
+	counts := map[float64]int{}
+	for i := range tasks {
+		task := "task_" + strconv.Itoa(i)
+		before := false
+		for _, ratio := range []float64{0, 0.1, 0.5, 1} {
+			now := recorded(task, Trace{}, ratio)
+			if before && !now {
+				t.Fatalf("%s is recorded with a smaller ratio than %v, and not with it", task, ratio)
+			}
+			if before = now; now {
+				counts[ratio]++
+			}
+		}
+	}
+	if counts[0] != 0 || counts[1] != tasks || counts[0.1] < 850 || counts[0.1] > 1150 || counts[0.5] < 4750 || counts[0.5] > 5250 {
+		t.Errorf("of %d tasks were recorded %v", tasks, counts)
+	}
+	caller, _ := ParseTraceparent(exampleTrace)
+	if !recorded("task", caller, 0) {
+		t.Error("the caller records, and this task is left out")
+	}
+	caller.Unrecorded = true
+	if recorded("task", caller, 1) {
+		t.Error("the caller does not record, and this task is")
 	}
 }

@@ -54,6 +54,39 @@ func TestOutageOfEverything(t *testing.T) {
 	}
 }
 
+// TestSilence: a network that goes silent while a poll is held, as behind a firewall that drops everything, shows in the status
+// once it may have taken the agent for lost, not only when the poll ends minutes later; and the agent is online again with
+// the first answer.
+func TestSilence(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCrowd(t, crowdOf{})
+		c.road.set(hanging)
+		began := time.Now()
+		c.until("the status says so", func() bool { return c.agent.Status().State == StateConnecting })
+		if d := time.Since(began); d > wire.PresenceTimeout+15*time.Second {
+			t.Errorf("the status said so after %v", d)
+		}
+		if why := c.agent.Status().Reason; !strings.HasSuffix(why, "; trying again.") {
+			t.Errorf("the reason is %q", why)
+		}
+		c.road.set(none)
+		began = time.Now()
+		c.until("the agent is online", func() bool { return c.agent.Status().State == StateOnline })
+		if d := time.Since(began); d > 15*time.Second {
+			t.Errorf("it was online after %v", d)
+		}
+		for range 10 { // what was held in the silence is not waited for
+			time.Sleep(time.Minute)
+			if s := c.agent.Status(); s.State != StateOnline {
+				t.Errorf("later it is %s: %s", s.State, s.Reason)
+			}
+		}
+		c.work(c.tasks)
+		c.judge(ownEnd, networkEnd)
+		c.finish()
+	})
+}
+
 // endpoints are all that an agent uses, each with what has it used while tasks run.
 var endpoints = map[string]struct {
 	rule fault.Rule

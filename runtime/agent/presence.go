@@ -57,6 +57,7 @@ type stay struct {
 	session  *session
 	channel  string
 	presence *link.Presence
+	poll     link.HeldPoll
 
 	// unsubscribe ends the subscription, vanish the presence; listening and announcing are their goroutines.
 	unsubscribe, vanish   context.CancelFunc
@@ -71,6 +72,16 @@ func (a *Agent) beginStay(ctx context.Context, s *session, channel string) *stay
 		agent: a, session: s, channel: channel, unsubscribe: unsubscribe, vanish: vanish,
 		presence: s.link.NewPresence(channel, wire.PresenceTimeout, a.cfg.Timeouts.Heartbeat),
 	}
+	v.presence.OnSilence(func(err error) {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		if a.conn.presence == v.presence {
+			a.stepLocked(lifecycle.Silence{For: wire.PresenceTimeout, Err: err})
+		}
+		if err != nil { // what lets nothing through may have forgotten the poll, too
+			v.poll.GiveUp(err)
+		}
+	})
 	arrived := make(chan struct{}) // closes when the subscription is confirmed
 	v.listening.Go(func() { v.listen(subscribing, sync.OnceFunc(func() { close(arrived) })) })
 	v.announcing.Go(func() {
@@ -91,6 +102,7 @@ func (v *stay) listen(ctx context.Context, arrived func()) {
 		Filter:    wire.ControlFilter(a.cfg.InstanceID),
 		Heartbeat: wire.PresenceTimeout,
 		Cursor:    a.resume(ctx, s, v.channel),
+		Held:      &v.poll,
 		OnState: func(state link.State, err error) {
 			switch state {
 			case link.Connected:

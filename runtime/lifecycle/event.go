@@ -28,6 +28,12 @@ type (
 	Subscribed struct{}
 	// Acknowledged says that the network has acknowledged the agent's presence.
 	Acknowledged struct{}
+	// Silence says that the network has not answered to the agent's presence for so long that it may take the agent for lost;
+	// a nil Err means that it answers again.
+	Silence struct {
+		For time.Duration
+		Err error
+	}
 	// Away says that the agent has left the control channel.
 	Away struct{}
 	// Drain begins the end: the agent is full from now on, and takes for the time Open what was sent before.
@@ -48,6 +54,7 @@ func (Unreachable) event()  {}
 func (Granted) event()      {}
 func (Subscribed) event()   {}
 func (Acknowledged) event() {}
+func (Silence) event()      {}
 func (Away) event()         {}
 func (Drain) event()        {}
 func (CancelNow) event()    {}

@@ -65,6 +65,7 @@ type Machine struct {
 	connected, announced bool
 	connectedAt          time.Time
 	reason               string // why the agent is not connected
+	silence              string // since the network has stopped to answer while it holds the subscription: what that means
 	// failingSince is since when nothing has worked that the connection needs; zero while it works.
 	failingSince time.Time
 
@@ -103,8 +104,13 @@ func (m *Machine) Step(ev Event, now time.Time) []Action {
 		}
 	case Acknowledged:
 		m.announced = true
+	case Silence:
+		m.silence = ""
+		if ev.Err != nil {
+			m.silence = fmt.Sprintf("The network has not answered for %v, so it may have taken the agent for lost: %v; trying again.", ev.For, ev.Err)
+		}
 	case Away:
-		m.connected, m.announced = false, false
+		m.connected, m.announced, m.silence = false, false, ""
 	case Drain:
 		m.phase, m.closesAt = draining, now.Add(ev.Open)
 		m.do(AnnounceSlots{})
@@ -182,6 +188,8 @@ func (m *Machine) State() (state, reason string) {
 			return Connecting, "The agent has not reached the network yet."
 		}
 		return Connecting, m.reason
+	case m.silence != "":
+		return Connecting, m.silence
 	case m.availability != dispatch.Available:
 		return Connecting, fmt.Sprintf("No process of handler %s is ready, so the agent announces itself as full until one is.", m.cfg.Handler)
 	case m.unhealthy != nil:

@@ -119,6 +119,11 @@ func parseEvent(name, arg string) (Event, error) {
 		return Subscribed{}, nil
 	case "acknowledged":
 		return Acknowledged{}, nil
+	case "silence":
+		if arg == "over" {
+			return Silence{}, nil
+		}
+		return Silence{20 * time.Second, errors.New(arg)}, nil
 	case "away":
 		return Away{}, nil
 	case "drain":
