@@ -53,9 +53,27 @@ func (l *Link) carry(ctx context.Context, timeout time.Duration, r carrier.Reque
 // carryRare sends one small request, for which alone no connection is kept.
 func (l *Link) carryRare(ctx context.Context, timeout time.Duration, r carrier.Request) *exchange {
 	if l.carrier != nil && l.cfg.Shared != nil && !l.carrier.Ready() {
-		return l.roundTrip(ctx, timeout, r, l.rare)
+		e := l.roundTrip(ctx, timeout, r, l.forRare())
+		l.learn(ctx, e)
+		return e
 	}
 	return l.carry(ctx, timeout, r)
+}
+
+// forRare is the transport for a rare request. After one that was not answered it is a connection of its own: a shared
+// connection that is dead would take the next one too, for as long as it takes to find that out.
+func (l *Link) forRare() http.RoundTripper {
+	if l.unanswered.Load() {
+		return l.transport
+	}
+	return l.rare
+}
+
+// learn notes whether a rare request was answered.
+func (l *Link) learn(ctx context.Context, e *exchange) {
+	if ctx.Err() == nil {
+		l.unanswered.Store(e.err != nil)
+	}
 }
 
 // roundTrip sends a request through a transport.

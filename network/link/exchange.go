@@ -53,10 +53,12 @@ func (l *Link) do(ctx context.Context, timeout time.Duration, token string, send
 	if token == "" {
 		token = l.currentToken()
 	}
-	e := &exchange{token: token, user: l.cfg.UserID, transport: l.rare}
+	e := &exchange{token: token, user: l.cfg.UserID, transport: l.forRare()}
+	parent := ctx
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	ctx = e.traced(context.WithValue(ctx, exchangeKey{}, e))
+	defer l.learn(parent, e)
 	if err := send(ctx); e.status == 0 && e.err == nil { // the SDK refused before it sent anything
 		if e.err = err; err == nil {
 			e.err = errors.New("the request was not sent")

@@ -115,8 +115,10 @@ type Link struct {
 	sdk       *pubnub.PubNub    // one of shared
 	rare      http.RoundTripper // what the SDK sends, and presence states for which the carrier has no connection
 	patient   *http.Client      // polls of subscriptions to which nothing comes; nil where the carrier has those too
-	token     atomic.Pointer[string]
-	newest    newest
+	// unanswered is true after a rare request without an answer.
+	unanswered atomic.Bool
+	token      atomic.Pointer[string]
+	newest     newest
 	// polled is when a poll was written that has no answer, in Unix nanoseconds; 0 for none.
 	polled atomic.Int64
 	// publishPrefix and publishSuffix are what all publish URLs have in common before the channel and in the query.

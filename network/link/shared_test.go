@@ -176,3 +176,83 @@ func (f *front) await(t *testing.T, what string, is func() bool) {
 		time.Sleep(5 * time.Millisecond)
 	}
 }
+
+// A shared connection that is dead, and does not say so, delays one request, and not all until it is found.
+func TestDeadSharedConnection(t *testing.T) {
+	f := newFront(t)
+	path := newPath(t, f.origin)
+	shared := link.NewShared(context.Background(), path.address, false)
+	defer shared.Close()
+	timeouts := quick
+	timeouts.Request = 200 * time.Millisecond
+	l, err := link.New(link.Config{Origin: path.address, Keys: keys, UserID: "tester", Timeouts: timeouts, Shared: shared})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	ctx := within(t)
+	if _, err := l.Time(ctx); err != nil {
+		t.Fatal(err)
+	}
+	path.kill()
+	if _, err := l.Time(ctx); err != nil {
+		t.Errorf("ask over a dead connection: %v", err)
+	}
+}
+
+// path carries connections to a server. One that is killed stays open, and nothing passes any more.
+type path struct {
+	address string
+	dead    atomic.Int32 // the connections that were made before are dead up to this number
+	made    atomic.Int32
+}
+
+func newPath(t *testing.T, to string) *path {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &path{address: l.Addr().String()}
+	var running sync.WaitGroup
+	running.Go(func() {
+		for {
+			from, err := l.Accept()
+			if err != nil {
+				return
+			}
+			number := p.made.Add(1)
+			server, err := net.Dial("tcp", to)
+			if err != nil {
+				from.Close()
+				continue
+			}
+			pass := func(dst, src net.Conn) {
+				defer dst.Close()
+				defer src.Close()
+				b := make([]byte, 32<<10)
+				for {
+					n, err := src.Read(b)
+					if err != nil {
+						return
+					}
+					if number <= p.dead.Load() {
+						continue
+					}
+					if _, err := dst.Write(b[:n]); err != nil {
+						return
+					}
+				}
+			}
+			running.Go(func() { pass(server, from) })
+			running.Go(func() { pass(from, server) })
+		}
+	})
+	t.Cleanup(func() {
+		l.Close()
+		running.Wait()
+	})
+	return p
+}
+
+func (p *path) kill() { p.dead.Store(p.made.Load()) }
