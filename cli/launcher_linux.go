@@ -70,6 +70,8 @@ func (a *app) launcher(ctx context.Context, o launcherOptions) error {
 	s, err := launcher.New(launcher.Config{
 		Listener: listener, Shim: "/proc/self/exe", Dirs: o.dirs, First: first, Last: last, Peer: peer, Log: log,
 		Named: func(uid, gid uint32) bool { return namedUser(o.config, uid, gid) },
+		// Where there is no unit there may be no control groups at all.
+		Ungrouped: o.daemonUnit == "",
 	})
 	if err != nil {
 		return err

@@ -169,7 +169,7 @@ func (se *session) launch(st *wire.Start, files []*os.File) (*child, error) {
 		}
 	}
 	if len(files) <= wire.GroupFile && !se.s.cfg.Ungrouped {
-		return nil, errors.New("the launcher starts processes only in control groups of the daemon, and there came none")
+		return nil, errors.New("the launcher starts processes only in control groups of the daemon, and there came none: leave isolation.cgroup at auto, and Delegate= in the daemon's unit")
 	}
 	c := &child{}
 	var group *os.File
