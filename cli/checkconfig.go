@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/blocksd/blocksd/daemon/config"
+	"github.com/blocksd/blocksd/network/card"
 	"github.com/blocksd/blocksd/supervisor/catalog"
 )
 
@@ -30,6 +31,12 @@ func missing(l config.Loaded) config.Problems {
 		if _, err := user.LookupGroup(g); errors.As(err, new(user.UnknownGroupError)) {
 			m.add("control.operator_group", "there is no group %s: create it, or name another one", g)
 		}
+	}
+	if info, err := os.Stat(c.StateDir); err == nil && !info.IsDir() {
+		m.add("state_dir", "%s is not a directory", c.StateDir)
+	}
+	for _, dir := range c.Projects {
+		m.project(dir)
 	}
 	if path, ok := config.UnixListen(c.Telemetry.Listen); ok {
 		m.directory("telemetry.listen", filepath.Dir(path))
@@ -51,6 +58,7 @@ type machineCheck struct {
 	config   config.Config
 	loaded   config.Loaded
 	keys     *config.Keys
+	projects []string // the agents of the projects
 	problems config.Problems
 }
 
@@ -61,6 +69,22 @@ func (m *machineCheck) add(key, format string, args ...any) {
 func (m *machineCheck) directory(key, dir string) {
 	if info, err := os.Stat(dir); dir != "" && (errors.Is(err, fs.ErrNotExist) || err == nil && !info.IsDir()) {
 		m.add(key, "there is no directory %s", dir)
+	}
+}
+
+func (m *machineCheck) project(dir string) {
+	before := len(m.problems)
+	if m.directory("projects", dir); len(m.problems) > before {
+		return
+	}
+	path := filepath.Join(dir, catalog.CardFile)
+	c, err := card.Load(path)
+	if err == nil {
+		m.projects = append(m.projects, c.AgentName)
+		err = card.CheckHandlerFile(c, path)
+	}
+	if err != nil {
+		m.add("projects", "%s cannot be served: %v", dir, err)
 	}
 }
 
@@ -110,7 +134,7 @@ func (m *machineCheck) handler(key string, h config.Handler) {
 }
 
 func (m *machineCheck) agentHandler(key, name string) {
-	known := []string{}
+	known := slices.Clone(m.projects)
 	for _, h := range m.config.Handlers {
 		known = append(known, h.Name)
 	}

@@ -196,6 +196,9 @@ func commandNames(cmd *cobra.Command) []string {
 func flagError(cmd *cobra.Command, err error) error {
 	var unknown *pflag.NotExistError
 	if errors.As(err, &unknown) {
+		if args := cmd.Flags().Args(); len(args) > 0 && cmd.HasAvailableSubCommands() { // the flag may be one of the command that was meant
+			return unknownCommand(cmd, args[0])
+		}
 		name := unknown.GetSpecifiedName()
 		written, hint := "--"+name, nearestFlag(cmd, name)
 		if unknown.GetSpecifiedShortnames() != "" {

@@ -4,6 +4,8 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/blocksd/blocksd/network/card"
@@ -35,5 +37,25 @@ func TestCardOfTheContract(t *testing.T) {
 	c, err := card.Parse(found[1])
 	if err != nil || len(c.Warnings()) != 0 {
 		t.Errorf("%v, warnings %v", err, c.Warnings())
+	}
+}
+
+// The sample of status in the README has the columns that status has where there is room.
+func TestReadmeSampleOfStatus(t *testing.T) {
+	readme, err := os.ReadFile(filepath.Join("..", "README.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	printed, err := os.ReadFile(filepath.Join("testdata", "people.golden"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, table := range []string{"AGENT", "HANDLER"} {
+		header := regexp.MustCompile("(?m)^" + table + " +STATE .*$")
+		squeezed := func(line []byte) string { return strings.Join(strings.Fields(string(line)), " ") }
+		sample := squeezed(header.Find(readme))
+		if sample == "" || !slices.ContainsFunc(header.FindAll(printed, -1), func(line []byte) bool { return strings.HasPrefix(squeezed(line), sample) }) {
+			t.Errorf("the README shows %q, which status does not print", sample)
+		}
 	}
 }

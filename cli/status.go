@@ -141,7 +141,11 @@ func (s screen) handlerReasons(w io.Writer, hs []handlerForm) error {
 	var texts []string
 	for _, h := range hs {
 		if h.Reason != "" {
-			texts = append(texts, fmt.Sprintf("handler %s: %s", h.Name, h.Reason))
+			text := h.Reason
+			if about := "handler " + h.Name; !strings.HasPrefix(text, about+" ") {
+				text = about + ": " + text
+			}
+			texts = append(texts, text)
 		}
 		if h.Notice != "" {
 			texts = append(texts, h.Notice)

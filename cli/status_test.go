@@ -194,3 +194,15 @@ func TestErrorsDoNotControlTheTerminal(t *testing.T) {
 		t.Errorf("%q", got)
 	}
 }
+
+// TestHandlerReasons: a sentence that begins with the handler is not begun with it again.
+func TestHandlerReasons(t *testing.T) {
+	var out bytes.Buffer
+	hs := []handlerForm{{Name: "a", Reason: "handler a could not be started"}, {Name: "b", Reason: "it is idle"}, {Name: "c", Reason: "handler ca is in the way"}}
+	if err := (screen{width: 80}).handlerReasons(&out, hs); err != nil {
+		t.Fatal(err)
+	}
+	if want := "! handler a could not be started\n! handler b: it is idle\n! handler c: handler ca is in the way\n"; out.String() != want {
+		t.Errorf("got %q", out.String())
+	}
+}

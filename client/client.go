@@ -53,7 +53,10 @@ type Client struct {
 // New reads the deployment document and gets the first token, so that a wrong address or credential fails here.
 func New(ctx context.Context, o Options) (*Client, error) {
 	fail := func(err error) (*Client, error) {
-		return nil, fmt.Errorf("connect to the Blocks Network: %w", translate(err))
+		if _, missing := errors.AsType[*NotFoundError](translate(err)); !missing { // no agent or task is missing yet
+			err = translate(err)
+		}
+		return nil, fmt.Errorf("connect to the Blocks Network: %w", err)
 	}
 	s, err := o.complete()
 	if err != nil {

@@ -156,6 +156,19 @@ func TestConnectFirst(t *testing.T) {
 	}
 }
 
+// A wrong address is no missing agent or task.
+func TestWrongAddress(t *testing.T) {
+	o := newWorld(t).options()
+	o.CDMURL += "/nowhere"
+	c, err := client.New(within(t), o)
+	if err == nil {
+		c.Close()
+	}
+	if err == nil || isA[*client.NotFoundError](err) || !strings.Contains(err.Error(), "fetch the deployment document at "+o.CDMURL) {
+		t.Errorf("%v", err)
+	}
+}
+
 // C36: a visitor without an account reads what is public, and sends nothing.
 func TestAnonymous(t *testing.T) {
 	w := newWorld(t)

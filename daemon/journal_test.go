@@ -95,3 +95,33 @@ func write(t *testing.T, path string, content []byte) {
 		t.Fatal(err)
 	}
 }
+
+// TestStateDirectoryIsDocumented: operators look up what lies in the state directory.
+func TestStateDirectoryIsDocumented(t *testing.T) {
+	page, err := os.ReadFile(filepath.Join("..", "docs", "operations.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, table, _ := strings.Cut(string(page), "\n## The state directory\n")
+	table, _, _ = strings.Cut(table, "\n## ")
+	network := startNetwork(t)
+	c := settingsFor(t, network, handlers(t, "echo"))
+	d := start(t, c)
+	d.ready(t)
+	entries, err := os.ReadDir(c.Settings.StateDir)
+	if err != nil || len(entries) < 5 {
+		t.Fatalf("%v, %v", entries, err)
+	}
+	for _, e := range entries {
+		name := e.Name()
+		if name == filepath.Base(c.Settings.Socket) { // of this test
+			continue
+		}
+		if e.IsDir() {
+			name += "/"
+		}
+		if !strings.Contains(table, "\n| `"+name+"` |") {
+			t.Errorf("docs/operations.md does not say what %s is", name)
+		}
+	}
+}

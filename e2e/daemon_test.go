@@ -140,8 +140,8 @@ func TestUsersMistakes(t *testing.T) {
 		{"not on this machine alone", nil, 2, []string{"sandbox", "--listen", "0.0.0.0:0"}, []string{"0.0.0.0:0", "loopback"}},
 		{"socket path too long", n.Env, 78, []string{"run", "--state-dir", t.TempDir(), "--socket", longSocket}, []string{"--socket"}},
 		{"unknown key in the file", nil, 78, []string{"run", "--config", config, "--state-dir", t.TempDir()}, []string{"drian", "drain"}},
-		{"what is no key", n.Env.With("BLOCKS_API_KEY", "NAME=bk_x"), 78, []string{"run", "--state-dir", t.TempDir()}, []string{"BLOCKS_API_KEY", "NAME=value"}},
-		{"what is no key, for one agent", n.Env, 78, []string{"run", "--config", ownKey, "--state-dir", t.TempDir()}, []string{quoted, "quotes"}},
+		{"what is no key", n.Env.With("BLOCKS_API_KEY", "NAME=bk_x"), 78, []string{"run", "--state-dir", t.TempDir(), "--socket", filepath.Join(t.TempDir(), "s")}, []string{"BLOCKS_API_KEY", "NAME=value"}},
+		{"what is no key, for one agent", n.Env, 78, []string{"run", "--config", ownKey, "--state-dir", t.TempDir(), "--socket", filepath.Join(t.TempDir(), "s")}, []string{quoted, "quotes"}},
 		{"check of that file", nil, 2, []string{"check", "--config", config}, []string{"drian", "drain"}},
 	} {
 		t.Run(c.name, func(t *testing.T) { wantSentence(t, bin.Run(t, c.env, c.args...), c.code, c.want...) })

@@ -83,6 +83,37 @@ func TestNohup(t *testing.T) {
 	}
 }
 
+// TestThirdSignal: the first signal drains, the second cancels, the third ends the daemon at once, with a status of its own.
+// Signals within a second are one, so they come slowly here.
+func TestThirdSignal(t *testing.T) {
+	_, env := bin.Sandbox(t, bin.TestPlugins())
+	n, cmd, _ := runBy(t, env, t.TempDir(), bin.TestPlugins(), func(args ...string) *exec.Cmd { return exec.Command(bin.Blocksd(), args...) })
+	system.Eventually(t, system.StartDeadline, "the daemon is ready", func() bool { return bin.Run(t, n.Env, "status", "--wait", "READY").Code == 0 })
+	call := exec.Command(bin.Blocksd(), "call", "badhandler", "ignore-cancel")
+	call.Env = append(system.CleanEnv(), n.Env...)
+	if err := call.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		_ = call.Process.Kill()
+		_ = call.Wait()
+	}()
+	system.Eventually(t, system.CallDeadline, "the task runs", func() bool { return strings.Contains(bin.Run(t, n.Env, "tasks").Stdout, "badhandler") })
+	ended := make(chan error, 1)
+	go func() { ended <- waitFor(t, cmd) }()
+	pause := time.NewTicker(1200 * time.Millisecond)
+	defer pause.Stop()
+	for range 3 {
+		if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
+			t.Fatal(err)
+		}
+		<-pause.C
+	}
+	if err := <-ended; err == nil || err.Error() != "exit status 130" {
+		t.Errorf("the daemon ended with %v", err)
+	}
+}
+
 // TestWatchdogAbort: systemd's watchdog ends a daemon that hangs by SIGABRT. What it was doing is in a file, and one record in
 // the log says so.
 func TestWatchdogAbort(t *testing.T) {

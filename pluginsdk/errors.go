@@ -33,7 +33,9 @@ type private struct {
 	err    error
 }
 
-func (p *private) Error() string { return fmt.Sprintf("%s: %v", p.public, p.err) }
+func (p *private) Error() string {
+	return fmt.Sprintf("%s: %v", strings.TrimSuffix(p.public, "."), p.err)
+}
 func (p *private) Unwrap() error { return p.err }
 
 // ErrTaskEnded is returned by the methods of a Task after its Run function has returned.

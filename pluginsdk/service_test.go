@@ -111,7 +111,7 @@ func TestOutcomes(t *testing.T) {
 		{"error", func(context.Context, *Task) error { return errors.New("no such city") }, []string{"error no such city"}},
 		{"no text", func(context.Context, *Task) error { return errors.New("") }, []string{"error The handler failed with an error without a text (*errors.errorString)."}},
 		{"private", func(context.Context, *Task) error { return Private("Try later.", boom) },
-			[]string{"error Try later.", "private Try later.: database password wrong"}},
+			[]string{"error Try later.", "private Try later: database password wrong"}},
 		{"panic", func(context.Context, *Task) error { panic("oh") }, []string{"error " + panicText, "private " + panicText + ": panic: oh"}},
 		{"bug", func(_ context.Context, t *Task) error { t.Parts[7].ID = ""; return nil },
 			[]string{"error " + panicText, "private " + panicText + ": panic: runtime error: index out of range [7] with length 1"}},

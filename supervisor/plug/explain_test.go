@@ -20,8 +20,8 @@ func TestWhyTasksFail(t *testing.T) {
 	}{
 		{"", "none", 0, "", 0},
 		{"", "error no such city", slog.LevelWarn, "a task failed: no such city", 1},
-		{"", "private-error the secret", slog.LevelError, "a task failed: Something went wrong.: the secret", 1},
-		{"", "panic", slog.LevelError, "a task failed: The handler failed with an internal error.: panic: I was told to\ngoroutine ", 5},
+		{"", "private-error the secret", slog.LevelError, "a task failed: Something went wrong: the secret", 1},
+		{"", "panic", slog.LevelError, "a task failed: The handler failed with an internal error: panic: I was told to\ngoroutine ", 5},
 		{"", "no-result", slog.LevelError, "a task failed: handler badhandler ended the call of task t without a result", 1},
 		{"", "exit 7", 0, "", 0},
 		{"minimal", "status-error", slog.LevelError, "a task failed: handler badhandler-minimal ended the call of task t with an error of gRPC: rpc error: code = Internal desc = it broke", 1},
