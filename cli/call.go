@@ -102,8 +102,8 @@ func (a *app) call(ctx context.Context, o callOptions) error {
 		defer stopTimer()
 	}
 
-	warnings := &warningPrinter{w: a.Stderr}
-	c, err := a.newClient(wanted, "call "+o.agent, warnings)
+	var warnings warningPrinter
+	c, err := a.newClient(wanted, "call "+o.agent, &warnings)
 	if err != nil {
 		return o.notSubmitted(wanted, err)
 	}
@@ -129,7 +129,7 @@ func (a *app) call(ctx context.Context, o callOptions) error {
 	defer session.Close()
 	out.submitted(session, o.agent)
 
-	warnings.on.Store(true)
+	warnings.begin(out.remark)
 	running, ended := context.WithCancel(attached)
 	watched, stopWatching := context.WithCancel(attached)
 	var others sync.WaitGroup

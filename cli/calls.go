@@ -72,7 +72,7 @@ func callsArgs(cmd *cobra.Command, args []string) error {
 func (a *app) listCalls(ctx context.Context, f client.TaskFilter, limit int, asJSON bool) error {
 	ctx, stop := a.interruptible(ctx)
 	defer stop()
-	c, err := a.newClient(ctx, "calls", &warningPrinter{w: a.Stderr})
+	c, err := a.newClient(ctx, "calls", &warningPrinter{})
 	if err != nil {
 		return notListed(err)
 	}
@@ -157,7 +157,7 @@ func newCallVerb(a *app, v callVerb) *cobra.Command {
 
 func (a *app) controlCall(ctx context.Context, v callVerb, task string, asJSON bool) error {
 	what := fmt.Sprintf("calls %s %s", v.name, task)
-	c, err := a.newClient(ctx, what, &warningPrinter{w: a.Stderr})
+	c, err := a.newClient(ctx, what, &warningPrinter{})
 	var before client.State
 	if err == nil {
 		defer c.Close()

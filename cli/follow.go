@@ -40,8 +40,8 @@ func (a *app) follow(ctx context.Context, task string, o watchOptions) error {
 	}
 	ctx, lose := context.WithCancelCause(ctx)
 	defer lose(nil)
-	warnings := &warningPrinter{w: a.Stderr}
-	c, err := a.newClient(ctx, "follow "+task, warnings)
+	var warnings warningPrinter
+	c, err := a.newClient(ctx, "follow "+task, &warnings)
 	if err != nil {
 		return notFollowed(ctx, task, o, err)
 	}
@@ -54,8 +54,8 @@ func (a *app) follow(ctx context.Context, task string, o watchOptions) error {
 		return notFollowed(ctx, task, o, err)
 	}
 	defer s.Close()
-	warnings.on.Store(true)
 	out := a.newCallPrinter(o, lose)
+	warnings.begin(out.remark)
 	end, err := o.watch(ctx, s, out, func() {})
 	switch {
 	case err != nil && end.State != "":

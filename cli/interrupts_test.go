@@ -50,10 +50,10 @@ func TestRepeatedSignals(t *testing.T) {
 
 func TestWarningPrinter(t *testing.T) {
 	var out bytes.Buffer
-	p := &warningPrinter{w: &out}
+	p := &warningPrinter{}
 	log := slog.New(p).With("channel", "u.x").WithGroup("g")
 	log.Warn("too early")
-	p.on.Store(true)
+	p.begin((&callPrinter{errors: &out}).remark)
 	log.Info("not worth it")
 	log.Warn("subscription lost", "attempt", 1, "err", errors.New("no\nroute"))
 	if got, want := out.String(), "warning: subscription lost: no route\n"; got != want {

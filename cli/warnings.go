@@ -2,23 +2,22 @@ package cli
 
 import (
 	"context"
-	"fmt"
-	"io"
 	"log/slog"
 	"strings"
 	"sync/atomic"
 )
 
 // warningPrinter is a slog.Handler that prints the warnings of a library for people, one line each: that the network is
-// out of reach, for example. It is silent until on is set: until a task is submitted, the command's error says the same.
+// out of reach, for example. It is silent until it gets say: until a task is submitted, the command's error says the same.
 type warningPrinter struct {
-	w  io.Writer
-	on atomic.Bool
+	say atomic.Pointer[func(line string)]
 }
+
+func (p *warningPrinter) begin(say func(line string)) { p.say.Store(&say) }
 
 // Enabled implements slog.Handler.
 func (p *warningPrinter) Enabled(_ context.Context, l slog.Level) bool {
-	return l >= slog.LevelWarn && p.on.Load()
+	return l >= slog.LevelWarn && p.say.Load() != nil
 }
 
 // Handle implements slog.Handler. The only attribute that it prints is the error.
@@ -30,8 +29,8 @@ func (p *warningPrinter) Handle(_ context.Context, r slog.Record) error {
 		}
 		return true
 	})
-	_, err := fmt.Fprintln(p.w, "warning: "+printable(strings.TrimSpace(text)))
-	return err
+	(*p.say.Load())("warning: " + strings.TrimSpace(text))
+	return nil
 }
 
 // WithAttrs implements slog.Handler.

@@ -116,12 +116,12 @@ type order struct {
 	Times int
 	Count int
 
-	Patience   float64
-	Name, Kind string
-	Names      []string
-	Chunks     []json.RawMessage
-	Messages   []json.RawMessage
-	Says       []string
+	Patience float64
+	Name     string
+	Names    []string
+	Chunks   []json.RawMessage
+	Messages []json.RawMessage
+	Says     []string
 }
 
 // work is one operation under way.

@@ -38,45 +38,51 @@ func (w *work) end(s *client.Session, read *client.Stream) ([]string, error) {
 	return []string{"ends " + string(end.State)}, err
 }
 
-func (w *work) readStream() (said []string, err error) {
-	_, s, err := w.send()
+// sendAndOpen sends the task and opens its stream. The session, which is to be closed, closes both.
+func (w *work) sendAndOpen() (*client.Client, *client.Session, *client.Stream, error) {
+	c, s, err := w.send()
 	if err != nil {
-		return nil, err
+		return nil, nil, nil, err
 	}
-	defer s.Close()
 	_, stream, err := w.open(s, w.Name)
 	if err != nil {
-		return nil, err
+		s.Close()
+		return nil, nil, nil, err
 	}
-	if w.Kind == "bytes" {
-		for b, err := range stream.Bytes(w.ctx) {
-			if err != nil {
-				return nil, err
-			}
-			said = append(said, "read "+shown(b))
-		}
-	} else {
-		for e, err := range stream.Events(w.ctx) {
-			if err != nil {
-				return nil, err
-			}
-			said = append(said, "read "+asPythonText(e))
+	return c, s, stream, nil
+}
+
+// readToTheEnd tells every element of a stream, ends the task, and tells how that ended.
+func (w *work) readToTheEnd(s *client.Session, stream *client.Stream) (said []string, err error) {
+	for item, err := range stream.Items(w.ctx) {
+		switch {
+		case err != nil:
+			return nil, err
+		case stream.Format() == client.FormatEvents:
+			said = append(said, "read "+asPythonText(item.Event))
+		default:
+			said = append(said, "read "+shown(item.Data))
 		}
 	}
 	ends, err := w.end(s, stream)
 	return append(said, ends...), err
 }
 
-func (w *work) joinedStream() ([]string, error) {
-	_, s, err := w.send()
+func (w *work) readStream() ([]string, error) {
+	_, s, stream, err := w.sendAndOpen()
 	if err != nil {
 		return nil, err
 	}
 	defer s.Close()
-	_, stream, err := w.open(s, w.Name)
+	return w.readToTheEnd(s, stream)
+}
+
+func (w *work) joinedStream() ([]string, error) {
+	_, s, stream, err := w.sendAndOpen()
 	if err != nil {
 		return nil, err
 	}
+	defer s.Close()
 	var all []byte
 	for b, err := range stream.Bytes(w.ctx) {
 		if err != nil {
@@ -143,15 +149,11 @@ func (w *work) sharedStream() (said []string, err error) {
 }
 
 func (w *work) writeStream() ([]string, error) {
-	c, s, err := w.send()
+	c, s, stream, err := w.sendAndOpen()
 	if err != nil {
 		return nil, err
 	}
 	defer s.Close()
-	_, stream, err := w.open(s, w.Name)
-	if err != nil {
-		return nil, err
-	}
 	for _, chunk := range w.Chunks {
 		var text string
 		var binary struct{ Size int }
@@ -179,15 +181,11 @@ func (w *work) writeStream() ([]string, error) {
 }
 
 func (w *work) converse() (said []string, err error) {
-	_, s, err := w.send()
+	_, s, stream, err := w.sendAndOpen()
 	if err != nil {
 		return nil, err
 	}
 	defer s.Close()
-	_, stream, err := w.open(s, w.Name)
-	if err != nil {
-		return nil, err
-	}
 	next, stop := iter.Pull2(stream.Events(w.ctx))
 	defer stop()
 	for _, say := range w.Says {
@@ -243,7 +241,7 @@ func (w *work) lateStream() ([]string, error) {
 }
 
 // lateReader opens a stream when everything has been written to it, and its end as well; it tells every element.
-func (w *work) lateReader() (said []string, err error) {
+func (w *work) lateReader() ([]string, error) {
 	_, s, err := w.send()
 	if err != nil {
 		return nil, err
@@ -256,27 +254,16 @@ func (w *work) lateReader() (said []string, err error) {
 	if err != nil {
 		return nil, err
 	}
-	for b, err := range stream.Bytes(w.ctx) {
-		if err != nil {
-			return nil, err
-		}
-		said = append(said, "read "+shown(b))
-	}
-	ends, err := w.end(s, stream)
-	return append(said, ends...), err
+	return w.readToTheEnd(s, stream)
 }
 
 // externalStream reads a stream that is written elsewhere: here, by plain HTTP.
-func (w *work) externalStream() (said []string, err error) {
-	_, s, err := w.send()
+func (w *work) externalStream() ([]string, error) {
+	_, s, stream, err := w.sendAndOpen()
 	if err != nil {
 		return nil, err
 	}
 	defer s.Close()
-	_, stream, err := w.open(s, w.Name)
-	if err != nil {
-		return nil, err
-	}
 	if _, err := w.follow(s, "artifact"); err != nil {
 		return nil, err
 	}
@@ -298,14 +285,7 @@ func (w *work) externalStream() (said []string, err error) {
 			return nil, err
 		}
 	}
-	for e, err := range stream.Events(w.ctx) {
-		if err != nil {
-			return nil, err
-		}
-		said = append(said, "read "+asPythonText(e))
-	}
-	ends, err := w.end(s, stream)
-	return append(said, ends...), err
+	return w.readToTheEnd(s, stream)
 }
 
 func (w *work) severalStreams() ([]string, error) {
