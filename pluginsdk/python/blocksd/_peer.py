@@ -12,7 +12,8 @@ from typing import Callable
 from . import _http2
 from ._http2 import Connection, Event
 
-READ = 256 << 10
+# What is asked for at once, in bytes. From 128 KiB on the C library maps memory for each read, which takes longer than the rest.
+READ = 64 << 10
 
 _LATER = (BlockingIOError, InterruptedError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 

@@ -36,8 +36,8 @@ def message_of(work: Work) -> types.StartTaskMessage:
         owner_id=m.owner_id,
         org_id=m.org_id or None,
         request_parts=[part_of(p, i, part, ref) for i, p in enumerate(m.parts)],
-        caller_claims=json.loads(m.caller_claims_json or b"{}"),
-        request_summary=json.loads(m.request_summary_json or b"{}"),
+        caller_claims=json.loads(m.caller_claims_json) if m.caller_claims_json else {},
+        request_summary=json.loads(m.request_summary_json) if m.request_summary_json else {},
         task_kind="pipe" if m.kind == 2 else "request",
         has_stream=m.has_stream,
         consumer_public_key=m.consumer_public_key or None,
@@ -50,11 +50,16 @@ def message_of(work: Work) -> types.StartTaskMessage:
     return message  # type: ignore[no-any-return]
 
 
+# The members of a part that have a field of their own.
+_FIELDS = frozenset(("partId", "text", "contentType", "artifactRef"))
+
+
 def part_of(p: Any, index: int, part: Any, ref: Any) -> Any:
-    raw: Any = json.loads(p.raw_json) if p.raw_json else described(p)
+    raw: Any = json.loads(p.raw_json.decode()) if p.raw_json else described(p)
     if not isinstance(raw, dict):
         return raw
-    made = part(**{f: getattr(types.RequestPart.from_dict(raw), f) for f in ("part_id", "text", "content_type", "extra")})
+    extra = {name: value for name, value in raw.items() if name not in _FIELDS}
+    made = part(part_id=raw.get("partId"), text=raw.get("text"), content_type=raw.get("contentType"), extra=extra)
     if isinstance(raw.get("artifactRef"), dict):
         made.artifact_ref = ref(**types.known(types.ArtifactRef, raw["artifactRef"]))
     made._index = index
