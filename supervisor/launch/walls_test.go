@@ -189,6 +189,27 @@ func TestWalls(t *testing.T) {
 	})
 }
 
+// A limit can kill like a signal, and may be set to any process of the same user.
+func TestLimitsOfOthers(t *testing.T) {
+	s, m := spawner(t), machine(t)
+	victim := shell(t, s, "echo ready; exec sleep 600")
+	readLine(t, victim.Stdout)
+	set := fmt.Sprintf("prlimit --pid %d --nofile=90:90 2>/dev/null && echo set || echo refused", victim.PID())
+	own := "; ulimit -n 80 && prlimit --nofile=70:70 true && prlimit --pid $$ --nofile >/dev/null && echo mine"
+	for _, level := range []Level{Landlock, Namespace} {
+		if w := m.wallsOf(level, false, false); w.level != level {
+			t.Logf("there is no %s here: %v", level, w.open)
+			continue
+		}
+		if out := output(t, s, Spec{Plan: plan(t, Limits{Level: level}, m)}, set+own); out != "refused\nmine" {
+			t.Errorf("limits of a sibling behind %s: %q", level, out)
+		}
+	}
+	if out := output(t, s, Spec{}, set); out != "set" {
+		t.Errorf("without walls: %q", out)
+	}
+}
+
 // Where a handler has its own view of the files, it also has memory, queues and semaphores of its own, which end with it.
 func TestWallsAroundMemory(t *testing.T) {
 	m := machine(t)
