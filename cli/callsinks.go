@@ -176,7 +176,7 @@ func (v *streamView) fileName(stream string) string {
 		}
 		return r
 	}, stream)
-	if strings.HasPrefix(name, ".") {
+	if strings.HasPrefix(name, ".") || strings.HasPrefix(name, "-") { // hidden, or an option in `rm *`
 		name = "_" + name[1:]
 	}
 	if len(name) > 200 { // file systems allow 255

@@ -68,7 +68,7 @@ func TestStreamLines(t *testing.T) {
 func TestStreamFiles(t *testing.T) {
 	v := newStreamView(watchOptions{}, nil, nil)
 	for _, c := range []struct{ stream, want string }{
-		{"_default", "_default"}, {"_default", "_default-2"}, {"../../etc/passwd", "_._.._etc_passwd"}, {"..", "_."}, {"a\x00b\n", "a_b_"}, {".rc", "_rc"},
+		{"_default", "_default"}, {"_default", "_default-2"}, {"../../etc/passwd", "_._.._etc_passwd"}, {"..", "_."}, {"a\x00b\n", "a_b_"}, {".rc", "_rc"}, {"-rf", "_rf"},
 	} {
 		if got := v.fileName(c.stream); got != c.want {
 			t.Errorf("%q: %q, want %q", c.stream, got, c.want)

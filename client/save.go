@@ -203,7 +203,7 @@ func firstFree(name string, use func(string) error) error {
 }
 
 // fileName makes a provider's file name safe: the last element of a Unix or Windows path, without control characters or
-// dots at its beginning, and short enough for a file system.
+// dots and dashes at its beginning, which hide a file and make an option of it in `rm *`, and short enough for a file system.
 func fileName(sent string, index int) string {
 	const limit = 200 // bytes; file systems allow 255, and Save may add a number
 	name := sent[strings.LastIndexAny(sent, `/\`)+1:]
@@ -216,7 +216,7 @@ func fileName(sent string, index int) string {
 	for strings.HasSuffix(name, partSuffix) {
 		name = strings.TrimSuffix(name, partSuffix)
 	}
-	name = strings.TrimLeft(strings.TrimSpace(name), ". ")
+	name = strings.TrimLeft(strings.TrimSpace(name), ".- ")
 	if name == "" {
 		return "artifact-" + strconv.Itoa(index)
 	}

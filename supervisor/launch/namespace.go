@@ -26,6 +26,8 @@ type mask struct {
 	Keep   []string // of the handler's own: its program and its sockets
 	// ReadOnly are those of Keep that it may not change.
 	ReadOnly []string
+	// Memory: shared memory by name is its own, and ends with it.
+	Memory bool
 }
 
 // mask is what a process is not to see; nil when it is not hidden.
@@ -41,7 +43,8 @@ func (p *Plan) mask(spec Spec) *mask {
 	if p.Foreign() {
 		closed = append(closed, hurdles(own, *p.user)...)
 	}
-	m := &mask{Closed: canonical(closed)}
+	inMemory := func(path string) bool { return within(path, sharedMemory) }
+	m := &mask{Closed: canonical(closed), Memory: !slices.ContainsFunc(slices.Concat(own, p.read, p.write, []string{realPath(os.TempDir())}), inMemory)}
 	m.ReadOnly = spec.needed(m.Closed)
 	m.Keep = append(spec.kept(m.Closed), m.ReadOnly...)
 	if spec.Private != "" {
@@ -50,9 +53,13 @@ func (p *Plan) mask(spec Spec) *mask {
 	return m
 }
 
-// ownNamespace makes a process start in namespaces of its own. Call the result once it has been started.
+// sharedMemory is where memory with a name is that processes share. What is there stays when they have ended.
+const sharedMemory = "/dev/shm"
+
+// ownNamespace makes a process start in namespaces of its own: one of mounts, and one of what processes share by numbers and of
+// queues of messages, of which the machine has only so many. Call the result once it has been started.
 func ownNamespace(sys *syscall.SysProcAttr) (started func()) {
-	sys.Cloneflags |= syscall.CLONE_NEWNS
+	sys.Cloneflags |= syscall.CLONE_NEWNS | syscall.CLONE_NEWIPC
 	if os.Geteuid() == 0 {
 		return func() {}
 	}
@@ -85,6 +92,13 @@ func (m *mask) hide() error {
 		return err
 	}
 	defer closeAll(open)
+	if m.Memory {
+		if info, err := os.Lstat(sharedMemory); err == nil && info.IsDir() {
+			if err := unix.Mount("tmpfs", sharedMemory, "tmpfs", emptyFlags, "mode=1777"); err != nil {
+				return step("give it shared memory of its own", err)
+			}
+		}
+	}
 	for _, closed := range m.Closed {
 		info, err := os.Stat(closed) // a file may have been hidden with its directory by now
 		switch {

@@ -104,6 +104,11 @@ func (o *order) become(path string, argv []string) error {
 			return step("guard files", err)
 		}
 	}
+	if o.Mask != nil || o.Guard != nil {
+		if err := keepLimitsOfOthers(); err != nil {
+			return step("keep the limits of other processes", err)
+		}
+	}
 	if o.Capabilities != nil {
 		if err := boundCapabilities(o.Capabilities); err != nil {
 			return step("bound capabilities", err)
