@@ -19,11 +19,10 @@ func TestOtherSystems(t *testing.T) {
 		system  string
 		command []string
 	}{
-		{"darwin/arm64", []string{"build", "./..."}},
-		{"darwin/arm64", []string{"vet", ".", "./cli", "./client", "./pluginsdk"}},
+		{"darwin/arm64", []string{"vet", "./..."}}, // with all tests
 		{"darwin/amd64", append([]string{"build", "-o", os.DevNull}, program...)},
-		{"linux/arm64", append([]string{"build", "-o", os.DevNull}, program...)},
-		{"windows/amd64", append([]string{"build"}, libraries...)},
+		{"linux/arm64", []string{"vet", "./..."}},
+		{"windows/amd64", append([]string{"build"}, libraries...)}, // their tests need the sandbox, which is not for Windows
 	} {
 		t.Run(c.system+" "+c.command[0], func(t *testing.T) {
 			system, architecture, _ := strings.Cut(c.system, "/")

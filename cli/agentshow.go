@@ -86,7 +86,7 @@ func newAgentsShow(a *app) *cobra.Command {
 		if asJSON {
 			return a.printJSON(form)
 		}
-		return printAgent(a.Stdout, form)
+		return a.screen().agent(a.Stdout, form)
 	})
 	connect := run.RunE
 	run.RunE = func(cmd *cobra.Command, args []string) error {
@@ -138,7 +138,7 @@ func formOfShown(a backend.Agent, instances []backend.Instance) (agentShownForm,
 	return f, nil
 }
 
-func printAgent(w io.Writer, f agentShownForm) error {
+func (s screen) agent(w io.Writer, f agentShownForm) error {
 	var kinds []string
 	for _, k := range f.TaskKinds {
 		kinds = append(kinds, string(k))
@@ -156,33 +156,42 @@ func printAgent(w io.Writer, f agentShownForm) error {
 			return err
 		}
 	}
-	section := func(rows [][]string) error {
-		if len(rows) == 1 {
-			return nil
+	var inputs, outputs, streams, instances [][]cell
+	row := func(rows *[][]cell, texts ...string) {
+		cells := make([]cell, len(texts))
+		for i, text := range texts {
+			cells[i].text = text
+		}
+		*rows = append(*rows, cells)
+	}
+	for _, i := range f.Inputs {
+		row(&inputs, i.ID, i.ContentType, yesNo(i.Required), wire.CutText(i.Description, maxShownText))
+	}
+	for _, o := range f.Outputs {
+		row(&outputs, o.ID, o.ContentType, yesNo(o.Guaranteed))
+	}
+	for _, s := range f.Streams {
+		row(&streams, s.Name, s.Direction, s.Format, s.Affinity)
+	}
+	for _, i := range f.Instances {
+		row(&instances, i.InstanceID, i.ConnectedAt, strings.TrimSpace(i.SDK+" "+wire.CutText(i.SDKVersion, 12)), i.OS)
+	}
+	for _, section := range []struct {
+		columns []column
+		rows    [][]cell
+	}{
+		{[]column{{title: "INPUT"}, {title: "TYPE"}, {title: "REQUIRED"}, {title: "DESCRIPTION"}}, inputs},
+		{[]column{{title: "OUTPUT"}, {title: "TYPE"}, {title: "ALWAYS"}}, outputs},
+		{[]column{{title: "STREAM"}, {title: "DIRECTION"}, {title: "FORMAT"}, {title: "AFFINITY"}}, streams},
+		{[]column{{title: "INSTANCE"}, {title: "SINCE"}, {title: "SDK", rank: 1}, {title: "OS", rank: 2}}, instances},
+	} {
+		if len(section.rows) == 0 {
+			continue
 		}
 		if _, err := fmt.Fprintln(w); err != nil {
 			return err
 		}
-		return table(w, rows)
-	}
-	inputs := [][]string{{"INPUT", "TYPE", "REQUIRED", "DESCRIPTION"}}
-	for _, i := range f.Inputs {
-		inputs = append(inputs, []string{i.ID, i.ContentType, yesNo(i.Required), wire.CutText(i.Description, maxShownText)})
-	}
-	outputs := [][]string{{"OUTPUT", "TYPE", "ALWAYS"}}
-	for _, o := range f.Outputs {
-		outputs = append(outputs, []string{o.ID, o.ContentType, yesNo(o.Guaranteed)})
-	}
-	streams := [][]string{{"STREAM", "DIRECTION", "FORMAT", "AFFINITY"}}
-	for _, s := range f.Streams {
-		streams = append(streams, []string{s.Name, s.Direction, s.Format, s.Affinity})
-	}
-	instances := [][]string{{"INSTANCE", "SINCE", "SDK", "OS"}}
-	for _, i := range f.Instances {
-		instances = append(instances, []string{wire.CutText(i.InstanceID, 40), i.ConnectedAt, strings.TrimSpace(i.SDK + " " + wire.CutText(i.SDKVersion, 12)), i.OS})
-	}
-	for _, rows := range [][][]string{inputs, outputs, streams, instances} {
-		if err := section(rows); err != nil {
+		if err := s.grid(w, section.columns, section.rows); err != nil {
 			return err
 		}
 	}

@@ -29,6 +29,10 @@ func (a *app) takeStdin(ctx context.Context, o *callOptions) (remove func(), err
 		}
 		remove = func() { os.RemoveAll(dir) }
 	}
+	if f, ok := a.Stdin.(*os.File); ok && isTerminal(f) && isTerminal(a.Stderr) {
+		s := style{a.getenv("NO_COLOR") == ""}
+		fmt.Fprintln(a.Stderr, s.of(dim, "reading what you type; end it with Ctrl-D on a line of its own"))
+	}
 	go func() { read <- taken.read(a.Stdin, dir) }() // it ends with its input, or with the program
 	select {
 	case err = <-read:

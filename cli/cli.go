@@ -85,6 +85,8 @@ type app struct {
 	Invocation
 	// nowhere: a command needs a network, and nothing names one. said: what dimOnce says has been said.
 	nowhere, said bool
+	// ofDev: the network and the key are those of blocksd dev, which nobody has named.
+	ofDev bool
 }
 
 func (a *app) getenv(name string) string {
@@ -97,8 +99,8 @@ func (a *app) getenv(name string) string {
 	return value
 }
 
-const rootHelp = `blocksd puts handlers on the Blocks Network. A handler is a separate program, in any language, that
-blocksd starts, supervises and gives tasks to.
+const rootHelp = `blocksd puts handlers on the Blocks Network. A handler is a separate program, in
+any language, that blocksd starts, supervises and gives tasks to.
 
 Try it, on this machine only:  blocksd dev --plugins bin/plugins`
 
@@ -132,6 +134,7 @@ func newRoot(a *app) *cobra.Command {
 	}
 	strictCompletion(root)
 	strictHelp(root)
+	a.fitHelp(root)
 	return root
 }
 

@@ -184,10 +184,10 @@ func (a *app) devNetwork(listen, stateDir string, log *slog.Logger) (network *sa
 	}
 	if network, err = open(devListen); errors.Is(err, syscall.EADDRINUSE) {
 		_, port, _ := net.SplitHostPort(devListen)
-		note = ", because port " + port + " is taken"
 		network, err = open("127.0.0.1:0")
+		return network, "port " + port + " is taken", err
 	}
-	return network, local + note, err
+	return network, local, err
 }
 
 // wantsLog says whether the user asks for the log, besides what dev itself shows.

@@ -116,6 +116,7 @@ func (a *app) adoptDev(cmd *cobra.Command) {
 					a.Env = append(a.Env, name+"="+value)
 				}
 			}
+			a.ofDev = true
 			a.dimOnce("using the network of blocksd dev at " + origin)
 			return
 		}

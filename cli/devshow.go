@@ -32,10 +32,31 @@ type devShow struct {
 	ending  bool       // the daemon stops, so that agents leave
 	states  map[string]string
 	crashes map[string]string // the last one of each handler
+	wrote   map[string]string // the last that each handler has written
+	failed  failures
+}
+
+// failures are why tasks have failed, by task, while either the line of the task or that of its handler is still to come.
+type failures map[string]string
+
+// maxFailures bounds them: where one of the two is left out, what the other said stays.
+const maxFailures = 256
+
+// said notes why a task has failed, and reports whether that has been said before.
+func (f failures) said(task, why string) bool {
+	if before, ok := f[task]; ok && before == why {
+		delete(f, task)
+		return true
+	}
+	if len(f) >= maxFailures {
+		clear(f)
+	}
+	f[task] = why
+	return false
 }
 
 func newDevShow(out io.Writer, s style, log bool) *devShow {
-	return &devShow{out: out, style: s, log: log, states: map[string]string{}, crashes: map[string]string{}}
+	return &devShow{out: out, style: s, log: log, states: map[string]string{}, crashes: map[string]string{}, wrote: map[string]string{}, failed: failures{}}
 }
 
 const (
@@ -43,6 +64,8 @@ const (
 	labelWidth = 9
 	// outputLinesShown of one record are shown; blocksd logs has all.
 	outputLinesShown = 8
+	// shortLine is how long a text is that may be said twice.
+	shortLine = 40
 	// examplesAtOnce bounds the example tasks under way.
 	examplesAtOnce = 8
 )
@@ -96,7 +119,7 @@ func (s *devShow) event(item *controlv1.EventItem) {
 	late := !s.settled.IsZero() && e.GetTime().AsTime().After(s.settled)
 	switch e.GetType() {
 	case "task_ended":
-		if e.GetState() == string(wire.Completed) {
+		if e.GetState() == string(wire.Completed) || e.GetState() == string(wire.Failed) && s.failed.said(e.GetTaskId(), e.GetReason()) {
 			because = ""
 		}
 		s.sayLocked("task", stateTone(e.GetState()), "%s %s in %s%s  %s", e.GetAgent(), e.GetState(), shortDuration(e.GetDuration().AsDuration()), because, e.GetTaskId())
@@ -126,6 +149,7 @@ func (s *devShow) event(item *controlv1.EventItem) {
 func (s *devShow) noticeLocked(e *controlv1.Event, late bool) {
 	switch {
 	case slices.Contains([]string{"decided", "ready", "not_ready", "cleared"}, e.GetState()), e.GetState() == "raised" && !late:
+	case e.GetState() == "quarantined" && !late: // among the reasons of the beginning
 	case e.GetHandler() != "":
 		s.sayLocked("handler", odd, "%s: %s", e.GetHandler(), e.GetReason())
 	default:
@@ -139,6 +163,9 @@ func (s *devShow) output(r *controlv1.LogsResponse) error {
 	defer s.mu.Unlock()
 	if c := r.GetCrash(); c != nil {
 		s.crashLocked(c)
+		return nil
+	}
+	if s.isSaidLocked(r.GetRecord()) {
 		return nil
 	}
 	var b bytes.Buffer
@@ -163,6 +190,21 @@ func (s *devShow) output(r *controlv1.LogsResponse) error {
 	return nil
 }
 
+// isSaidLocked reports whether a record only repeats what the line of its task says.
+func (s *devShow) isSaidLocked(r *controlv1.LogRecord) bool {
+	s.wrote[r.GetHandler()] = r.GetMessage()
+	why, ok := strings.CutPrefix(r.GetMessage(), "a task failed: ")
+	if !ok {
+		return false
+	}
+	for _, a := range r.GetAttributes() {
+		if a.GetKey() == "task" {
+			return s.failed.said(a.GetValue(), why)
+		}
+	}
+	return false
+}
+
 // crashLocked prints why a process is gone, and the line of its panic that says most: its output is above.
 func (s *devShow) crashLocked(c *controlv1.Crash) {
 	said := c.GetText()
@@ -176,6 +218,9 @@ func (s *devShow) crashLocked(c *controlv1.Crash) {
 	again := s.crashes[c.GetHandler()] == said
 	s.crashes[c.GetHandler()] = said
 	text, line, _ := strings.Cut(said, "\n")
+	if last := s.wrote[c.GetHandler()]; len(last) > shortLine {
+		text = strings.Replace(text, "because "+last, "because of what it has written", 1)
+	}
 	s.sayLocked("crash", bad, "%s", text)
 	if again {
 		return // the rest would be the same
@@ -213,6 +258,10 @@ func (s *devShow) agents(ctx context.Context, d *daemon.Daemon, network *sandbox
 		s.sayLocked("agent", stateTone(a.GetState()), "%s is %s", a.GetName(), a.GetState())
 	}
 	for _, r := range status.GetReasons() {
+		for handler, said := range s.crashes {
+			text, _, _ := strings.Cut(said, "\n")
+			r = strings.Replace(r, text, "handler "+handler+" is not available, see above", 1)
+		}
 		fmt.Fprintf(s.out, "%s\n", s.style.of(odd, "! "+printable(r)))
 	}
 	s.settled = time.Now()

@@ -58,6 +58,26 @@ func TestDevShow(t *testing.T) {
 	crash("handler echo went down because it ended with exit code 1", "Traceback (most recent call last):", "  File x", "ImportError: no y")
 	crash("handler echo went down because it ended with exit code 2", "panic: boom", "goroutine 1")
 	crash("handler echo went down because a signal ended it")
+	// Why a task failed is said once, whichever of the two lines comes first; what only the handler's line has stays.
+	failed := func(task, why string) {
+		t.Helper()
+		r := &controlv1.LogRecord{Handler: "echo", Level: "WARN", Message: "a task failed: " + why, Attributes: []*controlv1.LogAttribute{{Key: "task", Value: task}}}
+		if err := s.output(&controlv1.LogsResponse{Item: &controlv1.LogsResponse_Record{Record: r}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ended := func(task, why string) {
+		event(&controlv1.Event{Type: "task_ended", Agent: "echo", TaskId: task, State: "failed", Reason: why, Duration: durationpb.New(time.Second)})
+	}
+	failed("task_4", "no such city")
+	ended("task_4", "no such city")
+	ended("task_5", "no such street")
+	failed("task_5", "no such street")
+	failed("task_6", "Something went wrong.: the secret")
+	ended("task_6", "Something went wrong.")
+	// What a handler wrote before it went is not said again in the block about its end.
+	line("ERROR", "the package is not installed: install it with this long command")
+	crash("handler echo is not started because the package is not installed: install it with this long command")
 	event(&controlv1.Event{Type: "drain", State: "stopping"})
 	changes()
 	s.summary(countsForm{Accepted: 3, Completed: 1, Failed: 2}, 65*time.Second)

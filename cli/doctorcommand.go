@@ -11,7 +11,7 @@ import (
 func newDoctor(a *app) *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
-		Use: "doctor", Short: "Look at everything that blocksd needs, and say what to do about what is wrong", Args: argsOfUse,
+		Use: "doctor", Short: "Look at all that blocksd needs, and say what to do about it", Args: argsOfUse,
 		Long: "Look at everything that blocksd needs, on this machine and in the network, and say what to do about what is wrong. It needs no\n" +
 			"daemon and changes nothing. It looks with the configuration that blocksd run would have, so it takes the same flags. Exits\n" +
 			"with 1 if a check fails.",
@@ -41,7 +41,8 @@ func newDoctor(a *app) *cobra.Command {
 		if asJSON {
 			err = a.printJSON(results)
 		} else {
-			err = doctor.Print(a.Stdout, results, a.style().on)
+			a.doctorOverlooksDev()
+			err = doctor.Print(a.Stdout, results, a.width(), a.style().on)
 		}
 		if err == nil && doctor.Failed(results) {
 			err = &exitError{code: exitFailure, err: errors.New("a check failed"), silent: true}
@@ -49,4 +50,11 @@ func newDoctor(a *app) *cobra.Command {
 		return err
 	}
 	return cmd
+}
+
+// doctorOverlooksDev says that a network of blocksd dev, which other commands find, is not what is looked at.
+func (a *app) doctorOverlooksDev() {
+	if a.getenv("BLOCKSD_SOCKET") == "" && a.devVariables() != nil {
+		a.dimOnce("this is about what blocksd run needs; the blocksd dev that runs here needs none of it")
+	}
 }

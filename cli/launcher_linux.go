@@ -27,7 +27,7 @@ type launcherOptions struct {
 func newLauncher(a *app) *cobra.Command {
 	var o launcherOptions
 	cmd := &cobra.Command{
-		Use: "launcher", Short: "Start handlers as users of their own for a daemon without privileges", Args: argsOfUse,
+		Use: "launcher", Short: "Start handlers as users of their own for the daemon", Args: argsOfUse,
 		Long: "Start handlers as users of their own for a daemon that does not run as root. The unit blocksd-launcher.service runs it, as root\n" +
 			"with no right but to change users; nothing else needs it.",
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.launcher(cmd.Context(), o) },

@@ -10,7 +10,7 @@ import (
 
 func newLauncher(*app) *cobra.Command {
 	return &cobra.Command{
-		Use: "launcher", Short: "Start handlers as users of their own for a daemon without privileges", Args: argsOfUse,
+		Use: "launcher", Short: "Start handlers as users of their own for the daemon", Args: argsOfUse,
 		RunE: func(*cobra.Command, []string) error {
 			return errors.New("this system has no launchers: it is not Linux")
 		},

@@ -136,6 +136,30 @@ func (s screen) handlers(w io.Writer, hs []handlerForm, now time.Time, columns [
 	return nil
 }
 
+// openIsolation says what the walls of handlers leave open, once for all handlers of which the same is to be said.
+func openIsolation(hs []handlerForm) (texts []string) {
+	type finding struct{ isolation, open string }
+	var order []finding
+	names := map[finding][]string{}
+	for _, h := range hs {
+		for _, open := range h.IsolationOpen {
+			f := finding{h.Isolation, open}
+			if names[f] == nil {
+				order = append(order, f)
+			}
+			names[f] = append(names[f], h.Name)
+		}
+	}
+	for _, f := range order {
+		who := "handler "
+		if len(names[f]) > 1 {
+			who = "handlers "
+		}
+		texts = append(texts, fmt.Sprintf("%s%s, isolation %s: %s", who, strings.Join(names[f], ", "), f.isolation, f.open))
+	}
+	return texts
+}
+
 // handlerReasons prints what is wrong with handlers; blocksd status has it among the reasons of the daemon.
 func (s screen) handlerReasons(w io.Writer, hs []handlerForm) error {
 	var texts []string
@@ -153,10 +177,8 @@ func (s screen) handlerReasons(w io.Writer, hs []handlerForm) error {
 		for _, skipped := range h.SkippedLimits {
 			texts = append(texts, fmt.Sprintf("handler %s: %s", h.Name, skipped))
 		}
-		for _, open := range h.IsolationOpen {
-			texts = append(texts, fmt.Sprintf("handler %s, isolation %s: %s", h.Name, h.Isolation, open))
-		}
 	}
+	texts = append(texts, openIsolation(hs)...)
 	for _, text := range texts {
 		if err := s.text(w, odd, "! ", text); err != nil {
 			return err

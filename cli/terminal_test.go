@@ -94,6 +94,7 @@ func (p *terminal) shows(t *testing.T, texts ...string) string {
 func (p *terminal) ends(t *testing.T) int {
 	t.Helper()
 	err := p.cmd.Wait()
+	<-p.read // what it wrote last
 	var exit *exec.ExitError
 	if err != nil && !errors.As(err, &exit) {
 		t.Fatal(err)

@@ -38,6 +38,9 @@ func newWhoami(a *app) *cobra.Command {
 			OrgID: account.OrgID, OrgName: account.OrgName, AgentCount: account.AgentCount, KeyID: cmp.Or(account.KeyID, r.login.KeyID),
 			KeySource: r.key.Source, Profile: r.login.Profile, BackendURL: r.deployment.BackendURL,
 		}
+		if a.ofDev {
+			f.KeySource = "blocksd dev"
+		}
 		now := time.Now()
 		expires := account.KeyExpires
 		if expires.IsZero() {

@@ -90,7 +90,7 @@ func (h *handler) emitQuarantine(g *generation) {
 		sentence = "handler is quarantined because restarts cannot help"
 	}
 	h.emit(event.Event{
-		Type: event.Notice, Level: slog.LevelError, Reason: sentence,
+		Type: event.Notice, State: "quarantined", Level: slog.LevelError, Reason: sentence,
 		Details: []slog.Attr{slog.String("reason", g.reason), slog.Duration("next_try", g.config.Restart.Filled().ProbeEvery)},
 	})
 }

@@ -125,7 +125,7 @@ func TestEventsOfQuarantine(t *testing.T) {
 		Name: "h", Path: plugins.Alias(t, "badhandler", "badhandler-exit-at-start"), Restart: unit.Policy{MaxRestarts: 1},
 	}}})
 	got := until(t, r, event.HandlerState, "quarantined")
-	if n := len(got); !strings.Contains(got[n-1], "handler h could not be started because ") || got[n-2] != "notice  ERROR reason next_try: handler is quarantined because it failed too often" {
+	if n := len(got); !strings.Contains(got[n-1], "handler h could not be started because ") || got[n-2] != "notice quarantined ERROR reason next_try: handler is quarantined because it failed too often" {
 		t.Errorf("events %q", got)
 	}
 }

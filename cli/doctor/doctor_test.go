@@ -171,9 +171,13 @@ func TestPrintFits(t *testing.T) {
 		{"configuration", Fail, strings.Repeat("word ", 60) + strings.Repeat("x", 200), strings.Repeat("ünïcödé ", 30)},
 		{"daemon", OK, "fine", ""},
 	}
-	for _, colors := range []bool{false, true} {
+	for _, c := range []struct {
+		width  int
+		colors bool
+	}{{50, false}, {80, false}, {80, true}} {
+		width, colors := c.width, c.colors
 		var b strings.Builder
-		if err := Print(&b, rs, colors); err != nil {
+		if err := Print(&b, rs, width, colors); err != nil {
 			t.Fatal(err)
 		}
 		text := b.String()
@@ -184,7 +188,7 @@ func TestPrintFits(t *testing.T) {
 			t.Errorf("something is lost:\n%s", text)
 		}
 		for line := range strings.Lines(text) {
-			if n := utf8.RuneCountInString(strings.TrimSuffix(line, "\n")); n > Width && !colors {
+			if n := utf8.RuneCountInString(strings.TrimSuffix(line, "\n")); n > width && !colors {
 				t.Errorf("%d characters: %s", n, line)
 			}
 		}

@@ -7,8 +7,8 @@ import (
 	"unicode/utf8"
 )
 
-// Width is what the report for people fits.
-const Width = 80
+// leastText is how wide texts are at least, also where the screen is too narrow for it.
+const leastText = 20
 
 // column is where the text of a line begins.
 const column = len("configuration") + len("FAIL") + 4
@@ -20,8 +20,9 @@ var words = map[State]struct{ text, color string }{
 
 const noColor = "\x1b[0m"
 
-// Print writes the report for people. Text must be safe for a terminal already.
-func Print(w io.Writer, rs []Result, colors bool) error {
+// Print writes the report for people, so many columns wide. Text must be safe for a terminal already.
+func Print(w io.Writer, rs []Result, width int, colors bool) error {
+	room := max(width-column, leastText)
 	counts := map[State]int{}
 	for _, r := range rs {
 		counts[r.State]++
@@ -30,9 +31,9 @@ func Print(w io.Writer, rs []Result, colors bool) error {
 		if colors {
 			state = word.color + state + noColor
 		}
-		lines := wrap(r.Detail, Width-column)
+		lines := wrap(r.Detail, room)
 		if r.Fix != "" {
-			for i, line := range wrap(r.Fix, Width-column-2) {
+			for i, line := range wrap(r.Fix, room-2) {
 				lines = append(lines, []string{"→ ", "  "}[min(i, 1)]+line)
 			}
 		}

@@ -107,6 +107,7 @@ func Read(s Sources) (Loaded, error) {
 		for i := range ps {
 			origins.locate(&ps[i])
 		}
+		ps.sort()
 		return l, ps
 	}
 	l.Config = c

@@ -1,7 +1,9 @@
 package config
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -27,6 +29,11 @@ func (p Problem) String() string {
 
 // Problems is everything that is wrong with a configuration.
 type Problems []Problem
+
+// sort puts those of a file in the order of its lines.
+func (p Problems) sort() {
+	slices.SortStableFunc(p, func(a, b Problem) int { return cmp.Or(strings.Compare(a.File, b.File), cmp.Compare(a.Line, b.Line)) })
+}
 
 func (p Problems) Error() string {
 	texts := make([]string, len(p))

@@ -41,6 +41,12 @@ func TestRecipe(t *testing.T) {
 	if m == nil || !strings.Contains(read("../../go.mod"), "\ngo "+m[1]+".") {
 		t.Errorf("it is built with Go %v, and go.mod asks for another one", m)
 	}
+	m = regexp.MustCompile(`(?s)go run -buildvcs=false (\./scripts/\w+) (\S+) .*?>(/out/\S+)\n`).FindStringSubmatch(recipe)
+	if m == nil || !strings.Contains(recipe, "-o "+m[2]+" .") || !strings.Contains(recipe, "COPY --from=build "+m[3]+" /\n") || m[3] != "/out/usr/share/doc/blocksd/blocksd.cdx.json" {
+		t.Errorf("the list of what is in the image is not made of its program, or cannot be had: %q", m)
+	} else if _, err := os.Stat(filepath.Join("../..", m[1], "main.go")); err != nil {
+		t.Error(err)
+	}
 	if !strings.Contains(recipe, "\nFROM scratch\n") || !strings.Contains(recipe, "\nUSER 65532:65532\n") {
 		t.Error("the image is not empty, or runs as root")
 	}

@@ -1,3 +1,5 @@
+//go:build linux
+
 // Package systemd_test runs the service as it is shipped under a real systemd: it boots a Debian of its own in qemu, without a
 // network, and there package inside installs the daemon by the lines of docs/operations.md and tries what the manual promises.
 // `make e2e-systemd` runs it, and `make e2e-systemd-smoke` the first of the tests.

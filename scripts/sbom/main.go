@@ -1,5 +1,6 @@
-// Command sbom prints what a program of this project is made of, as a CycloneDX document: sbom PROGRAM VERSION. The same
-// program gives the same bytes; the time in it is SOURCE_DATE_EPOCH, and is left out without it.
+// Command sbom prints what a program of this project is made of, as a CycloneDX document: sbom PROGRAM VERSION [PACKAGE=VERSION…].
+// The packages are those of Debian of which there are files beside the program, as in the image. The same program gives the
+// same bytes; the time in it is SOURCE_DATE_EPOCH, and is left out without it.
 package main
 
 import (
@@ -12,6 +13,7 @@ import (
 	"io"
 	"io/fs"
 	"maps"
+	"net/url"
 	"os"
 	"regexp"
 	"runtime/debug"
@@ -32,10 +34,14 @@ func main() {
 }
 
 func run(args []string, epoch string, out io.Writer) error {
-	if len(args) != 2 {
+	if len(args) < 2 {
 		return errors.New("give it the file of a program and its version")
 	}
-	b, err := describe(args[0], args[1])
+	beside, err := debianPackages(args[2:])
+	if err != nil {
+		return err
+	}
+	b, err := describe(args[0], args[1], beside)
 	if err != nil {
 		return err
 	}
@@ -96,7 +102,7 @@ type (
 	}
 )
 
-func describe(program, version string) (bom, error) {
+func describe(program, version string, beside []component) (bom, error) {
 	info, err := buildinfo.ReadFile(program)
 	if err != nil {
 		return bom{}, fmt.Errorf("read what %s is made of: %w", program, err)
@@ -126,6 +132,7 @@ func describe(program, version string) (bom, error) {
 		}
 		components = append(components, c)
 	}
+	components = append(components, beside...)
 	slices.SortFunc(components, func(a, b component) int { return strings.Compare(a.Ref, b.Ref) })
 	all := dependency{Ref: self.Ref}
 	dependencies := []dependency{}
@@ -153,6 +160,19 @@ func ours(c component) component {
 func serial(sum [sha256.Size]byte) string {
 	sum[6], sum[8] = sum[6]&0x0f|0x80, sum[8]&0x3f|0x80
 	return fmt.Sprintf("urn:uuid:%x-%x-%x-%x-%x", sum[:4], sum[4:6], sum[6:8], sum[8:10], sum[10:16])
+}
+
+func debianPackages(args []string) (cs []component, err error) {
+	for _, arg := range args {
+		name, version, ok := strings.Cut(arg, "=")
+		if !ok || name == "" || version == "" {
+			return nil, fmt.Errorf("%q is not PACKAGE=VERSION", arg)
+		}
+		cs = append(cs, component{
+			Type: "library", Ref: "deb/" + name, Name: name, Version: version, PURL: "pkg:deb/debian/" + name + "@" + strings.ReplaceAll(url.PathEscape(version), "+", "%2B"),
+		})
+	}
+	return cs, nil
 }
 
 func standardLibrary(goVersion string) component {

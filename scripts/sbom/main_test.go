@@ -84,8 +84,33 @@ func TestSBOM(t *testing.T) {
 	}
 }
 
+// TestBeside: the packages of which there are files in an image are there, and the program needs them like the rest.
+func TestBeside(t *testing.T) {
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	if err := run([]string{self, "1", "ca-certificates=20230311+deb12u1"}, "", &out); err != nil {
+		t.Fatal(err)
+	}
+	var b bom
+	if err := json.Unmarshal(out.Bytes(), &b); err != nil {
+		t.Fatal(err)
+	}
+	const ref, purl = "deb/ca-certificates", "pkg:deb/debian/ca-certificates@20230311%2Bdeb12u1"
+	if !slices.ContainsFunc(b.Components, func(c component) bool {
+		return c.Ref == ref && c.PURL == purl && c.Version == "20230311+deb12u1"
+	}) {
+		t.Errorf("%+v", b.Components)
+	}
+	if all := b.Dependencies[len(b.Dependencies)-1]; !slices.Contains(all.DependsOn, ref) {
+		t.Errorf("%+v", all)
+	}
+}
+
 func TestRefuses(t *testing.T) {
-	for _, args := range [][]string{nil, {"main.go", "1"}, {"nowhere", "1"}} {
+	for _, args := range [][]string{nil, {"main.go", "1"}, {"nowhere", "1"}, {os.Args[0], "1", "ca-certificates"}, {os.Args[0], "1", "=1"}} {
 		if err := run(args, "", &bytes.Buffer{}); err == nil {
 			t.Errorf("%q is taken", args)
 		}

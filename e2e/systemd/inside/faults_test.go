@@ -255,7 +255,7 @@ func fullDisk(t *testing.T) {
 	const filler = "/var/filler"
 	defer os.Remove(filler)
 	// All that others than root may use.
-	ok(t, "fallocate", "-l", strconv.FormatInt(int64(disk.Bavail)*disk.Bsize, 10), filler)
+	ok(t, "fallocate", "-l", strconv.FormatInt(int64(disk.Bavail)*int64(disk.Bsize), 10), filler)
 	ok(t, "systemctl", "start", "--no-block", "blocksd")
 	eventually(t, "systemctl status says that there is no space", func() bool {
 		return regexp.MustCompile(`(?i)space|room|full`).MatchString(property(t, "StatusText"))

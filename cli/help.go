@@ -1,0 +1,53 @@
+package cli
+
+import (
+	"bytes"
+	"io"
+	"regexp"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/spf13/cobra"
+)
+
+// fitHelp has help fit the terminal. Elsewhere it stays as it is, so that a search finds whole lines.
+func (a *app) fitHelp(root *cobra.Command) {
+	print := root.HelpFunc()
+	root.SetHelpFunc(func(cmd *cobra.Command, args []string) {
+		if !isTerminal(a.Stdout) {
+			print(cmd, args)
+			return
+		}
+		var b bytes.Buffer
+		cmd.SetOut(&b)
+		print(cmd, args)
+		cmd.SetOut(a.Stdout)
+		_, _ = io.WriteString(a.Stdout, fitted(b.String(), a.width())) // as with all help, there is nowhere to say that it fails
+	})
+}
+
+// described is a line of a list: a name, two spaces or more, and what is said of it.
+var described = regexp.MustCompile(`^ +\S.*?  +`)
+
+// fitted breaks the lines that are too long. What is said of a flag or a command stays in its column.
+func fitted(help string, width int) string {
+	var b strings.Builder
+	for line := range strings.Lines(help) {
+		line = strings.TrimSuffix(line, "\n")
+		if utf8.RuneCountInString(line) <= width {
+			b.WriteString(line + "\n")
+			continue
+		}
+		first := described.FindString(line)
+		if utf8.RuneCountInString(first) > width/2 {
+			first = line[:len(line)-len(strings.TrimLeft(line, " "))]
+		}
+		for i, part := range wrap(strings.Repeat(" ", utf8.RuneCountInString(first)), line[len(first):], width) {
+			if i == 0 {
+				part = first + part[len(first):]
+			}
+			b.WriteString(part + "\n")
+		}
+	}
+	return b.String()
+}
