@@ -1,0 +1,6 @@
+//go:build !linux
+
+package launch
+
+// keys is for keyrings of Linux.
+func keys() {}
