@@ -224,6 +224,42 @@ func TestConsumerKilledInStream(t *testing.T) {
 	n.Stop(t)
 }
 
+// TestInterruptedWhileStreamsLast: a shared stream goes on when its task has ended, and is read on for a while. An interrupt
+// ends the reading; it cancels nothing, because nothing is left.
+func TestInterruptedWhileStreamsLast(t *testing.T) {
+	n := bin.Dev(t, bin.TestPlugins())
+	script := steps(t, map[string]any{"pace": map[string]any{"name": "feed", "size": 10, "every": 0.05}})
+	other := n.StartCall(t, "scripted", "--text", script, "--pipe", "5")
+	other.AwaitStatus(t) // it keeps the stream alive
+	call := n.StartCall(t, "scripted", "--text", script, "--pipe", "5", "--stream")
+	call.AwaitStream(t, "feed")
+	if r := n.Run(t, n.Env, "calls", "cancel", call.TaskID); r.Code != 0 {
+		t.Fatalf("%+v", r)
+	}
+	if r := n.Run(t, n.Env, "follow", call.TaskID); r.Code != 5 {
+		t.Fatalf("%+v", r)
+	}
+	call.AwaitItems(t, 20) // by now it has heard of the end, too
+	call.Interrupt()
+	end := call.Result(t)
+	last := end.Events[len(end.Events)-2:]
+	if last[0].Type != "stream_closed" || last[0].Reason != "closed" || last[1].Type != "terminal" || last[1].State != "canceled" {
+		t.Errorf("it ends with %+v", last)
+	}
+	if want := "blocksd: call scripted: task " + call.TaskID + " has ended, but stopped reading its streams before their end\n"; end.Code != 1 || end.Stderr != want {
+		t.Errorf("exit %d: %s", end.Code, end.Stderr)
+	}
+	r := n.Run(t, n.Env, "follow", call.TaskID, "--stream", "--timeout", "1s")
+	if r.Code != 5 || !strings.Contains(r.Stderr, "stream feed unavailable") {
+		t.Errorf("%+v", r)
+	}
+	other.Interrupt()
+	if end := other.Result(t); end.Code != 5 {
+		t.Errorf("exit %d: %s", end.Code, end.Stderr)
+	}
+	n.Stop(t)
+}
+
 // TestSendStandardInput: what is on standard input goes into a stream, and what comes back into a file.
 func TestSendStandardInput(t *testing.T) {
 	n := scriptedDaemon(t)

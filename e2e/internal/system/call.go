@@ -125,6 +125,21 @@ func (c *RunningCall) AwaitStream(t testing.TB, name string) {
 	c.await(t, "stream "+name+" begins", func(e Event) bool { return e.DeclaredStream == name })
 }
 
+// AwaitItems waits until as many more items of streams have been printed.
+func (c *RunningCall) AwaitItems(t testing.TB, more int) {
+	t.Helper()
+	items := func() (all int) {
+		for _, e := range c.events(t) {
+			if e.Type == "stream" {
+				all++
+			}
+		}
+		return all
+	}
+	want := items() + more
+	Eventually(t, CallDeadline, c.name+" prints what is streamed", func() bool { return items() >= want })
+}
+
 // Interrupt does what Ctrl-C does.
 func (c *RunningCall) Interrupt() { _ = c.cmd.Process.Signal(syscall.SIGINT) }
 
