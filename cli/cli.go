@@ -218,6 +218,8 @@ func flagError(cmd *cobra.Command, err error) error {
 		switch {
 		case e.Func == "ParseBool":
 			why = "must be true or false"
+		case e.Func == "ParseUint" && strings.HasPrefix(e.Num, "-"):
+			why = "must not be less than 0"
 		case errors.Is(e.Err, strconv.ErrRange):
 			why = "is too large or too small"
 		}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/blocksd/blocksd/daemon/config"
 	"github.com/blocksd/blocksd/daemon/control"
 	controlv1 "github.com/blocksd/blocksd/proto/blocks/control/v1"
 )
@@ -94,6 +95,9 @@ func newDebugLogLevel(a *app) *cobra.Command {
 		long: "Change the level of the daemon's log to debug, info, warn or error, until the daemon is restarted or a reload changes log.level.\n" +
 			"At debug the log has a line for each step of each task.",
 		call: func(ctx context.Context, c *control.Client, args []string) (logLevelForm, error) {
+			if !config.IsLogLevel(args[0]) {
+				return logLevelForm{}, usagef("debug log-level: the level must be debug, info, warn or error, not %q", args[0])
+			}
 			previous, err := c.SetLogLevel(ctx, args[0])
 			return logLevelForm{args[0], previous}, err
 		},

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"runtime/debug"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -154,9 +155,12 @@ func (a *app) sandbox(ctx context.Context, o sandboxOptions) error {
 
 // checkListen refuses addresses that other machines can reach: the sandbox trusts every client with one of its keys.
 func checkListen(listen string) error {
-	host, _, err := net.SplitHostPort(listen)
+	host, port, err := net.SplitHostPort(listen)
 	if err != nil {
 		return usagef("listen on %q: it must be host:port, such as 127.0.0.1:0", listen)
+	}
+	if _, err := strconv.ParseUint(port, 10, 16); err != nil {
+		return usagef("listen on %q: the port must be a number up to 65535, or 0 for any free one", listen)
 	}
 	if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) {
 		return usagef("listen on %s: the sandbox is for this machine only: use a loopback address such as 127.0.0.1:0", listen)

@@ -54,10 +54,11 @@ func newStatus(a *app) *cobra.Command {
 	f.StringVar(&o.wait, "wait", "", "wait until the daemon is READY or DRAINED, then show it")
 	f.DurationVar(&o.timeout, "timeout", waitTimeout, "with --wait: how long; 0 for no limit")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		given := o.wait
 		o.wait = strings.ToUpper(o.wait)
 		switch {
 		case o.wait != "" && o.wait != waitReady && o.wait != waitDrained:
-			return usagef("status: --wait must be READY or DRAINED, not %q", o.wait)
+			return usagef("status: --wait must be READY or DRAINED, not %q", given)
 		case o.wait != "" && o.watch:
 			return usagef("status: --wait and --watch cannot be combined")
 		case o.wait == "" && cmd.Flags().Changed("timeout"):
