@@ -102,7 +102,8 @@ function fileAt(at, itself = false) {
 
 export async function load(url, context, next) {
   const extension = url.startsWith('file:') ? path.extname(new URL(url).pathname) : '';
-  if (extension === '.json' && context.importAttributes?.type === undefined && context.format !== 'commonjs') {
+  const { type } = context.importAttributes ?? context.importAssertions ?? {}; // the older name before Node.js 20.10
+  if (extension === '.json' && type === undefined) {
     // As a TypeScript compiler takes it.
     return { format: 'module', source: `export default ${readFileSync(fileURLToPath(url), 'utf8')}`, shortCircuit: true };
   }
