@@ -92,6 +92,13 @@ func (c *Cgroups) open() error {
 			c.controllers = append(c.controllers, wanted)
 		}
 	}
+	if c.Has("pids") { // of what systemd's TasksMax= leaves, for one
+		if b, err := os.ReadFile(filepath.Join(c.base, "pids.max")); err == nil {
+			if n, err := strconv.ParseUint(strings.TrimSpace(string(b)), 10, 64); err == nil {
+				_ = write(filepath.Join(handlers, "pids.max"), strconv.FormatUint(allButSome(n), 10)) // without it the daemon has no reserve
+			}
+		}
+	}
 	return c.sweep()
 }
 

@@ -61,6 +61,7 @@ type Machine struct {
 	// Sockets are hidden where there are namespaces; landlock does not keep anybody from connecting to one.
 	Sockets []string
 
+	processes  uint64        // that handlers of one user may have where nothing else limits them; 0 for any number
 	namespaces func() string // why there are none, "" when there are; nil is asked for never
 }
 
@@ -75,6 +76,10 @@ func Self() string {
 	}
 	return self
 }
+
+// allButSome is what handlers may have of a number of processes, so that the daemon can still start some: without a thread that it
+// needs it would end.
+func allButSome(n uint64) uint64 { return n - n/8 }
 
 // CloseFiles closes files, and hides sockets, to all handlers. Call it before the first plan is made.
 func (m *Machine) CloseFiles(files, sockets []string) {
@@ -96,6 +101,7 @@ func Probe(shim, cgroup string) *Machine {
 	}
 	m := &Machine{Shim: shim, Privileged: os.Geteuid() == 0}
 	m.Landlock, m.NoLandlock = probeLandlock()
+	m.processes = probeProcesses()
 	m.namespaces = sync.OnceValue(func() string { return probeNamespaces(shim) })
 	var err error
 	if m.Cgroups, err = OpenCgroups(cgroup); err != nil {
@@ -228,6 +234,9 @@ func (l Limits) PlanFor(m *Machine, subject Subject) (*Plan, error) {
 		default:
 			skip("the number of processes is not limited because %s, and the handler has no user of its own", why)
 		}
+	}
+	if l.Processes <= 0 && m.processes > 0 {
+		p.rlimits = append(p.rlimits, rlimit{unix.RLIMIT_NPROC, m.processes})
 	}
 	if l.CPUPercent > 0 {
 		if why := m.lacks("cpu"); why == "" {

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"os"
 	"slices"
+	"strconv"
+	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -28,6 +30,29 @@ func probeLandlock() (version int, why string) {
 		return 0, "a filter of system calls forbids landlock: add the calls landlock_create_ruleset, landlock_add_rule and landlock_restrict_self to SystemCallFilter= of the unit"
 	}
 	return 0, "landlock cannot be used: " + errno.Error()
+}
+
+// probeProcesses is how many processes and threads handlers of one user may have, which without control groups may be the user
+// of the daemon.
+func probeProcesses() uint64 {
+	var own unix.Rlimit
+	if unix.Getrlimit(unix.RLIMIT_NPROC, &own) != nil {
+		return 0
+	}
+	most := own.Cur
+	for _, file := range []string{"/proc/sys/kernel/pid_max", "/proc/sys/kernel/threads-max"} {
+		b, err := os.ReadFile(file)
+		if err != nil { // the unit hides them
+			continue
+		}
+		if n, err := strconv.ParseUint(strings.TrimSpace(string(b)), 10, 64); err == nil {
+			most = min(most, n)
+		}
+	}
+	if most == unix.RLIM_INFINITY {
+		return 0
+	}
+	return allButSome(most)
 }
 
 // awaitEnd waits until a process of ours has ended, without reaping it.

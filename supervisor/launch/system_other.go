@@ -108,3 +108,5 @@ func openProgram(string) (*os.File, error) { return nil, errors.New(missing) }
 func openUp(parent int, name string) error {
 	return unix.Fchmodat(parent, name, 0o700, unix.AT_SYMLINK_NOFOLLOW)
 }
+
+func probeProcesses() uint64 { return 0 }

@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 // A limit can kill like a signal, and may be set to any process of the same user.
@@ -82,4 +84,29 @@ func TestWallsAndDescriptors(t *testing.T) {
 			t.Errorf("the file behind a descriptor: %q", got)
 		}
 	})
+}
+
+// A handler cannot start so many processes that its daemon can start none: it would end without a thread that it needs.
+func TestDaemonKeepsSomeProcesses(t *testing.T) {
+	var own unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NPROC, &own); err != nil {
+		t.Fatal(err)
+	}
+	m := machine(t)
+	most := func(l Limits) uint64 {
+		t.Helper()
+		out := output(t, spawner(t), Spec{Plan: plan(t, l, m)}, "grep 'Max processes' /proc/self/limits")
+		fields := strings.Fields(strings.TrimPrefix(out, "Max processes"))
+		n, err := strconv.ParseUint(fields[1], 10, 64) // the hard one, which it cannot raise
+		if err != nil {
+			t.Fatalf("%q: %v", out, err)
+		}
+		return n
+	}
+	if n := most(Limits{}); n > allButSome(own.Cur) || n < 100 {
+		t.Errorf("a handler may have %d processes of %d", n, own.Cur)
+	}
+	if n := most(Limits{User: "54323", Processes: 50}); os.Geteuid() == 0 && n != 50 {
+		t.Errorf("one with a limit may have %d", n)
+	}
 }
