@@ -183,7 +183,7 @@ func (s screen) agent(w io.Writer, f agentShownForm) error {
 		{[]column{{title: "INPUT"}, {title: "TYPE"}, {title: "REQUIRED"}, {title: "DESCRIPTION"}}, inputs},
 		{[]column{{title: "OUTPUT"}, {title: "TYPE"}, {title: "ALWAYS"}}, outputs},
 		{[]column{{title: "STREAM"}, {title: "DIRECTION"}, {title: "FORMAT"}, {title: "AFFINITY"}}, streams},
-		{[]column{{title: "INSTANCE"}, {title: "SINCE"}, {title: "SDK", rank: 1}, {title: "OS", rank: 2}}, instances},
+		{[]column{{title: "INSTANCE"}, {title: "SINCE"}, {title: "SDK"}, {title: "OS", rank: 1}}, instances},
 	} {
 		if len(section.rows) == 0 {
 			continue

@@ -26,6 +26,9 @@ func (d *Daemon) conditions(agents []agent.Status, handlers []supervisor.Handler
 	for _, a := range agents {
 		if a.State != agent.StateOnline {
 			ready = false
+			if a.Reason == reasonDrained { // said once, below
+				continue
+			}
 			why = append(why, roster.Reason{Code: roster.AgentNotOnline, Object: a.Name, State: a.State, Detail: a.Reason})
 		}
 	}

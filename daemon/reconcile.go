@@ -45,11 +45,17 @@ func (d *Daemon) reconcile(ctx context.Context) {
 	// Whoever comes late is noticed without anything else happening.
 	patience := time.NewTimer(0)
 	defer patience.Stop()
+	copyAgain := time.NewTimer(copyPause)
+	defer copyAgain.Stop()
 	for {
 		r.pass(ctx)
 		patience.Stop()
 		if wait := r.patience(); wait > 0 {
 			patience.Reset(wait)
+		}
+		copyAgain.Stop()
+		if r.lacksCopies() {
+			copyAgain.Reset(copyPause)
 		}
 		for due := false; !due; {
 			select {
@@ -61,6 +67,8 @@ func (d *Daemon) reconcile(ctx context.Context) {
 				due = r.giveUp(handlers)
 			case <-patience.C:
 				due = true
+			case <-copyAgain.C:
+				d.inbox.filesChanged() // which wakes
 			case done := <-d.inbox.asked:
 				d.inbox.filesChanged()
 				r.pass(ctx)
@@ -70,6 +78,15 @@ func (d *Daemon) reconcile(ctx context.Context) {
 			}
 		}
 	}
+}
+
+// copyPause is after how long a program that the store did not take is tried again: what a full disk lacks, no change of a
+// file announces.
+const copyPause = 5 * time.Second
+
+// lacksCopies reports whether the store did not take a program.
+func (r *reconciler) lacksCopies() bool {
+	return slices.ContainsFunc(r.plan.Reasons, func(r roster.Reason) bool { return r.Code == roster.NotCopied })
 }
 
 // giveUp stops waiting for the cards of handlers that do not come up, so that they do not keep the daemon from being

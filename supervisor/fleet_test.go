@@ -148,7 +148,7 @@ func TestQuarantine(t *testing.T) {
 	f := fleet(t, Config{Hold: time.Hour, Jitter: func() float64 { return 0 }}, "badhandler-exit-at-start")
 	become(t, f, "badhandler-exit-at-start", dispatch.Unavailable)
 	s := f.Status()[0]
-	if s.State != "quarantined" || s.Restarts != 5 || !strings.HasSuffix(s.Reason, "it failed too often and is tried again every 10m0s") {
+	if s.State != "quarantined" || s.Restarts != 5 || !strings.HasSuffix(s.Reason, "it failed too often and is tried again every 10 minutes, when its file or its settings change, and by blocksd restart badhandler-exit-at-start") {
 		t.Errorf("status %+v", s)
 	}
 	result := make(chan error, 1)
@@ -166,7 +166,7 @@ func TestChecksum(t *testing.T) {
 	become(t, f, "pinned", dispatch.Unavailable)
 	s := f.Status()[0]
 	if s.State != "quarantined" || s.Restarts != 0 || !strings.Contains(s.Reason, "instead of 0000") || strings.Contains(s.Reason, "too often") ||
-		!strings.HasSuffix(s.Reason, "it is tried again every 10m0s, and when its file or its settings change") {
+		!strings.HasSuffix(s.Reason, "it is tried again every 10 minutes, and when its file or its settings change") {
 		t.Errorf("status %+v", s)
 	}
 	eventually(t, "a missing file is reported", func() bool {
@@ -216,6 +216,24 @@ func TestCancelAtAnyMoment(t *testing.T) {
 			t.Fatalf("the cancellation of %s was lost", id)
 		}
 	}
+}
+
+// The cancel of a task whose process is frozen fails with a sentence for people.
+func TestCancelOfAFrozenProcess(t *testing.T) {
+	f := fleet(t, Config{Timeouts: Timeouts{Cancel: 200 * time.Millisecond}}, "badhandler")
+	become(t, f, "badhandler", dispatch.Available)
+	p, result := begin(t, f, context.Background(), "badhandler", "t1", "hang")
+	if err := syscall.Kill(p.pid, syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	const want = "handler badhandler did not answer within 200ms"
+	if err := f.CancelTask(t.Context(), "t1", dispatch.CancelUser, time.Minute); err == nil || err.Error() != want {
+		t.Errorf("%v", err)
+	}
+	if err := syscall.Kill(p.pid, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	failure(t, ended(t, result))
 }
 
 // A process that does not let go of a task is replaced; what else it works on goes on.

@@ -93,9 +93,9 @@ func (h *handler) status() HandlerStatus {
 	case state == unit.Ready, state == unit.Idle:
 		s.Reason = ""
 	case state == unit.Quarantined && hopeless:
-		s.Reason = fmt.Sprintf("%s; it is tried again every %v, and when its file or its settings change", s.Reason, g.config.Restart.Filled().ProbeEvery)
+		s.Reason = fmt.Sprintf("%s; it is tried again every %s, and when its file or its settings change", s.Reason, inWords(g.config.Restart.Filled().ProbeEvery))
 	case state == unit.Quarantined:
-		s.Reason = fmt.Sprintf("%s; it failed too often and is tried again every %v", s.Reason, g.config.Restart.Filled().ProbeEvery)
+		s.Reason = fmt.Sprintf("%s; it failed too often and is tried again every %s, when its file or its settings change, and by blocksd restart %s", s.Reason, inWords(g.config.Restart.Filled().ProbeEvery), h.name)
 	case s.Reason == "":
 		s.Reason = fmt.Sprintf("handler %s is %v", h.name, state)
 	}
@@ -139,4 +139,12 @@ func residentBytes(pid int) int64 {
 	}
 	pages, _ := strconv.ParseInt(string(fields[1]), 10, 64)
 	return pages * int64(os.Getpagesize())
+}
+
+// inWords is a duration for a sentence.
+func inWords(d time.Duration) string {
+	if d >= 2*time.Minute && d%time.Minute == 0 {
+		return fmt.Sprintf("%d minutes", d/time.Minute)
+	}
+	return d.String()
 }

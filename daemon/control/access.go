@@ -3,6 +3,7 @@ package control
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	healthgrpc "google.golang.org/grpc/health/grpc_health_v1"
@@ -80,9 +81,16 @@ func authorize(method string, p Peer, known bool, o operators) (refusal string) 
 	case o.include(p):
 		return ""
 	}
-	who := fmt.Sprintf("be root or user %d", o.uid)
-	if o.group.Name != "" {
-		who = fmt.Sprintf("be root, user %d or in the group %s", o.uid, o.group.Name)
+	who := []string{"root"}
+	if o.uid != 0 {
+		who = append(who, fmt.Sprintf("user %d", o.uid))
 	}
-	return fmt.Sprintf("user %d may read but not change anything: %s", p.UID, who)
+	if o.group.Name != "" {
+		who = append(who, "in the group "+o.group.Name)
+	}
+	last := len(who) - 1
+	if last > 0 {
+		who = []string{strings.Join(who[:last], ", "), who[last]}
+	}
+	return fmt.Sprintf("user %d may read but not change anything: be %s", p.UID, strings.Join(who, " or "))
 }

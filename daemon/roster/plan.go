@@ -90,7 +90,7 @@ func (p Plan) WhyNotUsed(handler string) string {
 			return r.Text()
 		}
 	}
-	return "its file runs in place"
+	return "its file runs in place, and the daemon keeps no copy: put the wanted one there"
 }
 
 // Copy is a program that should be in the store. Pin is the checksum that the handler must have, "" for any.
@@ -245,7 +245,7 @@ func (p *planner) add(h config.Handler, f catalog.Found) {
 		if stored, ok := p.survey.Stored[h.Name]; ok {
 			if stored.Err != nil {
 				p.fromStore[h.Name] = false
-				p.notLoaded(Reason{Code: NotCopied, Object: h.Name, Detail: stored.Err.Error()})
+				p.notLoaded(Reason{Code: NotCopied, Object: h.Name, Detail: stored.Err.Error() + "; the daemon tries it again every few seconds"})
 				return
 			}
 			hc.Program, hc.Content = stored.Program, stored.Content

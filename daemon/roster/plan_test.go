@@ -188,7 +188,7 @@ func TestPlanKeepsWhatWorked(t *testing.T) {
 		{
 			"the store is full", c, in([]catalog.Found{newer}, nil),
 			func(s *Survey) { s.Stored["echo"] = Stored{Err: errors.New("full")} },
-			sum("a"), "", 1, []string{"full"},
+			sum("a"), "", 1, []string{"full; the daemon tries it again every few seconds"},
 		},
 		{
 			"it is not the one that is pinned", c, in([]catalog.Found{newer}, nil), func(s *Survey) { s.Pins = pins(sum("a")) },

@@ -100,7 +100,7 @@ func (a *Agent) CancelTask(ctx context.Context, taskID string) (found bool, err 
 	}
 	j.cancel(dispatch.CancelTerminated)
 	if err := j.awaitCancelAck(ctx); err != nil {
-		return true, fmt.Errorf("cancel task %s: its handler was not notified: %w", taskID, err)
+		return true, fmt.Errorf("the task is canceled without its handler, after the grace of %v: %w", a.tunables().CancelGrace, err)
 	}
 	return true, nil
 }

@@ -429,8 +429,11 @@ func (p *Conn) cancel(ctx context.Context, taskID string, reason dispatch.Cancel
 	ctx, cancel := context.WithTimeout(ctx, p.timeouts.Cancel)
 	defer cancel()
 	_, err := p.client.CancelTask(ctx, &handlerv1.CancelTaskRequest{TaskId: taskID, Reason: cancelReason(reason), Grace: durationpb.New(grace)})
-	if err != nil && status.Code(err) != codes.Unimplemented {
-		return fmt.Errorf("cancel task %s on handler %s: %w", taskID, p.config.Handler, err)
+	switch {
+	case err == nil, status.Code(err) == codes.Unimplemented:
+		return nil
+	case status.Code(err) == codes.DeadlineExceeded:
+		return fmt.Errorf("handler %s did not answer within %v", p.config.Handler, p.timeouts.Cancel)
 	}
-	return nil
+	return fmt.Errorf("handler %s could not be asked: %s", p.config.Handler, status.Convert(err).Message())
 }
