@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -175,4 +176,23 @@ func TestOddFileName(t *testing.T) {
 	}
 	for s.next(t) != "WATCHDOG=1" {
 	}
+}
+
+// TestRollbackOfAScript: what runs in place has no earlier program, and the refusal says so.
+func TestRollbackOfAScript(t *testing.T) {
+	network := startNetwork(t)
+	dir := handlers(t, "echo")
+	binary := filepath.Join(t.TempDir(), "echo")
+	if err := os.Rename(filepath.Join(dir, "echo"), binary); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "echo"), fmt.Appendf(nil, "#!/bin/sh\nexec '%s'\n", binary), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	d := start(t, settingsFor(t, network, dir))
+	d.ready(t)
+	if _, err := d.RollbackHandler(t.Context(), "echo"); err == nil || err.Error() != "handler echo cannot be rolled back: its file runs in place" {
+		t.Errorf("%v", err)
+	}
+	d.ready(t)
 }
