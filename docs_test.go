@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"unicode/utf8"
 )
 
 var (
@@ -93,4 +94,28 @@ func readDocs(t *testing.T) (docs map[string]string, tests []string) {
 func exists(name string) bool {
 	_, err := os.Stat(name)
 	return err == nil
+}
+
+// TestScreensFit: the screens in the README have the width of a terminal, as they are from one.
+func TestScreensFit(t *testing.T) {
+	b, err := os.ReadFile("README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	screens := 0
+	for i, block := range strings.Split(string(b), "\n```") {
+		first, screen, _ := strings.Cut(block, "\n")
+		if i%2 == 0 || first != "" || !regexp.MustCompile(`^(\$ bin/blocksd |blocksd \d|network +http)`).MatchString(screen) {
+			continue
+		}
+		screens++
+		for line := range strings.Lines(screen) {
+			if n := utf8.RuneCountInString(strings.TrimSuffix(line, "\n")); n > 80 {
+				t.Errorf("%d characters: %s", n, line)
+			}
+		}
+	}
+	if screens < 3 {
+		t.Errorf("there are %d screens", screens)
+	}
 }
