@@ -105,7 +105,7 @@ func TestScreensFit(t *testing.T) {
 	screens := 0
 	for i, block := range strings.Split(string(b), "\n```") {
 		first, screen, _ := strings.Cut(block, "\n")
-		if i%2 == 0 || first != "" || !regexp.MustCompile(`^(\$ bin/blocksd |blocksd \d|network +http)`).MatchString(screen) {
+		if i%2 == 0 || first != "" || !regexp.MustCompile(`^(\$ bin/blocksd |blocksd \d|network +http|ok +configuration)`).MatchString(screen) {
 			continue
 		}
 		screens++
