@@ -30,7 +30,7 @@ func TestCardOfTheContract(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	found := regexp.MustCompile("(?s)```json\n(.*?)```").FindSubmatch(page)
+	found := regexp.MustCompile("(?sm)^```json\n(.*?)^```").FindSubmatch(page)
 	if found == nil {
 		t.Fatal("there is no card")
 	}

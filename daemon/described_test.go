@@ -191,7 +191,7 @@ func TestRollbackOfAScript(t *testing.T) {
 	}
 	d := start(t, settingsFor(t, network, dir))
 	d.ready(t)
-	if _, err := d.RollbackHandler(t.Context(), "echo"); err == nil || err.Error() != "handler echo cannot be rolled back: its file runs in place" {
+	if _, err := d.RollbackHandler(t.Context(), "echo"); err == nil || err.Error() != "handler echo cannot be rolled back: its file runs in place, and the daemon keeps no copy: put the wanted one there" {
 		t.Errorf("%v", err)
 	}
 	d.ready(t)

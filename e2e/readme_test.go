@@ -31,7 +31,7 @@ func TestReadmeHandler(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, "main.go"), []byte(program), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	build := exec.CommandContext(t.Context(), "sh", "-ec", strings.NewReplacer("DIR", plugins, "/path/to/blocksd", root).Replace(commands))
+	build := exec.CommandContext(t.Context(), "sh", "-ec", strings.NewReplacer("DIR", "'"+plugins+"'", "/path/to/blocksd", "'"+root+"'").Replace(commands))
 	build.Dir = dir
 	build.Env = append(os.Environ(), "GOFLAGS=-mod=mod", "GOPROXY=off", "GOWORK=off")
 	if out, err := build.CombinedOutput(); err != nil {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from typing import Any
 
@@ -154,9 +155,9 @@ def handler(task, ctx):
         ({"handler.py": "handler = 3"}, None, ["'handler' in", "is no function but int"]),
         ({"handler.py": "def handler(task, ctx)\n    pass"}, None, ["handler.py cannot be loaded because of a syntax error in line 1: expected ':'"]),
         ({"handler.py": "import helper", "helper.py": "x ="}, None, ["syntax error in", "helper.py, line 1: invalid syntax"]),
-        ({"handler.py": "import absent_package.x"}, None, ["the module 'absent_package' is not installed for", f"run {sys.executable} -m pip install absent_package (or with the name of another package"]),
-        ({"handler.py": "import absent", "requirements.txt": ""}, None, [f"run {sys.executable} -m pip install -r '", "project 0/requirements.txt'"]),
-        ({"handler.py": "import absent", "pyproject.toml": ""}, None, [f"run {sys.executable} -m pip install '", "project 0'"]),
+        ({"handler.py": "import absent_package.x"}, None, ["the module 'absent_package' is not installed for", f"run {shlex.quote(sys.executable)} -m pip install absent_package (or with the name of another package"]),
+        ({"handler.py": "import absent", "requirements.txt": ""}, None, [f"run {shlex.quote(sys.executable)} -m pip install -r '", "project 0/requirements.txt'"]),
+        ({"handler.py": "import absent", "pyproject.toml": ""}, None, [f"run {shlex.quote(sys.executable)} -m pip install '", "project 0'"]),
         ({"handler.py": "import helpers.wrods", "helpers/words.py": ""}, None, ["handler.py cannot be loaded because there is no module 'helpers.wrods' in the project: correct the import in", "handler.py, line 1"]),
         ({"handler.py": "\n\nraise ValueError('two\\nlines')"}, None, ["it raised ValueError: two lines", "handler.py, line 3)"]),
         ({"handler.py": "from blocks_network import Unheard"}, None, ["Unheard of blocks_network is not known to blocksd: install the package blocks-network"]),
@@ -204,7 +205,7 @@ def test_what_the_package_needs_is_said(project: Any, tmp_path: Any) -> None:
     assert done.returncode == 78
     last = done.stderr.splitlines()[-1]
     assert last.startswith(f"the package protobuf is not installed for {sys.executable}: ")
-    python = sys.executable
+    python = shlex.quote(sys.executable)
     assert last.endswith(f": {python} -m venv '/a b/.venv' && '/a b/.venv/bin/python' -m pip install 'protobuf>=6.31.1,<8'")
 
 
