@@ -140,11 +140,8 @@ func (a *app) serve(ctx context.Context, d *daemon.Daemon) error {
 		case <-ended:
 		}
 	})
-	watching, stopWatching := context.WithCancel(ctx)
-	watcher.Go(func() { watchHeap(watching) })
 	err := d.Run(running)
 	close(ended)
-	stopWatching()
 	watcher.Wait()
 	return err
 }
