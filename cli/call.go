@@ -258,7 +258,7 @@ type unwanted struct {
 	detach  context.CancelCauseFunc
 }
 
-// cancelWhenUnwanted cancels the task when it is no longer wanted. It detaches at the second interrupt, or if the outcome
+// cancelWhenUnwanted cancels the task when it is no longer wanted. It detaches at the next interrupt, or if the outcome
 // does not come in time; once the task has ended, and only its streams are left, at the next interrupt. It returns when
 // nothing is left to watch.
 func (a *app) cancelWhenUnwanted(u unwanted, s *client.Session, out *callPrinter) {
@@ -278,7 +278,11 @@ func (a *app) cancelWhenUnwanted(u unwanted, s *client.Session, out *callPrinter
 	if errors.Is(context.Cause(u.wanted), errTimedOut) {
 		cause, outcomeTimeout = errTimedOut, expiredTimeout
 	} else {
-		out.remark(fmt.Sprintf("canceling task %s; interrupt again to stop waiting for it", s.TaskID()))
+		again := ""
+		if errors.Is(context.Cause(u.wanted), errInterrupted) {
+			again = " again"
+		}
+		out.remark(fmt.Sprintf("canceling task %s; interrupt%s to stop waiting for it", s.TaskID(), again))
 	}
 	var request sync.WaitGroup
 	defer request.Wait()
@@ -289,16 +293,17 @@ func (a *app) cancelWhenUnwanted(u unwanted, s *client.Session, out *callPrinter
 	})
 	timer := time.NewTimer(outcomeTimeout)
 	defer timer.Stop()
+	leave := a.nextInterrupt()
 	select {
 	case <-u.running.Done():
-	case <-a.Interrupts.Second:
+	case <-leave:
 		u.detach(errDetached)
 	case <-timer.C:
 		u.detach(cause)
 	}
 	select {
 	case <-u.watched.Done():
-	case <-a.Interrupts.Second:
+	case <-leave:
 		u.detach(errStreamsLeft) // the first cause counts
 	}
 }

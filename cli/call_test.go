@@ -143,7 +143,7 @@ func TestCall(t *testing.T) {
 			args := strings.Fields("call parrot hello " + format)
 			code := Run(t.Context(), Invocation{Args: args, Stdout: full, Stderr: &stderr, Env: env})
 			full.Close()
-			if code != 1 || !strings.Contains(stderr.String(), "blocksd: call parrot: write standard output: no space left on device, ") {
+			if code != 1 || !strings.Contains(stderr.String(), "blocksd: call parrot: write standard output: no space left on device, ") || strings.Contains(stderr.String(), "interrupt again") {
 				t.Errorf("%v: exit %d: %s", args, code, stderr.String())
 			}
 		}

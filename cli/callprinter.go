@@ -60,7 +60,6 @@ const shownBytes = 4 << 10
 func (p *callPrinter) submitted(s *client.Session, agent string) {
 	if p.asJSON {
 		_ = p.line(struct { // lose has the error
-
 			Type   string `json:"type"`
 			TaskID string `json:"taskId"`
 			Agent  string `json:"agent"`

@@ -127,11 +127,16 @@ func (a *app) interruptible(ctx context.Context) (context.Context, context.Cance
 // interruptibleAgain is interruptible for what comes later: if the first interrupt has ended something else, the second
 // counts.
 func (a *app) interruptibleAgain(ctx context.Context) (context.Context, context.CancelFunc) {
+	return until(ctx, a.nextInterrupt())
+}
+
+// nextInterrupt is the first interrupt, or the second if the first has come.
+func (a *app) nextInterrupt() <-chan struct{} {
 	select {
 	case <-a.Interrupts.First:
-		return until(ctx, a.Interrupts.Second)
+		return a.Interrupts.Second
 	default:
-		return until(ctx, a.Interrupts.First)
+		return a.Interrupts.First
 	}
 }
 

@@ -203,8 +203,8 @@ func TestTraces(t *testing.T) {
 	}
 }
 
-// TestTracesRatio: of tasks that begin a trace no more than the share is traced, a sender decides about its own, and handlers
-// are told either way what has been decided.
+// TestTracesRatio: of tasks that begin a trace no more than the share is traced, a sender decides about its own, and the
+// decision reaches the handler either way.
 func TestTracesRatio(t *testing.T) {
 	const trace, span = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 	for _, c := range []struct {

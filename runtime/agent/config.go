@@ -71,7 +71,8 @@ type Config struct {
 	// Trace gives each task spans of its own, which its event and its handler get. Without it a handler gets those of the
 	// caller, if there are any.
 	Trace bool
-	// TraceRatio is the share of the tasks whose trace begins here that are traced, from 0 to 1.
+	// TraceRatio is the share of the tasks whose trace begins here that are traced, from 0 to 1. With 0, and Trace, only those
+	// are traced whose sender traces them.
 	TraceRatio float64
 
 	// OnMoved, which may be nil, is called when the network may be elsewhere by now, so that CDM should be fetched again:
