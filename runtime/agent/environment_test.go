@@ -166,10 +166,17 @@ func TestTokenRenewedAhead(t *testing.T) {
 	agent.by.Store(int64(-time.Hour)) // wrong, and corrected by the network's clock
 	n, st := newNetworkWith(t, false, sandbox.Config{Now: network.now}), newStage()
 	f := n.fault()
-	var denied, connects atomic.Int32
+	var (
+		denied, connects atomic.Int32
+		polls            atomic.Pointer[string] // with which token the newest poll came
+	)
 	f.set(func(_ http.ResponseWriter, r *http.Request) bool {
 		if r.URL.Path == "/api/v1/auth/agent/connect" {
 			connects.Add(1)
+		}
+		if isSubscribe(r) {
+			token := r.URL.Query().Get("auth")
+			polls.Store(&token)
 		}
 		return false
 	})
@@ -192,6 +199,9 @@ func TestTokenRenewedAhead(t *testing.T) {
 	}
 	advance(10 * time.Hour)
 	eventually(t, "the token is renewed", func() bool { return a.token() != first })
+	// On a real network the last poll with the first token is over long before that token ends.
+	a.say(`{"type":"CancelTask","taskId":"nobody"}`) // ends the poll that is held
+	eventually(t, "the agent polls with the new token", func() bool { return *polls.Load() == a.token() })
 	advance(3 * time.Hour) // past the end of the first
 	_, events := n.submit(n.api.NewConsumer(n.sb.APIKey()), "worker", text("request", "hi"))
 	st.next(t).result <- nil
