@@ -8,6 +8,7 @@ import (
 
 	"github.com/blocksd/blocksd/dispatch"
 	"github.com/blocksd/blocksd/event"
+	"github.com/blocksd/blocksd/network/link"
 	"github.com/blocksd/blocksd/network/wire"
 	"github.com/blocksd/blocksd/runtime/calls"
 	"github.com/blocksd/blocksd/runtime/journal"
@@ -195,6 +196,12 @@ func (j *job) startUnlessTaken() {
 
 // startLocked starts a job whose acceptance is durable.
 func (j *job) startLocked() {
+	// A task may last for hours and its order takes as much memory as all the rest of it: only a task that may have streams
+	// is noted again.
+	j.order.start = nil
+	if !j.task.HasStream {
+		j.order.received = link.Received{}
+	}
 	j.emitAcceptedLocked()
 	j.stepAtLocked(task.Start{}, j.since)
 }
