@@ -35,36 +35,36 @@ const parrotCard = `{
   "runtime": {"handler": "main.go", "concurrency": 8}
 }`
 
-// stubborn is how long a task does not hear of a cancel.
-const stubborn = 500 * time.Millisecond
-
-// parrot does what the text says.
-func parrot(ctx context.Context, task *wire.Task, port dispatch.TaskPort) error {
-	text := ""
-	for _, p := range task.Parts {
-		if p.PartID == "words" && p.Text != nil {
-			text = *p.Text
+// parrot does what the text says. What is stubborn goes on until it is let go.
+func parrot(letGo <-chan struct{}) agent.Function {
+	return func(ctx context.Context, task *wire.Task, port dispatch.TaskPort) error {
+		text := ""
+		for _, p := range task.Parts {
+			if p.PartID == "words" && p.Text != nil {
+				text = *p.Text
+			}
 		}
-	}
-	switch text {
-	case "fail":
-		return &dispatch.TaskFailure{Kind: dispatch.HandlerError, Public: "no such word"}
-	case "hold":
-		if err := port.Artifact(ctx, wire.Artifact{OutputID: "reply", FileName: "held.txt", MIMEType: "text/plain", Data: []byte("so far")}); err != nil {
-			return err
+		switch text {
+		case "fail":
+			return &dispatch.TaskFailure{Kind: dispatch.HandlerError, Public: "no such word"}
+		case "hold":
+			if err := port.Artifact(ctx, wire.Artifact{OutputID: "reply", FileName: "held.txt", MIMEType: "text/plain", Data: []byte("so far")}); err != nil {
+				return err
+			}
+			port.Status("waiting")
+			<-ctx.Done()
+			time.Sleep(500 * time.Millisecond) // as one that has something to put away
+		case "stubborn":
+			port.Status("waiting")
+			<-letGo
+		case "wait":
+			port.Status("waiting")
+			<-ctx.Done()
+			return context.Cause(ctx)
 		}
-		fallthrough
-	case "stubborn":
-		port.Status("waiting")
-		<-ctx.Done()
-		time.Sleep(stubborn)
-	case "wait":
-		port.Status("waiting")
-		<-ctx.Done()
-		return context.Cause(ctx)
+		port.Status("working")
+		return port.Artifact(ctx, wire.Artifact{OutputID: "reply", FileName: "reply.txt", MIMEType: "text/plain", Data: []byte("says " + text + "\nand \x1b[31mmore")})
 	}
-	port.Status("working")
-	return port.Artifact(ctx, wire.Artifact{OutputID: "reply", FileName: "reply.txt", MIMEType: "text/plain", Data: []byte("says " + text + "\nand \x1b[31mmore")})
 }
 
 // startParrot runs a network with one agent and returns the environment of its consumers.
@@ -79,10 +79,11 @@ func startParrot(t *testing.T) []string {
 	events := event.NewBus(event.Config{})
 	states := events.Follow(event.AgentState)
 	t.Cleanup(states.Close)
+	letGo := make(chan struct{})
 	a, err := agent.New(agent.Config{
 		Events: events,
 		Card:   c, Handler: "parrot", APIKey: network.APIKey(), Backend: api, CDM: cdm, Origin: network.Addr(),
-		Dispatcher: agent.NewFuncDispatcher(parrot), CancelGrace: time.Second,
+		Dispatcher: agent.NewFuncDispatcher(parrot(letGo)), CancelGrace: 25 * time.Second,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -91,6 +92,7 @@ func startParrot(t *testing.T) []string {
 	agentDone := make(chan error, 1)
 	go func() { agentDone <- a.Run(agentCtx) }()
 	t.Cleanup(func() {
+		close(letGo)
 		stopAgent()
 		if err := <-agentDone; err != nil {
 			t.Error(err)
@@ -187,8 +189,8 @@ func TestCall(t *testing.T) {
 		}
 	})
 	t.Run("timed out", func(t *testing.T) {
-		r := runCLI(t, env, Interrupts{}, "call", "parrot", "--text", "wait", "--timeout", "300ms")
-		if r.code != 6 || !strings.Contains(r.stderr, "did not end within 300ms, so it was canceled") {
+		r := runCLI(t, env, Interrupts{}, "call", "parrot", "--text", "wait", "--timeout", "3s") // enough for it to be accepted
+		if r.code != 6 || !strings.Contains(r.stderr, "did not end within 3s, so it was canceled") {
 			t.Errorf("%+v", r)
 		}
 	})
@@ -217,8 +219,8 @@ func TestCall(t *testing.T) {
 			}
 		}}
 		var stderr bytes.Buffer
-		code := Run(t.Context(), Invocation{Args: []string{"call", "parrot", "--text", "wait", "--timeout", "1s"}, Stdout: out, Stderr: &stderr, Env: env})
-		if code != 6 || !strings.Contains(stderr.String(), "did not end within 1s, so it was canceled") {
+		code := Run(t.Context(), Invocation{Args: []string{"call", "parrot", "--text", "wait", "--timeout", "3s"}, Stdout: out, Stderr: &stderr, Env: env})
+		if code != 6 || !strings.Contains(stderr.String(), "did not end within 3s, so it was canceled") || !strings.Contains(out.String(), out.text) {
 			t.Errorf("exit %d, printed %s, %s", code, out.String(), stderr.String())
 		}
 	})

@@ -87,15 +87,19 @@ func TestScripts(t *testing.T) {
 					}
 				}
 			},
-			// waitvalue KEY VALUE: waits until the daemon has that value of the configuration.
-			"waitvalue": func(ts *testscript.TestScript, _ bool, args []string) {
+			// waitout REGEXP PROGRAM ARG...: runs the program until its standard output matches.
+			"waitout": func(ts *testscript.TestScript, neg bool, args []string) {
+				if neg || len(args) < 2 {
+					ts.Fatalf("usage: waitout REGEXP PROGRAM ARG...")
+				}
+				wanted := regexp.MustCompile("(?m)" + args[0])
 				for end := time.Now().Add(fileLimit); ; time.Sleep(10 * time.Millisecond) {
-					ts.Check(ts.Exec("blocksd", "config", "show", "--running"))
-					if regexp.MustCompile(`(?m)^` + args[0] + ` +` + args[1] + ` `).MatchString(ts.ReadFile("stdout")) {
+					ts.Check(ts.Exec(args[1], args[2:]...))
+					if wanted.MatchString(ts.ReadFile("stdout")) {
 						return
 					}
 					if time.Now().After(end) {
-						ts.Fatalf("%s is not %s", args[0], args[1])
+						ts.Fatalf("standard output does not match %s", args[0])
 					}
 				}
 			},

@@ -44,6 +44,7 @@ type exampleCase struct {
 	failure   string            // the text of a task that failed
 	streams   map[string]string // what came in each stream of bytes
 	events    []string          // what lines of streams of events hold
+	items     int               // after so many items of streams the call is interrupted; 0 for never
 }
 
 func exampleCases(t *testing.T) []exampleCase {
@@ -72,7 +73,7 @@ func exampleCases(t *testing.T) []exampleCase {
 			artifacts: []string{`You said "yes". Before that, you said "hi". That makes 2 messages.`},
 		},
 		{example: "chat", args: []string{"--text", " "}, code: 4, failure: `say something: the input "request" is empty`},
-		{example: "stock_sim", args: []string{"--text", "a,B", "--pipe", "1", "--stream", "--timeout", "4s"}, code: 6, events: []string{`"symbol":"A"`, `"symbol":"B"`}},
+		{example: "stock_sim", args: []string{"--text", "a,B", "--pipe", "1", "--stream"}, items: 2, code: 5, events: []string{`"symbol":"A"`, `"symbol":"B"`}},
 		{example: "stock_sim", args: []string{"--text", ",", "--pipe", "1"}, code: 4, failure: "the request names no symbol"},
 		{
 			example: "bidi_chat", args: []string{"--pipe", "1", "--stream", "--send", "chat=" + messages},
@@ -140,7 +141,12 @@ func TestExamples(t *testing.T) {
 
 func runExample(t *testing.T, n *system.Network, agent string, c exampleCase) {
 	t.Helper()
-	task := n.Call(t, agent, c.args...)
+	call := n.StartCall(t, agent, c.args...)
+	if c.items > 0 {
+		call.AwaitItems(t, c.items)
+		call.Interrupt()
+	}
+	task := call.Result(t)
 	bad := func(what string, got, want any) {
 		t.Helper()
 		t.Errorf("%s %q: %s %q, want %q\n%s%s", agent, c.args, what, got, want, task.Stdout, task.Stderr)
@@ -304,9 +310,7 @@ func projectExamples(language string) func(t *testing.T, names []string) (*syste
 func TestExampleLogs(t *testing.T) {
 	n, _ := pythonExamples(t, []string{"adder"})
 	answer(t, n, "adder_python", `{"a":1,"b":3.5}`)
-	if log := n.Run(t, n.Env, "logs", "adder_python").Stdout; !strings.Contains(log, "adding") || !strings.Contains(log, "b=3.5") {
-		t.Errorf("the log of the adder is\n%s", log)
-	}
+	awaitLog(t, n, "adder_python", "adding", "b=3.5")
 }
 
 // A handler that was written from the contract alone, in a language without a package, keeps it and is served.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"os/exec"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -37,6 +38,21 @@ func logs(t *testing.T, n *system.Network, args ...string) []logLine {
 		out = append(out, l)
 	}
 	return out
+}
+
+// awaitLog waits until the log of a handler has all texts: what a handler writes comes by another way than what it answers.
+func awaitLog(t *testing.T, n *system.Network, handler string, parts ...string) {
+	t.Helper()
+	var last string
+	defer func() {
+		if t.Failed() {
+			t.Logf("the log of %s was\n%s", handler, last)
+		}
+	}()
+	system.Eventually(t, system.CallDeadline, "the log of "+handler+" has "+strings.Join(parts, " … "), func() bool {
+		last = n.Run(t, n.Env, "logs", handler).Stdout
+		return !slices.ContainsFunc(parts, func(part string) bool { return !strings.Contains(last, part) })
+	})
 }
 
 func TestLogs(t *testing.T) {

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -87,27 +88,30 @@ func TestNohup(t *testing.T) {
 // Signals within a second are one, so they come slowly here.
 func TestThirdSignal(t *testing.T) {
 	_, env := bin.Sandbox(t, bin.TestPlugins())
+	env = env.With("BLOCKSD_CANCEL_GRACE", "25s") // so that the task outlives the second signal until the third comes
 	n, cmd, _ := runBy(t, env, t.TempDir(), bin.TestPlugins(), func(args ...string) *exec.Cmd { return exec.Command(bin.Blocksd(), args...) })
 	system.Eventually(t, system.StartDeadline, "the daemon is ready", func() bool { return bin.Run(t, n.Env, "status", "--wait", "READY").Code == 0 })
-	call := exec.Command(bin.Blocksd(), "call", "badhandler", "ignore-cancel")
-	call.Env = append(system.CleanEnv(), n.Env...)
-	if err := call.Start(); err != nil {
-		t.Fatal(err)
-	}
-	defer func() {
-		_ = call.Process.Kill()
-		_ = call.Wait()
-	}()
-	system.Eventually(t, system.CallDeadline, "the task runs", func() bool { return strings.Contains(bin.Run(t, n.Env, "tasks").Stdout, "badhandler") })
+	call := n.StartCall(t, "badhandler", "--text", "ignore-cancel")
+	call.AwaitStatus(t)
 	ended := make(chan error, 1)
 	go func() { ended <- waitFor(t, cmd) }()
-	pause := time.NewTicker(1200 * time.Millisecond)
-	defer pause.Stop()
-	for range 3 {
+	taken := []func() bool{
+		func() bool {
+			return !slices.ContainsFunc(n.Status(t).Agents, func(a system.Agent) bool { return a.State != "draining" })
+		},
+		func() bool {
+			return slices.ContainsFunc(n.Tasks(t), func(r system.TaskRow) bool { return r.TaskID == call.TaskID && r.State == "canceling" })
+		},
+		func() bool { return len(ended) > 0 },
+	}
+	for i, took := range taken {
 		if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
 			t.Fatal(err)
 		}
-		<-pause.C
+		system.Eventually(t, system.StopDeadline, fmt.Sprint("the daemon has taken signal ", i+1), took)
+		if i < len(taken)-1 {
+			time.Sleep(1200 * time.Millisecond) // from when it has, not from when it was sent: it may come late
+		}
 	}
 	if err := <-ended; err == nil || err.Error() != "exit status 130" {
 		t.Errorf("the daemon ended with %v", err)

@@ -78,10 +78,7 @@ func TestNodeProject(t *testing.T) {
 	if h.Path != filepath.Join(dir, "handler.ts") || h.State != "ready" {
 		t.Errorf("status has the handler %+v", h)
 	}
-	logged := n.Run(t, n.Env, "logs", "shouter").Stdout
-	if !strings.Contains(logged, "careful") || !strings.Contains(logged, "WARN") {
-		t.Errorf("the log is %q", logged)
-	}
+	awaitLog(t, n, "shouter", "careful", "WARN")
 
 	system.WriteProject(t, dir, map[string]string{"lib/shout.ts": "export function shout(text: string): string { return text.toLowerCase(); }\n"})
 	system.Eventually(t, system.CallDeadline, "the change has rolled", func() bool { return answer(t, n, "shouter", "HELLO") == "hello! good day no key" })

@@ -131,9 +131,7 @@ func TestHandlersOfStrangers(t *testing.T) {
 	if r := call.Result(t); r.Code != 5 {
 		t.Errorf("claude: %+v", r)
 	}
-	if logged := n.Run(t, n.Env, "logs", "normalizer").Stdout; !strings.Contains(logged, "tidied 14 characters") {
-		t.Errorf("what is printed is no log: %s", logged)
-	}
+	awaitLog(t, n, "normalizer", "tidied 14 characters")
 
 	// A pipe task goes on when its function has returned, and is told of its end.
 	c := consumer(t, n.Env)
@@ -151,9 +149,7 @@ func TestHandlersOfStrangers(t *testing.T) {
 	if end := c.end(task); end != "canceled" {
 		t.Errorf("lifecycle ends %s", end)
 	}
-	system.Eventually(t, system.CallDeadline, "the thread of the handler is told", func() bool {
-		return strings.Contains(n.Run(t, n.Env, "logs", "lifecycle").Stdout, "stopped at")
-	})
+	awaitLog(t, n, "lifecycle", "stopped at") // the thread of the handler is told
 	if said := n.Output(); strings.Contains(said, "within its grace") {
 		t.Errorf("a handler was cut off: %s", said)
 	}

@@ -107,12 +107,13 @@ func (p *pinger) report(t *testing.T) {
 type base struct {
 	memory, heap, goroutines int64
 	descriptors              int
+	temp                     string // its directory for temporary files, where nobody else makes any
 }
 
-func baseOf(t *testing.T, n *system.Network) base {
+func baseOf(t *testing.T, n *system.Network, temp string) base {
 	t.Helper()
 	alive(t, n)
-	b := base{memory: rss(t, n.PID()), descriptors: open(t, n.PID())}
+	b := base{memory: rss(t, n.PID()), descriptors: open(t, n.PID()), temp: temp}
 	b.heap, b.goroutines = inUse(t, n)
 	return b
 }
@@ -142,7 +143,7 @@ func (b base) during(t *testing.T, n *system.Network, log int) {
 		t.Errorf("the daemon has %d MiB, before %d", now>>20, b.memory>>20)
 	}
 	system.Eventually(t, system.CallDeadline, "descriptors are back to what they were", func() bool { return open(t, n.PID()) <= b.descriptors+8 })
-	if left, _ := filepath.Glob(filepath.Join(os.TempDir(), "blocksd-artifact-*")); len(left) > 0 {
+	if left, _ := filepath.Glob(filepath.Join(b.temp, "blocksd-artifact-*")); len(left) > 0 {
 		t.Errorf("artifacts are left: %v", left)
 	}
 }

@@ -14,13 +14,14 @@ import (
 func TestLoad(t *testing.T) {
 	handlers := plugins(t)
 	_, env := bin.Sandbox(t, handlers)
-	n := bin.Daemon(t, env, handlers)
+	temp := t.TempDir()
+	n := bin.Daemon(t, env.With("TMPDIR", temp), handlers)
 	file := filepath.Join(t.TempDir(), "file")
 	if err := os.WriteFile(file, make([]byte, 8<<20), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	socket := n.Env.Get("BLOCKSD_SOCKET")
-	before := baseOf(t, n)
+	before := baseOf(t, n, temp)
 	echo := ping(t, env)
 	for _, tt := range []struct {
 		name, text string

@@ -1,16 +1,20 @@
 package system
 
 import (
+	"fmt"
 	"io"
 	"net"
 	"sync"
+	"syscall"
 	"testing"
 )
 
-// Gate is a TCP path to a server that can be cut and opened again: cut, it closes every connection and refuses new ones.
+// Gate is a TCP path to a server that can be cut and opened again: cut, it closes every connection and refuses new ones. Its
+// port is its own all the while.
 type Gate struct {
 	target string
 	addr   string
+	holder int // a socket that is bound to addr and does not listen, so that nobody else gets the port
 
 	mu       sync.Mutex // guards what follows
 	listener net.Listener
@@ -21,13 +25,42 @@ type Gate struct {
 // NewGate opens a path to target ("host:port").
 func NewGate(t testing.TB, target string) *Gate {
 	t.Helper()
-	g := &Gate{target: target, addr: "127.0.0.1:0", conns: map[net.Conn]bool{}}
+	g := &Gate{target: target, conns: map[net.Conn]bool{}}
+	if err := g.hold(); err != nil {
+		t.Fatalf("open gate: %v", err)
+	}
 	g.Open(t)
-	t.Cleanup(g.Cut)
+	t.Cleanup(func() {
+		g.Cut()
+		_ = syscall.Close(g.holder)
+	})
 	return g
 }
 
-// Addr is the address of the path, the same after each Open.
+// hold takes a port. Linux lets another socket that also reuses addresses listen on it, and gives it to nobody who asks for
+// any port.
+func (g *Gate) hold() error {
+	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	err = syscall.SetsockoptInt(fd, syscall.SOL_SOCKET, syscall.SO_REUSEADDR, 1)
+	if err == nil {
+		err = syscall.Bind(fd, &syscall.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}})
+	}
+	var bound syscall.Sockaddr
+	if err == nil {
+		bound, err = syscall.Getsockname(fd)
+	}
+	if err != nil {
+		_ = syscall.Close(fd)
+		return err
+	}
+	g.holder, g.addr = fd, fmt.Sprintf("127.0.0.1:%d", bound.(*syscall.SockaddrInet4).Port)
+	return nil
+}
+
+// Addr is the address of the path.
 func (g *Gate) Addr() string { return g.addr }
 
 // Open opens the path.
@@ -39,7 +72,7 @@ func (g *Gate) Open(t testing.TB) {
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.listener, g.addr = l, l.Addr().String()
+	g.listener = l
 	g.running.Go(func() { g.accept(l) })
 }
 

@@ -153,11 +153,7 @@ func (w writing) messages(t *testing.T, env system.Env, c *system.Consumer) ([]s
 	if err != nil {
 		return nil, err
 	}
-	messages, err := onChannel(ctx, env, streams[w.stream])
-	if err != nil {
-		return nil, err
-	}
-	lines, err := describe(messages)
+	lines, err := w.awaitLines(ctx, env, streams[w.stream])
 	if err == nil {
 		err = c.CancelTask(ctx, task)
 	}
@@ -167,23 +163,43 @@ func (w writing) messages(t *testing.T, env system.Env, c *system.Consumer) ([]s
 	return lines, err
 }
 
+// awaitLines tells what is on the channel once all of it is there: the SDK's provider goes on sending when its handler has
+// written. A shared stream has one message, and no end as long as its task runs.
+func (w writing) awaitLines(ctx context.Context, env system.Env, s system.Stream) ([]string, error) {
+	var all []message
+	for cursor := "1000"; ; {
+		messages, next, err := onChannel(ctx, env, s, cursor)
+		if err != nil {
+			return nil, err
+		}
+		all, cursor = append(all, messages...), next
+		lines, err := describe(all)
+		if err != nil || w.stream == "feed" && len(all) > 0 || slices.Contains(lines, "ends") {
+			return lines, err
+		}
+	}
+}
+
 // message is one of a channel as it is there.
 type message struct {
 	Meta map[string]any             `json:"u"`
 	Data map[string]json.RawMessage `json:"d"`
 }
 
-// onChannel are the messages that the network has of a stream.
-func onChannel(ctx context.Context, env system.Env, s system.Stream) ([]message, error) {
+// onChannel are the next messages that the network has of a stream, and where those behind them begin. It waits for one.
+func onChannel(ctx context.Context, env system.Env, s system.Stream, cursor string) (messages []message, next string, err error) {
 	web := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 	var cdm struct{ Playground struct{ SubscribeKey string } }
 	if err := system.Exchange(ctx, web, http.MethodGet, env.Get("BLOCKS_CDM_URL"), "", nil, &cdm); err != nil {
-		return nil, err
+		return nil, "", err
 	}
-	var answer struct{ M []message }
-	u := fmt.Sprintf("http://%s/v2/subscribe/%s/%s/0?tt=1000&uuid=onlooker&auth=%s", env.Get("BLOCKSD_PUBNUB_ORIGIN"), cdm.Playground.SubscribeKey, url.PathEscape(s.Channel), url.QueryEscape(s.Token))
-	err := system.Exchange(ctx, web, http.MethodGet, u, "", nil, &answer)
-	return answer.M, err
+	var answer struct {
+		T struct{ T string }
+		M []message
+	}
+	u := fmt.Sprintf("http://%s/v2/subscribe/%s/%s/0?tt=%s&uuid=onlooker&auth=%s", env.Get("BLOCKSD_PUBNUB_ORIGIN"), cdm.Playground.SubscribeKey, url.PathEscape(s.Channel), cursor, url.QueryEscape(s.Token))
+	err = system.Exchange(ctx, web, http.MethodGet, u, "", nil, &answer)
+	return answer.M, answer.T.T, err
 }
 
 // describe says what the messages of one writer have in common, and how many elements with which contents they carry.

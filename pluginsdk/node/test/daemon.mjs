@@ -28,6 +28,13 @@ export function start(args, env = {}) {
   child.stdout.on('data', (data) => { handler.stdout += data; });
   child.stderr.on('data', (data) => { handler.stderr += data; });
   handler.exited = once(child, 'close').then(([code, signal]) => ({ code, signal }));
+  /** Waits until it has written that, as a whole line: what it writes comes by another way than what it answers. */
+  handler.heard = async (pattern) => {
+    while (!pattern.test(handler.stderr.slice(0, handler.stderr.lastIndexOf('\n') + 1))) {
+      const ended = await Promise.race([once(child.stderr, 'data').then(() => false), handler.exited]);
+      if (ended) throw new Error(`the handler ended without writing ${pattern}: ${handler.stderr}`);
+    }
+  };
   return handler;
 }
 

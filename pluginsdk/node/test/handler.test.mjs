@@ -211,7 +211,8 @@ test('records reach the log with their level', async (t) => {
   await h.run(request('log'));
   const after = await h.run(request('nothing'));
   assert.deepEqual(end(after), { result: { final: false } }, 'a rejected promise does not end the process');
-  const lines = h.stderr.trim().split('\n').map((line) => JSON.parse(line));
+  for (const all of [/printed before/, /careful/, /an error/, /nobody looks/]) await h.heard(all);
+  const lines = h.stderr.slice(0, h.stderr.lastIndexOf('\n')).split('\n').map((line) => JSON.parse(line));
   const find = (msg) => lines.find((line) => line.msg.startsWith(msg));
   assert.equal(find('printed before').level, 'INFO');
   assert.deepEqual(find('careful'), { level: 'WARN', msg: 'careful', task: 'task_1', n: 1 });
