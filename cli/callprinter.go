@@ -31,12 +31,13 @@ type callPrinter struct {
 	streamLines bool // streams are shown among the notes, a line for each item
 
 	// lose is called when the results cannot be written any more; nil where nobody needs to know. aside means that notes are
-	// no results.
-	lose  context.CancelCauseFunc
-	aside bool
+	// no results, and mixed that both are on one terminal.
+	lose         context.CancelCauseFunc
+	aside, mixed bool
 
 	mu     sync.Mutex // guards the writers and what follows
 	status string     // on the last line, if there is one
+	open   bool       // the last line of the results has not ended
 	broken bool       // results cannot be written
 
 	lostMu sync.Mutex // guards lost
@@ -49,6 +50,7 @@ func (a *app) newCallPrinter(o watchOptions, lose context.CancelCauseFunc) *call
 	p := &callPrinter{results: a.Stdout, notes: a.Stdout, errors: a.Stderr, asJSON: o.asJSON, style: a.style(), width: a.width(), plain: !isTerminal(a.Stdout), lose: lose}
 	if streams {
 		p.notes, p.style, p.aside = a.Stderr, style{}, true
+		p.mixed = !p.plain && isTerminal(a.Stderr)
 	}
 	p.live = !streams && isTerminal(a.Stdout) && a.getenv("TERM") != "dumb"
 	return p
@@ -178,6 +180,7 @@ func (p *callPrinter) remark(text string) {
 	if p.status != "" {
 		p.noteLocked(eraseLine)
 	}
+	p.breakLocked()
 	fmt.Fprintln(p.errors, printable(text))
 	if p.status != "" {
 		p.noteLocked(p.status)
@@ -249,9 +252,10 @@ func (p *callPrinter) write(b []byte) error {
 }
 
 func (p *callPrinter) writeLocked(b []byte) {
-	if p.broken {
+	if p.broken || len(b) == 0 {
 		return
 	}
+	p.open = b[len(b)-1] != '\n'
 	if _, err := p.results.Write(b); err != nil {
 		p.broken = true
 		p.giveUp(&lostOutput{toStdout, err})
@@ -263,9 +267,30 @@ func (p *callPrinter) noteLocked(text string) {
 		p.writeLocked([]byte(text))
 		return
 	}
+	p.breakLocked()
 	if _, err := io.WriteString(p.notes, text); errors.Is(err, syscall.EPIPE) { // nobody watches any more
 		p.giveUp(&lostOutput{toStderr, err})
 	}
+}
+
+// breakLocked lets a note begin on a line of its own: what a stream carries may end anywhere.
+func (p *callPrinter) breakLocked() {
+	if p.mixed && p.open {
+		p.writeLocked([]byte("\n"))
+	}
+}
+
+// endText ends the text of a stream on a terminal, with what is left of it, so that nothing else stands on its last line.
+func (p *callPrinter) endText(rest string) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.plain && (p.open || rest != "") {
+		p.writeLocked([]byte(rest + "\n"))
+	}
+	if p.broken {
+		return p.failure()
+	}
+	return nil
 }
 
 // giveUp notes that something could not be written, so that what goes on is in vain.

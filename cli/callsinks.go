@@ -68,7 +68,6 @@ func (s *jsonSink) close() error { return nil }
 type textSink struct {
 	out  *callPrinter
 	rest []byte // the beginning of a character whose end has not come
-	open bool   // the last line on the terminal has not ended
 }
 
 func (s *textSink) write(item client.StreamItem) error {
@@ -85,22 +84,15 @@ func (s *textSink) write(item client.StreamItem) error {
 	data := append(s.rest, item.Data...)
 	whole := len(data) - partial(data)
 	s.rest = append([]byte(nil), data[whole:]...)
-	if whole > 0 {
-		s.open = data[whole-1] != '\n'
-	}
 	return s.out.write([]byte(printableText(string(data[:whole]))))
 }
 
-// close ends the last line on a terminal, so that what comes next does not stand behind it.
 func (s *textSink) close() error {
-	end := ""
+	rest := ""
 	if len(s.rest) > 0 {
-		end = "\uFFFD"
+		rest = "\uFFFD"
 	}
-	if s.open || end != "" {
-		end += "\n"
-	}
-	return s.out.write([]byte(end))
+	return s.out.endText(rest)
 }
 
 // lineSink prints a line for each item.

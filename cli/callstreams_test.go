@@ -45,6 +45,43 @@ func TestStreamOnATerminal(t *testing.T) {
 	}
 }
 
+// TestNotesBesideAStream: on a terminal that has both, a note never stands behind what a stream carried last. Elsewhere what a
+// stream carries is left as it is.
+func TestNotesBesideAStream(t *testing.T) {
+	for _, c := range []struct {
+		name         string
+		plain, mixed bool
+		results      string
+		both         string
+	}{
+		{"a terminal", false, true, "", "running\none two \nartifact\nthree\nstream ended\nlost\n"},
+		{"notes elsewhere", false, false, "one two three\n", ""},
+		{"results in a pipe", true, false, "one two three", ""},
+	} {
+		var results, notes bytes.Buffer
+		p := &callPrinter{results: &results, notes: &notes, errors: &notes, aside: true, plain: c.plain, mixed: c.mixed}
+		if c.mixed {
+			p.notes, p.errors = &results, &results
+		}
+		sink := textSink{out: p}
+		p.say("running")
+		errs := []error{sink.write(client.StreamItem{Data: []byte("one ")}), sink.write(client.StreamItem{Data: []byte("two ")})}
+		p.say("artifact")
+		errs = append(errs, sink.write(client.StreamItem{Data: []byte("three")}), sink.close())
+		p.say("stream ended")
+		p.remark("lost")
+		if err := errors.Join(errs...); err != nil {
+			t.Fatal(err)
+		}
+		if d := cmp.Diff(c.results+c.both, results.String()); d != "" {
+			t.Errorf("%s: %s", c.name, d)
+		}
+		if want := "running\nartifact\nstream ended\nlost\n"; !c.mixed && notes.String() != want {
+			t.Errorf("%s: the notes are %q", c.name, notes.String())
+		}
+	}
+}
+
 // TestStreamLines: what a program reads.
 func TestStreamLines(t *testing.T) {
 	var out bytes.Buffer

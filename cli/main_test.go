@@ -13,6 +13,8 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 	"go.uber.org/goleak"
+
+	"github.com/blocksd/blocksd/internal/testutil/scriptcommand"
 )
 
 var update = flag.Bool("update", false, "write the golden files and scripts")
@@ -35,7 +37,7 @@ func TestMain(m *testing.M) {
 	testscript.Main(leakChecked{m}, map[string]func(){"blocksd": func() { os.Exit(Main()) }})
 }
 
-// fileLimit bounds the wait for a file that another process writes.
+// fileLimit bounds the wait for what another process does.
 const fileLimit = 60 * time.Second
 
 // TestScripts runs the program as users do; see testdata/scripts.
@@ -47,59 +49,12 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			// exits CODE PROGRAM ARG...: runs the program and checks its exit code.
-			"exits": func(ts *testscript.TestScript, neg bool, args []string) {
-				if neg || len(args) < 2 {
-					ts.Fatalf("usage: exits CODE PROGRAM ARG...")
-				}
-				code := "0"
-				if err := ts.Exec(args[1], args[2:]...); err != nil {
-					code = ""
-					if _, serr := fmt.Sscanf(err.Error(), "exit status %s", &code); serr != nil {
-						ts.Fatalf("%v", err)
-					}
-				}
-				if code != args[0] {
-					ts.Fatalf("exit code %s, want %s", code, args[0])
-				}
-			},
-			// waitfile PATH: waits for a file that a background process writes.
-			"waitfile": func(ts *testscript.TestScript, _ bool, args []string) {
-				limit := time.After(fileLimit)
-				tick := time.NewTicker(10 * time.Millisecond)
-				defer tick.Stop()
-				for {
-					if _, err := os.Stat(ts.MkAbs(args[0])); err == nil {
-						return
-					}
-					select {
-					case <-tick.C:
-					case <-limit:
-						ts.Fatalf("%s was not written", args[0])
-					}
-				}
-			},
+			"exits": scriptcommand.Exits, "waitfile": scriptcommand.WaitFile, "until": scriptcommand.Until,
 			// hangup NAME: sends SIGHUP to a background command.
 			"hangup": func(ts *testscript.TestScript, _ bool, args []string) {
 				for _, c := range ts.BackgroundCmds() {
 					if c.Process != nil && strings.Contains(strings.Join(c.Args, " "), args[0]) {
 						ts.Check(c.Process.Signal(syscall.SIGHUP))
-					}
-				}
-			},
-			// waitout REGEXP PROGRAM ARG...: runs the program until its standard output matches.
-			"waitout": func(ts *testscript.TestScript, neg bool, args []string) {
-				if neg || len(args) < 2 {
-					ts.Fatalf("usage: waitout REGEXP PROGRAM ARG...")
-				}
-				wanted := regexp.MustCompile("(?m)" + args[0])
-				for end := time.Now().Add(fileLimit); ; time.Sleep(10 * time.Millisecond) {
-					ts.Check(ts.Exec(args[1], args[2:]...))
-					if wanted.MatchString(ts.ReadFile("stdout")) {
-						return
-					}
-					if time.Now().After(end) {
-						ts.Fatalf("standard output does not match %s", args[0])
 					}
 				}
 			},

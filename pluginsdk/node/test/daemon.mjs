@@ -39,9 +39,9 @@ export function start(args, env = {}) {
 }
 
 /** Starts a handler and connects to it. host are the methods of the host service. */
-export async function serveHandler(t, args, host = {}) {
+export async function serveHandler(t, args, host = {}, env = {}) {
   const { handler: HandlerService, host: HostService } = contract();
-  const h = start(args);
+  const h = start(args, env);
   const server = new grpc.Server(limits);
   const methods = {};
   for (const name of Object.keys(HostService)) {

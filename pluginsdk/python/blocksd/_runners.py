@@ -9,7 +9,7 @@ import queue
 import sys
 import threading
 import traceback
-from typing import Any, Callable, Coroutine, NoReturn, Sequence
+from typing import Any, Awaitable, Callable, Coroutine, NoReturn, Sequence, TypeVar
 
 from ._output import current_task
 from ._work import Work
@@ -19,6 +19,7 @@ from .artifact import Artifact
 MAX_IDLE = 32
 
 Body = Callable[[Work], Sequence[Artifact]]
+T = TypeVar("T")
 
 
 def in_thread(body: Body) -> Callable[[Work], None]:
@@ -86,13 +87,54 @@ class _Threads:
             work = self._waiting.get()
 
 
+def loop_in_thread() -> asyncio.AbstractEventLoop:
+    """A loop for the coroutines of handlers, so that one that blocks does not hold up health and cancel."""
+    loop = asyncio.new_event_loop()
+    threading.Thread(target=_run_on, args=[loop], name="async handlers", daemon=True).start()
+    return loop
+
+
+def _run_on(loop: asyncio.AbstractEventLoop) -> None:
+    while not loop.is_closed():
+        try:
+            loop.run_forever()
+        except (SystemExit, KeyboardInterrupt):  # of one handler, which gets it too: the others go on
+            pass
+
+
+class Awaiting:
+    """Lets threads wait for coroutines, which share one loop: what a module makes once, such as a lock or a client with open
+    connections, belongs to the loop that uses it first."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None  # until it is needed
+
+    def wait(self, result: Awaitable[T]) -> T:
+        with self._lock:
+            self._loop = self._loop or loop_in_thread()
+        return asyncio.run_coroutine_threadsafe(_awaited(result), self._loop).result()
+
+
+async def _awaited(result: Awaitable[T]) -> T:
+    process = os.getpid()
+    failure: BaseException | None = None
+    try:
+        return await result
+    except BaseException as err:
+        failure = err
+        raise
+    finally:
+        if os.getpid() != process:
+            _end_child(failure)
+
+
 class OnLoop:
-    """Runs coroutines on a loop in a thread of its own, so that one that blocks does not hold up health and cancel."""
+    """Runs coroutines on a loop of their own."""
 
     def __init__(self, body: Callable[[Work], Coroutine[Any, Any, None]]) -> None:
         self._body = body
-        self._loop = asyncio.new_event_loop()
-        threading.Thread(target=self._loop.run_forever, name="async handlers", daemon=True).start()
+        self._loop = loop_in_thread()
 
     def start(self, work: Work) -> None:
         asyncio.run_coroutine_threadsafe(self._run(work), self._loop)

@@ -56,6 +56,27 @@ def test_cancel_is_that_of_asyncio(start: Any) -> None:
     assert call.end().error.public_message == "the task was asked to end (user)"
 
 
+def test_the_end_of_the_process_ends_only_the_task(start: Any) -> None:
+    p = start(
+        """
+        import asyncio, sys
+        async def leave(): sys.exit("by the way")
+        async def handler(task):
+            if task.text() == "exit":
+                sys.exit("enough")
+            if task.text() == "aside":
+                await asyncio.gather(leave(), return_exceptions=True)
+            return "here"
+        """
+    )
+    call = p.start(text("exit"))
+    assert call.end().error.public_message == "enough"
+    call = p.start(text("aside"))
+    call.end()
+    assert p.start(text("stay")).artifacts()[0][1] == b"here"
+    assert p.shutdown() == 0
+
+
 def test_an_async_handler_that_blocks_does_not_hold_up_the_process(start: Any) -> None:
     p = start(
         """

@@ -263,3 +263,28 @@ def test_a_process_that_a_handler_forks_has_no_part_in_the_task(start: Any) -> N
     assert p.start().artifacts() == [(p.start(id="t2").artifacts()[0][0], b'{"out": [0, 3, 1, 15, [1, 4, 9]]}')]
     assert p.health() == b"\x08\x01"
     assert p.shutdown() == 0
+
+
+# Loading is most of what a handler's start takes. It is some 200 modules more than those of a bare Python, a few more or less
+# with each version of it.
+MOST_MODULES = 250
+TELL = "import sys\ndef loaded(): return ' '.join(sys.modules)\n"
+
+
+def test_a_handler_loads_little(start: Any) -> None:
+    p = start(TELL + "def handler(task): return loaded()")
+    loads_little(p.start(text("x")).artifacts()[0][1].decode())
+
+
+def test_a_project_loads_little(project: Any) -> None:
+    p = project(TELL + "def handler(task, ctx): return {'artifacts': [{'data': loaded(), 'mimeType': 'text/plain'}]}")
+    loads_little(p.start(text("x")).artifacts()[0][1].decode())
+
+
+def loads_little(modules: str) -> None:
+    bare = subprocess.run([sys.executable, "-c", "import sys; print(*sys.modules)"], capture_output=True, text=True, check=True)
+    loaded = set(modules.split()) - set(bare.stdout.split())
+    assert "blocksd" in loaded
+    assert len(loaded) <= MOST_MODULES, sorted(loaded)
+    slow = {"grpc", "http", "urllib.request", "email", "multiprocessing", "unittest", "xml", "importlib.metadata"}
+    assert not slow & loaded

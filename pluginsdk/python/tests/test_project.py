@@ -109,6 +109,52 @@ def test_an_async_handler_is_awaited(project: Any) -> None:
     assert answers(p.start()) == ["awaited"]
 
 
+# What a module makes once and its tasks share: a lock here, a client with open connections elsewhere.
+SHARED = """
+import asyncio
+lock = asyncio.Lock()
+inside = 0
+
+async def handler(task, ctx):
+    global inside
+    ctx.report_status("here")
+    async with lock:
+        inside += 1
+        alone = inside == 1
+        await asyncio.sleep(0.01)
+        inside -= 1
+    return say(alone)
+"""
+
+
+def test_async_handlers_share_what_their_module_has_made(project: Any) -> None:
+    p = project(SAY + SHARED)
+    calls = [p.start(id=f"t{i}") for i in range(5)]
+    assert [answers(call) for call in calls] == [["True"]] * 5
+    assert p.shutdown() == 0
+
+
+def test_an_async_handler_that_exits_ends_only_its_task(project: Any) -> None:
+    p = project(SAY + "import sys\nasync def handler(task, ctx):\n    if task.request_parts: sys.exit('enough')\n    return say('here')")
+    assert p.start(text("x")).end().error.public_message == "enough"
+    assert answers(p.start(id="t2")) == ["here"]
+
+
+FORKS = """
+import os
+
+async def handler(task, ctx):
+    child = os.fork()
+    if child:
+        os.waitpid(child, 0)
+    return say("parent" if child else "child")
+"""
+
+
+def test_a_process_that_an_async_handler_forks_ends(project: Any) -> None:
+    assert answers(project(SAY + FORKS).start()) == ["parent"]
+
+
 def test_errors(project: Any) -> None:
     p = project("def handler(task, ctx):\n    raise {'a': ValueError('broken'), 'b': KeyError()}[task.request_parts[0].text]")
     assert p.start(text("a")).end().error.public_message == "broken"
