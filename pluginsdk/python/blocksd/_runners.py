@@ -9,7 +9,7 @@ import queue
 import sys
 import threading
 import traceback
-from typing import Any, Awaitable, Callable, Coroutine, NoReturn, Sequence, TypeVar
+from typing import Any, Callable, Coroutine, NoReturn, Sequence
 
 from ._output import current_task
 from ._work import Work
@@ -19,7 +19,6 @@ from .artifact import Artifact
 MAX_IDLE = 32
 
 Body = Callable[[Work], Sequence[Artifact]]
-T = TypeVar("T")
 
 
 def in_thread(body: Body) -> Callable[[Work], None]:
@@ -102,35 +101,8 @@ def _run_on(loop: asyncio.AbstractEventLoop) -> None:
             pass
 
 
-class Awaiting:
-    """Lets threads wait for coroutines, which share one loop: what a module makes once, such as a lock or a client with open
-    connections, belongs to the loop that uses it first."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._loop: asyncio.AbstractEventLoop | None = None  # until it is needed
-
-    def wait(self, result: Awaitable[T]) -> T:
-        with self._lock:
-            self._loop = self._loop or loop_in_thread()
-        return asyncio.run_coroutine_threadsafe(_awaited(result), self._loop).result()
-
-
-async def _awaited(result: Awaitable[T]) -> T:
-    process = os.getpid()
-    failure: BaseException | None = None
-    try:
-        return await result
-    except BaseException as err:
-        failure = err
-        raise
-    finally:
-        if os.getpid() != process:
-            _end_child(failure)
-
-
 class OnLoop:
-    """Runs coroutines on a loop of their own."""
+    """Runs coroutines on one loop."""
 
     def __init__(self, body: Callable[[Work], Coroutine[Any, Any, None]]) -> None:
         self._body = body

@@ -109,29 +109,20 @@ def test_an_async_handler_is_awaited(project: Any) -> None:
     assert answers(p.start()) == ["awaited"]
 
 
-# What a module makes once and its tasks share: a lock here, a client with open connections elsewhere.
-SHARED = """
-import asyncio
-lock = asyncio.Lock()
-inside = 0
+BLOCKS = """
+import threading
+both = threading.Barrier(2)
 
 async def handler(task, ctx):
-    global inside
-    ctx.report_status("here")
-    async with lock:
-        inside += 1
-        alone = inside == 1
-        await asyncio.sleep(0.01)
-        inside -= 1
-    return say(alone)
+    both.wait(20)
+    return say("both")
 """
 
 
-def test_async_handlers_share_what_their_module_has_made(project: Any) -> None:
-    p = project(SAY + SHARED)
-    calls = [p.start(id=f"t{i}") for i in range(5)]
-    assert [answers(call) for call in calls] == [["True"]] * 5
-    assert p.shutdown() == 0
+def test_an_async_handler_that_blocks_holds_up_no_other_task(project: Any) -> None:
+    p = project(SAY + BLOCKS)
+    calls = [p.start(id=f"t{i}") for i in range(2)]
+    assert [answers(call) for call in calls] == [["both"]] * 2
 
 
 def test_an_async_handler_that_exits_ends_only_its_task(project: Any) -> None:

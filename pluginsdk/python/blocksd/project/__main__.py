@@ -27,7 +27,7 @@ def main() -> None:
     import asyncio.runners
     import concurrent.futures.thread
 
-    from .._runners import Awaiting, in_thread
+    from .._runners import in_thread
     from .._service import Served
     from . import context, message  # noqa: F401
 
@@ -65,8 +65,7 @@ def main() -> None:
         except ProjectError as err:
             _process.give_up(str(err))
         else:
-            awaiting = Awaiting()
-            begin = in_thread(lambda work: run(handler, work, card, awaiting))
+            begin = in_thread(lambda work: run(handler, work, card))
         loaded.set()
 
     _process.adopts = True
@@ -77,7 +76,7 @@ def _nothing(work: Any) -> None:
     """Stands for what is not loaded yet."""
 
 
-def run(handler: Callable[..., Any], work: Any, card: Any, awaiting: Any) -> Any:
+def run(handler: Callable[..., Any], work: Any, card: Any) -> Any:
     """One task, by the rules of Blocks' own SDK."""
     from ..errors import Failure
     from .context import Context, returned
@@ -88,7 +87,7 @@ def run(handler: Callable[..., Any], work: Any, card: Any, awaiting: Any) -> Any
         try:
             result = handler(message_of(work), ctx)
             if inspect.isawaitable(result):
-                result = awaiting.wait(result)
+                result = _wait(result)
         finally:
             ctx.close()
     except Exception as err:
@@ -96,6 +95,15 @@ def run(handler: Callable[..., Any], work: Any, card: Any, awaiting: Any) -> Any
             raise
         raise Failure(f"Agent instance error ({type(err).__name__})") from err
     return returned(result)
+
+
+def _wait(result: Any) -> Any:
+    import asyncio
+
+    async def waited() -> Any:
+        return await result
+
+    return asyncio.run(waited())
 
 
 if __name__ == "__main__":
