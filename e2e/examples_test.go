@@ -122,6 +122,7 @@ func TestExamples(t *testing.T) {
 				}
 			}
 			n, where := l.start(t, names)
+			n.WaitReady(t) // a program without a card beside it has none before it has started, and dev waits for ten seconds only
 			for _, c := range mine {
 				runExample(t, n, l.agent(c.example), c)
 			}
@@ -329,6 +330,7 @@ func TestRustExample(t *testing.T) {
 		t.Errorf("handler check: %+v", r)
 	}
 	n := bin.Dev(t, system.PluginDir(t, map[string]string{"wordcount": program}, nil))
+	n.WaitReady(t)
 	if got := answer(t, n, "rust_wordcount", "one two three"); got != "3" {
 		t.Errorf("answered %q", got)
 	}

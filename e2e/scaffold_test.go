@@ -62,6 +62,7 @@ func TestScaffolds(t *testing.T) {
 
 				if name == "go" { // as its README says, the program alone goes into a plugins directory
 					alone := bin.Dev(t, system.PluginDir(t, map[string]string{"my-agent": filepath.Join(dir, "my-agent")}, nil))
+					alone.WaitReady(t) // before it has started nobody knows which agent it is
 					if got := answer(t, alone, "my_agent", "Hello you"); got != "HELLO YOU" {
 						t.Errorf("dropped in it answered %q", got)
 					}
