@@ -21,7 +21,6 @@ func TestFinishedTasksAreForgotten(t *testing.T) {
 	const kept, more = 100, 1000
 	b := start(t, func(c *Config) { c.KeepFinished = kept })
 	b.register("echo", 1, `{}`)
-	token := b.consumer(b.APIKey())
 	w := b.work("echo", "AG-echo-1", 1)
 	w.state(0)
 	heap := func() int64 {
@@ -32,7 +31,11 @@ func TestFinishedTasksAreForgotten(t *testing.T) {
 		return int64(m.HeapAlloc)
 	}
 	serve := func(n int) {
+		token := ""
 		for i := range n {
+			if i%100 == 0 { // one lasts a minute, all these tasks may take longer
+				token = b.consumer(b.APIKey())
+			}
 			s := b.send(token, "echo", fmt.Sprintf("task %d", i), nil)
 			x := s.Extensions.Blocks
 			// A consumer that is present on the task's channel and never leaves.

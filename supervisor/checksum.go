@@ -21,6 +21,9 @@ func (f *Fleet) startProgram(ctx context.Context, c HandlerConfig, spool *plug.S
 		return sum, conn, err
 	}
 	opened, err := catalog.Open(c.Path)
+	if errors.Is(err, catalog.ErrBeingWritten) {
+		return "", nil, &plug.Failure{Reason: unit.Spawn, Text: "handler " + c.Name + " is not started because " + c.Path + ", which has a pinned checksum, is open for writing: let whoever writes it close it (fuser -v names the process)"}
+	}
 	if err != nil {
 		return "", nil, unreadable(c, err)
 	}

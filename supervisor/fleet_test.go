@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/blocksd/blocksd/dispatch"
+	"github.com/blocksd/blocksd/internal/testutil"
 	"github.com/blocksd/blocksd/network/card"
 	"github.com/blocksd/blocksd/supervisor/unit"
 )
@@ -223,9 +224,7 @@ func TestCancelOfAFrozenProcess(t *testing.T) {
 	f := fleet(t, Config{Timeouts: Timeouts{Cancel: 200 * time.Millisecond}}, "badhandler")
 	become(t, f, "badhandler", dispatch.Available)
 	p, result := begin(t, f, context.Background(), "badhandler", "t1", "hang")
-	if err := syscall.Kill(p.pid, syscall.SIGSTOP); err != nil {
-		t.Fatal(err)
-	}
+	testutil.Freeze(t, p.pid)
 	const want = "handler badhandler did not answer within 200ms"
 	if err := f.CancelTask(t.Context(), "t1", dispatch.CancelUser, time.Minute); err == nil || err.Error() != want {
 		t.Errorf("%v", err)

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
+	"github.com/blocksd/blocksd/dispatch"
 	"github.com/blocksd/blocksd/supervisor/catalog"
 	"github.com/blocksd/blocksd/supervisor/plug"
 	"github.com/blocksd/blocksd/supervisor/unit"
@@ -79,6 +80,36 @@ func TestPinnedProgramIsNotSwapped(t *testing.T) {
 			t.Logf("ran %d times, was refused %d times", ran, refused)
 		})
 	}
+}
+
+// A pinned program that somebody has open for writing is not started before it is closed: what was hashed could be written
+// over.
+func TestPinnedProgramThatIsBeingWritten(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "echo")
+	if err := os.WriteFile(path, []byte(fileText(t, plugins.Path(t, "echo"))), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	sum, err := catalog.Hash(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	writer, err := os.OpenFile(path, os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer writer.Close()
+	if _, err := unix.FcntlInt(writer.Fd(), unix.F_SETLEASE, unix.F_WRLCK); err != nil {
+		t.Skip("machine: the file system knows no leases")
+	}
+	_, _ = unix.FcntlInt(writer.Fd(), unix.F_SETLEASE, unix.F_UNLCK)
+	f := fleet(t, Config{Handlers: []HandlerConfig{{Name: "echo", Path: path, SHA256: sum, Restart: unit.Policy{MaxRestarts: 1000, MaxDelay: 100 * time.Millisecond}}}})
+	eventually(t, "the status says why it is not started", func() bool {
+		return strings.Contains(f.Status()[0].Reason, path+", which has a pinned checksum, is open for writing")
+	})
+	if err := writer.Close(); err != nil {
+		t.Fatal(err)
+	}
+	become(t, f, "echo", dispatch.Available)
 }
 
 // writeOver gives a file other content without another one taking its place. It waits while the daemon starts the file, and

@@ -1,6 +1,7 @@
 package testutil_test
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -64,6 +65,29 @@ func TestEventually(t *testing.T) {
 			t.Errorf("the test failed with %q", f.message)
 		}
 	})
+}
+
+func TestFreeze(t *testing.T) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	cmd := exec.CommandContext(t.Context(), "sh", "-c", "while :; do echo; done")
+	cmd.Stdout = w
+	if err := errors.Join(cmd.Start(), w.Close()); err != nil {
+		t.Fatal(err)
+	}
+	testutil.Freeze(t, cmd.Process.Pid)
+	for err == nil { // what it has written before
+		_ = r.SetReadDeadline(time.Now().Add(100 * time.Millisecond))
+		_, err = r.Read(make([]byte, 1<<16))
+	}
+	if !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Error(err)
+	}
+	_ = cmd.Process.Kill()
+	_ = cmd.Wait()
 }
 
 func TestAlive(t *testing.T) {

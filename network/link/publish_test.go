@@ -12,7 +12,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -185,11 +184,14 @@ func TestPublishUnstoredIsSentAgain(t *testing.T) {
 func TestPublishGivesUpWithItsContext(t *testing.T) {
 	n := newNetwork(t)
 	l := n.link()
+	ctx, cancel := context.WithCancelCause(context.Background())
+	var asked atomic.Int32
 	n.faults.set(func(*http.Request) (*http.Response, error, bool) {
+		if asked.Add(1) == 2 { // it knows the answer to the first
+			cancel(context.DeadlineExceeded)
+		}
 		return answer(503, `{"message":"down for repair"}`), nil, false
 	})
-	ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
-	defer cancel()
 	_, err := l.Publish(ctx, link.Message{Channel: "c", Token: "secret", Body: []byte("1")})
 	if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "down for repair") || strings.Contains(err.Error(), "secret") {
 		t.Errorf("%v", err)

@@ -72,32 +72,38 @@ func TestSharedConnections(t *testing.T) {
 	const links = 100
 	f := newFront(t)
 	shared := link.NewShared(context.Background(), f.origin, false)
-	ctx, cancel := context.WithCancel(within(t))
+	ctx, cancel := context.WithTimeout(context.Background(), links*time.Second) // a hang
 	defer cancel()
-	var running, polling sync.WaitGroup
+	var running sync.WaitGroup
 	got := make(chan string, 2*links)
 	var all []*link.Link
-	for i := range links {
+	for i := range links { // one after the other: each request that is under way while others are may need a connection
 		l, channel := f.link(t, shared, fmt.Sprintf("user %d", i)), fmt.Sprintf("c%d", i)
 		all = append(all, l)
-		polling.Add(1)
+		connected := make(chan struct{})
+		once := sync.OnceFunc(func() { close(connected) })
 		running.Go(func() {
 			_ = l.Subscribe(ctx, link.SubscribeConfig{Channels: []string{channel}, OnState: func(s link.State, _ error) {
 				if s == link.Connected {
-					polling.Done()
+					once()
 				}
 			}}, func(m link.Received) { got <- m.Channel + " " + string(m.Body) })
 		})
 		p := l.NewPresence(channel, wire.PresenceTimeout, time.Hour)
 		p.Set([]byte(`{"free":1}`))
 		running.Go(func() { _ = p.Run(ctx) })
-		running.Go(func() {
-			if _, err := l.Time(ctx); err != nil {
-				t.Error(err)
-			}
-		})
+		if err := p.WaitFirst(ctx); err != nil {
+			t.Error(err)
+		}
+		if _, err := l.Time(ctx); err != nil {
+			t.Error(err)
+		}
+		select {
+		case <-connected:
+		case <-ctx.Done():
+			t.Fatalf("link %d is not connected", i)
+		}
 	}
-	polling.Wait()
 	f.await(t, "all polls and users", func() bool { return len(f.polls) >= links && len(f.users) == links })
 	if n := f.open.Load(); n > 8 {
 		t.Errorf("%d connections for %d links that have nothing to do", n, links)

@@ -3,6 +3,7 @@ package catalog
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"io"
 	"os"
 	"syscall"
@@ -20,14 +21,21 @@ type Opened struct {
 	id      identity
 }
 
+// ErrBeingWritten is what Open returns for a program that somebody has open for writing: he could write over it after it was
+// hashed, and close it before it is executed.
+var ErrBeingWritten = errors.New("it is open for writing")
+
 // Open opens a program and hashes it. Close must follow.
 func Open(path string) (*Opened, error) {
 	f, err := openFile(path)
 	if err != nil {
 		return nil, err
 	}
+	if !leased(f) { // for others' files there is none, nor a refusal: those of root, say, if this process is not
+		f.Close()
+		return nil, ErrBeingWritten
+	}
 	o := &Opened{path: path, lease: f}
-	_ = leased(f) // for others' files there is none: those of root, say, if this process is not
 	if err := o.read(); err != nil {
 		o.Close()
 		return nil, err

@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/blocksd/blocksd/internal/testutil"
 	"github.com/blocksd/blocksd/supervisor/launch"
 	"github.com/blocksd/blocksd/supervisor/unit"
 )
@@ -237,7 +238,7 @@ func TestStopLadder(t *testing.T) {
 	// A frozen process answers nothing and cannot even take SIGTERM.
 	r.Timeouts.Stop = 300 * time.Millisecond
 	c := r.conn(t, "badhandler", "")
-	freeze(t, c)
+	testutil.Freeze(t, c.PID())
 	if !c.Stop() {
 		t.Fatal("not stopped")
 	}

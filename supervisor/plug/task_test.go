@@ -1,15 +1,11 @@
 package plug
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -20,23 +16,6 @@ import (
 	"github.com/blocksd/blocksd/internal/testutil"
 	"github.com/blocksd/blocksd/supervisor/unit"
 )
-
-func freeze(t *testing.T, c *Conn) {
-	t.Helper()
-	if err := unix.Kill(c.PID(), syscall.SIGSTOP); err != nil {
-		t.Fatal(err)
-	}
-	// The signal is on its way; every thread has to have got it.
-	testutil.Eventually(t, patience, "the process freezes", func() bool {
-		stats, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", c.PID()))
-		running := err != nil || len(stats) == 0
-		for _, path := range stats {
-			stat, err := os.ReadFile(path)
-			running = running || err == nil && !bytes.Contains(stat, []byte(") T "))
-		}
-		return !running
-	})
-}
 
 // Tasks that end by themselves, well or badly, on one process that survives all of them.
 func TestOutcomes(t *testing.T) {
@@ -288,7 +267,7 @@ func TestFrozen(t *testing.T) {
 	r := newFixture(t)
 	r.Timeouts = Timeouts{Health: 50 * time.Millisecond, HealthInterval: 20 * time.Millisecond}
 	c := r.conn(t, "badhandler", "")
-	freeze(t, c)
+	testutil.Freeze(t, c.PID())
 	err := c.Watch(t.Context())
 	var f *Failure
 	if !errors.As(err, &f) || f.Reason != unit.Health || !strings.Contains(f.Text, "missed 3 health checks in a row") {

@@ -244,8 +244,11 @@ func TestEnds(t *testing.T) {
 	asked := make(chan struct{})
 	release := make(chan struct{})
 	srv, _ := serve(t, func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path == "/hang" {
+		switch r.URL.Path {
+		case "/hang":
 			asked <- struct{}{}
+			<-release
+		case "/slow": // given up, perhaps before it is here
 			<-release
 		}
 	})
@@ -264,8 +267,7 @@ func TestEnds(t *testing.T) {
 	if _, wrote, err := c.Do(ctx, soon, hang); !errors.Is(err, why) || wrote {
 		t.Errorf("canceled before: wrote %v, %v", wrote, err)
 	}
-	go func() { <-asked }()
-	if _, _, err := c.Do(t.Context(), 50*time.Millisecond, hang); !errors.Is(err, context.DeadlineExceeded) {
+	if _, _, err := c.Do(t.Context(), 50*time.Millisecond, Request{Method: "GET", Target: []byte("/slow")}); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("too slow: %v", err)
 	}
 	if a, _, err := c.Do(t.Context(), soon, Request{Method: "GET", Target: []byte("/")}); err != nil || a.Status != 200 {
