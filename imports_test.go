@@ -53,7 +53,7 @@ var rooms = []struct {
 	{"sandbox", []string{"network/wire", "network/card", "internal"}, "the sandbox is the other side of the wire: sharing a client with it would hide the client's mistakes"},
 
 	{"proto", nil, "a contract depends on nothing"},
-	{"pluginsdk", []string{"proto"}, "handlers of other people import it; it must stay small and stable"},
+	{"pluginsdk", []string{"proto", "internal/savedir"}, "handlers of other people import it; it must stay small and stable"},
 	{"pluginsdk/plugintest", []string{"supervisor", "dispatch", "network/card", "network/wire"}, "tests of handlers run them as the daemon does"},
 	{"handlers", []string{"pluginsdk"}, "a reference handler uses what every handler has"},
 	{"handlers/exec", []string{"pluginsdk", "internal/nearest", "internal/smallfile", "internal/textfile"}, "also reads a file that people write"},

@@ -63,6 +63,71 @@ func TestWaitStream(t *testing.T) {
 	}
 }
 
+// TestWaitersMissNothing: whoever waits for a stream gets it, whenever it is announced: before, while, and after they look.
+// Nothing comes after an announcement until all have it, so that nobody is woken by chance.
+func TestWaitersMissNothing(t *testing.T) {
+	const n = 50
+	w := newWorld(t)
+	next := make(chan struct{})
+	w.provideCard(streamCard, "echo", client.Free, func(j *job) {
+		for i := range n {
+			j.await(next)
+			j.publish(fmt.Appendf(nil, `{"type":"progress","taskId":%q,"streamEvent":"stream_started","streams":{"s%d":`+
+				`{"direction":"outbound","format":"bytes","affinity":"dedicated","channel":"c","token":"t"}}}`, j.start.Task.ID, i))
+		}
+		<-j.canceled
+		j.end(wire.Canceled)
+	})
+	s := w.send(w.client(), streaming("echo"))
+	ctx := within(t)
+	for i := range n {
+		id := fmt.Sprintf("s%d", i)
+		var all sync.WaitGroup
+		got := func(ref *client.StreamRef, err error) {
+			if err != nil || ref.ID() != id {
+				t.Errorf("waited for %s: %v", id, err)
+			}
+		}
+		byID := func() { got(s.WaitStream(ctx, id)) }
+		all.Go(byID)
+		all.Go(func() {
+			got(s.WaitStreamFunc(ctx, func(r *client.StreamRef) bool { return r.ID() == id }))
+		})
+		all.Go(func() { // what an event announces is there when the event is
+			for e, err := range s.Events(ctx) {
+				if err != nil || strings.Contains(string(e.Raw), `"`+id+`"`) {
+					if known := len(s.Streams()); err != nil || known != i+1 {
+						t.Errorf("%d streams with the event of %s: %v", known, id, err)
+					}
+					return
+				}
+			}
+		})
+		if i > 0 { // the last one came long ago: this one comes while it is looked at
+			all.Go(func() {
+				announced := false
+				got(s.WaitStreamFunc(ctx, func(r *client.StreamRef) bool {
+					if !announced && r.ID() == fmt.Sprintf("s%d", i-1) {
+						announced = true
+						next <- struct{}{}
+						byID()
+					}
+					return r.ID() == id
+				}))
+			})
+		} else {
+			next <- struct{}{}
+		}
+		all.Wait()
+		if t.Failed() {
+			break
+		}
+	}
+	if err := s.Cancel(within(t)); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestMalformedAnnouncements: what cannot be used is left out, and the first announcement of a stream counts.
 func TestMalformedAnnouncements(t *testing.T) {
 	w := newWorld(t)

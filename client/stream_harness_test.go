@@ -30,7 +30,7 @@ type open struct {
 // stream sets up a stream of the task and lets the provider's side of it run until the end of the test.
 func (j *job) stream(declared string, n int) open {
 	s := wire.StreamSetup{
-		TaskID: j.start.Task.ID, OrgID: j.start.Task.OrgID, AgentName: "echo", StreamID: fmt.Sprintf("%s-%d", j.start.Task.ID, n),
+		TaskID: j.start.Task.ID, OrgID: j.start.Task.OrgID, AgentName: j.start.Task.AgentName, StreamID: fmt.Sprintf("%s-%d", j.start.Task.ID, n),
 		Direction: wire.Outbound, Format: wire.FormatBytes, Affinity: wire.Dedicated, TaskKind: j.start.Task.Kind, DurationMinutes: 60,
 		Declared: declared, Phase: wire.PhaseEmbedded, Metadata: json.RawMessage(`{"n":1}`),
 	}

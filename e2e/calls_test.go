@@ -64,6 +64,16 @@ func TestHandlerCalls(t *testing.T) {
 	wantShape(t, n.Call(t, "scripted", "--text", steps(t, map[string]any{"call": map[string]any{"agent": "scripted", "text": inner, "size": len(pattern)}})), 0,
 		"submitted", "running", "status called ID", "artifact text/plain request progress artifact terminal", "artifact text/plain "+digest, "terminal completed")
 
+	files := steps(t,
+		map[string]any{"return": map[string]any{"text": "x", "fileName": "../../same.txt"}},
+		map[string]any{"return": map[string]any{"size": 100_000, "fileName": "same.txt"}},
+		map[string]any{"return": map[string]any{"text": "", "fileName": ".profile", "mimeType": "text/plain"}},
+	)
+	wantShape(t, n.Call(t, "scripted", "--text", steps(t, map[string]any{"call": map[string]any{"agent": "scripted", "text": files, "save": true}})), 0,
+		"submitted", "running", "status called ID", "artifact text/plain request progress artifact artifact artifact terminal",
+		"artifact text/plain same.txt: 1\nsame (2).txt: 100000\nprofile.txt: 0\nsame (3).txt: 1\nsame (4).txt: 100000\nprofile (2).txt: 0",
+		"terminal completed")
+
 	for _, c := range []struct {
 		call map[string]any
 		want string

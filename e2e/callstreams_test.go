@@ -35,6 +35,8 @@ func TestStreamsOfCalledTasks(t *testing.T) {
 			[]string{`{"heard":{"n":1}}`, `{"heard":{"say":"hello"}}`, "heard 3", "completed"}},
 		{"what is sent up", steps(t, map[string]any{"collect": map[string]any{"name": "upper"}}, map[string]any{"complete": true}),
 			map[string]any{"minutes": 1, "write": "upper", "chunks": []any{"one ", map[string]string{"hex": "c3a4"}}}, []string{"one ä", "completed"}},
+		{"all at once", steps(t, write("log", "one"), write("ticks", map[string]int{"n": 1}), map[string]any{"converse": map[string]any{"name": "chat"}}, map[string]any{"complete": true}),
+			map[string]any{"minutes": 1, "all": 3}, []string{"log: one", `ticks: 1 events, then {"n":1}`, "heard 1", "completed"}},
 		{"misuse", steps(t, write("log", "x"), map[string]any{"until_cancel": 60}), map[string]any{"misuse": "log"}, []string{misuse}},
 	} {
 		t.Run(c.what, func(t *testing.T) {

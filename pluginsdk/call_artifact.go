@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 
+	"github.com/blocksd/blocksd/internal/savedir"
 	handlerv1 "github.com/blocksd/blocksd/proto/blocks/handler/v1"
 )
 
@@ -71,6 +72,38 @@ func (s *Session) Open(ctx context.Context, a CallArtifact) (io.ReadCloser, erro
 		return nil, fmt.Errorf("%s: %w", r.what, said(err))
 	}
 	return r, nil
+}
+
+// Save downloads the artifacts that have been seen so far into dir, and returns their paths in the order of publication. It
+// creates dir if needed. It uses only the last element of a file name, so that it never writes outside dir, no name begins
+// with a dot or a dash, and the extension of the media type is added to a name that has none. It never overwrites a file:
+// the new file gets a number. A file has its name only when it is complete. On an error it also returns the paths of
+// complete files.
+func (s *Session) Save(ctx context.Context, dir string) ([]string, error) {
+	fail := func(err error) error { return fmt.Errorf("save artifacts of task %s in %s: %w", s.taskID, dir, err) }
+	to, err := savedir.Open(dir)
+	if err != nil {
+		return nil, fail(err)
+	}
+	defer to.Close()
+	var paths []string
+	for _, a := range s.Artifacts() {
+		path, err := s.saveOne(ctx, to, a)
+		if err != nil {
+			return paths, fail(err)
+		}
+		paths = append(paths, path)
+	}
+	return paths, nil
+}
+
+func (s *Session) saveOne(ctx context.Context, to *savedir.Dir, a CallArtifact) (string, error) {
+	r, err := s.Open(ctx, a)
+	if err != nil {
+		return "", err
+	}
+	defer r.Close()
+	return to.Save(savedir.Name(a.FileName, a.MIMEType, a.index), r)
 }
 
 // callReader is an artifact that is being downloaded.

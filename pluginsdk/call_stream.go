@@ -78,6 +78,42 @@ func (s *Session) WaitStream(ctx context.Context, name string) (found *CalledStr
 	return found, nil
 }
 
+// WaitStreamFunc waits for the first stream for which is returns true. is is called once for each stream, in the order of
+// their announcements.
+func (s *Session) WaitStreamFunc(ctx context.Context, is func(*CalledStream) bool) (*CalledStream, error) {
+	for n := 0; ; n++ {
+		var next *CalledStream
+		err := s.await(ctx, func() bool {
+			if n < len(s.streams) {
+				next = s.streams[n]
+			}
+			return next != nil
+		})
+		switch {
+		case errors.Is(err, io.EOF):
+			return nil, fmt.Errorf("wait for a stream of task %s: the task has ended without it", s.taskID)
+		case err != nil:
+			return nil, fmt.Errorf("wait for a stream of task %s: %w", s.taskID, said(err))
+		case is(next): // without the lock: it may ask the session
+			return next, nil
+		}
+	}
+}
+
+// OpenAll opens every stream that has been announced so far and can be read, in that order. Those that cannot be opened are
+// left out.
+func (s *Session) OpenAll(ctx context.Context, options ...OpenOption) (open []*Stream) {
+	for _, c := range s.Streams() {
+		if c.Direction == Outbound {
+			continue
+		}
+		if stream, err := c.Open(ctx, options...); err == nil {
+			open = append(open, stream)
+		}
+	}
+	return open
+}
+
 // OpenOption changes how a stream of a called task is opened. Those of the first Open count.
 type OpenOption func(*Stream)
 

@@ -159,6 +159,52 @@ func TestStreamsOfACall(t *testing.T) {
 	}
 }
 
+// TestWaitStreamFunc: each stream is looked at once, and whoever looks may ask the session.
+func TestWaitStreamFunc(t *testing.T) {
+	h := &callHost{end: make(chan struct{})}
+	_, s := callTask(t, h)
+	var seen []string
+	found, err := s.WaitStreamFunc(t.Context(), func(c *CalledStream) bool {
+		seen = append(seen, c.ID)
+		return len(s.Streams()) == 2 && c.Shared
+	})
+	if err != nil || found.ID != "news" || strings.Join(seen, " ") != "c-1 news" {
+		t.Errorf("%v, %v, looked at %q", found, err, seen)
+	}
+	waiting, stop := context.WithCancel(t.Context())
+	none := func(*CalledStream) bool { stop(); return false }
+	if _, err := s.WaitStreamFunc(waiting, none); !errors.Is(err, context.Canceled) || err.Error() != "wait for a stream of task c: context canceled" {
+		t.Errorf("given up: %v", err)
+	}
+	close(h.end)
+	if _, err := s.WaitStreamFunc(t.Context(), none); err == nil || err.Error() != "wait for a stream of task c: the task has ended without it" {
+		t.Errorf("after the end: %v", err)
+	}
+}
+
+// TestOpenAll: what can be read is opened, and what is refused left out.
+func TestOpenAll(t *testing.T) {
+	h := &callHost{end: make(chan struct{}), refuse: status.Error(codes.ResourceExhausted, "the sentence")}
+	_, s := callTask(t, h)
+	log, err := s.WaitStream(t.Context(), "log")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if all := s.OpenAll(t.Context()); len(all) != 0 {
+		t.Errorf("opened %v", all)
+	}
+	h.mu.Lock()
+	h.refuse = nil
+	h.mu.Unlock()
+	all := s.OpenAll(t.Context())
+	if len(all) != 1 || all[0].ID != "c-1" { // the other one is only written here
+		t.Fatalf("opened %v", all)
+	}
+	if again, err := log.Open(t.Context()); again != all[0] || err != nil {
+		t.Errorf("%v, %v", again, err)
+	}
+}
+
 // TestOpenIsRefused: the daemon's sentence is the error, and a stream that has ended is a closed one.
 func TestOpenIsRefused(t *testing.T) {
 	h := &callHost{end: make(chan struct{})}

@@ -2,8 +2,12 @@ package link
 
 import (
 	"fmt"
+	"math"
 	"net/http"
+	"slices"
+	"strconv"
 	"time"
+	"unique"
 
 	"github.com/blocksd/blocksd/internal/retry"
 )
@@ -255,7 +259,7 @@ func (p *pollMachine) sendPoll(out []pollAction, now time.Time) []pollAction {
 
 func (p *pollMachine) deliver(out []pollAction, entries []Received) []pollAction {
 	for _, m := range entries {
-		if p.seen.add(m.Channel + " " + m.Timetoken) {
+		if p.seen.add(seenKeyOf(m)) {
 			out = append(out, deliver{m})
 		}
 	}
@@ -274,23 +278,41 @@ func (p *pollMachine) announce(out []pollAction, s State, err error) []pollActio
 
 func (p *pollMachine) delay(n int) time.Duration { return p.backoff.Delay(n) }
 
+// seenKey is a message, as short as can be: a reader of a thousand streams remembers many.
+type seenKey struct {
+	channel unique.Handle[string]
+	time    uint64
+}
+
+func seenKeyOf(m Received) seenKey {
+	if v, err := strconv.ParseUint(m.Timetoken, 10, 63); err == nil {
+		return seenKey{unique.Make(m.Channel), v}
+	}
+	return seenKey{unique.Make(m.Channel + " " + m.Timetoken), math.MaxUint64} // no time of the network
+}
+
 // seenSet remembers the last limit keys.
 type seenSet struct {
 	limit int
-	keys  map[string]struct{}
-	order []string // ring once full
+	order []seenKey // ring once full
 	next  int
+	keys  map[seenKey]struct{} // nil where few are remembered
 }
 
+// seenFew are looked through one by one: a map takes twice as much memory beside them.
+const seenFew = 256
+
 // add reports whether key is new.
-func (s *seenSet) add(key string) bool {
-	if _, ok := s.keys[key]; ok {
+func (s *seenSet) add(key seenKey) bool {
+	if s.keys == nil && s.limit > seenFew {
+		s.keys = make(map[seenKey]struct{})
+	}
+	if s.has(key) {
 		return false
 	}
-	if s.keys == nil {
-		s.keys = make(map[string]struct{})
+	if s.keys != nil {
+		s.keys[key] = struct{}{}
 	}
-	s.keys[key] = struct{}{}
 	if len(s.order) < s.limit {
 		s.order = append(s.order, key)
 		return true
@@ -299,4 +321,12 @@ func (s *seenSet) add(key string) bool {
 	s.order[s.next] = key
 	s.next = (s.next + 1) % s.limit
 	return true
+}
+
+func (s *seenSet) has(key seenKey) bool {
+	if s.keys == nil {
+		return slices.Contains(s.order, key)
+	}
+	_, ok := s.keys[key]
+	return ok
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strconv"
 	"testing"
 	"time"
 
@@ -253,19 +254,36 @@ func TestPollProperties(t *testing.T) {
 }
 
 func TestSeenSetForgetsTheOldest(t *testing.T) {
-	s := seenSet{limit: 3}
-	for _, k := range []string{"a", "b", "c", "d"} {
-		if !s.add(k) {
-			t.Errorf("%s is new", k)
+	for _, limit := range []int{3, seenFew, seenFew + 1} {
+		s := seenSet{limit: limit}
+		key := func(n int) seenKey { return seenKeyOf(Received{Channel: "c", Timetoken: strconv.Itoa(n)}) }
+		for n := range 2*limit + 1 {
+			if !s.add(key(n)) {
+				t.Errorf("%d of %d is not new", n, limit)
+			}
+		}
+		for n := limit + 1; n <= 2*limit; n++ {
+			if s.add(key(n)) {
+				t.Errorf("%d of %d is new again", n, limit)
+			}
+		}
+		if !s.add(key(limit)) {
+			t.Errorf("%d of %d should be forgotten", limit, limit)
 		}
 	}
-	for k, want := range map[string]bool{"b": false, "c": false, "d": false} {
-		if s.add(k) != want {
-			t.Errorf("%s: new is %v", k, !want)
+}
+
+// TestSeenKeys: messages differ by channel or time, whatever the network sends as time.
+func TestSeenKeys(t *testing.T) {
+	seen := map[seenKey]Received{}
+	for _, channel := range []string{"", "a", "a x", "b"} {
+		for _, time := range []string{"", "1", "2", "x", "-1", "18446744073709551615", "18446744073709551616", "0"} {
+			m := Received{Channel: channel, Timetoken: time}
+			if other, found := seen[seenKeyOf(m)]; found {
+				t.Errorf("%q and %q are taken for one", other, m)
+			}
+			seen[seenKeyOf(m)] = m
 		}
-	}
-	if !s.add("a") {
-		t.Error("a should be forgotten")
 	}
 }
 

@@ -3,6 +3,8 @@ package main
 import (
 	"bytes"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 
 	"github.com/blocksd/blocksd/pluginsdk"
@@ -16,6 +18,8 @@ type callStep struct {
 	Detached bool
 	// Leave closes the session without waiting for the end.
 	Leave bool
+	// Save saves the outputs into a directory, twice; the answer are their names, with how much each file holds.
+	Save bool
 }
 
 func (w *work) call(c callStep) error {
@@ -47,6 +51,9 @@ func (w *work) call(c callStep) error {
 	if err := w.text(strings.Join(types, " ")); err != nil {
 		return err
 	}
+	if c.Save {
+		return w.save(s)
+	}
 	for _, a := range s.Artifacts() {
 		data, err := s.Download(w.ctx, a)
 		if err != nil {
@@ -57,4 +64,31 @@ func (w *work) call(c callStep) error {
 		}
 	}
 	return nil
+}
+
+func (w *work) save(s *pluginsdk.Session) error {
+	above, err := os.MkdirTemp("", "")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(above)
+	dir := filepath.Join(above, "deep", "out")
+	var names []string
+	for range 2 {
+		paths, err := s.Save(w.ctx, dir)
+		if err != nil {
+			return err
+		}
+		for _, path := range paths {
+			info, err := os.Lstat(path)
+			if err != nil {
+				return err
+			}
+			if filepath.Dir(path) != dir || !info.Mode().IsRegular() {
+				return fmt.Errorf("%s is not a file in %s", path, dir)
+			}
+			names = append(names, fmt.Sprintf("%s: %d", info.Name(), info.Size()))
+		}
+	}
+	return w.text(strings.Join(names, "\n"))
 }

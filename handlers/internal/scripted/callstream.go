@@ -27,6 +27,8 @@ type streamsStep struct {
 	Misuse string
 	// Many opens so many streams.
 	Many int
+	// All waits for so many streams, opens all at once, says "bye" in a conversation and reads the others.
+	All int
 }
 
 func init() { steps["streams"] = step((*work).streams) }
@@ -43,6 +45,11 @@ func (w *work) streams(c streamsStep) error {
 	for _, name := range c.Read {
 		err := w.readOf(s, name, c.Pause)
 		if err != nil {
+			return err
+		}
+	}
+	if c.All > 0 {
+		if err := w.allOf(s, c.All); err != nil {
 			return err
 		}
 	}
@@ -88,6 +95,10 @@ func (w *work) readOf(s *pluginsdk.Session, name string, pause float64) error {
 	}
 	w.Status("opened " + name)
 	time.Sleep(duration(pause))
+	return w.readToItsEnd(in, name)
+}
+
+func (w *work) readToItsEnd(in *pluginsdk.Stream, name string) error {
 	if in.Format == pluginsdk.EventsFormat {
 		n, last := 0, ""
 		for e, err := range in.Events() {
@@ -106,6 +117,34 @@ func (w *work) readOf(s *pluginsdk.Session, name string, pause float64) error {
 		return w.text(fmt.Sprintf("%s: %d bytes", name, len(b)))
 	}
 	return w.text(name + ": " + string(b))
+}
+
+func (w *work) allOf(s *pluginsdk.Session, n int) error {
+	seen := 0
+	if _, err := s.WaitStreamFunc(w.ctx, func(*pluginsdk.CalledStream) bool { seen++; return seen == n }); err != nil {
+		return err
+	}
+	all := s.OpenAll(w.ctx)
+	for _, stream := range all {
+		if stream.Direction != pluginsdk.Bidirectional {
+			continue
+		}
+		if err := stream.WriteEvent(map[string]string{"say": "bye"}); err != nil {
+			return err
+		}
+		if err := stream.End(w.ctx); err != nil {
+			return err
+		}
+	}
+	for _, stream := range all {
+		if stream.Direction == pluginsdk.Bidirectional {
+			continue
+		}
+		if err := w.readToItsEnd(stream, stream.Declared); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (w *work) writeOf(s *pluginsdk.Session, c streamsStep) error {

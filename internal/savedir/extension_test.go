@@ -1,4 +1,4 @@
-package client
+package savedir
 
 import "testing"
 
