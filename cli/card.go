@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/blocksd/blocksd/internal/shell"
 	"github.com/blocksd/blocksd/network/card"
 	"github.com/blocksd/blocksd/network/wire"
 	"github.com/blocksd/blocksd/supervisor/catalog"
@@ -103,7 +104,7 @@ func (a *app) cardNew(path string, o cardOptions) error {
 			Agent string `json:"agent"`
 		}{path, o.agent})
 	}
-	_, err = fmt.Fprintf(a.Stdout, "made %s for agent %s: edit what it says, then %s check %s\n", path, o.agent, programName(), shellWord(path))
+	_, err = fmt.Fprintf(a.Stdout, "made %s for agent %s: edit what it says, then %s check %s\n", path, o.agent, programName(), shell.Word(path))
 	return err
 }
 

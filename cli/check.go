@@ -3,6 +3,7 @@ package cli
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -66,14 +67,22 @@ func (a *app) reportCard(path string, err error) error {
 
 func (a *app) checkConfig(file string) error {
 	l, err := config.Read(config.Sources{File: file, Fragments: config.FragmentsOf(file)}) // this process does not have the daemon's environment
-	if err != nil {
+	var wrong config.Problems
+	if err != nil && !errors.As(err, &wrong) {
 		return err
 	}
 	for _, w := range l.Warnings {
 		fmt.Fprintln(a.Stderr, "warning: "+w)
 	}
-	var failed error
+	// All at once: what is missing does not depend on what is wrong elsewhere.
+	all := slices.Clone(wrong)
 	for _, p := range missing(l) {
+		if !wrong.Tell(p) {
+			all = append(all, p)
+		}
+	}
+	var failed error
+	for _, p := range all {
 		fmt.Fprintf(a.Stderr, "blocksd: %s\n", p)
 		failed = &exitError{code: exitUsage, err: errors.New(p.Message), silent: true}
 	}

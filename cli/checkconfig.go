@@ -38,6 +38,9 @@ func missing(l config.Loaded) config.Problems {
 	for _, dir := range c.Projects {
 		m.project(dir)
 	}
+	if c.Isolation.Launcher != config.Default().Isolation.Launcher {
+		m.socket("isolation.launcher", c.Isolation.Launcher)
+	}
 	if path, ok := config.UnixListen(c.Telemetry.Listen); ok {
 		m.directory("telemetry.listen", filepath.Dir(path))
 	}
@@ -69,6 +72,17 @@ func (m *machineCheck) add(key, format string, args ...any) {
 func (m *machineCheck) directory(key, dir string) {
 	if info, err := os.Stat(dir); dir != "" && (errors.Is(err, fs.ErrNotExist) || err == nil && !info.IsDir()) {
 		m.add(key, "there is no directory %s", dir)
+	}
+}
+
+func (m *machineCheck) socket(key, path string) {
+	info, err := os.Stat(path)
+	switch {
+	case path == "":
+	case errors.Is(err, fs.ErrNotExist):
+		m.add(key, "there is no socket %s: start the launcher that listens there, or name another one", path)
+	case err == nil && info.Mode()&fs.ModeSocket == 0:
+		m.add(key, "%s is not a socket: name the one of a launcher", path)
 	}
 }
 

@@ -56,6 +56,18 @@ func TestCheckConfigNamesWhatIsMissing(t *testing.T) {
 		{"projects: [DIR/text]", []string{`projects": there is no directory DIR/text`}},
 		{"projects: [DIR/empty]", []string{`projects": DIR/empty cannot be served: read agent card DIR/empty/agent-card.json: there is no such file`}},
 		{"projects: [DIR/project]", []string{`projects": DIR/project cannot be served: /runtime/handler: handler `}},
+		{"isolation: {launcher: DIR/gone}", []string{`isolation.launcher": there is no socket DIR/gone: start the launcher that listens there, or name another one`}},
+		{"isolation: {launcher: DIR/text}", []string{`isolation.launcher": DIR/text is not a socket: name the one of a launcher`}},
+		{"isolation: {launcher: ''}", nil},
+		// All at once, and of each line one.
+		{"log: {levle: info}\nstate_dir: DIR/text\nisolation: {memory_mib: 5}\nhandlers:\n- {name: x, path: DIR/gone, nice: 1}\n- {name: y, path: DIR/gone}\nagents: [{card: DIR/gone}]", []string{
+			`log.levle" is unknown, did you mean "log.level"?`,
+			`isolation.memory_mib" must be 0, for no limit, or at least 16, not 5: no handler starts with less`,
+			`handlers[0].nice" is unknown, `,
+			`state_dir": DIR/text is not a directory`,
+			`handlers[1].path": DIR/gone cannot be a handler because it cannot be read: no such file or directory`,
+			"", // the card, which is no key
+		}},
 		{"telemetry: {listen: 'unix:DIR/gone/s'}", []string{`telemetry.listen": there is no directory DIR/gone`}},
 	} {
 		text := strings.ReplaceAll(c.line, "DIR", dir) + "\n"

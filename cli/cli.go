@@ -56,6 +56,9 @@ func Run(ctx context.Context, in Invocation) int {
 	root := newRoot(a)
 	root.SetArgs(in.Args)
 	cmd, err := root.ExecuteContextC(ctx)
+	if err == nil {
+		err = a.helpLost
+	}
 	err = a.withDevHint(err)
 	code := exitCodeOf(cmd, err)
 	a.report(explain(err), code)
@@ -88,6 +91,8 @@ type app struct {
 	nowhere, said bool
 	// ofDev: the network and the key are those of blocksd dev, which nobody has named.
 	ofDev bool
+	// helpLost is why help could not be written.
+	helpLost error
 }
 
 func (a *app) getenv(name string) string {

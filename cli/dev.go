@@ -18,6 +18,7 @@ import (
 
 	"github.com/blocksd/blocksd/daemon"
 	"github.com/blocksd/blocksd/daemon/config"
+	"github.com/blocksd/blocksd/internal/shell"
 	"github.com/blocksd/blocksd/runtime/agent"
 	"github.com/blocksd/blocksd/sandbox"
 )
@@ -197,8 +198,8 @@ func (a *app) wantsLog() bool {
 
 // devHint says how to use the network from elsewhere. In the usual state directory commands find it by themselves.
 func (a *app) devHint(o devOptions, envFile string) string {
-	source := fmt.Sprintf("  set -a; . %s; set +a\n", shellWord(envFile))
-	name := shellWord(programName())
+	source := fmt.Sprintf("  set -a; . %s; set +a\n", shell.Word(envFile))
+	name := programName()
 	if o.stateDir != "" {
 		return fmt.Sprintf("\nIn another terminal:\n%s  %s status\nPress Ctrl-C to drain and exit.\n\n", source, name)
 	}
@@ -255,20 +256,12 @@ func stopDaemonNow(stop context.CancelFunc, d *daemon.Daemon) {
 	d.CancelNow()
 }
 
-// shellWord quotes a path for a shell, if it needs quotes.
-func shellWord(s string) string {
-	if strings.Trim(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789/._-+:@%,") == "" {
-		return s
-	}
-	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
-}
-
-// programName is the path with which the user started this program, for commands to copy.
+// programName is the path with which the user started this program, as a word of commands to copy.
 func programName() string {
 	if len(os.Args) == 0 {
 		return "blocksd"
 	}
-	return os.Args[0]
+	return shell.Word(os.Args[0])
 }
 
 // online counts the agents that are online.

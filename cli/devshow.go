@@ -13,6 +13,7 @@ import (
 	"github.com/blocksd/blocksd/client"
 	"github.com/blocksd/blocksd/daemon"
 	"github.com/blocksd/blocksd/daemon/control"
+	"github.com/blocksd/blocksd/internal/shell"
 	"github.com/blocksd/blocksd/network/card"
 	"github.com/blocksd/blocksd/network/wire"
 	controlv1 "github.com/blocksd/blocksd/proto/blocks/control/v1"
@@ -182,10 +183,10 @@ func (s *devShow) output(r *controlv1.LogsResponse) error {
 	}
 	lines := slices.Collect(strings.Lines(b.String()))
 	if over := len(lines) - outputLinesShown; over > 1 {
-		lines = append(lines[:outputLinesShown], fmt.Sprintf("  … %s more: blocksd logs %s", counted(int64(over), "line"), printable(r.GetRecord().GetHandler())))
+		lines = append(lines[:outputLinesShown], fmt.Sprintf("  … %s more: blocksd logs %s", counted(int64(over), "line"), printable(shell.Word(r.GetRecord().GetHandler()))))
 	}
 	for _, line := range lines {
-		fmt.Fprintf(s.out, "%-*s %s\n", labelWidth, printable(r.GetRecord().GetHandler()), s.style.of(dim, "|")+" "+s.style.of(t, strings.TrimSuffix(line, "\n")))
+		fmt.Fprintf(s.out, "%-*s %s\n", labelWidth, printable(shell.Word(r.GetRecord().GetHandler())), s.style.of(dim, "|")+" "+s.style.of(t, strings.TrimSuffix(line, "\n")))
 	}
 	return nil
 }
@@ -228,7 +229,7 @@ func (s *devShow) crashLocked(c *controlv1.Crash) {
 	if line != "" {
 		s.sayLocked("", ordinary, "  %s", line)
 	}
-	s.sayLocked("", dim, "  more: blocksd logs --crash %s", c.GetHandler())
+	s.sayLocked("", dim, "  more: blocksd logs --crash %s", shell.Word(c.GetHandler()))
 }
 
 // agents waits for the agents and says how they are. It is false when ctx has ended.

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/blocksd/blocksd/cli/scaffold"
+	"github.com/blocksd/blocksd/internal/shell"
 )
 
 func newHandlerNew(a *app) *cobra.Command {
@@ -57,12 +58,12 @@ func newHandlerNew(a *app) *cobra.Command {
 		}
 		fmt.Fprintf(a.Stdout, "made %s: %s\n\n", p.Dir, strings.Join(files, ", "))
 		if p.Language == "go" && p.Replace == "" {
-			fmt.Fprintf(a.Stdout, "  # only if Go cannot fetch blocksd: (cd %s && go mod edit -replace %s=/path/to/a/copy/of/it)\n", shellWord(p.Dir), module)
+			fmt.Fprintf(a.Stdout, "  # only if Go cannot fetch blocksd: (cd %s && go mod edit -replace %s=/path/to/a/copy/of/it)\n", shell.Word(p.Dir), module)
 		}
 		if p.Language == "go" {
-			fmt.Fprintf(a.Stdout, "  cd %s && go mod tidy && go build && cd -\n", shellWord(p.Dir))
+			fmt.Fprintf(a.Stdout, "  cd %s && go mod tidy && go build && cd -\n", shell.Word(p.Dir))
 		}
-		_, err = fmt.Fprintf(a.Stdout, "  %s handler check %s\n  %s dev --project %s\n", programName(), shellWord(p.Dir), programName(), shellWord(p.Dir))
+		_, err = fmt.Fprintf(a.Stdout, "  %s handler check %s\n  %s dev --project %s\n", programName(), shell.Word(p.Dir), programName(), shell.Word(p.Dir))
 		return err
 	}
 	return cmd

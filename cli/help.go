@@ -10,19 +10,21 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// fitHelp has help fit the terminal. Elsewhere it stays as it is, so that a search finds whole lines.
+// fitHelp has help fit the terminal. Elsewhere it stays as it is, so that a search finds whole lines. That it cannot be written is
+// an error of the command, which cobra has no way to say.
 func (a *app) fitHelp(root *cobra.Command) {
 	print := root.HelpFunc()
 	root.SetHelpFunc(func(cmd *cobra.Command, args []string) {
-		if !isTerminal(a.Stdout) {
-			print(cmd, args)
-			return
-		}
 		var b bytes.Buffer
+		out := cmd.OutOrStdout()
 		cmd.SetOut(&b)
 		print(cmd, args)
-		cmd.SetOut(a.Stdout)
-		_, _ = io.WriteString(a.Stdout, fitted(b.String(), a.width())) // as with all help, there is nowhere to say that it fails
+		cmd.SetOut(out)
+		help := b.String()
+		if isTerminal(a.Stdout) {
+			help = fitted(help, a.width())
+		}
+		_, a.helpLost = io.WriteString(out, help)
 	})
 }
 

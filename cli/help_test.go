@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bytes"
+	"os"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -32,5 +33,21 @@ func TestHelpFits(t *testing.T) {
 	const want = "  -x, --flag string   what it does, in some\n                      words\n"
 	if got := fitted(flags, 44); got != want {
 		t.Errorf("%s", got)
+	}
+}
+
+// Help that nobody can read is an error, as all output is.
+func TestHelpOnAFullDisk(t *testing.T) {
+	for _, args := range [][]string{{"--help"}, {}, {"help"}, {"help", "status"}, {"check", "--help"}, {"config"}} {
+		full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var stderr bytes.Buffer
+		code := Run(t.Context(), Invocation{Args: args, Stdout: full, Stderr: &stderr})
+		full.Close()
+		if want := "blocksd: write /dev/full: no space left on device\n"; code != 1 || stderr.String() != want {
+			t.Errorf("%q: exit %d, %s", args, code, stderr.String())
+		}
 	}
 }

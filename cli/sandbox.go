@@ -17,6 +17,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/blocksd/blocksd/daemon/config"
+	"github.com/blocksd/blocksd/internal/shell"
 	"github.com/blocksd/blocksd/network/card"
 	"github.com/blocksd/blocksd/sandbox"
 )
@@ -142,11 +143,11 @@ func (a *app) sandbox(ctx context.Context, o sandboxOptions) error {
 			return fail(err)
 		}
 		defer removeStale(envFile) // nothing in it works now
-		fmt.Fprintf(a.Stdout, "Clients and providers need the variables in %s:\n  set -a; . %s; set +a\n", envFile, envFile)
+		fmt.Fprintf(a.Stdout, "Clients and providers need the variables in %s:\n  set -a; . %s; set +a\n", envFile, shell.Word(envFile))
 	} else {
 		fmt.Fprintln(a.Stdout, "Clients and providers need these variables:")
 		for _, v := range s.Env() {
-			fmt.Fprintf(a.Stdout, "  export %s=%s\n", v.Name, v.Value)
+			fmt.Fprintf(a.Stdout, "  export %s=%s\n", v.Name, shell.Word(v.Value))
 		}
 	}
 	fmt.Fprintln(a.Stdout, "Press Ctrl-C to stop it.")

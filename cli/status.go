@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/blocksd/blocksd/internal/shell"
 )
 
 // What the commands that ask a daemon print for people.
@@ -127,7 +129,7 @@ func (s screen) handlers(w io.Writer, hs []handlerForm, now time.Time, columns [
 	}
 	for _, h := range hs {
 		if c := h.Crash; c != nil {
-			text := fmt.Sprintf("last crash, %s ago: %s; see blocksd logs --crash %s", age(now.Sub(c.Time)), c.Message, h.Name)
+			text := fmt.Sprintf("last crash, %s ago: %s; see blocksd logs --crash %s", age(now.Sub(c.Time)), c.Message, shell.Word(h.Name))
 			if err := s.text(w, ordinary, "", text); err != nil {
 				return err
 			}

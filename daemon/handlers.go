@@ -9,6 +9,7 @@ import (
 	"github.com/blocksd/blocksd/daemon/control"
 	"github.com/blocksd/blocksd/daemon/roster"
 	"github.com/blocksd/blocksd/event"
+	"github.com/blocksd/blocksd/internal/shell"
 	"github.com/blocksd/blocksd/supervisor"
 	"github.com/blocksd/blocksd/supervisor/catalog"
 )
@@ -69,7 +70,7 @@ func pinned(name, running, previous, pin string, configured bool) error {
 	if configured {
 		return fmt.Errorf("%sthe configuration pins it to %s: write %s there as its sha256 and restart the daemon", text, pin, previous)
 	}
-	return fmt.Errorf("%sit is pinned to %s: blocksd handler pin %s --sha256 %s, then roll it back", text, pin, name, previous)
+	return fmt.Errorf("%sit is pinned to %s: blocksd handler pin %s --sha256 %s, then roll it back", text, pin, shell.Word(name), previous)
 }
 
 // currentPlan is what follows from the files as they were looked at last.

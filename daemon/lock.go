@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+
+	"github.com/blocksd/blocksd/internal/shell"
 )
 
 // stateLock keeps a second daemon from the same state directory. The kernel drops it with the process, however that
@@ -60,7 +62,7 @@ func closeState(dir string, log *slog.Logger) error {
 			return nil
 		}
 	}
-	return fmt.Errorf("use state directory %s: its mode %04o lets others than its owner write to it: run chmod go-w %s, or choose one of its own with --state-dir", dir, info.Mode().Perm(), dir)
+	return fmt.Errorf("use state directory %s: its mode %04o lets others than its owner write to it: run chmod go-w %s, or choose one of its own with --state-dir", dir, info.Mode().Perm(), shell.Word(dir))
 }
 
 func (l *stateLock) release() error { return l.file.Close() }

@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/blocksd/blocksd/internal/atomicfile"
+	"github.com/blocksd/blocksd/internal/shell"
 )
 
 // EnvVar is one variable for clients of the sandbox.
@@ -32,23 +33,12 @@ func (s *Sandbox) Env() []EnvVar {
 func WriteEnvFile(path string, vars []EnvVar) error {
 	var b strings.Builder
 	for _, v := range vars {
-		fmt.Fprintf(&b, "%s=%s\n", v.Name, quoteShell(v.Value))
+		fmt.Fprintf(&b, "%s=%s\n", v.Name, shell.Word(v.Value))
 	}
 	if err := atomicfile.Write(path, []byte(b.String()), 0o600); err != nil {
 		return fmt.Errorf("write environment file %s: %w", path, err)
 	}
 	return nil
-}
-
-// quoteShell leaves what no shell interprets, and puts the rest in single quotes.
-func quoteShell(s string) string {
-	plain := func(r rune) bool {
-		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("_-./:,@%+=", r)
-	}
-	if s != "" && strings.IndexFunc(s, func(r rune) bool { return !plain(r) }) < 0 {
-		return s
-	}
-	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
 }
 
 // Addr is host:port.

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"strings"
 
+	"github.com/blocksd/blocksd/internal/shell"
 	"github.com/blocksd/blocksd/supervisor/catalog"
 	"github.com/blocksd/blocksd/supervisor/plug"
 	"github.com/blocksd/blocksd/supervisor/unit"
@@ -43,7 +44,7 @@ func (f *Fleet) startProgram(ctx context.Context, c HandlerConfig, spool *plug.S
 	if opened.Changed() {
 		conn.KillAndWait()
 		conn.Close()
-		return sum, nil, &plug.Failure{Reason: unit.Checksum, Text: "handler " + c.Name + " is not started because " + c.Path + ", which has a pinned checksum, was changed during the start: restore the file, or pin the new checksum with blocksd handler pin " + c.Name}
+		return sum, nil, &plug.Failure{Reason: unit.Checksum, Text: "handler " + c.Name + " is not started because " + c.Path + ", which has a pinned checksum, was changed during the start: restore the file, or pin the new checksum with blocksd handler pin " + shell.Word(c.Name)}
 	}
 	return sum, conn, nil
 }
@@ -67,7 +68,7 @@ func unreadable(c HandlerConfig, err error) error {
 
 // compare says whether a program with the checksum sum may be started.
 func compare(c HandlerConfig, sum string) error {
-	want, advice := c.SHA256, "restore the file, or pin the new checksum with blocksd handler pin "+c.Name
+	want, advice := c.SHA256, "restore the file, or pin the new checksum with blocksd handler pin "+shell.Word(c.Name)
 	if want == "" && c.Program != "" { // only we write there
 		want, advice = c.Content, "delete the damaged copy and restart the handler"
 	}

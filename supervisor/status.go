@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/blocksd/blocksd/internal/shell"
 	"github.com/blocksd/blocksd/supervisor/logpump"
 	"github.com/blocksd/blocksd/supervisor/plug"
 	"github.com/blocksd/blocksd/supervisor/unit"
@@ -95,7 +96,7 @@ func (h *handler) status() HandlerStatus {
 	case state == unit.Quarantined && hopeless:
 		s.Reason = fmt.Sprintf("%s; it is tried again every %s, and when its file or its settings change", s.Reason, inWords(g.config.Restart.Filled().ProbeEvery))
 	case state == unit.Quarantined:
-		s.Reason = fmt.Sprintf("%s; it failed too often and is tried again every %s, when its file or its settings change, and by blocksd restart %s", s.Reason, inWords(g.config.Restart.Filled().ProbeEvery), h.name)
+		s.Reason = fmt.Sprintf("%s; it failed too often and is tried again every %s, when its file or its settings change, and by blocksd restart %s", s.Reason, inWords(g.config.Restart.Filled().ProbeEvery), shell.Word(h.name))
 	case s.Reason == "":
 		s.Reason = fmt.Sprintf("handler %s is %v", h.name, state)
 	}

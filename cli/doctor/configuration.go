@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/blocksd/blocksd/daemon/config"
+	"github.com/blocksd/blocksd/internal/shell"
 )
 
 // configuration loads the layers and compares what they name with the machine.
@@ -22,7 +23,7 @@ func configuration(_ context.Context, w *world) []Result {
 func aboutConfiguration(file string, wrong error, missing, warnings []string) Result {
 	named, look := "the defaults, the variables and the flags", "see blocksd run --help and the sample file in the documentation"
 	if file != "" {
-		named, look = file, "blocksd check --config "+file+" names every problem"
+		named, look = file, "blocksd check --config "+shell.Word(file)+" names every problem"
 	}
 	var all config.Problems
 	switch {

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/blocksd/blocksd/internal/shell"
 	"github.com/blocksd/blocksd/network/backend"
 	"github.com/blocksd/blocksd/network/card"
 )
@@ -28,7 +29,7 @@ func registry(ctx context.Context, w *world) []Result {
 	var out []Result
 	for _, c := range cards {
 		if c.err != nil {
-			out = append(out, fail("correct it: blocksd check "+c.path, "the card %s cannot be used: %s", c.path, sentence(c.err)))
+			out = append(out, fail("correct it: blocksd check "+shell.Word(c.path), "the card %s cannot be used: %s", c.path, sentence(c.err)))
 			continue
 		}
 		f, err := w.findKey(c.keyFile)
@@ -92,7 +93,7 @@ func (w *world) named(handler string) bool {
 
 // aboutEntry is about one agent: its card here, and its entry in the registry as err lets us know it.
 func aboutEntry(path string, c card.Card, entry backend.Agent, orgID string, err error) Result {
-	register := "blocksd register " + path
+	register := "blocksd register " + shell.Word(path)
 	switch {
 	case errors.Is(err, backend.ErrNotFound):
 		return fail(register, "agent %s is not registered, or not for this API key", c.AgentName)

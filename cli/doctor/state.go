@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/blocksd/blocksd/internal/shell"
 	"github.com/blocksd/blocksd/runtime/journal"
 )
 
@@ -73,9 +74,9 @@ func aboutState(d directory) Result {
 	case d.missing:
 		return ok("%s is made at the first start%s", d.path, free)
 	case d.mode&0o022 != 0:
-		return fail(fmt.Sprintf("chmod 0700 %s", d.path), "others than its owner may write to %s (mode %04o)", d.path, d.mode)
+		return fail(fmt.Sprintf("chmod 0700 %s", shell.Word(d.path)), "others than its owner may write to %s (mode %04o)", d.path, d.mode)
 	case d.mode&0o077 != 0:
-		return warn(fmt.Sprintf("chmod 0700 %s", d.path), "others than its owner may look into %s (mode %04o)", d.path, d.mode)
+		return warn(fmt.Sprintf("chmod 0700 %s", shell.Word(d.path)), "others than its owner may look into %s (mode %04o)", d.path, d.mode)
 	case d.room >= 0 && d.room < roomWarn:
 		return warn("free space on its disk", "%s has only %s free", d.path, sizeText(d.room))
 	case d.noExec:

@@ -40,9 +40,10 @@ func (file) Read() (map[string]any, error) { return nil, errors.ErrUnsupported }
 // yamlParser is a koanf.Parser that checks each key of the file at path, and names the line of each problem. It adds the
 // entries of lists to those of earlier files, and puts the line of each key into lines.
 type yamlParser struct {
-	path  string
-	lists map[string][]listEntry
-	lines map[string]int
+	path     string
+	lists    map[string][]listEntry
+	lines    map[string]int
+	problems *Problems // what is wrong with the file; the other keys count nevertheless
 }
 
 // Unmarshal implements koanf.Parser.
@@ -52,9 +53,7 @@ func (p yamlParser) Unmarshal(b []byte) (map[string]any, error) {
 	for i := range r.problems {
 		r.problems[i].File = p.path
 	}
-	if r.problems != nil {
-		return nil, r.problems
-	}
+	*p.problems = append(*p.problems, r.problems...)
 	p.joinLists(layer)
 	return layer, nil
 }

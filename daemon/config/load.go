@@ -52,7 +52,8 @@ type Loaded struct {
 	origins  origins
 }
 
-// Read is Load with the origin of each value.
+// Read is Load with the origin of each value. With Problems the configuration is that of the values that are right, for whoever
+// looks for more of them.
 func Read(s Sources) (Loaded, error) {
 	for name := range s.Flags {
 		if _, ok := lookup(keys, name); !ok {
@@ -79,7 +80,7 @@ func Read(s Sources) (Loaded, error) {
 	files, warnings, problems := s.files()
 	ps = append(ps, problems...)
 	for _, path := range files {
-		p := yamlParser{path: path, lists: origins.lists, lines: map[string]int{}}
+		p := yamlParser{path: path, lists: origins.lists, lines: map[string]int{}, problems: &ps}
 		load(file(path), p, func(key string) Origin { return inFile(path, p.lines[key]) })
 	}
 	variables := environment{environ: s.Environ, warnings: warnings, names: map[string]string{}}
@@ -91,26 +92,29 @@ func Read(s Sources) (Loaded, error) {
 	ps = append(ps, problems...)
 	load(confmap.Provider(flags, "."), nil, func(key string) Origin { return Origin{SourceFlag, "--" + flagName(key)} })
 	l := Loaded{Warnings: variables.warnings, origins: origins}
-	if len(ps) > 0 {
-		return l, ps
-	}
-	if err := k.Load(confmap.Provider(inherited(k), "."), nil); err != nil {
-		return l, fmt.Errorf("read the configuration: %w", err)
-	}
+	err := k.Load(confmap.Provider(inherited(k), "."), nil)
 	// Without weakly typed conversions: each layer has converted its values to the types of the fields.
 	var c Config
 	conf := koanf.UnmarshalConf{Tag: "koanf", DecoderConfig: &mapstructure.DecoderConfig{Result: &c, TagName: "koanf", ErrorUnused: true}}
-	if err := k.UnmarshalWithConf("", &c, conf); err != nil {
+	if err == nil {
+		err = k.UnmarshalWithConf("", &c, conf)
+	}
+	switch {
+	case err != nil && len(ps) > 0: // it may be what follows from them
+		return l, ps
+	case err != nil:
 		return l, fmt.Errorf("read the configuration: %w", err)
 	}
-	if ps := validate(c); len(ps) > 0 {
-		for i := range ps {
-			origins.locate(&ps[i])
+	l.Config = c
+	for _, p := range validate(c) {
+		if origins.locate(&p); !ps.Tell(p) {
+			ps = append(ps, p)
 		}
+	}
+	if len(ps) > 0 {
 		ps.sort()
 		return l, ps
 	}
-	l.Config = c
 	l.Warnings = append(l.Warnings, doubts(c)...)
 	return l, nil
 }

@@ -273,11 +273,20 @@ func FuzzFile(f *testing.F) {
 	f.Add([]byte(sampleFile()))
 	f.Add([]byte("agents: [{card: x}]\nhandlers: &a [{name: x}]\nplugins: *a"))
 	f.Add([]byte("a: &a [*a]"))
+	f.Add([]byte("handlers: [{name: [x]}, 5, {nmae: x}, {name: x, memory_mib: x}, {name: x}]\nagents: 5\nplugins: {dirs: {}}"))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		for _, p := range func() Problems { _, ps := parseFile(b, "/d"); return ps }() {
 			if p.Message == "" || strings.Contains(p.Message, "\n") {
 				t.Errorf("problem is not one line: %q", p.Message)
 			}
+		}
+		// What is right of a file that is wrong is looked at as well.
+		path := filepath.Join(t.TempDir(), "c.yaml")
+		if err := os.WriteFile(path, b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Read(Sources{File: path}); err != nil && !errors.As(err, new(Problems)) {
+			t.Errorf("a file of people has a fault of ours: %v", err)
 		}
 	})
 }

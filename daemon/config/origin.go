@@ -122,6 +122,9 @@ func (p yamlParser) joinLists(layer map[string]any) {
 		before := len(p.lists[list.name])
 		for i, e := range entries {
 			values, _ := e.(map[string]any)
+			if values == nil { // it is none, which is a problem already
+				values = map[string]any{}
+			}
 			prefix := fmt.Sprintf("%s[%d]", list.name, i)
 			entry := listEntry{values: values, file: p.path, line: p.lines[prefix], lines: map[string]int{}}
 			for path, line := range p.lines {

@@ -30,6 +30,11 @@ func (p Problem) String() string {
 // Problems is everything that is wrong with a configuration.
 type Problems []Problem
 
+// Tell reports whether there is one of the same line already, of which another may only be what follows.
+func (p Problems) Tell(other Problem) bool {
+	return other.Line > 0 && slices.ContainsFunc(p, func(one Problem) bool { return one.File == other.File && one.Line == other.Line })
+}
+
 // sort puts those of a file in the order of its lines.
 func (p Problems) sort() {
 	slices.SortStableFunc(p, func(a, b Problem) int { return cmp.Or(strings.Compare(a.File, b.File), cmp.Compare(a.Line, b.Line)) })

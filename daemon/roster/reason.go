@@ -3,6 +3,8 @@ package roster
 import (
 	"fmt"
 	"strings"
+
+	"github.com/blocksd/blocksd/internal/shell"
 )
 
 // Code names a kind of reason, for programs that branch on it. A code is never renamed.
@@ -97,7 +99,7 @@ func (r Reason) Text() string {
 		return fmt.Sprintf("%s does not serve agent %s, because handler %s does already: give it a card with another agentName", r.Object, detail, r.Other)
 	case AgentHeld:
 		return fmt.Sprintf("agent %s is not served: handler %s says that it is this agent, but handler %s had it: if it may take its place, blocksd handler assign %s %s",
-			detail, r.Object, r.Other, shellWord(r.Object), detail)
+			detail, r.Object, r.Other, shell.Word(r.Object), detail)
 	case AgentWaits:
 		return fmt.Sprintf("agent %s is not served by handler %s yet: handler %s comes first, and has not said yet which agents it serves", detail, r.Object, r.Other)
 	case NoAgent:
@@ -116,17 +118,17 @@ func (r Reason) Text() string {
 	case ChecksumUnknown:
 		if r.State == goesOn {
 			return fmt.Sprintf("handler %s goes on with its earlier program because the checksum of its file is not known and plugins.require_checksums is set: check the file, then blocksd handler pin %s",
-				r.Object, r.Object)
+				r.Object, shell.Word(r.Object))
 		}
 		return fmt.Sprintf("handler %s is not loaded because its checksum is not known and plugins.require_checksums is set: check the file, then blocksd handler pin %s",
-			r.Object, r.Object)
+			r.Object, shell.Word(r.Object))
 	case PinUnread:
 		if r.State == goesOn {
 			return fmt.Sprintf("handler %s goes on with its earlier program because what cannot be read in the file of pins may be its pin: correct the file, or check the program, then blocksd handler pin %s",
-				r.Object, r.Object)
+				r.Object, shell.Word(r.Object))
 		}
 		return fmt.Sprintf("handler %s is not loaded because what cannot be read in the file of pins may be its pin: correct the file, or check the program, then blocksd handler pin %s",
-			r.Object, r.Object)
+			r.Object, shell.Word(r.Object))
 	case StoreUnusable:
 		return "handlers run in place and cannot be rolled back: " + detail
 	case KeyEnds:

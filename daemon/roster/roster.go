@@ -7,8 +7,8 @@ import (
 	"maps"
 	"path/filepath"
 	"slices"
-	"strings"
 
+	"github.com/blocksd/blocksd/internal/shell"
 	"github.com/blocksd/blocksd/network/card"
 	"github.com/blocksd/blocksd/supervisor"
 	"github.com/blocksd/blocksd/supervisor/catalog"
@@ -135,17 +135,7 @@ func noCard(name string, handlers []supervisor.HandlerConfig) string {
 	if i < 0 || filepath.Base(handlers[i].Path) != name { // it has its name from the configuration, so no card belongs beside it
 		return "it has no card: name one in the configuration, under agents, or have its Describe return one"
 	}
-	return "it has no card: blocksd card new " + shellWord(filepath.Join(filepath.Dir(handlers[i].Path), beside)) + " makes one, or have its Describe return one"
-}
-
-// shellWord quotes a path for commands to copy, where it has to be.
-func shellWord(path string) string {
-	if strings.ContainsFunc(path, func(r rune) bool {
-		return !strings.ContainsRune("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789/._-+:@%,", r)
-	}) {
-		return "'" + strings.ReplaceAll(path, "'", `'\''`) + "'"
-	}
-	return path
+	return "it has no card: blocksd card new " + shell.Word(filepath.Join(filepath.Dir(handlers[i].Path), beside)) + " makes one, or have its Describe return one"
 }
 
 // contradictions are cards in files that do not fit what the handler says it is.

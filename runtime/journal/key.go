@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 
 	"github.com/blocksd/blocksd/internal/atomicfile"
+	"github.com/blocksd/blocksd/internal/shell"
 )
 
 // Names of the key: the systemd credential, and the file in the state directory that is made where there is none.
@@ -41,7 +42,7 @@ func Secret(stateDir, credentialsDir string) ([]byte, error) {
 		return makeSecret(stateDir, path)
 	}
 	if err == nil && info.Mode().Perm()&0o077 != 0 {
-		return nil, unusable(fmt.Errorf("use journal key %s: its mode %04o lets others than its owner read or write it: run chmod 600 %s", path, info.Mode().Perm(), path))
+		return nil, unusable(fmt.Errorf("use journal key %s: its mode %04o lets others than its owner read or write it: run chmod 600 %s", path, info.Mode().Perm(), shell.Word(path)))
 	}
 	return readSecret(path)
 }

@@ -85,6 +85,7 @@ func TestScan(t *testing.T) {
 	file(t, in("text"), "just text\n", 0o755)
 	file(t, in("empty"), "", 0o755)
 	file(t, in("marked"), "\xef\xbb\xbf#!/bin/sh\n", 0o755)
+	file(t, in("endless"), "#!/usr/bin/env -S \r\necho\n", 0o755)
 	file(t, in("wide"), "\xff\xfe#\x00!\x00", 0o755)
 	file(t, in("half"), "\x7fELF\x02", 0o755)
 	file(t, in("foreign"), foreign(), 0o755)
@@ -131,6 +132,7 @@ func TestScan(t *testing.T) {
 			"chmod go-w it",
 		"text":     "handler DIR/text is not loaded because it is not a program: it begins neither like an ELF file nor with #!",
 		"marked":   "handler DIR/marked is not loaded because it begins with a byte order mark, so the kernel does not see its #!: save it without one",
+		"endless":  "handler DIR/endless is not loaded because its first line has /usr/bin/env run no program, and so the file itself without an end: name the program behind it, such as #!/usr/bin/env python3",
 		"wide":     "handler DIR/wide is not loaded because it is encoded in UTF-16, so the kernel does not see its #!: save it as UTF-8",
 		"empty":    "handler DIR/empty is not loaded because it is empty",
 		"half":     "handler DIR/half is not loaded because it is only the beginning of a program: copy the whole file",
@@ -151,6 +153,19 @@ func TestScan(t *testing.T) {
 	}
 }
 
+// A script of env alone is told before it is started, whatever else is said to env; one with a program is none.
+func TestEndlessScripts(t *testing.T) {
+	for line, want := range map[string]bool{
+		"/usr/bin/env": true, "/usr/bin/env ": true, " /usr/bin/env -S": true, "/usr/bin/env -i\r": true, "env -": true,
+		"/usr/bin/env python3": false, "/usr/bin/env -S python3 -u": false, "/usr/bin/env -Spython3": false, "/usr/bin/environment": false, "/bin/sh": false,
+	} {
+		kind, reason := classify([]byte("#!" + line + "\n"))
+		if kind != Script || strings.Contains(reason, "without an end") != want {
+			t.Errorf("%q: %q", line, reason)
+		}
+	}
+}
+
 // What was left beside a program is no handler, and is not reported either.
 func TestLeftovers(t *testing.T) {
 	dir := plugins(t)
@@ -158,10 +173,11 @@ func TestLeftovers(t *testing.T) {
 		"echo.old", "echo.bak", "echo.BAK", "echo~", "echo.orig", "echo.dpkg-old", "echo.dpkg-dist", "echo.dpkg-tmp", "echo.ucf-old", "echo.rpmsave", "echo.rpmnew",
 		"echo.rpmorig", "echo.pacsave", "libecho.so", "libecho.so.1", "libecho.so.1.2", ".echo.swp", "#echo#", "echo.tmp", "echo.new", "echo.~1~", "echo.save", "echo.prev",
 		"echo.disabled", "echo.old2", "echo.bak.1", "echo.save.12", "echo.orig-2", "echo.crdownload", "echo (copy)", "echo (another copy)",
+		"4913", "5036", "echo___jb_tmp___", "~$echo",
 	} {
 		file(t, filepath.Join(dir, name), elf(name), 0o755)
 	}
-	names := []string{"echo", "echo-1.0", "echo.v2", "echo2", "old", "old2", "new.sh", "so", "model.a1", "echo.py", "sol", "bakery"}
+	names := []string{"echo", "echo-1.0", "echo.v2", "echo2", "old", "old2", "new.sh", "so", "model.a1", "echo.py", "sol", "bakery", "4912", "4914", "12345"}
 	for _, name := range names {
 		file(t, filepath.Join(dir, name), "#!/bin/sh\n", 0o755)
 	}

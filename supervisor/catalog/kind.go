@@ -6,7 +6,10 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"runtime"
+	"slices"
+	"strings"
 )
 
 // Kind of program that a file holds.
@@ -55,11 +58,21 @@ func classify(head []byte) (Kind, string) {
 	case bytes.HasPrefix(head, []byte("#!")):
 		_, rest, _ := bytes.Cut(head, []byte("\n"))
 		if bytes.HasPrefix(rest, []byte("PK\x03\x04")) {
-			return Zipapp, ""
+			return Zipapp, endless(head)
 		}
-		return Script, ""
+		return Script, endless(head)
 	}
 	return 0, "it is not a program: it begins neither like an ELF file nor with #!"
+}
+
+// endless says why a script never gets further than its first line: env without a program runs the script itself, again and again.
+func endless(head []byte) string {
+	line, _ := interpreterLine(head)
+	argument := strings.TrimRight(line.argument, " \t\r")
+	if filepath.Base(line.program) != "env" || !slices.Contains([]string{"", "-", "-i", "-S", "-v", "-vS"}, argument) {
+		return ""
+	}
+	return fmt.Sprintf("its first line has %s run no program, and so the file itself without an end: name the program behind it, such as #!/usr/bin/env python3", line.program)
 }
 
 // machine is an architecture in the words of ELF and of Go.

@@ -36,6 +36,10 @@ func TestMain(m *testing.M) {
 		keys()
 		return
 	}
+	if os.Getenv("LAUNCH_TEST_SCHEDULING") != "" {
+		scheduling()
+		return
+	}
 	goleak.VerifyTestMain(m)
 }
 

@@ -105,8 +105,8 @@ func (o *order) become(path string, argv []string) error {
 		}
 	}
 	if o.Mask != nil || o.Guard != nil {
-		if err := keepLimitsOfOthers(); err != nil {
-			return step("keep the limits of other processes", err)
+		if err := leaveOthersAlone(); err != nil {
+			return step("leave other processes alone", err)
 		}
 	}
 	if o.Capabilities != nil {

@@ -42,16 +42,18 @@ func (a *assembler) add(c *handlerv1.ArtifactChunk) (*wire.Artifact, error) {
 	if a.size+int64(len(c.GetData())) > a.limit {
 		return nil, fmt.Errorf("an artifact is larger than %d bytes, the most that is taken", a.limit)
 	}
-	if !c.GetLast() || a.size > 0 { // the usual case, one chunk, is finished as it comes
-		if err := a.handler.take(int64(len(c.GetData())), a.limit, a.size+int64(len(c.GetData())) > spoolAbove); err != nil {
+	size := int64(len(c.GetData()))
+	whole := c.GetLast() && a.size == 0
+	if !whole || size > spoolAbove { // the usual case, one small chunk, is not worth it
+		if err := a.handler.take(size, a.limit, !whole && a.size+size > spoolAbove); err != nil {
 			return nil, err
 		}
-		a.taken += int64(len(c.GetData()))
+		a.taken += size
 	}
-	a.size += int64(len(c.GetData()))
+	a.size += size
 	switch {
-	case c.GetLast() && a.size == int64(len(c.GetData())):
-		a.current.Data = c.GetData() // the usual case, one chunk: no copy
+	case whole:
+		a.current.Data = c.GetData() // no copy
 	case a.size <= spoolAbove:
 		a.current.Data = append(a.current.Data, c.GetData()...)
 	default:

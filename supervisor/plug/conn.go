@@ -42,6 +42,7 @@ type Conn struct {
 type rpc struct {
 	plugin *plugin.Client
 	conns  conns
+	turns  *turns // of the handler's large answers
 	conn   *grpc.ClientConn
 	client handlerv1.HandlerServiceClient
 	health grpc_health_v1.HealthClient

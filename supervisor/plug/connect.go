@@ -27,7 +27,8 @@ import (
 // connect runs go-plugin's part and gives up on it, by killing the process, when ctx ends.
 func (p *Conn) connect(ctx context.Context, token string) error {
 	r := &processRunner{name: p.config.Path, dir: p.dir}
-	p.plugin = plugin.NewClient(&plugin.ClientConfig{
+	p.turns = newTurns(maxLarge)
+	config := &plugin.ClientConfig{
 		HandshakeConfig:  plugin.HandshakeConfig{ProtocolVersion: handlerv1.ProtocolVersion, MagicCookieKey: handlerv1.CookieVariable, MagicCookieValue: handlerv1.CookieValue},
 		Plugins:          plugin.PluginSet{"handler": grpcPlugin{}},
 		AllowedProtocols: []plugin.Protocol{plugin.ProtocolGRPC},
@@ -43,6 +44,7 @@ func (p *Conn) connect(ctx context.Context, token string) error {
 			grpc.WithStreamInterceptor(p.conns.intercept),
 			grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(MaxMessage), grpc.MaxCallSendMsgSize(MaxMessage)),
 			grpc.WithMaxHeaderListSize(maxHeaders),
+			grpc.WithStaticStreamWindowSize(streamWindow), grpc.WithStaticConnWindowSize(connWindow), // gRPC's own choice grows to 16 MiB for each call
 			grpc.WithIdleTimeout(0),
 		},
 		RunnerFunc: func(_ hclog.Logger, cmd *exec.Cmd, _ string) (runner.Runner, error) {
@@ -50,7 +52,9 @@ func (p *Conn) connect(ctx context.Context, token string) error {
 			r.begin = func() (*launch.Process, string, error) { return p.launch(ctx, env) }
 			return r, err
 		},
-	})
+	}
+	config.GRPCDialOptions = append(config.GRPCDialOptions, grpc.WithTransportCredentials(pacing{config, p.turns}))
+	p.plugin = plugin.NewClient(config)
 	done := make(chan error, 1)
 	go func() { done <- p.dispense() }() // ends with the process at the latest
 	var err error

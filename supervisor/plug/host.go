@@ -39,6 +39,8 @@ type host struct {
 
 	greeting chan struct{} // holds a value for each call whose first message is being received
 
+	turns *turns // of its large messages to the host service
+
 	left sync.WaitGroup // what calls have begun and left behind
 
 	mu    sync.Mutex
@@ -49,7 +51,7 @@ func newHost(dir, token string, o owner, plan *launch.Plan, onAnotherProcess fun
 	if onAnotherProcess == nil {
 		onAnotherProcess = func(string) bool { return false }
 	}
-	h := &host{path: filepath.Join(dir, "host"), served: make(chan struct{}), onAnotherProcess: onAnotherProcess, maxArtifact: maxArtifact, spool: spool, greeting: make(chan struct{}, maxGreeting), tasks: map[string]*assignment{}}
+	h := &host{path: filepath.Join(dir, "host"), served: make(chan struct{}), onAnotherProcess: onAnotherProcess, maxArtifact: maxArtifact, spool: spool, greeting: make(chan struct{}, maxGreeting), turns: newTurns(maxLarge), tasks: map[string]*assignment{}}
 	listener, err := net.Listen("unix", h.path)
 	if err != nil {
 		return nil, fmt.Errorf("open the host service: %w", err)
@@ -77,7 +79,7 @@ func newHost(dir, token string, o owner, plan *launch.Plan, onAnotherProcess fun
 	handlerv1.RegisterHostServiceServer(h.server, h)
 	go func() {
 		defer close(h.served)
-		_ = h.server.Serve(newOwnListener(listener, o, plan.SeenUID(), &h.open)) // ends by stop
+		_ = h.server.Serve(newOwnListener(listener, o, plan.SeenUID(), &h.open, h.turns)) // ends by stop
 	}()
 	return h, nil
 }
@@ -86,6 +88,7 @@ func (h *host) stop() {
 	h.server.Stop()
 	<-h.served
 	h.left.Wait()
+	h.turns.close()
 }
 
 // assign is false when the task is here already.

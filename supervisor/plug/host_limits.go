@@ -118,10 +118,11 @@ type ownListener struct {
 	own       chan struct{}
 	strangers chan struct{}
 	calls     *atomic.Int64 // on all connections of its own
+	turns     *turns        // of all of them
 }
 
-func newOwnListener(l net.Listener, o owner, uid int, calls *atomic.Int64) *ownListener {
-	return &ownListener{Listener: l, owner: o, uid: uid, own: make(chan struct{}, maxConnections), strangers: make(chan struct{}, maxStrangers), calls: calls}
+func newOwnListener(l net.Listener, o owner, uid int, calls *atomic.Int64, q *turns) *ownListener {
+	return &ownListener{Listener: l, owner: o, uid: uid, calls: calls, turns: q, own: make(chan struct{}, maxConnections), strangers: make(chan struct{}, maxStrangers)}
 }
 
 // ownConn knows whether it may be used, and makes room for another one when it ends.
@@ -142,11 +143,10 @@ func (c *ownConn) Read(b []byte) (int, error) {
 }
 
 func (c *ownConn) Write(b []byte) (int, error) {
-	n, err := c.Conn.Write(b)
-	if c.calls != nil {
-		c.calls.sent(b[:n])
+	if c.calls == nil {
+		return c.Conn.Write(b)
 	}
-	return n, err
+	return c.calls.write(c.Conn, b)
 }
 
 func (c *ownConn) Close() error {
@@ -169,7 +169,7 @@ func (l *ownListener) Accept() (net.Conn, error) {
 		}
 		c := &ownConn{Conn: conn, allowed: checkPeer(conn, l.owner, l.uid) == nil, room: l.strangers}
 		if c.allowed {
-			c.room, c.calls = l.own, newWireCalls(l.calls)
+			c.room, c.calls = l.own, newWireCalls(l.calls, l.turns)
 		}
 		select {
 		case c.room <- struct{}{}:

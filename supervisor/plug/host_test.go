@@ -142,6 +142,40 @@ func TestAssemblerCeiling(t *testing.T) {
 	}
 }
 
+// What one message brings is counted until it is published, like what comes in pieces: uploads of it all stay in memory.
+func TestLargeArtifactsOfOneChunkAreCounted(t *testing.T) {
+	spool := &Spool{free: func() int64 { return 0 }} // they need no disk
+	const limit = 20 << 20
+	chunk := &handlerv1.ArtifactChunk{Info: &handlerv1.ArtifactInfo{OutputId: "o"}, Data: make([]byte, MaxMessage), Last: true}
+	var all []*assembler
+	for {
+		a := &assembler{limit: limit, handler: spool}
+		artifact, err := a.add(chunk)
+		if err != nil {
+			if !strings.Contains(err.Error(), "the most that they may have here") {
+				t.Error(err)
+			}
+			a.close()
+			break
+		}
+		if all = append(all, a); len(artifact.Data) != MaxMessage || len(all) > (spoolBytes+limit)/MaxMessage {
+			t.Fatalf("%d artifacts are taken, the last of %d bytes", len(all), len(artifact.Data))
+		}
+	}
+	if len(all) != (spoolBytes+limit)/MaxMessage {
+		t.Errorf("%d artifacts are taken", len(all))
+	}
+	if _, err := all[0].add(chunk); err != nil { // it takes the place of the one before
+		t.Error(err)
+	}
+	for _, a := range all {
+		a.close()
+	}
+	if n := spool.used.Load(); n != 0 {
+		t.Errorf("%d bytes are counted afterwards", n)
+	}
+}
+
 // TestAssemblerSpools: a large artifact is in a file without a name, can be read more than once, and leaves nothing behind.
 func TestAssemblerSpools(t *testing.T) {
 	dir := t.TempDir()

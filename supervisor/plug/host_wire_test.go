@@ -34,7 +34,7 @@ func TestFramesInAnyPieces(t *testing.T) {
 		var f frames
 		for len(all) > 0 {
 			n := min(rapid.IntRange(1, 400).Draw(t, "piece"), len(all))
-			f.feed(all[:n], func(kind, flags byte, call uint32) { got = append(got, seen{kind, flags, call}) })
+			f.feed(all[:n], func(kind, flags byte, call uint32) { got = append(got, seen{kind, flags, call}) }, nil)
 			all = all[n:]
 		}
 		if !slices.Equal(want, got) {
@@ -47,17 +47,32 @@ func TestFramesInAnyPieces(t *testing.T) {
 func FuzzFrames(f *testing.F) {
 	f.Add(slices.Concat(make([]byte, http2Preface), frame(frameCall, 4, 1, 9), frame(frameReset, 0, 1, 4)), frame(frameCall, flagEnd, 1, 3))
 	f.Add(slices.Concat(make([]byte, http2Preface), frame(frameCall, 4, 1, 1<<16)[:100]), []byte{0})
+	window := frame(frameWindow, 0, 1, 4)
+	window[frameHeader+1] = 0xff
+	f.Add(slices.Concat(make([]byte, http2Preface), frame(frameCall, 4, 1, 1), []byte{0, 0, 6, frameData, flagPadded, 0, 0, 0, 1, 0, 0, 0, 9, 9, 9}), window)
+	f.Add([]byte{0, 0, 6, frameData, 0, 0, 0, 0, 1, 0, 0, 9, 9, 9, 0}, slices.Concat(make([]byte, http2Preface), frame(frameCall, 4, 1, 1), window))
 	f.Fuzz(func(t *testing.T, in, out []byte) {
+		q := newTurns(maxLarge)
 		var all atomic.Int64
-		w := newWireCalls(&all)
-		w.received(in)
-		w.sent(out)
-		if n := all.Load(); n < 0 || n != int64(len(w.open)) {
-			t.Errorf("%d calls, and %d are open", n, len(w.open))
+		served, calling := newWireCalls(&all, q), newWireCalling(q)
+		for _, w := range []*wireCalls{served, calling} {
+			for range 2 { // what is said once may begin a call, and again be about it
+				w.received(in)
+				if n, err := w.write(&written{}, out); n != len(out) || err != nil {
+					t.Error(n, err)
+				}
+			}
+			if n := w.all.Load(); n < 0 || n != int64(len(w.open)) {
+				t.Errorf("%d calls, and %d are open", n, len(w.open))
+			}
+			w.close()
+			if n := w.all.Load(); n != 0 {
+				t.Errorf("%d calls of a closed connection", n)
+			}
 		}
-		w.close()
-		if n := all.Load(); n != 0 {
-			t.Errorf("%d calls of a closed connection", n)
+		q.close()
+		if free, waiting := q.state(); free != maxLarge || waiting != 0 {
+			t.Errorf("%d free and %d waiting when all is closed", free, waiting)
 		}
 	})
 }
@@ -86,7 +101,7 @@ func TestUnreadCallsCloseTheConnection(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				var all atomic.Int64
-				w, conn := newWireCalls(&all), &closing{}
+				w, conn := newWireCalls(&all, newTurns(maxLarge)), &closing{}
 				w.received(make([]byte, http2Preface))
 				var done []func()
 				for i := range tt.begun {

@@ -96,6 +96,9 @@ func (p *Conn) Close() {
 		p.plugin.Kill() // book-keeping: there is nothing left to kill
 	}
 	p.calls.close()
+	if p.turns != nil {
+		p.turns.close()
+	}
 	for _, w := range p.synced {
 		_ = w.Close()
 	}

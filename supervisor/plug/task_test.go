@@ -264,9 +264,8 @@ func TestGivenUpWhilePublishing(t *testing.T) {
 
 // A frozen process is noticed by the health checks, and can still be killed.
 func TestFrozen(t *testing.T) {
-	r := newFixture(t)
-	r.Timeouts = Timeouts{Health: 50 * time.Millisecond, HealthInterval: 20 * time.Millisecond}
-	c := r.conn(t, "badhandler", "")
+	c := newFixture(t).conn(t, "badhandler", "")
+	c.timeouts.Health, c.timeouts.HealthInterval = 50*time.Millisecond, 20*time.Millisecond // too short for a start on a busy machine
 	testutil.Freeze(t, c.PID())
 	err := c.Watch(t.Context())
 	var f *Failure
