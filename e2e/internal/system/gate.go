@@ -40,7 +40,12 @@ func NewGate(t testing.TB, target string) *Gate {
 // hold takes a port. Linux lets another socket that also reuses addresses listen on it, and gives it to nobody who asks for
 // any port.
 func (g *Gate) hold() error {
-	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+	syscall.ForkLock.RLock() // no program that is started meanwhile inherits it
+	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM, 0)
+	if err == nil {
+		syscall.CloseOnExec(fd)
+	}
+	syscall.ForkLock.RUnlock()
 	if err != nil {
 		return err
 	}
