@@ -186,7 +186,7 @@ func (s *devShow) output(r *controlv1.LogsResponse) error {
 		lines = append(lines[:outputLinesShown], fmt.Sprintf("  … %s more: blocksd logs %s", counted(int64(over), "line"), printable(shell.Word(r.GetRecord().GetHandler()))))
 	}
 	for _, line := range lines {
-		fmt.Fprintf(s.out, "%-*s %s\n", labelWidth, printable(shell.Word(r.GetRecord().GetHandler())), s.style.of(dim, "|")+" "+s.style.of(t, strings.TrimSuffix(line, "\n")))
+		fmt.Fprintf(s.out, "%-*s %s\n", labelWidth, printable(r.GetRecord().GetHandler()), s.style.of(dim, "|")+" "+s.style.of(t, strings.TrimSuffix(line, "\n")))
 	}
 	return nil
 }
