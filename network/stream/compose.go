@@ -57,8 +57,9 @@ func (s *sender) makeFlight(now time.Time) *flight {
 	f.body = s.head.AppendStop(f.body)
 	parts := 1
 	if len(f.body) > s.limits.MaxMessage {
-		f.slice, f.id = slice, pieceID(now, f.at.Seq, s.suffix)
-		parts = (len(f.body) + slice - 1) / slice
+		// Of a piece alone readers do not know what to make, also where one might be as large as all of this.
+		f.slice, f.id = min(slice, (len(f.body)+1)/2), pieceID(now, f.at.Seq, s.suffix)
+		parts = (len(f.body) + f.slice - 1) / f.slice
 	}
 	f.setParts(parts)
 	s.take(b)

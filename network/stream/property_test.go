@@ -73,8 +73,14 @@ func (m *model) step(e senderEvent) {
 	for _, a := range m.writer.Step(e, m.now) {
 		switch a := a.(type) {
 		case publish:
-			if len(a.body) > m.writer.limits.MaxMessage {
-				m.t.Fatalf("message of %d bytes", len(a.body))
+			limit := m.writer.limits.MaxMessage
+			if one, err := wire.DecodeStreamMessage(a.body); err != nil {
+				m.t.Fatal(err)
+			} else if one.Part.Total > 0 {
+				limit = m.writer.limits.MaxPiece
+			}
+			if len(a.body) > limit {
+				m.t.Fatalf("message of %d bytes, more than %d", len(a.body), limit)
 			}
 			m.sending = append(m.sending, a)
 		case acknowledged:
@@ -164,8 +170,9 @@ func (m *model) pass(d time.Duration) {
 
 func newModel(t *rapid.T, loses bool) *model {
 	format := rapid.SampledFrom([]wire.StreamFormat{wire.FormatBytes, wire.FormatEvents}).Draw(t, "format")
+	largest := rapid.IntRange(700, 3000).Draw(t, "largest message")
 	l, err := Limits{
-		MaxMessage: rapid.IntRange(700, 3000).Draw(t, "largest message"), Window: rapid.IntRange(1, 4).Draw(t, "window"),
+		MaxMessage: largest, MaxPiece: rapid.IntRange(largest, 2*largest+1000).Draw(t, "largest piece"), Window: rapid.IntRange(1, 4).Draw(t, "window"),
 		Pieces: rapid.IntRange(1, 8).Draw(t, "pieces"), Rate: float64(rapid.SampledFrom([]int{0, 0, 50}).Draw(t, "rate")),
 	}.withDefaults()
 	if err != nil {
@@ -175,10 +182,12 @@ func newModel(t *rapid.T, loses bool) *model {
 	if rapid.Bool().Draw(t, "written before") {
 		first = FirstSeq(format, true, epoch)
 	}
-	return &model{
+	m := &model{
 		t: t, now: epoch, format: format, loses: loses, reader: newLanes(format, true, 0),
 		writer: newSender(wire.StreamHead{StreamID: "s", Format: format, FirstSeq: first}, l, true, "cafe", func() float64 { return 0.5 }),
 	}
+	m.writer.lasted = rapid.SampledFrom([]int{0, lasting}).Draw(t, "pieces before")
+	return m
 }
 
 // run writes, lets things happen in any order, ends the stream and waits for the end.
@@ -282,4 +291,39 @@ func TestReaderReportsWhatIsLost(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestNoPieceIsAlone: readers drop a message that comes in a single piece.
+func TestNoPieceIsAlone(t *testing.T) {
+	limits, err := Limits{}.withDefaults()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, before := range []int{0, lasting} {
+		for size := 1000; size < 4*limits.MaxPiece; size += 1000 {
+			s := newSender(wire.StreamHead{StreamID: "s", Format: wire.FormatBytes}, limits, true, "cafe", func() float64 { return 0.5 })
+			s.lasted = before
+			one, err := newElement(Bytes(bytes.Repeat([]byte{0xff}, size)), wire.FormatBytes, limits.MaxItem)
+			if err != nil {
+				t.Fatal(err)
+			}
+			pieces := 0
+			for _, a := range s.Step(wrote{elements: []element{one}}, epoch) {
+				if p, ok := a.(publish); ok {
+					m, err := wire.DecodeStreamMessage(p.body)
+					if err != nil {
+						t.Fatalf("%d bytes with %d pieces before: %v", size, before, err)
+					}
+					if m.Part.Total > 0 {
+						pieces++
+					} else if len(p.body) > limits.MaxMessage {
+						t.Errorf("%d bytes are sent in one message of %d", size, len(p.body))
+					}
+				}
+			}
+			if pieces == 1 && s.pieces > 1 {
+				t.Errorf("%d bytes: one piece is sent at once, of which more may be under way", size)
+			}
+		}
+	}
 }
