@@ -3,83 +3,52 @@ package cli
 import (
 	"encoding/json"
 	"errors"
-	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
+	"time"
 	"unicode/utf8"
-
-	"github.com/creack/pty"
-	"github.com/hinshun/vt10x"
 
 	"github.com/blocksd/blocksd/internal/sources"
 	"github.com/blocksd/blocksd/internal/testutil"
+	"github.com/blocksd/blocksd/internal/testutil/terminal"
 )
 
-// terminal is a program on a pseudo-terminal, and what its screen shows.
-type terminal struct {
-	cmd    *exec.Cmd
-	device *os.File
-	screen vt10x.Terminal
-	mu     sync.Mutex // guards raw
-	raw    []byte
-	read   chan struct{}
+// onScreen is this program on a pseudo-terminal.
+type onScreen struct {
+	*terminal.Terminal
+	cmd *exec.Cmd
 }
 
 // onTerminal starts this program on a terminal of that size.
-func onTerminal(t *testing.T, columns, rows int, env []string, args ...string) *terminal {
+func onTerminal(t *testing.T, columns, rows int, env []string, args ...string) onScreen {
 	t.Helper()
-	p := &terminal{cmd: exec.Command("blocksd", args...), screen: vt10x.New(vt10x.WithSize(columns, rows)), read: make(chan struct{})}
-	p.cmd.Env = append(append(os.Environ(), "TERM=xterm-256color", "LANG=C.UTF-8"), env...)
-	var err error
-	if p.device, err = pty.StartWithSize(p.cmd, &pty.Winsize{Cols: uint16(columns), Rows: uint16(rows)}); err != nil {
+	cmd := exec.Command("blocksd", args...)
+	cmd.Env = append(append(os.Environ(), "TERM=xterm-256color", "LANG=C.UTF-8"), env...)
+	p, err := terminal.Start(cmd, columns, rows)
+	if err != nil {
 		t.Fatal(err)
 	}
-	go func() {
-		defer close(p.read)
-		b := make([]byte, 32<<10)
-		for {
-			n, err := p.device.Read(b)
-			p.mu.Lock()
-			p.raw = append(p.raw, b[:n]...)
-			p.mu.Unlock()
-			_, _ = p.screen.Write(b[:n])
-			if err != nil {
-				return
-			}
-		}
-	}()
-	t.Cleanup(func() {
-		_ = p.cmd.Process.Kill() // it may have ended
-		p.device.Close()
-		<-p.read
-	})
-	return p
+	t.Cleanup(p.Stop)
+	return onScreen{p, cmd}
 }
 
-func (p *terminal) written() string {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return string(p.raw)
-}
-
-func (p *terminal) press(t *testing.T, keys string) {
+func (p onScreen) press(t *testing.T, keys string) {
 	t.Helper()
-	if _, err := io.WriteString(p.device, keys); err != nil {
+	if err := p.Press(keys); err != nil {
 		t.Fatal(err)
 	}
 }
 
 // shows waits until the screen has all the texts.
-func (p *terminal) shows(t *testing.T, texts ...string) string {
+func (p onScreen) shows(t *testing.T, texts ...string) string {
 	t.Helper()
 	var picture string
 	testutil.Eventually(t, fileLimit, "the screen shows "+strings.Join(texts, ", "), func() bool {
-		picture = p.screen.String()
+		picture = p.Screen.String()
 		for _, text := range texts {
 			if !strings.Contains(picture, text) {
 				return false
@@ -91,15 +60,14 @@ func (p *terminal) shows(t *testing.T, texts ...string) string {
 }
 
 // ends waits for the end of the program and returns its exit code.
-func (p *terminal) ends(t *testing.T) int {
+func (p onScreen) ends(t *testing.T) int {
 	t.Helper()
-	err := p.cmd.Wait()
-	<-p.read // what it wrote last
-	var exit *exec.ExitError
-	if err != nil && !errors.As(err, &exit) {
-		t.Fatal(err)
+	select {
+	case <-p.Ended():
+	case <-time.After(fileLimit):
+		t.Fatalf("it did not end within %v: %q", fileLimit, p.Written())
 	}
-	return p.cmd.ProcessState.ExitCode()
+	return p.ExitCode()
 }
 
 // startEcho starts a sandbox and a daemon with the echo handler as programs, and returns the variables to reach both.
@@ -158,12 +126,12 @@ func TestDevOnTerminal(t *testing.T) {
 	if r := runCLI(t, []string{"HOME=" + dir}, Interrupts{}, "drain"); r.code != 0 {
 		t.Errorf("%+v", r)
 	}
-	if n := strings.Count(p.screen.String(), "agents online"); n != 1 {
-		t.Errorf("the live line is there %d times:\n%s", n, p.screen.String())
+	if n := strings.Count(p.Screen.String(), "agents online"); n != 1 {
+		t.Errorf("the live line is there %d times:\n%s", n, p.Screen.String())
 	}
 	p.press(t, "\x03")
 	if code := p.ends(t); code != 0 {
-		t.Errorf("exit code %d: %q", code, p.written())
+		t.Errorf("exit code %d: %q", code, p.Written())
 	}
 	picture := p.shows(t, "draining", "done      0 tasks in ")
 	if strings.Contains(picture, "agents online") {
@@ -188,9 +156,9 @@ func TestTerminals(t *testing.T) {
 			p.shows(t, "handler echo", "state     ready", "it has written nothing yet")
 			p.press(t, "q")
 			if code := p.ends(t); code != 0 {
-				t.Errorf("exit code %d: %q", code, p.written())
+				t.Errorf("exit code %d: %q", code, p.Written())
 			}
-			if !strings.Contains(p.written(), "\x1b[?1049h") || !strings.Contains(p.written(), "\x1b[?1049l") {
+			if !strings.Contains(p.Written(), "\x1b[?1049h") || !strings.Contains(p.Written(), "\x1b[?1049l") {
 				t.Error("the screen was not given back")
 			}
 		}
@@ -198,12 +166,11 @@ func TestTerminals(t *testing.T) {
 	t.Run("top of another size", func(t *testing.T) {
 		p := onTerminal(t, 80, 24, env, "top")
 		p.shows(t, "BILLING", "tab list")
-		p.screen.Resize(50, 16)
-		if err := pty.Setsize(p.device, &pty.Winsize{Cols: 50, Rows: 16}); err != nil {
+		if err := p.Resize(50, 16); err != nil {
 			t.Fatal(err)
 		}
 		testutil.Eventually(t, fileLimit, "the last line has the keys", func() bool {
-			lines := strings.Split(strings.TrimRight(p.screen.String(), "\n"), "\n")
+			lines := strings.Split(strings.TrimRight(p.Screen.String(), "\n"), "\n")
 			return strings.HasPrefix(lines[len(lines)-1], "tab list") && utf8.RuneCountInString(lines[len(lines)-1]) <= 50
 		})
 		p.press(t, "\x03")
@@ -217,8 +184,8 @@ func TestTerminals(t *testing.T) {
 		if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 			t.Fatal(err)
 		}
-		if code := p.ends(t); code != 0 || !strings.Contains(p.written(), "\x1b[?1049l") {
-			t.Errorf("exit code %d: %q", code, p.written())
+		if code := p.ends(t); code != 0 || !strings.Contains(p.Written(), "\x1b[?1049l") {
+			t.Errorf("exit code %d: %q", code, p.Written())
 		}
 	})
 	t.Run("top with NO_COLOR", func(t *testing.T) {
@@ -226,20 +193,20 @@ func TestTerminals(t *testing.T) {
 		if want, got := coloured.shows(t, "tab list", "online"), plain.shows(t, "tab list", "online"); !strings.Contains(got, "›  echo") || !strings.Contains(want, "›  echo") {
 			t.Errorf("%s\n%s", want, got)
 		}
-		if !strings.Contains(coloured.written(), "\x1b[32m") || strings.Contains(plain.written(), "\x1b[32m") {
-			t.Errorf("colours are where they should not be: %q", plain.written())
+		if !strings.Contains(coloured.Written(), "\x1b[32m") || strings.Contains(plain.Written(), "\x1b[32m") {
+			t.Errorf("colours are where they should not be: %q", plain.Written())
 		}
 	})
 	t.Run("status --watch", func(t *testing.T) {
 		p := onTerminal(t, 50, 20, env, "status", "--watch")
 		p.shows(t, "AGENT", "echo", "online")
-		testutil.Eventually(t, fileLimit, "there is a second picture", func() bool { return strings.Count(p.written(), "AGENT") > 1 })
+		testutil.Eventually(t, fileLimit, "there is a second picture", func() bool { return strings.Count(p.Written(), "AGENT") > 1 })
 		p.press(t, "\x03")
 		if code := p.ends(t); code != 0 {
 			t.Errorf("after Ctrl-C the exit code is %d", code)
 		}
-		if n := strings.Count(p.screen.String(), "AGENT"); n != 1 {
-			t.Errorf("one picture is below the other:\n%s", p.screen.String())
+		if n := strings.Count(p.Screen.String(), "AGENT"); n != 1 {
+			t.Errorf("one picture is below the other:\n%s", p.Screen.String())
 		}
 	})
 	t.Run("events", func(t *testing.T) {

@@ -76,7 +76,7 @@ func TestStreamsUseTheKeysOfTheirTask(t *testing.T) {
 	}
 }
 
-// TestStreamsHaveNoPresence: nobody is told who reads or writes a stream, and nobody asks.
+// TestStreamsHaveNoPresence: reading and writing a stream neither announces anybody nor asks who is there.
 func TestStreamsHaveNoPresence(t *testing.T) {
 	w := newWorld(t)
 	w.provideCard(streamCard, "echo", client.Free, answering)

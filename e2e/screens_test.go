@@ -3,7 +3,6 @@ package e2e
 import (
 	"encoding/json"
 	"fmt"
-	"io"
 	"maps"
 	"os"
 	"regexp"
@@ -87,10 +86,10 @@ func screen(ts *testscript.TestScript, _ bool, args []string) {
 		ts.Fatalf("the README has no command %q with a screen", args[1])
 	}
 	p := typed(ts, 80, 24, args[1]+`; echo "exit code $?"`)
-	defer p.stop()
-	p.wait(ts)
+	defer p.Stop()
+	awaitEnd(ts, args[1], p)
 	want += "exit code " + args[0] + "\n"
-	got := strings.ReplaceAll(p.written(), "\r\n", "\n")
+	got := strings.ReplaceAll(p.Written(), "\r\n", "\n")
 	if strings.Contains(args[1], "--stream") && sameWords(masked(want), masked(got)) {
 		return // what a stream carries comes while the rest comes
 	}
@@ -105,10 +104,10 @@ func wholeScreen(ts *testscript.TestScript, _ bool, args []string) {
 	keys, err := strconv.Unquote(`"` + args[2] + `"`)
 	ts.Check(err)
 	p := typed(ts, columns, 60, args[3])
-	defer p.stop()
+	defer p.Stop()
 	want := unordered(readmeBlock(ts, args[1]))
 	for end := time.Now().Add(screenLimit); ; time.Sleep(20 * time.Millisecond) {
-		shown := unordered(p.screen.String())
+		shown := unordered(p.Screen.String())
 		if shown == want {
 			break
 		}
@@ -116,9 +115,8 @@ func wholeScreen(ts *testscript.TestScript, _ bool, args []string) {
 			compareScreens(ts, args[3], want, shown)
 		}
 	}
-	_, err = io.WriteString(p.device, keys)
-	ts.Check(err)
-	p.wait(ts)
+	ts.Check(p.Press(keys))
+	awaitEnd(ts, args[3], p)
 }
 
 // unordered are the lines of a screen in the order of the alphabet.

@@ -149,7 +149,7 @@ func TestHandlersOfStrangers(t *testing.T) {
 	if end := c.end(task); end != "canceled" {
 		t.Errorf("lifecycle ends %s", end)
 	}
-	awaitLog(t, n, "lifecycle", "stopped at") // the thread of the handler is told
+	awaitLog(t, n, "lifecycle", "stopped at") // the thread of the handler hears of it
 	if said := n.Output(); strings.Contains(said, "within its grace") {
 		t.Errorf("a handler was cut off: %s", said)
 	}

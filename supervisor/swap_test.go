@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/blocksd/blocksd/dispatch"
+	"github.com/blocksd/blocksd/internal/testutil"
 	"github.com/blocksd/blocksd/supervisor/catalog"
 	"github.com/blocksd/blocksd/supervisor/plug"
 	"github.com/blocksd/blocksd/supervisor/unit"
@@ -98,10 +99,7 @@ func TestPinnedProgramThatIsBeingWritten(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer writer.Close()
-	if _, err := unix.FcntlInt(writer.Fd(), unix.F_SETLEASE, unix.F_WRLCK); err != nil {
-		t.Skip("machine: the file system knows no leases")
-	}
-	_, _ = unix.FcntlInt(writer.Fd(), unix.F_SETLEASE, unix.F_UNLCK)
+	testutil.NeedLeases(t, writer)
 	f := fleet(t, Config{Handlers: []HandlerConfig{{Name: "echo", Path: path, SHA256: sum, Restart: unit.Policy{MaxRestarts: 1000, MaxDelay: 100 * time.Millisecond}}}})
 	eventually(t, "the status says why it is not started", func() bool {
 		return strings.Contains(f.Status()[0].Reason, path+", which has a pinned checksum, is open for writing")

@@ -153,7 +153,7 @@ func TestScan(t *testing.T) {
 	}
 }
 
-// A script of env alone is told before it is started, whatever else is said to env; one with a program is none.
+// A script whose interpreter line is env without a program is refused before it starts, whatever options env has.
 func TestEndlessScripts(t *testing.T) {
 	for line, want := range map[string]bool{
 		"/usr/bin/env": true, "/usr/bin/env ": true, " /usr/bin/env -S": true, "/usr/bin/env -i\r": true, "env -": true,

@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
+	"github.com/blocksd/blocksd/internal/testutil"
 )
 
 // Whoever has a program open for writing already could write over it after it was hashed: no lease would hold him up.
@@ -23,10 +23,7 @@ func TestOpenRefusesWhatIsBeingWritten(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer writer.Close()
-	if _, err := unix.FcntlInt(writer.Fd(), unix.F_SETLEASE, unix.F_WRLCK); err != nil {
-		t.Skip("machine: the file system knows no leases")
-	}
-	_, _ = unix.FcntlInt(writer.Fd(), unix.F_SETLEASE, unix.F_UNLCK)
+	testutil.NeedLeases(t, writer)
 
 	o, err := Open(path)
 	if !errors.Is(err, ErrBeingWritten) {

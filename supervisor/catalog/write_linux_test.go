@@ -6,7 +6,7 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
+	"github.com/blocksd/blocksd/internal/testutil"
 )
 
 func TestAwaitClosed(t *testing.T) {
@@ -16,10 +16,7 @@ func TestAwaitClosed(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	if _, err := unix.FcntlInt(f.Fd(), unix.F_SETLEASE, unix.F_WRLCK); err != nil {
-		t.Skip("machine: the file system knows no leases")
-	}
-	_, _ = unix.FcntlInt(f.Fd(), unix.F_SETLEASE, unix.F_UNLCK)
+	testutil.NeedLeases(t, f)
 	began := time.Now()
 	if err := awaitClosed(path); err != nil || time.Since(began) < inherited {
 		t.Errorf("a file that is open for writing: %v after %v", err, time.Since(began))

@@ -86,13 +86,6 @@ class _Threads:
             work = self._waiting.get()
 
 
-def loop_in_thread() -> asyncio.AbstractEventLoop:
-    """A loop for the coroutines of handlers, so that one that blocks does not hold up health and cancel."""
-    loop = asyncio.new_event_loop()
-    threading.Thread(target=_run_on, args=[loop], name="async handlers", daemon=True).start()
-    return loop
-
-
 def _run_on(loop: asyncio.AbstractEventLoop) -> None:
     while not loop.is_closed():
         try:
@@ -102,11 +95,12 @@ def _run_on(loop: asyncio.AbstractEventLoop) -> None:
 
 
 class OnLoop:
-    """Runs coroutines on one loop."""
+    """Runs coroutines on a loop in a thread of its own, so that one that blocks does not hold up health and cancel."""
 
     def __init__(self, body: Callable[[Work], Coroutine[Any, Any, None]]) -> None:
         self._body = body
-        self._loop = loop_in_thread()
+        self._loop = asyncio.new_event_loop()
+        threading.Thread(target=_run_on, args=[self._loop], name="async handlers", daemon=True).start()
 
     def start(self, work: Work) -> None:
         asyncio.run_coroutine_threadsafe(self._run(work), self._loop)
