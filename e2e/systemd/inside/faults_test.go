@@ -141,8 +141,13 @@ func killed(t *testing.T) {
 	}
 }
 
-// hangs: systemd's watchdog ends a daemon that does not answer.
+// hangs: systemd's watchdog, as the unit sets it, ends a daemon that does not answer.
 func hangs(t *testing.T) {
+	write(t, moreTime, timeToStart)
+	defer write(t, moreTime, timeToStart+timeToAnswer) // from the next start on
+	ok(t, "systemctl", "daemon-reload")
+	ok(t, "systemctl", "restart", "blocksd")
+	awaitReady(t)
 	since, before := now(), property(t, "MainPID")
 	signal(t, before, syscall.SIGSTOP)
 	restarted(t, before)

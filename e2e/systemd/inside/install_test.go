@@ -16,8 +16,11 @@ const (
 	handlers = "/usr/lib/blocksd/plugins"
 	// settings are in a file of their own: blocksd.yaml belongs to the package, and need not exist.
 	settings = "/etc/blocksd/conf.d/test.yaml"
-	// moreTime gives the start of the daemon more time, because the processor is emulated.
-	moreTime = "/etc/systemd/system/blocksd.service.d/test.conf"
+	// moreTime gives the daemon more time to start and to answer the watchdog, because the processor is emulated, and the one around
+	// the machine may be busy: one that gets a hundredth of it for half a minute is dead for the watchdog of the unit.
+	moreTime     = "/etc/systemd/system/blocksd.service.d/test.conf"
+	timeToStart  = "[Service]\nTimeoutStartSec=5min\n"
+	timeToAnswer = "WatchdogSec=10min\n"
 	// networkEnv is what a client of the network needs.
 	networkEnv = "/run/network/env"
 	// networkState is where the network keeps its tasks.
@@ -139,7 +142,7 @@ func bringHandlers(t *testing.T) {
 		ok(t, "install", "-m", "0644", filepath.Join(project, "bin", name+".agent-card.json"), handlers)
 	}
 	ok(t, "mkdir", "-p", filepath.Dir(settings), filepath.Dir(moreTime))
-	write(t, moreTime, "[Service]\nTimeoutStartSec=5min\n")
+	write(t, moreTime, timeToStart+timeToAnswer)
 	ok(t, "systemctl", "daemon-reload")
 	write(t, settings, configuration(""))
 }
