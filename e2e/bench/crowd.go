@@ -111,6 +111,11 @@ func measureCrash(net *network, d *daemon, r *result) error {
 	if err != nil {
 		return err
 	}
+	for i := range all { // a task that has published nothing would be repeated
+		if err := net.follow(&all[i], time.Minute, &seen[i], func() bool { return seen[i].said != 0 }); err != nil {
+			return err
+		}
+	}
 	pid, err := d.handler("sleeper")
 	if err != nil {
 		return err

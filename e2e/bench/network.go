@@ -68,8 +68,8 @@ func (n *network) get(key string) string {
 	return ""
 }
 
-// times of a task by the network's clock.
-type times struct{ request, running, cancel, terminal time.Duration }
+// times of a task by the network's clock; said is when its handler has published a status.
+type times struct{ request, running, said, cancel, terminal time.Duration }
 
 // sent is a task and what is needed to follow it. filter is a query parameter that leaves events out, or nothing.
 type sent struct{ id, channel, token, cursor, filter string }
@@ -141,12 +141,15 @@ func (n *network) result(limit time.Duration) (times, error) {
 
 // follow reads the channel of a task until enough has been seen.
 func (n *network) follow(s *sent, limit time.Duration, seen *times, enough func() bool) error {
-	for deadline := time.Now().Add(limit); time.Now().Before(deadline); {
+	for deadline := time.Now().Add(limit); !enough(); {
+		if time.Now().After(deadline) {
+			return fmt.Errorf("task %s was not seen so far within %s", s.id, limit)
+		}
 		var answer struct {
 			T struct{ T string }
 			M []struct {
 				P struct{ T string }
-				D struct{ Type, State, Error string }
+				D struct{ Type, State, Message, Error string }
 			}
 		}
 		poll := n.origin + "/v2/subscribe/" + n.subscribe + "/" + s.channel + "/0?tt=" + s.cursor + "&uuid=bench&auth=" + s.token + s.filter
@@ -164,6 +167,8 @@ func (n *network) follow(s *sent, limit time.Duration, seen *times, enough func(
 				seen.request = at
 			case m.D.Type == "cancel_requested":
 				seen.cancel = at
+			case m.D.Type == "progress" && m.D.Message != "":
+				seen.said = at
 			case m.D.Type == "progress" && m.D.State == "running":
 				seen.running = at
 			case m.D.Type == "terminal" && m.D.State == "failed":
@@ -173,11 +178,8 @@ func (n *network) follow(s *sent, limit time.Duration, seen *times, enough func(
 				seen.terminal = at
 			}
 		}
-		if enough() {
-			return nil
-		}
 	}
-	return fmt.Errorf("task %s was not seen so far within %s", s.id, limit)
+	return nil
 }
 
 // bearer returns a consumer token that is still good.
