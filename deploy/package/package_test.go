@@ -111,6 +111,7 @@ var contents = map[string]string{
 	"./usr/share/bash-completion/completions/blocksd":    "-rw-r--r--",
 	"./usr/share/zsh/vendor-completions/_blocksd":        "-rw-r--r--",
 	"./usr/share/fish/vendor_completions.d/blocksd.fish": "-rw-r--r--",
+	"./usr/share/doc/blocksd/compiled.conf":              "-rw-r--r--",
 	"./usr/share/doc/blocksd/copyright":                  "-rw-r--r--",
 	"./usr/share/doc/blocksd/blocksd.cdx.json":           "-rw-r--r--",
 	"./usr/share/doc/blocksd/blocksd.example.yaml":       "-rw-r--r--",

@@ -40,6 +40,7 @@ func TestFaults(t *testing.T) {
 	must(t, "at boot", startsAtBoot)
 	step(t, "walls", wallsBetween)
 	step(t, "user", namedUser)
+	step(t, "no written code", noWrittenCode)
 	step(t, "killed", killed)
 	step(t, "hangs", hangs)
 	step(t, "stop", stopDrains)

@@ -157,3 +157,37 @@ func namedUser(t *testing.T) {
 	ok(t, "systemctl", "restart", "blocksd")
 	awaitReady(t)
 }
+
+// noWrittenCode: with the drop-in of the manual no handler can execute what it has written into memory, and handlers that need
+// not do so go on.
+func noWrittenCode(t *testing.T) {
+	if got := call(t, "hostile", "code"); !strings.Contains(got, `got ["both at once" "written first"]`) {
+		t.Errorf("with the units as they are: %q", got)
+	}
+	for _, line := range manual(t, "### Without just-in-time compilers")[0] {
+		command{name: "sh", args: []string{"-c", line}, dir: project}.ok(t)
+	}
+	awaitReady(t)
+	if got := call(t, "hostile", "code"); !strings.Contains(got, `got []`) {
+		t.Errorf("with the drop-in: %q", got)
+	}
+	for _, agent := range []string{"echo", "adder"} {
+		if h := rowOf(t, agent); h.State != "ready" || h.Isolation != "user" {
+			t.Errorf("with the drop-in handler %s is %s, %s", agent, h.State, h.Isolation)
+		}
+	}
+	if got := call(t, "echo", "hello"); !strings.Contains(got, "hello") {
+		t.Errorf("echo answers %q", got)
+	}
+	for _, unit := range []string{"blocksd", "blocksd-launcher"} {
+		if got := ok(t, "systemctl", "show", "-P", "MemoryDenyWriteExecute", unit); got != "yes" {
+			t.Errorf("%s: MemoryDenyWriteExecute=%s", unit, got)
+		}
+		if err := os.Remove("/etc/systemd/system/" + unit + ".service.d/compiled.conf"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ok(t, "systemctl", "daemon-reload")
+	ok(t, "systemctl", "restart", "blocksd")
+	awaitReady(t)
+}

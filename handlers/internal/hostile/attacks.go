@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -240,6 +241,22 @@ var attacks = map[string]attack{
 			}
 			runtime.UnlockOSThread()
 		}
+		return t.Send(pluginsdk.Text(fmt.Sprintf("got %q", got)))
+	},
+	// code asks for memory that can be written and executed, at once and one after the other.
+	"code": func(_ context.Context, t *pluginsdk.Task, _ string) error {
+		var got []string
+		for name, first := range map[string]int{"both at once": syscall.PROT_READ | syscall.PROT_WRITE | syscall.PROT_EXEC, "written first": syscall.PROT_READ | syscall.PROT_WRITE} {
+			page, err := syscall.Mmap(-1, 0, os.Getpagesize(), first, syscall.MAP_ANON|syscall.MAP_PRIVATE)
+			if err != nil {
+				continue
+			}
+			if syscall.Mprotect(page, syscall.PROT_READ|syscall.PROT_EXEC) == nil {
+				got = append(got, name)
+			}
+			_ = syscall.Munmap(page)
+		}
+		slices.Sort(got)
 		return t.Send(pluginsdk.Text(fmt.Sprintf("got %q", got)))
 	},
 	// abstract connects to an abstract socket.
