@@ -80,17 +80,7 @@ func TestPackages(t *testing.T) {
 			t.Errorf("the %s differs from build to build: %s and %s", kind, a, b)
 		}
 	}
-	t.Run("rpm", func(t *testing.T) {
-		b, err := os.ReadFile(first["rpm"])
-		if err != nil || !bytes.HasPrefix(b, []byte{0xed, 0xab, 0xee, 0xdb}) {
-			t.Errorf("it is no rpm: %v", err)
-		}
-		if rpm, err := exec.LookPath("rpm"); err == nil {
-			if list := run(t, rpm, "-qpl", first["rpm"]); !strings.Contains(list, "/usr/bin/blocksd\n") || !strings.Contains(list, "/usr/share/zsh/site-functions/_blocksd\n") {
-				t.Errorf("it holds\n%s", list)
-			}
-		}
-	})
+	t.Run("rpm", func(t *testing.T) { lookIntoRPM(t, first["rpm"]) })
 	t.Run("deb", func(t *testing.T) { lookIntoDeb(t, first["deb"]) })
 }
 
