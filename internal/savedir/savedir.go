@@ -182,10 +182,7 @@ func fileName(sent string, index int) string {
 		}
 		return r
 	}, name)
-	for strings.HasSuffix(name, partSuffix) {
-		name = strings.TrimSuffix(name, partSuffix)
-	}
-	name = strings.TrimLeft(strings.TrimSpace(name), ".- ")
+	name = trimmed(name)
 	if name == "" {
 		return "artifact-" + strconv.Itoa(index)
 	}
@@ -194,7 +191,18 @@ func fileName(sent string, index int) string {
 		if len(ext) > 20 {
 			ext = ""
 		}
-		name = strings.ToValidUTF8(name[:limit-len(ext)], "") + ext
+		name = trimmed(strings.ToValidUTF8(name[:limit-len(ext)], "") + ext) // the cut may have left the end of a part
 	}
 	return name
+}
+
+// trimmed is a name without what must not stand at its ends, whatever stands behind that.
+func trimmed(name string) string {
+	for {
+		was := name
+		name = strings.TrimLeft(strings.TrimSpace(strings.TrimSuffix(name, partSuffix)), ".- ")
+		if name == was {
+			return name
+		}
+	}
 }

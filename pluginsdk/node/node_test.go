@@ -21,7 +21,7 @@ func TestNode(t *testing.T) {
 		t.Skip("what pluginsdk/node needs is not installed: run make test")
 	}
 	// The go command remembers the result until one of the files changes that the test has read.
-	for _, dir := range []string{"lib", "test", "run.mjs", "package-lock.json"} {
+	for _, dir := range []string{"lib", "test", "run.mjs", "package-lock.json", "../../internal/savedir/testdata"} {
 		err := filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
 			if err == nil && !e.IsDir() {
 				_, err = os.ReadFile(path)
@@ -43,7 +43,7 @@ func TestNode(t *testing.T) {
 
 // TestFiles: what is unpacked is what is published.
 func TestFiles(t *testing.T) {
-	want := []string{"package.json", "run.mjs", "lib/index.mjs", "lib/hooks.mjs", "lib/handler.binpb", "lib/index.d.ts", "package-lock.json"}
+	want := []string{"package.json", "run.mjs", "lib/index.mjs", "lib/hooks.mjs", "lib/savedir.mjs", "lib/handler.binpb", "lib/index.d.ts", "package-lock.json"}
 	for _, name := range want {
 		if _, err := fs.Stat(Files, name); err != nil {
 			t.Error(err)

@@ -2,12 +2,16 @@
 
 import { bytesOf, pieces } from './artifact.mjs';
 import { duration, parseJSON } from './contract.mjs';
-import { HostError, unlessAborted } from './errors.mjs';
+import { HostError, SaveError, unlessAborted } from './errors.mjs';
 import { hostError } from './host.mjs';
+import { prepare, reasonOf, safeName, save } from './savedir.mjs';
 import { DIRECTIONS, FORMATS, nameOf, Stream } from './stream.mjs';
 
 /** The events that end a task. */
 const TERMINAL = 'terminal';
+
+/** gRPC's code of what is over already. */
+const FAILED_PRECONDITION = 9;
 
 export class Call {
   #host;
@@ -140,10 +144,42 @@ export class Call {
         throw new Error(`the called task ${this.taskId} has several streams: name one of ${found.map((s) => s.name || s.id).join(', ')}`);
       }
       if (found.length > 0) return this.open(found[0].id);
-      const either = signal && this.#signal ? AbortSignal.any([signal, this.#signal]) : (signal ?? this.#signal);
-      if (!(await this.moreStreams(known.length, either))) {
+      if (!(await this.moreStreams(known.length, this.#either(signal)))) {
         throw new Error(`the called task ${this.taskId} has ended without ${name ? `the stream ${name}` : 'a stream'}`);
       }
+    }
+  }
+
+  /** A signal of the caller's own, and that of the calling task. */
+  #either(signal) {
+    return signal && this.#signal ? AbortSignal.any([signal, this.#signal]) : (signal ?? this.#signal);
+  }
+
+  /**
+   * Waits for the first stream for which fits returns true, or a promise of it, and opens it. fits is called once for each
+   * stream, in the order of their announcements.
+   */
+  async streamWhere(fits, { signal } = {}) {
+    const either = this.#either(signal);
+    for (let seen = 0; await this.moreStreams(seen, either); seen += 1) {
+      if (await fits({ ...this.#streams[seen] })) return this.open(this.#streams[seen].id);
+    }
+    throw new Error(`the called task ${this.taskId} has ended without a stream that fits`);
+  }
+
+  /**
+   * Opens each stream that can be read as it is announced, and yields it, until the called task has ended. Those that are over
+   * before they could be opened are left out.
+   */
+  async *openAll({ signal } = {}) {
+    const either = this.#either(signal);
+    for (let seen = 0; await this.moreStreams(seen, either); seen += 1) {
+      const { id, direction } = this.#streams[seen];
+      if (direction === 'outbound') continue;
+      const stream = await this.open(id).catch((err) => {
+        if (err.code !== FAILED_PRECONDITION) throw err;
+      });
+      if (stream) yield stream;
     }
   }
 
@@ -163,22 +199,51 @@ export class Call {
     throw new HostError(`task ${this.taskId} has no end: the daemon is gone`);
   }
 
-  /** The artifact events that have come so far. */
+  /** The artifact events that have come so far, in the order of the numbers that the daemon has for them. */
   artifacts() {
-    return this.#events.filter((event) => event.type === 'artifact');
+    return this.#events.filter((event) => event.type === 'artifact' && event.artifactRef && typeof event.artifactRef === 'object');
   }
 
   /** The bytes of the artifact with an index among the artifact events. */
   async download(index) {
     let info = {};
     const data = [];
-    for await (const message of this.#host.stream('DownloadCallArtifact', {
-      task_id: this.#owner, called_task_id: this.taskId, artifact_index: index,
-    }, `download artifact ${index} of task ${this.taskId}`)) {
+    for await (const message of this.#messages(index)) {
       info = message.info ?? info;
       if (message.data) data.push(message.data);
     }
     return { data: Buffer.concat(data), mimeType: info.mime_type ?? '', fileName: info.file_name ?? '', outputId: info.output_id ?? '' };
+  }
+
+  #messages(index, signal) {
+    return this.#host.stream('DownloadCallArtifact', {
+      task_id: this.#owner, called_task_id: this.taskId, artifact_index: index,
+    }, `download artifact ${index} of task ${this.taskId}`, signal);
+  }
+
+  async *#pieces(index, signal) {
+    for await (const { data } of this.#messages(index, signal)) if (data) yield data;
+  }
+
+  /**
+   * Saves the artifacts that have come so far as files in a directory, which is created if needed, and resolves with their
+   * paths in that order. Only the last element of a file name counts, so nothing is written elsewhere; no name begins with a
+   * dot or a dash, the extension of the media type is added to a name that has none, and a name that is taken gets a number. A
+   * file has its name only when it is complete. Fails with a SaveError, which has the paths so far.
+   */
+  async save(directory, { signal } = {}) {
+    const paths = [];
+    try {
+      await prepare(directory);
+      for (const [index, { artifactRef }] of this.artifacts().entries()) {
+        signal?.throwIfAborted();
+        const name = safeName(String(artifactRef.fileName ?? ''), String(artifactRef.mimeType ?? ''), index);
+        paths.push(await save(directory, name, this.#pieces(index, signal)));
+      }
+    } catch (err) {
+      throw new SaveError(`save the artifacts of the called task ${this.taskId} in ${directory}: ${reasonOf(err)}`, paths, err);
+    }
+    return paths;
   }
 
   /** cancel, terminate, pause, resume or retry. */

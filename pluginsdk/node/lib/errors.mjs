@@ -35,6 +35,15 @@ export class HostError extends Error {
   }
 }
 
+/** Not all artifacts of a called task could be saved. paths are those of the complete files. */
+export class SaveError extends Error {
+  constructor(text, paths, cause) {
+    super(text, { cause });
+    this.name = 'SaveError';
+    this.paths = paths;
+  }
+}
+
 /** What a promise brings, or the reason of the signal if that comes first. */
 export async function unlessAborted(signal, promise) {
   if (!signal) return promise;

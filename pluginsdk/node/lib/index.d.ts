@@ -190,6 +190,15 @@ export interface Call extends AsyncIterable<TaskEvent> {
   streams(): CalledStream[];
   /** Waits for a stream, by its key in the card or its id, or for the only one, and opens it. */
   stream<T = unknown>(name?: string, options?: { signal?: AbortSignal }): Promise<Stream<T>>;
+  /** Waits for the first stream for which fits returns true, and opens it. It is asked once for each stream. */
+  streamWhere<T = unknown>(fits: (stream: CalledStream) => boolean | Promise<boolean>, options?: { signal?: AbortSignal }): Promise<Stream<T>>;
+  /** Opens each stream that can be read as it is announced, until the called task has ended; without those that are over. */
+  openAll<T = unknown>(options?: { signal?: AbortSignal }): AsyncGenerator<Stream<T>, void, undefined>;
+  /**
+   * Saves the artifacts that have come so far in a directory, under safe names, and resolves with their paths. Nothing is
+   * written elsewhere or replaced. It fails with a SaveError.
+   */
+  save(directory: string, options?: { signal?: AbortSignal }): Promise<string[]>;
   download(index: number): Promise<{ data: Buffer; mimeType: string; fileName: string; outputId: string }>;
   control(verb: 'cancel' | 'terminate' | 'pause' | 'resume' | 'retry'): Promise<void>;
   cancel(): Promise<void>;
@@ -220,4 +229,10 @@ export class TaskEndedError extends Error {}
 /** A call of the daemon's host service has failed; code is gRPC's. */
 export class HostError extends Error {
   readonly code?: number;
+}
+
+/** Not all artifacts of a called task could be saved. */
+export class SaveError extends Error {
+  /** Of the files that are complete. */
+  readonly paths: string[];
 }

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -189,6 +189,68 @@ test('calls to other agents', async (t) => {
   assert.equal(seen.verb, 'cancel');
 });
 
+/** The host service of a daemon whose called task has ended with artifacts; the one without a reference has no number. */
+function outputs(download) {
+  return {
+    CallAgent(call) {
+      call.on('data', () => {});
+      call.on('end', () => {
+        call.write({ submitted: { task_id: 'task_9' } });
+        for (const event of [
+          { type: 'artifact', artifactRef: { kind: 'inline', fileName: '../../a.txt', mimeType: 'text/plain' } },
+          { type: 'artifact' },
+          { type: 'artifact', artifactRef: { kind: 'inline', fileName: 'C:\\a.txt' } },
+          { type: 'artifact', artifactRef: { kind: 'file', mimeType: 'application/json' } },
+          { type: 'terminal', state: 'completed' },
+        ]) call.write({ event_json: Buffer.from(JSON.stringify({ taskId: 'task_9', ...event })) });
+        call.end();
+      });
+    },
+    DownloadCallArtifact: download,
+  };
+}
+
+test('artifacts of called tasks are saved', async (t) => {
+  let broken = false;
+  const h = await serveHandler(t, [ALL], outputs((call) => {
+    call.write({ info: {}, data: Buffer.from('result ') });
+    if (broken && call.request.artifact_index === 2) {
+      call.emit('error', { code: 14, details: 'its content does not have the hash that was announced' });
+      return;
+    }
+    call.write({ data: Buffer.from(String(call.request.artifact_index)) });
+    call.end();
+  }));
+  const above = mkdtempSync(path.join(os.tmpdir(), 'bn-'));
+  t.after(() => rmSync(above, { recursive: true, force: true }));
+  const out = path.join(above, 'deep', 'out');
+  const saving = async (to) => JSON.parse(artifacts(await h.run(request(`save ${to}`)))[0].data);
+  const names = ['a.txt', 'a (2).txt', 'artifact-2.json'];
+  assert.deepEqual(await saving(out), { paths: names.map((name) => path.join(out, name)), count: 3 });
+  assert.deepEqual(names.map((name) => readFileSync(path.join(out, name), 'utf8')), ['result 0', 'result 1', 'result 2']);
+  broken = true;
+  assert.deepEqual(await saving(out), {
+    error: `save the artifacts of the called task task_9 in ${out}: download artifact 2 of task task_9: its content does not have the hash that was announced`,
+    paths: ['a (3).txt', 'a (4).txt'].map((name) => path.join(out, name)),
+  });
+  assert.equal(readdirSync(out).length, 5, 'nothing of the broken one is left');
+  const beneath = path.join(out, 'a.txt', 'x');
+  assert.deepEqual(await saving(beneath), { error: `save the artifacts of the called task task_9 in ${beneath}: not a directory`, paths: [] });
+});
+
+test('whoever gives up saving leaves no part', async (t) => {
+  const h = await serveHandler(t, [ALL], outputs((call) => {
+    call.write({ info: {}, data: Buffer.from('result') });
+    if (call.request.artifact_index === 0) call.end();
+    else h.ask('CancelTask', { task_id: 'task_1', reason: 'CANCEL_REASON_USER' });
+  }));
+  const out = mkdtempSync(path.join(os.tmpdir(), 'bn-'));
+  t.after(() => rmSync(out, { recursive: true, force: true }));
+  const failed = end(await h.run(request(`givesup ${out}`)));
+  assert.match(failed.error.public_message, /^save the artifacts of the called task task_9 in .*: the task was asked to end \(user\)$/);
+  assert.deepEqual(readdirSync(out), ['a.txt']);
+});
+
 test('a call that cannot be encoded fails', async (t) => {
   const h = await serveHandler(t, [ALL], { CallAgent() {} });
   assert.match(end(await h.run(request('mistyped'))).error.private_message, /call the agent other: /);
@@ -221,7 +283,7 @@ test('records reach the log with their level', async (t) => {
 });
 
 /** The host service of a daemon whose called task has a stream to read, of events, and one to write, of bytes. */
-function calling(seen, forever = true) {
+function calling(seen, forever = true, later = []) {
   const streams = [
     { stream_id: 'c-1', declared_stream: 'quotes', direction: 'STREAM_DIRECTION_INBOUND', format: 'STREAM_FORMAT_EVENTS', metadata_json: Buffer.from('{"a":1}') },
     { stream_id: 'c-2', declared_stream: 'words', direction: 'STREAM_DIRECTION_OUTBOUND', format: 'STREAM_FORMAT_BYTES', shared: true },
@@ -235,7 +297,7 @@ function calling(seen, forever = true) {
         call.write({ submitted: { task_id: 'task_9' } });
         call.write({ event_json: event({ type: 'progress', streamEvent: 'stream_started' }), streams });
         terminal = () => {
-          call.write({ event_json: event({ type: 'terminal', state: 'completed' }) });
+          call.write({ event_json: event({ type: 'terminal', state: 'completed' }), streams: later });
           call.end();
         };
         if (!forever) terminal();
@@ -248,7 +310,9 @@ function calling(seen, forever = true) {
     OpenCallStream(call, done) {
       assert.deepEqual([call.request.task_id, call.request.called_task_id], ['task_1', 'task_9']);
       (seen.opened ??= []).push(call.request.stream_id);
-      done(null, { stream: streams.find((s) => s.stream_id === call.request.stream_id) });
+      const stream = [...streams, ...later].find((s) => s.stream_id === call.request.stream_id);
+      if (stream.refused) done({ code: stream.refused, details: 'it is refused' });
+      else done(null, { stream });
     },
     ReadStream(call) {
       seen.read = [call.request.called_task_id, call.request.stream_id];
@@ -279,6 +343,40 @@ test('streams of called tasks', async (t) => {
   assert.deepEqual(seen, {
     call: seen.call, opened: ['c-1', 'c-2'], read: ['task_9', 'c-1'], written: ['task_9', 'c-2', 'hello'], ended: [['task_9', 'c-2']],
   });
+});
+
+test('a stream of a called task is waited for by what it is', async (t) => {
+  const seen = {};
+  const h = await serveHandler(t, [ALL], calling(seen));
+  const [result] = artifacts(await h.run(request('where')));
+  assert.deepEqual(JSON.parse(result.data), [
+    'words', ['quotes', 'words'], [{ px: 1 }, 2], true, 'TimeoutError',
+    'the called task task_9 has ended without a stream that fits', 'TypeError',
+  ]);
+  assert.deepEqual(seen.opened, ['c-2', 'c-1']);
+});
+
+test('all streams of a called task are opened as they are announced', async (t) => {
+  const seen = {};
+  const more = (stream_id, members) => ({ stream_id, direction: 'STREAM_DIRECTION_INBOUND', format: 'STREAM_FORMAT_BYTES', ...members });
+  const later = [more('c-3', { refused: 9 }), more('c-4', { declared_stream: 'news', direction: 'STREAM_DIRECTION_BIDIRECTIONAL' })];
+  const h = await serveHandler(t, [ALL], calling(seen, true, later));
+  const [result] = artifacts(await h.run(request('all')));
+  assert.deepEqual(JSON.parse(result.data), [[['quotes', 'inbound'], ['news', 'bidirectional']], ['quotes', 'news']]);
+  assert.deepEqual(seen.opened, ['c-1', 'c-3', 'c-4', 'c-3']);
+  const refusing = await serveHandler(t, [ALL], calling({}, false, [more('c-5', { refused: 8 })]));
+  const failed = end(await refusing.run(request('awaits all')));
+  assert.equal(failed.error.public_message, 'woken: open the stream c-5 of the called task task_9: it is refused');
+});
+
+test('a cancel wakes who waits for streams', async (t) => {
+  for (const what of ['all', 'where']) {
+    const h = await serveHandler(t, [ALL], calling({}));
+    const messages = await h.run(request(`awaits ${what}`), (m) => {
+      if (m.status) h.ask('CancelTask', { task_id: 'task_1', reason: 'CANCEL_REASON_USER' });
+    });
+    assert.equal(end(messages).error.public_message, 'woken: user');
+  }
 });
 
 const PROJECT = `import { StreamUnavailableError, textPart } from '@blocks-network/sdk';

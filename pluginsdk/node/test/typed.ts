@@ -1,5 +1,5 @@
 // Written against the types of the package; what is marked must be refused.
-import { PublicError, serve, type Call, type Stream, type Task } from '../lib/index.mjs';
+import { PublicError, serve, type Call, type SaveError, type Stream, type Task } from '../lib/index.mjs';
 import { textPart, type HandlerResult, type StartTaskMessage, type TaskContext } from '../lib/blocks.mjs';
 
 export async function run(task: Task) {
@@ -12,6 +12,12 @@ export async function run(task: Task) {
   await stream.end();
   const call: Call = await task.call('echo', 'text', { stream: true });
   const result = await call.result();
+  const saved: string[] = await call.save('out', { signal: task.signal }).catch((err: SaveError) => err.paths);
+  for await (const other of call.openAll<Uint8Array>()) for await (const piece of other) task.status(`${saved.length} ${piece.length}`);
+  const found: Stream<number> = await call.streamWhere<number>((s) => s.shared && s.format === 'events', { signal: task.signal });
+  await found.end();
+  // @ts-expect-error a stream is looked for by true or false
+  await call.streamWhere((s) => s.name);
   // @ts-expect-error a status is a text
   task.status(result);
   // @ts-expect-error there is no such format

@@ -25,7 +25,7 @@ from ._calls import Input
 from ._version import VERSION as __version__
 from .artifact import Artifact, file_artifact, json_artifact
 from .calls import AsyncCall, Call, CalledStream, CallFailed, Outcome
-from .errors import Canceled, Error, Failure, HostError, TaskEnded
+from .errors import Canceled, Error, Failure, HostError, SaveFailed, TaskEnded
 from .serve import serve
 from .streams import AsyncStream, ExternalStream, Stream
 from .task import AsyncTask, FileInfo, Part, Task
@@ -47,6 +47,7 @@ __all__ = [
     "Input",
     "Outcome",
     "Part",
+    "SaveFailed",
     "Stream",
     "Task",
     "TaskEnded",

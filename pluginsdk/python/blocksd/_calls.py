@@ -5,17 +5,20 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import threading
 import time
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, AsyncIterator, Callable, Mapping, Sequence, Union
+from typing import Any, AsyncGenerator, AsyncIterator, Callable, Generator, Mapping, Sequence, Union
 
 from . import _rpc
 from ._host import HostCall, before
 from ._pb import host_pb2, task_pb2
-from ._streams import StreamCore
+from ._savedir import SaveDir, safe_name
+from ._streams import DIRECTIONS, StreamCore
 from ._work import Work
-from .errors import Error, HostError
+from .errors import Error, HostError, SaveFailed
 
 
 @dataclass
@@ -148,6 +151,11 @@ class CallCore:
             return self.events[-1]
         return None
 
+    @property
+    def artifacts(self) -> list[dict[str, Any]]:
+        """The events of artifacts so far, in the order of the numbers that the daemon has for them."""
+        return [e for e in list(self.events) if e.get("type") == "artifact" and isinstance(e.get("artifactRef"), dict)]
+
     async def more(self, seen: int) -> bool:
         """Waits until there are more events than seen; False when there will be none."""
         return await self._longer(self.events, seen)
@@ -203,6 +211,27 @@ class CallCore:
                 which = f"the stream {name!r}" if name else "a stream"
                 raise Error(f"the called task {self.task_id} has ended without {which}")
 
+    async def next_stream(self, seen: int, deadline: float | None, timeout: float | None) -> host_pb2.CalledStream:
+        """Waits for the stream that is announced after so many others."""
+        if not await self.more_streams(seen, deadline, timeout):
+            raise Error(f"the called task {self.task_id} has ended without a stream that fits")
+        return self.streams[seen]
+
+    async def open_next(self, seen: int) -> tuple[int, StreamCore | None]:
+        """Waits for the next stream that can be read, and opens it; None when there will be no more. With it comes how many
+        have been seen then."""
+        while await self.more_streams(seen, None, None):
+            announced = self.streams[seen]
+            seen += 1
+            if DIRECTIONS[announced.direction] == "outbound":
+                continue
+            try:
+                return seen, await self.open_stream(announced.stream_id)
+            except HostError as err:
+                if err.code != "FAILED_PRECONDITION":  # else it is over
+                    raise
+        return seen, None
+
     async def end(self, timeout: float | None) -> dict[str, Any]:
         """The terminal event."""
         try:
@@ -221,7 +250,7 @@ class CallCore:
     async def control(self, verb: str) -> None:
         await control(self.work, self.task_id, verb)
 
-    async def download(self, index: int) -> AsyncIterator[tuple[task_pb2.ArtifactInfo | None, bytes]]:
+    async def download(self, index: int) -> AsyncGenerator[tuple[task_pb2.ArtifactInfo | None, bytes], None]:
         request = host_pb2.DownloadCallArtifactRequest(task_id=self.work.id, called_task_id=self.task_id, artifact_index=index)
         async for answer in self.work.host.each(f"download artifact number {index + 1}", "DownloadCallArtifact", request):
             yield (answer.info if answer.HasField("info") else None), answer.data
@@ -233,6 +262,38 @@ class CallCore:
                 info = described
             data += piece
         return info, bytes(data)
+
+    def save(self, directory: Union[str, os.PathLike[str]], over: threading.Event) -> list[Path]:
+        """Saves the artifacts so far. It blocks, and must not run on the loop; over ends it before its time."""
+        paths: list[Path] = []
+        try:
+            with closing(SaveDir(directory)) as to:
+                for index, event in enumerate(self.artifacts):
+                    ref = event["artifactRef"]
+                    name = safe_name(str(ref.get("fileName") or ""), str(ref.get("mimeType") or ""), index)
+                    with closing(self._pieces(index, over)) as pieces:
+                        paths.append(to.save(name, pieces))
+        except (Error, OSError) as err:
+            why = err.strerror if isinstance(err, OSError) and err.strerror else err
+            what = f"save the artifacts of the called task {self.task_id} in {os.fspath(directory)}"
+            raise SaveFailed(f"{what}: {why}", paths) from err
+        return paths
+
+    def _pieces(self, index: int, over: threading.Event) -> Generator[bytes, None, None]:
+        download = self.download(index)
+
+        async def piece() -> bytes | None:
+            async for _, data in download:
+                return data
+            return None
+
+        try:
+            while (data := self.work.wait(piece())) is not None:
+                if over.is_set():
+                    raise Error("nobody waits for it any more")
+                yield data
+        finally:
+            self.work.wait(download.aclose())
 
     def close(self) -> None:
         """Follows the called task no more; it is canceled unless it has ended or is detached."""

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import os
+import threading
+import time
 from dataclasses import dataclass
-from typing import Any, AsyncIterator, Iterator, Optional
+from pathlib import Path
+from typing import Any, AsyncIterator, Callable, Iterator, Optional, Union
 
 from ._calls import CallCore
+from ._pb import host_pb2
 from ._streams import DIRECTIONS, FORMATS
 from .artifact import Artifact
 from .errors import Error
@@ -43,6 +49,15 @@ class CalledStream:
     metadata: Any
 
 
+def _described(s: host_pb2.CalledStream) -> CalledStream:
+    metadata = json.loads(s.metadata_json) if s.metadata_json else None
+    return CalledStream(s.stream_id, s.declared_stream, DIRECTIONS[s.direction], FORMATS[s.format], s.shared, metadata)
+
+
+def _deadline(timeout: Optional[float]) -> Optional[float]:
+    return None if timeout is None else time.monotonic() + timeout
+
+
 class BaseCall:
     def __init__(self, core: CallCore) -> None:
         self._core = core
@@ -52,18 +67,12 @@ class BaseCall:
     @property
     def artifacts(self) -> list[dict[str, Any]]:
         """The artifact events so far; their order is that of download."""
-        return [e for e in list(self._core.events) if e.get("type") == "artifact"]
+        return self._core.artifacts
 
     @property
     def streams(self) -> list[CalledStream]:
         """The streams that the called task has announced so far."""
-        return [
-            CalledStream(
-                s.stream_id, s.declared_stream, DIRECTIONS[s.direction], FORMATS[s.format], s.shared,
-                json.loads(s.metadata_json) if s.metadata_json else None,
-            )
-            for s in list(self._core.streams)
-        ]  # fmt: skip
+        return [_described(s) for s in list(self._core.streams)]
 
     def _outcome(self, event: dict[str, Any]) -> Outcome:
         return Outcome(str(event.get("state", "")), str(event.get("error", "")), event)
@@ -109,6 +118,33 @@ class Call(BaseCall):
         or the only one. A request task has streams only if it was called with stream=True."""
         return Stream(self._core.work.wait(self._core.stream(name, timeout)))
 
+    def stream_where(self, fits: Callable[[CalledStream], bool], timeout: Optional[float] = None) -> Stream:
+        """Waits for the first stream for which fits returns true, and opens it. fits is called once for each
+        stream, in the order of their announcements, in this thread."""
+        deadline, seen = _deadline(timeout), 0
+        while True:
+            announced = self._core.work.wait(self._core.next_stream(seen, deadline, timeout))
+            if fits(_described(announced)):
+                return Stream(self._core.work.wait(self._core.open_stream(announced.stream_id)))
+            seen += 1
+
+    def open_all(self) -> Iterator[Stream]:
+        """Opens each stream that can be read as it is announced, until the called task has ended. Those that are over
+        before they could be opened are left out."""
+        seen = 0
+        while True:
+            seen, core = self._core.work.wait(self._core.open_next(seen))
+            if core is None:
+                return
+            yield Stream(core)
+
+    def save(self, directory: Union[str, os.PathLike[str]]) -> list[Path]:
+        """Saves the artifacts that have come so far as files in a directory, which is created if needed, and returns their
+        paths in that order. Only the last element of a file name counts, so nothing is written elsewhere; no name begins
+        with a dot or a dash, the extension of the media type is added to a name that has none, and a name that is taken
+        gets a number. A file has its name only when it is complete. Raises SaveFailed, which has the paths so far."""
+        return self._core.save(directory, threading.Event())
+
     def cancel(self) -> None:
         self._core.work.wait(self._core.control("cancel"))
 
@@ -149,6 +185,29 @@ class AsyncCall(BaseCall):
 
     async def stream(self, name: str = "", timeout: Optional[float] = None) -> AsyncStream:
         return AsyncStream(await self._core.work.awaited(self._core.stream(name, timeout)))
+
+    async def stream_where(self, fits: Callable[[CalledStream], bool], timeout: Optional[float] = None) -> AsyncStream:
+        deadline, seen = _deadline(timeout), 0
+        while True:
+            announced = await self._core.work.awaited(self._core.next_stream(seen, deadline, timeout))
+            if fits(_described(announced)):
+                return AsyncStream(await self._core.work.awaited(self._core.open_stream(announced.stream_id)))
+            seen += 1
+
+    async def open_all(self) -> AsyncIterator[AsyncStream]:
+        seen = 0
+        while True:
+            seen, core = await self._core.work.awaited(self._core.open_next(seen))
+            if core is None:
+                return
+            yield AsyncStream(core)
+
+    async def save(self, directory: Union[str, os.PathLike[str]]) -> list[Path]:
+        over = threading.Event()
+        try:
+            return await asyncio.to_thread(self._core.save, directory, over)
+        finally:
+            over.set()  # who was canceled waits no more, and the thread ends with the next piece
 
     async def cancel(self) -> None:
         await self._core.work.awaited(self._core.control("cancel"))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 
 class Error(RuntimeError):
     """Base of what this package raises."""
@@ -28,6 +30,14 @@ class HostError(Error):
     def __init__(self, what: str, code: str, detail: str) -> None:
         super().__init__(f"{what}: {detail}")
         self.code = code
+
+
+class SaveFailed(Error):
+    """Not all artifacts of a called task could be saved. paths are those of the complete files."""
+
+    def __init__(self, text: str, paths: list[Path]) -> None:
+        super().__init__(text)
+        self.paths = paths
 
 
 class Failure(Error):

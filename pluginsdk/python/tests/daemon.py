@@ -42,6 +42,11 @@ class Host:
         self.refuse: dict[str, grpc.StatusCode] = {}
         self.called: list[dict[str, Any]] = []  # events of a called task
         self.announced: list[op.CalledStream] = []  # its streams, with the first event
+        self.later: list[op.CalledStream] = []  # those that come with the last event
+        self.over: set[str] = set()  # the ids of those that cannot be opened any more
+        self.broken = -1  # the index of an artifact whose download breaks off
+        self.held = -1  # that of one which goes on in the middle when go_on is set
+        self.go_on = threading.Event()
         self.hold = threading.Event()  # held back before the last of them
         self.hold.set()
 
@@ -111,7 +116,10 @@ class Host:
         for i, event in enumerate(self.called):
             if i == len(self.called) - 1:
                 self.hold.wait(PATIENCE)
-            yield op.CallAgentResponse(event_json=json.dumps(event).encode(), streams=self.announced if i == 0 else [])
+            yield op.CallAgentResponse(event_json=json.dumps(event).encode(), streams=self._announced(i))
+
+    def _announced(self, event: int) -> list[op.CalledStream]:
+        return self.announced if event == 0 else self.later if event == len(self.called) - 1 else []
 
     def ControlCall(self, request: Any, context: Any) -> Any:
         self._note("ControlCall", request, context)
@@ -121,11 +129,18 @@ class Host:
     def DownloadCallArtifact(self, request: Any, context: Any) -> Any:
         self._note("DownloadCallArtifact", request, context)
         yield op.DownloadCallArtifactResponse(info=tp.ArtifactInfo(mime_type="text/plain", file_name="r.txt"))
-        yield op.DownloadCallArtifactResponse(data=b"result %d" % request.artifact_index)
+        yield op.DownloadCallArtifactResponse(data=b"result ")
+        if request.artifact_index == self.held:
+            self.go_on.wait(PATIENCE)
+        if request.artifact_index == self.broken:
+            context.abort(grpc.StatusCode.UNAVAILABLE, "its content does not have the hash that was announced")
+        yield op.DownloadCallArtifactResponse(data=b"%d" % request.artifact_index)
 
     def OpenCallStream(self, request: Any, context: Any) -> Any:
         self._note("OpenCallStream", request, context)
-        return op.OpenCallStreamResponse(stream=next(s for s in self.announced if s.stream_id == request.stream_id))
+        if request.stream_id in self.over:
+            context.abort(grpc.StatusCode.FAILED_PRECONDITION, "it has ended")
+        return op.OpenCallStreamResponse(stream=next(s for s in self.announced + self.later if s.stream_id == request.stream_id))
 
     def serve(self, socket: Path) -> grpc.Server:
         server = grpc.server(futures.ThreadPoolExecutor(32), options=OPTIONS)
@@ -269,6 +284,7 @@ class Process:
         if self._channel is not None:
             self._channel.close()
         self.host.hold.set()
+        self.host.go_on.set()
         self._server.stop(None).wait()
         self.popen.stdout.close()  # type: ignore[union-attr]
         self.popen.stderr.close()  # type: ignore[union-attr]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
+import grpc
 import pytest
 from daemon import Host
 
@@ -202,3 +204,134 @@ def test_streams_are_consumed_and_written_in_the_background(project: Any) -> Non
     )
     assert eval(p.start().artifacts()[0][1]) == [{"px": 1}, 2]
     assert [w.items[0].text for w in host.all("WriteStream")] == ["hello"]
+
+
+NEWS = op.CalledStream(stream_id="c-3", declared_stream="news", direction=3, format=2)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        """
+        def handler(task):
+            with task.call("other", "hi", stream=True) as call:
+                seen = []
+                def fits(s):
+                    seen.append(s.name)
+                    return s.shared and len(call.streams) == 2  # whoever looks may ask the call
+                words = call.stream_where(fits)
+                quotes = call.stream_where(lambda s: s.metadata == {"a": 1})
+                got = [words.name, seen, list(quotes), call.stream("quotes").id]
+                try:
+                    call.stream_where(lambda s: False, timeout=0.01)
+                except TimeoutError as err:
+                    got.append(str(err))
+                call.cancel()
+                try:
+                    call.stream_where(lambda s: False)
+                except blocksd.Error as err:
+                    got.append(str(err))
+                try:
+                    call.stream_where(lambda s: s.none)
+                except AttributeError:
+                    got.append("its own")
+            return {"got": got}
+        """,
+        """
+        async def handler(task):
+            async with await task.call("other", "hi", stream=True) as call:
+                seen = []
+                def fits(s):
+                    seen.append(s.name)
+                    return s.shared and len(call.streams) == 2
+                words = await call.stream_where(fits)
+                quotes = await call.stream_where(lambda s: s.metadata == {"a": 1})
+                got = [words.name, seen, [item async for item in quotes], (await call.stream("quotes")).id]
+                try:
+                    await call.stream_where(lambda s: False, timeout=0.01)
+                except TimeoutError as err:
+                    got.append(str(err))
+                await call.cancel()
+                try:
+                    await call.stream_where(lambda s: False)
+                except blocksd.Error as err:
+                    got.append(str(err))
+                try:
+                    await call.stream_where(lambda s: s.none)
+                except AttributeError:
+                    got.append("its own")
+            return {"got": got}
+        """,
+    ],
+    ids=["plain", "async"],
+)
+def test_one_is_waited_for_by_what_it_is(start: Any, source: str) -> None:
+    host = calling()
+    p = start(source, host=host)
+    assert json.loads(p.start().artifacts()[0][1])["got"] == [
+        "words", ["quotes", "words"], [{"px": 1}, 2], "c-1",
+        "the called task called-1 has not announced the stream after 0.01 s",
+        "the called task called-1 has ended without a stream that fits", "its own",
+    ]
+    assert [r.stream_id for r in host.all("OpenCallStream")] == ["c-2", "c-1"]
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        """
+        def handler(task):
+            with task.call("other", "hi", stream=True) as call:
+                got = []
+                for stream in call.open_all():
+                    got.append([stream.name, stream.direction])
+                    task.status(stream.name)
+                return {"got": got, "again": [s.name for s in call.open_all()]}
+        """,
+        """
+        async def handler(task):
+            async with await task.call("other", "hi", stream=True) as call:
+                got = []
+                async for stream in call.open_all():
+                    got.append([stream.name, stream.direction])
+                    task.status(stream.name)
+                return {"got": got, "again": [s.name async for s in call.open_all()]}
+        """,
+    ],
+    ids=["plain", "async"],
+)
+def test_all_are_opened_as_they_are_announced(start: Any, source: str) -> None:
+    host = calling()
+    host.later = [NEWS]
+    host.over = {"c-4"}
+    host.announced.append(op.CalledStream(stream_id="c-4", direction=2, format=1))
+    p = start(source, host=host)
+    call = p.start()
+    while not call.next().HasField("status"):
+        pass
+    assert [r.stream_id for r in host.all("OpenCallStream")][:1] == ["c-1"], "before the others are announced"
+    host.hold.set()
+    assert json.loads(call.artifacts()[0][1]) == {
+        "got": [["quotes", "inbound"], ["news", "bidirectional"]],
+        "again": ["quotes", "news"],
+    }
+    assert [r.stream_id for r in host.all("OpenCallStream")] == ["c-1", "c-4", "c-3", "c-4"]
+
+
+def test_opening_all_says_what_is_refused(start: Any) -> None:
+    host = calling()
+    host.refuse = {"OpenCallStream": grpc.StatusCode.RESOURCE_EXHAUSTED}
+    p = start("def handler(task):\n    list(task.call('other', 'hi', stream=True).open_all())", host=host)
+    assert p.start().end().error.public_message == "open the stream c-1 of the called task: OpenCallStream is refused"
+
+
+@pytest.mark.parametrize("wait", ["list(call.open_all())", "call.stream_where(lambda s: False)"])
+def test_a_cancel_wakes_who_waits_for_streams(start: Any, wait: str) -> None:
+    host = calling()
+    p = start(f"def handler(task):\n    call = task.call('other', 'hi', stream=True)\n    task.status('waits')\n    {wait}", host=host)
+    call = p.start()
+    host.wait_for("CallAgent")
+    while not call.next().HasField("status"):
+        pass
+    p.cancel()
+    assert call.end().error.public_message == "the task was asked to end (user)"

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import os
+import time
 from typing import Any
 
 import grpc
-from daemon import Host
+import pytest
+from daemon import PATIENCE, Host, text
 
 EVENTS = [
     {"type": "progress", "state": "running", "taskId": "called-1"},
@@ -117,3 +121,88 @@ def test_async_call(start: Any) -> None:
         host=host,
     )
     assert [d.decode() for _, d in p.start().artifacts()] == ["4", "result 0"]
+
+
+# The one without a reference has no number.
+OUTPUTS = [
+    {"type": "artifact", "artifactRef": {"kind": "inline", "fileName": "../../a.txt", "mimeType": "text/plain"}},
+    {"type": "artifact"},
+    {"type": "artifact", "artifactRef": {"kind": "inline", "fileName": "C:\\a.txt"}},
+    {"type": "artifact", "artifactRef": {"kind": "file", "mimeType": "application/json"}},
+    {"type": "terminal", "state": "completed"},
+]
+
+SAVES = {
+    "plain": """
+        def handler(task):
+            with task.call("other", "hi") as call:
+                call.wait()
+                try:
+                    paths = call.save(task.text("request"))
+                except blocksd.SaveFailed as err:
+                    return {"error": str(err), "paths": [str(p) for p in err.paths]}
+                return {"paths": [str(p) for p in paths], "count": len(call.artifacts), "results": len(call.result())}
+        """,
+    "async": """
+        async def handler(task):
+            async with await task.call("other", "hi") as call:
+                await call.wait()
+                try:
+                    paths = await call.save(task.text("request"))
+                except blocksd.SaveFailed as err:
+                    return {"error": str(err), "paths": [str(p) for p in err.paths]}
+                return {"paths": [str(p) for p in paths], "count": len(call.artifacts), "results": len(await call.result())}
+        """,
+}
+
+
+@pytest.mark.parametrize("way", SAVES)
+def test_artifacts_are_saved(start: Any, tmp_path: Any, way: str) -> None:
+    host = Host()
+    host.called = OUTPUTS
+    p = start(SAVES[way], host=host)
+    out = tmp_path / "deep" / "out"
+
+    def save(to: Any, id: str) -> Any:
+        return json.loads(p.start(text(str(to)), id=id).artifacts()[0][1])
+
+    names = ["a.txt", "a (2).txt", "artifact-2.json"]
+    assert save(out, "t1") == {"paths": [str(out / n) for n in names], "count": 3, "results": 3}
+    assert [(out / n).read_bytes() for n in names] == [b"result 0", b"result 1", b"result 2"]
+    host.broken = 2
+    got = save(out, "t2")
+    assert got["error"] == (
+        f"save the artifacts of the called task called-1 in {out}: "
+        "download artifact number 3: its content does not have the hash that was announced"
+    )
+    assert got["paths"] == [str(out / "a (3).txt"), str(out / "a (4).txt")]
+    assert len(os.listdir(out)) == 5, "nothing of the broken one is left"
+    beneath = out / "a.txt" / "x"
+    assert save(beneath, "t3") == {"error": f"save the artifacts of the called task called-1 in {beneath}: Not a directory", "paths": []}
+    assert save(out / "a.txt", "t4")["error"].endswith("a.txt: Not a directory")
+
+
+def test_an_async_function_that_is_canceled_leaves_no_part(start: Any, tmp_path: Any) -> None:
+    host = Host()
+    host.called = OUTPUTS
+    host.held = 1
+    p = start(
+        """
+        async def handler(task):
+            call = await task.call("other", "hi")
+            await call.wait()
+            task.status("saves")
+            await call.save(task.text("request"))
+        """,
+        host=host,
+    )
+    out = tmp_path / "out"
+    call = p.start(text(str(out)))
+    host.wait_for("DownloadCallArtifact", 2)
+    p.cancel()
+    assert call.end().HasField("error")
+    host.go_on.set()
+    limit = time.monotonic() + PATIENCE
+    while os.listdir(out) != ["a.txt"]:
+        assert time.monotonic() < limit, os.listdir(out)
+        time.sleep(0.01)

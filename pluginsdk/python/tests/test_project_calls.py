@@ -146,3 +146,19 @@ def handler(task, ctx):
         host=host,
     )
     assert answers(p.start()) == ["[('division by zero', 'onTerminal', 'completed')]"]
+
+
+def test_an_artifact_without_a_reference_has_no_number(project: Any) -> None:
+    host = Host()
+    host.called = [{"type": "artifact", "taskId": "called-1"}, *EVENTS[3:]]
+    p = project(
+        SAY
+        + """
+def handler(task, ctx):
+    session = ctx.task_client.send_message(agent_name="a", request_parts=[])
+    session.wait_for_terminal(30)
+    return say(*[session.download_artifact(ref).data for ref in session.list_artifacts()])
+""",
+        host=host,
+    )
+    assert answers(p.start()) == ["b'result 0'"]

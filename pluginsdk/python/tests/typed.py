@@ -1,5 +1,7 @@
 """Handlers as users write them: mypy says whether the types of the package fit them."""
 
+from pathlib import Path
+
 import blocksd
 
 
@@ -17,6 +19,11 @@ def everything(task: blocksd.Task) -> list[blocksd.Artifact]:
             print(item)
     with task.call("adder", {"request": {"a": 1, "b": 2}}) as call:
         sum: str = call.text(timeout=30)
+        saved: list[Path] = call.save(Path("out"))
+        for other in call.open_all():
+            print(other.name, saved)
+        found: blocksd.Stream = call.stream_where(lambda s: s.format == "events", timeout=30)
+        found.end()
     if task.cancel_event.wait(1):
         raise blocksd.Failure(f"Stopped: {task.cancel_reason}.")
     return [blocksd.Artifact(head, "image/png", "head.png"), blocksd.json_artifact({"sum": sum})]
@@ -29,6 +36,10 @@ async def later(task: blocksd.AsyncTask) -> bytes:
             print(event)
     async with await task.call("echo", "hello") as call:
         outcome: blocksd.Outcome = await call.wait()
+        async for other in call.open_all():
+            print(other.name, await call.save("out"))
+        found: blocksd.AsyncStream = await call.stream_where(lambda s: s.shared)
+        await found.end()
     await task.send(outcome.state)
     return await task.bytes("picture")
 

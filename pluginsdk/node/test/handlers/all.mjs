@@ -1,6 +1,6 @@
 // A handler that does what the text of its request names.
 
-import { CanceledError, PublicError, serve } from '../../lib/index.mjs';
+import { CanceledError, PublicError, SaveError, serve } from '../../lib/index.mjs';
 
 console.log('printed before the handshake');
 
@@ -79,6 +79,54 @@ const doings = {
     await call.result();
     const none = await call.stream('none').catch((err) => err.message);
     return JSON.stringify([got, quotes.direction, words.shared, call.streams()[0].metadata, several, none]);
+  },
+  save: async (task, directory) => {
+    const call = await task.call('other', 'hi');
+    await call.result();
+    try {
+      return JSON.stringify({ paths: await call.save(directory), count: call.artifacts().length });
+    } catch (err) {
+      if (!(err instanceof SaveError)) throw err;
+      return JSON.stringify({ error: err.message, paths: err.paths });
+    }
+  },
+  givesup: async (task, directory) => {
+    const call = await task.call('other', 'hi');
+    await call.result();
+    await call.save(directory, { signal: task.signal });
+  },
+  where: async (task) => {
+    const call = await task.call('other', 'hi', { stream: true });
+    const seen = [];
+    const words = await call.streamWhere((s) => {
+      seen.push(s.name);
+      return s.shared && call.streams().length === 2; // whoever looks may ask the call
+    });
+    const quotes = await call.streamWhere(async (s) => s.metadata?.a === 1);
+    const got = [];
+    for await (const value of quotes) got.push(value);
+    const late = await call.streamWhere(() => false, { signal: AbortSignal.timeout(10) }).catch((err) => err.name);
+    await call.cancel();
+    const none = await call.streamWhere(() => false).catch((err) => err.message);
+    const own = await call.streamWhere((s) => s.none.none).catch((err) => err.name);
+    return JSON.stringify([words.name, seen, got, (await call.stream('quotes')) === quotes, late, none, own]);
+  },
+  all: async (task) => {
+    const call = await task.call('other', 'hi', { stream: true });
+    const got = [];
+    for await (const stream of call.openAll()) {
+      got.push([stream.name, stream.direction]);
+      if (got.length === 1) await call.cancel(); // the last one comes with the end
+    }
+    const again = [];
+    for await (const stream of call.openAll()) again.push(stream.name);
+    return JSON.stringify([got, again]);
+  },
+  awaits: async (task, what) => {
+    const call = await task.call('other', 'hi', { stream: true });
+    task.status('waits');
+    const all = async () => { for await (const stream of call.openAll()) await stream.end(); };
+    await (what === 'all' ? all() : call.streamWhere(() => false)).catch((err) => { throw new Error(`woken: ${err.reason ?? err.message}`); });
   },
   lasting: async (task) => {
     setTimeout(async () => {

@@ -172,13 +172,11 @@ class TaskSession:
         from .message import classes
 
         ref = classes()[2]
-        artifacts = [e for e in list(self._core.events) if e.get("type") == "artifact"]
         out = []
-        for index, event in enumerate(artifacts):
-            if isinstance(event.get("artifactRef"), dict):
-                made = ref(**known(ArtifactRef, event["artifactRef"]))
-                made._index = index
-                out.append(made)
+        for index, event in enumerate(self._core.artifacts):
+            made = ref(**known(ArtifactRef, event["artifactRef"]))
+            made._index = index
+            out.append(made)
         return out
 
     def download_artifact(self, ref: Any) -> DownloadedArtifact:
