@@ -11,7 +11,7 @@ import (
 )
 
 // freezeLimit bounds hangs.
-const freezeLimit = 30 * time.Second
+const freezeLimit = 3 * time.Minute
 
 // Freeze stops a process and returns when it has stopped. The signal is only on its way when the call that sends it returns:
 // a process can still do much until each of its threads has got it.

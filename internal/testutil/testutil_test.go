@@ -99,7 +99,7 @@ func TestAlive(t *testing.T) {
 		t.Fatal(err)
 	}
 	pid := cmd.Process.Pid
-	testutil.Eventually(t, 10*time.Second, "the process is a zombie", func() bool { return !testutil.Alive(pid) })
+	testutil.Eventually(t, 3*time.Minute, "the process is a zombie", func() bool { return !testutil.Alive(pid) })
 	if err := cmd.Wait(); err != nil {
 		t.Error(err)
 	}

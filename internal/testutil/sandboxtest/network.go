@@ -15,10 +15,10 @@ import (
 	"github.com/blocksd/blocksd/sandbox"
 )
 
-// Named waits.
+// Named waits. They bound hangs: a machine may stand still for a while.
 const (
-	stopLimit = 10 * time.Second // for the sandbox to end; it takes less than one
-	cdmLimit  = 20 * time.Second // for the deployment document
+	stopLimit = 3 * time.Minute // for the sandbox to end; it takes less than a second
+	cdmLimit  = 3 * time.Minute // for the deployment document
 )
 
 // Network is a sandbox that runs until the end of the test. Its API key, CDM URL and PubNub origin are what APIKey, CDMURL
