@@ -17,7 +17,6 @@ import (
 	"github.com/blocksd/blocksd/dispatch"
 	handlerv1 "github.com/blocksd/blocksd/proto/blocks/handler/v1"
 	"github.com/blocksd/blocksd/supervisor/launch"
-	"github.com/blocksd/blocksd/supervisor/unit"
 )
 
 // Whatever a handler does, another one's tasks are served without a failure, and afterwards the daemon holds no more
@@ -113,7 +112,7 @@ func testShim(t *testing.T) string {
 }
 
 // impatient timeouts notice quickly what does not answer; echo answers in time also on a busy machine.
-var impatient = Timeouts{Handshake: 5 * time.Second, Describe: 5 * time.Second, Health: 2 * time.Second, HealthInterval: 100 * time.Millisecond, LetGo: 100 * time.Millisecond, Stop: time.Second}
+var impatient = Timeouts{Health: 2 * time.Second, HealthInterval: 100 * time.Millisecond, LetGo: 100 * time.Millisecond, Stop: time.Second}
 
 func TestFaultsInTasks(t *testing.T) {
 	limits := launch.Limits{Files: 200, MemoryBytes: 512 << 20}
@@ -230,7 +229,7 @@ func processOf(f *Fleet, handler string) ProcessStatus {
 }
 
 func TestFaultsAtTheStart(t *testing.T) {
-	echo := HandlerConfig{Name: "echo", Path: plugins.Path(t, "echo"), Restart: unit.Policy{MaxRestarts: 1000, MaxDelay: 100 * time.Millisecond}} // on a busy machine it may need more than one start
+	echo := HandlerConfig{Name: "echo", Path: plugins.Path(t, "echo"), Timeouts: patient}
 	quick := impatient
 	quick.Handshake, quick.Describe = 3*time.Second, 3*time.Second
 	f := fleet(t, Config{Handlers: []HandlerConfig{echo}, Timeouts: quick, Shim: testShim(t)})

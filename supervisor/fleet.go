@@ -26,6 +26,7 @@ type Fleet struct {
 	machine *launch.Machine
 	buffer  *logpump.Buffer
 	hashes  catalog.Hashes
+	hold    func(time.Duration) (late <-chan time.Time, stop func()) // bounds the wait for a process
 
 	tasks   *taskTable
 	leaving sync.WaitGroup // handlers that were forgotten; Add only under mu while not stopped
@@ -56,7 +57,7 @@ func New(c Config) (*Fleet, error) {
 		c.Events = event.NewBus(event.Config{})
 	}
 	c.Timeouts = c.Timeouts.Filled()
-	f := &Fleet{config: c, spawner: launch.NewSpawner(), buffer: &logpump.Buffer{}, tasks: newTaskTable(c.Now), handlers: map[string]*handler{}}
+	f := &Fleet{config: c, spawner: launch.NewSpawner(), hold: timer, buffer: &logpump.Buffer{}, tasks: newTaskTable(c.Now), handlers: map[string]*handler{}}
 	if err := f.Apply(c.Handlers); err != nil {
 		return nil, err
 	}

@@ -108,7 +108,7 @@ func TestBadHandlersHarmNobody(t *testing.T) {
 	names := []string{"badhandler-not-a-plugin", "badhandler-never-answers", "badhandler-wrong-version", "badhandler-exit-at-start"}
 	f := fleet(t, Config{
 		Timeouts: Timeouts{Handshake: time.Second}, Hold: 50 * time.Millisecond,
-		Handlers: []HandlerConfig{{Name: "echo", Path: plugins.Path(t, "echo"), Restart: unit.Policy{MaxRestarts: 1000}}}, // on a busy machine it needs more than one start
+		Handlers: []HandlerConfig{{Name: "echo", Path: plugins.Path(t, "echo"), Timeouts: patient}},
 	}, names...)
 	become(t, f, "echo", dispatch.Available)
 	eventually(t, "each bad handler has its reason", func() bool {
@@ -176,12 +176,12 @@ func TestChecksum(t *testing.T) {
 }
 
 func TestWaitingTask(t *testing.T) {
-	f := fleet(t, Config{Timeouts: Timeouts{Handshake: time.Minute}, Hold: 200 * time.Millisecond}, "badhandler-never-answers")
+	f := fleet(t, Config{Hold: 200 * time.Millisecond}, "badhandler-never-answers")
 	const name = "badhandler-never-answers"
 	if got := failure(t, f.Do(t.Context(), name, request("t1", ""), newPort())); got.Kind != dispatch.NoProcess || !strings.Contains(got.Private, "within 200ms") {
 		t.Errorf("after the hold: %+v", got)
 	}
-	f.config.Hold = time.Minute
+	f.config.Hold = patience
 	result := make(chan error, 1)
 	go func() { result <- f.Do(context.Background(), name, request("t2", ""), newPort()) }()
 	eventually(t, "the task is there to be canceled", func() bool {
@@ -269,7 +269,7 @@ func TestTaintedProcessIsReplaced(t *testing.T) {
 // A frozen process is found out, replaced, and in the end killed with its tasks.
 func TestFrozenProcessIsReplaced(t *testing.T) {
 	c := Config{
-		Timeouts: Timeouts{Health: 500 * time.Millisecond, HealthInterval: 20 * time.Millisecond},
+		Timeouts: Timeouts{Health: 2 * time.Second, HealthInterval: 20 * time.Millisecond},
 		Jitter:   func() float64 { return 0 },
 		Handlers: []HandlerConfig{{Name: "sleeper", Path: plugins.Path(t, "sleeper"), Restart: unit.Policy{UnhealthyGrace: 100 * time.Millisecond}}},
 	}
@@ -312,7 +312,7 @@ func TestLeastLoaded(t *testing.T) {
 
 // Stopping does not wait for the tasks: who stops the fleet has drained it before.
 func TestStopEndsTasks(t *testing.T) {
-	f, err := New(Config{Log: fleetLog(), Handlers: []HandlerConfig{{Name: "sleeper", Path: plugins.Path(t, "sleeper")}}})
+	f, err := New(Config{Log: fleetLog(), Timeouts: patient, Handlers: []HandlerConfig{{Name: "sleeper", Path: plugins.Path(t, "sleeper")}}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"reflect"
 	"strconv"
 	"strings"
 	"sync"
@@ -25,8 +26,22 @@ import (
 	"github.com/blocksd/blocksd/supervisor/launch"
 )
 
-// patience is how long a test waits for what must happen.
-const patience = time.Minute
+// patience is how long a test waits for what must happen. It bounds hangs: a machine may stand still for a while.
+const patience = 3 * time.Minute
+
+// patient are the timeouts that a test is not about.
+var patient = Timeouts{Handshake: patience, Describe: patience, Health: patience, Cancel: patience, Stop: patience, Kill: patience}
+
+// over returns t with those of patient in place of zero members.
+func over(t Timeouts) Timeouts {
+	given, rest := reflect.ValueOf(&t).Elem(), reflect.ValueOf(patient)
+	for i := range given.NumField() {
+		if given.Field(i).IsZero() {
+			given.Field(i).Set(rest.Field(i))
+		}
+	}
+	return t
+}
 
 // plugins are the real handlers, built when the first test needs them.
 var plugins = testplugin.New("echo", "badhandler", "sleeper")
@@ -137,6 +152,9 @@ func fleet(t testing.TB, c Config, names ...string) *Fleet {
 			path = plugins.Alias(t, base, name)
 		}
 		c.Handlers = append(c.Handlers, HandlerConfig{Name: name, Path: path})
+	}
+	if c.Timeouts = over(c.Timeouts); c.Hold == 0 {
+		c.Hold = patience
 	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)

@@ -57,29 +57,22 @@ func (h *handler) acquire(ctx context.Context, hold time.Duration, canceled <-ch
 	}
 	t := &waitingTask{wake: make(chan struct{}, 1)}
 	h.queue.Wait(t, without)
-	var timer *time.Timer // runs while no process takes tasks
-	defer func() {
-		if timer != nil {
-			timer.Stop()
-		}
-	}()
+	var late <-chan time.Time // while no process takes tasks
+	stop := func() {}
+	defer func() { stop() }()
 	for t.process == nil {
 		state, reason := h.rollout.State(), h.currentLocked().reason
-		var late <-chan time.Time
 		switch {
 		case h.queue.Takes(without): // others were first
-			if timer != nil {
-				timer.Stop()
-				timer = nil
-			}
+			stop()
+			late, stop = nil, func() {}
 		case h.rollout.Availability() == dispatch.Unavailable:
 			h.queue.Leave(t)
 			return nil, noProcess("handler %s is %v: %s", h.name, state, reason)
 		default:
-			if timer == nil {
-				timer = time.NewTimer(hold)
+			if late == nil {
+				late, stop = h.fleet.hold(hold)
 			}
-			late = timer.C
 		}
 		h.mu.Unlock()
 		var err error
@@ -99,6 +92,11 @@ func (h *handler) acquire(ctx context.Context, hold time.Duration, canceled <-ch
 		}
 	}
 	return t.process, nil
+}
+
+func timer(d time.Duration) (late <-chan time.Time, stop func()) {
+	t := time.NewTimer(d)
+	return t.C, func() { t.Stop() }
 }
 
 // giveUpLocked takes a task out of the queue. A process that it was given meanwhile goes to the next.
