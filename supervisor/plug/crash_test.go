@@ -31,7 +31,7 @@ func TestCrash(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.text, func(t *testing.T) {
 			r := newFixture(t)
-			r.Timeouts = Timeouts{ExitDrain: patience, ExitNotice: patience} // for its end and its last lines on a busy machine
+			r.Timeouts.ExitDrain, r.Timeouts.ExitNotice = patience, patience // for its end and its last lines on a busy machine
 			c := r.conn(t, "badhandler", "")
 			other := newPort()
 			both := make(chan error, 1)
@@ -60,7 +60,7 @@ func TestCrash(t *testing.T) {
 // Nothing is waited for that a killed process will not bring.
 func TestCrashIsQuick(t *testing.T) {
 	r := newFixture(t)
-	r.Timeouts = Timeouts{LetGo: time.Hour, ExitDrain: time.Hour, ExitNotice: time.Hour}
+	r.Timeouts.LetGo, r.Timeouts.ExitDrain, r.Timeouts.ExitNotice = time.Hour, time.Hour, time.Hour
 	c := r.conn(t, "badhandler", "")
 	p := newPort()
 	result := make(chan struct{})

@@ -30,7 +30,7 @@ func TestWhyTasksFail(t *testing.T) {
 		t.Run(c.alias+c.text, func(t *testing.T) {
 			r := newFixture(t)
 			if c.text == "exit 7" {
-				r.Timeouts = Timeouts{ExitNotice: patience} // on a busy machine
+				r.Timeouts.ExitNotice = patience // on a busy machine
 			}
 			r.Buffer = &logpump.Buffer{}
 			conn := r.conn(t, "badhandler", c.alias)

@@ -22,8 +22,8 @@ import (
 	"github.com/blocksd/blocksd/supervisor/launch"
 )
 
-// patience is how long a test waits for what must happen.
-const patience = 20 * time.Second
+// patience is how long a test waits for what must happen. It bounds hangs: a machine may stand still for a while.
+const patience = 3 * time.Minute
 
 // plugins are the real handlers, built when the first test needs them.
 var plugins = testplugin.New("echo", "badhandler", "sleeper", "hostile")
@@ -37,6 +37,9 @@ type fixture struct {
 	Config
 	logs *testutil.Buffer
 }
+
+// patient are the timeouts that no test is about: a machine may stand still for a while.
+var patient = Timeouts{Handshake: patience, Describe: patience, Health: patience, Cancel: patience, Stop: patience, Kill: patience}
 
 func newFixture(t testing.TB) *fixture {
 	t.Helper()
@@ -63,19 +66,24 @@ func newFixture(t testing.TB) *fixture {
 	l := &testutil.Buffer{}
 	return &fixture{logs: l, Config: Config{
 		Spawner: s, Dirs: dirs, Log: slog.New(slog.NewTextHandler(l, &slog.HandlerOptions{Level: slog.LevelDebug})),
-		Environment: launch.Environment(os.Environ(), nil),
+		Environment: launch.Environment(os.Environ(), nil), Timeouts: patient,
 	}}
 }
 
 // handler starts a handler; alias makes it misbehave at the start.
 func (r *fixture) start(t testing.TB, name, alias string) (*Conn, error) {
 	t.Helper()
+	return r.startWith(t.Context(), t, name, alias)
+}
+
+func (r *fixture) startWith(ctx context.Context, t testing.TB, name, alias string) (*Conn, error) {
+	t.Helper()
 	c := r.Config
 	c.Handler, c.Path = name, plugins.Path(t, name)
 	if alias != "" {
 		c.Handler, c.Path = name+"-"+alias, plugins.Alias(t, name, name+"-"+alias)
 	}
-	return Start(t.Context(), c)
+	return Start(ctx, c)
 }
 
 func (r *fixture) conn(t testing.TB, name, alias string) *Conn {

@@ -1,6 +1,7 @@
 package plug
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -22,8 +23,8 @@ import (
 // Each mistake at the start has its class and one sentence, and leaves neither a process nor a directory.
 func TestBadStarts(t *testing.T) {
 	r := newFixture(t)
-	r.Timeouts = Timeouts{Handshake: patience, Describe: patience, ExitDrain: patience, ExitNotice: patience} // on a busy machine
-	const short = 5 * time.Second                                                                             // for those that never get further
+	r.Timeouts.ExitDrain, r.Timeouts.ExitNotice = patience, patience // on a busy machine
+	const short = 5 * time.Second                                    // for those that never get further
 	tests := []struct {
 		alias  string
 		reason unit.Reason
@@ -231,7 +232,7 @@ func TestDescription(t *testing.T) {
 
 func TestStopLadder(t *testing.T) {
 	r := newFixture(t)
-	r.Timeouts = Timeouts{Stop: time.Hour, Terminate: 300 * time.Millisecond}
+	r.Timeouts.Terminate = 300 * time.Millisecond
 	for _, alias := range []string{"", "minimal"} { // with Shutdown, and without
 		stop(t, r.conn(t, "badhandler", alias))
 	}
@@ -265,12 +266,20 @@ func FuzzHandshake(f *testing.F) {
 // A start ends in time although something that the process has started holds its socket, and outlives it.
 func TestStartWithAnHeir(t *testing.T) {
 	r := newFixture(t)
-	r.Timeouts = Timeouts{Handshake: 2 * time.Second, Describe: 2 * time.Second, Kill: 3 * time.Second}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
 	failed := make(chan error, 1)
 	go func() {
-		_, err := r.start(t, "badhandler", "heir")
+		_, err := r.startWith(ctx, t, "badhandler", "heir")
 		failed <- err
 	}()
+	var heir int
+	testutil.Eventually(t, patience, "the process has shaken hands and has an heir", func() bool {
+		_, err := fmt.Sscanf(regexp.MustCompile(`heir \d+`).FindString(r.logs.String()), "heir %d", &heir)
+		return err == nil && heir != 0
+	})
+	t.Cleanup(func() { _ = syscall.Kill(heir, syscall.SIGKILL) })
+	cancel()
 	select {
 	case err := <-failed:
 		if err == nil {
@@ -279,11 +288,6 @@ func TestStartWithAnHeir(t *testing.T) {
 	case <-time.After(patience):
 		t.Error("the start does not end")
 	}
-	var heir int
-	if _, err := fmt.Sscanf(regexp.MustCompile(`heir \d+`).FindString(r.logs.String()), "heir %d", &heir); err != nil || heir == 0 {
-		t.Fatalf("no heir: %s", r.logs)
-	}
-	_ = syscall.Kill(heir, syscall.SIGKILL)
 }
 
 // A handler's socket gets a name that others cannot see in the kernel's list.

@@ -94,8 +94,8 @@ var startup = map[string]func(){
 		if err := cmd.Start(); err != nil {
 			panic(err)
 		}
-		fmt.Fprintln(os.Stderr, "heir", cmd.Process.Pid)
 		fmt.Printf("1|1|unix|%s|grpc|\n", path)
+		fmt.Fprintln(os.Stderr, "heir", cmd.Process.Pid)
 		select {}
 	},
 	"unasked-certificate": func() { // go-plugin itself would panic
