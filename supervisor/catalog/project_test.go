@@ -199,7 +199,7 @@ func TestWatchTrees(t *testing.T) {
 		t.Helper()
 		select {
 		case <-changed:
-		case <-time.After(20 * time.Second):
+		case <-time.After(patience):
 			t.Fatalf("not told about %s", what)
 		}
 		for len(changed) > 0 {

@@ -23,7 +23,7 @@ import (
 	"github.com/blocksd/blocksd/internal/testutil"
 )
 
-const patience = 10 * time.Second
+const patience = 3 * time.Minute
 
 func TestMain(m *testing.M) {
 	Shim(os.Args)

@@ -29,7 +29,7 @@ import (
 const (
 	first, last = 60600, 60699
 	named       = 54321 // a user that root's configuration names
-	patience    = 10 * time.Second
+	patience    = 3 * time.Minute
 )
 
 func TestMain(m *testing.M) {
