@@ -24,7 +24,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-const patience = 10 * time.Second
+const patience = 3 * time.Minute
 
 // listen serves on a Unix socket until the test ends.
 func listen(t *testing.T, register func(*grpc.Server)) (socket string) {

@@ -18,7 +18,8 @@ import (
 	"github.com/blocksd/blocksd/sandbox"
 )
 
-const patience = 20 * time.Second
+// patience bounds hangs: a machine may stand still for a while.
+const patience = 3 * time.Minute
 
 const cardText = `{"identity":{"agentName":"%s","displayName":"Test","description":"for tests","version":"1.0.0","provider":{"organization":"T"}},
 "capabilities":{"taskKinds":["request","pipe"]},"tags":[{"id":"t","name":"T"}],

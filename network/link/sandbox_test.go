@@ -22,8 +22,8 @@ import (
 	"github.com/blocksd/blocksd/sandbox/switches"
 )
 
-// patience is how long a test waits for what must happen.
-const patience = 20 * time.Second
+// patience is how long a test waits for what must happen. It bounds hangs: a machine may stand still for a while.
+const patience = 3 * time.Minute
 
 var keys = wire.Keyset{PublishKey: "pub-c-test", SubscribeKey: "sub-c-test"}
 
@@ -88,7 +88,7 @@ func newNetwork(t testing.TB, options ...option) *network {
 }
 
 // quick are timeouts with which a test does not have to wait.
-var quick = link.Timeouts{BackoffStart: time.Millisecond, BackoffCap: 10 * time.Millisecond, Request: 5 * time.Second}
+var quick = link.Timeouts{BackoffStart: time.Millisecond, BackoffCap: 10 * time.Millisecond, Request: patience}
 
 func (n *network) link(change ...func(*link.Config)) *link.Link {
 	n.t.Helper()

@@ -72,7 +72,7 @@ func TestSharedConnections(t *testing.T) {
 	const links = 100
 	f := newFront(t)
 	shared := link.NewShared(context.Background(), f.origin, false)
-	ctx, cancel := context.WithTimeout(context.Background(), links*time.Second) // a hang
+	ctx, cancel := context.WithTimeout(context.Background(), patience) // a hang
 	defer cancel()
 	var running sync.WaitGroup
 	got := make(chan string, 2*links)
@@ -190,7 +190,7 @@ func TestDeadSharedConnection(t *testing.T) {
 	shared := link.NewShared(context.Background(), path.address, false)
 	defer shared.Close()
 	timeouts := quick
-	timeouts.Request = 200 * time.Millisecond
+	timeouts.Request = 2 * time.Second
 	l, err := link.New(link.Config{Origin: path.address, Keys: keys, UserID: "tester", Timeouts: timeouts, Shared: shared})
 	if err != nil {
 		t.Fatal(err)

@@ -36,10 +36,15 @@ func TestHandlers(t *testing.T) {
 
 func TestCancel(t *testing.T) {
 	h := plugintest.Start(t, plugintest.Build(t, "github.com/blocksd/blocksd/handlers/internal/sleeper"))
-	task := plugintest.Text("request", "1h")
-	task.CancelAfter = 50 * time.Millisecond
-	if o := h.Do(task); o.Err == nil || o.Took > time.Minute || len(o.Statuses) != 1 || o.Statuses[0] != "sleeping" {
+	if o := h.Do(plugintest.Text("request", "1ms")); o.Err != nil || len(o.Statuses) != 1 || o.Statuses[0] != "sleeping" {
 		t.Errorf("ended with %+v", o)
+	}
+	for _, after := range []time.Duration{1, 50 * time.Millisecond} { // before the handler has the task, and most likely then
+		task := plugintest.Text("request", "1h")
+		task.CancelAfter = after
+		if o := h.Do(task); o.Err == nil || o.Took >= plugintest.Timeout {
+			t.Errorf("ended with %+v", o)
+		}
 	}
 }
 

@@ -19,7 +19,7 @@ import (
 	"time"
 )
 
-const soon = 10 * time.Second
+const soon = 3 * time.Minute
 
 func newCarrier(t *testing.T, change func(*Config)) *Carrier {
 	t.Helper()
@@ -313,7 +313,7 @@ func TestStall(t *testing.T) {
 	if _, err := ask(t.Context(), "/late", 100*time.Millisecond); err != nil {
 		t.Errorf("late: %v", err)
 	}
-	if a, err := ask(t.Context(), "/steady", 5*time.Second); err != nil || len(a.Body) != 15_000 {
+	if a, err := ask(t.Context(), "/steady", soon); err != nil || len(a.Body) != 15_000 {
 		t.Errorf("steady: %d bytes, %v", len(a.Body), err)
 	}
 	go func() { <-begun }()
