@@ -31,7 +31,7 @@ import (
 // Named waits of the server.
 const (
 	defaultPresenceScan = 250 * time.Millisecond
-	readHeaderTimeout   = 10 * time.Second
+	readHeaderTimeout   = time.Minute      // a machine may stand still for a while
 	idleTimeout         = 10 * time.Minute // longer than a long poll
 	shutdownTimeout     = 700 * time.Millisecond
 )
@@ -72,6 +72,7 @@ type Sandbox struct {
 	cfg      Config
 	listener net.Listener
 	server   *http.Server
+	shutdown time.Duration // how long the requests that run may take at the end
 	blocks   *blocks.Network
 	blobs    *blob.Store
 	spaces   []*pubsub.Space
@@ -148,6 +149,7 @@ func New(cfg Config) (*Sandbox, error) {
 	}
 	s.control = s.admin()
 	s.faulty = s.faults.Wrap(http.HandlerFunc(s.face))
+	s.shutdown = shutdownTimeout
 	s.server = &http.Server{
 		// No write timeout: a poll is held for minutes.
 		Handler: s.logged(http.HandlerFunc(s.route)), ReadHeaderTimeout: readHeaderTimeout, IdleTimeout: idleTimeout,
@@ -255,7 +257,7 @@ func (s *Sandbox) Run(ctx context.Context) error {
 	for _, space := range s.spaces {
 		space.Close()
 	}
-	limit, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTimeout)
+	limit, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.shutdown)
 	defer cancel()
 	if s.server.Shutdown(limit) != nil {
 		_ = s.server.Close() // what is left is cut off; the error would be about that

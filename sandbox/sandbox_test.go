@@ -11,7 +11,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -248,7 +247,7 @@ func TestRunReportsServerFailure(t *testing.T) {
 	if err := s.listener.Close(); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	if err := s.Run(ctx); err == nil || errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("Run: %v", err)

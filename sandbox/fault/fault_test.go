@@ -28,7 +28,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 var routes = route.Join(api.Routes, pubnub.Routes, api.Serves)
 
 // patience bounds what a test waits for.
-const patience = 10 * time.Second
+const patience = 3 * time.Minute
 
 // stand is a server behind an injector that answers with what it was asked, and holds polls.
 type stand struct {

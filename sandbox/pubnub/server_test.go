@@ -86,7 +86,7 @@ type reply struct {
 
 func fetch(t testing.TB, server *httptest.Server, method, path, body string, header ...string) reply {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, method, server.URL+path, strings.NewReader(body))
 	if err != nil {

@@ -100,7 +100,7 @@ func TestOneUploadPerFile(t *testing.T) {
 		t.Error("an upload that was cut short has succeeded")
 	}
 	var got reply
-	testutil.Eventually(t, 10*time.Second, "the server notices that the upload was cut short", func() bool {
+	testutil.Eventually(t, 3*time.Minute, "the server notices that the upload was cut short", func() bool {
 		got = other(second)
 		return got.status != 409
 	})

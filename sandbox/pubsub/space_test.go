@@ -359,7 +359,7 @@ func TestConcurrentReadersMissNothing(t *testing.T) {
 				for !ok {
 					select {
 					case <-p.Wake():
-					case <-time.After(10 * time.Second):
+					case <-time.After(3 * time.Minute):
 						t.Errorf("reader %d is stuck at %d messages", r, len(seen))
 						p.Close(true)
 						return
