@@ -1,6 +1,7 @@
 package client_test
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -51,7 +52,10 @@ func (j *job) stream(declared string, n int) open {
 		j.t.Error(err)
 		return open{}
 	}
-	_, err = j.link.Publish(j.ctx, link.Message{Channel: wire.SetupChannel(s.OrgID, s.TaskID), Token: j.start.WriteToken, Body: body})
+	// The consumer may hear of the stream, and end the test, before the answer is here.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(j.ctx), testTimeout)
+	defer cancel()
+	_, err = j.link.Publish(ctx, link.Message{Channel: wire.SetupChannel(s.OrgID, s.TaskID), Token: j.start.WriteToken, Body: body})
 	status, ok := errors.AsType[*link.StatusError](err)
 	if !ok {
 		j.t.Errorf("set-up: %v", err)

@@ -27,7 +27,7 @@ import (
 )
 
 // testTimeout bounds every wait of a test.
-const testTimeout = time.Minute
+const testTimeout = 3 * time.Minute
 
 const cardText = `{"identity":{"agentName":"NAME","displayName":"Test","description":"for tests","version":"1.0.0","provider":{"organization":"T"}},
 "capabilities":{"taskKinds":["request","pipe"]},"tags":[{"id":"t","name":"T"}],

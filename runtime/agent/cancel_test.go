@@ -76,13 +76,20 @@ func TestCancel(t *testing.T) {
 
 func TestDeadline(t *testing.T) {
 	n, st := newNetwork(t, true), newStage()
+	far := n.serve(cardOf(t, "far", 8, `, "maxRunningTimeSec": 3600`), st, nil)
+	far.await(StateOnline)
+	far.control(startTask("d0", ""))
+	c := st.next(t)
+	if c.task.Deadline.IsZero() || !far.Tasks()[0].Deadline.Equal(c.task.Deadline) {
+		t.Errorf("deadlines %v and %v", c.task.Deadline, far.Tasks()[0].Deadline)
+	}
+	c.result <- nil
+	n.terminal("d0")
+
 	a := n.serve(cardOf(t, "worker", 8, `, "maxRunningTimeSec": 1`), st, nil)
 	a.await(StateOnline)
 	a.control(startTask("d1", ""))
-	c := st.next(t)
-	if c.task.Deadline.IsZero() || !a.Tasks()[0].Deadline.Equal(c.task.Deadline) {
-		t.Errorf("deadlines %v and %v", c.task.Deadline, a.Tasks()[0].Deadline)
-	}
+	c = st.next(t)
 	if reason := c.asked(t); reason != dispatch.CancelDeadline {
 		t.Errorf("reason %v", reason)
 	}

@@ -409,7 +409,6 @@ func TestStopDuringOutage(t *testing.T) {
 	c := st.next(t)
 	n.awaitRunning("t1")
 	f.set(func(w http.ResponseWriter, _ *http.Request) bool { panic(http.ErrAbortHandler) })
-	at := time.Now()
 	a.stop()
 	if reason := c.asked(t); reason != dispatch.CancelDrain {
 		t.Errorf("reason %v", reason)
@@ -417,9 +416,6 @@ func TestStopDuringOutage(t *testing.T) {
 	c.result <- nil
 	if err := a.ended(); err != nil {
 		t.Error(err)
-	}
-	if took := time.Since(at); took > 5*time.Second {
-		t.Errorf("it took %v", took)
 	}
 	want := Counts{Accepted: 1, Canceled: 1, Undelivered: 1}
 	if diff := cmp.Diff(want, a.Status().Counts); diff != "" {

@@ -26,8 +26,8 @@ import (
 	"github.com/blocksd/blocksd/sandbox"
 )
 
-// patience is how long a test waits for something that must happen.
-const patience = 20 * time.Second
+// patience is how long a test waits for something that must happen. It bounds hangs: a machine may stand still for a while.
+const patience = 3 * time.Minute
 
 // network is a sandbox and a driver.
 type network struct {

@@ -57,14 +57,12 @@ func TestSlowNetworkSlowsTheWriter(t *testing.T) {
 		blocked <- slow.Write(ctx, []dispatch.StreamItem{{Kind: dispatch.StreamBytes, Data: chunk}}, true)
 	}()
 	r := task.read(fastAnnounced)
+	limit, stop := context.WithTimeout(t.Context(), patience)
+	defer stop()
 	for i := range 50 {
-		began := time.Now()
 		put(t, fast, dispatch.StreamEvent, fmt.Sprintf(`{"n":%d}`, i))
-		if err := fast.Flush(t.Context()); err != nil {
+		if err := fast.Flush(limit); err != nil {
 			t.Fatal(err)
-		}
-		if took := time.Since(began); took > 5*time.Second {
-			t.Errorf("another stream took %v", took)
 		}
 	}
 	for got := ""; !strings.HasSuffix(got, `{"n":49}`); {

@@ -39,7 +39,7 @@ func TestStreamSetup(t *testing.T) {
 	limit := 61
 	c := streamCard(t, "worker")
 	c.MaxRunningTimeSec = &limit
-	a := n.serve(c, st, func(cfg *Config) { n.through(f)(cfg); cfg.Timeouts.StreamSetup = time.Second })
+	a := n.serve(c, st, func(cfg *Config) { n.through(f)(cfg); cfg.Timeouts.StreamSetup = patience })
 	a.await(StateOnline)
 
 	task := n.streamTask(st, "worker", wire.Request, 0)
@@ -85,7 +85,7 @@ func TestStreamSetup(t *testing.T) {
 		{`403 {"status":403,"message":"Forbidden"}`, "denied access"},
 		{`403 `, "denied access"},
 		{`200 [1,"Sent","17000000000000000"]`, "published the setup request instead of answering it"},
-		{`503 {}`, "503"},
+		{`503 {}`, "gave up after"},
 		{"403 " + grant(`{"status":403,"message":{"ok":true,"streamSetupResponse":%s}}`, ""), "has no token"},
 		{`403 {"status":403,"message":{"ok":true,"streamSetupResponse":{"taskId":"x"}}}`, "cannot be used"},
 		{"403 " + grant(`{"status":403,"message":{"ok":true,"streamSetupResponse":%s}}`, `,"token":"t"`), ""},
@@ -93,6 +93,9 @@ func TestStreamSetup(t *testing.T) {
 	} {
 		text := strings.ReplaceAll(tc.answer, "%d", fmt.Sprint(i+2))
 		answer.Store(&text)
+		if a.cfg.Timeouts.StreamSetup = patience; strings.HasPrefix(text, "503") { // which is asked again and again
+			a.cfg.Timeouts.StreamSetup = time.Second
+		}
 		_, _, err := task.port.CreateStream(t.Context(), dispatch.StreamRequest{Declared: "_default"})
 		switch {
 		case tc.says == "" && err != nil:
@@ -102,6 +105,7 @@ func TestStreamSetup(t *testing.T) {
 		}
 	}
 	answer.Store(nil)
+	a.cfg.Timeouts.StreamSetup = patience
 	s, _, err := task.port.CreateStream(t.Context(), dispatch.StreamRequest{Declared: "_default"})
 	if err != nil {
 		t.Errorf("after the refusals: %v", err)
@@ -153,17 +157,21 @@ func TestStreamGrace(t *testing.T) {
 	a.await(StateOnline)
 	task := n.streamTask(st, "worker", wire.Pipe, 5)
 	const grace = 300 * time.Millisecond
-	for declared, waits := range map[string]bool{"_default": true, "chat": true, "feed": false, "cast": true} {
+	for _, declared := range []string{"_default", "chat", "cast"} {
 		began := time.Now()
 		if _, _, err := task.port.CreateStream(t.Context(), dispatch.StreamRequest{Declared: declared, Grace: grace}); err != nil {
 			t.Fatal(err)
 		}
-		if took := time.Since(began); waits != (took >= grace) {
+		if took := time.Since(began); took < grace {
 			t.Errorf("%s took %v", declared, took)
 		}
 	}
-	began := time.Now()
-	if _, created, err := task.port.CreateStream(t.Context(), dispatch.StreamRequest{Declared: "cast", Grace: time.Hour}); err != nil || created || time.Since(began) > time.Minute {
+	limit, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	if _, _, err := task.port.CreateStream(limit, dispatch.StreamRequest{Declared: "feed", Grace: time.Hour}); err != nil {
+		t.Errorf("a stream that is read was waited for: %v", err)
+	}
+	if _, created, err := task.port.CreateStream(limit, dispatch.StreamRequest{Declared: "cast", Grace: time.Hour}); err != nil || created {
 		t.Errorf("a stream that is there was waited for: %v", err)
 	}
 	task.result <- errors.New("over")

@@ -71,15 +71,24 @@ func TestDetachedPipeHoldsItsSlot(t *testing.T) {
 func TestBroadcastRefusalIsSaidOnce(t *testing.T) {
 	n, st := newNetwork(t, true), newStage()
 	c := cardOf(t, "worker", 4, "")
+	var refusing atomic.Bool
+	said := make(chan struct{})
 	for i := range 3 {
 		a := n.serve(c, st, func(cfg *Config) {
-			cfg.Jitter = func() float64 { return float64(i) / 2 }
-			cfg.Timeouts.Spread = 4 * time.Second
+			cfg.Jitter = func() float64 {
+				if i > 0 && refusing.Load() { // its turn comes behind that of the first, however slow that one is
+					<-said
+				}
+				return float64(i) / 2
+			}
+			cfg.Timeouts.Spread = 10 * time.Millisecond
 		})
 		a.await(StateOnline)
 		if i == 2 {
+			refusing.Store(true)
 			a.broadcast(startTask("b1", `,"taskKind":"pipe"`))
 			n.terminal("b1")
+			close(said)
 			eventually(t, "all have answered or let it be", func() bool {
 				a.mu.Lock()
 				defer a.mu.Unlock()

@@ -21,7 +21,7 @@ import (
 )
 
 // patience bounds every wait.
-const patience = time.Minute
+const patience = 3 * time.Minute
 
 const sinkCard = `{
   "identity": {"agentName": "sink", "displayName": "Sink", "description": "", "version": "1", "provider": {"organization": "o"}},

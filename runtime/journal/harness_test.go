@@ -9,8 +9,8 @@ import (
 	"github.com/blocksd/blocksd/network/wire"
 )
 
-// patience is how long a test waits for something that must happen.
-const patience = 20 * time.Second
+// patience is how long a test waits for something that must happen. It bounds hangs: a machine may stand still for a while.
+const patience = 3 * time.Minute
 
 // testLogBytes is small, so that tests come to the end of the log.
 const testLogBytes = 16 * logBlock
