@@ -29,8 +29,24 @@ import (
 // attack is something that a handler does to others. The argument is the rest of the request behind the name.
 type attack func(ctx context.Context, t *pluginsdk.Task, argument string) error
 
-// settle is how long a refusal may take on a busy machine.
-const settle = 10 * time.Second
+// settle is how long a refusal may take on a busy machine. It is waited for step by step: a machine that stands still for a
+// while takes one step from it.
+const settle, step = 10 * time.Second, 100 * time.Millisecond
+
+// unhurried bounds hangs.
+const unhurried = 2 * time.Minute
+
+// early waits for a value, but for no longer than limit.
+func early[T any](c <-chan T, limit time.Duration) (value T, came bool) {
+	for range limit / step {
+		select {
+		case value = <-c:
+			return value, true
+		case <-time.After(step):
+		}
+	}
+	return value, false
+}
 
 // attacks by name, which is the first word of the request.
 var attacks = map[string]attack{
@@ -55,7 +71,7 @@ var attacks = map[string]attack{
 			}
 		}()
 		for range atoi(n) {
-			c, err := net.DialTimeout("unix", path, time.Second)
+			c, err := net.DialTimeout("unix", path, unhurried)
 			if err != nil {
 				break
 			}
@@ -64,8 +80,9 @@ var attacks = map[string]attack{
 		t.Status("connected")
 		held := 0
 		for _, c := range open {
-			_ = c.SetReadDeadline(time.Now().Add(time.Second))
-			if _, err := c.Read(make([]byte, 1)); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+			read := make(chan error, 1)
+			go func() { _, err := c.Read(make([]byte, 1)); read <- err }()
+			if err, came := early(read, time.Second); !came || err == nil {
 				held++
 			}
 		}
@@ -120,12 +137,8 @@ var attacks = map[string]attack{
 			}
 			ended := make(chan error, 1)
 			go func() { ended <- s.RecvMsg(new(handlerv1.PublishArtifactResponse)) }()
-			select {
-			case err := <-ended:
-				return err
-			case <-time.After(settle): // an artifact that was let in has no answer yet
-				return nil
-			}
+			err, _ = early(ended, settle) // an artifact that was let in has no answer yet
+			return err
 		})
 	},
 	// log writes so many MiB of lines.
@@ -296,7 +309,7 @@ func streams(ctx context.Context, t *pluginsdk.Task, n int, begin func(context.C
 		return err
 	}
 	defer conn.Close()
-	ctx, cancel := context.WithTimeout(metadata.AppendToOutgoingContext(ctx, "blocksd-host-token", os.Getenv("BLOCKSD_HOST_TOKEN")), 40*time.Second)
+	ctx, cancel := context.WithTimeout(metadata.AppendToOutgoingContext(ctx, "blocksd-host-token", os.Getenv("BLOCKSD_HOST_TOKEN")), unhurried)
 	defer cancel()
 	var all sync.WaitGroup
 	var mu sync.Mutex
@@ -325,7 +338,7 @@ func forge(ctx context.Context, socket, token, task string) string {
 		return err.Error()
 	}
 	defer conn.Close()
-	limit, cancel := context.WithTimeout(metadata.AppendToOutgoingContext(ctx, "blocksd-host-token", token), settle)
+	limit, cancel := context.WithTimeout(metadata.AppendToOutgoingContext(ctx, "blocksd-host-token", token), unhurried)
 	defer cancel()
 	s, err := handlerv1.NewHostServiceClient(conn).PublishArtifact(limit)
 	if err == nil {
