@@ -85,7 +85,7 @@ func TestWatchers(t *testing.T) {
 	d := start(t, settingsFor(t, network, handlers(t, "echo")))
 	d.ready(t)
 	const watchers, tasks = 50, 20
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), waitLimit)
 	defer cancel()
 	var all sync.WaitGroup
 	defer all.Wait()

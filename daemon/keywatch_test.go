@@ -12,9 +12,6 @@ import (
 	"github.com/blocksd/blocksd/internal/testutil"
 )
 
-// lookLimit bounds the wait for looks that come every 50 ms.
-const lookLimit = 30 * time.Second
-
 // fastLook makes the daemon ask about its keys far more often than it does.
 func fastLook(c Config) Config {
 	c.KeyLook = 50 * time.Millisecond
@@ -82,7 +79,7 @@ func TestKeyLooksAreCheap(t *testing.T) {
 		}
 		return seen
 	}
-	testutil.Eventually(t, lookLimit, "there have been ten looks", func() bool { return count()["GET /api/v1/registry/agents"] >= 10 })
+	testutil.Eventually(t, waitLimit, "there have been ten looks", func() bool { return count()["GET /api/v1/registry/agents"] >= 10 })
 	seen := count()
 	for _, other := range []string{"POST /api/v1/auth/agent/refresh", "POST /api/v1/auth/agent/connect"} {
 		if seen[other] > 0 {
