@@ -78,6 +78,8 @@ func settingsFor(t *testing.T, network *sandbox.Sandbox, plugins string) Config 
 	dir := t.TempDir()
 	s := config.Default()
 	s.StateDir, s.Socket, s.Plugins.Dirs = dir, filepath.Join(dir, "s"), []string{plugins}
+	// A machine may stand still for a while; no test but those that set them is about these.
+	s.Timeouts.HandlerHandshake, s.Timeouts.HandlerDescribe, s.Timeouts.HandlerHealth, s.Timeouts.HandlerStop = waitLimit, waitLimit, waitLimit, waitLimit
 	key := "bk_none"
 	if network != nil {
 		s.Network = config.Network{CDMURL: network.CDMURL(), PubNubOrigin: network.Addr()}

@@ -22,9 +22,15 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-type fakeDaemon struct{ canceled []string }
+type fakeDaemon struct {
+	canceled []string
+	drains   chan struct{} // gets a value when a drain begins, unless it is nil
+}
 
 func (f *fakeDaemon) Drain(ctx context.Context) error {
+	if f.drains != nil {
+		f.drains <- struct{}{}
+	}
 	<-ctx.Done()
 	return ctx.Err()
 }

@@ -42,6 +42,7 @@ type sender struct {
 	client   *http.Client
 	resource *resourcepb.Resource
 	version  string
+	timeout  time.Duration // of one request
 }
 
 // Address is where traces go for an endpoint: the path of the protocol is added where it is missing.
@@ -86,7 +87,7 @@ type busy struct {
 }
 
 func (s *sender) send(ctx context.Context, spans []*tracepb.Span) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, requestTimeout, fmt.Errorf("the collector did not answer within %s", requestTimeout))
+	ctx, cancel := context.WithTimeoutCause(ctx, s.timeout, fmt.Errorf("the collector did not answer within %s", s.timeout))
 	defer cancel()
 	body, err := proto.Marshal(&collectorpb.ExportTraceServiceRequest{ResourceSpans: []*tracepb.ResourceSpans{{
 		Resource: s.resource,

@@ -39,6 +39,7 @@ type Tracer struct {
 	overflow   atomic.Uint64 // deliveries that found no room
 	queue      *queue
 	sender     *sender
+	last       time.Duration // for the requests after the daemon's last task
 }
 
 // delivery: the network has the outcome of a task.
@@ -70,7 +71,8 @@ func New(cfg Config) (*Tracer, error) {
 	return &Tracer{
 		log: cfg.Log, reader: cfg.Events.Follow(event.TaskAccepted, event.TaskStarted, event.TaskEnded),
 		deliveries: make(chan delivery, maxDeliveries), queue: newQueue(),
-		sender: &sender{address: address, headers: cfg.Headers, client: &http.Client{Transport: transport, CheckRedirect: here}, resource: resource, version: cfg.Version},
+		sender: &sender{address: address, headers: cfg.Headers, client: &http.Client{Transport: transport, CheckRedirect: here}, resource: resource, version: cfg.Version, timeout: requestTimeout},
+		last:   lastTimeout,
 	}, nil
 }
 
@@ -100,7 +102,7 @@ func (t *Tracer) Run(ctx context.Context) {
 	work.Go(func() { t.send(sending, made) })
 	t.make(ctx)
 	close(made)
-	timer := time.AfterFunc(lastTimeout, stop)
+	timer := time.AfterFunc(t.last, stop)
 	defer timer.Stop()
 	work.Wait()
 }
