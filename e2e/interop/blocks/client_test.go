@@ -117,6 +117,10 @@ type order struct {
 	Count int
 
 	Patience float64
+	Release  struct {
+		File  string
+		After int
+	}
 	Name     string
 	Names    []string
 	Chunks   []json.RawMessage

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"os"
 	"slices"
 	"strings"
 	"unicode/utf16"
@@ -62,6 +63,11 @@ func (w *work) readToTheEnd(s *client.Session, stream *client.Stream) (said []st
 			said = append(said, "read "+asPythonText(item.Event))
 		default:
 			said = append(said, "read "+shown(item.Data))
+		}
+		if w.Release.After > 0 && len(said) == w.Release.After {
+			if err := os.WriteFile(w.Release.File, nil, 0o600); err != nil {
+				return nil, err
+			}
 		}
 	}
 	ends, err := w.end(s, stream)

@@ -520,16 +520,22 @@ def end_of(task, who="free"):
 # ---- streams -----------------------------------------------------------------------------------------------------------
 
 
-def reading(stream, kind):
-    return [shown(b) for b in stream.bytes()] if kind == "bytes" else [json.dumps(e, sort_keys=True) for e in stream.events()]
+def reading(stream, kind, release=None):
+    """Reads a stream to its end; release: the file to make after so many values."""
+    said = []
+    for value in stream.bytes() if kind == "bytes" else stream.events():
+        said.append(shown(value) if kind == "bytes" else json.dumps(value, sort_keys=True))
+        if release and len(said) == release["after"]:
+            open(release["file"], "w").close()
+    return said
 
 
 @operation
-def read_stream(name, kind, **args):
+def read_stream(name, kind, release=None, **args):
     """Opens an outbound stream and reads it to its end."""
     c, session = send(**args)
     ref = session.wait_for_stream(name, timeout=DEADLINE)
-    said = [f"read {v}" for v in reading(ref.open(), kind)]
+    said = [f"read {v}" for v in reading(ref.open(), kind, release)]
     if args.get("task_kind") == "pipe":
         session.cancel()
     return [*said, f"ends {session.wait_for_terminal(timeout=DEADLINE).state}"]

@@ -3,6 +3,7 @@ package blocks
 import (
 	"fmt"
 	"maps"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -29,7 +30,8 @@ func TestStreams(t *testing.T) {
 		// else lives.
 		if s.args["stream"] == true {
 			s.args = maps.Clone(s.args)
-			s.args["steps"] = append(slices.Clone(s.args["steps"].(steps)), args{"pause": 5})
+			s.args["steps"] = append(slices.Clone(s.args["steps"].(steps)), awaitReader)
+			s.args["release"] = args{"after": 3}
 		}
 		ofScenarios = append(ofScenarios, s)
 	}
@@ -72,11 +74,44 @@ func TestStreams(t *testing.T) {
 	}
 }
 
+// awaitReader is the step of a task that goes on when its reader has read as many values as "release" says.
+var awaitReader = args{"await_file": "of the reader"}
+
+// released gives a scenario whose task waits for its reader a file of its own for that.
+func released(t *testing.T, a args) args {
+	release, ok := a["release"].(args)
+	if !ok {
+		return a
+	}
+	dir, err := os.MkdirTemp("", "read") // not t.TempDir, which is closed to the user of a handler
+	if err == nil {
+		err = os.Chmod(dir, 0o755)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	file := filepath.Join(dir, "read")
+	script := slices.Clone(a["steps"].(steps))
+	for i, s := range script {
+		if s["await_file"] == awaitReader["await_file"] {
+			script[i] = args{"await_file": file}
+		}
+	}
+	a = maps.Clone(a)
+	a["steps"], a["release"] = script, args{"file": file, "after": release["after"]}
+	return a
+}
+
 // streaming are the agents that have streams.
 var streaming = []string{"streamer", "reporter", "symmetry"}
 
 // showStreams runs scenarios and looks at what their user sees; version is the SDK's, if it is one of its users.
 func showStreams(t *testing.T, c user, version string, scenarios []scenario) {
+	scenarios = slices.Clone(scenarios)
+	for i, s := range scenarios {
+		scenarios[i].args = released(t, s.args)
+	}
 	said := all(c, scenarios)
 	for i, s := range scenarios {
 		t.Run(s.name, func(t *testing.T) {
@@ -126,7 +161,7 @@ var streamScenarios = []scenario{
 		[]string{"read {}", "read []", "read 0", "read -1.5", "read true", "read null", `read {"deep": [{"a": null}]}`, `read {"text": "\u2028 \ud83d\ude80"}`, "ends canceled"}, nil},
 	{"late reader", "late_reader", pipe("log", args{"steps": steps{{"write": args{"name": "log", "chunks": []any{"one", "two", strings.Repeat("ü", 20000)}}}, status("written"), untilCancel}}),
 		[]string{"read one", "read two", "read " + shownOf(strings.Repeat("ü", 20000)), "ends canceled"}, nil},
-	{"failure with a stream open", "read_stream", pipe("ticks", args{"kind": "events", "steps": steps{{"write": args{"name": "ticks", "chunks": []any{1, 2}, "end": false}}, {"pause": 5}, {"fail": "broken stream"}}}),
+	{"failure with a stream open", "read_stream", pipe("ticks", args{"kind": "events", "release": args{"after": 2}, "steps": steps{{"write": args{"name": "ticks", "chunks": []any{1, 2}, "end": false}}, awaitReader, {"fail": "broken stream"}}}),
 		[]string{"read 1", "read 2", "ends failed"}, nil},
 	{"written elsewhere", "external_stream", pipe("ticks", args{"messages": elsewhere, "steps": steps{{"external": args{"name": "ticks", "metadata": args{}, "tell": true}}}}),
 		[]string{`read {"n": 1}`, `read {"n": 2}`, "read [3]", "ends canceled"}, nil},

@@ -10,6 +10,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"os"
 	"strings"
 	"time"
 
@@ -63,6 +65,7 @@ var steps = map[string]func(*work, json.RawMessage) error{
 	"await_cancel": step(func(w *work, seconds float64) error { w.canceled(seconds); return nil }),
 	"until_cancel": step((*work).untilCancel),
 	"raise_cancel": step((*work).raiseCancel),
+	"await_file":   step((*work).awaitFile),
 	"fail":         step(func(_ *work, text string) error { return errors.New(text) }),
 	"call":         step((*work).call),
 	"trace":        step(func(w *work, key string) error { return w.text(w.TraceContext[key]) }),
@@ -112,6 +115,18 @@ func (w *work) canceled(seconds float64) bool {
 		return true
 	case <-time.After(duration(seconds)):
 		return false
+	}
+}
+
+// awaitFile polls: the file is made in another process.
+func (w *work) awaitFile(path string) error {
+	for {
+		if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		if w.canceled(0.1) {
+			return errors.New("canceled before the file was there")
+		}
 	}
 }
 
