@@ -391,7 +391,7 @@ export default async function handler(task, ctx) {
   const order = [];
   session.onProgress(() => order.push('progress'));
   session.onStream((ref) => order.push(ref.descriptor.streamId));
-  const ref = await session.waitForStream('quotes', 30000);
+  const ref = await session.waitForStream('quotes', 180_000);
   const quotes = ref.open();
   const got = [];
   for await (const value of quotes.events()) got.push(value);

@@ -79,7 +79,7 @@ test('a session calls back, late ones too, and waits', async () => {
   s.onProgress((e) => seen.push(e.message));
   s.onEvent(() => { throw new Error('a bad callback hurts nobody'); });
   s.onError((err, about) => seen.push(about.callbackType));
-  assert.equal((await s.waitForTerminal(5000)).state, 'completed');
+  assert.equal((await s.waitForTerminal(180_000)).state, 'completed');
   assert.equal(s.state, 'completed');
   assert.deepEqual(seen, ['event', 'm', 'event', 'event', 'event']);
   const late = [];
@@ -110,5 +110,5 @@ test('who waits for a called task is woken when its own is to end', async () => 
   abort.abort(new CanceledError('user'));
   await assert.rejects(waiting, (err) => err instanceof CanceledError && err.reason === 'user');
   const [s] = session([{ type: 'terminal', state: 'completed' }]);
-  assert.equal((await s.waitForTerminal(5000)).state, 'completed');
+  assert.equal((await s.waitForTerminal(180_000)).state, 'completed');
 });

@@ -23,7 +23,7 @@ from blocksd._pb import task_pb2 as tp
 
 PACKAGE = Path(__file__).parent.parent
 # Bounds hangs; nothing is measured with it.
-PATIENCE = 60
+PATIENCE = 180
 TOKEN = "token of a test"
 # As the daemon's.
 OPTIONS = [("grpc.max_receive_message_length", 16 << 20), ("grpc.max_send_message_length", 16 << 20)]

@@ -122,17 +122,17 @@ def test_a_project_has_the_verbs_of_its_sdk(project: Any) -> None:
                 order.append(ref.descriptor.declared_stream)
                 if len(order) >= 2: both.set()
             session.on_stream(on_stream)
-            quotes = session.wait_for_stream("quotes", timeout=30)
+            quotes = session.wait_for_stream("quotes", timeout=180)
             assert not quotes.is_open
             stream = quotes.open()
             assert stream is quotes.open() and quotes.is_open
             d = quotes.descriptor
             seen.append([d.agent_direction, d.local_direction, d.format, d.affinity, d.metadata, d.agent_name])
             seen.append(list(stream.events()))
-            words = session.wait_for_stream_where(lambda r: r.descriptor.affinity == "shared", timeout=30).open()
+            words = session.wait_for_stream_where(lambda r: r.descriptor.affinity == "shared", timeout=180).open()
             words.write("hello")
             words.end()
-            both.wait(30)
+            both.wait(180)
             late = []
             session.on_stream(lambda ref: late.append(ref.descriptor.stream_id))
             seen.append([late, [r.descriptor.stream_id for r in session.list_streams()]])
@@ -141,7 +141,7 @@ def test_a_project_has_the_verbs_of_its_sdk(project: Any) -> None:
             except RuntimeError as err:
                 seen.append(str(err))
             session.cancel()
-            session.wait_for_terminal(30)
+            session.wait_for_terminal(180)
             try:
                 session.wait_for_stream("none")
             except RuntimeError as err:
@@ -172,7 +172,7 @@ def test_a_stream_of_a_task_that_has_ended_is_unavailable(project: Any) -> None:
         from blocks_network import StreamUnavailableError
         def handler(task, ctx):
             session = ctx.task_client.send_message(agent_name="other", request_parts=[])
-            session.wait_for_terminal(30)
+            session.wait_for_terminal(180)
             try:
                 session.list_streams()[0].open()
             except StreamUnavailableError as err:
@@ -196,8 +196,8 @@ def test_streams_are_consumed_and_written_in_the_background(project: Any) -> Non
             def next_word(count):
                 if count == 2: words.end()
                 return "hello"
-            words.write_periodic(0.001, next_word).join(30)
-            reader.join(30)
+            words.write_periodic(0.001, next_word).join(180)
+            reader.join(180)
             return {"artifacts": [{"data": repr(got)}]}
         """,
         host=host,

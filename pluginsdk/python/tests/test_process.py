@@ -10,7 +10,7 @@ from typing import Any
 
 import grpc
 import pytest
-from daemon import PACKAGE, text
+from daemon import PACKAGE, PATIENCE, text
 
 
 def test_what_is_printed_never_breaks_the_handshake(start: Any) -> None:
@@ -156,7 +156,7 @@ def test_only_the_daemon_may_open_an_encrypted_connection(start: Any, tmp_path: 
     certificate, _ = _certificate._made()
     pem = _certificate._pem("CERTIFICATE", certificate).decode()
     p = start("def handler(task): pass", env={"PLUGIN_CLIENT_CERT": pem}, connect=False)
-    fields = p._line.get(timeout=60).split("|")
+    fields = p._line.get(timeout=PATIENCE).split("|")
     assert fields[4] == "grpc" and len(fields[5]) > 50 and "=" not in fields[5]
     served = ssl.DER_cert_to_PEM_cert(b64decode(fields[5] + "=" * (-len(fields[5]) % 4)))
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -244,7 +244,7 @@ def test_a_process_that_a_handler_forks_has_no_part_in_the_task(start: Any) -> N
             ready, tell = os.pipe()
             def wait():
                 os.write(tell, b"x")
-                time.sleep(60)
+                time.sleep(600)
             for end in (lambda: None, lambda: sys.exit(3), lambda: 1 / 0, wait):
                 pid = os.fork()
                 if pid == 0:

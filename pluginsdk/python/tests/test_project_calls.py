@@ -36,7 +36,7 @@ def handler(task, ctx):
         session.on_artifact(lambda e: seen.append(e.artifact_ref.kind))
         session.on_terminal(lambda e: (seen.append(e.state), over.set()))
         session.cancel()
-        end = session.wait_for_terminal(timeout=30)
+        end = session.wait_for_terminal(timeout=180)
         over.wait(30)
         stop()
         late = []
@@ -77,7 +77,7 @@ def handler(task, ctx):
     def one(i):
         session = ctx.task_client.send_message(agent_name=f"a{i}", request_parts=[text_part("x", part_id="request")])
         try:
-            return session.wait_for_terminal(timeout=30).state
+            return session.wait_for_terminal(timeout=180).state
         finally:
             session.close()
     with ThreadPoolExecutor(8) as pool:
