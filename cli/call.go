@@ -98,7 +98,11 @@ func (a *app) call(ctx context.Context, o callOptions) error {
 	wanted := asked
 	if o.limited {
 		var stopTimer context.CancelFunc
-		wanted, stopTimer = context.WithTimeoutCause(wanted, o.timeout, errTimedOut)
+		withTimeout := a.withTimeout
+		if withTimeout == nil {
+			withTimeout = context.WithTimeoutCause
+		}
+		wanted, stopTimer = withTimeout(wanted, o.timeout, errTimedOut)
 		defer stopTimer()
 	}
 
@@ -287,11 +291,11 @@ func (a *app) cancelWhenUnwanted(u unwanted, s *client.Session, out *callPrinter
 	var request sync.WaitGroup
 	defer request.Wait()
 	request.Go(func() {
-		if err := cancelTask(u.running, s); err != nil && u.running.Err() == nil {
+		if err := cancelTask(u.running, s, max(cancelTimeout, a.unhurried)); err != nil && u.running.Err() == nil {
 			out.remark("blocksd: " + err.Error())
 		}
 	})
-	timer := time.NewTimer(outcomeTimeout)
+	timer := time.NewTimer(max(outcomeTimeout, a.unhurried))
 	defer timer.Stop()
 	leave := a.nextInterrupt()
 	select {
@@ -308,8 +312,8 @@ func (a *app) cancelWhenUnwanted(u unwanted, s *client.Session, out *callPrinter
 	}
 }
 
-func cancelTask(ctx context.Context, s *client.Session) error {
-	ctx, cancel := context.WithTimeout(ctx, cancelTimeout)
+func cancelTask(ctx context.Context, s *client.Session, limit time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	return s.Cancel(ctx)
 }

@@ -23,9 +23,11 @@ import (
 	"github.com/blocksd/blocksd/network/wire"
 	"github.com/blocksd/blocksd/runtime/agent"
 	"github.com/blocksd/blocksd/sandbox"
+	"github.com/blocksd/blocksd/sandbox/switches"
 )
 
-const callLimit = 60 * time.Second
+// callLimit bounds hangs: a machine may stand still for a while.
+const callLimit = 3 * time.Minute
 
 const parrotCard = `{
   "identity": {"agentName": "parrot", "displayName": "Parrot", "description": "", "version": "1", "provider": {"organization": "o"}},
@@ -74,7 +76,7 @@ func startParrot(t *testing.T) []string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	network := sandboxtest.Start(t, sandbox.Config{}, c)
+	network := sandboxtest.Start(t, sandbox.Config{Blocks: switches.Blocks{CancelBudget: time.Hour}}, c)
 	cdm, api := network.Backend(nil)
 	events := event.NewBus(event.Config{})
 	states := events.Follow(event.AgentState)
@@ -83,7 +85,7 @@ func startParrot(t *testing.T) []string {
 	a, err := agent.New(agent.Config{
 		Events: events,
 		Card:   c, Handler: "parrot", APIKey: network.APIKey(), Backend: api, CDM: cdm, Origin: network.Addr(),
-		Dispatcher: agent.NewFuncDispatcher(parrot(letGo)), CancelGrace: 25 * time.Second,
+		Dispatcher: agent.NewFuncDispatcher(parrot(letGo)), CancelGrace: time.Hour,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -113,6 +115,21 @@ func startParrot(t *testing.T) []string {
 type result struct {
 	code           int
 	stdout, stderr string
+}
+
+// expiring lets a timeout pass when a channel is closed.
+func expiring(expired <-chan struct{}) func(context.Context, time.Duration, error) (context.Context, context.CancelFunc) {
+	return func(ctx context.Context, _ time.Duration, cause error) (context.Context, context.CancelFunc) {
+		ctx, cancel := context.WithCancelCause(ctx)
+		go func() {
+			select {
+			case <-expired:
+				cancel(cause)
+			case <-ctx.Done():
+			}
+		}()
+		return ctx, func() { cancel(nil) }
+	}
 }
 
 func runCLI(t *testing.T, env []string, in Interrupts, args ...string) result {
@@ -189,16 +206,22 @@ func TestCall(t *testing.T) {
 		}
 	})
 	t.Run("timed out", func(t *testing.T) {
-		r := runCLI(t, env, Interrupts{}, "call", "parrot", "--text", "wait", "--timeout", "3s") // enough for it to be accepted
-		if r.code != 6 || !strings.Contains(r.stderr, "did not end within 3s, so it was canceled") {
-			t.Errorf("%+v", r)
+		expired := make(chan struct{})
+		out := &triggerWriter{text: "waiting", fire: func() { close(expired) }}
+		var stderr bytes.Buffer
+		code := Run(t.Context(), Invocation{
+			Args: []string{"call", "parrot", "--text", "wait", "--timeout", "3s"}, Stdout: out, Stderr: &stderr, Env: env,
+			unhurried: callLimit, withTimeout: expiring(expired),
+		})
+		if code != 6 || !strings.Contains(stderr.String(), "did not end within 3s, so it was canceled") {
+			t.Errorf("exit %d, printed %s, %s", code, out.String(), stderr.String())
 		}
 	})
 	t.Run("interrupted", func(t *testing.T) {
 		first := make(chan struct{})
 		out := &triggerWriter{text: "waiting", fire: func() { close(first) }}
 		var stderr bytes.Buffer
-		code := Run(t.Context(), Invocation{Args: []string{"call", "parrot", "--text", "wait"}, Stdout: out, Stderr: &stderr, Env: env, Interrupts: Interrupts{First: first}})
+		code := Run(t.Context(), Invocation{Args: []string{"call", "parrot", "--text", "wait"}, Stdout: out, Stderr: &stderr, Env: env, Interrupts: Interrupts{First: first}, unhurried: callLimit})
 		if code != 5 || !strings.HasSuffix(out.String(), "cancel requested\ncanceled\n") || !strings.Contains(stderr.String(), "canceling task") {
 			t.Errorf("exit %d, printed %s, %s", code, out.String(), stderr.String())
 		}
@@ -207,19 +230,24 @@ func TestCall(t *testing.T) {
 		first, dir := make(chan struct{}), t.TempDir()
 		out := &triggerWriter{text: "waiting", fire: func() { close(first) }}
 		var stderr bytes.Buffer
-		code := Run(t.Context(), Invocation{Args: []string{"call", "parrot", "--text", "hold", "--save", dir}, Stdout: out, Stderr: &stderr, Env: env, Interrupts: Interrupts{First: first}})
+		code := Run(t.Context(), Invocation{Args: []string{"call", "parrot", "--text", "hold", "--save", dir}, Stdout: out, Stderr: &stderr, Env: env, Interrupts: Interrupts{First: first}, unhurried: callLimit})
 		if b, err := os.ReadFile(filepath.Join(dir, "held.txt")); code != 5 || err != nil || string(b) != "so far" {
 			t.Errorf("exit %d, saved %q, %v, printed %s, %s", code, b, err, out.String(), stderr.String())
 		}
 	})
 	t.Run("a connection breaks off", func(t *testing.T) { // which sends SIGPIPE, as a reader does that has ended
+		expired := make(chan struct{})
 		out := &triggerWriter{text: "waiting", fire: func() {
 			if err := syscall.Kill(os.Getpid(), syscall.SIGPIPE); err != nil {
 				t.Error(err)
 			}
+			close(expired)
 		}}
 		var stderr bytes.Buffer
-		code := Run(t.Context(), Invocation{Args: []string{"call", "parrot", "--text", "wait", "--timeout", "3s"}, Stdout: out, Stderr: &stderr, Env: env})
+		code := Run(t.Context(), Invocation{
+			Args: []string{"call", "parrot", "--text", "wait", "--timeout", "3s"}, Stdout: out, Stderr: &stderr, Env: env,
+			unhurried: callLimit, withTimeout: expiring(expired),
+		})
 		if code != 6 || !strings.Contains(stderr.String(), "did not end within 3s, so it was canceled") || !strings.Contains(out.String(), out.text) {
 			t.Errorf("exit %d, printed %s, %s", code, out.String(), stderr.String())
 		}
@@ -228,7 +256,7 @@ func TestCall(t *testing.T) {
 		first, second := make(chan struct{}), make(chan struct{})
 		out := &triggerWriter{text: "waiting", fire: func() { close(first) }}
 		stderr := &triggerWriter{text: "canceling", fire: func() { close(second) }}
-		code := Run(t.Context(), Invocation{Args: []string{"call", "parrot", "--text", "stubborn"}, Stdout: out, Stderr: stderr, Env: env, Interrupts: Interrupts{First: first, Second: second}})
+		code := Run(t.Context(), Invocation{Args: []string{"call", "parrot", "--text", "stubborn"}, Stdout: out, Stderr: stderr, Env: env, Interrupts: Interrupts{First: first, Second: second}, unhurried: callLimit})
 		if code != 1 || !strings.Contains(stderr.String(), "stopped waiting for task ") || !strings.HasSuffix(stderr.String(), "; it may still run\n") {
 			t.Errorf("exit %d, printed %s, %s", code, out.String(), stderr.String())
 		}

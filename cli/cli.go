@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	"github.com/spf13/cobra"
@@ -29,6 +30,11 @@ type Invocation struct {
 	Stdout, Stderr io.Writer
 	Env            []string // KEY=value
 	Interrupts     Interrupts
+
+	// The time of a call, for tests: withTimeout, unless it is nil, says when --timeout has passed, and a canceled task may
+	// take as long as unhurried to end.
+	withTimeout func(context.Context, time.Duration, error) (context.Context, context.CancelFunc)
+	unhurried   time.Duration
 }
 
 // Main runs the program as the operating system started it and returns its exit code.
