@@ -12,9 +12,19 @@ import (
 	"github.com/blocksd/blocksd/e2e/internal/system"
 )
 
-// swapDeadline is how soon the daemon notices that a path leads elsewhere, with room for a slow machine; the regular scan
-// comes once a minute.
-const swapDeadline = 20 * time.Second
+// swapLooks is how soon the daemon notices that a path leads elsewhere, on a machine that does nothing else before the regular
+// scan, which comes once a minute. It counts looks, because a machine that stands still takes none meanwhile.
+const swapLooks = 1500
+
+func soon(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	for looks := 0; !ok(); looks++ {
+		if looks == swapLooks {
+			t.Fatalf("not within %d looks: %s", swapLooks, what)
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}
 
 // TestDeployments: a release is taken however it comes: a link that is swapped, a directory that is made anew, a program
 // that is replaced by two renames. The card is in the program.
@@ -45,7 +55,7 @@ func TestDeployments(t *testing.T) {
 	sum := ""
 	changed := func(what string) {
 		t.Helper()
-		system.Eventually(t, swapDeadline, what, func() bool {
+		soon(t, what, func() bool {
 			h, ok := handlerOf(n, t, "echo")
 			if !ok || h.State != "ready" || h.SHA256 == sum {
 				return false
@@ -65,7 +75,7 @@ func TestDeployments(t *testing.T) {
 	// The old program goes out of the way first. Its name is that of no handler.
 	path := filepath.Join(two, "echo")
 	must(os.Rename(path, path+".old"))
-	system.Eventually(t, swapDeadline, "there is no handler for a moment", func() bool {
+	soon(t, "there is no handler for a moment", func() bool {
 		_, ok := handlerOf(n, t, "echo")
 		return !ok
 	})
@@ -76,13 +86,13 @@ func TestDeployments(t *testing.T) {
 	}
 	// Under a name that could be a handler's it does not keep the agent either: that would need an operator's word.
 	must(os.Rename(path, path+"-4"))
-	system.Eventually(t, swapDeadline, "the old program is another handler, which is not the agent", func() bool {
+	soon(t, "the old program is another handler, which is not the agent", func() bool {
 		s := n.Status(t)
 		return len(s.Agents) == 0 && len(s.Handlers) == 1 && s.Handlers[0].Name == "echo-4" &&
 			slices.ContainsFunc(s.Reasons, func(reason string) bool { return strings.HasSuffix(reason, "blocksd handler assign echo-4 echo") })
 	})
 	install(t, echo, path, "five")
-	system.Eventually(t, swapDeadline, "the agent goes to the handler with its name", func() bool {
+	soon(t, "the agent goes to the handler with its name", func() bool {
 		s := n.Status(t)
 		return len(s.Agents) == 1 && s.Agents[0].Handler == "echo" && s.Agents[0].State == "online"
 	})

@@ -46,7 +46,7 @@ func TestKill(t *testing.T) {
 	start()
 	n.WaitReady(t)
 
-	ctx, cancel := context.WithTimeout(context.Background(), time.Duration(kills(t))*5*time.Second+2*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Duration(kills(t))*5*time.Second+4*time.Minute)
 	defer cancel()
 	consumer, err := system.NewConsumer(ctx, env)
 	if err != nil {

@@ -88,7 +88,7 @@ func TestNohup(t *testing.T) {
 // Signals within a second are one, so they come slowly here.
 func TestThirdSignal(t *testing.T) {
 	_, env := bin.Sandbox(t, bin.TestPlugins())
-	env = env.With("BLOCKSD_CANCEL_GRACE", "25s") // so that the task outlives the second signal until the third comes
+	env = env.With("BLOCKSD_DRAIN", "10m").With("BLOCKSD_CANCEL_GRACE", "10m") // so that the task outlives the first two signals
 	n, cmd, _ := runBy(t, env, t.TempDir(), bin.TestPlugins(), func(args ...string) *exec.Cmd { return exec.Command(bin.Blocksd(), args...) })
 	system.Eventually(t, system.StartDeadline, "the daemon is ready", func() bool { return bin.Run(t, n.Env, "status", "--wait", "READY").Code == 0 })
 	call := n.StartCall(t, "badhandler", "--text", "ignore-cancel")
@@ -97,7 +97,7 @@ func TestThirdSignal(t *testing.T) {
 	go func() { ended <- waitFor(t, cmd) }()
 	taken := []func() bool{
 		func() bool {
-			return !slices.ContainsFunc(n.Status(t).Agents, func(a system.Agent) bool { return a.State != "draining" })
+			return slices.ContainsFunc(n.Status(t).Agents, func(a system.Agent) bool { return a.Name == "badhandler" && a.State == "draining" })
 		},
 		func() bool {
 			return slices.ContainsFunc(n.Tasks(t), func(r system.TaskRow) bool { return r.TaskID == call.TaskID && r.State == "canceling" })
