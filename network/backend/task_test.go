@@ -109,8 +109,7 @@ func TestSendMessageSurvivesLostAnswers(t *testing.T) {
 		r.Header.Set("Retry-After", "3600")
 		return r
 	}, nil, false))
-	start := time.Now()
-	if _, err := c.GetTask(within(t), r.TaskID); err == nil || time.Since(start) > 5*time.Second {
+	if _, err := c.GetTask(within(t), r.TaskID); err == nil || errors.Is(err, context.DeadlineExceeded) { // that of within, not of an hour
 		t.Errorf("asked to wait an hour: %v", err)
 	}
 }

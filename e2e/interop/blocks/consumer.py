@@ -39,7 +39,7 @@ from symmetry import STREAMS
 from symmetry import exchange as both_ways
 
 # Bounds hangs; nothing is measured with it.
-DEADLINE = 120
+DEADLINE = 300
 POLL = 0.1
 
 OPERATIONS = {}

@@ -19,7 +19,7 @@ import (
 )
 
 // operationDeadline bounds one operation of the consumer. The longest ones wait for a pipe's minute to pass.
-const operationDeadline = 3 * time.Minute
+const operationDeadline = 6 * time.Minute
 
 // process is a running program of the SDK's side. Its end is waited for when the test ends.
 type process struct {
