@@ -26,7 +26,7 @@ func scheduling() {
 	runtime.LockOSThread()
 	own := os.Getpid()
 	var param struct{ priority int32 }
-	attributes := unix.SchedAttr{Size: unix.SizeofSchedAttr, Nice: 2}
+	attributes := unix.SchedAttr{Size: unix.SizeofSchedAttr, Nice: 19} // which nobody is refused, however nice the tests run
 	var processors unix.CPUSet
 	if err := unix.SchedGetaffinity(0, &processors); err != nil {
 		fmt.Println("error:", err)
@@ -62,8 +62,8 @@ func scheduling() {
 		{"io-group", setIOPriority(2, pid)},
 		{"io-own-user", setIOPriority(3, 0)},
 
-		{"own-nice", unix.Setpriority(unix.PRIO_PROCESS, 0, 1)},
-		{"own-nice-group", unix.Setpriority(unix.PRIO_PGRP, 0, 1)},
+		{"own-nice", unix.Setpriority(unix.PRIO_PROCESS, 0, 19)},
+		{"own-nice-group", unix.Setpriority(unix.PRIO_PGRP, 0, 19)},
 		{"own-param", setParam(0)},
 		{"own-scheduler", setScheduler(0)},
 		{"own-attributes", unix.SchedSetAttr(0, &attributes, 0)},
