@@ -98,7 +98,7 @@ func TestRuntimesBehindWalls(t *testing.T) {
 		s, m := spawner(t), machine(t)
 		for name, line := range map[string]string{
 			"python3": `python3 -c 'import os, threading; os.sched_setaffinity(os.getpid(), os.sched_getaffinity(0)); os.nice(1); t = threading.Thread(target=print, args=["fine"]); t.start(); t.join()'`,
-			"node":    `node -e 'const os = require("os"), { Worker } = require("worker_threads"); os.setPriority(1); new Worker("require(\"worker_threads\").parentPort.postMessage(1)", { eval: true }).on("message", () => console.log("fine"))'`,
+			"node":    `node -e 'const os = require("os"), { Worker } = require("worker_threads"); os.setPriority(19); new Worker("require(\"worker_threads\").parentPort.postMessage(1)", { eval: true }).on("message", () => console.log("fine"))'`,
 			"java":    `java -Xmx32m -version >/dev/null 2>&1 && echo fine`,
 		} {
 			path, err := exec.LookPath(name)
