@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"syscall"
 	"testing"
@@ -76,7 +77,11 @@ func startParrot(t *testing.T) []string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	network := sandboxtest.Start(t, sandbox.Config{Blocks: switches.Blocks{CancelBudget: time.Hour}}, c)
+	lonely, err := card.Parse([]byte(strings.Replace(parrotCard, `"parrot"`, `"lonely"`, 1))) // which nobody serves
+	if err != nil {
+		t.Fatal(err)
+	}
+	network := sandboxtest.Start(t, sandbox.Config{Blocks: switches.Blocks{CancelBudget: time.Hour}}, c, lonely)
 	cdm, api := network.Backend(nil)
 	events := event.NewBus(event.Config{})
 	states := events.Follow(event.AgentState)
@@ -215,6 +220,21 @@ func TestCall(t *testing.T) {
 		})
 		if code != 6 || !strings.Contains(stderr.String(), "did not end within 3s, so it was canceled") {
 			t.Errorf("exit %d, printed %s, %s", code, out.String(), stderr.String())
+		}
+	})
+	t.Run("timed out in the queue", func(t *testing.T) {
+		expired := make(chan struct{})
+		out := &triggerWriter{text: `"queued":true`, fire: func() { close(expired) }}
+		var stderr bytes.Buffer
+		code := Run(t.Context(), Invocation{
+			Args: []string{"call", "lonely", "--text", "x", "--timeout", "5s", "--json"}, Stdout: out, Stderr: &stderr, Env: env,
+			unhurried: callLimit, withTimeout: expiring(expired),
+		})
+		if want := regexp.MustCompile(`^blocksd: call lonely: task task_[a-z0-9]+ did not end within 5s, so it was canceled\n$`); code != 6 || !want.MatchString(stderr.String()) {
+			t.Errorf("exit %d, printed %s, %s", code, out.String(), stderr.String())
+		}
+		if !regexp.MustCompile(`"type":"submitted","taskId":"task_[a-z0-9]+","agent":"lonely","queued":true`).MatchString(out.String()) {
+			t.Errorf("printed %s", out.String())
 		}
 	})
 	t.Run("interrupted", func(t *testing.T) {

@@ -27,6 +27,8 @@ const (
 	watchEvery = time.Second
 	// waitEvery is the time between two looks of status --wait.
 	waitEvery = 200 * time.Millisecond
+	// lastLook is how long the look may take that comes when the time of status --wait is over.
+	lastLook = time.Second
 	// waitTimeout is how long status --wait waits if nothing else is said.
 	waitTimeout = time.Minute
 )
@@ -108,19 +110,31 @@ func (a *app) waitStatus(ctx context.Context, o statusOptions) error {
 	}
 	defer cancel()
 	var last error
-	for {
-		s, err := a.askStatus(limited, o.socket)
+	look := func(ctx context.Context) (s statusForm, ok bool) {
+		s, err := a.askStatus(ctx, o.socket)
 		switch {
 		case err == nil && reached(s, o.wait):
-			return a.showStatus(a.Stdout, s, o.json)
+			return s, true
 		case err == nil:
 			last = errors.New(whyNot(s, o.wait))
-		case last == nil || limited.Err() == nil:
+		case last == nil || ctx.Err() == nil:
 			last = err
+		}
+		return s, false
+	}
+	for {
+		if s, ok := look(limited); ok {
+			return a.showStatus(a.Stdout, s, o.json)
 		}
 		if retry.Pause(limited, waitEvery) != nil {
 			break
 		}
+	}
+	// The time may have passed while the machine stood still, and before there was an answer.
+	after, stop := context.WithTimeout(ctx, lastLook)
+	defer stop()
+	if s, ok := look(after); ok {
+		return a.showStatus(a.Stdout, s, o.json)
 	}
 	if ctx.Err() != nil {
 		return ctx.Err()
