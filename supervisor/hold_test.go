@@ -79,7 +79,7 @@ func TestHoldBeginsAnew(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	for id, p := range ports {
-		go func() { results[id] <- f.Do(ctx, "bad", request(id, "hang"), p) }()
+		go func() { results[id] <- give(ctx, f, "bad", request(id, "hang"), p) }()
 	}
 	timers.await(t, "both tasks wait for a process", 2, 0)
 	restart(t, f, "bad")

@@ -39,12 +39,15 @@ const (
 	publicTwice    = "The task is running already."
 )
 
-// Hooks are called at the stages of a task. Both may be nil.
+// Hooks are called at the stages of a task. All but Done may be nil.
 type Hooks struct {
 	// Assigned is called when CancelTask knows the task, before the handler does. The task ends at once if it is false.
 	Assigned func() bool
-	// Released is called once, when the handler's call has ended or was cut off, perhaps after Do has returned; taint is
-	// true when the handler did not let go of the task by itself.
+	// Done is called once, with the outcome of the task: nil, a *dispatch.TaskFailure, or an *Unsent with one. The port is not
+	// used any more.
+	Done func(error)
+	// Released is called once, when the handler's call has ended or was cut off, perhaps after Done; taint is true when the
+	// handler did not let go of the task by itself.
 	Released func(taint bool)
 }
 
@@ -54,101 +57,131 @@ func (h Hooks) released(taint bool) {
 	}
 }
 
-// Do gives a task to the process and returns when the handler is done with it, for a pipe task when the task is over, when
-// the process has ended, or when ctx has: nil, a *dispatch.TaskFailure, or an *Unsent with one. Whatever happens, the port is not used after Do has returned.
+// Start gives a task to the process. The task is done when the handler is done with it, for a pipe task when the task is
+// over, when the process has ended, or when ctx has. Nothing waits for that but the goroutine of the call.
 //
 // A handler that goes on after ctx has ended is given LetGo to end its call, if it understands cancellation, before the
 // call is cut off.
-func (p *Conn) Do(ctx context.Context, task *wire.Task, port dispatch.TaskPort, hooks Hooks) error {
+func (p *Conn) Start(ctx context.Context, task *wire.Task, port dispatch.TaskPort, hooks Hooks) {
 	work, endWork := context.WithCancel(context.WithoutCancel(ctx))
-	defer endWork()
-	a := newAssignment(port, endWork)
-	if !p.host.assign(task.ID, a) {
-		hooks.released(false)
-		return &dispatch.TaskFailure{Kind: dispatch.NoProcess, Public: publicTwice, Private: fmt.Sprintf("task %s was given to process %d twice", task.ID, p.PID())}
-	}
-	defer p.host.release(task.ID)
-	defer a.end()
-	if hooks.Assigned != nil && !hooks.Assigned() {
-		close(a.started) // a CancelTask need not wait
-		hooks.released(false)
-		return &dispatch.TaskFailure{Kind: dispatch.CallEnded, Public: publicEnded, Private: fmt.Sprintf("task %s was canceled before handler %s had it", task.ID, p.config.Handler)}
-	}
-	if !p.calls.begin() { // the process was picked just before its end
-		close(a.started)
-		hooks.released(false)
-		return &Unsent{p.crash(task, "before it had")}
-	}
 	// The call outlives ctx by LetGo at most, so it must not end with it.
 	callCtx, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	k := &call{cancel: cancel}
-	result := make(chan error, 1) // of run
+	k := &call{conn: p, task: task, a: newAssignment(port, endWork), hooks: hooks, cancel: cancel}
+	k.a.cutOff = k.cutOff
+	if !p.host.assign(task.ID, k.a) {
+		cancel()
+		endWork()
+		hooks.released(false)
+		hooks.Done(&dispatch.TaskFailure{Kind: dispatch.NoProcess, Public: publicTwice, Private: fmt.Sprintf("task %s was given to process %d twice", task.ID, p.PID())})
+		return
+	}
+	if hooks.Assigned != nil && !hooks.Assigned() {
+		k.skip(&dispatch.TaskFailure{Kind: dispatch.CallEnded, Public: publicEnded, Private: fmt.Sprintf("task %s was canceled before handler %s had it", task.ID, p.config.Handler)})
+		return
+	}
+	if !p.calls.begin() { // the process was picked just before its end
+		k.skip(&Unsent{p.crash(task, "before it had")})
+		return
+	}
 	go func() {
 		defer p.calls.end()
 		growStack()
-		k.run(p, callCtx, work, task, a, result)
+		stop := context.AfterFunc(ctx, func() { k.giveUp(ctx) })
+		k.run(ctx, callCtx, work)
+		stop()
 		taint := k.finish()
 		if task.Kind == wire.Pipe {
-			<-a.settled // the process may have it beyond the call
+			<-k.a.settled // the process may have it beyond the call
 		}
 		hooks.released(taint)
 	}()
-	select {
-	case err := <-result:
-		return p.settle(ctx, task, a, err)
-	case <-p.Done():
-		// What it has sent is still in the socket and counts, but nothing is waited for long: something may hold the socket
-		// open.
-		k.cutOff(p.timeouts.ExitDrain)
-		select {
-		case err := <-result:
-			return p.settle(ctx, task, a, err)
-		case <-ctx.Done(): // what it has sent may take as long as an outage
-		}
-	case <-ctx.Done():
+}
+
+// skip ends a task that the handler has not had.
+func (k *call) skip(err error) {
+	close(k.a.started) // a CancelTask need not wait
+	k.finish()
+	k.hooks.released(false)
+	k.decide(err)
+}
+
+// decide ends the task with its outcome, unless it has one.
+func (k *call) decide(err error) bool {
+	k.mu.Lock()
+	decided := k.decided
+	k.decided = true
+	k.mu.Unlock()
+	if decided {
+		return false
 	}
-	select {
-	case err := <-result: // both happened
-		return p.settle(ctx, task, a, err)
-	default:
+	k.a.end()
+	k.conn.host.release(k.task.ID)
+	k.hooks.Done(err)
+	return true
+}
+
+// giveUp ends the task because ctx has ended.
+func (k *call) giveUp(ctx context.Context) {
+	p := k.conn
+	k.mu.Lock()
+	answered := k.answered
+	k.mu.Unlock()
+	if answered {
+		k.decide(nil)
+		return
 	}
-	patience := time.Duration(0)
-	if p.description.Cancel {
-		patience = p.timeouts.LetGo
-		if !a.notified() && p.calls.begin() {
-			go func() {
-				defer p.calls.end()
-				_ = p.cancel(context.WithoutCancel(ctx), task.ID, dispatch.CancelShutdown, patience)
-			}()
-		}
-	}
-	k.cutOff(patience)
-	return &dispatch.TaskFailure{
+	if !k.decide(&dispatch.TaskFailure{
 		Kind: dispatch.CallEnded, Public: publicEnded,
-		Private: fmt.Sprintf("the call of task %s on handler %s was ended by the daemon: %v", task.ID, p.config.Handler, context.Cause(ctx)),
+		Private: fmt.Sprintf("the call of task %s on handler %s was ended by the daemon: %v", k.task.ID, p.config.Handler, context.Cause(ctx)),
+	}) {
+		return
+	}
+	if !p.description.Cancel {
+		k.cutOff(0)
+		return
+	}
+	k.cutOff(p.timeouts.LetGo)
+	if !k.a.notified() && p.calls.begin() {
+		defer p.calls.end()
+		_ = p.cancel(context.WithoutCancel(ctx), k.task.ID, dispatch.CancelShutdown, p.timeouts.LetGo)
 	}
 }
 
-// settle returns what Do returns after an answer of the handler. The process keeps a pipe task that goes on after its
-// result, and the task fails with the process.
-func (p *Conn) settle(ctx context.Context, task *wire.Task, a *assignment, err error) error {
-	if err != nil || task.Kind != wire.Pipe || !a.port.Detached() {
-		return err
+// keep has the process keep a pipe task that goes on after its result, and reports whether that is one.
+func (k *call) keep() (kept bool) {
+	if k.task.Kind != wire.Pipe {
+		return false
 	}
-	if a.final {
-		_ = a.port.End(nil) // an error means that it is over by itself
-	}
-	select {
-	case <-ctx.Done():
+	_ = k.a.own(func(port dispatch.TaskPort) error {
+		if kept = port.Detached(); !kept {
+			return nil
+		}
+		k.mu.Lock()
+		k.answered = true
+		k.mu.Unlock()
+		if k.a.final {
+			return port.End(nil) // an error means that it is over by itself
+		}
 		return nil
+	})
+	return kept
+}
+
+// await waits for the end of a pipe task that the process keeps: it fails with the process.
+func (k *call) await(ctx context.Context) {
+	p := k.conn
+	select {
+	case <-k.a.settled:
+		return
 	case <-p.Done():
 	}
 	if ctx.Err() != nil {
-		return nil
+		k.decide(nil)
+		return
 	}
-	failure := p.crash(task, "while it still had")
-	p.explain(task, nil, failure)
-	return failure
+	failure := p.crash(k.task, "while it still had")
+	p.explain(k.task, nil, failure)
+	k.decide(failure)
 }
 
 // growStack makes room for what a gRPC call needs at once. Without it the stack of a new goroutine is copied several times
@@ -165,9 +198,15 @@ const stackRoom = 4 << 10
 
 // call is one StartTask call.
 type call struct {
+	conn   *Conn
+	task   *wire.Task
+	a      *assignment
+	hooks  Hooks
 	cancel context.CancelFunc
 
 	mu       sync.Mutex
+	decided  bool          // the task has its outcome
+	answered bool          // the handler has answered, and the process keeps the task
 	timer    *time.Timer   // guarded by mu, like the fields below
 	patience time.Duration // of the timer
 	busy     bool          // we are doing what the handler asked for, so the deadline does not apply
@@ -176,11 +215,16 @@ type call struct {
 	cut      bool
 }
 
-// cutOff cancels the call after d, of waiting for the handler, unless it ends before; the first deadline counts.
+// cutOff cancels the call after d, of waiting for the handler, unless it ends before; the shortest deadline counts.
 func (k *call) cutOff(d time.Duration) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.finished || k.timer != nil {
+	switch {
+	case k.finished, k.timer != nil && k.patience <= d:
+		return
+	case k.timer != nil:
+		k.patience = d
+		k.timer.Reset(d)
 		return
 	}
 	k.patience = d
@@ -225,37 +269,39 @@ func (k *call) finish() bool {
 	return k.cut
 }
 
-// run makes the call with ctx, sends its outcome to result as soon as it is known, and returns when the call has ended. What
-// the call asks for is done with work, which ends with the task.
-func (k *call) run(p *Conn, ctx, work context.Context, task *wire.Task, a *assignment, result chan<- error) {
+// run makes the call with callCtx and returns when it has ended and the task has its outcome, or will have because ctx has
+// ended. What the call asks for is done with work, which ends with the task.
+func (k *call) run(ctx, callCtx, work context.Context) {
+	p, task, a := k.conn, k.task, k.a
 	_ = a.own(func(port dispatch.TaskPort) error { port.Dispatched(p.PID()); return nil })
-	select {
-	case <-p.Done(): // the connection need not know that yet, and would seem to take the request
+	if closed(p.Done()) { // the connection need not know that yet, and would seem to take the request
 		close(a.started)
-		result <- &Unsent{p.crash(task, "before it had")}
+		k.decide(&Unsent{p.crash(task, "before it had")})
 		return
-	default:
 	}
-	stream, err := p.client.StartTask(ctx, &handlerv1.StartTaskRequest{Task: message(task)})
+	stream, err := p.client.StartTask(callCtx, &handlerv1.StartTaskRequest{Task: message(task)})
 	close(a.started)
 	if err != nil {
 		err = p.unsent(task, err)
 		p.explain(task, a, err)
-		result <- err
+		k.decide(err)
 		return
 	}
 	over, err := k.converse(p, work, stream, task, a)
 	p.explain(task, a, err)
-	result <- err
-	if over {
-		return
+	kept := err == nil && k.keep()
+	if !kept {
+		k.decide(err)
 	}
-	// Whatever follows the final message is ignored; the end of the call shows that the handler has let go.
-	k.cutOff(p.timeouts.LetGo)
-	for {
-		if _, err := stream.Recv(); err != nil {
-			return
+	if !over {
+		// Whatever follows the final message is ignored; the end of the call shows that the handler has let go.
+		k.cutOff(p.timeouts.LetGo)
+		for err = nil; err == nil; {
+			_, err = stream.Recv()
 		}
+	}
+	if kept {
+		k.await(ctx)
 	}
 }
 

@@ -35,7 +35,7 @@ func TestCrash(t *testing.T) {
 			c := r.conn(t, "badhandler", "")
 			other := newPort()
 			both := make(chan error, 1)
-			go func() { both <- c.Do(context.Background(), request("other", "hang"), other, Hooks{}) }()
+			go func() { both <- give(context.Background(), c, request("other", "hang"), other, Hooks{}) }()
 			wait(t, other.changed, "the other task to run")
 			_, f := do(t, c, "t", tt.text)
 			if f == nil || f.Kind != dispatch.HandlerCrash || f.Public != publicCrash {
@@ -66,7 +66,7 @@ func TestCrashIsQuick(t *testing.T) {
 	result := make(chan struct{})
 	go func() {
 		defer close(result)
-		_ = c.Do(context.Background(), request("t", "hang"), p, Hooks{})
+		_ = give(context.Background(), c, request("t", "hang"), p, Hooks{})
 	}()
 	wait(t, p.changed, "the task to run")
 	c.Kill()
@@ -98,7 +98,7 @@ func TestArtifactOutlivesItsProcess(t *testing.T) {
 	r.Timeouts.ExitDrain = time.Millisecond
 	p := newPort()
 	c := r.conn(t, "badhandler", "")
-	err := c.Do(t.Context(), request("t", "none"), slowPort{p, c}, Hooks{})
+	err := give(t.Context(), c, request("t", "none"), slowPort{p, c}, Hooks{})
 	var f *dispatch.TaskFailure
 	if err != nil && (!errors.As(err, &f) || f.Kind != dispatch.HandlerCrash) { // the result may not have been sent
 		t.Errorf("the task: %v", err)
@@ -132,7 +132,7 @@ func TestTaskEndsAfterItsProcess(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	result := make(chan error, 1)
-	go func() { result <- c.Do(ctx, request("t", "none"), p, Hooks{}) }()
+	go func() { result <- give(ctx, c, request("t", "none"), p, Hooks{}) }()
 	wait(t, p.blocked, "an artifact")
 	c.Kill()
 	wait(t, c.Done(), "the end of the process")
@@ -164,7 +164,7 @@ func TestEndedProcessGetsNothing(t *testing.T) {
 	r := newFixture(t)
 	for i := range 5 {
 		c := r.conn(t, "badhandler", "")
-		err := c.Do(t.Context(), request(fmt.Sprint("t", i), "none"), doomedPort{newPort(), c}, Hooks{})
+		err := give(t.Context(), c, request(fmt.Sprint("t", i), "none"), doomedPort{newPort(), c}, Hooks{})
 		if !errors.As(err, new(*Unsent)) {
 			t.Errorf("the task: %v", err)
 		}
@@ -186,7 +186,7 @@ func TestDoBesideClose(t *testing.T) {
 		task := func(id string) *port {
 			var f *dispatch.TaskFailure
 			p := newPort()
-			err := c.Do(context.Background(), request(id, "none"), p, Hooks{Released: func(bool) { released.Add(1) }})
+			err := give(context.Background(), c, request(id, "none"), p, Hooks{Released: func(bool) { released.Add(1) }})
 			if !errors.As(err, &f) || f.Kind != dispatch.HandlerCrash {
 				t.Errorf("task beside Close: %v", err)
 			}
