@@ -143,7 +143,7 @@ func (p *watchedPort) Detached() bool {
 }
 
 // CancelTask asks the handler to end a task; it returns when the handler was notified. A task that waits for a process
-// ends at once. ErrNoTask when it is neither; if its Do comes within the grace it ends at once, because a cancellation may
+// ends at once. ErrNoTask when it is neither; if its Start comes within the grace it ends at once, because a cancellation may
 // overtake the task.
 func (f *Fleet) CancelTask(ctx context.Context, taskID string, reason dispatch.CancelReason, grace time.Duration) error {
 	conn, err := f.tasks.cancel(taskID, grace)

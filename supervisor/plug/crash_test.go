@@ -209,3 +209,51 @@ func TestDoBesideClose(t *testing.T) {
 		}
 	}
 }
+
+// A task has one outcome, and its call is released once, whatever ends both at the same time: the handler, the end of the
+// context, that of the process, or all three.
+func TestOneOutcome(t *testing.T) {
+	r := newFixture(t)
+	r.Timeouts = Timeouts{ExitDrain: time.Millisecond, LetGo: 50 * time.Millisecond}
+	for _, kind := range []wire.TaskKind{wire.Request, wire.Pipe} {
+		for _, text := range []string{"none", "hang", "status-flood 100"} {
+			c, err := r.start(t, "badhandler", "")
+			if err != nil {
+				t.Fatal(err)
+			}
+			const tasks = 40
+			var done, released [tasks]atomic.Int32
+			var open sync.WaitGroup
+			ctx, cancel := context.WithCancel(context.Background())
+			defer cancel()
+			for i := range tasks {
+				task := request(fmt.Sprint("t", i), text)
+				task.Kind = kind
+				open.Add(2)
+				c.Start(ctx, task, keptPort{newPort()}, Hooks{
+					Done:     func(error) { done[i].Add(1); open.Done() },
+					Released: func(bool) { released[i].Add(1); open.Done() },
+				})
+				if i == tasks/2 {
+					go c.Kill()
+					go cancel()
+				}
+			}
+			ended := make(chan struct{})
+			go func() { defer close(ended); open.Wait() }()
+			wait(t, ended, "the end of all tasks")
+			c.Close() // whatever would come twice has come then
+			for i := range tasks {
+				if d, r := done[i].Load(), released[i].Load(); d != 1 || r != 1 {
+					t.Errorf("%v %s: task %d was done %d times and released %d times", kind, text, i, d, r)
+				}
+			}
+		}
+	}
+}
+
+// keptPort is that of a pipe task that goes on after its result.
+type keptPort struct{ *port }
+
+func (keptPort) Detached() bool                  { return true }
+func (keptPort) End(*dispatch.TaskFailure) error { return nil }
