@@ -6,6 +6,9 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"runtime"
+	"runtime/debug"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -398,4 +401,46 @@ func TestNamedAgainAtItsEnd(t *testing.T) {
 			t.Errorf("%s is forgotten", h.name)
 		}
 	}
+}
+
+// A task in flight costs one goroutine, beside gRPC's own, and its stack has no more room than waiting takes: with
+// thousands of tasks, stacks are what takes the memory.
+func TestTasksInFlightAreSmall(t *testing.T) {
+	f := fleet(t, Config{}, "sleeper")
+	become(t, f, "sleeper", dispatch.Available)
+	const tasks = 1000
+	before, stacks := runtime.NumGoroutine(), stackBytes()
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	var done sync.WaitGroup
+	ports := make([]*port, tasks)
+	for i := range tasks {
+		done.Add(1)
+		ports[i] = newPort()
+		f.Start(ctx, "sleeper", request(fmt.Sprint("t", i), "10m"), ports[i], func(error) { done.Done() })
+	}
+	for _, p := range ports { // also what has sent a message waits with a small stack
+		<-p.running
+	}
+	if n := runtime.NumGoroutine() - before; n > 2*tasks+tasks/10 {
+		t.Errorf("%d tasks have %d goroutines", tasks, n)
+	}
+	const limit = 9 << 10
+	if n := (stackBytes() - stacks) / tasks; n > limit && !raceDetector() {
+		t.Errorf("a task has %d bytes of stacks, more than %d", n, limit)
+	}
+	cancel()
+	done.Wait()
+}
+
+// raceDetector reports whether it is on: it makes stacks larger.
+func raceDetector() bool {
+	b, _ := debug.ReadBuildInfo()
+	return slices.Contains(b.Settings, debug.BuildSetting{Key: "-race", Value: "true"})
+}
+
+func stackBytes() int {
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int(m.StackInuse)
 }

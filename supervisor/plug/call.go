@@ -43,7 +43,7 @@ func (h Hooks) released(taint bool) {
 }
 
 // Start gives a task to the process. It is done when the handler is done with it, for a pipe task when the task is over,
-// when the process has ended, or when ctx has. Only the goroutine of the call waits for that: of thousands of tasks in
+// when the process has ended, or when ctx has. One goroutine with a small stack waits for that: with thousands of tasks in
 // flight, stacks are a third of the memory.
 //
 // A handler that goes on after ctx has ended is given LetGo to end its call, if it understands cancellation, before the
@@ -69,18 +69,9 @@ func (p *Conn) Start(ctx context.Context, task *wire.Task, port dispatch.TaskPor
 		k.skip(&Unsent{p.crash(task, "before it had")})
 		return
 	}
-	go func() {
-		defer p.calls.end()
-		growStack()
-		stop := context.AfterFunc(ctx, func() { k.giveUp(ctx) })
-		k.run(ctx, callCtx, work)
-		stop()
-		taint := k.finish()
-		if task.Kind == wire.Pipe {
-			<-k.a.settled // the process may have it beyond the call
-		}
-		hooks.released(taint)
-	}()
+	growToSend()
+	stop := context.AfterFunc(ctx, func() { k.giveUp(ctx) })
+	go k.converse(ctx, work, k.open(callCtx), stop)
 }
 
 // skip ends a task that the handler has not had.
@@ -170,17 +161,22 @@ func (k *call) await(ctx context.Context) {
 	k.decide(failure)
 }
 
-// growStack makes room for what a gRPC call needs at once. Without it the stack of a new goroutine is copied several times
+// growToSend makes room for what a gRPC call needs at once. Without it the stack of a new goroutine is copied several times
 // on the way down, which costs a trivial task a good part of its time.
 //
 //go:noinline
-func growStack() {
-	var room [stackRoom]byte
+func growToSend() {
+	var room [4 << 10]byte // makes a stack of twice the size
 	runtime.KeepAlive(&room[0])
 }
 
-// stackRoom in bytes makes a stack of twice the size.
-const stackRoom = 4 << 10
+// growToWait makes room for no more than waiting for a message takes.
+//
+//go:noinline
+func growToWait() {
+	var room [2 << 10]byte
+	runtime.KeepAlive(&room[0])
+}
 
 // call is one StartTask call.
 type call struct {
@@ -255,26 +251,61 @@ func (k *call) finish() bool {
 	return k.cut
 }
 
-// run makes the call with callCtx and returns when it has ended and the task has its outcome, or will have because ctx has
-// ended. What the call asks for is done with work, which ends with the task.
-func (k *call) run(ctx, callCtx, work context.Context) {
+// conversation is what a handler says in its call.
+type conversation struct {
+	stream grpc.ServerStreamingClient[handlerv1.StartTaskResponse]
+	chunks assembler
+	heard  int64 // messages
+}
+
+// open makes the call. It returns nil when that failed; then the task has its outcome.
+func (k *call) open(ctx context.Context) *conversation {
 	p, task, a := k.conn, k.task, k.a
 	_ = a.own(func(port dispatch.TaskPort) error { port.Dispatched(p.PID()); return nil })
 	if closed(p.Done()) { // the connection need not know that yet, and would seem to take the request
 		close(a.started)
 		k.decide(&Unsent{p.crash(task, "before it had")})
-		return
+		return nil
 	}
-	stream, err := p.client.StartTask(callCtx, &handlerv1.StartTaskRequest{Task: message(task)})
+	stream, err := p.client.StartTask(ctx, &handlerv1.StartTaskRequest{Task: message(task)})
 	close(a.started)
 	if err != nil {
 		err = p.unsent(task, err)
 		p.explain(task, a, err)
 		k.decide(err)
-		return
+		return nil
 	}
-	over, err := k.converse(p, work, stream, task, a)
-	p.explain(task, a, err)
+	return &conversation{stream: stream, chunks: assembler{limit: p.config.MaxArtifactBytes, handler: p.config.Spool}}
+}
+
+// converse reads the handler's messages until the call has ended. What the call asks for is done with work, which ends with
+// the task.
+func (k *call) converse(ctx, work context.Context, c *conversation, stop func() bool) {
+	growToWait()
+	p := k.conn
+	if c != nil {
+		more, over, err := k.hear(work, c)
+		if more {
+			// The next message may take hours, and a stack that has grown for this one does not shrink.
+			go k.converse(ctx, work, c, stop)
+			return
+		}
+		c.chunks.close()
+		k.conclude(ctx, c, over, err)
+	}
+	stop()
+	taint := k.finish()
+	if k.task.Kind == wire.Pipe {
+		<-k.a.settled // the process may have it beyond the call
+	}
+	k.hooks.released(taint)
+	p.calls.end()
+}
+
+// conclude gives the task its outcome and waits for the end of the call; over says that it has ended.
+func (k *call) conclude(ctx context.Context, c *conversation, over bool, err error) {
+	p := k.conn
+	p.explain(k.task, k.a, err)
 	kept := err == nil && k.keep()
 	if !kept {
 		k.decide(err)
@@ -283,7 +314,7 @@ func (k *call) run(ctx, callCtx, work context.Context) {
 		// Whatever follows the final message is ignored; the end of the call shows that the handler has let go.
 		k.cutOff(p.timeouts.LetGo)
 		for err = nil; err == nil; {
-			_, err = stream.Recv()
+			_, err = c.stream.Recv()
 		}
 	}
 	if kept {
@@ -291,24 +322,26 @@ func (k *call) run(ctx, callCtx, work context.Context) {
 	}
 }
 
-// converse reads the handler's messages until the outcome is known; over says that the call has ended with it. What the
-// handler has sent is published whatever becomes of the call: only the end of the task stops that.
-func (k *call) converse(p *Conn, work context.Context, stream grpc.ServerStreamingClient[handlerv1.StartTaskResponse], task *wire.Task, a *assignment) (over bool, err error) {
-	chunks := assembler{limit: p.config.MaxArtifactBytes, handler: p.config.Spool}
-	defer chunks.close()
-	for heard := int64(0); ; heard++ {
-		a.hear(heard)
-		m, err := stream.Recv()
+// hear reads the handler's messages up to a status, behind which there are more, or until the outcome is known; over says
+// that the call has ended with it. What the handler has sent is published whatever becomes of the call: only the end of the
+// task stops that.
+func (k *call) hear(work context.Context, c *conversation) (more, over bool, err error) {
+	p, task, a := k.conn, k.task, k.a
+	for {
+		a.hear(c.heard)
+		m, err := c.stream.Recv()
+		c.heard++
 		if err != nil {
-			return true, p.broken(task, err)
+			return false, true, p.broken(task, err)
 		}
 		switch e := m.GetEvent().(type) {
 		case *handlerv1.StartTaskResponse_Status:
 			_ = a.own(func(port dispatch.TaskPort) error { port.Status(foreign(e.Status, maxReason)); return nil })
+			return true, false, nil
 		case *handlerv1.StartTaskResponse_Artifact:
-			artifact, err := chunks.add(e.Artifact)
+			artifact, err := c.chunks.add(e.Artifact)
 			if err != nil {
-				return false, p.refused(task, err)
+				return false, false, p.refused(task, err)
 			}
 			if artifact == nil {
 				continue
@@ -317,19 +350,19 @@ func (k *call) converse(p *Conn, work context.Context, stream grpc.ServerStreami
 				return a.own(func(port dispatch.TaskPort) error { return port.Artifact(work, *artifact) })
 			})
 			if err != nil && !errors.Is(err, errTaskEnded) {
-				return false, &dispatch.TaskFailure{
+				return false, false, &dispatch.TaskFailure{
 					Kind: dispatch.HandlerError, Public: publicArtifact,
 					Private: fmt.Sprintf("publish an artifact of task %s: %v", task.ID, err),
 				}
 			}
 		case *handlerv1.StartTaskResponse_Result:
-			if chunks.open {
-				return false, p.refused(task, errors.New("the last chunk of an artifact is missing"))
+			if c.chunks.open {
+				return false, false, p.refused(task, errors.New("the last chunk of an artifact is missing"))
 			}
 			a.final = e.Result.GetFinal()
-			return false, nil
+			return false, false, nil
 		case *handlerv1.StartTaskResponse_Error:
-			return false, handlerFailure(e.Error)
+			return false, false, handlerFailure(e.Error)
 		}
 		// Any other event comes from a newer SDK; the contract lets us ignore it.
 	}
