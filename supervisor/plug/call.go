@@ -282,7 +282,7 @@ func (k *call) open(ctx context.Context) *conversation {
 // the task.
 func (k *call) converse(ctx, work context.Context, c *conversation, stop func() bool) {
 	growToWait()
-	p := k.conn
+	kept := false
 	if c != nil {
 		more, over, err := k.hear(work, c)
 		if more {
@@ -291,35 +291,36 @@ func (k *call) converse(ctx, work context.Context, c *conversation, stop func() 
 			return
 		}
 		c.chunks.close()
-		k.conclude(ctx, c, over, err)
+		kept = k.conclude(c, over, err)
+	}
+	taint := k.finish()
+	if kept {
+		k.await(ctx)
 	}
 	stop()
-	taint := k.finish()
 	if k.task.Kind == wire.Pipe {
 		<-k.a.settled // the process may have it beyond the call
 	}
 	k.hooks.released(taint)
-	p.calls.end()
+	k.conn.calls.end()
 }
 
-// conclude gives the task its outcome and waits for the end of the call; over says that it has ended.
-func (k *call) conclude(ctx context.Context, c *conversation, over bool, err error) {
-	p := k.conn
-	p.explain(k.task, k.a, err)
-	kept := err == nil && k.keep()
+// conclude gives the task its outcome, unless the process keeps it, and waits for the end of the call; over says that it has
+// ended.
+func (k *call) conclude(c *conversation, over bool, err error) (kept bool) {
+	k.conn.explain(k.task, k.a, err)
+	kept = err == nil && k.keep()
 	if !kept {
 		k.decide(err)
 	}
 	if !over {
 		// Whatever follows the final message is ignored; the end of the call shows that the handler has let go.
-		k.cutOff(p.timeouts.LetGo)
+		k.cutOff(k.conn.timeouts.LetGo)
 		for err = nil; err == nil; {
 			_, err = c.stream.Recv()
 		}
 	}
-	if kept {
-		k.await(ctx)
-	}
+	return kept
 }
 
 // hear reads the handler's messages up to a status, behind which there are more, or until the outcome is known; over says

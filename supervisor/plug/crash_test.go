@@ -252,6 +252,47 @@ func TestOneOutcome(t *testing.T) {
 	}
 }
 
+// A process that keeps a pipe task after its result has let go of the call, however long the task goes on.
+func TestKeptTaskIsLetGo(t *testing.T) {
+	r := newFixture(t)
+	r.Timeouts.LetGo = 50 * time.Millisecond
+	c := r.conn(t, "badhandler", "")
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	task := request("kept", "none")
+	task.Kind = wire.Pipe
+	kept, outcome, tainted := make(chan struct{}), make(chan error, 1), make(chan bool, 1)
+	c.Start(ctx, task, asksPort{keptPort{newPort()}, kept}, Hooks{
+		Done: func(err error) { outcome <- err }, Released: func(taint bool) { tainted <- taint },
+	})
+	wait(t, kept, "the result")
+	select {
+	case err := <-outcome:
+		t.Errorf("it ends with its result: %v", err)
+	case taint := <-tainted:
+		t.Errorf("it is released with its result: %v", taint)
+	case <-time.After(10 * r.Timeouts.LetGo): // the handler has let go; a deadline that still ran would have passed
+	}
+	cancel()
+	if err := <-outcome; err != nil {
+		t.Errorf("its outcome is %v", err)
+	}
+	if <-tainted {
+		t.Error("the process is taken for one that did not let go")
+	}
+}
+
+// asksPort says when it was asked whether its task goes on.
+type asksPort struct {
+	keptPort
+	asked chan struct{}
+}
+
+func (p asksPort) Detached() bool {
+	close(p.asked)
+	return true
+}
+
 // keptPort is that of a pipe task that goes on after its result.
 type keptPort struct{ *port }
 
