@@ -26,8 +26,8 @@ type TaskPort interface {
 	// Stream returns a stream of the task, also one that has ended.
 	Stream(id string) (Stream, error)
 
-	// Detached says that the handler of a pipe task has returned its result. When it is true the task goes on, and so must
-	// Do, whose context ends with the task: until then the handler may use what the port offers.
+	// Detached says that the handler of a pipe task has returned its result. When it is true the task goes on, and is
+	// not done before its context ends: until then the handler may use what the port offers.
 	Detached() bool
 	// End ends a pipe task whose handler has returned: it failed, or is completed when failure is nil. The error says why
 	// it cannot be ended.

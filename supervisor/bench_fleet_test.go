@@ -122,7 +122,7 @@ func BenchmarkAgainstGoPlugin(b *testing.B) {
 	ours := func() error {
 		task := request(fmt.Sprint("t", id.Add(1)), text)
 		task.Parts[0].Raw = []byte(`{"partId":"request","text":"x"}`) // as tasks of the network have it
-		if err := f.Do(context.Background(), "echo", task, discard{}); err != nil {
+		if err := give(context.Background(), f, "echo", task, discard{}); err != nil {
 			return err
 		}
 		return nil

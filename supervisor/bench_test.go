@@ -50,7 +50,7 @@ func BenchmarkDo(b *testing.B) {
 		calls = append(calls, time.Since(at))
 		task.ID = fmt.Sprint("t", i)
 		at = time.Now()
-		if err := f.Do(b.Context(), "echo", task, discard{}); err != nil {
+		if err := give(b.Context(), f, "echo", task, discard{}); err != nil {
 			b.Fatal(err)
 		}
 		tasks = append(tasks, time.Since(at))
@@ -82,7 +82,7 @@ func BenchmarkDoParallel(b *testing.B) {
 	}()
 	b.RunParallel(func(pb *testing.PB) {
 		for pb.Next() {
-			if err := f.Do(context.Background(), "echo", request(fmt.Sprint("t", <-ids), "x"), discard{}); err != nil {
+			if err := give(context.Background(), f, "echo", request(fmt.Sprint("t", <-ids), "x"), discard{}); err != nil {
 				b.Error(err)
 			}
 		}

@@ -28,57 +28,84 @@ var ErrNoTask = errors.New("no such task is with a handler")
 // had is not an attempt.
 const attempts = 2
 
-// Do gives a task to a process of the handler and blocks until the handler's call has ended; a process has a pipe task until
-// the task is over. The answer is nil or a
-// *dispatch.TaskFailure. While no process is ready but one is expected, the task waits up to Config.Hold. When ctx ends the
-// daemon ends the call; a process that does not let go of it is replaced. The port is not used after Do has returned.
-func (f *Fleet) Do(ctx context.Context, name string, task *wire.Task, port dispatch.TaskPort) error {
+// Start implements dispatch.Dispatcher; a process has a pipe task until the task is over. While no process is ready but one
+// is expected, the task waits up to Config.Hold. When ctx ends the daemon ends the call; a process that does not let go of
+// it is replaced.
+func (f *Fleet) Start(ctx context.Context, name string, task *wire.Task, port dispatch.TaskPort, done func(error)) {
 	h := f.get(name)
 	if h == nil {
-		return noProcess("there is no handler called %q", name)
+		done(noProcess("there is no handler called %q", name))
+		return
 	}
 	t, ok := f.tasks.add(task.ID)
 	if !ok {
-		return &dispatch.TaskFailure{Kind: dispatch.NoProcess, Public: publicTwice, Private: fmt.Sprintf("task %s is with a handler already", task.ID)}
+		done(&dispatch.TaskFailure{Kind: dispatch.NoProcess, Public: publicTwice, Private: fmt.Sprintf("task %s is with a handler already", task.ID)})
+		return
 	}
-	defer f.tasks.remove(task.ID)
-	select {
-	case <-t.canceled: // by a cancellation that came first
-		return &dispatch.TaskFailure{Kind: dispatch.CallEnded, Public: publicCanceled}
-	default:
+	if closed(t.canceled) { // by a cancellation that came first
+		f.tasks.remove(task.ID)
+		done(&dispatch.TaskFailure{Kind: dispatch.CallEnded, Public: publicCanceled})
+		return
 	}
 	h.enter()
-	defer h.leave()
-	watched := &watchedPort{TaskPort: port}
-	var without []*process // that did not get it
-	for attempt := 1; ; {
-		p, err := h.acquire(ctx, f.config.Hold, t.canceled, without)
-		if err != nil {
-			return err
-		}
-		err = p.conn.Do(ctx, task, watched, plug.Hooks{
-			Assigned: func() bool { return f.tasks.assign(t, p.conn) },
-			Released: func(taint bool) { h.released(p, taint) },
-		})
-		var unsent *plug.Unsent
-		why := "it did not reach the process"
-		switch {
-		case err == nil:
-			return nil
-		case errors.As(err, &unsent):
-			err = unsent.TaskFailure
-			without = append(without, p)
-		case attempt < attempts && crashed(err) && !watched.published.Load() && p.idempotent():
-			attempt++
-			why = "it may be repeated and has published nothing"
-		default:
-			return err
-		}
-		if ctx.Err() != nil || !f.tasks.unassign(t) {
-			return err
-		}
-		h.log.Warn("task is tried on another process, because "+why, "task", task.ID, "err", err)
+	d := &delivery{fleet: f, handler: h, task: task, entry: t, port: &watchedPort{TaskPort: port}, done: done}
+	d.attempt(ctx)
+}
+
+// delivery is a task on its way to a process that works on it to the end.
+type delivery struct {
+	fleet   *Fleet
+	handler *handler
+	task    *wire.Task
+	entry   *taskEntry
+	port    *watchedPort
+	done    func(error)
+	crashes int        // of processes that had it
+	without []*process // that did not get it
+}
+
+// attempt gives the task to a process.
+func (d *delivery) attempt(ctx context.Context) {
+	p, err := d.handler.acquire(ctx, d.fleet.config.Hold, d.entry.canceled, d.without)
+	if err != nil {
+		d.end(err)
+		return
 	}
+	p.conn.Start(ctx, d.task, d.port, plug.Hooks{
+		Assigned: func() bool { return d.fleet.tasks.assign(d.entry, p.conn) },
+		Released: func(taint bool) { d.handler.released(p, taint) },
+		Done: func(err error) {
+			why, again := d.again(p, err)
+			if !again || ctx.Err() != nil || !d.fleet.tasks.unassign(d.entry) {
+				d.end(err)
+				return
+			}
+			d.handler.log.Warn("task is tried on another process, because "+why, "task", d.task.ID, "err", err)
+			go d.attempt(ctx) // whoever waits for done waits for it
+		},
+	})
+}
+
+// again reports whether the task may be given to another process after it ended with err on p.
+func (d *delivery) again(p *process, err error) (why string, again bool) {
+	switch {
+	case errors.As(err, new(*plug.Unsent)):
+		d.without = append(d.without, p)
+		return "it did not reach the process", true
+	case d.crashes+1 < attempts && crashed(err) && !d.port.published.Load() && p.idempotent():
+		d.crashes++
+		return "it may be repeated and has published nothing", true
+	}
+	return "", false
+}
+
+func (d *delivery) end(err error) {
+	d.handler.leave()
+	d.fleet.tasks.remove(d.task.ID)
+	if unsent := (*plug.Unsent)(nil); errors.As(err, &unsent) {
+		err = unsent.TaskFailure
+	}
+	d.done(err)
 }
 
 // idempotent reports whether a task that has published nothing may be repeated.
@@ -116,7 +143,7 @@ func (p *watchedPort) Detached() bool {
 }
 
 // CancelTask asks the handler to end a task; it returns when the handler was notified. A task that waits for a process
-// ends at once. ErrNoTask when it is neither; if its Do comes within the grace it ends at once, because a cancellation may
+// ends at once. ErrNoTask when it is neither; if its Start comes within the grace it ends at once, because a cancellation may
 // overtake the task.
 func (f *Fleet) CancelTask(ctx context.Context, taskID string, reason dispatch.CancelReason, grace time.Duration) error {
 	conn, err := f.tasks.cancel(taskID, grace)

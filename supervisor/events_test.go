@@ -225,7 +225,7 @@ func TestStuckLog(t *testing.T) {
 		return len(ps) == 2 && ps[0].State == "ready" && ps[1].State == "ready"
 	})
 	_, hanging := begin(t, f, context.Background(), "badhandler", "t1", "hang")
-	if got := failure(t, f.Do(t.Context(), "badhandler", request("t2", "kill"), newPort())); got.Kind != dispatch.HandlerCrash {
+	if got := failure(t, give(t.Context(), f, "badhandler", request("t2", "kill"), newPort())); got.Kind != dispatch.HandlerCrash {
 		t.Fatalf("crash: %+v", got)
 	}
 	within(t, "the log is stuck", log.stuck)
@@ -238,7 +238,7 @@ func TestStuckLog(t *testing.T) {
 		if err := <-hanging; err == nil {
 			t.Error("the canceled task has no error")
 		}
-		if err := f.Do(context.Background(), "badhandler", request("t3", "none"), newPort()); err != nil {
+		if err := give(context.Background(), f, "badhandler", request("t3", "none"), newPort()); err != nil {
 			t.Errorf("another task: %v", err)
 		}
 		f.Status()

@@ -42,7 +42,7 @@ func watchEcho(t *testing.T, f *Fleet) *bystander {
 		for i := 0; ctx.Err() == nil; i++ {
 			<-pause.C
 			// Not with ctx: the last task ends by itself.
-			if err := f.Do(context.Background(), "echo", request(fmt.Sprintf("bystander-%d", i), "hi"), newPort()); err != nil {
+			if err := give(context.Background(), f, "echo", request(fmt.Sprintf("bystander-%d", i), "hi"), newPort()); err != nil {
 				b.failed.Add(1)
 				t.Errorf("echo failed meanwhile: %v", err)
 				return
@@ -170,7 +170,7 @@ func TestFaultsInTasks(t *testing.T) {
 			defer cancel()
 			p := newPort()
 			result := make(chan error, 1)
-			go func() { result <- f.Do(ctx, tt.handler, request(fmt.Sprintf("fault-%d", i), tt.task), p) }()
+			go func() { result <- give(ctx, f, tt.handler, request(fmt.Sprintf("fault-%d", i), tt.task), p) }()
 			if tt.canceled {
 				eventually(t, "the task runs", func() bool { return processOf(f, tt.handler).Running == 1 })
 				cancel()
@@ -291,7 +291,7 @@ func TestForkBombBesideEcho(t *testing.T) {
 	base := hold()
 	b := watchEcho(t, f)
 	p := newPort()
-	err := f.Do(t.Context(), "badhandler", request("bomb", "fork 1000"), p)
+	err := give(t.Context(), f, "badhandler", request("bomb", "fork 1000"), p)
 	if err == nil { // it may as well have died of it
 		if n, _ := strconv.Atoi(p.artifacts[0]); n == 0 || n > limit {
 			t.Errorf("%s children", p.artifacts[0])
@@ -314,7 +314,7 @@ func TestForkBombBesideEcho(t *testing.T) {
 func TestCrashRecord(t *testing.T) {
 	f := fleet(t, Config{Timeouts: Timeouts{ExitDrain: patience}, Jitter: func() float64 { return 1 }}, "badhandler")
 	become(t, f, "badhandler", dispatch.Available)
-	_ = f.Do(t.Context(), "badhandler", request("t", "crash"), newPort())
+	_ = give(t.Context(), f, "badhandler", request("t", "crash"), newPort())
 	var s HandlerStatus
 	eventually(t, "there is a crash record", func() bool { s = f.Status()[0]; return s.Crash != nil })
 	c := s.Crash

@@ -6,6 +6,9 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"runtime"
+	"runtime/debug"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -40,14 +43,14 @@ func TestTasksAndStatus(t *testing.T) {
 	mu.Unlock()
 
 	p := newPort()
-	if err := f.Do(t.Context(), "echo", request("t1", "hi"), p); err != nil {
+	if err := give(t.Context(), f, "echo", request("t1", "hi"), p); err != nil {
 		t.Fatal(err)
 	}
 	if d := cmp.Diff([]string{"Echoed request: hi"}, p.artifacts); d != "" {
 		t.Error(d)
 	}
 	_, result := begin(t, f, context.Background(), "sleeper", "t2", "10m")
-	if twice := failure(t, f.Do(t.Context(), "sleeper", request("t2", "1ms"), newPort())); twice.Kind != dispatch.NoProcess {
+	if twice := failure(t, give(t.Context(), f, "sleeper", request("t2", "1ms"), newPort())); twice.Kind != dispatch.NoProcess {
 		t.Errorf("the same task again: %+v", twice)
 	}
 	s := f.Status()[1]
@@ -69,10 +72,10 @@ func TestTasksAndStatus(t *testing.T) {
 	if err := f.CancelTask(t.Context(), "t4", dispatch.CancelUser, time.Minute); !errors.Is(err, ErrNoTask) {
 		t.Errorf("cancel that overtakes its task: %v", err)
 	}
-	if got := failure(t, f.Do(t.Context(), "sleeper", request("t4", "10m"), newPort())); got.Kind != dispatch.CallEnded {
+	if got := failure(t, give(t.Context(), f, "sleeper", request("t4", "10m"), newPort())); got.Kind != dispatch.CallEnded {
 		t.Errorf("task that was canceled before: %+v", got)
 	}
-	if got := failure(t, f.Do(t.Context(), "nobody", request("t3", ""), newPort())); got.Kind != dispatch.NoProcess {
+	if got := failure(t, give(t.Context(), f, "nobody", request("t3", ""), newPort())); got.Kind != dispatch.NoProcess {
 		t.Errorf("no such handler: %+v", got)
 	}
 	if a, _ := f.Availability("nobody"); a != dispatch.Unavailable {
@@ -93,7 +96,7 @@ func TestCrashAndRecovery(t *testing.T) {
 		t.Errorf("crash: %+v", got)
 	}
 	p := newPort()
-	if err := f.Do(t.Context(), "badhandler", request("t2", "none"), p); err != nil {
+	if err := give(t.Context(), f, "badhandler", request("t2", "none"), p); err != nil {
 		t.Fatal(err)
 	}
 	if s := f.Status()[0]; s.Restarts != 1 || s.State != "ready" || s.Reason != "" || p.pid == first.pid {
@@ -127,10 +130,10 @@ func TestBadHandlersHarmNobody(t *testing.T) {
 			t.Errorf("not one sentence: %q", s.Reason)
 		}
 	}
-	if got := failure(t, f.Do(t.Context(), names[0], request("t1", ""), newPort())); got.Kind != dispatch.NoProcess || !strings.Contains(got.Private, "not-a-plugin") {
+	if got := failure(t, give(t.Context(), f, names[0], request("t1", ""), newPort())); got.Kind != dispatch.NoProcess || !strings.Contains(got.Private, "not-a-plugin") {
 		t.Errorf("task of a bad handler: %+v", got)
 	}
-	if err := f.Do(t.Context(), "echo", request("t2", "x"), newPort()); err != nil {
+	if err := give(t.Context(), f, "echo", request("t2", "x"), newPort()); err != nil {
 		t.Error(err)
 	}
 }
@@ -140,7 +143,7 @@ func TestNoBroker(t *testing.T) {
 	const name = "badhandler-minimal"
 	f := fleet(t, Config{}, name)
 	p := newPort()
-	if err := f.Do(t.Context(), name, request("t", "broker"), p); err != nil || len(p.artifacts) != 1 || p.artifacts[0] != "broker opened: false" {
+	if err := give(t.Context(), f, name, request("t", "broker"), p); err != nil || len(p.artifacts) != 1 || p.artifacts[0] != "broker opened: false" {
 		t.Errorf("the handler says %q, %v", p.artifacts, err)
 	}
 }
@@ -153,7 +156,7 @@ func TestQuarantine(t *testing.T) {
 		t.Errorf("status %+v", s)
 	}
 	result := make(chan error, 1)
-	go func() { result <- f.Do(context.Background(), s.Name, request("t", ""), newPort()) }()
+	go func() { result <- give(context.Background(), f, s.Name, request("t", ""), newPort()) }()
 	if got := failure(t, ended(t, result)); got.Kind != dispatch.NoProcess {
 		t.Errorf("task: %+v", got)
 	}
@@ -178,12 +181,12 @@ func TestChecksum(t *testing.T) {
 func TestWaitingTask(t *testing.T) {
 	f := fleet(t, Config{Hold: 200 * time.Millisecond}, "badhandler-never-answers")
 	const name = "badhandler-never-answers"
-	if got := failure(t, f.Do(t.Context(), name, request("t1", ""), newPort())); got.Kind != dispatch.NoProcess || !strings.Contains(got.Private, "within 200ms") {
+	if got := failure(t, give(t.Context(), f, name, request("t1", ""), newPort())); got.Kind != dispatch.NoProcess || !strings.Contains(got.Private, "within 200ms") {
 		t.Errorf("after the hold: %+v", got)
 	}
 	f.config.Hold = patience
 	result := make(chan error, 1)
-	go func() { result <- f.Do(context.Background(), name, request("t2", ""), newPort()) }()
+	go func() { result <- give(context.Background(), f, name, request("t2", ""), newPort()) }()
 	eventually(t, "the task is there to be canceled", func() bool {
 		f.tasks.mu.Lock()
 		defer f.tasks.mu.Unlock()
@@ -197,7 +200,7 @@ func TestWaitingTask(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	if got := failure(t, f.Do(ctx, name, request("t3", ""), newPort())); got.Kind != dispatch.CallEnded {
+	if got := failure(t, give(ctx, f, name, request("t3", ""), newPort())); got.Kind != dispatch.CallEnded {
 		t.Errorf("ended while waiting: %+v", got)
 	}
 }
@@ -209,7 +212,7 @@ func TestCancelAtAnyMoment(t *testing.T) {
 	for i := range 200 {
 		id := fmt.Sprint("t", i)
 		result := make(chan error, 1)
-		go func() { result <- f.Do(context.Background(), "sleeper", request(id, "10m"), newPort()) }()
+		go func() { result <- give(context.Background(), f, "sleeper", request(id, "10m"), newPort()) }()
 		go func() { _ = f.CancelTask(context.Background(), id, dispatch.CancelUser, time.Minute) }()
 		select {
 		case <-result:
@@ -251,7 +254,7 @@ func TestTaintedProcessIsReplaced(t *testing.T) {
 		return len(ps) == 2 && ps[0].State == "draining" && ps[1].State == "ready"
 	})
 	p := newPort()
-	if err := f.Do(t.Context(), "badhandler", request("t3", "none"), p); err != nil || p.pid == other.pid {
+	if err := give(t.Context(), f, "badhandler", request("t3", "none"), p); err != nil || p.pid == other.pid {
 		t.Errorf("new task on %d: %v", p.pid, err)
 	}
 	if err := f.CancelTask(t.Context(), "t1", dispatch.CancelUser, time.Second); err != nil {
@@ -281,7 +284,7 @@ func TestFrozenProcessIsReplaced(t *testing.T) {
 		t.Errorf("task of the frozen process: %+v", got)
 	}
 	p := newPort()
-	if err := f.Do(t.Context(), "sleeper", request("t2", "1ms"), p); err != nil || p.pid == frozen.pid {
+	if err := give(t.Context(), f, "sleeper", request("t2", "1ms"), p); err != nil || p.pid == frozen.pid {
 		t.Errorf("next task on %d: %v", p.pid, err)
 	}
 	if s := f.Status()[0]; s.Restarts < 1 {
@@ -326,7 +329,7 @@ func TestStopEndsTasks(t *testing.T) {
 	if err := <-ended; err != nil {
 		t.Error(err)
 	}
-	if got := failure(t, f.Do(t.Context(), "sleeper", request("t2", "1ms"), newPort())); got.Kind != dispatch.NoProcess {
+	if got := failure(t, give(t.Context(), f, "sleeper", request("t2", "1ms"), newPort())); got.Kind != dispatch.NoProcess {
 		t.Errorf("after the end: %+v", got)
 	}
 	if _, err := os.Stat(f.dirs.Base()); !errors.Is(err, os.ErrNotExist) {
@@ -398,4 +401,46 @@ func TestNamedAgainAtItsEnd(t *testing.T) {
 			t.Errorf("%s is forgotten", h.name)
 		}
 	}
+}
+
+// A task in flight costs one goroutine, beside gRPC's own, and its stack has no more room than waiting takes: with
+// thousands of tasks, stacks are what takes the memory.
+func TestTasksInFlightAreSmall(t *testing.T) {
+	f := fleet(t, Config{}, "sleeper")
+	become(t, f, "sleeper", dispatch.Available)
+	const tasks = 1000
+	before, stacks := runtime.NumGoroutine(), stackBytes()
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	var done sync.WaitGroup
+	ports := make([]*port, tasks)
+	for i := range tasks {
+		done.Add(1)
+		ports[i] = newPort()
+		f.Start(ctx, "sleeper", request(fmt.Sprint("t", i), "10m"), ports[i], func(error) { done.Done() })
+	}
+	for _, p := range ports { // also what has sent a message waits with a small stack
+		<-p.running
+	}
+	if n := runtime.NumGoroutine() - before; n > 2*tasks+tasks/10 {
+		t.Errorf("%d tasks have %d goroutines", tasks, n)
+	}
+	const limit = 9 << 10
+	if n := (stackBytes() - stacks) / tasks; n > limit && !raceDetector() {
+		t.Errorf("a task has %d bytes of stacks, more than %d", n, limit)
+	}
+	cancel()
+	done.Wait()
+}
+
+// raceDetector reports whether it is on: it makes stacks larger.
+func raceDetector() bool {
+	b, _ := debug.ReadBuildInfo()
+	return slices.Contains(b.Settings, debug.BuildSetting{Key: "-race", Value: "true"})
+}
+
+func stackBytes() int {
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int(m.StackInuse)
 }

@@ -51,7 +51,7 @@ func TestHandlerInItsGroup(t *testing.T) {
 		t.Errorf("limits %s, %v", limits, err)
 	}
 	p := newPort()
-	if err := f.Do(t.Context(), "echo", request("t", "hello"), p); err != nil || len(p.artifacts) != 1 {
+	if err := give(t.Context(), f, "echo", request("t", "hello"), p); err != nil || len(p.artifacts) != 1 {
 		t.Errorf("task: %q, %v", p.artifacts, err)
 	}
 }

@@ -79,7 +79,7 @@ func TestHoldBeginsAnew(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	for id, p := range ports {
-		go func() { results[id] <- f.Do(ctx, "bad", request(id, "hang"), p) }()
+		go func() { results[id] <- give(ctx, f, "bad", request(id, "hang"), p) }()
 	}
 	timers.await(t, "both tasks wait for a process", 2, 0)
 	restart(t, f, "bad")
@@ -107,7 +107,7 @@ func TestHoldBeginsAnew(t *testing.T) {
 	}
 	ports[waits].kill(t)
 	last := make(chan error, 1)
-	go func() { last <- f.Do(ctx, "bad", request("last", "hang"), newPort()) }()
+	go func() { last <- give(ctx, f, "bad", request("last", "hang"), newPort()) }()
 	timers.await(t, "the last one waits", 4, 3)
 	timers.begun[3] <- time.Now()
 	if got := failure(t, ended(t, last)); got.Kind != dispatch.NoProcess {

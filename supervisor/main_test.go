@@ -259,12 +259,19 @@ func failure(t testing.TB, err error) *dispatch.TaskFailure {
 	return f
 }
 
+// give gives a task to a process of the handler and returns its outcome.
+func give(ctx context.Context, f *Fleet, handler string, task *wire.Task, port dispatch.TaskPort) error {
+	outcome := make(chan error, 1)
+	f.Start(ctx, handler, task, port, func(err error) { outcome <- err })
+	return <-outcome
+}
+
 // begin starts a task and waits for its first status.
 func begin(t testing.TB, f *Fleet, ctx context.Context, handler, id, text string) (*port, <-chan error) {
 	t.Helper()
 	p := newPort()
 	result := make(chan error, 1)
-	go func() { result <- f.Do(ctx, handler, request(id, text), p) }()
+	go func() { result <- give(ctx, f, handler, request(id, text), p) }()
 	select {
 	case <-p.running:
 	case err := <-result:

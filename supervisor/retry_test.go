@@ -68,7 +68,7 @@ func TestSecondTry(t *testing.T) {
 		k := newKiller(tt.crashes, nil)
 		task := request("t", "download request")
 		task.Parts[0].File = &wire.ArtifactRef{FileName: "f"}
-		err := f.Do(t.Context(), tt.handler, task, k)
+		err := give(t.Context(), f, tt.handler, task, k)
 		if tt.want == 0 && (err != nil || len(k.artifacts) != 1) || tt.want != 0 && failure(t, err).Kind != tt.want {
 			t.Errorf("%s with %d crashes: %v %q", tt.handler, tt.crashes, err, k.artifacts)
 		}
@@ -122,7 +122,7 @@ func TestSlotThatOneDoesNotTake(t *testing.T) {
 	}()
 	waits(1)
 	other := make(chan error, 1)
-	go func() { other <- f.Do(context.Background(), "sleeper", request("other", "1ms"), newPort()) }()
+	go func() { other <- give(context.Background(), f, "sleeper", request("other", "1ms"), newPort()) }()
 	waits(2)
 	if err := f.CancelTask(t.Context(), "first", dispatch.CancelUser, time.Second); err != nil {
 		t.Error(err)
@@ -132,7 +132,7 @@ func TestSlotThatOneDoesNotTake(t *testing.T) {
 		t.Error(err)
 	}
 	last := make(chan error, 1)
-	go func() { last <- f.Do(context.Background(), "sleeper", request("last", "1ms"), newPort()) }()
+	go func() { last <- give(context.Background(), f, "sleeper", request("last", "1ms"), newPort()) }()
 	if err := ended(t, last); err != nil {
 		t.Error(err)
 	}
@@ -167,7 +167,7 @@ func TestUnsentTask(t *testing.T) {
 			eventually(t, "the connection is broken", func() bool { return doomed.conn.Check(t.Context()) != nil })
 		}
 	})
-	if err := f.Do(t.Context(), "plain", request("t1", "none"), k); err != nil || len(k.artifacts) != 1 || len(k.pids) != 4 {
+	if err := give(t.Context(), f, "plain", request("t1", "none"), k); err != nil || len(k.artifacts) != 1 || len(k.pids) != 4 {
 		t.Errorf("%v, artifacts %q, given to %v", err, k.artifacts, k.pids)
 	}
 	// One that is to be ended meanwhile is not tried again.
@@ -175,7 +175,7 @@ func TestUnsentTask(t *testing.T) {
 	k.times.Store(1)
 	k.before = func(int) { cancel() }
 	become(t, f, "plain", dispatch.Available)
-	if got := failure(t, f.Do(ctx, "plain", request("t2", "none"), k)); got.Kind != dispatch.CallEnded && got.Kind != dispatch.HandlerCrash {
+	if got := failure(t, give(ctx, f, "plain", request("t2", "none"), k)); got.Kind != dispatch.CallEnded && got.Kind != dispatch.HandlerCrash {
 		t.Errorf("ended meanwhile: %+v", got)
 	}
 	if len(k.pids) != 5 {

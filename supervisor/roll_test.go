@@ -26,7 +26,7 @@ func apply(t *testing.T, f *Fleet, handlers ...HandlerConfig) {
 func do(t *testing.T, f *Fleet, handler, id, text string) int {
 	t.Helper()
 	p := newPort()
-	if err := f.Do(t.Context(), handler, request(id, text), p); err != nil {
+	if err := give(t.Context(), f, handler, request(id, text), p); err != nil {
 		t.Fatalf("task %s: %v", id, err)
 	}
 	return p.pid
@@ -161,7 +161,7 @@ func TestHandlersComeAndGo(t *testing.T) {
 		id := fmt.Sprint("t", round)
 		old, result := begin(t, f, context.Background(), "sleeper", id, "10m")
 		apply(t, f, echo)
-		if got := failure(t, f.Do(t.Context(), "sleeper", request("x", "1ms"), newPort())); got.Kind != dispatch.NoProcess {
+		if got := failure(t, give(t.Context(), f, "sleeper", request("x", "1ms"), newPort())); got.Kind != dispatch.NoProcess {
 			t.Errorf("task of a removed handler: %+v", got)
 		}
 		if s := f.Status(); len(s) != 2 || s[1].State != "draining" || s[1].Processes[0].Running != 1 {
@@ -207,7 +207,7 @@ func TestConcurrencyLimits(t *testing.T) {
 		waiting := 0
 		for i := slots; i < slots+4; i++ {
 			go func() {
-				err := f.Do(context.Background(), handler, request(id(i), "1ms"), newPort())
+				err := give(context.Background(), f, handler, request(id(i), "1ms"), newPort())
 				if err == nil {
 					order <- i
 				} else {
@@ -257,7 +257,7 @@ func TestWaitingTaskSeesEveryProcess(t *testing.T) {
 	}
 	h.mu.Unlock()
 	result := make(chan error, 1)
-	go func() { result <- f.Do(context.Background(), "echo", request("t1", "x"), newPort()) }()
+	go func() { result <- give(context.Background(), f, "echo", request("t1", "x"), newPort()) }()
 	eventually(t, "the task waits", func() bool {
 		h.mu.Lock()
 		defer h.mu.Unlock()
@@ -301,7 +301,7 @@ func TestQueueUnderLoad(t *testing.T) {
 				ctx, cancel = context.WithTimeout(ctx, time.Duration(i)*time.Millisecond/4)
 				defer cancel()
 			}
-			err := f.Do(ctx, "badhandler", request(fmt.Sprint("t", i), text), newPort())
+			err := give(ctx, f, "badhandler", request(fmt.Sprint("t", i), text), newPort())
 			var failed *dispatch.TaskFailure
 			switch {
 			case err == nil:

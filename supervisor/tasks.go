@@ -11,13 +11,13 @@ import (
 // maxEarly bounds the memory of cancellations of tasks that are not here.
 const maxEarly = 1024
 
-// taskTable knows the tasks that Do works on, and which process has each. Nothing else is locked while mu is held.
+// taskTable knows the tasks that were started and are not done, and which process has each. Nothing else is locked while mu is held.
 type taskTable struct {
 	now func() time.Time
 
 	mu    sync.Mutex
 	tasks map[string]*taskEntry // guarded by mu, like the entries
-	// early are cancellations of tasks that are not here, and until when each counts: they may have overtaken Do. Guarded by
+	// early are cancellations of tasks that are not here, and until when each counts: they may have overtaken Start. Guarded by
 	// mu, bounded by maxEarly.
 	early map[string]time.Time
 }

@@ -11,7 +11,7 @@ import (
 
 // handlerCall is the call of a task's handler.
 type handlerCall struct {
-	// begin calls the handler in a goroutine; end ends the call's context.
+	// begin calls the handler, from a goroutine; end ends the call's context.
 	begin func()
 	end   context.CancelFunc
 	// notify asks the handler to end, in a goroutine that reports the result.
@@ -21,9 +21,18 @@ type handlerCall struct {
 	ack chan error
 }
 
-// callHandler gives the task to the handler and waits for the end of the call.
+// callHandler gives the task to the handler. Nothing waits for the end of the call, which counts as work until then.
 func (j *job) callHandler(ctx context.Context) {
-	err := j.agent.cfg.Dispatcher.Do(ctx, j.agent.cfg.Handler, &j.task, port{j})
+	work := &j.agent.work
+	work.Add(1)
+	j.agent.cfg.Dispatcher.Start(ctx, j.agent.cfg.Handler, &j.task, port{j}, func(err error) {
+		defer work.Done()
+		j.handlerDone(ctx, err)
+	})
+}
+
+// handlerDone takes the end of the call.
+func (j *job) handlerDone(ctx context.Context, err error) {
 	var failure *dispatch.TaskFailure
 	if err != nil && !errors.As(err, &failure) {
 		failure = &dispatch.TaskFailure{Kind: dispatch.HandlerError, Private: err.Error()}

@@ -40,8 +40,12 @@ func NewFuncDispatcher(f Function) *FuncDispatcher {
 	return &FuncDispatcher{handle: f, calls: map[string]context.CancelCauseFunc{}}
 }
 
-// Do implements dispatch.Dispatcher.
-func (d *FuncDispatcher) Do(ctx context.Context, _ string, task *wire.Task, port dispatch.TaskPort) error {
+// Start implements dispatch.Dispatcher; it returns when the function has.
+func (d *FuncDispatcher) Start(ctx context.Context, _ string, task *wire.Task, port dispatch.TaskPort, done func(error)) {
+	done(d.work(ctx, task, port))
+}
+
+func (d *FuncDispatcher) work(ctx context.Context, task *wire.Task, port dispatch.TaskPort) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	d.mu.Lock()

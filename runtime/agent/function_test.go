@@ -20,13 +20,19 @@ func (quietPort) Status(string)                                      {}
 func (quietPort) Artifact(context.Context, wire.Artifact) error      { return nil }
 func (quietPort) Input(context.Context, int) (dispatch.Input, error) { return dispatch.Input{}, io.EOF }
 
+// give gives a task to the function and returns its outcome.
+func give(ctx context.Context, d *FuncDispatcher, handler string, task *wire.Task, port dispatch.TaskPort) (outcome error) {
+	d.Start(ctx, handler, task, port, func(err error) { outcome = err })
+	return outcome
+}
+
 func TestFuncDispatcher(t *testing.T) {
 	task := &wire.Task{ID: "t1"}
 
 	t.Run("panic", func(t *testing.T) {
 		d := NewFuncDispatcher(func(context.Context, *wire.Task, dispatch.TaskPort) error { panic("with a secret") })
 		var failure *dispatch.TaskFailure
-		if err := d.Do(t.Context(), "f", task, quietPort{}); !errors.As(err, &failure) {
+		if err := give(t.Context(), d, "f", task, quietPort{}); !errors.As(err, &failure) {
 			t.Fatalf("error is %v", err)
 		}
 		if failure.Kind != dispatch.HandlerCrash || strings.Contains(failure.Public, "secret") || !strings.Contains(failure.Private, "secret") {
@@ -41,7 +47,7 @@ func TestFuncDispatcher(t *testing.T) {
 			return context.Cause(ctx)
 		})
 		done := make(chan error, 1)
-		go func() { done <- d.Do(t.Context(), "f", task, quietPort{}) }()
+		go func() { done <- give(t.Context(), d, "f", task, quietPort{}) }()
 		<-entered
 		if err := d.CancelTask(t.Context(), "t1", dispatch.CancelDrain, time.Second); err != nil {
 			t.Fatal(err)

@@ -160,7 +160,9 @@ type Artifact struct {
 func (h *Handler) Do(ctx context.Context, t Task) Outcome {
 	p := &port{task: t}
 	at := time.Now()
-	err := h.conn.Do(ctx, &t.Task, p, plug.Hooks{})
+	done := make(chan error, 1)
+	h.conn.Start(ctx, &t.Task, p, plug.Hooks{Done: func(err error) { done <- err }})
+	err := <-done
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	o := Outcome{Statuses: p.statuses, Artifacts: p.artifacts, Err: err, Took: time.Since(at)}

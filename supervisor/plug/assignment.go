@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"time"
 
 	"github.com/blocksd/blocksd/dispatch"
 )
@@ -11,11 +12,12 @@ import (
 // assignment is a task on this process, and the only way to its port: nothing is done for a task after it has ended.
 type assignment struct {
 	port    dispatch.TaskPort
-	cancel  context.CancelFunc // of the context that the task's own call uses the port with
-	started chan struct{}      // closed when the handler's call has been sent, or never will be
-	settled chan struct{}      // closed when the process has the task no more
-	final   bool               // the handler's result ends also a pipe task; set before the result is known
-	over    chan struct{}      // closed when the task has ended
+	cancel  context.CancelFunc  // of the context that the task's own call uses the port with
+	started chan struct{}       // closed when the handler's call has been sent, or never will be
+	settled chan struct{}       // closed when the process has the task no more
+	final   bool                // the handler's result ends also a pipe task; set before the result is known
+	over    chan struct{}       // closed when the task has ended
+	cutOff  func(time.Duration) // ends the handler's call; not called after the task has ended
 
 	mu       sync.Mutex
 	ended    bool                       // guarded by mu

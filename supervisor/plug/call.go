@@ -4,23 +4,18 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"log/slog"
 	"runtime"
-	"strings"
 	"sync"
 	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/blocksd/blocksd/dispatch"
 	"github.com/blocksd/blocksd/network/wire"
 	handlerv1 "github.com/blocksd/blocksd/proto/blocks/handler/v1"
-	"github.com/blocksd/blocksd/supervisor/logpump"
 )
 
 var (
@@ -29,22 +24,15 @@ var (
 	errTaskEnded = errors.New("the task has ended")
 )
 
-// Texts for the consumer.
-const (
-	publicCrash    = "The handler crashed while it worked on the task."
-	publicSilent   = "The handler ended without a result."
-	publicError    = "The handler failed."
-	publicArtifact = "A result of the handler could not be published."
-	publicEnded    = "The task was ended before the handler was done."
-	publicTwice    = "The task is running already."
-)
-
-// Hooks are called at the stages of a task. Both may be nil.
+// Hooks are called at the stages of a task. All but Done may be nil.
 type Hooks struct {
 	// Assigned is called when CancelTask knows the task, before the handler does. The task ends at once if it is false.
 	Assigned func() bool
-	// Released is called once, when the handler's call has ended or was cut off, perhaps after Do has returned; taint is
-	// true when the handler did not let go of the task by itself.
+	// Done is called once, with the outcome of the task: nil, a *dispatch.TaskFailure, or an *Unsent with one. The port is not
+	// used any more.
+	Done func(error)
+	// Released is called once, when the handler's call has ended or was cut off, perhaps after Done; taint is true when the
+	// handler did not let go of the task by itself.
 	Released func(taint bool)
 }
 
@@ -54,121 +42,154 @@ func (h Hooks) released(taint bool) {
 	}
 }
 
-// Do gives a task to the process and returns when the handler is done with it, for a pipe task when the task is over, when
-// the process has ended, or when ctx has: nil, a *dispatch.TaskFailure, or an *Unsent with one. Whatever happens, the port is not used after Do has returned.
+// Start gives a task to the process. It is done when the handler is done with it, for a pipe task when the task is over,
+// when the process has ended, or when ctx has. One goroutine with a small stack waits for that: with thousands of tasks in
+// flight, stacks are a third of the memory.
 //
 // A handler that goes on after ctx has ended is given LetGo to end its call, if it understands cancellation, before the
 // call is cut off.
-func (p *Conn) Do(ctx context.Context, task *wire.Task, port dispatch.TaskPort, hooks Hooks) error {
+func (p *Conn) Start(ctx context.Context, task *wire.Task, port dispatch.TaskPort, hooks Hooks) {
 	work, endWork := context.WithCancel(context.WithoutCancel(ctx))
-	defer endWork()
-	a := newAssignment(port, endWork)
-	if !p.host.assign(task.ID, a) {
-		hooks.released(false)
-		return &dispatch.TaskFailure{Kind: dispatch.NoProcess, Public: publicTwice, Private: fmt.Sprintf("task %s was given to process %d twice", task.ID, p.PID())}
-	}
-	defer p.host.release(task.ID)
-	defer a.end()
-	if hooks.Assigned != nil && !hooks.Assigned() {
-		close(a.started) // a CancelTask need not wait
-		hooks.released(false)
-		return &dispatch.TaskFailure{Kind: dispatch.CallEnded, Public: publicEnded, Private: fmt.Sprintf("task %s was canceled before handler %s had it", task.ID, p.config.Handler)}
-	}
-	if !p.calls.begin() { // the process was picked just before its end
-		close(a.started)
-		hooks.released(false)
-		return &Unsent{p.crash(task, "before it had")}
-	}
 	// The call outlives ctx by LetGo at most, so it must not end with it.
 	callCtx, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	k := &call{cancel: cancel}
-	result := make(chan error, 1) // of run
-	go func() {
-		defer p.calls.end()
-		growStack()
-		k.run(p, callCtx, work, task, a, result)
-		taint := k.finish()
-		if task.Kind == wire.Pipe {
-			<-a.settled // the process may have it beyond the call
-		}
-		hooks.released(taint)
-	}()
-	select {
-	case err := <-result:
-		return p.settle(ctx, task, a, err)
-	case <-p.Done():
-		// What it has sent is still in the socket and counts, but nothing is waited for long: something may hold the socket
-		// open.
-		k.cutOff(p.timeouts.ExitDrain)
-		select {
-		case err := <-result:
-			return p.settle(ctx, task, a, err)
-		case <-ctx.Done(): // what it has sent may take as long as an outage
-		}
-	case <-ctx.Done():
+	k := &call{conn: p, task: task, a: newAssignment(port, endWork), hooks: hooks, cancel: cancel}
+	k.a.cutOff = k.cutOff
+	if !p.host.assign(task.ID, k.a) {
+		cancel()
+		endWork()
+		hooks.released(false)
+		hooks.Done(&dispatch.TaskFailure{Kind: dispatch.NoProcess, Public: publicTwice, Private: fmt.Sprintf("task %s was given to process %d twice", task.ID, p.PID())})
+		return
 	}
-	select {
-	case err := <-result: // both happened
-		return p.settle(ctx, task, a, err)
-	default:
+	if hooks.Assigned != nil && !hooks.Assigned() {
+		k.skip(&dispatch.TaskFailure{Kind: dispatch.CallEnded, Public: publicEnded, Private: fmt.Sprintf("task %s was canceled before handler %s had it", task.ID, p.config.Handler)})
+		return
 	}
-	patience := time.Duration(0)
-	if p.description.Cancel {
-		patience = p.timeouts.LetGo
-		if !a.notified() && p.calls.begin() {
-			go func() {
-				defer p.calls.end()
-				_ = p.cancel(context.WithoutCancel(ctx), task.ID, dispatch.CancelShutdown, patience)
-			}()
-		}
+	if !p.calls.begin() { // the process was picked just before its end
+		k.skip(&Unsent{p.crash(task, "before it had")})
+		return
 	}
-	k.cutOff(patience)
-	return &dispatch.TaskFailure{
+	growToSend()
+	stop := context.AfterFunc(ctx, func() { k.giveUp(ctx) })
+	go k.converse(ctx, work, k.open(callCtx), stop)
+}
+
+// skip ends a task that the handler has not had.
+func (k *call) skip(err error) {
+	close(k.a.started) // a CancelTask need not wait
+	k.finish()
+	k.hooks.released(false)
+	k.decide(err)
+}
+
+// decide ends the task with its outcome, unless it has one.
+func (k *call) decide(err error) bool {
+	k.mu.Lock()
+	decided := k.decided
+	k.decided = true
+	k.mu.Unlock()
+	if decided {
+		return false
+	}
+	k.a.end()
+	k.conn.host.release(k.task.ID)
+	k.hooks.Done(err)
+	return true
+}
+
+// giveUp ends the task because ctx has ended, and the call soon after.
+func (k *call) giveUp(ctx context.Context) {
+	p := k.conn
+	k.mu.Lock()
+	answered := k.answered
+	k.mu.Unlock()
+	if answered {
+		k.decide(nil)
+		return
+	}
+	if !k.decide(&dispatch.TaskFailure{
 		Kind: dispatch.CallEnded, Public: publicEnded,
-		Private: fmt.Sprintf("the call of task %s on handler %s was ended by the daemon: %v", task.ID, p.config.Handler, context.Cause(ctx)),
+		Private: fmt.Sprintf("the call of task %s on handler %s was ended by the daemon: %v", k.task.ID, p.config.Handler, context.Cause(ctx)),
+	}) {
+		return
+	}
+	if !p.description.Cancel {
+		k.cutOff(0)
+		return
+	}
+	k.cutOff(p.timeouts.LetGo)
+	if !k.a.notified() && p.calls.begin() {
+		defer p.calls.end()
+		_ = p.cancel(context.WithoutCancel(ctx), k.task.ID, dispatch.CancelShutdown, p.timeouts.LetGo)
 	}
 }
 
-// settle returns what Do returns after an answer of the handler. The process keeps a pipe task that goes on after its
-// result, and the task fails with the process.
-func (p *Conn) settle(ctx context.Context, task *wire.Task, a *assignment, err error) error {
-	if err != nil || task.Kind != wire.Pipe || !a.port.Detached() {
-		return err
+// keep has the process keep a pipe task that goes on after its result, and reports whether that is one.
+func (k *call) keep() (kept bool) {
+	if k.task.Kind != wire.Pipe {
+		return false
 	}
-	if a.final {
-		_ = a.port.End(nil) // an error means that it is over by itself
-	}
-	select {
-	case <-ctx.Done():
+	_ = k.a.own(func(port dispatch.TaskPort) error {
+		if kept = port.Detached(); !kept {
+			return nil
+		}
+		k.mu.Lock()
+		k.answered = true
+		k.mu.Unlock()
+		if k.a.final {
+			return port.End(nil) // an error means that it is over by itself
+		}
 		return nil
+	})
+	return kept
+}
+
+// await waits for the end of a pipe task that the process keeps: it fails with the process.
+func (k *call) await(ctx context.Context) {
+	p := k.conn
+	select {
+	case <-k.a.settled:
+		return
 	case <-p.Done():
 	}
 	if ctx.Err() != nil {
-		return nil
+		k.decide(nil)
+		return
 	}
-	failure := p.crash(task, "while it still had")
-	p.explain(task, nil, failure)
-	return failure
+	failure := p.crash(k.task, "while it still had")
+	p.explain(k.task, nil, failure)
+	k.decide(failure)
 }
 
-// growStack makes room for what a gRPC call needs at once. Without it the stack of a new goroutine is copied several times
+// growToSend makes room for what a gRPC call needs at once. Without it the stack of a new goroutine is copied several times
 // on the way down, which costs a trivial task a good part of its time.
 //
 //go:noinline
-func growStack() {
-	var room [stackRoom]byte
+func growToSend() {
+	var room [4 << 10]byte // makes a stack of twice the size
 	runtime.KeepAlive(&room[0])
 }
 
-// stackRoom in bytes makes a stack of twice the size.
-const stackRoom = 4 << 10
+// growToWait makes room for no more than waiting for a message takes.
+//
+//go:noinline
+func growToWait() {
+	var room [2 << 10]byte
+	runtime.KeepAlive(&room[0])
+}
 
 // call is one StartTask call.
 type call struct {
+	conn   *Conn
+	task   *wire.Task
+	a      *assignment
+	hooks  Hooks
 	cancel context.CancelFunc
 
 	mu       sync.Mutex
-	timer    *time.Timer   // guarded by mu, like the fields below
+	decided  bool // guarded by mu, like the fields below; the task has its outcome
+	answered bool // the handler has answered, and the process keeps the task
+	timer    *time.Timer
 	patience time.Duration // of the timer
 	busy     bool          // we are doing what the handler asked for, so the deadline does not apply
 	overdue  bool          // the timer fired while we were busy
@@ -176,11 +197,16 @@ type call struct {
 	cut      bool
 }
 
-// cutOff cancels the call after d, of waiting for the handler, unless it ends before; the first deadline counts.
+// cutOff cancels the call after d, of waiting for the handler, unless it ends before; the shortest deadline counts.
 func (k *call) cutOff(d time.Duration) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.finished || k.timer != nil {
+	switch {
+	case k.finished, k.timer != nil && k.patience <= d:
+		return
+	case k.timer != nil:
+		k.patience = d
+		k.timer.Reset(d)
 		return
 	}
 	k.patience = d
@@ -225,58 +251,98 @@ func (k *call) finish() bool {
 	return k.cut
 }
 
-// run makes the call with ctx, sends its outcome to result as soon as it is known, and returns when the call has ended. What
-// the call asks for is done with work, which ends with the task.
-func (k *call) run(p *Conn, ctx, work context.Context, task *wire.Task, a *assignment, result chan<- error) {
+// conversation is what a handler says in its call.
+type conversation struct {
+	stream grpc.ServerStreamingClient[handlerv1.StartTaskResponse]
+	chunks assembler
+	heard  int64 // messages
+}
+
+// open makes the call. It returns nil when that failed; then the task has its outcome.
+func (k *call) open(ctx context.Context) *conversation {
+	p, task, a := k.conn, k.task, k.a
 	_ = a.own(func(port dispatch.TaskPort) error { port.Dispatched(p.PID()); return nil })
-	select {
-	case <-p.Done(): // the connection need not know that yet, and would seem to take the request
+	if closed(p.Done()) { // the connection need not know that yet, and would seem to take the request
 		close(a.started)
-		result <- &Unsent{p.crash(task, "before it had")}
-		return
-	default:
+		k.decide(&Unsent{p.crash(task, "before it had")})
+		return nil
 	}
 	stream, err := p.client.StartTask(ctx, &handlerv1.StartTaskRequest{Task: message(task)})
 	close(a.started)
 	if err != nil {
 		err = p.unsent(task, err)
 		p.explain(task, a, err)
-		result <- err
-		return
+		k.decide(err)
+		return nil
 	}
-	over, err := k.converse(p, work, stream, task, a)
-	p.explain(task, a, err)
-	result <- err
-	if over {
-		return
-	}
-	// Whatever follows the final message is ignored; the end of the call shows that the handler has let go.
-	k.cutOff(p.timeouts.LetGo)
-	for {
-		if _, err := stream.Recv(); err != nil {
-			return
-		}
-	}
+	return &conversation{stream: stream, chunks: assembler{limit: p.config.MaxArtifactBytes, handler: p.config.Spool}}
 }
 
-// converse reads the handler's messages until the outcome is known; over says that the call has ended with it. What the
-// handler has sent is published whatever becomes of the call: only the end of the task stops that.
-func (k *call) converse(p *Conn, work context.Context, stream grpc.ServerStreamingClient[handlerv1.StartTaskResponse], task *wire.Task, a *assignment) (over bool, err error) {
-	chunks := assembler{limit: p.config.MaxArtifactBytes, handler: p.config.Spool}
-	defer chunks.close()
-	for heard := int64(0); ; heard++ {
-		a.hear(heard)
-		m, err := stream.Recv()
+// converse reads the handler's messages until the call has ended. What the call asks for is done with work, which ends with
+// the task.
+func (k *call) converse(ctx, work context.Context, c *conversation, stop func() bool) {
+	growToWait()
+	kept := false
+	if c != nil {
+		more, over, err := k.hear(work, c)
+		if more {
+			// The next message may take hours, and a stack that has grown for this one does not shrink.
+			go k.converse(ctx, work, c, stop)
+			return
+		}
+		c.chunks.close()
+		kept = k.conclude(c, over, err)
+	}
+	taint := k.finish()
+	if kept {
+		k.await(ctx)
+	}
+	stop()
+	if k.task.Kind == wire.Pipe {
+		<-k.a.settled // the process may have it beyond the call
+	}
+	k.hooks.released(taint)
+	k.conn.calls.end()
+}
+
+// conclude gives the task its outcome, unless the process keeps it, and waits for the end of the call; over says that it has
+// ended.
+func (k *call) conclude(c *conversation, over bool, err error) (kept bool) {
+	k.conn.explain(k.task, k.a, err)
+	kept = err == nil && k.keep()
+	if !kept {
+		k.decide(err)
+	}
+	if !over {
+		// Whatever follows the final message is ignored; the end of the call shows that the handler has let go.
+		k.cutOff(k.conn.timeouts.LetGo)
+		for err = nil; err == nil; {
+			_, err = c.stream.Recv()
+		}
+	}
+	return kept
+}
+
+// hear reads the handler's messages up to a status, behind which there are more, or until the outcome is known; over says
+// that the call has ended with it. What the handler has sent is published whatever becomes of the call: only the end of the
+// task stops that.
+func (k *call) hear(work context.Context, c *conversation) (more, over bool, err error) {
+	p, task, a := k.conn, k.task, k.a
+	for {
+		a.hear(c.heard)
+		m, err := c.stream.Recv()
+		c.heard++
 		if err != nil {
-			return true, p.broken(task, err)
+			return false, true, p.broken(task, err)
 		}
 		switch e := m.GetEvent().(type) {
 		case *handlerv1.StartTaskResponse_Status:
 			_ = a.own(func(port dispatch.TaskPort) error { port.Status(foreign(e.Status, maxReason)); return nil })
+			return true, false, nil
 		case *handlerv1.StartTaskResponse_Artifact:
-			artifact, err := chunks.add(e.Artifact)
+			artifact, err := c.chunks.add(e.Artifact)
 			if err != nil {
-				return false, p.refused(task, err)
+				return false, false, p.refused(task, err)
 			}
 			if artifact == nil {
 				continue
@@ -285,128 +351,22 @@ func (k *call) converse(p *Conn, work context.Context, stream grpc.ServerStreami
 				return a.own(func(port dispatch.TaskPort) error { return port.Artifact(work, *artifact) })
 			})
 			if err != nil && !errors.Is(err, errTaskEnded) {
-				return false, &dispatch.TaskFailure{
+				return false, false, &dispatch.TaskFailure{
 					Kind: dispatch.HandlerError, Public: publicArtifact,
 					Private: fmt.Sprintf("publish an artifact of task %s: %v", task.ID, err),
 				}
 			}
 		case *handlerv1.StartTaskResponse_Result:
-			if chunks.open {
-				return false, p.refused(task, errors.New("the last chunk of an artifact is missing"))
+			if c.chunks.open {
+				return false, false, p.refused(task, errors.New("the last chunk of an artifact is missing"))
 			}
 			a.final = e.Result.GetFinal()
-			return false, nil
+			return false, false, nil
 		case *handlerv1.StartTaskResponse_Error:
-			return false, handlerFailure(e.Error)
+			return false, false, handlerFailure(e.Error)
 		}
 		// Any other event comes from a newer SDK; the contract lets us ignore it.
 	}
-}
-
-// handlerFailure is the failure that a handler has reported.
-func handlerFailure(e *handlerv1.Error) *dispatch.TaskFailure {
-	public := strings.TrimSpace(foreign(e.GetPublicMessage(), wire.MaxTextBytes))
-	if public == "" {
-		public = publicError
-	}
-	return &dispatch.TaskFailure{Kind: dispatch.HandlerError, Public: public, Private: foreign(e.GetPrivateMessage(), maxPrivate)}
-}
-
-// explain puts why a task failed beside what the handler wrote, for whoever looks there. The end of a process is a record
-// of its own.
-func (p *Conn) explain(task *wire.Task, a *assignment, err error) {
-	var f *dispatch.TaskFailure
-	if !errors.As(err, &f) || a != nil && a.unwanted() {
-		return
-	}
-	level, why := slog.LevelError, f.Private
-	switch {
-	case f.Kind == dispatch.CallEnded, f.Kind == dispatch.HandlerCrash && closed(p.Done()):
-		return
-	case why == "": // the handler has answered, and that is all that there is to say
-		level, why = slog.LevelWarn, f.Public
-	}
-	p.pump.Note(level, "a task failed: "+why, logpump.Pair{Key: "task", Value: task.ID}, logpump.Pair{Key: "agent", Value: task.AgentName})
-}
-
-func closed(c <-chan struct{}) bool {
-	select {
-	case <-c:
-		return true
-	default:
-		return false
-	}
-}
-
-// refused is the failure of a handler that breaks the contract, or sends more than there is room for.
-func (p *Conn) refused(task *wire.Task, err error) *dispatch.TaskFailure {
-	if errors.Is(err, errNoRoom) {
-		return &dispatch.TaskFailure{
-			Kind: dispatch.HandlerError, Public: publicArtifact,
-			Private: fmt.Sprintf("publish an artifact of task %s of handler %s: %v", task.ID, p.config.Handler, err),
-		}
-	}
-	return &dispatch.TaskFailure{
-		Kind: dispatch.HandlerError, Public: publicError,
-		Private: fmt.Sprintf("handler %s broke the contract in task %s: %v", p.config.Handler, task.ID, err),
-	}
-}
-
-// Unsent is the failure of a task that the handler never had: the request was not handed to the connection, and a server
-// calls its handler only once it has the request. Such a task may always be given to another process.
-type Unsent struct{ *dispatch.TaskFailure }
-
-// Unwrap returns the failure to report where the task is not tried again.
-func (u *Unsent) Unwrap() error { return u.TaskFailure }
-
-// unsent is the outcome of a StartTask that returned an error: gRPC had no connection to make the call on, the connection
-// broke before it took the request (io.EOF), or the request could not be encoded. A connection that breaks after it took
-// the request, which may have been read then, is an error of the first Recv instead.
-func (p *Conn) unsent(task *wire.Task, err error) error {
-	code := status.Code(err)
-	switch ended := p.endedSoon(); {
-	case ended && (err == io.EOF || code == codes.Unavailable || code == codes.Canceled):
-		return &Unsent{p.crash(task, "before it had")}
-	case code == codes.Unavailable, err == io.EOF && p.conn.GetState() != connectivity.Ready:
-		return &Unsent{&dispatch.TaskFailure{
-			Kind: dispatch.HandlerCrash, Public: publicCrash,
-			Private: fmt.Sprintf("the connection to handler %s (pid %d) broke before it had task %s: %v", p.config.Handler, p.PID(), task.ID, err),
-		}}
-	}
-	return p.broken(task, err)
-}
-
-// broken finds out why a call ended without a final message.
-func (p *Conn) broken(task *wire.Task, err error) *dispatch.TaskFailure {
-	name := p.config.Handler
-	switch code := status.Code(err); {
-	case err == io.EOF:
-		return &dispatch.TaskFailure{Kind: dispatch.HandlerSilent, Public: publicSilent, Private: fmt.Sprintf("handler %s ended the call of task %s without a result", name, task.ID)}
-	case (code == codes.Unavailable || code == codes.Canceled || code == codes.Internal) && p.endedSoon():
-		return p.crash(task, "in")
-	case code == codes.Unavailable:
-		return &dispatch.TaskFailure{Kind: dispatch.HandlerCrash, Public: publicCrash, Private: foreign(fmt.Sprintf("the connection to handler %s (pid %d) broke in task %s: %v", name, p.PID(), task.ID, err), maxPrivate)}
-	case code == codes.Canceled: // by us
-		return &dispatch.TaskFailure{Kind: dispatch.CallEnded, Public: publicEnded, Private: fmt.Sprintf("the call of task %s on handler %s was cut off", task.ID, name)}
-	}
-	return &dispatch.TaskFailure{Kind: dispatch.HandlerSilent, Public: publicSilent, Private: foreign(fmt.Sprintf("handler %s ended the call of task %s with an error of gRPC: %v", name, task.ID, err), maxPrivate)}
-}
-
-// tailLines of a crashed process go into the private text of its tasks.
-const tailLines = 20
-
-// crash is the failure of a task whose process has ended, in it or before it had it.
-func (p *Conn) crash(task *wire.Task, when string) *dispatch.TaskFailure {
-	// The last lines are still in the pipes, as long as nothing else writes to them.
-	select {
-	case <-p.pumped:
-	case <-time.After(p.timeouts.ExitDrain):
-	}
-	private := fmt.Sprintf("handler %s (pid %d) ended %s task %s: %s", p.config.Handler, p.PID(), when, task.ID, p.Exit().Text)
-	if tail := p.Tail(tailLines); len(tail) > 0 {
-		private += "; its last lines were:\n" + strings.Join(tail, "\n")
-	}
-	return &dispatch.TaskFailure{Kind: dispatch.HandlerCrash, Public: publicCrash, Private: foreign(private, maxPrivate)}
 }
 
 // CancelTask asks the handler to end a task. It returns once the handler has been asked. A handler that does not know

@@ -83,7 +83,17 @@ func Start(ctx context.Context, c Config) (*Conn, error) {
 		p.note(f)
 		return nil, f
 	}
+	p.calls.begin()
+	go p.endCalls()
 	return p, nil
+}
+
+// endCalls ends the calls with the process. What it has sent is still in the socket and counts, but nothing is waited for
+// long: something may hold the socket open.
+func (p *Conn) endCalls() {
+	defer p.calls.end()
+	<-p.Done()
+	p.host.cutOff(p.timeouts.ExitDrain)
 }
 
 func (p *Conn) start(ctx context.Context) (err error) {

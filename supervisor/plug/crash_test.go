@@ -35,7 +35,7 @@ func TestCrash(t *testing.T) {
 			c := r.conn(t, "badhandler", "")
 			other := newPort()
 			both := make(chan error, 1)
-			go func() { both <- c.Do(context.Background(), request("other", "hang"), other, Hooks{}) }()
+			go func() { both <- give(context.Background(), c, request("other", "hang"), other, Hooks{}) }()
 			wait(t, other.changed, "the other task to run")
 			_, f := do(t, c, "t", tt.text)
 			if f == nil || f.Kind != dispatch.HandlerCrash || f.Public != publicCrash {
@@ -66,7 +66,7 @@ func TestCrashIsQuick(t *testing.T) {
 	result := make(chan struct{})
 	go func() {
 		defer close(result)
-		_ = c.Do(context.Background(), request("t", "hang"), p, Hooks{})
+		_ = give(context.Background(), c, request("t", "hang"), p, Hooks{})
 	}()
 	wait(t, p.changed, "the task to run")
 	c.Kill()
@@ -98,7 +98,7 @@ func TestArtifactOutlivesItsProcess(t *testing.T) {
 	r.Timeouts.ExitDrain = time.Millisecond
 	p := newPort()
 	c := r.conn(t, "badhandler", "")
-	err := c.Do(t.Context(), request("t", "none"), slowPort{p, c}, Hooks{})
+	err := give(t.Context(), c, request("t", "none"), slowPort{p, c}, Hooks{})
 	var f *dispatch.TaskFailure
 	if err != nil && (!errors.As(err, &f) || f.Kind != dispatch.HandlerCrash) { // the result may not have been sent
 		t.Errorf("the task: %v", err)
@@ -132,7 +132,7 @@ func TestTaskEndsAfterItsProcess(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	result := make(chan error, 1)
-	go func() { result <- c.Do(ctx, request("t", "none"), p, Hooks{}) }()
+	go func() { result <- give(ctx, c, request("t", "none"), p, Hooks{}) }()
 	wait(t, p.blocked, "an artifact")
 	c.Kill()
 	wait(t, c.Done(), "the end of the process")
@@ -164,7 +164,7 @@ func TestEndedProcessGetsNothing(t *testing.T) {
 	r := newFixture(t)
 	for i := range 5 {
 		c := r.conn(t, "badhandler", "")
-		err := c.Do(t.Context(), request(fmt.Sprint("t", i), "none"), doomedPort{newPort(), c}, Hooks{})
+		err := give(t.Context(), c, request(fmt.Sprint("t", i), "none"), doomedPort{newPort(), c}, Hooks{})
 		if !errors.As(err, new(*Unsent)) {
 			t.Errorf("the task: %v", err)
 		}
@@ -186,7 +186,7 @@ func TestDoBesideClose(t *testing.T) {
 		task := func(id string) *port {
 			var f *dispatch.TaskFailure
 			p := newPort()
-			err := c.Do(context.Background(), request(id, "none"), p, Hooks{Released: func(bool) { released.Add(1) }})
+			err := give(context.Background(), c, request(id, "none"), p, Hooks{Released: func(bool) { released.Add(1) }})
 			if !errors.As(err, &f) || f.Kind != dispatch.HandlerCrash {
 				t.Errorf("task beside Close: %v", err)
 			}
@@ -209,3 +209,92 @@ func TestDoBesideClose(t *testing.T) {
 		}
 	}
 }
+
+// A task has one outcome, and its call is released once, whatever ends both at the same time: the handler, the end of the
+// context, that of the process, or all three.
+func TestOneOutcome(t *testing.T) {
+	r := newFixture(t)
+	r.Timeouts = Timeouts{ExitDrain: time.Millisecond, LetGo: 50 * time.Millisecond}
+	for _, kind := range []wire.TaskKind{wire.Request, wire.Pipe} {
+		for _, text := range []string{"none", "hang", "status-flood 100"} {
+			c, err := r.start(t, "badhandler", "")
+			if err != nil {
+				t.Fatal(err)
+			}
+			const tasks = 40
+			var done, released [tasks]atomic.Int32
+			var open sync.WaitGroup
+			ctx, cancel := context.WithCancel(context.Background())
+			defer cancel()
+			for i := range tasks {
+				task := request(fmt.Sprint("t", i), text)
+				task.Kind = kind
+				open.Add(2)
+				c.Start(ctx, task, keptPort{newPort()}, Hooks{
+					Done:     func(error) { done[i].Add(1); open.Done() },
+					Released: func(bool) { released[i].Add(1); open.Done() },
+				})
+				if i == tasks/2 {
+					go c.Kill()
+					go cancel()
+				}
+			}
+			ended := make(chan struct{})
+			go func() { defer close(ended); open.Wait() }()
+			wait(t, ended, "the end of all tasks")
+			c.Close() // whatever would come twice has come then
+			for i := range tasks {
+				if d, r := done[i].Load(), released[i].Load(); d != 1 || r != 1 {
+					t.Errorf("%v %s: task %d was done %d times and released %d times", kind, text, i, d, r)
+				}
+			}
+		}
+	}
+}
+
+// A process that keeps a pipe task after its result has let go of the call, however long the task goes on.
+func TestKeptTaskIsLetGo(t *testing.T) {
+	r := newFixture(t)
+	r.Timeouts.LetGo = 50 * time.Millisecond
+	c := r.conn(t, "badhandler", "")
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	task := request("kept", "none")
+	task.Kind = wire.Pipe
+	kept, outcome, tainted := make(chan struct{}), make(chan error, 1), make(chan bool, 1)
+	c.Start(ctx, task, asksPort{keptPort{newPort()}, kept}, Hooks{
+		Done: func(err error) { outcome <- err }, Released: func(taint bool) { tainted <- taint },
+	})
+	wait(t, kept, "the result")
+	select {
+	case err := <-outcome:
+		t.Errorf("it ends with its result: %v", err)
+	case taint := <-tainted:
+		t.Errorf("it is released with its result: %v", taint)
+	case <-time.After(10 * r.Timeouts.LetGo): // the handler has let go; a deadline that still ran would have passed
+	}
+	cancel()
+	if err := <-outcome; err != nil {
+		t.Errorf("its outcome is %v", err)
+	}
+	if <-tainted {
+		t.Error("the process is taken for one that did not let go")
+	}
+}
+
+// asksPort says when it was asked whether its task goes on.
+type asksPort struct {
+	keptPort
+	asked chan struct{}
+}
+
+func (p asksPort) Detached() bool {
+	close(p.asked)
+	return true
+}
+
+// keptPort is that of a pipe task that goes on after its result.
+type keptPort struct{ *port }
+
+func (keptPort) Detached() bool                  { return true }
+func (keptPort) End(*dispatch.TaskFailure) error { return nil }

@@ -62,7 +62,7 @@ func TestWhyTasksFail(t *testing.T) {
 		r.Buffer = &logpump.Buffer{}
 		conn := r.conn(t, "badhandler", "")
 		running, ended := newPort(), make(chan error, 1)
-		go func() { ended <- conn.Do(t.Context(), request("t", "hang"), running, Hooks{}) }()
+		go func() { ended <- give(t.Context(), conn, request("t", "hang"), running, Hooks{}) }()
 		wait(t, running.changed, "the task to run")
 		if err := conn.CancelTask(t.Context(), "t", dispatch.CancelUser, patience); err != nil {
 			t.Fatal(err)

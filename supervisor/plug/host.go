@@ -5,10 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -106,6 +109,16 @@ func (h *host) release(taskID string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	delete(h.tasks, taskID)
+}
+
+// cutOff has the calls of all tasks end after d.
+func (h *host) cutOff(d time.Duration) {
+	h.mu.Lock()
+	all := slices.Collect(maps.Values(h.tasks))
+	h.mu.Unlock()
+	for _, a := range all {
+		a.cutOff(d)
+	}
 }
 
 func (h *host) lookup(taskID string) *assignment {

@@ -32,7 +32,7 @@ func attack(t *testing.T, c *Conn, text string) (answer string, failure *dispatc
 	task := request(fmt.Sprintf("t%d", time.Now().UnixNano()), text) // the SDK lets go of the one before a moment after its end
 	task.Parts = append(task.Parts, wire.Part{PartID: "file", File: &wire.ArtifactRef{}})
 	done := make(chan error, 1)
-	go func() { done <- c.Do(t.Context(), task, p, Hooks{}) }()
+	go func() { done <- give(t.Context(), c, task, p, Hooks{}) }()
 	var err error
 	select {
 	case err = <-done:

@@ -78,7 +78,7 @@ func TestDownload(t *testing.T) {
 		}}
 		p := newPort()
 		p.inputs = map[int]dispatch.Input{1: {Name: "ü.txt", MIMEType: "text/plain", Size: int64(len(want)), Body: body(want)}}
-		if err := c.Do(t.Context(), task, p, Hooks{}); err != nil {
+		if err := give(t.Context(), c, task, p, Hooks{}); err != nil {
 			t.Fatal(err)
 		}
 		if len(p.artifacts) != 1 || string(p.artifacts[0].Data) != want {
@@ -91,7 +91,7 @@ func TestDownload(t *testing.T) {
 	}
 	text = "download broken"
 	task := &wire.Task{ID: "t", Parts: []wire.Part{{PartID: "request", Text: &text}, {PartID: "broken", File: &wire.ArtifactRef{}}}}
-	err := c.Do(t.Context(), task, newPort(), Hooks{})
+	err := give(t.Context(), c, task, newPort(), Hooks{})
 	var f *dispatch.TaskFailure
 	if !errors.As(err, &f) || f.Public != "download input number 2: input 1 cannot be read: part 1 has no file" {
 		t.Errorf("error %v", err)

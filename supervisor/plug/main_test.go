@@ -209,12 +209,20 @@ func request(id, text string) *wire.Task {
 	return &wire.Task{ID: id, AgentName: "badhandler", Kind: wire.Request, Parts: []wire.Part{{PartID: "request", Text: &text}}}
 }
 
+// give gives a task to the process and returns its outcome.
+func give(ctx context.Context, c *Conn, task *wire.Task, port dispatch.TaskPort, hooks Hooks) error {
+	outcome := make(chan error, 1)
+	hooks.Done = func(err error) { outcome <- err }
+	c.Start(ctx, task, port, hooks)
+	return <-outcome
+}
+
 // do runs one task and returns its port, its failure and whether the process let go of it.
 func do(t testing.TB, c *Conn, id, text string) (*port, *dispatch.TaskFailure) {
 	t.Helper()
 	p := newPort()
 	released := make(chan struct{})
-	err := c.Do(t.Context(), request(id, text), p, Hooks{Released: func(bool) { close(released) }})
+	err := give(t.Context(), c, request(id, text), p, Hooks{Released: func(bool) { close(released) }})
 	p.mu.Lock()
 	p.over = true
 	p.mu.Unlock()

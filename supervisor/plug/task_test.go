@@ -131,7 +131,7 @@ func TestFailedPublishFailsTheTask(t *testing.T) {
 	c := r.conn(t, "badhandler", "")
 	p := newPort()
 	p.fail = errors.New("the disk is full")
-	err := c.Do(t.Context(), request("t", "none"), p, Hooks{})
+	err := give(t.Context(), c, request("t", "none"), p, Hooks{})
 	var f *dispatch.TaskFailure
 	if !errors.As(err, &f) || f.Public != publicArtifact || !strings.Contains(f.Private, "the disk is full") {
 		t.Errorf("error %v", err)
@@ -144,7 +144,7 @@ func TestCancel(t *testing.T) {
 	p := newPort()
 	result := make(chan error, 1)
 	go func() {
-		result <- c.Do(context.Background(), request("t", "hang"), p, Hooks{Released: func(taint bool) {
+		result <- give(context.Background(), c, request("t", "hang"), p, Hooks{Released: func(taint bool) {
 			if taint {
 				t.Error("tainted")
 			}
@@ -170,7 +170,7 @@ func TestCancelAtOnce(t *testing.T) {
 	for i := range 50 {
 		id := fmt.Sprint("t", i)
 		result := make(chan error, 1)
-		go func() { result <- c.Do(context.Background(), request(id, "hang"), newPort(), Hooks{}) }()
+		go func() { result <- give(context.Background(), c, request(id, "hang"), newPort(), Hooks{}) }()
 		for c.CancelTask(t.Context(), id, dispatch.CancelDeadline, time.Second) != nil { // until it is there
 			time.Sleep(10 * time.Microsecond)
 		}
@@ -206,7 +206,7 @@ func TestGivenUp(t *testing.T) {
 			returned := make(chan struct{})
 			go func() {
 				defer close(returned)
-				err = c.Do(ctx, request("t", tt.text), p, Hooks{Released: func(taint bool) { released <- taint }})
+				err = give(ctx, c, request("t", tt.text), p, Hooks{Released: func(taint bool) { released <- taint }})
 			}()
 			if tt.alias == "" {
 				wait(t, p.changed, "the task to run")
@@ -247,7 +247,7 @@ func TestGivenUpWhilePublishing(t *testing.T) {
 		p := newPort()
 		p.block = true
 		result := make(chan error, 1)
-		go func() { result <- c.Do(ctx, request(text, text), p, Hooks{}) }() // a task's id is never used again
+		go func() { result <- give(ctx, c, request(text, text), p, Hooks{}) }() // a task's id is never used again
 		<-p.blocked
 		cancel()
 		select {

@@ -10,7 +10,7 @@ type Timeouts struct {
 	HealthInterval time.Duration // between health checks; default 5 s
 	HealthMisses   int           // checks missed in a row that make a process unhealthy; default 3
 	Cancel         time.Duration // for the answer to CancelTask; default 2 s
-	LetGo          time.Duration // for a handler to end a call after Do has given it up; default 2 s
+	LetGo          time.Duration // for a handler to end a call after its task was given up; default 2 s
 	Stop           time.Duration // for the answer to Shutdown, and again for the process to end; default 5 s
 	Terminate      time.Duration // from SIGTERM to SIGKILL; default 2 s
 	Kill           time.Duration // for the kernel to end a killed process; default 5 s

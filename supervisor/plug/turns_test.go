@@ -216,7 +216,7 @@ func TestLargeAnswersTakeTurns(t *testing.T) {
 		done := make(chan int, 1)
 		go func() {
 			p := newPort()
-			err := c.Do(t.Context(), request("t", "artifact 8000000"), p, Hooks{})
+			err := give(t.Context(), c, request("t", "artifact 8000000"), p, Hooks{})
 			if err != nil || len(p.artifacts) != 1 {
 				t.Errorf("mtls %v: %v", mtls, err)
 				done <- 0
