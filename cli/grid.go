@@ -5,7 +5,8 @@ import (
 	"io"
 	"slices"
 	"strings"
-	"unicode/utf8"
+
+	"github.com/charmbracelet/x/ansi"
 )
 
 // screen is where output for people goes: so many columns wide, coloured or not.
@@ -67,7 +68,7 @@ func (s screen) grid(w io.Writer, columns []column, rows [][]cell) error {
 			}
 			b.WriteString(s.style.of(line[i].tone, text))
 			if n < len(shown)-1 {
-				b.WriteString(strings.Repeat(" ", widths[n]-utf8.RuneCountInString(text)) + gap)
+				b.WriteString(strings.Repeat(" ", widths[n]-columnsOf(text)) + gap)
 			}
 		}
 		if _, err := fmt.Fprintln(w, b.String()); err != nil {
@@ -82,7 +83,7 @@ func (s screen) fit(columns []column, lines [][]cell) (shown, widths []int) {
 	for i := range columns {
 		width := 0
 		for _, line := range lines {
-			width = max(width, utf8.RuneCountInString(line[i].text))
+			width = max(width, columnsOf(line[i].text))
 		}
 		shown, widths = append(shown, i), append(widths, width)
 	}
@@ -122,15 +123,6 @@ func (s screen) fit(columns []column, lines [][]cell) (shown, widths []int) {
 	return shown, widths
 }
 
-// cutHead shortens a text to width columns from its beginning.
-func cutHead(s string, width int) string {
-	n := utf8.RuneCountInString(s)
-	if width <= 0 || n <= width {
-		return s
-	}
-	return "…" + string([]rune(s)[n-width+1:])
-}
-
 // text prints a sentence in as many lines as it needs; the lines after the first are indented.
 func (s screen) text(w io.Writer, t tone, first, sentence string) error {
 	for _, line := range wrap(first, printable(sentence), s.width) {
@@ -147,7 +139,7 @@ func wrap(first, sentence string, width int) []string {
 	if width <= 0 {
 		return []string{first + sentence}
 	}
-	indent := strings.Repeat(" ", utf8.RuneCountInString(first))
+	indent := strings.Repeat(" ", columnsOf(first))
 	room := max(width-len(indent), least)
 	var lines []string
 	line, length := "", 0
@@ -160,19 +152,18 @@ func wrap(first, sentence string, width int) []string {
 		line, length = "", 0
 	}
 	for _, word := range strings.Fields(sentence) {
-		runes := []rune(word)
-		if length > 0 && length+1+len(runes) > room {
+		if length > 0 && length+1+columnsOf(word) > room {
 			flush()
 		}
-		for len(runes) > room {
-			line = string(runes[:room])
+		for columnsOf(word) > room {
+			line = ansi.Truncate(word, room, "")
+			word = word[len(line):]
 			flush()
-			runes = runes[room:]
 		}
 		if length > 0 {
 			line, length = line+" ", length+1
 		}
-		line, length = line+string(runes), length+len(runes)
+		line, length = line+word, length+columnsOf(word)
 	}
 	if length > 0 || len(lines) == 0 {
 		flush()

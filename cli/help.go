@@ -5,7 +5,6 @@ import (
 	"io"
 	"regexp"
 	"strings"
-	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 )
@@ -36,15 +35,15 @@ func fitted(help string, width int) string {
 	var b strings.Builder
 	for line := range strings.Lines(help) {
 		line = strings.TrimSuffix(line, "\n")
-		if utf8.RuneCountInString(line) <= width {
+		if columnsOf(line) <= width {
 			b.WriteString(line + "\n")
 			continue
 		}
 		first := described.FindString(line)
-		if utf8.RuneCountInString(first) > width/2 {
+		if columnsOf(first) > width/2 {
 			first = line[:len(line)-len(strings.TrimLeft(line, " "))]
 		}
-		for i, part := range wrap(strings.Repeat(" ", utf8.RuneCountInString(first)), line[len(first):], width) {
+		for i, part := range wrap(strings.Repeat(" ", columnsOf(first)), line[len(first):], width) {
 			if i == 0 {
 				part = first + part[len(first):]
 			}

@@ -5,7 +5,6 @@ import (
 	"os"
 	"strings"
 	"testing"
-	"unicode/utf8"
 )
 
 // TestHelpFits: the help of every command fits a terminal, and nothing of it is lost.
@@ -20,7 +19,7 @@ func TestHelpFits(t *testing.T) {
 		for _, width := range []int{50, 80, 200} {
 			got := fitted(b.String(), width)
 			for line := range strings.Lines(got) {
-				if n := utf8.RuneCountInString(strings.TrimSuffix(line, "\n")); n > width {
+				if n := columnsOf(strings.TrimSuffix(line, "\n")); n > width {
 					t.Errorf("%s at %d columns: %d characters: %s", cmd.CommandPath(), width, n, line)
 				}
 			}

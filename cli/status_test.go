@@ -10,7 +10,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -90,7 +89,7 @@ func TestFormsForPeople(t *testing.T) {
 				t.Fatal(err)
 			}
 			for line := range strings.Lines(out.String()[begin:]) {
-				if n := utf8.RuneCountInString(strings.TrimSuffix(line, "\n")); n > width {
+				if n := columnsOf(strings.TrimSuffix(line, "\n")); n > width {
 					t.Errorf("%d columns in place of %d: %s", n, width, line)
 				}
 			}
@@ -153,7 +152,7 @@ func TestGridFits(t *testing.T) {
 			t.Fatalf("%d lines for %d rows", n, len(rows))
 		}
 		for line := range strings.Lines(out.String()) {
-			if n := utf8.RuneCountInString(strings.TrimSuffix(line, "\n")); n > s.width {
+			if n := columnsOf(strings.TrimSuffix(line, "\n")); n > s.width {
 				t.Fatalf("%d columns in place of %d: %q", n, s.width, line)
 			}
 		}

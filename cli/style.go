@@ -4,8 +4,8 @@ import (
 	"os"
 	"strconv"
 	"strings"
-	"unicode/utf8"
 
+	"github.com/charmbracelet/x/ansi"
 	"golang.org/x/sys/unix"
 )
 
@@ -63,11 +63,26 @@ func (a *app) width() int {
 	return defaultWidth
 }
 
+// columnsOf is how many columns of a terminal a text takes: a character of Chinese takes two, an accent none.
+func columnsOf(s string) int { return ansi.StringWidth(s) }
+
 // cut shortens a line to width columns, with a sign that something is missing; 0 for no limit.
 func cut(s string, width int) string {
-	if width <= 0 || utf8.RuneCountInString(s) <= width {
+	if width <= 0 || columnsOf(s) <= width {
 		return s
 	}
-	runes := []rune(s)
-	return strings.TrimRight(string(runes[:width-1]), " ") + "…"
+	return strings.TrimRight(ansi.Truncate(s, width-1, ""), " ") + "…"
+}
+
+// cutHead shortens a text to width columns from its beginning.
+func cutHead(s string, width int) string {
+	all := columnsOf(s)
+	if width <= 0 || all <= width {
+		return s
+	}
+	rest := s
+	for n := all - width + 1; columnsOf(rest) >= width; n++ { // the first character that stays may be a wide one
+		rest = ansi.TruncateLeft(s, n, "")
+	}
+	return "…" + rest
 }

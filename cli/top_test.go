@@ -56,7 +56,7 @@ func fitting(t *testing.T, s *topState, picture string) {
 		t.Errorf("%d lines on a terminal of %d", len(lines), s.height)
 	}
 	for _, l := range lines {
-		if n := utf8.RuneCountInString(l); n > s.width {
+		if n := columnsOf(l); n > s.width {
 			t.Errorf("%d columns in place of %d: %s", n, s.width, l)
 		}
 	}
@@ -211,7 +211,7 @@ func TestTopFits(t *testing.T) {
 					rt.Fatalf("%d lines on a terminal of %d", len(lines), s.height)
 				}
 				for _, l := range lines {
-					if n := utf8.RuneCountInString(l); n > s.width {
+					if n := columnsOf(l); n > s.width {
 						rt.Fatalf("%d columns in place of %d: %q", n, s.width, l)
 					}
 				}

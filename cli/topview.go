@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
-	"unicode/utf8"
 )
 
 // How top looks. Every picture has at most as many lines and columns as the terminal.
@@ -98,7 +97,7 @@ func (s *topState) head() []string {
 	if open, bytes := s.streams(); (open > 0 || bytes > 0) && s.width >= topStreamsWidth {
 		text = fmt.Sprintf("%s tasks/s, %s %s/s ", rateText(rate), counted(open, "stream"), bytesText(int64(bytes)))
 	}
-	return append(lines, text+s.style.of(good, spark(s.rates, s.width-utf8.RuneCountInString(text))), "")
+	return append(lines, text+s.style.of(good, spark(s.rates, s.width-columnsOf(text))), "")
 }
 
 // fits is one line that fits.

@@ -4,7 +4,8 @@ import (
 	"fmt"
 	"io"
 	"strings"
-	"unicode/utf8"
+
+	"github.com/charmbracelet/x/ansi"
 )
 
 // leastText is how wide texts are at least, also where the screen is too narrow for it.
@@ -65,22 +66,23 @@ func summary(counts map[State]int) string {
 	return strings.Join(parts, ", ")
 }
 
-// wrap breaks a text into lines of at most so many characters, between words where it can.
+// wrap breaks a text into lines of at most so many columns, between words where it can.
 func wrap(text string, width int) (lines []string) {
 	line := ""
 	for _, word := range strings.Fields(text) {
-		switch n := utf8.RuneCountInString(line); {
+		switch n := ansi.StringWidth(line); {
 		case line == "":
 			line = word
-		case n+1+utf8.RuneCountInString(word) <= width:
+		case n+1+ansi.StringWidth(word) <= width:
 			line += " " + word
 		default:
 			lines = append(lines, line)
 			line = word
 		}
-		for rest := []rune(line); len(rest) > width; rest = []rune(line) { // a path that is longer than a line
-			lines = append(lines, string(rest[:width]))
-			line = string(rest[width:])
+		for ansi.StringWidth(line) > width { // a path that is longer than a line
+			first := ansi.Truncate(line, width, "")
+			lines = append(lines, first)
+			line = line[len(first):]
 		}
 	}
 	return append(lines, line)
