@@ -9,27 +9,20 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
-	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/blocksd/blocksd/dispatch"
 	"github.com/blocksd/blocksd/network/wire"
 	handlerv1 "github.com/blocksd/blocksd/proto/blocks/handler/v1"
 )
 
-var (
-	// ErrNoTask is returned for a task that this process does not work on.
-	ErrNoTask    = errors.New("no such task runs on this handler process")
-	errTaskEnded = errors.New("the task has ended")
-)
+var errTaskEnded = errors.New("the task has ended")
 
 // Hooks are called at the stages of a task. All but Done may be nil.
 type Hooks struct {
 	// Assigned is called when CancelTask knows the task, before the handler does. The task ends at once if it is false.
 	Assigned func() bool
 	// Done is called once, with the outcome of the task: nil, a *dispatch.TaskFailure, or an *Unsent with one. The port is not
-	// used any more.
+	// used any more. It must not wait: the end of the call may come after it.
 	Done func(error)
 	// Released is called once, when the handler's call has ended or was cut off, perhaps after Done; taint is true when the
 	// handler did not let go of the task by itself.
@@ -83,45 +76,26 @@ func (k *call) skip(err error) {
 }
 
 // decide ends the task with its outcome, unless it has one.
-func (k *call) decide(err error) bool {
-	k.mu.Lock()
-	decided := k.decided
-	k.decided = true
-	k.mu.Unlock()
-	if decided {
-		return false
+func (k *call) decide(err error) {
+	if k.first() {
+		k.conclude(err)
 	}
+}
+
+// first is true once, for whoever is to conclude the task.
+func (k *call) first() bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	before := k.decided
+	k.decided = true
+	return !before
+}
+
+// conclude waits for what still uses the port, and says the outcome.
+func (k *call) conclude(err error) {
 	k.a.end()
 	k.conn.host.release(k.task.ID)
 	k.hooks.Done(err)
-	return true
-}
-
-// giveUp ends the task because ctx has ended, and the call soon after.
-func (k *call) giveUp(ctx context.Context) {
-	p := k.conn
-	k.mu.Lock()
-	answered := k.answered
-	k.mu.Unlock()
-	if answered {
-		k.decide(nil)
-		return
-	}
-	if !k.decide(&dispatch.TaskFailure{
-		Kind: dispatch.CallEnded, Public: publicEnded,
-		Private: fmt.Sprintf("the call of task %s on handler %s was ended by the daemon: %v", k.task.ID, p.config.Handler, context.Cause(ctx)),
-	}) {
-		return
-	}
-	if !p.description.Cancel {
-		k.cutOff(0)
-		return
-	}
-	k.cutOff(p.timeouts.LetGo)
-	if !k.a.notified() && p.calls.begin() {
-		defer p.calls.end()
-		_ = p.cancel(context.WithoutCancel(ctx), k.task.ID, dispatch.CancelShutdown, p.timeouts.LetGo)
-	}
 }
 
 // keep has the process keep a pipe task that goes on after its result, and reports whether that is one.
@@ -291,7 +265,7 @@ func (k *call) converse(ctx, work context.Context, c *conversation, stop func() 
 			return
 		}
 		c.chunks.close()
-		kept = k.conclude(c, over, err)
+		kept = k.answer(c, over, err)
 	}
 	taint := k.finish()
 	if kept {
@@ -305,9 +279,9 @@ func (k *call) converse(ctx, work context.Context, c *conversation, stop func() 
 	k.conn.calls.end()
 }
 
-// conclude gives the task its outcome, unless the process keeps it, and waits for the end of the call; over says that it has
+// answer gives the task its outcome, unless the process keeps it, and waits for the end of the call; over says that it has
 // ended.
-func (k *call) conclude(c *conversation, over bool, err error) (kept bool) {
+func (k *call) answer(c *conversation, over bool, err error) (kept bool) {
 	k.conn.explain(k.task, k.a, err)
 	kept = err == nil && k.keep()
 	if !kept {
@@ -367,33 +341,4 @@ func (k *call) hear(work context.Context, c *conversation) (more, over bool, err
 		}
 		// Any other event comes from a newer SDK; the contract lets us ignore it.
 	}
-}
-
-// CancelTask asks the handler to end a task. It returns once the handler has been asked. A handler that does not know
-// cancellation is not an error.
-func (p *Conn) CancelTask(ctx context.Context, taskID string, reason dispatch.CancelReason, grace time.Duration) error {
-	a := p.host.lookup(taskID)
-	if a == nil {
-		return ErrNoTask
-	}
-	a.notified()
-	select {
-	case <-a.started: // a cancellation must not overtake the task
-	case <-ctx.Done():
-		return fmt.Errorf("cancel task %s: %w", taskID, context.Cause(ctx))
-	}
-	return p.cancel(ctx, taskID, reason, grace)
-}
-
-func (p *Conn) cancel(ctx context.Context, taskID string, reason dispatch.CancelReason, grace time.Duration) error {
-	ctx, cancel := context.WithTimeout(ctx, p.timeouts.Cancel)
-	defer cancel()
-	_, err := p.client.CancelTask(ctx, &handlerv1.CancelTaskRequest{TaskId: taskID, Reason: cancelReason(reason), Grace: durationpb.New(grace)})
-	switch {
-	case err == nil, status.Code(err) == codes.Unimplemented:
-		return nil
-	case status.Code(err) == codes.DeadlineExceeded:
-		return fmt.Errorf("handler %s did not answer within %v", p.config.Handler, p.timeouts.Cancel)
-	}
-	return fmt.Errorf("handler %s could not be asked: %s", p.config.Handler, status.Convert(err).Message())
 }

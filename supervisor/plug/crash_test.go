@@ -282,6 +282,34 @@ func TestKeptTaskIsLetGo(t *testing.T) {
 	}
 }
 
+// A handler is asked to end as soon as its task is given up, whatever else it still does.
+func TestGivenUpAtOnce(t *testing.T) {
+	r := newFixture(t)
+	r.Timeouts.LetGo = patience
+	c := r.conn(t, "badhandler", "")
+	p := newPort()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	released, done := make(chan struct{}), make(chan struct{})
+	c.Start(ctx, request("t", "hang"), p, Hooks{Done: func(error) { close(done) }, Released: func(bool) { close(released) }})
+	wait(t, p.changed, "the task to run")
+	used, leave := make(chan struct{}), make(chan struct{})
+	var use sync.WaitGroup
+	use.Go(func() {
+		_ = c.host.lookup("t").use(context.Background(), func(context.Context, dispatch.TaskPort) error {
+			close(used)
+			<-leave
+			return nil
+		})
+	})
+	wait(t, used, "the port to be used")
+	cancel()
+	wait(t, released, "the handler to let go")
+	close(leave)
+	use.Wait()
+	wait(t, done, "the outcome")
+}
+
 // asksPort says when it was asked whether its task goes on.
 type asksPort struct {
 	keptPort
