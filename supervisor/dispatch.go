@@ -80,8 +80,10 @@ func (d *delivery) attempt(ctx context.Context) {
 				d.end(err)
 				return
 			}
-			d.handler.log.Warn("task is tried on another process, because "+why, "task", d.task.ID, "err", err)
-			go d.attempt(ctx) // whoever waits for done waits for it
+			go func() { // whoever waits for done waits for it, and nothing waits for the log
+				d.handler.log.Warn("task is tried on another process, because "+why, "task", d.task.ID, "err", err)
+				d.attempt(ctx)
+			}()
 		},
 	})
 }

@@ -245,3 +245,29 @@ func TestStuckLog(t *testing.T) {
 	}()
 	within(t, "all goes on while the log is stuck", done)
 }
+
+// Nor does one that blocks when a task is tried again hold up more than that task.
+func TestStuckLogOfRetry(t *testing.T) {
+	log := &stuckLog{Handler: slog.DiscardHandler, text: "tried on another process", stuck: make(chan struct{}), released: make(chan struct{})}
+	f := fleet(t, Config{Log: slog.New(log), Handlers: []HandlerConfig{{
+		Name: "badhandler", Path: plugins.Path(t, "badhandler"), Idempotent: true, Concurrency: 1,
+		Restart: unit.Policy{MaxRestarts: 100, MaxDelay: time.Millisecond},
+	}}})
+	repeated := make(chan error, 1)
+	go func() { repeated <- give(context.Background(), f, "badhandler", request("t1", "kill"), newPort()) }()
+	within(t, "the log is stuck", log.stuck)
+	other := make(chan error, 1)
+	go func() { other <- give(context.Background(), f, "badhandler", request("t2", "none"), newPort()) }()
+	select {
+	case err := <-other:
+		if err != nil {
+			t.Errorf("another task: %v", err)
+		}
+	case <-time.After(patience):
+		t.Error("another task waits for the log")
+	}
+	close(log.released)
+	if got := failure(t, ended(t, repeated)); got.Kind != dispatch.HandlerCrash {
+		t.Errorf("the task: %+v", got)
+	}
+}
