@@ -54,7 +54,7 @@ func (p *Conn) Start(ctx context.Context, task *wire.Task, port dispatch.TaskPor
 		hooks.Done(&dispatch.TaskFailure{Kind: dispatch.NoProcess, Public: publicTwice, Private: fmt.Sprintf("task %s was given to process %d twice", task.ID, p.PID())})
 		return
 	}
-	if hooks.Assigned != nil && !hooks.Assigned() {
+	if ctx.Err() != nil || hooks.Assigned != nil && !hooks.Assigned() {
 		k.skip(&dispatch.TaskFailure{Kind: dispatch.CallEnded, Public: publicEnded, Private: fmt.Sprintf("task %s was canceled before handler %s had it", task.ID, p.config.Handler)})
 		return
 	}

@@ -310,6 +310,23 @@ func TestGivenUpAtOnce(t *testing.T) {
 	wait(t, done, "the outcome")
 }
 
+// A task that has ended before the process has it is not given to the handler, which would have to let go of it.
+func TestEndedTaskIsNotGiven(t *testing.T) {
+	r := newFixture(t)
+	c := r.conn(t, "badhandler", "minimal") // knows no cancellation
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	p, tainted := newPort(), make(chan bool, 1)
+	err := give(ctx, c, request("t", "hang"), p, Hooks{Released: func(taint bool) { tainted <- taint }})
+	var f *dispatch.TaskFailure
+	if !errors.As(err, &f) || f.Kind != dispatch.CallEnded {
+		t.Errorf("its outcome is %v", err)
+	}
+	if <-tainted || p.pid != 0 {
+		t.Error("the handler had it")
+	}
+}
+
 // asksPort says when it was asked whether its task goes on.
 type asksPort struct {
 	keptPort
