@@ -37,6 +37,7 @@ func (k *call) giveUp(ctx context.Context) {
 		if !k.a.notified() && p.calls.begin() {
 			go func() {
 				defer p.calls.end()
+				<-k.a.started // a cancellation must not overtake the task
 				_ = p.cancel(context.WithoutCancel(ctx), k.task.ID, dispatch.CancelShutdown, letGo)
 			}()
 		}

@@ -327,6 +327,39 @@ func TestEndedTaskIsNotGiven(t *testing.T) {
 	}
 }
 
+// endingPort ends its task as it is about to be given to the handler, which has other tasks meanwhile.
+type endingPort struct {
+	*port
+	end       context.CancelFunc
+	meanwhile func()
+}
+
+func (p endingPort) Dispatched(int) {
+	p.end()
+	p.meanwhile()
+}
+
+// The handler is not asked to end what it does not have yet: it would not remember that for ever.
+func TestGivenUpBehindItsStart(t *testing.T) {
+	r := newFixture(t)
+	r.Timeouts.LetGo = time.Second
+	c := r.conn(t, "badhandler", "")
+	ctx, cancel := context.WithCancel(t.Context())
+	tainted := make(chan bool, 1)
+	err := give(ctx, c, request("t", "hang"), endingPort{newPort(), cancel, func() {
+		for i := range 20 {
+			do(t, c, fmt.Sprint("other", i), "none")
+		}
+	}}, Hooks{Released: func(taint bool) { tainted <- taint }})
+	var f *dispatch.TaskFailure
+	if !errors.As(err, &f) || f.Kind != dispatch.CallEnded {
+		t.Errorf("its outcome is %v", err)
+	}
+	if <-tainted {
+		t.Error("the handler was not asked to let go, or before it had the task")
+	}
+}
+
 // asksPort says when it was asked whether its task goes on.
 type asksPort struct {
 	keptPort
