@@ -45,7 +45,9 @@ func (j *job) handlerDone(ctx context.Context, err error) {
 	j.stepLocked(task.HandlerDone{Failure: failure})
 	j.mu.Unlock()
 	if failure != nil {
-		j.log.Log(ctx, level, "handler did not finish the task", "handler", j.agent.cfg.Handler, "err", failure)
+		j.agent.work.Go(func() { // who tells of the end does not wait for the log
+			j.log.Log(ctx, level, "handler did not finish the task", "handler", j.agent.cfg.Handler, "err", failure)
+		})
 	}
 }
 

@@ -339,10 +339,10 @@ func (p endingPort) Dispatched(int) {
 	p.meanwhile()
 }
 
-// The handler is not asked to end what it does not have yet: it would not remember that for ever.
+// The handler is not asked to end what it does not have yet: it would not always remember that.
 func TestGivenUpBehindItsStart(t *testing.T) {
 	r := newFixture(t)
-	r.Timeouts.LetGo = time.Second
+	r.Timeouts.LetGo = patience
 	c := r.conn(t, "badhandler", "")
 	ctx, cancel := context.WithCancel(t.Context())
 	tainted := make(chan bool, 1)
