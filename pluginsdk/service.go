@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"runtime/debug"
 	"sync"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -26,13 +28,23 @@ type service struct {
 	mu      sync.Mutex
 	running map[string]context.CancelCauseFunc // guarded by mu
 	// early are cancellations that overtook the start of their task; guarded by mu, bounded by maxEarly.
-	early map[string]CancelReason
+	early map[string]earlyCancel
 }
 
-const maxEarly = 1024
+type earlyCancel struct {
+	reason CancelReason
+	at     time.Time
+}
+
+const (
+	maxEarly = 1024
+	// overtaking is the longest that a cancellation may be ahead of its task: they come one behind the other, but two goroutines
+	// take them.
+	overtaking = 10 * time.Second
+)
 
 func newService(h Handler, ho *host) *service {
-	return &service{handler: h, host: ho, running: map[string]context.CancelCauseFunc{}, early: map[string]CancelReason{}}
+	return &service{handler: h, host: ho, running: map[string]context.CancelCauseFunc{}, early: map[string]earlyCancel{}}
 }
 
 func (s *service) Describe(context.Context, *handlerv1.DescribeRequest) (*handlerv1.DescribeResponse, error) {
@@ -76,7 +88,7 @@ func (s *service) CancelTask(_ context.Context, req *handlerv1.CancelTaskRequest
 	if cancel, ok := s.running[req.GetTaskId()]; ok {
 		cancel(&Canceled{reason})
 	} else if len(s.early) < maxEarly {
-		s.early[req.GetTaskId()] = reason
+		s.early[req.GetTaskId()] = earlyCancel{reason, time.Now()}
 	}
 	return &handlerv1.CancelTaskResponse{}, nil
 }
@@ -89,21 +101,21 @@ func (s *service) begin(id string, cancel context.CancelCauseFunc) bool {
 		return false
 	}
 	s.running[id] = cancel
-	if reason, ok := s.early[id]; ok {
+	if early, ok := s.early[id]; ok {
 		delete(s.early, id)
-		cancel(&Canceled{reason})
+		cancel(&Canceled{early.reason})
 	}
 	return true
 }
 
-// forget also drops the early cancellations when nothing runs: a cancellation may come for a task that has just ended,
+// forget also drops old early cancellations when nothing runs: a cancellation may come for a task that has just ended,
 // and such must not pile up.
 func (s *service) forget(id string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.running, id)
 	if len(s.running) == 0 {
-		clear(s.early)
+		maps.DeleteFunc(s.early, func(_ string, c earlyCancel) bool { return time.Since(c.at) > overtaking })
 	}
 }
 

@@ -158,12 +158,17 @@ func TestCancel(t *testing.T) {
 	}
 	cancel("t") // after the end: harmless
 
-	// before the start: the cancellation overtook the task
+	// before the start: the cancellation overtook the task, also where another one ends in between
 	cancel("early")
-	answers(t, c, task("early"))
-	<-started
-	if err := <-reasons; !errors.As(err, &why) || why.Reason != Drain {
-		t.Errorf("cause %v", err)
+	for _, id := range []string{"other", "early"} {
+		if id == "other" {
+			cancel(id)
+		}
+		answers(t, c, task(id))
+		<-started
+		if err := <-reasons; !errors.As(err, &why) || why.Reason != Drain {
+			t.Errorf("%s: cause %v", id, err)
+		}
 	}
 
 	// the daemon ends the call
