@@ -59,7 +59,7 @@ func (s *storm) rage(long time.Duration) {
 		{Name: "plain", Path: plugins.Path(s, "badhandler"), Restart: policy, Instances: 2, Concurrency: 6},
 		{Name: "idempotent", Path: plugins.Path(s, "badhandler"), Restart: policy, Instances: 2, ProcessConcurrency: 3, Idempotent: true},
 	}
-	s.fleet = fleet(s, Config{Handlers: handlers, Timeouts: Timeouts{LetGo: s.letGo, ExitDrain: 5 * time.Millisecond}})
+	s.fleet = fleet(s, Config{Handlers: handlers, Hold: patience, Timeouts: Timeouts{LetGo: s.letGo, ExitDrain: 5 * time.Millisecond}})
 	for _, h := range handlers {
 		become(s, s.fleet, h.Name, dispatch.Available)
 	}
