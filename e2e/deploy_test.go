@@ -12,9 +12,9 @@ import (
 	"github.com/blocksd/blocksd/e2e/internal/system"
 )
 
-// swapLooks is how soon the daemon notices that a path leads elsewhere, on a machine that does nothing else before the regular
-// scan, which comes once a minute. It counts looks, because a machine that stands still takes none meanwhile.
-const swapLooks = 1500
+// swapLooks is how soon the daemon notices that a path leads elsewhere: 20 s, a look and its pause taking 40 ms, and well before
+// the regular scan, which comes once a minute. It counts looks, because a machine that stands still takes none meanwhile.
+const swapLooks = 500
 
 func soon(t *testing.T, what string, ok func() bool) {
 	t.Helper()

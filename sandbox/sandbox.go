@@ -31,7 +31,7 @@ import (
 // Named waits of the server.
 const (
 	defaultPresenceScan = 250 * time.Millisecond
-	readHeaderTimeout   = time.Minute      // a machine may stand still for a while
+	readHeaderTimeout   = 10 * time.Second
 	idleTimeout         = 10 * time.Minute // longer than a long poll
 	shutdownTimeout     = 700 * time.Millisecond
 )

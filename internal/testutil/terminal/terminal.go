@@ -64,7 +64,7 @@ func (t *Terminal) Press(keys string) error {
 	return err
 }
 
-// Resize makes the terminal another size, of which the program is told.
+// Resize changes the size of the terminal; the program gets SIGWINCH.
 func (t *Terminal) Resize(columns, rows int) error {
 	t.Screen.Resize(columns, rows)
 	return pty.Setsize(t.device, &pty.Winsize{Cols: uint16(columns), Rows: uint16(rows)})
