@@ -42,7 +42,8 @@ type Conn struct {
 type rpc struct {
 	plugin *plugin.Client
 	conns  conns
-	turns  *turns // of the handler's large answers
+	turns  *turns      // of the handler's large answers
+	works  atomic.Bool // false from when the connection breaks, before a call hears of it, until there is another one
 	conn   *grpc.ClientConn
 	client handlerv1.HandlerServiceClient
 	health grpc_health_v1.HealthClient

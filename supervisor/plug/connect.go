@@ -53,7 +53,7 @@ func (p *Conn) connect(ctx context.Context, token string) error {
 			return r, err
 		},
 	}
-	config.GRPCDialOptions = append(config.GRPCDialOptions, grpc.WithTransportCredentials(pacing{config, p.turns}))
+	config.GRPCDialOptions = append(config.GRPCDialOptions, grpc.WithTransportCredentials(pacing{config, p.turns, &p.works}))
 	p.plugin = plugin.NewClient(config)
 	done := make(chan error, 1)
 	go func() { done <- p.dispense() }() // ends with the process at the latest
@@ -80,7 +80,7 @@ func (p *Conn) connect(ctx context.Context, token string) error {
 	case errors.Is(context.Cause(ctx), errHandshakeTimeout):
 		return failure(unit.StartTimeout, "handler %s could not be started because its connection did not work within %v", p.config.Handler, p.timeouts.Handshake)
 	case ctx.Err() != nil:
-		return failure(unit.Requested, "the start of handler %s was given up: %v", p.config.Handler, context.Cause(ctx))
+		return p.givenUp(ctx)
 	case err != nil:
 		return failure(unit.Handshake, "handler %s could not be started because %v", p.config.Handler, err)
 	}

@@ -25,6 +25,7 @@ func TestCrash(t *testing.T) {
 		reason  unit.Reason
 	}{
 		{"exit 7", []string{"exit code 7", "leaving"}, unit.ExitCode},
+		{"slow-exit 7", []string{"exit code 7"}, unit.ExitCode},
 		{"kill", []string{"signal 9 (killed)"}, unit.Signal},
 		{"crash", []string{"exit code 2", "panic: the whole process goes down", "goroutine"}, unit.ExitCode},
 	}
@@ -32,6 +33,7 @@ func TestCrash(t *testing.T) {
 		t.Run(tt.text, func(t *testing.T) {
 			r := newFixture(t)
 			r.Timeouts.ExitDrain, r.Timeouts.ExitNotice = patience, patience // for its end and its last lines on a busy machine
+			r.Timeouts.ExitDoubt = time.Nanosecond
 			c := r.conn(t, "badhandler", "")
 			other := newPort()
 			both := make(chan error, 1)

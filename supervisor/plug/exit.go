@@ -41,13 +41,23 @@ func (p *Conn) note(f *Failure) {
 	}
 }
 
-// endedSoon waits a moment for the end of the process: its connection breaks first.
+// endedSoon waits for the end of the process: its connection breaks first. If that still works, or works again, the process
+// may well live on.
 func (p *Conn) endedSoon() bool {
-	select {
-	case <-p.process.Load().Done():
-		return true
-	case <-time.After(p.timeouts.ExitNotice):
-		return false
+	doubt, notice := time.NewTimer(p.timeouts.ExitDoubt), time.NewTimer(p.timeouts.ExitNotice)
+	defer doubt.Stop()
+	defer notice.Stop()
+	for {
+		select {
+		case <-p.Done():
+			return true
+		case <-doubt.C:
+			if p.works.Load() {
+				return false
+			}
+		case <-notice.C:
+			return false
+		}
 	}
 }
 

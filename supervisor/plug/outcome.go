@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/status"
 
 	"github.com/blocksd/blocksd/dispatch"
@@ -92,7 +91,7 @@ func (p *Conn) unsent(task *wire.Task, err error) error {
 	switch ended := p.endedSoon(); {
 	case ended && (err == io.EOF || code == codes.Unavailable || code == codes.Canceled):
 		return &Unsent{p.crash(task, "before it had")}
-	case code == codes.Unavailable, err == io.EOF && p.conn.GetState() != connectivity.Ready:
+	case code == codes.Unavailable, err == io.EOF && !p.works.Load():
 		return &Unsent{&dispatch.TaskFailure{
 			Kind: dispatch.HandlerCrash, Public: publicCrash,
 			Private: fmt.Sprintf("the connection to handler %s (pid %d) broke before it had task %s: %v", p.config.Handler, p.PID(), task.ID, err),

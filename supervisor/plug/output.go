@@ -65,10 +65,15 @@ func (p *Conn) launch(ctx context.Context, env []string) (*launch.Process, strin
 		if errors.Is(context.Cause(ctx), errHandshakeTimeout) {
 			return process, "", failure(unit.StartTimeout, "handler %s could not be started because it printed no handshake within %v (is standard output flushed, and does the line end?)", c.Handler, p.timeouts.Handshake)
 		}
-		return process, "", failure(unit.Requested, "the start of handler %s was given up: %v", c.Handler, context.Cause(ctx))
+		return process, "", p.givenUp(ctx)
 	}
-	if !p.endedSoon() {
-		return process, "", failure(unit.Handshake, "handler %s could not be started because it closed its standard output without a handshake", c.Handler)
+	select {
+	case <-process.Done():
+	case <-ctx.Done(): // it lives on
+		if errors.Is(context.Cause(ctx), errHandshakeTimeout) {
+			return process, "", failure(unit.Handshake, "handler %s could not be started because it closed its standard output without a handshake", c.Handler)
+		}
+		return process, "", p.givenUp(ctx)
 	}
 	exit := p.Exit()
 	if exit.Reason == unit.Refused {
@@ -80,6 +85,11 @@ func (p *Conn) launch(ctx context.Context, env []string) (*launch.Process, strin
 		}
 	}
 	return process, "", failure(exit.Reason, "handler %s could not be started because %s before its handshake", c.Handler, exit.Text)
+}
+
+// givenUp is the failure of a start that whoever asked for it has ended.
+func (p *Conn) givenUp(ctx context.Context) *Failure {
+	return failure(unit.Requested, "the start of handler %s was given up: %v", p.config.Handler, context.Cause(ctx))
 }
 
 // exitUnusable is the exit code (EX_CONFIG) of a handler that cannot work before something on this machine is changed, and

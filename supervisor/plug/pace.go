@@ -3,6 +3,7 @@ package plug
 import (
 	"context"
 	"net"
+	"sync/atomic"
 
 	plugin "github.com/hashicorp/go-plugin"
 	"google.golang.org/grpc/credentials"
@@ -18,6 +19,7 @@ const connWindow = 1 << 20
 type pacing struct {
 	config *plugin.ClientConfig // go-plugin puts its certificates there before it connects
 	turns  *turns
+	works  *atomic.Bool
 }
 
 func (c pacing) own() credentials.TransportCredentials {
@@ -32,7 +34,8 @@ func (c pacing) ClientHandshake(ctx context.Context, authority string, conn net.
 	if err != nil {
 		return nil, nil, err
 	}
-	return &pacedConn{Conn: conn, calls: newWireCalling(c.turns)}, auth, nil
+	c.works.Store(true)
+	return &pacedConn{Conn: conn, calls: newWireCalling(c.turns), works: c.works}, auth, nil
 }
 
 func (c pacing) ServerHandshake(conn net.Conn) (net.Conn, credentials.AuthInfo, error) {
@@ -46,10 +49,14 @@ func (c pacing) OverrideServerName(string) error         { return nil }
 type pacedConn struct {
 	net.Conn
 	calls *wireCalls
+	works *atomic.Bool
 }
 
 func (c *pacedConn) Read(b []byte) (int, error) {
 	n, err := c.Conn.Read(b)
+	if err != nil {
+		c.works.Store(false)
+	}
 	c.calls.received(b[:n])
 	return n, err
 }
@@ -57,6 +64,7 @@ func (c *pacedConn) Read(b []byte) (int, error) {
 func (c *pacedConn) Write(b []byte) (int, error) { return c.calls.write(c.Conn, b) }
 
 func (c *pacedConn) Close() error {
+	c.works.Store(false)
 	err := c.Conn.Close()
 	c.calls.close()
 	return err

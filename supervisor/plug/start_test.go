@@ -24,7 +24,8 @@ import (
 func TestBadStarts(t *testing.T) {
 	r := newFixture(t)
 	r.Timeouts.ExitDrain, r.Timeouts.ExitNotice = patience, patience // on a busy machine
-	const short = 5 * time.Second                                    // for those that never get further
+	r.Timeouts.ExitDoubt = time.Nanosecond
+	const short = 5 * time.Second // for those that never get further
 	tests := []struct {
 		alias  string
 		reason unit.Reason
@@ -34,6 +35,9 @@ func TestBadStarts(t *testing.T) {
 		{"not-a-plugin", unit.Handshake, `it is not a Blocks handler: it printed "Hello! I am an ordinary program." instead of a handshake; its last line was`},
 		{"chatty", unit.Handshake, `it is not a Blocks handler: it printed "Hello! I am an ordinary program."`},
 		{"exit-at-start", unit.ExitCode, `it ended with exit code 3 before its handshake; its last line was "cannot find my model file"$`},
+		{"lingers-at-start", unit.ExitCode, `it ended with exit code 3 before its handshake; its last line was "cannot find my model file"$`},
+		{"closes-stdout", unit.Handshake, `it closed its standard output without a handshake$`},
+		{"lingers-at-describe", unit.ExitCode, `it ended with exit code 1$`},
 		{"kill-at-start", unit.Signal, `it was ended by signal 9 \(killed\) before its handshake$`},
 		{"wrong-version", unit.Handshake, `it speaks version 99 of the handler protocol and this daemon speaks 1: rebuild it`},
 		{"unflushed", unit.StartTimeout, `because it printed no handshake within 5s \(is standard output flushed, and does the line end\?\)$`},
@@ -56,7 +60,7 @@ func TestBadStarts(t *testing.T) {
 		t.Run(tt.alias, func(t *testing.T) {
 			t.Parallel()
 			r := *r
-			if tt.reason == unit.StartTimeout {
+			if tt.reason == unit.StartTimeout || tt.alias == "closes-stdout" {
 				r.Timeouts.Handshake = short
 			}
 			c, err := r.start(t, "badhandler", tt.alias)

@@ -72,10 +72,6 @@ func (p *Conn) askToStop() {
 	}
 }
 
-// pipesEnd is how long Close reads what an ended process has written. No task waits for it, and on a busy machine the last
-// lines take their time.
-const pipesEnd = time.Second
-
 // Close frees what belongs to a process that has ended, and waits for all that was going on for it. Call it once, after
 // Done.
 func (p *Conn) Close() {
@@ -83,7 +79,7 @@ func (p *Conn) Close() {
 		<-p.process.Load().Done() // it was killed, if it did not end by itself
 		select {
 		case <-p.pumped:
-		case <-time.After(max(p.timeouts.ExitDrain, pipesEnd)): // something outside of the group holds the pipes
+		case <-time.After(p.timeouts.ExitDrain): // something outside of the group holds the pipes
 		}
 		p.process.Load().Close()
 		<-p.pumped

@@ -14,8 +14,9 @@ type Timeouts struct {
 	Stop           time.Duration // for the answer to Shutdown, and again for the process to end; default 5 s
 	Terminate      time.Duration // from SIGTERM to SIGKILL; default 2 s
 	Kill           time.Duration // for the kernel to end a killed process; default 5 s
-	ExitDrain      time.Duration // for what an ended process has sent to be read; default 20 ms
-	ExitNotice     time.Duration // for the end of a process to be seen after its connection broke; default 250 ms, for a busy machine
+	ExitDrain      time.Duration // for what an ended process has sent to be read, if something else holds its pipes or sockets; default 1 s
+	ExitNotice     time.Duration // for the end of a process to be seen after its connection broke; default 5 s
+	ExitDoubt      time.Duration // the same while its connection still seems to work; default 250 ms
 }
 
 // Filled returns t with the defaults in place of zero members.
@@ -27,7 +28,7 @@ func (t Timeouts) Filled() Timeouts {
 		{&t.Handshake, 10 * time.Second}, {&t.Describe, 10 * time.Second}, {&t.Health, 2 * time.Second},
 		{&t.HealthInterval, 5 * time.Second}, {&t.Cancel, 2 * time.Second}, {&t.LetGo, 2 * time.Second},
 		{&t.Stop, 5 * time.Second}, {&t.Terminate, 2 * time.Second}, {&t.Kill, 5 * time.Second},
-		{&t.ExitDrain, 20 * time.Millisecond}, {&t.ExitNotice, 250 * time.Millisecond},
+		{&t.ExitDrain, time.Second}, {&t.ExitNotice, 5 * time.Second}, {&t.ExitDoubt, 250 * time.Millisecond},
 	} {
 		if *d.member <= 0 {
 			*d.member = d.value

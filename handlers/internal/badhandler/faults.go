@@ -35,6 +35,10 @@ var faults = map[string]fault{
 		os.Exit(atoi(argument))
 		return nil
 	},
+	"slow-exit": func(_ context.Context, _ *pluginsdk.Task, argument string) error {
+		slowExit(atoi(argument))
+		return nil
+	},
 	"kill": func(context.Context, *pluginsdk.Task, string) error {
 		return syscall.Kill(os.Getpid(), syscall.SIGKILL)
 	},

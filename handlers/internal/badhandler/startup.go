@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"strings"
 	"syscall"
+	"time"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/health/grpc_health_v1"
@@ -34,7 +35,18 @@ var startup = map[string]func(){
 		fmt.Fprintln(os.Stderr, "cannot find my model file")
 		os.Exit(3)
 	},
-	"exit0-at-start":     func() { os.Exit(0) },
+	"exit0-at-start": func() { os.Exit(0) },
+	"lingers-at-start": func() { // as on a busy machine: its output ends well before it does
+		fmt.Fprintln(os.Stderr, "cannot find my model file")
+		os.Stdout.Close()
+		os.Stderr.Close()
+		time.Sleep(time.Second)
+		os.Exit(3)
+	},
+	"closes-stdout": func() {
+		os.Stdout.Close()
+		select {}
+	},
 	"exit0-at-handshake": func() { handshakeAnd(func() { os.Exit(0) }) },
 	"exit1-at-handshake": func() { handshakeAnd(func() { os.Exit(1) }) },
 	"kill-at-handshake":  func() { handshakeAnd(func() { _ = syscall.Kill(os.Getpid(), syscall.SIGKILL) }) },
@@ -55,11 +67,12 @@ var startup = map[string]func(){
 	"describe-without-words": func() {
 		serve(&minimalService{refusal: status.Error(codes.InvalidArgument, "")}, healthOf("plugin"))
 	},
-	"exit0-at-describe": func() { serveMinimal(func() { os.Exit(0) }) },
-	"exit1-at-describe": func() { serveMinimal(func() { os.Exit(1) }) },
-	"kill-at-describe":  func() { serveMinimal(func() { _ = syscall.Kill(os.Getpid(), syscall.SIGKILL) }) },
-	"hang-at-describe":  func() { serveMinimal(func() { select {} }) },
-	"kill-at-start":     func() { _ = syscall.Kill(os.Getpid(), syscall.SIGKILL) },
+	"exit0-at-describe":   func() { serveMinimal(func() { os.Exit(0) }) },
+	"exit1-at-describe":   func() { serveMinimal(func() { os.Exit(1) }) },
+	"lingers-at-describe": func() { serveMinimal(func() { slowExit(1) }) },
+	"kill-at-describe":    func() { serveMinimal(func() { _ = syscall.Kill(os.Getpid(), syscall.SIGKILL) }) },
+	"hang-at-describe":    func() { serveMinimal(func() { select {} }) },
+	"kill-at-start":       func() { _ = syscall.Kill(os.Getpid(), syscall.SIGKILL) },
 	"wrong-version": func() {
 		fmt.Printf("1|99|unix|%s/x|grpc|\n", os.Getenv("PLUGIN_UNIX_SOCKET_DIR"))
 		select {}
@@ -135,6 +148,15 @@ var startup = map[string]func(){
 		fmt.Println(strings.Repeat("x", 1<<20))
 		select {}
 	},
+}
+
+// slowExit ends the process with a code, well after its connections have broken.
+func slowExit(code int) {
+	for fd := 3; fd < 100; fd++ { // of those that are no sockets it is refused
+		_ = syscall.Shutdown(fd, syscall.SHUT_RDWR)
+	}
+	time.Sleep(time.Second)
+	os.Exit(code)
 }
 
 // handshakeAnd does something bad as soon as it has said where its socket is.
