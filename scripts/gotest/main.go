@@ -1,7 +1,7 @@
 // Command gotest runs go test on the packages given, with go vet's checks, and shows how far it is: a line for each package
 // as it ends, with the number of packages and the seconds so far, and a line every while when nothing ends. It shows the
-// output of tests that failed, and the reason of each skip. With CI set a skip is a failure, unless its reason is
-// in scripts/machine-skips.
+// output of tests that failed, the reason of each skip and, last of all, what each failed test said first. With CI set a
+// skip is a failure, unless its reason is in scripts/machine-skips.
 //
 // -note FILE writes down which tests skipped, and -only FILE runs those and no others: CI runs all tests as an ordinary user,
 // and as root what that user may not do.
@@ -168,6 +168,7 @@ type report struct {
 	skippedTests            []aTest
 	ended                   map[aTest]bool
 	longest                 []timed
+	failures                []failure
 	passed, failed, skipped int
 }
 
@@ -220,6 +221,7 @@ func (r *report) takeLocked(e event) {
 		case "fail":
 			r.failed++
 			r.lines[e.Package] = append(r.lines[e.Package], r.tests[e.Package][e.Test]...)
+			r.failures = append(r.failures, failed(aTest{e.Package, e.Test}, r.tests[e.Package][e.Test]))
 		case "skip":
 			r.skipped++
 			r.skips = append(r.skips, reason(r.tests[e.Package][e.Test]))
@@ -238,6 +240,9 @@ func (r *report) endLocked(e event) {
 	lines := r.lines[e.Package]
 	for _, test := range slices.Sorted(maps.Keys(r.tests[e.Package])) { // the end of the process cut them off
 		lines = append(lines, r.tests[e.Package][test]...)
+		if f := failed(aTest{e.Package, test}, r.tests[e.Package][test]); len(f.lines) > 0 { // others only ran beside it
+			r.failures = append(r.failures, f)
+		}
 	}
 	delete(r.lines, e.Package)
 	delete(r.tests, e.Package)
@@ -332,5 +337,6 @@ func (r *report) close(allowed []string, ci bool) (refused bool) {
 	}
 	r.sayLocked(fmt.Sprintf("%d of %d packages in %.0f s\n", r.done, r.total, time.Since(r.begun).Seconds()))
 	r.sayLocked(fmt.Sprintf("tests: %d passed, %d failed, %d skipped\n", r.passed, r.failed, r.skipped))
+	r.sayFailuresLocked()
 	return refused
 }

@@ -30,8 +30,13 @@ const events = `{"Action":"start","Package":"m/a"}
 {"Action":"start","Package":"m/b"}
 {"Action":"output","Package":"m/b","Test":"TestZ","Output":"=== RUN   TestZ\n"}
 {"Action":"output","Package":"m/b","Test":"TestZ","Output":"    z_test.go:9: wrong\n"}
+{"Action":"output","Package":"m/b","Test":"TestZ","Output":"        {\"level\":\"INFO\"}\n"}
 {"Action":"output","Package":"m/b","Test":"TestZ","Output":"--- FAIL: TestZ (0.00s)\n"}
 {"Action":"fail","Package":"m/b","Test":"TestZ"}
+{"Action":"output","Package":"m/b","Test":"TestZZ/part","Output":"    zz_test.go:3: bad part\n"}
+{"Action":"fail","Package":"m/b","Test":"TestZZ/part"}
+{"Action":"output","Package":"m/b","Test":"TestZZ","Output":"--- FAIL: TestZZ (0.00s)\n"}
+{"Action":"fail","Package":"m/b","Test":"TestZZ"}
 {"Action":"output","Package":"m/b","Test":"TestGood","Output":"    good_test.go:1: never shown\n"}
 {"Action":"pass","Package":"m/b","Test":"TestGood"}
 {"Action":"output","Package":"m/b","Test":"TestCut","Output":"panic: oh\n"}
@@ -44,7 +49,10 @@ not JSON
 const want = `ok  	m/a	0.5s	[1 of 3 packages, N s]
 c.go:1: undefined: y
     z_test.go:9: wrong
+        {"level":"INFO"}
 --- FAIL: TestZ (0.00s)
+    zz_test.go:3: bad part
+--- FAIL: TestZZ (0.00s)
 FAIL
 FAIL	m/b	0.1s
 panic: oh
@@ -75,7 +83,8 @@ func TestReport(t *testing.T) {
 			if tt.refused {
 				expect += "  this machine must not skip for that reason: see scripts/machine-skips\n"
 			}
-			expect += " N s for TestY of m/a\n3 of 3 packages in N s\ntests: 3 passed, 1 failed, 1 skipped\n"
+			expect += " N s for TestY of m/a\n3 of 3 packages in N s\ntests: 3 passed, 3 failed, 1 skipped\n" +
+				"failed: TestZ of m/b\n  z_test.go:9: wrong\nfailed: TestZZ/part of m/b\n  zz_test.go:3: bad part\nfailed: TestCut of m/b\n  panic: oh\n"
 			if d := cmp.Diff(expect, regexp.MustCompile(`\d+ s\b`).ReplaceAllString(out.String(), "N s")); d != "" {
 				t.Error(d)
 			}
