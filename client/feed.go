@@ -150,6 +150,9 @@ func (s *Session) tryCatchUp(ctx context.Context) (cursor string, err error) {
 
 // live subscribes from cursor, in this goroutine, until the task ends.
 func (s *Session) live(ctx context.Context, cursor string) error {
+	s.mu.Lock()
+	s.ran = true
+	s.mu.Unlock()
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	renewals, failures, lost := 0, 0, false // in a row

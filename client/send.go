@@ -82,6 +82,7 @@ func (c *Client) Send(ctx context.Context, m Message, options ...Option) (*Sessi
 	s.taskID, s.agent, s.queued, s.pushConfigID = result.TaskID, m.Agent, result.Queued, result.PushConfigID
 	s.idempotent = result.Idempotent && m.IdempotencyKey != "" // with another key it is only our own repetition
 	s.channel, s.token = result.Channel, result.ReadToken
+	s.ran = !s.idempotent
 	if s.idempotent && result.State.Final() {
 		s.known = result.State
 	}

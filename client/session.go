@@ -37,6 +37,8 @@ type Session struct {
 	log     eventLog
 	changed chan struct{} // closed and replaced when something below or in log changes
 	feed    *feed         // which reads events for everybody; nil when none is under way
+	ran     bool          // the task ran when the session began, as far as is known
+	told    bool          // Events or Wait have said that the task has ended
 	failure error         // why the last feed has ended without a terminal event
 	streams streamSet
 }
@@ -116,6 +118,9 @@ func (s *Session) Events(ctx context.Context) iter.Seq2[Event, error] {
 			defer s.mu.Lock()
 			for _, e := range events {
 				next++
+				if e.Type == EventTerminal {
+					s.tell()
+				}
 				if !yield(e, nil) {
 					return true
 				}
@@ -135,8 +140,15 @@ func (s *Session) Wait(ctx context.Context) (Terminal, error) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.told = true
 	end, _ := s.log.end()
 	return end, nil
+}
+
+func (s *Session) tell() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.told = true
 }
 
 // follow calls look, with the lock held, now and after each change, until it returns true, the task has ended, or an error

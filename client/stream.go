@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"sync"
 
 	"github.com/blocksd/blocksd/network/stream"
 	"github.com/blocksd/blocksd/network/wire"
@@ -43,9 +44,9 @@ type streamSet struct {
 	refs []*StreamRef // in the order of their announcements
 	byID map[string]*StreamRef
 	open []*Stream // in the order in which they were opened, also those that have ended
-	// stopDrain ends the wait for what is under way after the end of the task; nil before the end.
-	stopDrain context.CancelFunc
-	drained   chan struct{} // closed when that wait is over
+	// leave, closed with the session, ends the wait for what is under way after the end of the task; nil before the end.
+	leave    chan struct{}
+	draining sync.WaitGroup // those waits
 }
 
 // announceLocked notes the streams that an event announces. Only the first announcement of a stream counts.

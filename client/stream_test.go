@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 
 	"github.com/blocksd/blocksd/client"
 	"github.com/blocksd/blocksd/network/stream"
@@ -156,6 +157,51 @@ func TestOpenIsRefusedAfterTheEnd(t *testing.T) {
 			t.Errorf("%d streams opened after the end", len(open))
 		}
 	}
+}
+
+// TestTaskEndsBeforeOpen: a consumer that stood still when its streams were announced gets them all the same, though the task
+// is over by then, because nobody has told it so.
+func TestTaskEndsBeforeOpen(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newVirtualWorld(t)
+		ended := make(chan struct{})
+		w.provideCard(streamCard, "echo", client.Free, func(j *job) {
+			own, shared := j.stream("_default", 1), j.stream("news", 0)
+			j.stream("upload", 2)
+			for _, o := range []open{own, shared} {
+				j.check(o.Write(j.ctx, stream.Text("x")))
+				j.check(o.End(j.ctx))
+			}
+			j.end(wire.Completed)
+			close(ended)
+		})
+		s := w.send(w.client(), piping("echo"))
+		for e, err := range s.Events(within(t)) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			if e.Type != client.EventProgress || len(s.Streams()) == 0 {
+				continue
+			}
+			<-ended
+			synctest.Wait() // the session knows
+			refs := s.Streams()
+			for n, want := range []client.EndReason{client.StreamEnded, client.StreamDrained} {
+				r, err := refs[n].Open(within(t))
+				if err != nil {
+					t.Fatal(err)
+				}
+				if got := chunks(t, r); len(got) != 1 || got[0] != "x" || r.EndReason() != want {
+					t.Errorf("%s: read %q, ended as %q", r.Name(), got, r.EndReason())
+				}
+			}
+			if _, err := refs[2].Open(within(t)); err == nil {
+				t.Error("a stream that nobody reads any more was opened")
+			}
+			break
+		}
+		s.Close()
+	})
 }
 
 // TestLateReader: who connects later gets what the network still has, and no false end on a shared stream.

@@ -45,25 +45,23 @@ func (r *Stream) endWriting() {
 func (s *Session) drainStreams() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.closed || len(s.streams.open) == 0 {
+	if s.closed {
 		return
 	}
-	open := append([]*Stream(nil), s.streams.open...)
-	ctx, cancel := context.WithCancel(context.Background())
-	s.streams.stopDrain, s.streams.drained = cancel, make(chan struct{})
-	go func() { // ends with the window, or closeStreams, which waits for it
-		defer close(s.streams.drained)
-		defer cancel()
-		var draining sync.WaitGroup
-		for _, r := range open {
-			draining.Go(func() { r.drain(ctx, s.drain) })
-		}
-		draining.Wait()
-	}()
+	s.streams.leave = make(chan struct{})
+	for _, r := range s.streams.open {
+		s.drainLocked(r)
+	}
+}
+
+// drainLocked gives one stream that time.
+func (s *Session) drainLocked(r *Stream) {
+	leave := s.streams.leave
+	s.streams.draining.Go(func() { r.drain(leave, s.drain) }) // ends with the window, or closeStreams, which waits for it
 }
 
 // drain waits for the end of the stream, at most as long as the window.
-func (r *Stream) drain(ctx context.Context, window time.Duration) {
+func (r *Stream) drain(leave <-chan struct{}, window time.Duration) {
 	var writing sync.WaitGroup
 	defer writing.Wait()
 	writing.Go(func() { // nobody reads it any more, so it must not hold anything up
@@ -82,7 +80,7 @@ func (r *Stream) drain(ctx context.Context, window time.Duration) {
 	heard, since := r.reader.Stats(), time.Now()
 	for {
 		select {
-		case <-ctx.Done():
+		case <-leave:
 			return
 		case <-r.reader.Arrived():
 			return
@@ -106,15 +104,16 @@ func (r *Stream) drain(ctx context.Context, window time.Duration) {
 func (s *Session) closeStreams() {
 	s.mu.Lock()
 	open := append([]*Stream(nil), s.streams.open...)
-	stop, drained := s.streams.stopDrain, s.streams.drained
+	leave := s.streams.leave
+	s.streams.leave = nil
 	s.mu.Unlock()
 	var closing sync.WaitGroup
 	for _, r := range open {
 		closing.Go(r.Close)
 	}
 	closing.Wait()
-	if stop != nil {
-		stop()
-		<-drained
+	if leave != nil {
+		close(leave)
 	}
+	s.streams.draining.Wait()
 }

@@ -42,7 +42,8 @@ func OnStreamError(f func(*StreamError)) StreamOption {
 }
 
 // Open opens the stream. The same stream is returned to everybody who opens it, as long as it has not ended. After the end
-// of the task the error is a *StreamUnavailableError, unless it is open.
+// of the task the error is a *StreamUnavailableError, unless it is open. Who has not been told of the end yet, by Events or
+// Wait, does not come too late: the network keeps a stream for a while.
 func (r *StreamRef) Open(ctx context.Context, options ...StreamOption) (*Stream, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, fmt.Errorf("open stream %q: %w", r.Name(), context.Cause(ctx))
@@ -58,7 +59,7 @@ func (r *StreamRef) Open(ctx context.Context, options ...StreamOption) (*Stream,
 		return nil, fmt.Errorf("open stream %q of task %s: %w", r.Name(), s.taskID, ErrStreamEnded)
 	case s.closed:
 		return nil, fmt.Errorf("open stream %q of task %s: %w", r.Name(), s.taskID, ErrClosed)
-	case ended:
+	case ended && (s.told || !s.ran || !r.Direction().Reads()):
 		return nil, &StreamUnavailableError{TaskID: s.taskID, StreamID: r.a.ID, DeclaredStream: r.a.Declared, TerminalState: end.State}
 	}
 	o := streamOptions{limits: s.client.limitsOfStreams()}
@@ -71,6 +72,9 @@ func (r *StreamRef) Open(ctx context.Context, options ...StreamOption) (*Stream,
 	}
 	r.stream = opened
 	s.streams.open = append(s.streams.open, opened)
+	if s.streams.leave != nil {
+		s.drainLocked(opened)
+	}
 	return opened, nil
 }
 
