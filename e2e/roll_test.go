@@ -271,11 +271,11 @@ func TestHandlersComeAndGo(t *testing.T) {
 
 	// Replaced, beside a task that runs.
 	long := n.StartCall(t, "sleeper", "--text", "4s")
-	old := n.WaitRunning(t, long.TaskID)
+	old := n.ProcessOf(t, long.TaskID)
 	install(t, sleeper, path, "second")
 	eventually("the second program has taken over", func(s system.Status) bool { return handler(s).Generation == 2 && handler(s).SHA256 != first.SHA256 })
 	beside := n.StartCall(t, "sleeper", "--text", "1s")
-	if pid := n.WaitRunning(t, beside.TaskID); pid == old {
+	if pid := n.ProcessOf(t, beside.TaskID); pid == old {
 		t.Error("a new task runs on the old process")
 	}
 	wantShape(t, long.Result(t), 0, "submitted", "running", "status sleeping", "artifact text/plain slept 4s", completed)
@@ -398,7 +398,7 @@ func TestHandlersComeAndGo(t *testing.T) {
 
 	// Another card: the agent takes it over when its tasks are done.
 	last := n.StartCall(t, "sleeper", "--text", "2s")
-	n.WaitRunning(t, last.TaskID)
+	n.ProcessOf(t, last.TaskID)
 	copyCard(t, sleeper, path, func(card map[string]any) { card["runtime"].(map[string]any)["concurrency"] = 7 })
 	wantShape(t, last.Result(t), 0, "submitted", "running", "status sleeping", "artifact text/plain slept 2s", completed)
 	eventually("the new card counts", func(s system.Status) bool {

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 )
@@ -94,7 +95,29 @@ func (n *Network) Tasks(t testing.TB) []TaskRow {
 	return rows
 }
 
-// WaitRunning waits until the daemon works on a task in a process, and returns the process.
+// ProcessOf waits until the daemon has given a task to a process, and returns that. The task may have ended since.
+func (n *Network) ProcessOf(t testing.TB, taskID string) (pid int) {
+	t.Helper()
+	Eventually(t, CallDeadline, "task "+taskID+" is given to a process", func() bool {
+		r := n.Run(t, n.Env, "events", "--json")
+		for line := range strings.Lines(r.Stdout) {
+			var e struct {
+				Type, TaskID string
+				PID          int
+			}
+			if err := json.Unmarshal([]byte(line), &e); err != nil {
+				t.Fatalf("events --json printed %q: %v", line, err)
+			}
+			if e.Type == "task_started" && e.TaskID == taskID {
+				pid = e.PID
+			}
+		}
+		return pid != 0
+	})
+	return pid
+}
+
+// WaitRunning waits until the daemon works on a task in a process, and returns the process. The task must last.
 func (n *Network) WaitRunning(t testing.TB, taskID string) (pid int) {
 	t.Helper()
 	Eventually(t, CallDeadline, "task "+taskID+" runs in a process", func() bool {
