@@ -17,8 +17,8 @@ import (
 
 // TestLargeStream: a hundred megabytes arrive as they were written, through the daemon, a network that needs 20 or 100 ms for
 // each message, delivers one in a hundred twice and two in a hundred in another order, and `call --stream`. The network keeps
-// a hundred messages, as PubNub does. On a machine that has no time for its readers some may be lost, and then a gap is
-// reported; it must not be so time after time.
+// a hundred messages, as PubNub does. When the reader alone stands still for half a second, the network drops some, and then a
+// gap is reported; it must not be so time after time.
 func TestLargeStream(t *testing.T) {
 	for _, delay := range []string{"20ms", "100ms"} {
 		t.Run(delay, func(t *testing.T) {
@@ -26,7 +26,7 @@ func TestLargeStream(t *testing.T) {
 			bin.Daemon(t, env, system.PluginDir(t, map[string]string{"scripted": filepath.Join(bin.TestPlugins(), "scripted")}, nil))
 			l := newLarge(t, env)
 			l.unreliable(delay)
-			const attempts = 3
+			const attempts = 10
 			for n := 1; !l.transfer(); n++ {
 				if n == attempts {
 					t.Fatalf("something was lost in each of %d attempts", attempts)
