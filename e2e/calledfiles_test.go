@@ -44,7 +44,7 @@ def handler(task):
     def read(stream):
         heard[stream.name] = b"".join(stream).decode()
     with task.call("reporter", "go", stream=True) as call, tempfile.TemporaryDirectory() as out:
-        found = call.stream_where(lambda s: s.metadata == {"kind": "log"}, timeout=30)
+        found = call.stream_where(lambda s: s.metadata == {"kind": "log"}, timeout=120)
         readers = []
         for stream in call.open_all():
             readers.append(threading.Thread(target=read, args=[stream]))
@@ -66,7 +66,7 @@ async def handler(task):
         heard[stream.name] = b"".join([piece async for piece in stream]).decode()
     with tempfile.TemporaryDirectory() as out:
         async with await task.call("reporter", "go", stream=True) as call:
-            found = await call.stream_where(lambda s: s.metadata == {"kind": "log"}, timeout=30)
+            found = await call.stream_where(lambda s: s.metadata == {"kind": "log"}, timeout=120)
             await asyncio.gather(*[asyncio.ensure_future(read(stream)) async for stream in call.open_all()])
             state = (await call.wait()).state
             paths = await call.save(f"{out}/deep") + await call.save(f"{out}/deep")

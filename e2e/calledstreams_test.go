@@ -34,10 +34,10 @@ def part(text):
 
 def handler(task, ctx):
     with ctx.task_client.send_message(agent_name="talker", request_parts=part("talk"), stream=True) as session:
-        heard = [event["word"] for event in session.wait_for_stream("mouth", timeout=30).open().events()]
+        heard = [event["word"] for event in session.wait_for_stream("mouth", timeout=120).open().events()]
         session.wait_for_terminal()
     with ctx.task_client.send_message(agent_name="talker", request_parts=part("listen"), task_kind="pipe", duration=1) as session:
-        ears = session.wait_for_stream(timeout=30).open()
+        ears = session.wait_for_stream(timeout=120).open()
         for word in heard:
             ears.write(word + " ")
         ears.end()
@@ -52,7 +52,7 @@ def handler(task, ctx):
 
 def handler(task):
     with task.call("talker", "talk", stream=True) as call:
-        heard = [event["word"] for event in call.stream("mouth", timeout=30)]
+        heard = [event["word"] for event in call.stream("mouth", timeout=120)]
         call.result()
     with task.call("talker", "listen", minutes=1) as call:
         with call.stream() as ears:

@@ -16,7 +16,7 @@ import (
 
 func TestTermDrains(t *testing.T) {
 	_, env := bin.Sandbox(t, bin.TestPlugins())
-	n := bin.Daemon(t, env, bin.TestPlugins(), "--drain", "5s")
+	n := bin.Daemon(t, env, bin.TestPlugins(), "--drain", "10s") // the short task needs two, on a quiet machine
 
 	short := n.StartCall(t, "sleeper", "--text", "2s")
 	long := n.StartCall(t, "sleeper", "--text", "10m")
@@ -49,7 +49,7 @@ func TestNetworkUnreachable(t *testing.T) {
 	direct := &system.Network{Binaries: bin, Env: env} // consumers have a path of their own
 
 	running := direct.StartCall(t, "sleeper", "--text", "3s")
-	n.WaitRunning(t, running.TaskID)
+	n.ProcessOf(t, running.TaskID)
 	gate.Cut()
 	cut := time.Now()
 	// Sent while the daemon hears nothing.

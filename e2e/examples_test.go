@@ -122,7 +122,7 @@ func TestExamples(t *testing.T) {
 				}
 			}
 			n, where := l.start(t, names)
-			n.WaitReady(t) // a program without a card beside it has none before it has started, and dev waits for ten seconds only
+			n.WaitReady(t) // a program without a card beside it has none before it has started, and dev does not wait for ever
 			for _, c := range mine {
 				runExample(t, n, l.agent(c.example), c)
 			}

@@ -30,7 +30,7 @@ func execProject(t *testing.T, agent, yaml string, more map[string]string) strin
 // Any program is an agent: by text, by lines of JSON, and by files.
 func TestExec(t *testing.T) {
 	marks := t.TempDir()
-	n := devOn(t,
+	n := bin.DevWith(t, system.Env{"BLOCKSD_CANCEL_GRACE=25s"}, t.TempDir(), projectFlags([]string{
 		execProject(t, "caps", "command: [tr, a-z, A-Z]\nmime_type: text/markdown\noutput_id: result\n", nil),
 		execProject(t, "shell", "command: printf '%s from %s' \"$BLOCKS_TEXT_REQUEST\" \"$GREETER\"\nenvironment: {GREETER: sh}\ninput: none\n", nil),
 		execProject(t, "args", "command: [./say, '--text={text:request}']\n", map[string]string{"say": "#!/bin/sh\nprintf '%s|' \"$@\"\n"}),
@@ -43,9 +43,9 @@ echo '{"artifact":{"data":"dHdv","mimeType":"text/plain"}}'
 `}),
 		execProject(t, "files", "command: 'cp \"$BLOCKS_FILE_FILE\" \"$BLOCKS_OUTPUT_DIR/copy.txt\"; ls \"$BLOCKS_OUTPUT_DIR\" >&2'\noutput: files\nstderr: status\n", nil),
 		execProject(t, "codes", "command: 'echo secret >&2; exit $BLOCKS_TEXT_REQUEST'\nerrors: {3: The third kind of error.}\n", nil),
-		// The trap stands before anybody hears of it. It has two seconds, because a busy machine takes its time.
-		execProject(t, "waits", "command: 'sleep 300 & echo $! >\"$MARKS/child\"; trap \"echo term >\\\"$MARKS/term\\\"\" TERM; echo started >&2; wait; sleep 300'\ninput: none\nstderr: status\nkill_after: 2s\nenvironment: {MARKS: "+marks+"}\n", nil),
-	)
+		// The trap stands before anybody hears of it. It has six seconds, because a busy machine takes its time.
+		execProject(t, "waits", "command: 'sleep 300 & echo $! >\"$MARKS/child\"; trap \"echo term >\\\"$MARKS/term\\\"\" TERM; echo started >&2; wait; sleep 300'\ninput: none\nstderr: status\nkill_after: 6s\nenvironment: {MARKS: "+marks+"}\n", nil),
+	})...)
 
 	task := n.Call(t, "caps", "--text", "many words")
 	if got := texts(t, task); task.Code != 0 || len(got) != 1 || got[0] != "MANY WORDS" {

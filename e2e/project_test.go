@@ -14,11 +14,14 @@ import (
 // devOn starts a network with projects alone.
 func devOn(t *testing.T, projects ...string) *system.Network {
 	t.Helper()
-	var args []string
+	return bin.Dev(t, t.TempDir(), projectFlags(projects)...)
+}
+
+func projectFlags(projects []string) (args []string) {
 	for _, p := range projects {
 		args = append(args, "--project", p)
 	}
-	return bin.Dev(t, t.TempDir(), args...)
+	return args
 }
 
 // texts are the inline artifacts of a task.

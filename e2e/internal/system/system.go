@@ -248,8 +248,14 @@ type Network struct {
 // Dev starts `blocksd dev` on the plugins of dir and waits until everything works.
 func (b Binaries) Dev(t testing.TB, dir string, args ...string) *Network {
 	t.Helper()
+	return b.DevWith(t, nil, dir, args...)
+}
+
+// DevWith is Dev with variables for the daemon.
+func (b Binaries) DevWith(t testing.TB, env Env, dir string, args ...string) *Network {
+	t.Helper()
 	state := t.TempDir()
-	p := b.Start(t, nil, append([]string{"dev", "--plugins", dir, "--state-dir", state, "--listen", "127.0.0.1:0"}, args...)...)
+	p := b.Start(t, env, append([]string{"dev", "--plugins", dir, "--state-dir", state, "--listen", "127.0.0.1:0"}, args...)...)
 	return &Network{Binaries: b, Process: p, StateDir: state, Env: p.EnvFile(t, filepath.Join(state, "dev.env"))}
 }
 
