@@ -30,7 +30,10 @@ type Submitted struct{ ID, Channel, Token string }
 
 // NewConsumer makes a consumer with the first API key of a sandbox.
 func NewConsumer(ctx context.Context, env Env) (*Consumer, error) {
-	c := &Consumer{env: env, origin: "http://" + env.Get("BLOCKSD_PUBNUB_ORIGIN"), http: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 64}}}
+	// The sandbox closes a connection on which no request has come within ten seconds. One that was opened for nothing, after a
+	// standstill, must not be taken just then.
+	transport := &http.Transport{MaxIdleConnsPerHost: 64, IdleConnTimeout: 5 * time.Second}
+	c := &Consumer{env: env, origin: "http://" + env.Get("BLOCKSD_PUBNUB_ORIGIN"), http: &http.Client{Transport: transport}}
 	var cdm struct {
 		Playground struct{ SubscribeKey, PublishKey string }
 		API        struct{ BaseURL string }
