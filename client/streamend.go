@@ -4,17 +4,34 @@ import (
 	"context"
 	"sync"
 	"time"
+
+	"github.com/blocksd/blocksd/network/stream"
 )
 
 // Waits at the end of streams.
 const (
 	// endTimeout is how long what was written may take to be acknowledged when a stream or its session is closed.
 	endTimeout = 3 * time.Second
-	// quietTimeout is after how long of silence a stream that nothing ends is over, once its task is.
-	quietTimeout = 2 * time.Second
-	// quietCheck is how often that is looked at.
+	// A stream that nothing ends is over, once its task is, when so many looks in a row find it silent: two seconds of silence.
+	quietLooks = 8
+	// quietCheck is how often it is looked at.
 	quietCheck = 250 * time.Millisecond
 )
+
+// silence counts the looks that have found nothing new. Looks and not time, because what comes while the machine stands still
+// is read only afterwards, and then a look may come first.
+type silence struct {
+	heard stream.ReaderStats
+	looks int
+}
+
+// looked reports whether the stream has been silent for long enough.
+func (s *silence) looked(now stream.ReaderStats) bool {
+	if s.looks++; now.Items != s.heard.Items || now.Waiting > 0 {
+		s.heard, s.looks = now, 0
+	}
+	return s.looks >= quietLooks
+}
 
 // Close ends the stream on this side: what was written is sent, with the end marker if one is due, for three seconds at
 // the most; what has arrived and was not read is lost. It may be called more than once.
@@ -77,7 +94,7 @@ func (r *Stream) drain(leave <-chan struct{}, window time.Duration) {
 	defer over.Stop()
 	look := time.NewTicker(quietCheck)
 	defer look.Stop()
-	heard, since := r.reader.Stats(), time.Now()
+	quiet := silence{heard: r.reader.Stats()}
 	for {
 		select {
 		case <-leave:
@@ -88,11 +105,8 @@ func (r *Stream) drain(leave <-chan struct{}, window time.Duration) {
 			r.reader.End(StreamDrained, "")
 			return
 		case <-look.C:
-			if now := r.reader.Stats(); now.Items != heard.Items || now.Waiting > 0 {
-				heard, since = now, time.Now()
-			}
 			// Only where nothing else ends it: elsewhere the end marker may still come.
-			if !r.ref.hasEndMarker() && time.Since(since) >= quietTimeout {
+			if quiet.looked(r.reader.Stats()) && !r.ref.hasEndMarker() {
 				r.reader.End(StreamDrained, "")
 				return
 			}
