@@ -29,7 +29,7 @@ type Shared struct {
 	closed bool
 }
 
-// NewShared makes what links to origin share. Without TLS the origin is asked whether it speaks HTTP/2, for at most 2 s.
+// NewShared makes what links to origin share. Without TLS the origin is asked whether it speaks HTTP/2, for at most 10 s.
 // Close must be called when no further link will be made.
 func NewShared(ctx context.Context, origin string, secure bool) *Shared {
 	s := newShared(origin, secure)

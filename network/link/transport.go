@@ -98,8 +98,9 @@ func (t *SharedTransport) CloseIdleConnections() {
 const (
 	// pingTimeout is how long a connection of HTTP/2 may leave a ping without an answer.
 	pingTimeout = 5 * time.Second
-	// probeTimeout bounds the question whether a peer speaks HTTP/2.
-	probeTimeout = 2 * time.Second
+	// probeTimeout bounds the question whether a peer speaks HTTP/2, which is asked only once: one that stands still for a moment
+	// must not be taken for one that does not.
+	probeTimeout = dialTimeout
 )
 
 // answersHTTP2 asks for the time, which is what every PubNub answers. Any answer will do.
