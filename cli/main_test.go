@@ -58,6 +58,20 @@ func TestScripts(t *testing.T) {
 					}
 				}
 			},
+			// standstill NAME: a background command stands still for two seconds, as on a busy machine.
+			"standstill": func(ts *testscript.TestScript, _ bool, args []string) {
+				for _, c := range ts.BackgroundCmds() {
+					if c.Process != nil && strings.Contains(strings.Join(c.Args, " "), args[0]) {
+						ts.Check(c.Process.Signal(syscall.SIGSTOP))
+						over := make(chan struct{})
+						time.AfterFunc(2*time.Second, func() {
+							_ = c.Process.Signal(syscall.SIGCONT)
+							close(over)
+						})
+						ts.Defer(func() { <-over })
+					}
+				}
+			},
 			// other: takes the API key of another organization.
 			"other": func(ts *testscript.TestScript, _ bool, _ []string) {
 				ts.Setenv("BLOCKS_API_KEY", strings.Split(ts.Getenv("BLOCKSD_SANDBOX_KEYS"), ",")[0])

@@ -27,8 +27,9 @@ const (
 	watchEvery = time.Second
 	// waitEvery is the time between two looks of status --wait.
 	waitEvery = 200 * time.Millisecond
-	// lastLook is how long the look may take that comes when the time of status --wait is over.
-	lastLook = time.Second
+	// lastLook is how long the look may take that comes when the time of status --wait is over: a daemon that stands still for a
+	// moment answers after that.
+	lastLook = 5 * time.Second
 	// waitTimeout is how long status --wait waits if nothing else is said.
 	waitTimeout = time.Minute
 )
