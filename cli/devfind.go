@@ -21,8 +21,9 @@ import (
 // Commands find a network of blocksd dev by themselves, when nothing names another network or daemon: its env file is in the
 // user's own state directory. They say so in one line.
 
-// devProbeTimeout bounds the question whether a network of dev still answers.
-const devProbeTimeout = time.Second
+// devProbeTimeout bounds the question whether a network of dev still answers: long enough for one that stands still for a
+// moment. Where there is none any more, the answer comes at once.
+const devProbeTimeout = 5 * time.Second
 
 // maxEnvFile bounds an env file, in bytes.
 const maxEnvFile = 64 << 10
