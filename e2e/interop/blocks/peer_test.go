@@ -44,7 +44,7 @@ func start(t testing.TB, name string, cmd *exec.Cmd, line func(string) bool) *pr
 		t.Fatal(err)
 	}
 	cmd.Stderr = &p.output
-	cmd.WaitDelay = time.Second
+	cmd.WaitDelay = 10 * time.Second
 	if err := cmd.Start(); err != nil {
 		t.Fatalf("start %s: %v", name, err)
 	}
