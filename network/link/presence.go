@@ -34,6 +34,7 @@ type Presence struct {
 
 	mu      sync.Mutex
 	want    func() []byte // encodes the state to announce; nil before the first Set
+	taken   func()        // of that state; may be nil
 	version uint64        // counts changes of want and calls of Resync
 	heard   time.Time     // when the network last answered; zero before the first time
 	lapse   time.Time     // when it answered again after a silence longer than timeout; zero for never
@@ -61,14 +62,15 @@ func (p *Presence) OnSilence(f func(err error)) { p.onSilence = f }
 // Set changes the state, a JSON object. It never blocks and keeps a copy.
 func (p *Presence) Set(state []byte) {
 	state = bytes.Clone(state)
-	p.SetLater(func() []byte { return state })
+	p.SetLater(func() []byte { return state }, nil)
 }
 
 // SetLater is Set with a function that encodes the state. It is called when the state is sent, without any lock, and not at
-// all for a state that gave way to a newer one: under load most do.
-func (p *Presence) SetLater(encode func() []byte) {
+// all for a state that gave way to a newer one: under load most do. taken, unless it is nil, is called when the network has
+// taken the state; it must not block.
+func (p *Presence) SetLater(encode func() []byte, taken func()) {
 	p.mu.Lock()
-	p.want = encode
+	p.want, p.taken = encode, taken
 	p.version++
 	p.mu.Unlock()
 	p.wakeRun()
@@ -176,7 +178,7 @@ func (p *Presence) send(ctx context.Context, heartbeat bool) (announceEvent, err
 	}
 	defer func() { <-p.sending }()
 	p.mu.Lock()
-	want, version, left := p.want, p.version, p.left
+	want, known, version, left := p.want, p.taken, p.version, p.left
 	p.mu.Unlock()
 	if left {
 		return leaving{}, nil
@@ -188,7 +190,7 @@ func (p *Presence) send(ctx context.Context, heartbeat bool) (announceEvent, err
 	var e *exchange
 	var op string
 	if heartbeat {
-		op, version = "heartbeat", 0
+		op, version, known = "heartbeat", 0, nil
 		e = p.heartbeat(ctx, state)
 	} else {
 		op = "setting the presence state"
@@ -202,6 +204,9 @@ func (p *Presence) send(ctx context.Context, heartbeat bool) (announceEvent, err
 		return missed{err}, ctx.Err()
 	}
 	p.answered(p.link.cfg.Now())
+	if known != nil {
+		known()
+	}
 	return taken{version}, nil
 }
 

@@ -31,7 +31,7 @@ func (a *Agent) decide(o order, broken *wire.StartTaskError) (v admission.Verdic
 	a.checkJournalLocked()
 	r := admission.Request{
 		Broadcast: o.broadcast, Broken: broken, Version: o.start.Version,
-		Leaving: a.life.Leaving(), Closed: a.life.Closed(now), Running: a.tasks.running, Concurrency: a.cfg.Card.Concurrency,
+		Leaving: a.life.Leaving(), Closed: a.life.Closed(a.sentLocked(o.received, now)), Running: a.tasks.running, Concurrency: a.cfg.Card.Concurrency,
 	}
 	r.Known, r.Outcome = a.tasks.knownLocked(o.start.Task.ID, now)
 	v = admission.Decide(r)

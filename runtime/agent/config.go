@@ -104,7 +104,8 @@ type Timeouts struct {
 	RetryStart, RetryCap time.Duration
 	// Moved is how long nothing may work before Config.OnMoved is called. Default 30 s.
 	Moved time.Duration
-	// DrainOpen is how long a draining agent still takes tasks that the network sent before it knew. Default 0.5 s.
+	// DrainOpen is how long the network may go on to send tasks to a draining agent after it has acknowledged that this is
+	// full. Default 0.5 s.
 	DrainOpen time.Duration
 	// Leave is how long an explicit leave may take. Default 3 s.
 	Leave time.Duration

@@ -8,13 +8,13 @@ import (
 )
 
 // drain ends the service in the order that loses nothing. The network learns at once that the agent is full; tasks that
-// it sent before it knew are taken for a short while, because a consumer should not see that a daemon restarts. The agent
+// it sent before it knew are taken, because a consumer should not see that a daemon restarts. The agent
 // does not leave while tasks run, see runPresence.
 func (a *Agent) drain() {
 	t := a.cfg.Timeouts
 	a.mu.Lock()
 	a.checkJournalLocked()
-	a.stepLocked(lifecycle.Drain{Open: min(t.DrainOpen, a.tunables().Drain)})
+	a.stepLocked(lifecycle.Drain{Open: t.DrainOpen, Within: a.tunables().Drain})
 	hold := a.tasks.drainHold
 	a.mu.Unlock()
 	if hold != nil {

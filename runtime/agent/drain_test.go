@@ -3,6 +3,9 @@ package agent
 import (
 	"context"
 	"fmt"
+	"net/http"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -10,10 +13,31 @@ import (
 	"github.com/blocksd/blocksd/network/wire"
 )
 
+// timeless does not tell the time: the sandbox's clock is the agent's, and a clock that is read on a busy machine is not
+// exact.
+func timeless(w http.ResponseWriter, r *http.Request) bool {
+	return strings.HasPrefix(r.URL.Path, "/time/") && refuse(w, http.StatusServiceUnavailable)
+}
+
+// closesAtOnce makes a draining agent that takes nothing that is sent when the network knows that it is full.
+func closesAtOnce(c *Config) { c.Timeouts.DrainOpen = time.Nanosecond }
+
+// closes waits until the agent takes nothing that is sent from now on.
+func (a *served) closes() {
+	a.n.t.Helper()
+	eventually(a.n.t, "the network knows that the agent is full", func() bool {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		return a.life.Closed(a.cfg.Now()) != ""
+	})
+}
+
 func TestDrain(t *testing.T) {
 	t.Run("waits", func(t *testing.T) {
 		n, st := newNetwork(t, true), newStage()
-		a := n.serve(cardOf(t, "worker", 8, ""), st, func(c *Config) { c.Timeouts.DrainOpen = time.Nanosecond })
+		f := n.fault()
+		f.set(timeless)
+		a := n.serve(cardOf(t, "worker", 8, ""), st, both(n.through(f), closesAtOnce))
 		a.await(StateOnline)
 		a.control(startTask("d1", ""))
 		a.control(startTask("d2", ""))
@@ -27,6 +51,7 @@ func TestDrain(t *testing.T) {
 			state, there := n.present(a.channelName(), a.cfg.InstanceID)
 			return there && state.ActiveTasks == 8
 		})
+		a.closes()
 		a.control(startTask("d3", ""))
 		n.terminal("d3")
 		n.same("d3", "failed:agent_at_capacity")
@@ -52,15 +77,61 @@ func TestDrain(t *testing.T) {
 			t.Error("the agent is still present")
 		}
 	})
-	t.Run("takes what was on its way", func(t *testing.T) {
+	t.Run("takes what was sent before the network knew", func(t *testing.T) {
 		n, st := newNetwork(t, true), newStage()
-		a := n.serve(cardOf(t, "worker", 8, ""), st, func(c *Config) { c.Timeouts.DrainOpen = patience })
+		f := n.fault()
+		f.set(timeless)
+		a := n.serve(cardOf(t, "worker", 8, ""), st, both(n.through(f), closesAtOnce))
 		a.await(StateOnline)
 		a.control(startTask("d1", ""))
 		first := st.next(t)
+		known := make(chan struct{})
+		f.set(func(w http.ResponseWriter, r *http.Request) bool {
+			if strings.HasPrefix(r.URL.Path, "/v2/presence/") {
+				select {
+				case <-known:
+				case <-r.Context().Done():
+				}
+			}
+			return timeless(w, r)
+		})
 		a.stop()
 		a.await(StateDraining)
 		a.control(startTask("d2", ""))
+		st.next(t).result <- nil
+		n.terminal("d2")
+		close(known)
+		a.closes()
+		first.result <- nil
+		_ = a.ended()
+		n.same("d2", "running completed")
+	})
+	t.Run("takes what was sent before, and comes late", func(t *testing.T) {
+		n, st := newNetwork(t, true), newStage()
+		f := n.fault()
+		f.set(timeless)
+		a := n.serve(cardOf(t, "worker", 8, ""), st, both(n.through(f), closesAtOnce))
+		a.await(StateOnline)
+		a.control(startTask("d1", ""))
+		first := st.next(t)
+		polls, comes := make(chan struct{}), make(chan struct{})
+		once := sync.OnceFunc(func() { close(polls) })
+		f.set(func(w http.ResponseWriter, r *http.Request) bool {
+			if isSubscribe(r) {
+				once()
+				select {
+				case <-comes:
+				case <-r.Context().Done():
+				}
+			}
+			return timeless(w, r)
+		})
+		a.control(`{"type":"PauseTask","taskId":"d1"}`) // ends the poll that is held
+		<-polls
+		a.control(startTask("d2", ""))
+		a.stop()
+		a.closes()
+		close(comes)
 		st.next(t).result <- nil
 		n.terminal("d2")
 		first.result <- nil

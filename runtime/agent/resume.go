@@ -108,7 +108,19 @@ func (a *Agent) resume(ctx context.Context, s *session, channel string) string {
 func (a *Agent) late(r link.Received) bool {
 	sent, err := strconv.ParseInt(r.Timetoken, 10, 64) // of 100 ns
 	a.mu.Lock()
-	now, resumedAt := a.cfg.Now().Add(a.conn.clockOffset), a.conn.resumedAt
-	a.mu.Unlock()
-	return err == nil && (sent < resumedAt || now.Sub(time.Unix(0, 0).Add(time.Duration(sent)*100)) > a.cfg.Timeouts.Late)
+	defer a.mu.Unlock()
+	now := a.cfg.Now()
+	return err == nil && (sent < a.conn.resumedAt || now.Sub(a.sentLocked(r, now)) > a.cfg.Timeouts.Late)
+}
+
+// sentLocked is when a message that has come by now was sent, by our clock.
+func (a *Agent) sentLocked(r link.Received, now time.Time) time.Time {
+	sent, err := strconv.ParseInt(r.Timetoken, 10, 64) // of 100 ns
+	if err != nil {
+		return now
+	}
+	if at := time.Unix(sent/1e7, sent%1e7*100).Add(-a.conn.clockOffset); at.Before(now) {
+		return at
+	}
+	return now
 }

@@ -92,8 +92,10 @@ func (a *Agent) announceSlotsLocked() {
 	}
 	concurrency := a.cfg.Card.Concurrency
 	active := a.tasks.running
+	var taken func()
 	if a.life.Full() {
 		active = concurrency // the network must send nothing now
+		taken = func() { a.step(lifecycle.KnownFull{}) }
 	}
 	announced := wire.NewPresenceState(a.cfg.InstanceID, active, concurrency, a.startedAt)
 	for _, s := range a.conn.sessions {
@@ -102,7 +104,7 @@ func (a *Agent) announceSlotsLocked() {
 	a.conn.presence.SetLater(func() []byte {
 		state, _ := json.Marshal(announced) // numbers and texts, so it cannot fail
 		return state
-	})
+	}, taken)
 }
 
 // wake makes runPresence look again. It never blocks.

@@ -36,8 +36,11 @@ type (
 	}
 	// Away says that the agent has left the control channel.
 	Away struct{}
-	// Drain begins the end: the agent is full from now on, and takes for the time Open what was sent before.
-	Drain struct{ Open time.Duration }
+	// Drain begins the end: the agent is full from now on. It takes what is sent until the network has known that for the time
+	// Open, but nothing that is sent after the time Within.
+	Drain struct{ Open, Within time.Duration }
+	// KnownFull says that the network has acknowledged that the agent is full.
+	KnownFull struct{}
 	// CancelNow says that every task is asked to end at once.
 	CancelNow struct{}
 	// Idle says that a draining agent has nothing in flight any more.
@@ -57,6 +60,7 @@ func (Acknowledged) event() {}
 func (Silence) event()      {}
 func (Away) event()         {}
 func (Drain) event()        {}
+func (KnownFull) event()    {}
 func (CancelNow) event()    {}
 func (Idle) event()         {}
 func (Refused) event()      {}

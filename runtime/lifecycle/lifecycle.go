@@ -49,8 +49,9 @@ type Machine struct {
 	cfg Config
 
 	phase phase
-	// closesAt is when a draining agent begins to refuse tasks.
+	// closesAt is when what a draining agent refuses is sent at the earliest; open is how long that is after the network knows.
 	closesAt  time.Time
+	open      time.Duration
 	canceling bool  // every task is asked to end now
 	leaving   bool  // nothing is in flight any more, and nothing is taken
 	failure   error // of the authentication, for good
@@ -112,8 +113,12 @@ func (m *Machine) Step(ev Event, now time.Time) []Action {
 	case Away:
 		m.connected, m.announced, m.silence = false, false, ""
 	case Drain:
-		m.phase, m.closesAt = draining, now.Add(ev.Open)
+		m.phase, m.closesAt, m.open = draining, now.Add(ev.Within), ev.Open
 		m.do(AnnounceSlots{})
+	case KnownFull:
+		if closes := now.Add(m.open); m.phase == draining && closes.Before(m.closesAt) {
+			m.closesAt = closes
+		}
 	case CancelNow:
 		m.canceling = true
 		m.do(AnnounceSlots{})
@@ -205,11 +210,11 @@ func (m *Machine) Full() bool {
 	return m.availability != dispatch.Available || m.phase != serving || m.canceling || m.failure != nil || m.unhealthy != nil
 }
 
-// Closed says why the agent takes no tasks, empty if it does. A draining agent still takes for a short while what the
-// network sent before it knew.
-func (m *Machine) Closed(now time.Time) string {
+// Closed says why the agent takes no tasks that were sent at a time, empty if it does. A draining agent still takes what the
+// network sent before it knew, whenever that comes.
+func (m *Machine) Closed(sent time.Time) string {
 	switch {
-	case m.phase != serving && !now.Before(m.closesAt), m.canceling, m.failure != nil:
+	case m.phase != serving && !sent.Before(m.closesAt), m.canceling, m.failure != nil:
 		return "the agent is stopping"
 	case m.unhealthy != nil:
 		return m.unhealthy.Error()

@@ -26,7 +26,7 @@ func TestRules(t *testing.T) {
 			ev := rapid.SampledFrom([]Event{
 				Handler{dispatch.Available}, Handler{dispatch.Recovering}, Handler{dispatch.Unavailable}, Journal{}, Journal{why},
 				Unreachable{NoConnect, why, false}, Unreachable{Lost, why, true}, Unreachable{Denied, why, false}, Unreachable{NoToken, why, false},
-				Granted{}, Subscribed{}, Acknowledged{}, Silence{time.Second, why}, Silence{}, Away{}, Drain{time.Second}, CancelNow{}, Idle{}, Refused{why}, Stopped{},
+				Granted{}, Subscribed{}, Acknowledged{}, Silence{time.Second, why}, Silence{}, Away{}, Drain{time.Second, time.Minute}, KnownFull{}, CancelNow{}, Idle{}, Refused{why}, Stopped{},
 			}).Draw(t, "event")
 			connected := m.connected
 			var emitted int

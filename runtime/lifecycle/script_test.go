@@ -128,7 +128,10 @@ func parseEvent(name, arg string) (Event, error) {
 		return Away{}, nil
 	case "drain":
 		open, err := time.ParseDuration(first)
-		return Drain{open}, err
+		within, err2 := time.ParseDuration(rest)
+		return Drain{open, within}, errors.Join(err, err2)
+	case "known-full":
+		return KnownFull{}, nil
 	case "cancel-now":
 		return CancelNow{}, nil
 	case "idle":
