@@ -270,9 +270,7 @@ func TestForkBomb(t *testing.T) {
 		t.Errorf("stderr %q, %v", message, err)
 	}
 	ended(t, process)
-	if n := processesOf(t, 54322); n > 0 {
-		t.Errorf("%d processes are left", n)
-	}
+	testutil.Eventually(t, patience, "no process of the user is left", func() bool { return processesOf(t, 54322) == 0 })
 }
 
 // processesOf counts the processes of a user that run.
