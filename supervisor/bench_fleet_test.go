@@ -138,7 +138,7 @@ func BenchmarkAgainstGoPlugin(b *testing.B) {
 	for _, p := range f.get("echo").currentLocked().processes {
 		conn = p.conn
 	}
-	check := func() error { return conn.Check(context.Background()) }
+	check := func() error { return conn.Check(context.Background(), time.Second) }
 	const round = 200 * time.Millisecond
 	rate := func(call func() error) float64 {
 		var n atomic.Int64

@@ -44,7 +44,7 @@ func BenchmarkDo(b *testing.B) {
 	var tasks, calls []time.Duration
 	for i := 0; b.Loop(); i++ {
 		at := time.Now()
-		if err := bare.Check(b.Context()); err != nil {
+		if err := bare.Check(b.Context(), time.Second); err != nil {
 			b.Fatal(err)
 		}
 		calls = append(calls, time.Since(at))

@@ -164,7 +164,7 @@ func TestUnsentTask(t *testing.T) {
 		}
 		h.mu.Unlock()
 		if doomed != nil { // until the connection knows
-			eventually(t, "the connection is broken", func() bool { return doomed.conn.Check(t.Context()) != nil })
+			eventually(t, "the connection is broken", func() bool { return doomed.conn.Check(t.Context(), patience) != nil })
 		}
 	})
 	if err := give(t.Context(), f, "plain", request("t1", "none"), k); err != nil || len(k.artifacts) != 1 || len(k.pids) != 4 {

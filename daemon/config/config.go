@@ -136,7 +136,7 @@ type Limits struct {
 // Timeouts of single steps.
 type Timeouts struct {
 	HandlerHandshake      time.Duration `koanf:"handler_handshake" default:"10s" reload:"handler" positive:"true" doc:"From the start of a handler process to its first line."`
-	HandlerDescribe       time.Duration `koanf:"handler_describe" default:"10s" reload:"handler" positive:"true" doc:"Answer of a handler to Describe."`
+	HandlerDescribe       time.Duration `koanf:"handler_describe" default:"10s" reload:"handler" positive:"true" doc:"Answers of a handler to Describe and to the first health check."`
 	HandlerHealth         time.Duration `koanf:"handler_health" default:"2s" reload:"handler" positive:"true" doc:"Answer of a handler to a health check."`
 	HandlerHealthInterval time.Duration `koanf:"handler_health_interval" default:"5s" reload:"handler" positive:"true" doc:"Time between health checks."`
 	HandlerStop           time.Duration `koanf:"handler_stop" default:"5s" reload:"handler" positive:"true" doc:"From asking a handler process to end to killing it."`

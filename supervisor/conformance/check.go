@@ -143,7 +143,7 @@ func (s *suite) add(r Result) {
 func (s *suite) health(ctx context.Context) {
 	at := time.Now()
 	r := Result{Check: "health", State: OK}
-	if err := s.handler.conn.Check(ctx); err != nil {
+	if err := s.handler.conn.Check(ctx, slowStart); err != nil {
 		r.State, r.Detail = Fail, "its health check failed the second time: "+err.Error()
 	}
 	r.Took = time.Since(at)

@@ -34,20 +34,20 @@ func (p *Conn) describe(ctx context.Context) error {
 			Cancel: d.GetCapabilities().GetCancel(), Idempotent: d.GetCapabilities().GetIdempotent(),
 		}
 	}
-	if err := p.Check(ctx); err != nil {
+	if err := p.Check(ctx, p.timeouts.Describe); err != nil { // one that is missed would be final here
 		return p.startFailure(err, failure(unit.Health, "handler %s could not be started because %v", name, err))
 	}
 	return nil
 }
 
-// Check asks for the health once, with its own deadline.
-func (p *Conn) Check(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, p.timeouts.Health)
+// Check asks for the health once, and waits no longer than limit.
+func (p *Conn) Check(ctx context.Context, limit time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	r, err := p.health.Check(ctx, &grpc_health_v1.HealthCheckRequest{Service: plugin.GRPCServiceName})
 	switch {
 	case status.Code(err) == codes.DeadlineExceeded:
-		return fmt.Errorf("it did not answer a health check within %v", p.timeouts.Health)
+		return fmt.Errorf("it did not answer a health check within %v", limit)
 	case err != nil:
 		return &checkError{err}
 	}
@@ -90,7 +90,7 @@ func (p *Conn) Watch(ctx context.Context) error {
 			return nil
 		case <-ticker.C:
 		}
-		err := p.Check(ctx)
+		err := p.Check(ctx, p.timeouts.Health)
 		switch {
 		case err == nil:
 			missed = 0

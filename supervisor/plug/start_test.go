@@ -80,6 +80,13 @@ func TestBadStarts(t *testing.T) {
 	}
 }
 
+// A process that is slow to answer its first health check may be one of a busy machine: it has as long as for its description.
+func TestFirstHealthCheck(t *testing.T) {
+	r := newFixture(t)
+	r.Timeouts.Health = time.Nanosecond
+	r.conn(t, "badhandler", "")
+}
+
 // An encrypted connection works with the SDK, is not taken from one that has none, and carries tasks like any other.
 func TestMTLS(t *testing.T) {
 	r := newFixture(t)
@@ -315,7 +322,7 @@ func TestSocketMovesOutOfSight(t *testing.T) {
 			}
 		}
 	}
-	if err := c.Check(t.Context()); err != nil {
+	if err := c.Check(t.Context(), patience); err != nil {
 		t.Error(err)
 	}
 }

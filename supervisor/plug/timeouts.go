@@ -6,7 +6,7 @@ import "time"
 type Timeouts struct {
 	Handshake      time.Duration // from the start of the process to a working connection; default 10 s
 	Describe       time.Duration // for Describe and the first health check; default 10 s
-	Health         time.Duration // for one health check; default 2 s
+	Health         time.Duration // for one health check of a process that is ready; default 2 s
 	HealthInterval time.Duration // between health checks; default 5 s
 	HealthMisses   int           // checks missed in a row that make a process unhealthy; default 3
 	Cancel         time.Duration // for the answer to CancelTask; default 2 s
