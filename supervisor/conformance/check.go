@@ -153,8 +153,8 @@ func (s *suite) health(ctx context.Context) {
 // slowStart is how long a daemon waits for a handshake by default.
 const slowStart = 10 * time.Second
 
-// slowStop is more than a handler without tasks should need to end.
-const slowStop = 2 * time.Second
+// slowStop is how long a daemon waits by default until it sends SIGTERM.
+const slowStop = 5 * time.Second
 
 func (s *suite) stop() {
 	conn := s.handler.conn

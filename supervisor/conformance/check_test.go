@@ -5,6 +5,7 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
 
@@ -71,6 +72,15 @@ func TestCheck(t *testing.T) {
 	}
 }
 
+// A handler may take as long to stop as a daemon waits: the machine may be busy.
+func TestSlowStop(t *testing.T) {
+	t.Parallel()
+	r, err := check(t, plugins.Alias(t, "badhandler", "badhandler-slow-stop"))
+	if err != nil || len(r.Problems) != 0 || r.Stop < 3*time.Second {
+		t.Errorf("report %+v, %v", r, err)
+	}
+}
+
 func suiteOf(t *testing.T, path string) Report {
 	t.Helper()
 	r, err := Check(t.Context(), Program{Path: path}, Options{Log: slog.New(slog.DiscardHandler)})
@@ -128,9 +138,13 @@ func TestSuiteFindsFaults(t *testing.T) {
 	} {
 		t.Run(example, func(t *testing.T) {
 			t.Parallel()
+			limit := ""
+			if example == "ignore-cancel" { // which never ends
+				limit = `,"maxRunningTimeSec":1`
+			}
 			path := plugins.Alias(t, "badhandler", "badhandler-"+strings.ReplaceAll(example, " ", "-"))
 			doc := `{"identity":{"agentName":"bad","displayName":"","description":"","version":"1","provider":{"organization":""}},
-				"capabilities":{"taskKinds":["request"]},"tags":[{"id":"x","name":"X"}],"runtime":{"handler":"h","maxRunningTimeSec":1},
+				"capabilities":{"taskKinds":["request"]},"tags":[{"id":"x","name":"X"}],"runtime":{"handler":"h"` + limit + `},
 				"io":{"inputs":[{"id":"request","description":"d","contentType":"text/plain","required":true,"example":"` + example + `"}]}}`
 			if err := os.WriteFile(path+".agent-card.json", []byte(doc), 0o600); err != nil {
 				t.Fatal(err)

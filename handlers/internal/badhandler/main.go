@@ -24,6 +24,10 @@ func main() {
 			misbehave()
 		}
 	}
+	serveHandler()
+}
+
+func serveHandler() {
 	pluginsdk.Serve(pluginsdk.Handler{
 		Name: "badhandler", Version: "0.1.0", Cards: [][]byte{card}, Run: run,
 		Idempotent:    strings.HasSuffix(os.Args[0], "-idempotent"),

@@ -43,6 +43,11 @@ var startup = map[string]func(){
 		time.Sleep(time.Second)
 		os.Exit(3)
 	},
+	"slow-stop": func() {
+		serveHandler()
+		time.Sleep(3 * time.Second)
+		os.Exit(0)
+	},
 	"closes-stdout": func() {
 		os.Stdout.Close()
 		select {}
