@@ -28,6 +28,7 @@ type removal struct {
 	top         *os.File
 	prefix      string // of names that were moved up
 	moved, done int    // how many were, and how many of those have been dealt with
+	tried       int    // how many names it tried to remove
 	err         error  // the first
 	stop        <-chan struct{}
 	end         time.Time
@@ -43,7 +44,8 @@ func RemoveTree(dir string, stop <-chan struct{}) error {
 }
 
 // EmptyDir removes all that is in a directory. It goes on after what cannot be removed, and returns the first error. It gives
-// up when stop is closed, or it takes too long. All that it does it does in this thread.
+// up when stop is closed, or it takes too long, but not on what has few names: where the machine has stood still there is
+// time for nothing else. All that it does it does in this thread.
 func EmptyDir(dir string, stop <-chan struct{}) error {
 	top, err := openDirAt(unix.AT_FDCWD, dir)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -79,6 +81,9 @@ func (r *removal) note(name string, err error) {
 }
 
 func (r *removal) stopped() bool {
+	if r.tried < maxNames {
+		return false
+	}
 	select {
 	case <-r.stop:
 	default:
@@ -90,7 +95,7 @@ func (r *removal) stopped() bool {
 	return true
 }
 
-// maxNames is how many names are read at once.
+// maxNames is how many names are read at once, and removed at least.
 const maxNames = 256
 
 // empty removes what is in a directory, but for what is moved up. It reads the names again as long as that helps: some file
@@ -132,6 +137,7 @@ func (r *removal) empty(d *os.File) {
 
 // remove removes a file or an empty directory, and moves another directory up.
 func (r *removal) remove(d *os.File, name string) error {
+	r.tried++
 	err := unix.Unlinkat(int(d.Fd()), name, 0)
 	if err == nil || errors.Is(err, fs.ErrNotExist) {
 		return err

@@ -134,17 +134,19 @@ func TestRemoveTreeFollowsNoLink(t *testing.T) {
 }
 
 func TestRemoveTreeIsGivenUp(t *testing.T) {
-	dir := filepath.Join(t.TempDir(), "p-1")
-	if err := errors.Join(os.Mkdir(dir, 0o700), chain(dir, 10, 0o700)); err != nil {
-		t.Fatal(err)
-	}
 	stop := make(chan struct{})
 	close(stop)
-	if err := RemoveTree(dir, stop); !errors.Is(err, errGivenUp) {
-		t.Error(err)
-	}
-	if err := RemoveTree(dir, nil); err != nil {
-		t.Error(err)
+	for depth, want := range map[int]error{10: nil, 1000: errGivenUp} {
+		dir := filepath.Join(t.TempDir(), "p-1")
+		if err := errors.Join(os.Mkdir(dir, 0o700), chain(dir, depth, 0o700)); err != nil {
+			t.Fatal(err)
+		}
+		if err := RemoveTree(dir, stop); !errors.Is(err, want) {
+			t.Errorf("%d directories: %v", depth, err)
+		}
+		if err := RemoveTree(dir, nil); err != nil {
+			t.Error(err)
+		}
 	}
 }
 
