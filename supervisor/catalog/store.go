@@ -153,8 +153,8 @@ func write(path string, from io.Reader, sum string) error {
 	return awaitClosed(path)
 }
 
-// inherited is how long a process that is being started may hold what was open here when it was forked.
-const inherited = time.Second
+// inherited is how long a process that is being started may hold what was open here when it was forked. Nothing else holds it.
+const inherited = 10 * time.Second
 
 // awaitClosed waits until nobody has a file open for writing, because the kernel does not execute such a file. A process that was
 // forked during the copy has inherited it until its own exec; neither the end of fork nor syscall.ForkLock says that this
