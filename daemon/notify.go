@@ -36,7 +36,9 @@ func (n *notifier) reloading() {
 }
 
 const (
-	notifyTimeout = time.Second
+	// notifyTimeout is for a systemd that has much to do: what is not said is never said again, and a daemon that is not READY
+	// is ended.
+	notifyTimeout = 10 * time.Second
 	// While the daemon drains, or waits for room on the disk, it asks every few seconds for extendBy more.
 	extendEvery = 5 * time.Second
 	extendBy    = 15 * time.Second
