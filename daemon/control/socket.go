@@ -9,16 +9,12 @@ import (
 	"os"
 	"path/filepath"
 	"syscall"
-	"time"
 )
 
 const (
 	socketMode = 0o660
 	// dirMode of a directory that we have to make ourselves: under systemd it exists.
 	dirMode = 0o750
-	// probeTimeout bounds the question whether a socket has a live owner. Connecting to a Unix socket is immediate
-	// unless its owner's backlog is full.
-	probeTimeout = 2 * time.Second
 )
 
 // Listen opens the control socket. A socket that a dead daemon left is replaced; one with a live owner is not.
@@ -51,9 +47,7 @@ func removeStale(ctx context.Context, path string) error {
 	case info.Mode().Type() != fs.ModeSocket:
 		return fmt.Errorf("open control socket %s: there is a file of another kind: remove it or choose another path with --socket", path)
 	}
-	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
-	defer cancel()
-	var d net.Dialer
+	var d net.Dialer // connecting to a Unix socket never waits
 	conn, err := d.DialContext(ctx, "unix", path)
 	if err == nil {
 		conn.Close()
