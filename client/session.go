@@ -38,7 +38,7 @@ type Session struct {
 	changed chan struct{} // closed and replaced when something below or in log changes
 	feed    *feed         // which reads events for everybody; nil when none is under way
 	ran     bool          // the task ran when the session began, as far as is known
-	told    bool          // Events or Wait have said that the task has ended
+	told    time.Time     // when Events or Wait have first said that the task has ended
 	failure error         // why the last feed has ended without a terminal event
 	streams streamSet
 }
@@ -140,7 +140,7 @@ func (s *Session) Wait(ctx context.Context) (Terminal, error) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.told = true
+	s.tellLocked()
 	end, _ := s.log.end()
 	return end, nil
 }
@@ -148,7 +148,13 @@ func (s *Session) Wait(ctx context.Context) (Terminal, error) {
 func (s *Session) tell() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.told = true
+	s.tellLocked()
+}
+
+func (s *Session) tellLocked() {
+	if s.told.IsZero() {
+		s.told = time.Now()
+	}
 }
 
 // follow calls look, with the lock held, now and after each change, until it returns true, the task has ended, or an error

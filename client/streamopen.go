@@ -18,6 +18,7 @@ type streamOptions struct {
 	limits     stream.Limits
 	buffer     int
 	onError    func(*StreamError)
+	late       time.Duration
 }
 
 // GapTimeout is how long a message that is missing is waited for before it is given up; default 750 ms. Below 0 messages
@@ -41,6 +42,10 @@ func OnStreamError(f func(*StreamError)) StreamOption {
 	return func(o *streamOptions) { o.onError = f }
 }
 
+// Late opens the stream also for a while after the end of its task was told. It is for who opens streams for somebody else,
+// who hears of the end later.
+func Late(d time.Duration) StreamOption { return func(o *streamOptions) { o.late = d } }
+
 // Open opens the stream. The same stream is returned to everybody who opens it, as long as it has not ended. After the end
 // of the task the error is a *StreamUnavailableError, unless it is open. Who has not been told of the end yet, by Events or
 // Wait, does not come too late: the network keeps a stream for a while.
@@ -49,6 +54,10 @@ func (r *StreamRef) Open(ctx context.Context, options ...StreamOption) (*Stream,
 		return nil, fmt.Errorf("open stream %q: %w", r.Name(), context.Cause(ctx))
 	}
 	s := r.session
+	o := streamOptions{limits: s.client.limitsOfStreams()}
+	for _, change := range options {
+		change(&o)
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	end, ended := s.log.end()
@@ -59,12 +68,8 @@ func (r *StreamRef) Open(ctx context.Context, options ...StreamOption) (*Stream,
 		return nil, fmt.Errorf("open stream %q of task %s: %w", r.Name(), s.taskID, ErrStreamEnded)
 	case s.closed:
 		return nil, fmt.Errorf("open stream %q of task %s: %w", r.Name(), s.taskID, ErrClosed)
-	case ended && (s.told || !s.ran || !r.Direction().Reads()):
+	case ended && (!s.ran || !r.Direction().Reads() || !s.told.IsZero() && time.Since(s.told) >= o.late):
 		return nil, &StreamUnavailableError{TaskID: s.taskID, StreamID: r.a.ID, DeclaredStream: r.a.Declared, TerminalState: end.State}
-	}
-	o := streamOptions{limits: s.client.limitsOfStreams()}
-	for _, change := range options {
-		change(&o)
 	}
 	opened, err := r.start(o)
 	if err != nil {

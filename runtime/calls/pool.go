@@ -34,6 +34,8 @@ const (
 	sendTimeout = 10 * time.Second
 	// maxKnown is of how many tasks the depth is remembered.
 	maxKnown = 100_000
+	// defaultLate is longer than a machine stands still, and not longer than the network keeps what was streamed.
+	defaultLate = 10 * time.Second
 )
 
 // Config of a Pool.
@@ -42,7 +44,10 @@ type Config struct {
 	Deployment func() (deployment.Deployment, bool)
 	// The limits are the defaults when zero.
 	MaxOpen, MaxSent, MaxDepth, MaxStreams, MaxAllStreams int
-	Log                                                   *slog.Logger // nil to discard
+	// Late is how long after the end of a called task its streams may still be opened: a handler that stood still hears of
+	// them and of the end at once. The default if zero, not at all if negative.
+	Late time.Duration
+	Log  *slog.Logger // nil to discard
 }
 
 // Pool makes the calls of all agents. Agents with the same API key share its credentials and connections, which are there
@@ -90,6 +95,9 @@ func New(cfg Config) (*Pool, error) {
 		if *limit.of <= 0 {
 			*limit.of = limit.def
 		}
+	}
+	if cfg.Late == 0 {
+		cfg.Late = defaultLate
 	}
 	return &Pool{cfg: cfg, closing: make(chan struct{}), clients: map[account]*shared{}, depths: newDepths(maxKnown), sending: map[*sending]struct{}{}}, nil
 }

@@ -78,7 +78,7 @@ func (c *call) OpenStream(ctx context.Context, id string) (dispatch.CalledStream
 	if err != nil {
 		return dispatch.CalledStream{}, err
 	}
-	s, err := found.Open(ctx, client.ReadBuffer(buffer), client.WriteLimits(client.StreamLimits{Buffer: buffer, MaxItem: maxItem}))
+	s, err := found.Open(ctx, client.Late(c.task.pool.cfg.Late), client.ReadBuffer(buffer), client.WriteLimits(client.StreamLimits{Buffer: buffer, MaxItem: maxItem}))
 	if err != nil {
 		free()
 		if ctx.Err() != nil {

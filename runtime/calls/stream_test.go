@@ -211,9 +211,19 @@ func TestReadCalledStream(t *testing.T) {
 
 func second[T any](_ T, err error) error { return err }
 
-// TestOpenCalledStreamTooLate: a stream can be opened as long as the task runs.
+// TestOpenCalledStreamLate: a handler that hears late of a stream gets it, though the task is over.
+func TestOpenCalledStreamLate(t *testing.T) {
+	c := callWriter(t, calls.Config{Late: time.Hour}, 0, func(ctx context.Context, port dispatch.TaskPort) error { return write(ctx, port, 3, 1000) })
+	<-c.ended
+	_, s := c.open()
+	if n, lost, end := c.read(s); n != 3000 || lost != 0 || end.Reason != "ended" {
+		t.Errorf("read %d bytes, lost %d, ended %+v", n, lost, end)
+	}
+}
+
+// TestOpenCalledStreamTooLate: a while after the end of the task its streams cannot be opened any more.
 func TestOpenCalledStreamTooLate(t *testing.T) {
-	c := callWriter(t, calls.Config{}, 0, func(ctx context.Context, port dispatch.TaskPort) error { return write(ctx, port, 1, 1) })
+	c := callWriter(t, calls.Config{Late: -1}, 0, func(ctx context.Context, port dispatch.TaskPort) error { return write(ctx, port, 1, 1) })
 	<-c.ended
 	if _, err := c.call.OpenStream(within(t), (<-c.streams).ID); faultOf(err) != dispatch.StreamClosed || !strings.Contains(err.Error(), "the task has ended") {
 		t.Errorf("%v", err)
