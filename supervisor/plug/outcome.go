@@ -6,7 +6,6 @@ import (
 	"io"
 	"log/slog"
 	"strings"
-	"time"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -122,10 +121,7 @@ const tailLines = 20
 // crash is the failure of a task whose process has ended, in it or before it had it.
 func (p *Conn) crash(task *wire.Task, when string) *dispatch.TaskFailure {
 	// The last lines are still in the pipes, as long as nothing else writes to them.
-	select {
-	case <-p.pumped:
-	case <-time.After(p.timeouts.ExitDrain):
-	}
+	p.drain()
 	private := fmt.Sprintf("handler %s (pid %d) ended %s task %s: %s", p.config.Handler, p.PID(), when, task.ID, p.Exit().Text)
 	if tail := p.Tail(tailLines); len(tail) > 0 {
 		private += "; its last lines were:\n" + strings.Join(tail, "\n")

@@ -22,6 +22,25 @@ type output struct {
 	pumped chan struct{} // closed when both pipes have ended
 }
 
+// looks are what a wait for the output of an ended process consists of. On a machine that stood still, the time of one of them
+// is over before anything was read; of the others it is not.
+const looks = 20
+
+// soon waits for c, with all looks together no longer than limit. ok is false where c is closed or nothing came.
+func soon[T any](c <-chan T, limit time.Duration) (v T, ok bool) {
+	for range looks {
+		select {
+		case v, ok = <-c:
+			return v, ok
+		case <-time.After(limit / looks):
+		}
+	}
+	return v, false
+}
+
+// drain waits until all that an ended process has written is read. Something else may hold the pipes, so not for ever.
+func (p *Conn) drain() { soon(p.pumped, p.timeouts.ExitDrain) }
+
 // launch starts the process, begins to read its output, and waits for its first line.
 func (p *Conn) launch(ctx context.Context, env []string) (*launch.Process, string, error) {
 	c := p.config
@@ -54,12 +73,8 @@ func (p *Conn) launch(ctx context.Context, env []string) (*launch.Process, strin
 		// Standard output ended: the process is about to, or has.
 	case <-process.Done():
 		// What it printed before may still be in the pipe.
-		select {
-		case line, ok := <-first:
-			if ok {
-				return p.firstLine(process, line)
-			}
-		case <-time.After(p.timeouts.ExitDrain):
+		if line, ok := soon(first, p.timeouts.ExitDrain); ok {
+			return p.firstLine(process, line)
 		}
 	case <-ctx.Done():
 		if errors.Is(context.Cause(ctx), errHandshakeTimeout) {
@@ -101,10 +116,7 @@ func (p *Conn) ownReason(code int) string {
 	if code != exitUnusable {
 		return ""
 	}
-	select {
-	case <-p.pumped:
-	case <-time.After(p.timeouts.ExitDrain):
-	}
+	p.drain()
 	tail := p.pump.Tail(1)
 	if len(tail) == 0 {
 		return ""

@@ -77,10 +77,7 @@ func (p *Conn) askToStop() {
 func (p *Conn) Close() {
 	if p.process.Load() != nil {
 		<-p.process.Load().Done() // it was killed, if it did not end by itself
-		select {
-		case <-p.pumped:
-		case <-time.After(p.timeouts.ExitDrain): // something outside of the group holds the pipes
-		}
+		p.drain()
 		p.process.Load().Close()
 		<-p.pumped
 	}
