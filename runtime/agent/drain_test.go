@@ -179,7 +179,7 @@ func TestDrain(t *testing.T) {
 	t.Run("a call that never returns", func(t *testing.T) {
 		n, st := newNetwork(t, true), newStage()
 		a := n.serve(cardOf(t, "worker", 8, ""), st, func(c *Config) {
-			c.Drain, c.Timeouts.CallEnd, c.Timeouts.Terminals = 0, 50*time.Millisecond, 50*time.Millisecond
+			c.Drain, c.Timeouts.CallEnd, c.Timeouts.Terminals = 0, 50*time.Millisecond, 3*time.Second
 		})
 		a.await(StateOnline)
 		a.control(startTask("d1", ""))

@@ -102,9 +102,10 @@ func (n *network) serve(c card.Card, d dispatch.Dispatcher, change func(*Config)
 	if err := n.sb.Register(c); err != nil {
 		n.t.Fatal(err)
 	}
+	// The grace outlasts a machine that stands still: when it is over a handler is not asked to end any more.
 	cfg := Config{
 		Card: c, Handler: "test", APIKey: n.sb.APIKey(), Backend: n.api, CDM: n.cdm, Origin: n.cdm.PubNubOrigin,
-		Dispatcher: d, Drain: patience, CancelGrace: 300 * time.Millisecond, Version: "test",
+		Dispatcher: d, Drain: patience, CancelGrace: 3 * time.Second, Version: "test",
 	}
 	if change != nil {
 		change(&cfg)
