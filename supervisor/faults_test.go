@@ -111,13 +111,13 @@ func testShim(t *testing.T) string {
 	return path
 }
 
-// impatient timeouts notice quickly what does not answer; echo answers in time also on a busy machine.
+// impatient timeouts notice quickly what does not answer. They are not for echo, which may stand still on a busy machine.
 var impatient = Timeouts{Health: 2 * time.Second, HealthInterval: 100 * time.Millisecond, LetGo: 100 * time.Millisecond, Stop: time.Second}
 
 func TestFaultsInTasks(t *testing.T) {
 	limits := launch.Limits{Files: 200, MemoryBytes: 512 << 20}
 	config := []HandlerConfig{
-		{Name: "echo", Path: plugins.Path(t, "echo")},
+		{Name: "echo", Path: plugins.Path(t, "echo"), Timeouts: patient},
 		{Name: "badhandler", Path: plugins.Path(t, "badhandler"), Limits: limits},
 		{Name: "badhandler-minimal", Path: plugins.Alias(t, "badhandler", "badhandler-minimal"), Limits: limits},
 	}
@@ -281,7 +281,7 @@ func TestForkBombBesideEcho(t *testing.T) {
 		t.Fatal(err)
 	}
 	config := []HandlerConfig{
-		{Name: "echo", Path: plugins.Path(t, "echo")},
+		{Name: "echo", Path: plugins.Path(t, "echo"), Timeouts: patient},
 		{Name: "badhandler", Path: plugins.Path(t, "badhandler"), Limits: launch.Limits{User: user, Processes: limit}},
 	}
 	f := fleet(t, Config{Handlers: config, Timeouts: impatient, Shim: testShim(t)})

@@ -30,7 +30,7 @@ import (
 const patience = 3 * time.Minute
 
 // patient are the timeouts that a test is not about.
-var patient = Timeouts{Handshake: patience, Describe: patience, Health: patience, Cancel: patience, Stop: patience, Kill: patience}
+var patient = Timeouts{Handshake: patience, Describe: patience, Health: patience, Cancel: patience, LetGo: patience, Stop: patience, Kill: patience}
 
 // over returns t with those of patient in place of zero members.
 func over(t Timeouts) Timeouts {

@@ -39,7 +39,7 @@ type fixture struct {
 }
 
 // patient are the timeouts that no test is about: a machine may stand still for a while.
-var patient = Timeouts{Handshake: patience, Describe: patience, Health: patience, Cancel: patience, Stop: patience, Kill: patience}
+var patient = Timeouts{Handshake: patience, Describe: patience, Health: patience, Cancel: patience, LetGo: patience, Stop: patience, Kill: patience}
 
 func newFixture(t testing.TB) *fixture {
 	t.Helper()
