@@ -121,7 +121,8 @@ type Timeouts struct {
 	StreamOpen time.Duration
 	// StreamEnd is how long what was written to a stream may take to be sent when the stream ends. Default 30 s.
 	StreamEnd time.Duration
-	// InFlight is how long the publish of an artifact that is not wanted any more still has to be answered. Default 1 s.
+	// InFlight is how long the publish of an artifact that is not wanted any more still has to be answered, before a terminal may
+	// overtake it. Default 5 s.
 	InFlight time.Duration
 	// Refusal is how long the answer to a task that was not accepted is retried. Default 1 min.
 	Refusal time.Duration
@@ -162,7 +163,7 @@ func (t Timeouts) withDefaults() Timeouts {
 		{&t.StreamSetup, 15 * time.Second},
 		{&t.StreamOpen, time.Second},
 		{&t.StreamEnd, 30 * time.Second},
-		{&t.InFlight, time.Second}, {&t.Refusal, time.Minute},
+		{&t.InFlight, 5 * time.Second}, {&t.Refusal, time.Minute},
 		{&t.WriteToken, 24 * time.Hour},
 		{&t.Uncertain, wire.PresenceTimeout},
 		{&t.Spread, time.Second},
