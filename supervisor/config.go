@@ -1,6 +1,7 @@
 package supervisor
 
 import (
+	"cmp"
 	"fmt"
 	"log/slog"
 	"path/filepath"
@@ -15,9 +16,6 @@ import (
 
 // Timeouts are the deadlines of everything that waits for a handler process.
 type Timeouts = plug.Timeouts
-
-// defaultHold is how long a task waits for a process while one is expected.
-const defaultHold = 5 * time.Second
 
 // Config of a fleet.
 type Config struct {
@@ -44,7 +42,7 @@ type Config struct {
 	// of that, "" for none.
 	Users    *launch.Users
 	Launcher string
-	// Hold is how long a task waits for a process while one is expected; defaultHold when zero.
+	// Hold is how long a task waits for a process while one is expected; as long as a start may take when zero.
 	Hold time.Duration
 	// MaxArtifactBytes bounds one artifact of a handler; wire.MaxArtifactBytes, the most that the network takes, when zero.
 	MaxArtifactBytes int64
@@ -95,6 +93,12 @@ type HandlerConfig struct {
 	Environment      []string
 	Timeouts         Timeouts
 	MaxArtifactBytes int64
+}
+
+// startTime is how long the start of a process may take.
+func (c HandlerConfig) startTime(fleet Timeouts) time.Duration {
+	t := cmp.Or(c.Timeouts, fleet).Filled()
+	return t.Handshake + t.Describe
 }
 
 func (c HandlerConfig) program() string {

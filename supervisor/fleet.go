@@ -50,9 +50,6 @@ func New(c Config) (*Fleet, error) {
 	if c.Jitter == nil {
 		c.Jitter = rand.Float64
 	}
-	if c.Hold <= 0 {
-		c.Hold = defaultHold
-	}
 	if c.Events == nil {
 		c.Events = event.NewBus(event.Config{})
 	}

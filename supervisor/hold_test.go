@@ -121,3 +121,32 @@ func TestHoldBeginsAnew(t *testing.T) {
 		_ = ended(t, r)
 	}
 }
+
+// TestHoldIsThatOfAStart: a task waits for a process as long as the start of one may take, unless the fleet has a limit of
+// its own.
+func TestHoldIsThatOfAStart(t *testing.T) {
+	const name = "badhandler-never-answers"
+	f := fleet(t, Config{Handlers: []HandlerConfig{
+		{Name: name, Path: plugins.Alias(t, "badhandler", name), Timeouts: Timeouts{Handshake: 3 * time.Minute, Describe: 2 * time.Second}},
+	}})
+	held := make(chan time.Duration, 1)
+	f.config.Hold = 0
+	f.hold = func(d time.Duration) (<-chan time.Time, func()) {
+		held <- d
+		return nil, func() {}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	result := make(chan error, 1)
+	go func() { result <- give(ctx, f, name, request("t", ""), newPort()) }()
+	select {
+	case d := <-held:
+		if d != 3*time.Minute+2*time.Second {
+			t.Errorf("it waits for %v", d)
+		}
+	case err := <-result:
+		t.Fatalf("it ended with %v", err)
+	}
+	cancel()
+	_ = ended(t, result)
+}

@@ -1,6 +1,7 @@
 package supervisor
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"time"
@@ -46,8 +47,8 @@ func (h *handler) leave() {
 	}
 }
 
-// acquire picks a process and counts the task on it. For a process it waits no longer than hold while none takes tasks; for
-// a free slot on one it waits as long as ctx does. The processes in without do not count.
+// acquire picks a process and counts the task on it. For a process it waits no longer than hold, or a start may take when
+// that is 0, while none takes tasks; for a free slot on one it waits as long as ctx does. The processes in without do not count.
 func (h *handler) acquire(ctx context.Context, hold time.Duration, canceled <-chan struct{}, without []*process) (*process, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -55,6 +56,7 @@ func (h *handler) acquire(ctx context.Context, hold time.Duration, canceled <-ch
 	if p, ok := h.queue.Take(without); ok {
 		return p, nil
 	}
+	hold = cmp.Or(hold, h.currentLocked().config.startTime(h.fleet.config.Timeouts))
 	t := &waitingTask{wake: make(chan struct{}, 1)}
 	h.queue.Wait(t, without)
 	var late <-chan time.Time // while no process takes tasks
