@@ -11,6 +11,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"go.uber.org/goleak"
@@ -333,13 +334,14 @@ func TestRemovedSocketIsMadeAgain(t *testing.T) {
 		if err := os.RemoveAll(gone); err != nil {
 			t.Fatal(err)
 		}
-		testutil.Eventually(t, 10*keepInterval, "the socket is there again", func() bool {
-			_, err := os.Lstat(path)
-			return err == nil
+		testutil.Eventually(t, 3*time.Minute, "the daemon answers there again", func() bool {
+			c, err := Dial(t.Context(), path) // refused between bind and listen
+			if err != nil {
+				return false
+			}
+			defer c.Close()
+			return c.Ping(t.Context()) == nil
 		})
-		if err := dial(t, path).Ping(t.Context()); err != nil {
-			t.Error(err)
-		}
 		if info, err := os.Lstat(path); err != nil || info.Mode().Perm() != socketMode {
 			t.Errorf("mode %v, %v", info.Mode(), err)
 		}
