@@ -9,8 +9,8 @@ type Timeouts struct {
 	Health         time.Duration // for one health check of a process that is ready; default 2 s
 	HealthInterval time.Duration // between health checks; default 5 s
 	HealthMisses   int           // checks missed in a row that make a process unhealthy; default 3
-	Cancel         time.Duration // for the answer to CancelTask; default 2 s
-	LetGo          time.Duration // for a handler to end a call after its task was given up; default 2 s
+	Cancel         time.Duration // for the answer to CancelTask; default 5 s
+	LetGo          time.Duration // for a handler to end a call after its task was given up; default 5 s
 	Stop           time.Duration // for the answer to Shutdown, and again for the process to end; default 5 s
 	Terminate      time.Duration // from SIGTERM to SIGKILL; default 2 s
 	Kill           time.Duration // for the kernel to end a killed process; default 5 s
@@ -26,7 +26,7 @@ func (t Timeouts) Filled() Timeouts {
 		value  time.Duration
 	}{
 		{&t.Handshake, 10 * time.Second}, {&t.Describe, 10 * time.Second}, {&t.Health, 2 * time.Second},
-		{&t.HealthInterval, 5 * time.Second}, {&t.Cancel, 2 * time.Second}, {&t.LetGo, 2 * time.Second},
+		{&t.HealthInterval, 5 * time.Second}, {&t.Cancel, 5 * time.Second}, {&t.LetGo, 5 * time.Second},
 		{&t.Stop, 5 * time.Second}, {&t.Terminate, 2 * time.Second}, {&t.Kill, 5 * time.Second},
 		{&t.ExitDrain, time.Second}, {&t.ExitNotice, 5 * time.Second}, {&t.ExitDoubt, 250 * time.Millisecond},
 	} {
