@@ -187,3 +187,19 @@ func TestAnnounceRules(t *testing.T) {
 		turn(false, false)
 	})
 }
+
+// A machine that stands still while a poll is on its way makes up for no more than one short pause of the wait for it.
+func TestArrivalPauses(t *testing.T) {
+	const whole = 500 * time.Millisecond
+	for left, want := range map[time.Duration]time.Duration{whole: whole, 123 * time.Millisecond: 123 * time.Millisecond, 0: 0, -time.Hour: 0, time.Hour: whole} {
+		sum := time.Duration(0)
+		for pause := range arrivalPauses(whole, left) {
+			if sum += pause; pause <= 0 || pause > whole/10 {
+				t.Errorf("with %v left there is a pause of %v", left, pause)
+			}
+		}
+		if sum != want {
+			t.Errorf("with %v left the pauses take %v, want %v", left, sum, want)
+		}
+	}
+}

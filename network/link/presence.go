@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"iter"
 	"log/slog"
 	"net/http"
 	"strconv"
@@ -295,10 +296,8 @@ func (p *Presence) Leave(ctx context.Context) error {
 		return fmt.Errorf("leave channel %s: %w", p.channel, ctx.Err())
 	}
 	defer func() { <-p.sending }()
-	if at := p.link.polled.Load(); at != 0 {
-		if err := retry.Pause(ctx, p.link.cfg.Timeouts.Arrival-p.link.cfg.Now().Sub(time.Unix(0, at))); err != nil {
-			return fmt.Errorf("leave channel %s: %w", p.channel, err)
-		}
+	if err := p.link.letPollArrive(ctx); err != nil {
+		return fmt.Errorf("leave channel %s: %w", p.channel, err)
 	}
 	ctx, cancel := context.WithTimeout(ctx, p.link.cfg.Timeouts.Leave)
 	defer cancel()
@@ -317,6 +316,33 @@ func (p *Presence) Leave(ctx context.Context) error {
 		}
 		if retry.Pause(ctx, p.link.backoff(0).Delay(n)) != nil {
 			return fmt.Errorf("leave channel %s: %w", p.channel, err)
+		}
+	}
+}
+
+// letPollArrive waits while a poll that was given up may still be on its way.
+func (l *Link) letPollArrive(ctx context.Context) error {
+	at := l.polled.Load()
+	if at == 0 {
+		return nil
+	}
+	arrival := l.cfg.Timeouts.Arrival
+	for pause := range arrivalPauses(arrival, arrival-l.cfg.Now().Sub(time.Unix(0, at))) {
+		if err := retry.Pause(ctx, pause); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// arrivalPauses divides what is left of a wait into short pauses: one in which the machine stands still, and the poll with it, is
+// only one of them.
+func arrivalPauses(whole, left time.Duration) iter.Seq[time.Duration] {
+	return func(yield func(time.Duration) bool) {
+		for left = min(left, whole); left > 0; left -= whole / 10 {
+			if !yield(min(left, whole/10)) {
+				return
+			}
 		}
 	}
 }
