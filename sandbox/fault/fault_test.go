@@ -363,6 +363,37 @@ func TestOutageCutsHeldPolls(t *testing.T) {
 	}
 }
 
+// reading does something when it is read.
+type reading func()
+
+func (r reading) Read([]byte) (int, error) {
+	r()
+	return 0, io.EOF
+}
+
+// An outage that begins after the rules were looked at for a poll, and before it is held, cuts it too.
+func TestOutageCutsPollsThatArrive(t *testing.T) {
+	j := New(routes)
+	j.Record(true, 1) // which reads the body in between
+	body := reading(func() {
+		if _, err := j.Outage(SidePubNub); err != nil {
+			t.Error(err)
+		}
+	})
+	r := httptest.NewRequestWithContext(t.Context(), "POST", "/v2/subscribe/sub/c/0?tt=1", body)
+	h := j.Wrap(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		if r.Context().Err() == nil {
+			t.Error("the poll is held on")
+		}
+	}))
+	defer func() {
+		if cause := recover(); cause != http.ErrAbortHandler {
+			t.Errorf("the poll ended with %v", cause)
+		}
+	}()
+	h.ServeHTTP(httptest.NewRecorder(), r)
+}
+
 func TestRecording(t *testing.T) {
 	s := newStand(t)
 	if _, _, err := s.do("GET", "/time/0", ""); err != nil {

@@ -36,6 +36,7 @@ func (j *Injector) Endpoints() []string { return j.routes.Endpoints }
 // active is a rule with its state.
 type active struct {
 	Rule
+	number  int // as in the id
 	seen    int
 	removed chan struct{} // closed when the rule is removed
 	pockets map[string][]byte
@@ -61,18 +62,44 @@ func (j *Injector) Add(r Rule) (string, error) {
 	}
 	j.nextID++
 	r.ID = "fault_" + strconv.Itoa(j.nextID)
-	a := &active{Rule: r, removed: make(chan struct{}), pockets: map[string][]byte{}}
+	a := &active{Rule: r, number: j.nextID, removed: make(chan struct{}), pockets: map[string][]byte{}}
 	j.rules = append(j.rules, a)
 	j.armed.Store(true)
-	if r.Held {
-		for p := range j.held {
-			if a.matches(p.facts()) {
-				p.cut = true
-				p.end()
-			}
-		}
+	for p := range j.held {
+		a.cutHeldLocked(p)
 	}
 	return r.ID, nil
+}
+
+// cutHeldLocked cuts a poll that is being held, if the rule says so.
+func (a *active) cutHeldLocked(p *poll) {
+	if a.Held && a.matches(p.facts()) {
+		p.cut = true
+		p.end()
+	}
+}
+
+// newest is the number of the newest rule.
+func (j *Injector) newest() int {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.nextID
+}
+
+// hold notes a poll as one that is being held. Rules newer than a number have come since it was looked at, and found it neither
+// new nor held.
+func (j *Injector) hold(p *poll, newest int) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.held == nil {
+		j.held = map[*poll]struct{}{}
+	}
+	j.held[p] = struct{}{}
+	for _, a := range j.rules {
+		if a.number > newest {
+			a.cutHeldLocked(p)
+		}
+	}
 }
 
 // Outage takes a whole side down until the rule that it returns is removed: new requests are dropped, and so are polls

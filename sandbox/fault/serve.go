@@ -26,6 +26,7 @@ func (j *Injector) Wrap(next http.Handler) http.Handler {
 func (j *Injector) serve(w http.ResponseWriter, r *http.Request, next http.Handler, subscribe bool) {
 	var f *facts
 	var rule *active
+	newest := j.newest()
 	if j.armed.Load() {
 		f = j.look(r)
 		rule = j.pick(f)
@@ -44,12 +45,10 @@ func (j *Injector) serve(w http.ResponseWriter, r *http.Request, next http.Handl
 			f.r = r
 			p.facts = func() *facts { return f }
 		}
-		j.mu.Lock()
-		if j.held == nil {
-			j.held = map[*poll]struct{}{}
+		if rule != nil {
+			newest = max(newest, rule.number)
 		}
-		j.held[p] = struct{}{}
-		j.mu.Unlock()
+		j.hold(p, newest)
 		defer func() {
 			j.mu.Lock()
 			delete(j.held, p)
