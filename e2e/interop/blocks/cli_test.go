@@ -427,9 +427,9 @@ func TestCLIRun(t *testing.T) {
 			})
 			trigger.await(t, done)
 			// Threads of the PubNub library may keep it.
-			trigger.endWith(os.Kill)
+			trigger.kill()
 
-			p.endWith(syscall.SIGTERM)
+			p.endWith(syscall.SIGTERM, system.StopDeadline)
 			if code := p.cmd.ProcessState.ExitCode(); code != 0 {
 				t.Errorf("blocks run ended with %d after SIGTERM", code)
 			}

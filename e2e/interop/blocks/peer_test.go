@@ -82,19 +82,22 @@ func (p *process) log() string {
 // end closes the program's input, which asks it to end, and kills it when it does not.
 func (p *process) end() {
 	p.stdin.Close()
-	p.endWith(nil)
+	p.endWith(nil, lingering)
 }
 
-func (p *process) kill() { p.endWith(os.Kill) }
+func (p *process) kill() { p.endWith(os.Kill, lingering) }
 
-// endWith sends a signal, if any, and waits; a program that does not end is killed.
-func (p *process) endWith(sig os.Signal) {
+// lingering is how long a program may take to end where nobody looks at how it ends.
+const lingering = 15 * time.Second
+
+// endWith sends a signal, if any, and waits; a program that does not end in time is killed.
+func (p *process) endWith(sig os.Signal, limit time.Duration) {
 	if sig != nil {
 		_ = p.cmd.Process.Signal(sig)
 	}
 	select {
 	case <-p.exited:
-	case <-time.After(15 * time.Second):
+	case <-time.After(limit):
 		_ = p.cmd.Process.Kill()
 		<-p.exited
 	}
@@ -137,7 +140,7 @@ func run(t testing.TB, version string, env system.Env, card string) *process {
 	})
 	p.await(t, started)
 	// The runner listens to signals, not to its input.
-	t.Cleanup(func() { p.endWith(syscall.SIGTERM) })
+	t.Cleanup(func() { p.endWith(syscall.SIGTERM, lingering) })
 	return p
 }
 
