@@ -1,6 +1,7 @@
 package client_test
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -213,6 +214,45 @@ func TestDrain(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestDrainWaitsForTheNetwork: a stream that nothing ends is not over as long as the network does not answer, though its task
+// is.
+func TestDrainWaitsForTheNetwork(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newVirtualWorld(t)
+		next := make(chan struct{})
+		w.provideCard(streamCard, "echo", client.Free, func(j *job) {
+			o := j.stream("chat", 1)
+			for _, text := range []string{"first", "last"} {
+				j.await(next)
+				j.check(o.Write(j.ctx, stream.Text(text)))
+				j.check(o.Flush(j.ctx))
+			}
+			j.end(wire.Completed)
+		})
+		s := w.send(w.client(), piping("echo"))
+		r := w.stream(s, "chat")
+		synctest.Wait() // it is being read
+		again := make(chan struct{})
+		w.front(func(_ http.ResponseWriter, r *http.Request) bool {
+			if path := cmp.Or(r.URL.Opaque, r.URL.Path); strings.Contains(path, "/time/") || strings.Contains(path, "/stream.") {
+				<-again
+			}
+			return false
+		})
+		next <- struct{}{} // the answer to the read under way
+		synctest.Wait()
+		next <- struct{}{}
+		if _, err := s.Wait(context.Background()); err != nil {
+			t.Fatal(err)
+		}
+		time.AfterFunc(7*time.Second, func() { close(again) })
+		if got := chunks(t, r); !slices.Equal(got, []string{"first", "last"}) || r.EndReason() != client.StreamDrained {
+			t.Errorf("read %q, ended as %q", got, r.EndReason())
+		}
+		s.Close()
+	})
 }
 
 // TestRevokedStream: a refusal in mid-stream ends it with an error that says so, and the callback gets the category.

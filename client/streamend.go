@@ -79,9 +79,9 @@ func (s *Session) drainLocked(r *Stream) {
 
 // drain waits for the end of the stream, at most as long as the window.
 func (r *Stream) drain(leave <-chan struct{}, window time.Duration) {
-	var writing sync.WaitGroup
-	defer writing.Wait()
-	writing.Go(func() { // nobody reads it any more, so it must not hold anything up
+	var working sync.WaitGroup
+	defer working.Wait()
+	working.Go(func() { // nobody reads it any more, so it must not hold anything up
 		r.endWriting()
 		if r.writer != nil {
 			r.writer.Close(ErrClosed)
@@ -90,26 +90,42 @@ func (r *Stream) drain(leave <-chan struct{}, window time.Duration) {
 	if r.reader == nil {
 		return
 	}
+	silent := make(chan struct{})
+	if !r.ref.hasEndMarker() { // elsewhere the end marker may still come
+		ctx, cancel := context.WithCancel(context.Background())
+		defer cancel()
+		working.Go(func() {
+			if r.awaitSilence(ctx) {
+				close(silent)
+			}
+		})
+	}
 	over := time.NewTimer(window)
 	defer over.Stop()
+	select {
+	case <-leave:
+		return
+	case <-r.reader.Arrived():
+		return
+	case <-over.C:
+	case <-silent:
+	}
+	r.reader.End(StreamDrained, "")
+}
+
+// awaitSilence returns true when the stream has been silent for long enough. A look counts only if the network has answered
+// something else since the one before: when it stands still, nothing can be heard of the stream.
+func (r *Stream) awaitSilence(ctx context.Context) bool {
 	look := time.NewTicker(quietCheck)
 	defer look.Stop()
-	quiet := silence{heard: r.reader.Stats()}
-	for {
+	for quiet := (silence{heard: r.reader.Stats()}); ; {
 		select {
-		case <-leave:
-			return
-		case <-r.reader.Arrived():
-			return
-		case <-over.C:
-			r.reader.End(StreamDrained, "")
-			return
+		case <-ctx.Done():
+			return false
 		case <-look.C:
-			// Only where nothing else ends it: elsewhere the end marker may still come.
-			if quiet.looked(r.reader.Stats()) && !r.ref.hasEndMarker() {
-				r.reader.End(StreamDrained, "")
-				return
-			}
+		}
+		if _, err := r.ref.session.link.Time(ctx); err == nil && quiet.looked(r.reader.Stats()) {
+			return true
 		}
 	}
 }
