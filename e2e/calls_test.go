@@ -139,12 +139,12 @@ func TestCallsInACircle(t *testing.T) {
 	n.Stop(t)
 }
 
-// scriptedDaemon serves the handlers scripted and sleeper.
-func scriptedDaemon(t *testing.T) *system.Network {
+// scriptedDaemon serves the handlers scripted and sleeper, on a sandbox with these flags.
+func scriptedDaemon(t *testing.T, flags ...string) *system.Network {
 	t.Helper()
 	dir := system.PluginDir(t, map[string]string{
 		"scripted": filepath.Join(bin.TestPlugins(), "scripted"), "sleeper": filepath.Join(bin.TestPlugins(), "sleeper"),
 	}, nil)
-	_, env := bin.Sandbox(t, dir)
+	_, env := bin.Sandbox(t, dir, flags...)
 	return daemonOn(t, env, dir, "")
 }

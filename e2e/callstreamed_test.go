@@ -283,7 +283,7 @@ func TestSendStandardInput(t *testing.T) {
 // TestLargestItem: the largest event that a consumer may write reaches the handler; one byte more is refused in one
 // sentence.
 func TestLargestItem(t *testing.T) {
-	n := scriptedDaemon(t)
+	n := scriptedDaemon(t, "--lossless") // it is many messages, and what stands still must not miss the hundred latest
 	script := steps(t, map[string]any{"converse": map[string]any{"name": "chat", "digest": true}}, map[string]any{"complete": true})
 	const largest = 16<<20 - 64<<10
 	for _, size := range []int{largest, largest + 1, 16<<20 + 1} {
