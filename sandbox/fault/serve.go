@@ -26,7 +26,10 @@ func (j *Injector) Wrap(next http.Handler) http.Handler {
 func (j *Injector) serve(w http.ResponseWriter, r *http.Request, next http.Handler, subscribe bool) {
 	var f *facts
 	var rule *active
-	newest := j.newest()
+	newest := 0
+	if subscribe {
+		newest = j.newest()
+	}
 	if j.armed.Load() {
 		f = j.look(r)
 		rule = j.pick(f)
