@@ -137,8 +137,15 @@ func (h *Handler) Do(task Task) Outcome {
 		}
 	}
 	if task.CancelAfter > 0 {
-		timer := time.AfterFunc(task.CancelAfter, func() { _ = h.handler.Cancel(ctx, t.ID, dispatch.CancelUser, grace) }) // it may have ended
-		defer timer.Stop()
+		var timer *time.Timer
+		t.OnAssigned = func() { // before that there is no task to cancel
+			timer = time.AfterFunc(task.CancelAfter, func() { _ = h.handler.Cancel(ctx, t.ID, dispatch.CancelUser, grace) }) // it may have ended
+		}
+		defer func() {
+			if timer != nil {
+				timer.Stop()
+			}
+		}()
 	}
 	return h.handler.Do(ctx, t)
 }

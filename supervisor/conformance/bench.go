@@ -136,6 +136,8 @@ type Task struct {
 	// Streams are those that the card declares; Inbound is what the consumer writes into each that it may write.
 	Streams map[string]card.Stream
 	Inbound []dispatch.StreamItem
+	// OnAssigned is called once the task can be canceled, which may be before the handler has it; nil for none.
+	OnAssigned func()
 	// OnStatus is called with each status; nil for none.
 	OnStatus func(text string)
 }
@@ -161,7 +163,13 @@ func (h *Handler) Do(ctx context.Context, t Task) Outcome {
 	p := &port{task: t}
 	at := time.Now()
 	done := make(chan error, 1)
-	h.conn.Start(ctx, &t.Task, p, plug.Hooks{Done: func(err error) { done <- err }})
+	assigned := func() bool {
+		if t.OnAssigned != nil {
+			t.OnAssigned()
+		}
+		return true
+	}
+	h.conn.Start(ctx, &t.Task, p, plug.Hooks{Assigned: assigned, Done: func(err error) { done <- err }})
 	err := <-done
 	p.mu.Lock()
 	defer p.mu.Unlock()

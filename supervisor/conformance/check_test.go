@@ -9,6 +9,8 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/blocksd/blocksd/dispatch"
+	"github.com/blocksd/blocksd/network/wire"
 	"github.com/blocksd/blocksd/supervisor/internal/testplugin"
 )
 
@@ -78,6 +80,31 @@ func TestSlowStop(t *testing.T) {
 	r, err := check(t, plugins.Alias(t, "badhandler", "badhandler-slow-stop"))
 	if err != nil || len(r.Problems) != 0 || r.Stop < 3*time.Second {
 		t.Errorf("report %+v, %v", r, err)
+	}
+}
+
+// A task that is assigned can be canceled, however soon that is.
+func TestCancelAtOnce(t *testing.T) {
+	b, err := NewBench(slog.New(slog.DiscardHandler), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Close()
+	h, err := b.Start(t.Context(), Program{Path: plugins.Path(t, "sleeper")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer h.Stop()
+	text, canceled := "1h", make(chan error, 1)
+	task := Task{Task: wire.Task{ID: "t", Kind: wire.Request, Parts: []wire.Part{{PartID: "request", Text: &text}}}}
+	task.OnAssigned = func() {
+		go func() { canceled <- h.Cancel(t.Context(), "t", dispatch.CancelUser, time.Second) }()
+	}
+	if o := h.Do(t.Context(), task); o.Err == nil {
+		t.Errorf("ended with %+v", o)
+	}
+	if err := <-canceled; err != nil {
+		t.Error(err)
 	}
 }
 
