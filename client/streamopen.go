@@ -42,13 +42,13 @@ func OnStreamError(f func(*StreamError)) StreamOption {
 	return func(o *streamOptions) { o.onError = f }
 }
 
-// Late opens the stream also for a while after the end of its task was told. It is for who opens streams for somebody else,
-// who hears of the end later.
+// Late lets a stream be opened for a while after Events or Wait has told the end of its task; by default not at all. It is for
+// programs that open streams on behalf of others, which hear of the end later.
 func Late(d time.Duration) StreamOption { return func(o *streamOptions) { o.late = d } }
 
 // Open opens the stream. The same stream is returned to everybody who opens it, as long as it has not ended. After the end
-// of the task the error is a *StreamUnavailableError, unless it is open. Who has not been told of the end yet, by Events or
-// Wait, does not come too late: the network keeps a stream for a while.
+// of the task the error is a *StreamUnavailableError, unless it is open. Until Events or Wait has told the end, it is
+// not too late to read a stream: the network keeps it for a while.
 func (r *StreamRef) Open(ctx context.Context, options ...StreamOption) (*Stream, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, fmt.Errorf("open stream %q: %w", r.Name(), context.Cause(ctx))

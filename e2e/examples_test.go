@@ -122,7 +122,7 @@ func TestExamples(t *testing.T) {
 				}
 			}
 			n, where := l.start(t, names)
-			n.WaitReady(t) // a program without a card beside it has none before it has started, and dev does not wait for ever
+			n.WaitReady(t) // a program without a card beside it has none before it has started, and dev does not wait forever
 			for _, c := range mine {
 				runExample(t, n, l.agent(c.example), c)
 			}

@@ -34,7 +34,7 @@ const (
 	sendTimeout = 10 * time.Second
 	// maxKnown is of how many tasks the depth is remembered.
 	maxKnown = 100_000
-	// defaultLate is longer than a machine stands still, and not longer than the network keeps what was streamed.
+	// defaultLate is longer than a busy machine stands still, and shorter than the network keeps what was streamed.
 	defaultLate = 10 * time.Second
 )
 

@@ -49,7 +49,8 @@ type Machine struct {
 	cfg Config
 
 	phase phase
-	// closesAt is when what a draining agent refuses is sent at the earliest; open is how long that is after the network knows.
+	// A draining agent refuses what is sent from closesAt on. That is at the latest open after the network has acknowledged that
+	// the agent is full.
 	closesAt  time.Time
 	open      time.Duration
 	canceling bool  // every task is asked to end now

@@ -86,8 +86,8 @@ func (j *Injector) newest() int {
 	return j.nextID
 }
 
-// hold notes a poll as one that is being held. Rules newer than a number have come since it was looked at, and found it neither
-// new nor held.
+// hold notes a poll as one that is being held. newest is the number of the newest rule when it was looked at: a rule that was
+// added since then has not met it.
 func (j *Injector) hold(p *poll, newest int) {
 	j.mu.Lock()
 	defer j.mu.Unlock()

@@ -21,8 +21,8 @@ type failure struct {
 	lines []string
 }
 
-// failed notes why a test failed: its output may be followed by the logs of whole daemons.
-func failed(test aTest, output []string) failure {
+// failureOf finds what a failed test said: its output may be followed by the logs of whole daemons.
+func failureOf(test aTest, output []string) failure {
 	f := failure{aTest: test}
 	for _, line := range output {
 		if len(f.lines) == maxSaid {

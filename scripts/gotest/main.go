@@ -221,7 +221,7 @@ func (r *report) takeLocked(e event) {
 		case "fail":
 			r.failed++
 			r.lines[e.Package] = append(r.lines[e.Package], r.tests[e.Package][e.Test]...)
-			r.failures = append(r.failures, failed(aTest{e.Package, e.Test}, r.tests[e.Package][e.Test]))
+			r.failures = append(r.failures, failureOf(aTest{e.Package, e.Test}, r.tests[e.Package][e.Test]))
 		case "skip":
 			r.skipped++
 			r.skips = append(r.skips, reason(r.tests[e.Package][e.Test]))
@@ -240,7 +240,7 @@ func (r *report) endLocked(e event) {
 	lines := r.lines[e.Package]
 	for _, test := range slices.Sorted(maps.Keys(r.tests[e.Package])) { // the end of the process cut them off
 		lines = append(lines, r.tests[e.Package][test]...)
-		if f := failed(aTest{e.Package, test}, r.tests[e.Package][test]); len(f.lines) > 0 { // others only ran beside it
+		if f := failureOf(aTest{e.Package, test}, r.tests[e.Package][test]); len(f.lines) > 0 { // others only ran beside it
 			r.failures = append(r.failures, f)
 		}
 	}

@@ -38,7 +38,7 @@ func soon[T any](c <-chan T, limit time.Duration) (v T, ok bool) {
 	return v, false
 }
 
-// drain waits until all that an ended process has written is read. Something else may hold the pipes, so not for ever.
+// drain waits until all that an ended process has written is read. Something else may hold the pipes, so it does not wait forever.
 func (p *Conn) drain() { soon(p.pumped, p.timeouts.ExitDrain) }
 
 // launch starts the process, begins to read its output, and waits for its first line.

@@ -119,7 +119,7 @@ func (b Binaries) StartAs(t testing.TB, program string, env []string, uid int, a
 	}
 	p := &Process{Cmd: cmd, name: "blocksd " + args[0], output: new(testutil.Buffer), exited: make(chan struct{})}
 	cmd.Stdout, cmd.Stderr = p.output, p.output
-	// A handler that outlived its daemon would hold the pipe; Wait must not wait for it for ever. The last lines may take a while
+	// A handler that outlived its daemon would hold the pipe; Wait must not wait for it forever. The last lines may take a while
 	// on a busy machine.
 	cmd.WaitDelay = 10 * time.Second
 	if err := cmd.Start(); err != nil {
